@@ -1,0 +1,102 @@
+"""What one engine step costs, as tables the simulator looks up: prices of the cost model, evaluated once as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# What the last axis of a table holds: seconds, and of them those that compute, memory and link are busy.
+QUANTITIES = ("time", "compute", "memory", "link")
+
+
+@dataclass(frozen=True)
+class StepPrices:
+    """Costs of the steps of one kind of replica. Seconds, bytes, watts; tables end in ``QUANTITIES`` (4).
+
+    A step of ``d`` decoding sequences with mean context ``c`` and prefill chunks ``(q_i, c_i)`` takes
+
+        ``max(device, launch if not replayed) + host``, where
+        ``device = tokens[d + sum q_i] + heads[sequences that yield a token] + decode(d, c) + sum prefill(q_i, c_i)``
+
+    with ``d`` padded to the next of ``graph_sizes`` for steps without prefill that are replayed.
+
+    Attributes:
+        tokens: (budget + 1, 4), by tokens in the step: all but attention over the context and what follows.
+        heads: (max_seqs + 1, 4), by sequences that yield a token: last projection and sampling.
+        decode_seqs, decode_context, decode: axes (a,), (b,) and table (a, b, 4) of attention of decode steps,
+            bilinear between grid points; context is the mean over the sequences.
+        prefill_new, prefill_context, prefill: the same for one chunk of new tokens after cached ones (0 is a point).
+        host: seconds per step, per sequence in it, per prefill chunk in it, per scheduled prompt token.
+        launch: seconds the host needs to launch a step's kernels one by one.
+        graph_sizes: batch sizes replayed from recorded graphs, ascending; empty for none. ``mixed_graphs``: steps
+            with prefill of at most so many tokens are replayed too.
+        request: seconds a request spends outside the engine before its first token is seen (client, tokenizer).
+        kv_token: bytes of KV of one token in one replica; ``kv_fixed``: of one sequence whatever its length.
+        kv_room: bytes for KV in one replica.
+        swap: bytes per second to host memory and back; ``transfer``: bytes per second and ``transfer_latency``
+            seconds to another replica.
+        disk: bytes per second of the disk tier.
+        draft_step: seconds of drafting one token over the time of a decode step, see Speculation.
+        power_idle, power_rated: watts of the whole replica; ``rent``: its dollars per second.
+        interval: factors on the time that 80 % of measurements lie between; ``basis``: what the prices rest on.
+        stages: pipeline stages: as many steps are in flight at once.
+    """
+
+    tokens: Floats
+    heads: Floats
+    decode_seqs: Floats
+    decode_context: Floats
+    decode: Floats
+    prefill_new: Floats
+    prefill_context: Floats
+    prefill: Floats
+    host: Floats
+    launch: float
+    graph_sizes: Ints
+    mixed_graphs: int
+    request: float
+    kv_token: float
+    kv_fixed: float
+    kv_room: float
+    swap: float
+    transfer: float
+    transfer_latency: float
+    disk: float
+    power_idle: float
+    power_rated: float
+    rent: float
+    interval: tuple[float, float] = (1.0, 1.0)
+    basis: str = "datasheet"
+    stages: int = 1
+
+
+def plain_prices(
+    *, fixed: float = 8e-3, per_token: float = 3e-5, per_context: float = 1e-9, quadratic: float = 1e-10,
+    budget: int = 8192, max_seqs: int = 256, room: float = 16e9, kv_token: float = 131072.0,
+) -> StepPrices:  # fmt: skip
+    """Prices of an imaginary engine, for tests and for explaining: a step takes ``fixed`` seconds or ``per_token``
+    for each token, whichever is more, and ``per_context`` for each token of context read; a chunk of q tokens after
+    c takes ``quadratic * q * (c + q / 2)`` more."""
+
+    def table(seconds: Floats) -> Floats:
+        return np.stack([seconds, 0.0 * seconds, seconds, 0.0 * seconds], axis=-1)
+
+    t = np.arange(budget + 1.0)
+    seqs, context = np.array([0.0, max_seqs]), np.array([0.0, 2.0**20])
+    # Bilinear in the mean context is exact for d * c; the square of q is not, so its axis is fine.
+    new = np.unique(np.concatenate([np.arange(0.0, 65.0), np.linspace(64.0, budget, 256).round()]))
+    return StepPrices(
+        tokens=table(np.where(t > 0, np.maximum(fixed, per_token * t), 0.0)),
+        heads=table(np.zeros(max_seqs + 1)),
+        decode_seqs=seqs, decode_context=context, decode=table(per_context * seqs[:, None] * context),
+        prefill_new=new, prefill_context=context,
+        prefill=table(quadratic * new[:, None] * (context + new[:, None] / 2.0)),
+        host=np.zeros(4), launch=0.0, graph_sizes=np.zeros(0, np.int64), mixed_graphs=0, request=0.0,
+        kv_token=kv_token, kv_fixed=0.0, kv_room=room, swap=25e9, transfer=50e9, transfer_latency=1e-5, disk=5e9,
+        power_idle=100.0, power_rated=700.0, rent=0.001,
+    )  # fmt: skip

@@ -1,0 +1,5 @@
+"""Requests over time: traces read from files, and traffic made up by rule."""
+
+from tierwise.serving.traffic.trace import Trace, trace
+
+__all__ = ["Trace", "trace"]
