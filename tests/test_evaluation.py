@@ -109,7 +109,24 @@ def test_the_interval_holds_the_value(dense: Model) -> None:
     r = run(dense)
     low, high = r.interval
     assert low < r.time < high
-    assert r.basis == "datasheet"
+    assert run(dense, "xeon-8380").bases == {"datasheet": pytest.approx(1.0)}
+
+
+def test_the_basis_is_what_most_of_the_time_rests_on() -> None:
+    r = run("llama-3.1-8b", batch=32, prompt=2048, output=16)
+    ops = [(x.cost.basis, float(x.time * p.passes)) for p in r.phases for x in p.ops]
+    named = sum(t for b, t in ops if b == r.basis)
+    assert r.basis == "calibrated"
+    assert r.bases["calibrated"] == pytest.approx(named / sum(t for _, t in ops))
+    assert sum(r.bases.values()) == pytest.approx(1.0)
+
+
+def test_a_sweep_has_its_shares_at_each_configuration() -> None:
+    r = run("llama-3.1-8b", batch=np.asarray([1.0, 64.0]), prompt=128, output=16)
+    assert np.shape(r.basis) == (2,)
+    np.testing.assert_allclose(sum(np.asarray(x) for x in r.bases.values()), [1.0, 1.0])
+    one = run("llama-3.1-8b", batch=64.0, prompt=128, output=16)
+    assert np.asarray(r.bases["calibrated"])[1] == pytest.approx(one.bases["calibrated"])
 
 
 def test_importing_the_package_is_cheap() -> None:

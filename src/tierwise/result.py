@@ -235,12 +235,28 @@ class Result:
         highs = sum((p.total(lambda x: x.cost.time * x.cost.interval[1]) * p.passes * p.fill for p in self.phases), 0.0)
         return lows, highs
 
+    @cached_property
+    def bases(self) -> dict[str, Num]:
+        """Share of the time that rests on each basis, 0 to 1, by name; they add up to 1.
+
+        Ops count with their own time, also where they overlap.
+        """
+        found: dict[str, Num] = {}
+        for p in self.phases:
+            for x in p.ops:
+                found[x.cost.basis] = found.get(x.cost.basis, 0.0) + x.time * p.passes * p.fill
+        if not found:
+            return {"datasheet": 1.0}
+        whole = maximum(sum(found.values(), 0.0), 1e-300)
+        return {name: found[name] / whole for name in BASES if name in found}
+
     @property
-    def basis(self) -> str:
-        """What the prices rest on, the weakest named."""
-        order = ("datasheet", "transferred", "calibrated", "measured")
-        found = {x.cost.basis for p in self.phases for x in p.ops}
-        return next((b for b in order if b in found), "datasheet")
+    def basis(self) -> Names:
+        """What most of the time rests on (for a sweep: at each configuration)."""
+        return name_of_largest(self.bases)
 
 
+
+# What a price may rest on, the surest first.
+BASES = ("measured", "calibrated", "transferred", "datasheet")
 _WIDE = ("bf16", "fp16", "tf32", "fp32")

@@ -133,7 +133,7 @@ def _basis(d: Json) -> str:
     notes = "".join(f"<li>{escape(n)}</li>" for n in d["notes"])
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
     return (
-        f"<p><b>{escape(d['basis'].capitalize())}.</b> {_text(words.basis_text(d))}</p>"
+        f"<p><b>{escape(words.basis_title(d).capitalize())}.</b> {_text(words.basis_text(d))}</p>"
         + (f"<h3>Notes</h3><ul>{notes}</ul>" if notes else "")
         + f'<h3>Sources</h3><dl class="sources">{listed}</dl>'
     )

@@ -197,7 +197,7 @@ def _memory(console: Console, d: Json) -> None:
 
 
 def _rests_on(console: Console, d: Json) -> None:
-    _heading(console, "What this rests on", d["basis"])
+    _heading(console, "What this rests on", words.basis_title(d))
     prices = d["sources"]["prices"]
     lines = [words.basis_text(d), f"Kernel efficiencies: {prices['calibration']} ({prices['source']})"]
     if d["sources"]["model"]:

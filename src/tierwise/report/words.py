@@ -263,9 +263,25 @@ def basis_text(d: Json) -> str:
     """What the numbers rest on and how far off they may be."""
     low, high = d["summary"]["interval_s"]
     return (
-        f"These are predictions. They rest on {BASES[d['basis']]}. "
+        f"These are predictions. {_resting(d['bases'])}. "
         f"80 % of measurements of the whole batch are expected between {seconds(low)} and {seconds(high)}."
     )
+
+
+def _resting(shares: Json) -> str:
+    """Of what share of the time the prices rest on what, the largest first; slivers are left out."""
+    told = sorted((x for x in shares.items() if x[1] >= 0.005), key=lambda x: -x[1])
+    if len(told) == 1:
+        return f"They rest on {BASES[told[0][0]]}"
+    whole = percents([share for _, share in told])
+    parts = [f"{n} % on {BASES[name]}" for (name, _), n in zip(told, whole, strict=True)]
+    return f"The time rests to {', to '.join(parts[:-1])}, and to {parts[-1]}"
+
+
+def basis_title(d: Json) -> str:
+    """What most of the time rests on, and how much of it: ``calibrated for 93 % of the time``."""
+    share = d["bases"][d["basis"]]
+    return f"{d['basis']} for {100.0 * share:.0f} % of the time" if share < 0.995 else str(d["basis"])
 
 
 def grouped(ops: Sequence[Json]) -> list[Json]:
