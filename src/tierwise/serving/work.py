@@ -100,9 +100,17 @@ def _format(name: str, own: Format | None) -> Format:
     return fmt("int4-g128" if name == "int4" else name)
 
 
-def work(model: Model, system: System, engine: str, kv: str, load: Load, memory: Array | float = 0.9) -> Work:
-    """Prices of decode steps and prefill passes; see :class:`Work`."""
-    plan = Plan(tp=load.tp, dp=load.dp, ep=load.ep, kv=KV(key=fmt(kv), value=fmt(kv)))
+def work(
+    model: Model, system: System, engine: str, kv: str, load: Load, memory: Array | float = 0.9,
+    pp: Array | float = 1.0,
+) -> Work:  # fmt: skip
+    """Prices of decode steps and prefill passes; see :class:`Work`.
+
+    Args:
+        pp: pipeline stages. ``load.flight`` then counts one of the ``pp`` batches that follow each other through
+            them: each sees whole passes, whose parts the stages do for all of them in turn.
+    """
+    plan = Plan(tp=load.tp, pp=pp, dp=load.dp, ep=load.ep, kv=KV(key=fmt(kv), value=fmt(kv)))
     target = Target(system, efficiency(system.device, engine))
     ranks = load.flight / load.dp
     seqs = np.maximum(np.asarray(SHARES)[:, None] * ranks, 1.0)
