@@ -1,0 +1,77 @@
+"""A rule written as text (``gamma:rate=3,cv=2``), found by place and called."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tierwise import units
+from tierwise.errors import TierwiseError, UnknownName
+
+Rule = str | float | Callable[..., Any]
+
+
+def rule(package: ModuleType, written: str, **given: object) -> tuple[ModuleType, dict[str, Any]]:
+    """The module a rule names (a file of ``package``, or a path to one's own) and its arguments.
+
+    Args:
+        written: ``name`` or ``name:key=value,key=value``; values are numbers, times ("30s"), or text.
+        given: arguments given elsewhere, which the rule may also name itself.
+
+    Raises:
+        UnknownName: there is no such file. TierwiseError: an argument it does not know, or one it lacks.
+    """
+    name, _, rest = written.partition(":")
+    kind = package.__name__.rpartition(".")[2].removesuffix("s")
+    if name.endswith(".py"):
+        module = _own(name)
+    else:
+        known = [i.name for i in pkgutil.iter_modules(package.__path__) if not i.name.startswith("_")]
+        if name not in known:
+            raise UnknownName(kind, name, known, f"There are {', '.join(known)}; or a path to your own file.")
+        module = importlib.import_module(f"{package.__name__}.{name}")
+    how: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise TierwiseError(f"{kind} {written!r}: found {part!r}; allowed: key=value")
+        how[key.strip()] = _value(value.strip())
+    call = getattr(module, "times", None) or getattr(module, "draw", None)
+    if call is None:
+        raise TierwiseError(f"{name}: has neither times(n, rng, ...) nor draw(n, rng, ...)")
+    takes = {p.name: p for p in inspect.signature(call).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    unknown = [k for k in how if k not in takes]
+    if unknown:
+        raise UnknownName(f"argument of {name}", unknown[0], takes, f"It takes {', '.join(takes) or 'none'}.")
+    lacks = [k for k, p in takes.items() if p.default is p.empty and k not in how]
+    if lacks:
+        raise TierwiseError(f"{kind} {name}: needs {', '.join(lacks)}, as in {name}:{lacks[0]}=...")
+    for key, value in how.items():
+        if takes[key].annotation in (float, "float") and not (isinstance(value, int | float) and value >= 0):
+            raise TierwiseError(f"{kind} {name}: {key}: found {value!r}; allowed: a number of 0 or more")
+    return module, how
+
+
+def _own(path: str) -> ModuleType:
+    if not Path(path).is_file():
+        raise TierwiseError(f"{path}: there is no such file")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert spec is not None and spec.loader is not None  # a .py file always has both
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _value(text: str) -> float | str:
+    for kind in ("count", "time"):
+        try:
+            return units.parse(text, kind)
+        except TierwiseError:
+            continue
+    return text

@@ -1,0 +1,1 @@
+"""How long things are (prompts, answers, sessions, thoughts), one file each: ``draw(n, rng, **how) -> values`` (n,)."""

@@ -1,0 +1,74 @@
+"""Reading a trace, whatever its format."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from tierwise.errors import TierwiseError, UnknownName
+from tierwise.serving.traffic import formats
+from tierwise.serving.traffic.formats._text import HEAD, checked, content
+from tierwise.serving.traffic.trace import Trace
+
+
+def load(path: str | Path, format: str | None = None, *, limit: int | None = None, rate_scale: float = 1.0) -> Trace:
+    """The requests of a file (or of a recorded run's folder), in order of arrival.
+
+    Args:
+        path: CSV, JSON or JSON lines, plain or gzip.
+        format: a file of ``traffic/formats``; None recognizes it by its first lines.
+        limit: the first so many requests only.
+        rate_scale: plays the arrivals so many times as fast.
+
+    Returns:
+        The trace; ``notices`` say what was sorted, refused (with its lines) or left out.
+
+    Raises:
+        TierwiseError: no file, no text, an unknown format, missing columns, or no usable row.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise TierwiseError(f"{file}: there is no such file")
+    known = dict(_formats())
+    if format is not None and format not in known:
+        raise UnknownName("trace format", format, known, f"The formats are {', '.join(known)}.")
+    chosen = known[format] if format is not None else _recognized(file, known)
+    requests = chosen.read(file)
+    if limit is not None:
+        requests = requests.head(limit)
+    return requests.scaled(rate_scale)
+
+
+def _formats() -> Iterator[tuple[str, ModuleType]]:
+    for info in pkgutil.iter_modules(formats.__path__):
+        if not info.name.startswith("_"):
+            yield info.name, importlib.import_module(f"{formats.__name__}.{info.name}")
+
+
+def _recognized(file: Path, known: dict[str, ModuleType]) -> ModuleType:
+    """The format whose sniff says yes; else the one most of whose columns are named, so that it can say what lacks."""
+    head = "" if file.is_dir() else checked(file, content(file)[:HEAD] if _small(file) else _whole_lines(file)).decode()
+    found = [m for m in known.values() if m.sniff(file, head)]
+    if found:
+        return found[0]
+    first = head.strip().split("\n", 1)[0].lower()
+    near = {name: sum(n.lower() in first for n in m.NEEDS) / len(m.NEEDS) for name, m in known.items()}
+    best = max(near, key=lambda name: near[name])
+    if not file.is_dir() and near[best] >= 0.5:
+        return known[best]
+    shown = f"it begins {head.strip()[:60]!r}" if head else "it is a folder without a recorded run"
+    wanted = "; ".join(f"{name}: {', '.join(m.NEEDS)}" for name, m in known.items())
+    raise TierwiseError(f"{file}: no known trace format ({shown}). The formats and what they need: {wanted}")
+
+
+def _small(file: Path) -> bool:
+    return file.stat().st_size <= HEAD
+
+
+def _whole_lines(file: Path) -> bytes:
+    """The head of a large file up to its last line end, so that no character is cut."""
+    head = content(file, HEAD)
+    return head[: head.rfind(b"\n") + 1] or head[: head.rfind(b'"') + 1] or head

@@ -1,0 +1,149 @@
+"""Traffic made up by rule: when sessions start, how long their turns are, what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tierwise.errors import TierwiseError
+from tierwise.serving.traffic import arrivals as arrivals_package
+from tierwise.serving.traffic import lengths as lengths_package
+from tierwise.serving.traffic._rules import Rule, rule
+from tierwise.serving.traffic.blocks import session_blocks
+from tierwise.serving.traffic.trace import Floats, Ints, Trace, trace
+
+
+def synthetic(
+    requests: int,
+    arrivals: str = "poisson",
+    *,
+    rate: float | None = None,
+    concurrency: int | None = None,
+    prompt: Rule = 1024,
+    output: Rule = 256,
+    like: Trace | None = None,
+    turns: Rule = 1,
+    think: Rule = 0.0,
+    system: int = 0,
+    systems: int = 1,
+    tenants: Mapping[str, float] | None = None,
+    priorities: Mapping[int, float] | None = None,
+    adapters: int | Sequence[float] = 0,
+    samples: int = 1,
+    block_size: int = 16,
+    seed: int = 0,
+) -> Trace:
+    """So many requests by rule; the same arguments and seed give the same trace.
+
+    Args:
+        requests: how many, over all sessions.
+        arrivals: when sessions start: a file of ``traffic/arrivals`` with its arguments, as ``gamma:rate=3,cv=2``.
+        rate: sessions a second (requests, where each is a session of one turn).
+        concurrency: a closed loop with so many requests in flight, instead of arrivals.
+        prompt, output: tokens of what the user writes in a turn and of the answer: a number, a rule of
+            ``traffic/lengths`` as ``lognormal:mean=1000,cv=1.2``, or a function (n, rng) -> values.
+        like: prompts and outputs drawn together, with replacement, from this trace instead.
+        turns: turns of a session, as lengths; each follows the answer to the one before, and repeats its history.
+        think: seconds between an answer and the next turn, as lengths.
+        system: tokens in front of every prompt, shared; ``systems``: how many different ones, each as likely.
+        tenants: weight of each; ``priorities``: weight of each; ``adapters``: number of LoRA adapters, each as
+            likely, or their weights. All of a session's turns have the same.
+        samples: sequences per prompt.
+        block_size: tokens of a block by which shared prefixes are told.
+
+    Raises:
+        TierwiseError: a rule that is unknown or lacks an argument; a number that cannot be.
+    """
+    if concurrency is not None:
+        arrivals = f"closed:concurrency={concurrency}"
+    _allowed(requests=requests, systems=systems, samples=samples, block_size=block_size)
+    if system < 0:
+        raise TierwiseError(f"system: found {system}; allowed: tokens, 0 or more")
+    rng = np.random.default_rng(seed)
+    session, turn, count = _sessions(turns, requests, rng)
+    module, how = rule(arrivals_package, arrivals, rate=rate)
+    if how.get("rate") == 0 or how.get("concurrency") == 0:
+        raise TierwiseError(f"arrivals {arrivals!r}: found 0 for its rate or concurrency; allowed: more")
+    start = module.times(len(count), rng, **how)
+    asked, answered = _turns(prompt, output, like, requests, rng)
+    first = np.cumsum(count) - count  # index of each session's first turn
+    grown = np.cumsum(asked + answered) - (asked + answered)
+    history = grown - grown[first][session]
+    waits = np.where(turn > 0, _draw(think, requests, rng), 0.0)
+    rested = np.cumsum(waits)
+    earliest = start[session] + rested - rested[first][session]
+    tenant = _pick(len(count), list((tenants or {"all": 1.0}).values()), rng)
+    level = _pick(len(count), list((priorities or {0: 1.0}).values()), rng)
+    weights = [1.0] * adapters if isinstance(adapters, int) else list(adapters)
+    adapter = _pick(len(count), weights, rng) if weights else np.full(len(count), -1)
+    group = rng.integers(systems, size=len(count))
+    whole = trace(
+        earliest,
+        system + history + asked,
+        answered,
+        tenant=tenant[session],
+        priority=np.array(list(priorities or {0: 1.0}))[level][session],
+        after=np.where(turn > 0, np.arange(requests) - 1, -1),
+        think=waits,
+        samples=np.full(requests, samples),
+        adapter=adapter[session],
+        tenants=tuple(tenants or {"all": 1.0}),
+        closed_loop=module.closed_loop(**how) if hasattr(module, "closed_loop") else 0,
+        source=f"{requests} requests, {arrivals}" + (f", rate {rate:g}/s" if rate else "") + f", seed {seed}",
+    )
+    if system or (count > 1).any():
+        blocks, block_start = session_blocks(whole.prompt, session, block_size, system, group)
+        whole = replace(whole, blocks=blocks, block_start=block_start, block_size=block_size)
+    if (np.diff(earliest) < 0).any():
+        whole = whole.take(np.argsort(earliest, kind="stable"))
+    return whole
+
+
+def _sessions(turns: Rule, requests: int, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
+    """Session and turn of each request (n,), turns of each session; the last session is cut to fit."""
+    drawn = np.maximum(np.rint(_draw(turns, requests, rng)), 1).astype(np.int64)
+    count = drawn[: int(np.searchsorted(np.cumsum(drawn), requests)) + 1]
+    count[-1] -= int(count.sum()) - requests
+    session = np.repeat(np.arange(len(count)), count)
+    return session, np.arange(requests) - np.repeat(np.cumsum(count) - count, count), count
+
+
+def _turns(prompt: Rule, output: Rule, like: Trace | None, n: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Tokens a user writes and gets in each turn (n,), at least 1."""
+    if like is not None:
+        row = rng.integers(len(like), size=n)
+        return like.prompt[row], like.output[row]
+    asked, answered = _draw(prompt, n, rng), _draw(output, n, rng)
+    return tuple(np.maximum(np.rint(x), 1).astype(np.int64) for x in (asked, answered))  # type: ignore[return-value]
+
+
+def _draw(what: Rule, n: int, rng: np.random.Generator) -> Floats:
+    """Values (n,) of a number, a written rule, or a function."""
+    if callable(what):
+        return np.asarray(what(n, rng), np.float64)
+    if isinstance(what, str):
+        try:
+            what = float(what)
+        except ValueError:
+            module, how = rule(lengths_package, str(what))
+            return np.asarray(module.draw(n, rng, **how), np.float64)
+    if not (np.isfinite(what) and what >= 0):
+        raise TierwiseError(f"length: found {what}; allowed: a number of 0 or more")
+    return np.full(n, float(what))
+
+
+def _pick(n: int, weights: list[float], rng: np.random.Generator) -> Ints:
+    """Index (n,) of one of the weights, as likely as it is heavy."""
+    share = np.asarray(weights, np.float64)
+    if not (len(share) and np.isfinite(share).all() and (share >= 0).all() and share.sum() > 0):
+        raise TierwiseError(f"weights: found {weights}; allowed: numbers of 0 or more, one above 0")
+    return rng.choice(len(share), n, p=share / share.sum())
+
+
+def _allowed(**counts: Any) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise TierwiseError(f"{name}: found {value}; allowed: a whole number of at least 1")
