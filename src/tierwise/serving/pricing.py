@@ -54,8 +54,8 @@ def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = No
     longest = float(s.max_len or min(model.max_context, _LONGEST))
     kinds = _Kinds.of(model, plan)
 
-    tokens_at = _counts(budget)
-    seqs_at = _counts(most)
+    tokens_at = _counts(budget, ranks)
+    seqs_at = _counts(most, ranks)
     by_tokens = lower(Step(model, plan, np.maximum(tokens_at, 1.0) / ranks, 1.0, 1.0, "decode"))
     by_seqs = lower(Step(model, plan, np.maximum(seqs_at, 1.0) / ranks, 1.0, 1.0, "decode"))
     tokens = _total(by_tokens, kinds.of_tokens, target, k.factors(tokens_at / ranks), tokens_at.shape)
@@ -176,13 +176,12 @@ def _mixtures(graph: Graph) -> float:
     return sum(float(np.max(s.repeat)) for s, op in graph.walk() if op.kind == "moe")
 
 
-def _counts(most: int) -> Floats:
-    """Whole numbers at which a table by tokens is priced: every one where kernels change with each, then in steps of
-    a 32nd, always with the last."""
-    near = np.arange(min(most, 64) + 1.0)
-    far = np.arange(64, most + 1)
-    fine = far[far % np.maximum(2 ** np.floor(np.log2(far / 32.0)), 1.0) == 0]
-    return np.unique(np.concatenate([near, fine, [float(most)]]))
+def _counts(most: int, ranks: float) -> Floats:
+    """Whole numbers at which a table by tokens is priced, for ``ranks`` that share them: each while there are few,
+    then both sides of every sixteen of a rank (kernels' tiles are multiples of it), always with the last."""
+    last = most / ranks
+    near, far = np.arange(min(last, 64.0) + 1.0), np.arange(64.0, last + 1.0, 16.0)
+    return np.unique(np.clip(np.concatenate([near, far, far + 1.0, [last]]), 0.0, last)) * ranks
 
 
 def _ladder(most: float, per_octave: float) -> Floats:
