@@ -182,7 +182,7 @@ def _plan(s: Resolved) -> Json:
     if s.model.task == "generate":
         formats |= {"keys": plain(step.key), "values": plain(step.value)}
     choices = {k: v for k, v in _flat(s.plan).items() if k not in ("weights", "activations")}
-    return {"devices": plain(s.plan.devices), **choices, "formats": formats, "differs": _differs(s.plan)}
+    return {"devices": plain(s.plan.devices), **choices, "formats": formats, "differs": plan_differs(s.plan)}
 
 
 def _flat(value: object) -> Json:
@@ -194,7 +194,7 @@ def _flat(value: object) -> Json:
     return out
 
 
-def _differs(plan: Plan) -> list[str]:
+def plan_differs(plan: Plan) -> list[str]:
     """The choices that differ from the plainest plan, for people."""
     plain_plan = Plan()
     out: list[str] = []

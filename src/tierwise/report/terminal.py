@@ -44,10 +44,10 @@ def show(
     d = scalar_dict(result, "terminal report", advice, **found)
     fits = d["summary"]["fits"]
     console.print()
-    _paragraph(console, d["text"]["headline"], style="bold" if fits else "bold red", indent="")
-    _paragraph(console, words.subtitle(d), style="dim", indent="")
+    paragraph(console, d["text"]["headline"], style="bold" if fits else "bold red", indent="")
+    paragraph(console, words.subtitle(d), style="dim", indent="")
     console.print()
-    _paragraph(console, " ".join(d["text"]["why"]), indent="")
+    paragraph(console, " ".join(d["text"]["why"]), indent="")
     _advice(console, d)
     _numbers(console, d)
     _phases(console, d)
@@ -59,12 +59,12 @@ def show(
     _rests_on(console, d)
 
 
-def _heading(console: Console, text: str, remark: str = "") -> None:
+def heading(console: Console, text: str, remark: str = "") -> None:
     console.print()
     console.print(Text.assemble((text, "bold"), (f"  {remark}" if remark else "", "dim")))
 
 
-def _paragraph(
+def paragraph(
     console: Console, text: str, *, style: str = "", indent: str = "  ", first: str | None = None
 ) -> None:
     """Text in lines that end between words, never between a number and its unit."""
@@ -80,13 +80,13 @@ def _paragraph(
 def _advice(console: Console, d: Json) -> None:
     entries = words.advice_texts(d["advice"])
     if entries:
-        _heading(console, "What would help" if d["summary"]["fits"] else "Nearest plans that fit")
+        heading(console, "What would help" if d["summary"]["fits"] else "Nearest plans that fit")
         for title, text in entries:
-            _paragraph(console, f"{title} {text}".strip(), indent="    ", first="  • ")
+            paragraph(console, f"{title} {text}".strip(), indent="    ", first="  • ")
 
 
 def _numbers(console: Console, d: Json) -> None:
-    _heading(console, "Key numbers", "" if d["summary"]["fits"] else "if it fitted")
+    heading(console, "Key numbers", "" if d["summary"]["fits"] else "if it fitted")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(style="bold", no_wrap=True)
@@ -96,7 +96,7 @@ def _numbers(console: Console, d: Json) -> None:
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
-def _table(*columns: str, left: int = 1) -> Table:
+def plain_table(*columns: str, left: int = 1) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i < left else "right", no_wrap=True, overflow="ellipsis")
@@ -105,8 +105,8 @@ def _table(*columns: str, left: int = 1) -> Table:
 
 def _phases(console: Console, d: Json) -> None:
     memory = next(t["name"] for t in d["scenario"]["machine"]["tiers"] if t["kind"] == "memory")
-    _heading(console, "Phases", "traffic and FLOP of one pass through all layers on one device")
-    table = _table("phase", "passes", "a pass", "total", "bound by", memory, "FLOP", "MFU", "MBU")
+    heading(console, "Phases", "traffic and FLOP of one pass through all layers on one device")
+    table = plain_table("phase", "passes", "a pass", "total", "bound by", memory, "FLOP", "MFU", "MBU")
     for p in d["phases"]:
         table.add_row(
             p["name"],
@@ -124,7 +124,7 @@ def _phases(console: Console, d: Json) -> None:
     piped = [p["name"] for p in d["phases"] if p["fill"] != 1]
     if piped:
         note += f" The total of {' and '.join(piped)} includes filling the pipeline."
-    _paragraph(console, note, style="dim")
+    paragraph(console, note, style="dim")
 
 
 def _ops(console: Console, d: Json, phase: Json, limit: int | None) -> None:
@@ -133,14 +133,14 @@ def _ops(console: Console, d: Json, phase: Json, limit: int | None) -> None:
     rest = rows[len(shown) :]
     several = len({op["layer"] for op in rows}) > 3  # otherwise the op says it: input, layer, output
     unit = "step" if phase["name"] == "decode" else "pass"
-    _heading(console, f"Ops of one {phase['name']} {unit}", f"{seconds(phase['pass_time_s'])}")
+    heading(console, f"Ops of one {phase['name']} {unit}", f"{seconds(phase['pass_time_s'])}")
     narrow = console.width < 96
     bar = 0 if narrow else 12
     memory = next(t["name"] for t in d["scenario"]["machine"]["tiers"] if t["kind"] == "memory")
     headers = ["op", "runs", "time", "share", *([""] if bar else []), "bound by", "FLOP", memory]
     if not narrow:
         headers.append("FLOP/B")
-    table = _table(*headers)
+    table = plain_table(*headers)
     if bar:
         table.columns[4].justify, table.columns[4].min_width = "left", bar
     table.columns[0].max_width = 20 if narrow else 34
@@ -150,7 +150,7 @@ def _ops(console: Console, d: Json, phase: Json, limit: int | None) -> None:
         name = f"{op['layer']}/{op['name']}" if several else op["name"]
         cells = [name, words.count(op["count"]), seconds(op["time_s"]), _percent(op["share"])]
         if bar:
-            cells.append(_bar(console, op["share"], bar))
+            cells.append(share_bar(console, op["share"], bar))
         moved = op["bytes"].get(memory, 0.0)
         intensity = op["flops"] / moved if moved and op["flops"] else None
         style = _STYLES[words.family(d, op["bound_by"])]
@@ -164,7 +164,7 @@ def _ops(console: Console, d: Json, phase: Json, limit: int | None) -> None:
         share = sum(op["share"] for op in rest)
         runs = words.count(sum(op["count"] for op in rest))
         cells = [f"{len(rest)} more", runs, seconds(left), _percent(share)]
-        table.add_row(*cells, *([_bar(console, share, bar)] if bar else []), style="dim")
+        table.add_row(*cells, *([share_bar(console, share, bar)] if bar else []), style="dim")
     # Names give way before numbers do.
     for column in table.columns[1:]:
         longest = max((_plain_width(cell) for cell in column.cells), default=0)
@@ -179,7 +179,7 @@ def _plain_width(cell: object) -> int:
 def _memory(console: Console, d: Json) -> None:
     m = d["memory"]
     over = m["free"] < 0
-    _heading(console, "Memory of the fullest device", f"{gb(m['peak'])} of {gb(m['capacity'])}")
+    heading(console, "Memory of the fullest device", f"{gb(m['peak'])} of {gb(m['capacity'])}")
     whole = max(m["capacity"], m["peak"])
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
@@ -191,20 +191,20 @@ def _memory(console: Console, d: Json) -> None:
     for name, size in rows:
         last = name in ("free", "too much")
         style = ("red" if over else "green") if last else ""
-        bar = _bar(console, size / whole, width)
-        table.add_row(name, gb(size), _percent(size / m["capacity"]), bar, style=style)
+        share = share_bar(console, size / whole, width)
+        table.add_row(name, gb(size), _percent(size / m["capacity"]), share, style=style)
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
 def _rests_on(console: Console, d: Json) -> None:
-    _heading(console, "What this rests on", words.basis_title(d))
+    heading(console, "What this rests on", words.basis_title(d))
     prices = d["sources"]["prices"]
     lines = [words.basis_text(d), f"Kernel efficiencies: {prices['calibration']} ({prices['source']})"]
     if d["sources"]["model"]:
         lines.append(f"Model: {d['sources']['model']}")
     lines += [f"Note: {note}" for note in d["notes"]]
     for line in lines:
-        _paragraph(console, line)
+        paragraph(console, line)
     console.print()
 
 
@@ -220,7 +220,7 @@ def _percent(x: float | None) -> str:
     return "<0.1 %" if x > 0 else "0 %"
 
 
-def _bar(console: Console, share: float, width: int) -> str:
+def share_bar(console: Console, share: float, width: int) -> str:
     """A bar of eighths of a character, or of # where the terminal has no such signs."""
     share = min(max(share, 0.0), 1.0)
     if console.options.ascii_only:

@@ -1,0 +1,224 @@
+"""Sentences about a simulation, written from its JSON form so that a sentence and a table never disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tierwise.report.words import count, rate
+from tierwise.units import dollars, joules, si
+from tierwise.units import seconds as _seconds
+
+Json = dict[str, Any]
+
+TIMES = (
+    ("queueing_s", "Queueing", "from sending to the first step"),
+    ("ttft_s", "TTFT", "to the first token"),
+    ("tpot_s", "TPOT", "a token after the first"),
+    ("itl_s", "ITL", "between two tokens"),
+    ("latency_s", "Latency", "to the last token"),
+)
+# A resource this full is what requests wait for.
+_FULL = 0.9
+
+
+def seconds(x: float) -> str:
+    """A time as people write it; nothing is ``0 s``."""
+    return _seconds(x) if x else "0 s"
+
+
+def headline(d: Json) -> str:
+    """One sentence: does it keep up, and how fast is it."""
+    m, load, where = d["metrics"], d["load"], f"{d['deployment']['model']} on {machines(d)}"
+    if d["interrupted"]:
+        where = f"Interrupted after {seconds(m['span_s'])}: {where}"
+    if not m["done"]:
+        none = "no request arrived" if not m["requests"] else f"none of {_things(m['requests'], 'request')} finished"
+        return f"{where}: {none}{_rejection(d)}."
+    if load["saturated"]:
+        about = f"sustains about {rate(load['sustainable'])}/s" if load["sustainable"] else "serves less"
+        return (
+            f"{where} is saturated: {rate(load['late_offered'])} requests/s are offered and it {about}; {_verdict(d)}."
+        )
+    if load["kind"] == "closed":
+        does = (
+            f"serves {rate(m['requests_per_s'])} requests/s and {rate(m['output_tokens_per_s'])} tokens/s "
+            f"with {_things(load['clients'], 'request')} in flight"
+        )
+    elif load["kind"] == "at once":
+        does = (
+            f"serves {_things(m['done'], 'request')} sent at once in {seconds(m['span_s'])}, "
+            f"{rate(m['output_tokens_per_s'])} tokens/s"
+        )
+    else:
+        does = f"keeps up with {rate(load['offered'])} requests/s"
+    return f"{where} {does}: {_verdict(d)}."
+
+
+def _verdict(d: Json) -> str:
+    """TTFT and TPOT, against the targets where there are any."""
+    t, targets = d["times"], d["targets"]
+    parts = []
+    for key, name in (("ttft_s", "TTFT"), ("tpot_s", "TPOT")):
+        x, target = t[key], targets[key]
+        if x["count"] and target is not None:
+            word = "meets" if x["p99"] <= target else "misses"
+            parts.append(f"p99 {name} {seconds(x['p99'])} {word} {seconds(target)}")
+    if not parts:
+        parts = [f"{name} {seconds(t[key]['p50'])} at the median and {seconds(t[key]['p99'])} at p99"
+                 for key, name in (("ttft_s", "TTFT"), ("tpot_s", "TPOT")) if t[key]["count"]]  # fmt: skip
+    return ", ".join(parts) or "no tokens were generated"
+
+
+def why(d: Json) -> list[str]:
+    """Sentences on targets, queue, memory and what was left out."""
+    out = [_targets(d), _queue(d), _binding(d), _preempted(d), _shared(d)]
+    if d["metrics"]["rejected"] and d["metrics"]["done"]:
+        out.append(f"{_things(d['metrics']['rejected'], 'request')} of {count(d['metrics']['requests'])} rejected"
+                   f"{_rejection(d)}.")  # fmt: skip
+    if d["metrics"]["unfinished"]:
+        out.append(f"{_things(d['metrics']['unfinished'], 'request')} had not finished at the end.")
+    return [x for x in out if x]
+
+
+def _targets(d: Json) -> str:
+    m, targets = d["metrics"], d["targets"]
+    asked = [(name, targets[key], m[met]) for key, met, name in
+             (("ttft_s", "ttft_met", "TTFT"), ("tpot_s", "tpot_met", "TPOT")) if targets[key] is not None]  # fmt: skip
+    if not asked or m["good_share"] is None:
+        return ""
+    each = ", ".join(f"{name} within {seconds(x)} for {percent(met)}" for name, x, met in asked)
+    both = f"; {percent(m['good_share'])} meet both" if len(asked) > 1 else ""
+    return f"{each}{both}: a goodput of {rate(m['goodput_per_s'])} requests/s."
+
+
+def _queue(d: Json) -> str:
+    load, m = d["load"], d["metrics"]
+    if load["saturated"]:
+        return (
+            f"In the second half of the arrivals the queue grew by {_things(round(load['growth']), 'request')}, "
+            f"more than the {count(round(load['noise']))} that chance explains; what it sustains is what finished "
+            "while others waited. Times of a saturated system depend on how long the trace is."
+        )
+    q = d["times"]["queueing_s"]
+    if q["count"] and q["p99"] and q["p99"] > 0.5 * (d["times"]["ttft_s"]["p99"] or 0.0):
+        return (
+            f"Most of the p99 TTFT is waiting: p99 queueing is {seconds(q['p99'])}, and at the busiest time "
+            f"{_things(round(m['waiting_max']), 'request')} waited."
+        )
+    return ""
+
+
+def _binding(d: Json) -> str:
+    load = d["load"]
+    kv, seats = load["kv_waiting"], load["seats_waiting"]
+    if kv is None or seats is None:
+        return ""
+    text = (
+        f"While requests waited, {percent(kv)} of the KV memory and {percent(seats)} of the places in the batch "
+        "were taken"
+    )
+    if max(kv, seats) >= _FULL:
+        return text + (": memory for KV is what binds." if kv >= seats else ": the largest batch is what binds.")
+    return text + ": what binds is how fast steps read prompts." if load["saturated"] else ""
+
+
+def _preempted(d: Json) -> str:
+    m, t = d["metrics"], d["totals"]
+    if not m["preemptions"]:
+        return ""
+    share = percent(m["preempted"] / m["requests"])
+    text = f"{_things(m['preemptions'], 'preemption')}: {share} of the requests lost their place"
+    again = t.get("recomputed_tokens")
+    return text + (f", {_things(again, 'token')} were computed again." if again else ".")
+
+
+def _shared(d: Json) -> str:
+    m = d["metrics"]
+    return f"{percent(m['hit_rate'])} of the prompt tokens were found in a prefix cache." if m["hit_rate"] else ""
+
+
+def _rejection(d: Json) -> str:
+    items = list(d["reasons"].items())
+    if not items:
+        return ""
+    return ": " + ", ".join(f"{count(n)} {reason}" for reason, n in items)
+
+
+def machines(d: Json) -> str:
+    """``2 replicas of 4 × NVIDIA H100 SXM5 80GB``."""
+    parts = []
+    for g in d["deployment"]["groups"]:
+        role = "" if g["role"] == "both" else g["role"] + " "
+        one = f"{count(g['devices'])} × {g['device']}"
+        many = g["count"] != 1 or role
+        parts.append(f"{_things(g['count'], f'{role}replica')} of {one}" if many else one)
+    return " and ".join(parts)
+
+
+def subtitle(d: Json) -> str:
+    """Traffic and policies in one line."""
+    t, deployment = d["traffic"], d["deployment"]
+    prompt, output = t["prompt"], t["output"]
+    parts = [_things(t["requests"], "request") + (f" of {t['source']}" if t["source"] else "")]
+    if t["requests"]:
+        parts += [f"{count(round(prompt['mean']))} tokens in and {count(round(output['mean']))} out on average"]
+    g = deployment["groups"][0]["settings"]
+    parts += [f"{g['scheduler']} scheduler", f"{g['kv']} KV"]
+    if sum(x["count"] for x in deployment["groups"]) > 1:
+        parts.append(f"{deployment['router']} router")
+    if deployment["autoscaler"]:
+        parts.append(f"{deployment['autoscaler']} autoscaler")
+    return " · ".join(parts)
+
+
+def key_numbers(d: Json) -> list[tuple[str, str, str]]:
+    """(name, value, remark) of the numbers people ask for first."""
+    m, t = d["metrics"], d["times"]
+    asked = any(x is not None for x in d["targets"].values())
+    tenants = len(d["tenants"])
+    wasted = f", {percent(m['fragmentation'])} of it empty" if m["fragmentation"] is not None else ""
+    times = [(f"{name}, p99", t[key]["p99"], seconds, f"median {seconds(t[key]['p50'] or 0.0)}")
+             for key, name, _ in TIMES if key in ("ttft_s", "tpot_s", "latency_s")]  # fmt: skip
+    rows: list[tuple[str, float | None, Callable[[float], str], str]] = [
+        ("Finished", m["done"], count, f"of {_things(m['requests'], 'request')} in {seconds(m['span_s'] or 0.0)}"),
+        ("Throughput", m["output_tokens_per_s"], lambda x: f"{rate(x)} tokens/s",
+         f"{_rate(m['requests_per_s'])} requests/s, {_rate(m['prompt_tokens_per_s'])} prompt tokens/s"),
+        ("Goodput", m["goodput_per_s"] if asked else None, lambda x: f"{rate(x)} requests/s",
+         f"{percent(m['good_share'])} within the targets"),
+        *times,
+        ("Batch", m["batch"], lambda x: f"{rate(x)} requests", f"running on average, {_rate(m['batch_max'])} at most"),
+        ("Waiting", m["waiting"], lambda x: f"{rate(x)} requests", f"on average, {_rate(m['waiting_max'])} at most"),
+        ("KV memory in use", m["kv"], percent, f"on average, {percent(m['kv_max'])} at most{wasted}"),
+        ("Preemptions", m["preemptions"] if m["done"] else None, count,
+         f"{_things(m['preempted'], 'request')} lost their place"),
+        ("Prefix cache", m["hit_rate"] or None, percent, "of the prompt tokens found"),
+        ("Drafts accepted", m["accepted"], percent, "of the draft tokens"),
+        ("Busy", m["memory"], lambda x: f"memory {percent(x)}",
+         f"of the time; compute {percent(m['compute'])}, link {percent(m['link'])}"),
+        ("Energy", m["tokens_per_joule"], lambda x: f"{rate(x)} tokens/J", f"{joules(m['energy_j'] or 0.0)} in all"),
+        ("Rent", m["usd_per_million"], lambda x: f"{dollars(x)} / M tokens",
+         f"{si(m['tokens_per_usd'] or 0.0)} tokens per dollar; {dollars(m['rent_usd'] or 0.0)} in all"),
+        ("Fairness", m["jain"] if tenants > 1 else None, lambda x: f"{x:.3f}",
+         f"Jain's index over {count(tenants)} tenants, 1 is even"),
+    ]  # fmt: skip
+    return [(name, text(value), remark) for name, value, text, remark in rows if value is not None]
+
+
+def _rate(x: float | None) -> str:
+    return "–" if x is None else rate(x)
+
+
+def percent(x: float | None) -> str:
+    """A share of 1 as ``97 %``; close to all is not all, and little is not nothing."""
+    if x is None:
+        return "–"
+    if 0.995 <= x < 1.0:
+        return f"{100 * x:.2f} %" if x < 0.9999 else ">99.99 %"
+    if x >= 0.001:
+        return f"{100 * x:.0f} %" if x >= 0.095 else f"{100 * x:.1f} %"
+    return "<0.1 %" if x > 0 else "0 %"
+
+
+def _things(n: float, thing: str) -> str:
+    return f"{count(n)} {thing}" + ("" if n == 1 else "s")

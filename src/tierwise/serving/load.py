@@ -1,0 +1,126 @@
+"""Whether a system kept up with its traffic, and the rate it can sustain where it did not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.serving.outcome import DONE, REJECTED, Run
+
+Floats = NDArray[np.float64]
+
+_NAN = float("nan")
+# Growth of the queue that chance explains: three standard deviations (once in 700 runs), seen over this many parts
+# of the time.
+_SIGMAS = 3.0
+_PARTS = 32
+
+
+@dataclass(frozen=True)
+class Load:
+    """What was offered and what was served, in requests and seconds; nan where it does not apply.
+
+    Attributes:
+        kind: ``open`` (arrivals whatever the system does), ``closed`` (a client keeps so many in flight) or ``at once``
+            (all arrive together: there is no rate to keep up with).
+        clients: requests kept in flight in a closed loop, else 0.
+        offered: arrivals per second from the first to the last.
+        late_offered, late_served: over the second half of the arrivals' time: arrivals per second, and those less what
+            the queue grew by.
+        growth: requests the queue grew by in that half; ``noise``: the most that chance explains.
+        saturated: the growth is more than chance.
+        sustainable: requests per second that finished while others waited, from the middle of the arrivals' time until
+            nobody waits any more (or the end): what the system gives when it always has work. nan where it kept up.
+        window: that time, (start, end).
+        kv_waiting, seats_waiting: while anybody waited, mean share of KV blocks in use, and of the places in the batch
+            (``max_seqs`` of all replicas that were up): what they waited for.
+    """
+
+    kind: str
+    clients: int
+    offered: float
+    late_offered: float
+    late_served: float
+    growth: float
+    noise: float
+    saturated: bool
+    sustainable: float
+    window: tuple[float, float]
+    kv_waiting: float
+    seats_waiting: float
+
+
+def load(run: Run) -> Load:
+    """Judge a run; see :class:`Load`. Rejected requests are not offered: they take no service."""
+    r, clients = run.requests, run.trace.closed_loop
+    arrival = np.sort(r.arrival[np.isfinite(r.arrival) & (r.state != REJECTED)])
+    end = run.totals.get("end", np.inf)
+    arrival = arrival[arrival <= end]
+    n = len(arrival)
+    first, last = (float(arrival[0]), float(arrival[-1])) if n else (_NAN, _NAN)
+    waiting = _while_waiting(run)
+    nothing = (_NAN, _NAN, _NAN, _NAN, False, _NAN, (_NAN, _NAN), *waiting)
+    if clients > 0:
+        return Load("closed", clients, _NAN, *nothing)
+    if n < 2 or last <= first:
+        return Load("at once", 0, _NAN, *nothing)
+    offered = (n - 1) / (last - first)
+    middle = (first + last) / 2.0
+    half = last - middle
+    late = arrival[arrival > middle]
+    growth = _queue(run, arrival, last) - _queue(run, arrival, middle)
+    noise = _SIGMAS * float(np.sqrt(len(late) * _dispersion(late, middle, last)))
+    saturated = growth > noise
+    rate = len(late) / half
+    sustainable, window = _sustainable(run, middle) if saturated else (_NAN, (_NAN, _NAN))
+    return Load("open", 0, offered, rate, min(rate, rate - growth / half), growth, noise, saturated,
+                sustainable, window, *waiting)  # fmt: skip
+
+
+def _queue(run: Run, arrival: Floats, at: float) -> float:
+    """Requests waiting at a time: those that arrived and were in no step yet, or those the simulator counted as
+    waiting then (which knows of the preempted, and of queues behind the first), whichever are more."""
+    r, s = run.requests, run.series
+    taken = np.count_nonzero((r.scheduled <= at) & (r.state != REJECTED))
+    unseen = float(np.searchsorted(arrival, at, side="right") - taken)
+    if not len(s.time):
+        return unseen
+    width = float(s.time[1] - s.time[0]) if len(s.time) > 1 else float(s.time[0])
+    return max(unseen, float(np.interp(at, s.time - width / 2.0, s.waiting)))
+
+
+def _dispersion(arrival: Floats, start: float, end: float) -> float:
+    """Variance over mean of the arrivals in equal parts of the time; 1 for Poisson, and at least that.
+
+    From differences of neighbours (von Neumann), so that a slow rise or fall of the rate is not taken for noise.
+    """
+    counts, _ = np.histogram(arrival, bins=_PARTS, range=(start, end))
+    mean = counts.mean()
+    return max(1.0, float((np.diff(counts) ** 2).mean() / 2.0 / mean)) if mean > 0 else 1.0
+
+
+def _sustainable(run: Run, start: float) -> tuple[float, tuple[float, float]]:
+    """Requests per second finished between ``start`` and the moment the queue is empty, and that time."""
+    r, s = run.requests, run.series
+    waited = s.time[s.waiting >= 1.0]
+    taken = r.scheduled[np.isfinite(r.scheduled)]
+    stop = max(float(waited.max()) if len(waited) else start, float(taken.max()) if len(taken) else start)
+    if run.interrupted:
+        stop = run.totals.get("end", stop)
+    if stop <= start:
+        return _NAN, (_NAN, _NAN)
+    done = (r.state == DONE) & (r.last > start) & (r.last <= stop)
+    return float(np.count_nonzero(done)) / (stop - start), (start, stop)
+
+
+def _while_waiting(run: Run) -> tuple[float, float]:
+    """Mean share of KV blocks and of places in the batch taken over the time in which requests waited."""
+    s, groups = run.series, [g for g in run.deployment.groups if g.role != "prefill"]
+    wait = s.waiting >= 1.0
+    if not wait.any() or not groups:
+        return _NAN, _NAN
+    replicas = sum(g.count for g in run.deployment.groups)
+    places = sum(g.count * g.settings.max_seqs for g in groups) * s.replicas[wait] / replicas
+    return float(s.kv[wait].mean()), float((s.running[wait] / np.maximum(places, 1.0)).mean())
