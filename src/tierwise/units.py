@@ -46,6 +46,8 @@ def _table(kind: str) -> dict[str, float]:
         return {"": 1.0} | {p: v for p, v in _DECIMAL.items() if p}
     if kind == "money":
         return {"": 1.0, "USD": 1.0, "/h": 1.0 / 3600.0, "USD/h": 1.0 / 3600.0}
+    if kind == "rate":
+        return {"": 1.0, "/s": 1.0, "/min": 1.0 / 60.0, "/h": 1.0 / 3600.0, "Hz": 1.0}
     raise ValueError(f"no such kind of quantity: {kind}")
 
 
@@ -58,7 +60,7 @@ def parse(value: Any, kind: str, where: str = "value", field: str = "") -> float
     Args:
         value: a number (already SI) or text such as ``"3.35TB/s"``, ``"80 GiB"``, ``"40ms"``.
         kind: ``bytes``, ``bandwidth``, ``flops``, ``time``, ``power``, ``energy`` (also per byte),
-            ``frequency``, ``count`` or ``money``.
+            ``frequency``, ``count``, ``money`` or ``rate`` (of events).
         where, field: for the error message.
 
     Returns:
@@ -93,6 +95,7 @@ _EXAMPLES = {
     "frequency": "1.98GHz",
     "count": "132",
     "money": "$2.99/h",
+    "rate": "40/s or 2400/min",
 }
 
 
