@@ -6,6 +6,10 @@ import numpy as np
 
 from tierwise.serving.traffic.trace import Ints
 
+# Tokens of a block where a file does not say: what engines cache by, so that no shared block is missed. vLLM's default
+# for --block-size on CUDA, https://docs.vllm.ai/en/stable/configuration/engine_args.html
+BLOCK = 16
+
 
 def session_blocks(prompt: Ints, session: Ints, size: int, system: int = 0,
                    group: Ints | None = None) -> tuple[Ints, Ints]:  # fmt: skip

@@ -36,7 +36,7 @@ def load(path: str | Path, format: str | None = None, *, limit: int | None = Non
     if format is not None and format not in known:
         raise UnknownName("trace format", format, known, f"The formats are {', '.join(known)}.")
     chosen = known[format] if format is not None else _recognized(file, known)
-    requests = chosen.read(file)
+    requests: Trace = chosen.read(file)
     if limit is not None:
         requests = requests.head(limit)
     return requests.scaled(rate_scale)
@@ -50,7 +50,7 @@ def _formats() -> Iterator[tuple[str, ModuleType]]:
 
 def _recognized(file: Path, known: dict[str, ModuleType]) -> ModuleType:
     """The format whose sniff says yes; else the one most of whose columns are named, so that it can say what lacks."""
-    head = "" if file.is_dir() else checked(file, content(file)[:HEAD] if _small(file) else _whole_lines(file)).decode()
+    head = "" if file.is_dir() else _head(file)
     found = [m for m in known.values() if m.sniff(file, head)]
     if found:
         return found[0]
@@ -64,11 +64,9 @@ def _recognized(file: Path, known: dict[str, ModuleType]) -> ModuleType:
     raise TierwiseError(f"{file}: no known trace format ({shown}). The formats and what they need: {wanted}")
 
 
-def _small(file: Path) -> bool:
-    return file.stat().st_size <= HEAD
-
-
-def _whole_lines(file: Path) -> bytes:
-    """The head of a large file up to its last line end, so that no character is cut."""
-    head = content(file, HEAD)
-    return head[: head.rfind(b"\n") + 1] or head[: head.rfind(b'"') + 1] or head
+def _head(file: Path) -> str:
+    """The first whole lines of a file, or the beginning of its one long line."""
+    data = content(file, HEAD)
+    if len(data) < HEAD:
+        return checked(file, data).decode()
+    return checked(file, data[: data.rfind(b"\n") + 1]).decode() if b"\n" in data else data.decode(errors="ignore")

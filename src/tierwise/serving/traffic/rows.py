@@ -28,6 +28,7 @@ class Rows:
         shown: what the file holds in a column and row, for messages.
         broken: lines that could not be split into fields, with what is wrong.
         notices: what was already changed.
+        place: what ``lines`` counts, for messages.
     """
 
     path: Path
@@ -36,13 +37,24 @@ class Rows:
     shown: Callable[[str, int], str]
     broken: tuple[tuple[int, str], ...] = ()
     notices: tuple[str, ...] = ()
+    place: str = "line"
 
     def __len__(self) -> int:
         return len(self.lines)
 
 
-def built(rows: Rows, arrival: str, prompt: str, output: str, *, unit: float = 1.0, absolute: bool = False,
-          whole: tuple[str, ...] = (), left_out: tuple[Bools, str] | None = None, **other: object) -> Trace:  # fmt: skip
+def built(
+    rows: Rows,
+    arrival: str,
+    prompt: str,
+    output: str,
+    *,
+    unit: float = 1.0,
+    absolute: bool = False,
+    whole: tuple[str, ...] = (),
+    left_out: tuple[Bools, str] | None = None,
+    **other: object,
+) -> Trace:
     """The trace of all usable rows, in order of arrival.
 
     Args:
@@ -70,16 +82,16 @@ def built(rows: Rows, arrival: str, prompt: str, output: str, *, unit: float = 1
     times = (times - (times[keep].min() if absolute else 0.0)) * unit
     fill = {name: np.where(keep, rows.numbers[name], 1.0).astype(np.int64) for name in (prompt, output)}
     whole_trace = trace(np.where(keep, times, 0.0), fill[prompt], fill[output], **other)
-    return settled(whole_trace, keep, rows.lines, str(rows.path), notices)
+    return settled(whole_trace, keep, rows, notices)
 
 
-def settled(requests: Trace, keep: Bools, lines: Ints, source: str, notices: list[str]) -> Trace:
+def settled(requests: Trace, keep: Bools, rows: Rows, notices: list[str]) -> Trace:
     """The kept requests sorted by arrival, no turn before the one it follows, and a word on what changed."""
     times, known = requests.arrival, np.flatnonzero(keep)
     late = np.flatnonzero(np.diff(times[known]) < 0)
     if len(late):
-        line = lines[known[late[0] + 1]]
-        notices = [*notices, f"arrivals were not in order (first at line {line}): sorted"]
+        line = rows.lines[known[late[0] + 1]]
+        notices = [*notices, f"arrivals were not in order (first at {rows.place} {line}): sorted"]
     order = known[np.argsort(times[known], kind="stable")] if len(late) else known
     out = requests if len(order) == len(requests) and not len(late) else requests.take(order)
     early = out.after >= np.arange(len(out))
@@ -87,7 +99,7 @@ def settled(requests: Trace, keep: Bools, lines: Ints, source: str, notices: lis
         notices = [*notices, f"{_count(int(early.sum()), 'request')} came before what they follow: taken as the first "
                              "of a session"]  # fmt: skip
         out = replace(out, after=np.where(early, -1, out.after), think=np.where(early, 0.0, out.think))
-    return replace(out, source=source, notices=tuple(notices))
+    return replace(out, source=str(rows.path), notices=tuple(notices))
 
 
 def _refused(rows: Rows, needed: tuple[str, str, str], absolute: bool, whole: tuple[str, ...],
@@ -115,7 +127,7 @@ def _refused(rows: Rows, needed: tuple[str, str, str], absolute: bool, whole: tu
         return bad, ""
     first = sorted(reasons)[:LISTED]
     text = f"{_count(total, 'row')} of {len(rows) + len(rows.broken)} refused: "
-    text += "; ".join(f"line {line}: {why}" for line, why in first)
+    text += "; ".join(f"{rows.place} {line}: {why}" for line, why in first)
     return bad, text + (f"; and {total - len(first)} more." if total > len(first) else ".")
 
 

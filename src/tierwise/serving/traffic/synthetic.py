@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from tierwise.errors import TierwiseError
 from tierwise.serving.traffic import arrivals as arrivals_package
 from tierwise.serving.traffic import lengths as lengths_package
 from tierwise.serving.traffic._rules import Rule, rule
-from tierwise.serving.traffic.blocks import session_blocks
+from tierwise.serving.traffic.blocks import BLOCK, session_blocks
 from tierwise.serving.traffic.trace import Floats, Ints, Trace, trace
 
 
@@ -33,7 +34,7 @@ def synthetic(
     priorities: Mapping[int, float] | None = None,
     adapters: int | Sequence[float] = 0,
     samples: int = 1,
-    block_size: int = 16,
+    block_size: int = BLOCK,
     seed: int = 0,
 ) -> Trace:
     """So many requests by rule; the same arguments and seed give the same trace.
@@ -64,15 +65,13 @@ def synthetic(
         raise TierwiseError(f"system: found {system}; allowed: tokens, 0 or more")
     rng = np.random.default_rng(seed)
     session, turn, count = _sessions(turns, requests, rng)
-    module, how = rule(arrivals_package, arrivals, rate=rate)
-    if how.get("rate") == 0 or how.get("concurrency") == 0:
-        raise TierwiseError(f"arrivals {arrivals!r}: found 0 for its rate or concurrency; allowed: more")
+    module, how = arrival_rule(arrivals, rate)
     start = module.times(len(count), rng, **how)
     asked, answered = _turns(prompt, output, like, requests, rng)
     first = np.cumsum(count) - count  # index of each session's first turn
     grown = np.cumsum(asked + answered) - (asked + answered)
     history = grown - grown[first][session]
-    waits = np.where(turn > 0, _draw(think, requests, rng), 0.0)
+    waits = np.where(turn > 0, draw(think, requests, rng), 0.0)
     rested = np.cumsum(waits)
     earliest = start[session] + rested - rested[first][session]
     tenant = _pick(len(count), list((tenants or {"all": 1.0}).values()), rng)
@@ -102,9 +101,18 @@ def synthetic(
     return whole
 
 
+def arrival_rule(arrivals: str, rate: float | None = None) -> tuple[ModuleType, dict[str, Any]]:
+    """The file of ``traffic/arrivals`` that a rule names, and its arguments; ``rate`` where it does not say."""
+    module, how = rule(arrivals_package, arrivals, rate=rate)
+    for name in ("rate", "concurrency", "cv", "period"):
+        if how.get(name) == 0:
+            raise TierwiseError(f"arrivals {arrivals!r}: {name}: found 0; allowed: a number above 0")
+    return module, how
+
+
 def _sessions(turns: Rule, requests: int, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
     """Session and turn of each request (n,), turns of each session; the last session is cut to fit."""
-    drawn = np.maximum(np.rint(_draw(turns, requests, rng)), 1).astype(np.int64)
+    drawn = np.maximum(np.rint(draw(turns, requests, rng)), 1).astype(np.int64)
     count = drawn[: int(np.searchsorted(np.cumsum(drawn), requests)) + 1]
     count[-1] -= int(count.sum()) - requests
     session = np.repeat(np.arange(len(count)), count)
@@ -116,11 +124,11 @@ def _turns(prompt: Rule, output: Rule, like: Trace | None, n: int, rng: np.rando
     if like is not None:
         row = rng.integers(len(like), size=n)
         return like.prompt[row], like.output[row]
-    asked, answered = _draw(prompt, n, rng), _draw(output, n, rng)
+    asked, answered = draw(prompt, n, rng), draw(output, n, rng)
     return tuple(np.maximum(np.rint(x), 1).astype(np.int64) for x in (asked, answered))  # type: ignore[return-value]
 
 
-def _draw(what: Rule, n: int, rng: np.random.Generator) -> Floats:
+def draw(what: Rule, n: int, rng: np.random.Generator) -> Floats:
     """Values (n,) of a number, a written rule, or a function."""
     if callable(what):
         return np.asarray(what(n, rng), np.float64)

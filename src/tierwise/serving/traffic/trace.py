@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.errors import TierwiseError
+
+if TYPE_CHECKING:
+    from tierwise.serving.traffic.summary import Summary
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -20,7 +24,8 @@ class Trace:
 
     Attributes:
         arrival: seconds from the start of the trace, not decreasing. Ignored for requests that come ``after``
-            another one (there it is the earliest they could come), and for all of them under a closed loop.
+            another one (there it only orders them, until ``take`` leaves the earlier one out), and for all of them
+            under a closed loop.
         prompt: tokens of the prompt, history of the conversation included; at least 1.
         output: tokens to generate; at least 1.
         tenant: who asks, index into ``tenants``.
@@ -101,6 +106,12 @@ class Trace:
                                 f"the trace runs to {self.arrival[-1] if len(self) else 0:g} s")  # fmt: skip
         part = self.take(np.arange(lo, hi))
         return replace(part, arrival=part.arrival - t0)
+
+    def summary(self) -> Summary:
+        """What people want to know first: how many, how fast, how long, how much is shared."""
+        from tierwise.serving.traffic.summary import summarized
+
+        return summarized(self)
 
 
 def trace(arrival: object, prompt: object, output: object, **other: object) -> Trace:

@@ -95,11 +95,9 @@ class Table:
         import pyarrow.compute as pc
 
         strings = self.text(name)
-        fits = pc.match_substring_regex(
-            strings, r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d(:?\d\d)?)?$"
-        )
-        zoned = pc.match_substring_regex(strings, r"\d(Z|[+-]\d\d(:?\d\d)?)$")
-        zoned = pc.and_(fits, pc.and_(zoned, pc.match_substring_regex(strings, r"[ T].*(Z|[+-])")))
+        zone = r"(Z|[+-]\d\d(:?\d\d)?)"
+        fits = pc.match_substring_regex(strings, rf"^\d{{4}}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{{1,9}})?)?{zone}?$")
+        zoned = pc.and_(fits, pc.match_substring_regex(strings, rf"[ T].*\d{zone}$"))
         none = pa.scalar(None, pa.string())
         try:
             local = pc.cast(pc.if_else(pc.and_not(fits, zoned), strings, none), pa.timestamp("ns"))

@@ -54,7 +54,7 @@ def read(path: Path) -> Trace:
     if table.find("think") and not (think >= 0).all():
         notices += (f"{int((~(think >= 0)).sum())} think times were no times of 0 or later: taken as 0",)
     if table.find("session") and "after" not in other:
-        index, names = _codes(table.text("session"))
+        index, names = codes(table.text("session"))
         index = np.where(np.isin(index, [i for i, name in enumerate(names) if not name]), -1, index)
         other["after"] = following(index, table.number(columns[0]))
     if "after" in other:
@@ -63,7 +63,7 @@ def read(path: Path) -> Trace:
             notices += (f"{int(wrong.sum())} requests follow no earlier row (first at line "
                         f"{table.lines[np.argmax(wrong)]}): taken as the first of a session",)  # fmt: skip
     if table.find("tenant"):
-        other["tenant"], other["tenants"] = _codes(table.text("tenant"))
+        other["tenant"], other["tenants"] = codes(table.text("tenant"))
     named = [(n, m) for n in table.names if (m := _BLOCKS.match(n))]
     if named:
         other |= _blocks(path, table, *named[0])
@@ -101,7 +101,7 @@ def following(session: Ints, arrival: Floats) -> Ints:
     return after
 
 
-def _codes(names: Any) -> tuple[Ints, tuple[str, ...]]:
+def codes(names: Any) -> tuple[Ints, tuple[str, ...]]:
     """Index of each name (n,), and the names in order of appearance."""
     coded = names.dictionary_encode()
     known = tuple(str(n) for n in coded.dictionary.to_pylist())

@@ -11,4 +11,4 @@ def draw(n: int, rng: np.random.Generator, *, low: float, high: float, exponent:
     """Whole values (n,) from ``low`` to ``high``, both included."""
     weight = np.arange(1, int(high) - int(low) + 2) ** -exponent
     grown = np.cumsum(weight)
-    return int(low) + np.searchsorted(grown, rng.random(n) * grown[-1], side="right").astype(np.float64)
+    return np.asarray(int(low) + np.searchsorted(grown, rng.random(n) * grown[-1], side="right"), np.float64)
