@@ -111,7 +111,7 @@ def test_controls_can_be_reached_and_read() -> None:
     parsed = Page(page(result("llm")))
     labelled = {v for _, name, v in parsed.attributes if name == "aria-label"}
     assert {"Key numbers", "Table of ops"} <= labelled
-    source = _asset("lib.js")
+    source = _asset("base.js")
     assert 'setAttribute("aria-pressed"' in source and '"aria-label": label' in source
 
 

@@ -18,7 +18,7 @@ from tierwise.result import Phase, Result
 
 Json = dict[str, Any]
 
-SCRIPTS = ("lib.js", "breakdown.js", "roofline.js", "tiers.js", "timeline.js", "table.js", "main.js")
+SCRIPTS = ("base.js", "lib.js", "breakdown.js", "roofline.js", "tiers.js", "timeline.js", "table.js", "main.js")
 
 
 def page(

@@ -83,6 +83,8 @@ class Run:
             recomputed_tokens, energy (J), rent ($), replica_seconds, device_seconds, end (s), drafted, accepted.
         interrupted: the user stopped it; what had happened by ``totals["end"]`` is whole.
         wall: seconds of the event loop itself.
+        basis: the weakest of what the step prices rest on, "" where nobody said; ``interval``: factors on their times
+            that 80 % of measurements lie between.
     """
 
     deployment: Deployment
@@ -95,3 +97,5 @@ class Run:
     totals: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
     wall: float = 0.0
+    basis: str = ""
+    interval: tuple[float, float] = (1.0, 1.0)
