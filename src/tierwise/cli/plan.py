@@ -1,0 +1,33 @@
+"""``tierwise plan``: the best way to reach a goal. Each goal is found by its place: ``cli/_plan/<goal>.py``."""
+
+from __future__ import annotations
+
+import typer
+
+# What comes after the goal is the goal's own.
+SETTINGS = {
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    "add_help_option": False,
+}
+
+
+def command(ctx: typer.Context) -> None:
+    """Plan how to reach a goal: `tierwise plan serve MODEL --on MACHINE ...`."""
+    import importlib
+    import pkgutil
+
+    from typer.main import get_command
+
+    from tierwise.cli import _plan
+    from tierwise.errors import UnknownName
+
+    goals = sorted(i.name for i in pkgutil.iter_modules(_plan.__path__) if not i.name.startswith("_"))
+    goal, *rest = [*ctx.args] or ["--help"]
+    if goal == "--help":
+        print(f"Usage: tierwise plan {{{'|'.join(goals)}}} ...\n\nTry 'tierwise plan {goals[0]} --help'.")
+        return
+    if goal not in goals:
+        raise UnknownName("goal", goal, goals, f"What can be planned: {', '.join(goals)}.")
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(goal)(importlib.import_module(f"tierwise.cli._plan.{goal}").command)
+    get_command(app)(rest, standalone_mode=False, prog_name=f"tierwise plan {goal}")

@@ -1,0 +1,125 @@
+"""A serving plan in a terminal: the answer, its reasons, what was beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+
+from tierwise.report import plan_words as words
+from tierwise.report.terminal import heading, paragraph, plain_table
+from tierwise.units import dollars, seconds
+
+Json = dict[str, Any]
+
+# Rows of the Pareto front that are shown.
+FRONT = 10
+
+
+def show(d: Json, console: Console) -> None:
+    """Print a plan from its JSON form."""
+    text = d["text"]
+    console.print()
+    paragraph(console, text["headline"], style="bold" if d["met"] else "bold red", indent="")
+    paragraph(console, text["load"], style="dim", indent="")
+    console.print()
+    if text["why"]:
+        paragraph(console, " ".join(text["why"]), indent="")
+    if d["finalists"]:
+        heading(console, "Finalists", "predicted → simulated, means")
+        _table(console, [_finalist(d, e) for e in sorted(d["finalists"], key=lambda e: _order(d, e))],
+               ["deployment", "devices", *_money(d), "tok/s/dev", "TTFT", "TPOT", "targets"])  # fmt: skip
+    if d["front"]:
+        heading(console, "Pareto front", "cost against speed per user, TTFT within its target")
+        _table(console, [_point(d, e) for e in thinned(d["front"])],
+               ["deployment", "devices", *_money(d), "tok/s/user", "requests/s", "TTFT", "TPOT"])  # fmt: skip
+    if text["others"]:
+        heading(console, "Why not")
+        for line in text["others"]:
+            paragraph(console, line, indent="    ", first="  • ")
+    if text["changes"]:
+        heading(console, "If things change")
+        for line in text["changes"]:
+            paragraph(console, line, indent="    ", first="  • ")
+    if text["rests"]:
+        heading(console, "What this rests on")
+        for line in text["rests"]:
+            paragraph(console, line)
+    paragraph(console, counted(d), style="dim")
+    console.print()
+
+
+def counted(d: Json) -> str:
+    """How much was looked at, and how long it took."""
+    s = d["seconds"]
+    text = f"{d['considered']:,} configurations priced in {seconds(s['pricing'])}"
+    if d["finalists"]:
+        text += f", {len(d['finalists'])} simulated in {seconds(s['simulation'])}"
+    return text + "."
+
+
+def thinned(front: list[Json], most: int = FRONT) -> list[Json]:
+    """At most so many rows, evenly from the cheapest to the fastest."""
+    if len(front) <= most:
+        return front
+    places = [round(i * (len(front) - 1) / (most - 1)) for i in range(most)]
+    return [front[i] for i in places]
+
+
+def short(e: Json) -> str:
+    """``10×TP1 + 6×TP2`` prefilling and decoding, ``16×TP2`` for engines that do both."""
+
+    def one(g: Json) -> str:
+        names = "".join(f"{n.upper()}{g[n]}" for n in ("tp", "pp", "dp", "ep") if g[n] > 1 or n == "tp")
+        return f"{g['count']}×{names}"
+
+    text = f"{one(e['prefill'])} + {one(e['decode'])}" if e["mode"] == "disaggregated" else one(e["engines"])
+    return text + (f" draft {e['draft_tokens']}" if e["draft_tokens"] else "")
+
+
+def _order(d: Json, e: Json) -> tuple[bool, float]:
+    return not e["simulated"]["meets"], words._cost(d, e)
+
+
+def _money(d: Json) -> list[str]:
+    known = any(e["usd_per_hour"] is not None for e in [*d["finalists"], *d["front"]])
+    return ["$/h", "$/M tokens"] if known else []
+
+
+def _named(d: Json, e: Json) -> str:
+    several = len({m["device"] for m in d["question"]["machines"]}) > 1
+    return f"{e['machine'].split('x', 1)[-1]} {short(e)}" if several else short(e)
+
+
+def _prices(d: Json, e: Json, per_million: float | None) -> list[str]:
+    if not _money(d):
+        return []
+    return [dollars(e["usd_per_hour"]), dollars(per_million)] if e["usd_per_hour"] is not None else ["–", "–"]
+
+
+def _finalist(d: Json, e: Json) -> list[str]:
+    run = e["simulated"]
+    paid = e["usd_per_million"]
+    if paid is not None and run["requests_per_s"]:
+        paid = paid * e["requests_per_s"] / run["requests_per_s"]
+    per_device = run["requests_per_s"] * d["question"]["output"] / e["devices"]
+    times = [f"{seconds(e[n])} → {_time(run[n]['mean'])}" for n in ("ttft_s", "tpot_s")]
+    state = "met" if run["meets"] else "missed" if run["keeps_up"] else "falls behind"
+    return [_named(d, e), str(e["devices"]), *_prices(d, e, paid), words.number(per_device), *times, state]
+
+
+def _time(x: float | None) -> str:
+    return "never" if x is None else seconds(x)
+
+
+def _point(d: Json, e: Json) -> list[str]:
+    return [_named(d, e), str(e["devices"]), *_prices(d, e, e["usd_per_million"]), words.number(e["user_tokens_per_s"]),
+            words.number(e["requests_per_s"]), seconds(e["ttft_s"]), seconds(e["tpot_s"])]  # fmt: skip
+
+
+def _table(console: Console, rows: list[list[str]], columns: list[str]) -> None:
+    table = plain_table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    console.print(Padding(table, (0, 0, 0, 2), expand=False))

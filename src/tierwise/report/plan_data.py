@@ -1,0 +1,134 @@
+"""A serving plan as JSON values (``tierwise.plan/1``); sentences and tables are written from these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tierwise.report.plain import plain
+from tierwise.report.plan_words import sentences
+from tierwise.search.answer import Alternative, Answer, Change, Choice
+from tierwise.search.judge import cost
+from tierwise.search.points import Points
+from tierwise.search.question import Question
+
+Json = dict[str, Any]
+
+
+def to_dict(answer: Answer) -> Json:
+    """Everything a plan says."""
+    simulated = {c.row: c for c in answer.finalists}
+
+    def entry(choice: Choice | int | None) -> Json | None:
+        if choice is None:
+            return None
+        row = choice if isinstance(choice, int) else choice.row
+        found = deployment(answer, answer.points, row)
+        run = simulated.get(row) if isinstance(choice, int) else choice
+        if run is not None and run.simulated is not None:
+            s = run.simulated
+            found["simulated"] = {"ttft_s": dict(s.ttft), "tpot_s": dict(s.tpot), "requests_per_s": s.rate,
+                                  "requests": s.requests, "keeps_up": s.keeps_up,
+                                  "meets": s.meets(answer.question)}  # fmt: skip
+        return found
+
+    d: Json = {
+        "schema": "tierwise.plan/1",
+        "goal": "serve",
+        "question": question(answer.question),
+        "met": answer.met,
+        "considered": answer.priced,
+        "meeting": int(np.count_nonzero(answer.feasible)),
+        "seconds": dict(answer.seconds),
+        "answer": entry(answer.best),
+        "runner_up": entry(answer.runner_up),
+        "finalists": [entry(c) for c in answer.finalists],
+        "front": [entry(int(row)) for row in answer.front],
+        "limits": limits(answer),
+        "binding": {"by": answer.binding[0], "value": answer.binding[1]},
+        "alternatives": [alternative(answer, a, entry) for a in answer.alternatives],
+        "changes": [change(answer, c) for c in answer.changes],
+    }
+    d = plain(d)
+    d["text"] = sentences(d)
+    return d
+
+
+def question(q: Question) -> Json:
+    """What was asked."""
+    machines = [{"name": s.name, "device": s.device.title, "devices": s.count,
+                 "usd_per_hour": s.device.price.rent * 3600.0, "price_date": s.device.price.date,
+                 "price_source": s.device.price.source} for s in q.systems]  # fmt: skip
+    d = q.demand
+    return {
+        "model": q.name, "machines": machines, "prompt": d.prompt, "output": d.output, "load": d.kind,
+        "requests_per_s": d.rate, "concurrency": d.concurrency, "trace": d.trace.source if d.trace else None,
+        "trace_requests": len(d.trace) if d.trace else None, "notices": list(d.trace.notices) if d.trace else [],
+        "shared": d.shared, "ttft_s": q.targets.ttft, "tpot_s": q.targets.tpot, "statistic": q.targets.statistic,
+        "objective": q.objective, "budget_usd_per_hour": q.budget * 3600.0, "engines": list(q.engines),
+    }  # fmt: skip
+
+
+def deployment(answer: Answer, p: Points, row: int) -> Json:
+    """One row, with what is predicted of it."""
+    q, family = answer.question, answer.families[int(p.family[row])]
+    one = p.take(np.asarray([row]))
+    known = bool(np.isfinite(family.rent))
+    output = q.demand.output
+    out: Json = {
+        "machine": family.system.name, "device": family.system.device.title, "engine": family.engine,
+        "mode": "disaggregated" if p.prefills[row] > 0 else "aggregated",
+        "devices": int(p.devices[row]), "weights": str(family.weights or "") or None, "kv": family.kv,
+        "own_formats": family.own and family.weights is None,
+        "decode" if p.prefills[row] > 0 else "engines": _group(p, row, ""),
+        "draft_tokens": int(p.draft[row]), "max_num_batched_tokens": int(p.tokens[row]),
+        "max_num_seqs": int(np.ceil(p.most[row] - 1e-6)),
+        "in_flight": float(p.flight[row]), "requests_per_s": float(p.rate[row]),
+        "tokens_per_s": float(p.rate[row]) * output,
+        "tokens_per_s_per_device": float(p.rate[row] * output / p.devices[row]),
+        "user_tokens_per_s": float(1.0 / p.tpot[row]),
+        "ttft_s": float(p.ttft[row]), "tpot_s": float(p.tpot[row]),
+        "usd_per_hour": float(p.rent[row]) * 3600.0 if known else None,
+        "usd_per_million": float(p.rent[row] / p.rate[row] / output * 1e6) if known else None,
+        "cost": float(cost(q, one)[0]),
+    }  # fmt: skip
+    if p.prefills[row] > 0:
+        out["prefill"] = _group(p, row, "p_")
+    if p is answer.points:
+        ttft, tpot = answer.interval(row)
+        out |= {"ttft_interval": list(ttft), "tpot_interval": list(tpot), "basis": answer.basis(row)}
+    return out
+
+
+def limits(answer: Answer) -> Json:
+    """The least TTFT and TPOT any deployment reaches, and the most requests per second within the targets."""
+    p = answer.points
+    out: Json = {"ttft_s": None, "tpot_s": None, "rate": None}
+    if len(p):
+        for name, values in (("ttft_s", p.ttft), ("tpot_s", p.tpot)):
+            row = int(np.argmin(values))
+            out[name] = {"value": float(values[row]), "deployment": deployment(answer, p, row)}
+    if answer.most is not None:
+        found, row = answer.most
+        out["rate"] = deployment(answer, found, row)
+    return out
+
+
+def _group(p: Points, row: int, prefix: str) -> Json:
+    count = p.prefills[row] if prefix else p.decodes[row]
+    return {
+        "count": int(round(float(count))),
+        **{n: int(getattr(p, prefix + n)[row]) for n in ("tp", "pp", "dp", "ep")},
+    }
+
+
+def alternative(answer: Answer, a: Alternative, entry: Any) -> Json:
+    """What a reader would have tried."""
+    return {"name": a.name, "verdict": a.verdict, "worse": a.worse, "deployment": entry(a.row) if a.row >= 0 else None}
+
+
+def change(answer: Answer, c: Change) -> Json:
+    """The question changed a little."""
+    best = deployment(answer, c.points, c.best) if c.best >= 0 else None
+    return {"name": c.name, "holds": c.holds, "ttft_s": c.ttft, "tpot_s": c.tpot, "best": best}

@@ -1,0 +1,288 @@
+"""Sentences of a serving plan, written from its JSON form so that no sentence disagrees with a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tierwise.units import dollars, seconds
+
+Json = dict[str, Any]
+
+OBJECTIVES = {"cost": "the cost", "throughput": "the time per request served", "latency": "the latency"}
+
+
+def sentences(d: Json) -> Json:
+    """Everything that is said in words: ``headline``, ``load``, ``why``, ``others``, ``changes``, ``rests``."""
+    return {
+        "headline": headline(d),
+        "load": load(d),
+        "why": why(d),
+        "others": [f"{a['name']}: {verdict(d, a)}" for a in d["alternatives"] if a["verdict"] != "chosen"],
+        "changes": [changed(d, c) for c in d["changes"]],
+        "rests": rests(d),
+    }
+
+
+def headline(d: Json) -> str:
+    """The answer in one sentence, with its reason."""
+    q, a = d["question"], d["answer"]
+    if a is None:
+        return f"{q['model']} cannot run on {machines(d)}: no division of its weights fits their memory."
+    if not d["met"]:
+        return (
+            f"Nothing within {machines(d)} serves {q['model']} {conditions(d)}: the nearest is {layout(a)} on "
+            f"{hardware(a)}, which {short_of(d, a)}."
+        )
+    best = {
+        "cost": "no cheaper one",
+        "throughput": "none with more throughput",
+        "latency": "no faster one",
+    }[q["objective"]]
+    return (
+        f"Serve {q['model']} with {layout(a)} on {hardware(a)}{price(a)}: of {d['considered']:,} configurations "
+        f"{best} {_meets(d)}{_binds(d)}."
+    )
+
+
+def _meets(d: Json) -> str:
+    asked = conditions(d)
+    return f"holds {asked.removeprefix('with ').removeprefix('within ')}" if asked else "was found"
+
+
+def _binds(d: Json) -> str:
+    by, value, q = d["binding"]["by"], d["binding"]["value"], d["question"]
+    if by in ("ttft", "tpot") and value is not None:
+        return f"; the next step would take {seconds(value)} {_LONG[by]}, above {seconds(q[by + '_s'])}"
+    return {
+        "memory": "; the KV cache has no room for more",
+        "load": "; it is the least that runs the model at all",
+        "budget": "; the next step costs more than the budget",
+        "devices": "; there are no more devices",
+    }.get(by, "")
+
+
+_LONG = {"ttft": "to the first token", "tpot": "per token"}
+
+
+def short_of(d: Json, a: Json) -> str:
+    """What the nearest deployment misses."""
+    q, run = d["question"], a.get("simulated")
+    parts = []
+    for name in ("ttft", "tpot"):
+        target = q[name + "_s"]
+        found = run[name + "_s"][q["statistic"]] if run else a[name + "_s"]
+        if target is not None and found is not None and found > target:
+            parts.append(f"has a {name.upper()} of {seconds(found)} ({found / target:.2g}× the target)")
+    if run and not run["keeps_up"]:
+        parts.append(f"answers {number(run['requests_per_s'])} requests/s and falls behind")
+    if q["requests_per_s"] is not None and a["requests_per_s"] < q["requests_per_s"] * 0.999:
+        parts.append(f"sustains {number(a['requests_per_s'])} requests/s of the {number(q['requests_per_s'])} asked")
+    return " and ".join(parts) or "misses the budget"
+
+
+def conditions(d: Json) -> str:
+    """``with TTFT within 600 ms and TPOT within 25 ms (mean)``."""
+    q = d["question"]
+    parts = [f"{n.upper()} within {seconds(q[n + '_s'])}" for n in ("ttft", "tpot") if q[n + "_s"] is not None]
+    text = f"with {' and '.join(parts)} ({q['statistic']})" if parts else ""
+    if q["budget_usd_per_hour"] is not None:
+        text += f"{' ' if text else ''}within {dollars(q['budget_usd_per_hour'])} an hour"
+    return text
+
+
+def load(d: Json) -> str:
+    """What arrives, in one line."""
+    q = d["question"]
+    lengths = f"{q['prompt']:,.0f} tokens in · {q['output']:,.0f} out"
+    if q["trace"]:
+        text = (
+            f"{q['trace']}: {q['trace_requests']:,} requests, {number(q['requests_per_s'])}/s in the mean · {lengths}"
+        )
+        return text + (f" · {100 * q['shared']:.0f} % of prompt tokens seen before" if q["shared"] else "")
+    arrives = {
+        "open": f"{number(q['requests_per_s'])} requests/s" if q["requests_per_s"] else "",
+        "closed": f"{number(q['concurrency'])} requests in flight" if q["concurrency"] else "",
+        "free": "as many requests as the targets allow",
+    }[q["load"]]
+    return " · ".join(x for x in (arrives, lengths, conditions(d).removeprefix("with ")) if x)
+
+
+def why(d: Json) -> list[str]:
+    """What is expected of the answer, what simulation showed, and what the runner-up loses."""
+    a, r, q = d["answer"], d["runner_up"], d["question"]
+    if a is None:
+        return []
+    out = [
+        f"Expected: TTFT {seconds(a['ttft_s'])}, {number(1 / a['tpot_s'])} tokens/s for each user "
+        f"(TPOT {seconds(a['tpot_s'])}), {number(a['requests_per_s'])} requests/s in all, "
+        f"{number(a['tokens_per_s_per_device'])} tokens/s a device, {number(a['in_flight'])} requests in flight."
+    ]
+    run = a.get("simulated")
+    if run:
+        t, p = run["ttft_s"], run["tpot_s"]
+        out.append(
+            f"Simulated over {run['requests']:,} requests: TTFT {seconds(t['mean'])} (p99 {seconds(t['p99'])}), TPOT "
+            f"{seconds(p['mean'])} (p99 {seconds(p['p99'])}), {number(run['requests_per_s'])} requests/s"
+            + ("." if run["keeps_up"] else ", and it falls behind.")
+        )
+    if r is not None:
+        out.append(f"The runner-up, {layout(r)} on {hardware(r)}, {_loses(d, a, r)}.")
+    if not d["met"]:
+        out += fastest(d)
+    if a and not a["own_formats"]:
+        out.append(f"It stores {_changed_formats(a)}, which changes the model's answers: check their quality.")
+    if q["notices"]:
+        out.append("Of the trace: " + "; ".join(q["notices"]) + ".")
+    return out
+
+
+def fastest(d: Json) -> list[str]:
+    """What limits targets that nobody meets: the fastest there is."""
+    out, limits = [], d["limits"]
+    for name in ("ttft", "tpot"):
+        least, target = limits[name + "_s"], d["question"][name + "_s"]
+        if least is not None and target is not None and least["value"] > target:
+            out.append(f"No {name.upper()} below {seconds(least['value'])} is within reach, that of {layout(least['deployment'])} "
+                       f"under the lightest load.")  # fmt: skip
+    if limits["rate"] is not None and d["question"]["requests_per_s"] is not None:
+        a = limits["rate"]
+        out.append(f"Within the other targets {layout(a)} on {hardware(a)} would sustain "
+                   f"{number(a['requests_per_s'])} requests/s.")  # fmt: skip
+    return out
+
+
+def _loses(d: Json, a: Json, r: Json) -> str:
+    objective = d["question"]["objective"]
+    if objective == "cost":
+        ratio = _cost(d, r) / _cost(d, a)
+        unit = "a token" if d["question"]["load"] == "free" else "an hour"
+        text = f"costs {100 * (ratio - 1):.0f} % more {unit}" if ratio >= 1.005 else f"costs the same {unit}"
+    elif objective == "throughput":
+        text = f"serves {100 * (1 - _rate(r) / _rate(a)):.0f} % fewer requests"
+    else:
+        text = f"takes {seconds(_latency(d, r))} for a request instead of {seconds(_latency(d, a))}"
+    return f"{text} (TTFT {seconds(_shown(r, 'ttft'))}, TPOT {seconds(_shown(r, 'tpot'))})"
+
+
+def _cost(d: Json, e: Json) -> float:
+    run = e.get("simulated")
+    free = d["question"]["load"] == "free"
+    return float(e["cost"] * e["requests_per_s"] / run["requests_per_s"] if run and free else e["cost"])
+
+
+def _rate(e: Json) -> float:
+    return float((e.get("simulated") or e)["requests_per_s"])
+
+
+def _shown(e: Json, name: str) -> float:
+    run = e.get("simulated")
+    return float(run[name + "_s"]["mean"] if run else e[name + "_s"])
+
+
+def _latency(d: Json, e: Json) -> float:
+    return _shown(e, "ttft") + (d["question"]["output"] - 1.0) * _shown(e, "tpot")
+
+
+def verdict(d: Json, a: Json) -> str:
+    """Why an alternative is not the answer."""
+    e, q = a["deployment"], d["question"]
+    if a["verdict"] == "memory":
+        return "the weights do not fit in the memory of its devices"
+    if a["verdict"] == "failed":
+        return f"in simulation {layout(e)} {short_of(d, e)}"
+    if a["verdict"] == "misses":
+        over = []
+        for name in ("ttft", "tpot"):
+            if q[name + "_s"] is not None and e[name + "_s"] > q[name + "_s"]:
+                over.append(f"{name.upper()} {seconds(e[name + '_s'])} at best")
+        return f"misses the targets: {', '.join(over) or 'over the budget'} ({layout(e)})"
+    if a["worse"] is None:
+        return f"would meet the targets as predicted ({layout(e)})"
+    if a["worse"] < 1.005:
+        return f"as good by the steady state ({layout(e)})"
+    return f"{a['worse']:.2f}× {OBJECTIVES[q['objective']]} ({layout(e)})"
+
+
+def changed(d: Json, c: Json) -> str:
+    """What a small change of the question does."""
+    q, best = d["question"], c["best"]
+    if c["tpot_s"] is None:
+        text = f"{c['name']}: this deployment cannot keep up"
+    else:
+        times = f"TTFT {seconds(c['ttft_s'])}, TPOT {seconds(c['tpot_s'])}"
+        text = f"{c['name']}: {'still meets the targets' if c['holds'] else 'misses the targets'} ({times})"
+    if best is None:
+        return text + "; no other would meet them then"
+    if q["load"] != "free":
+        return text + f"; the best then is {layout(best)} on {hardware(best)}{price(best)}"
+    return text + f"; the best then is {layout(best)}{price(best)}"
+
+
+def rests(d: Json) -> list[str]:
+    """What the numbers rest on, and how far off they may be."""
+    a = d["answer"]
+    if a is None:
+        return []
+    out = []
+    if "basis" in a:
+        out.append(f"Steady state: {a['basis']} coefficients; 80 % of measurements are expected between "
+                   f"{seconds(a['ttft_interval'][0])} and {seconds(a['ttft_interval'][1])} (TTFT), "
+                   f"{seconds(a['tpot_interval'][0])} and {seconds(a['tpot_interval'][1])} (TPOT).")  # fmt: skip
+    out += [f"Rent of {m['device']}: {dollars(m['usd_per_hour'])} an hour ({m['price_source']}, {m['price_date']})."
+            if m["usd_per_hour"] is not None else f"Rent of {m['device']}: none known; cost counts devices."
+            for m in _used(d)]  # fmt: skip
+    return out
+
+
+def _used(d: Json) -> list[Json]:
+    shown = {e["device"] for e in (d["answer"], d["runner_up"], *d["finalists"]) if e}
+    return [m for m in d["question"]["machines"] if m["device"] in shown]
+
+
+def layout(e: Json) -> str:
+    """``10 prefilling engines (TP=1) beside 6 decoding ones (TP=2)``."""
+    drafts = f", drafting {e['draft_tokens']} tokens a step" if e["draft_tokens"] else ""
+    if e["mode"] == "disaggregated":
+        p, n = e["prefill"], e["decode"]
+        return (f"{_engines(p['count'], 'prefilling')} ({degrees(p)}) beside {_engines(n['count'], 'decoding')} "
+                f"({degrees(n)}){drafts}")  # fmt: skip
+    return f"{_engines(e['engines']['count'], '')} ({degrees(e['engines'])}){drafts}"
+
+
+def _engines(count: int, what: str) -> str:
+    return f"{count} {what + ' ' if what else ''}engine{'' if count == 1 else 's'}"
+
+
+def degrees(g: Json) -> str:
+    """``TP=2`` or ``TP=4, DP=8, EP=32``: degrees above one."""
+    return ", ".join(f"{n.upper()}={g[n]}" for n in ("tp", "pp", "dp", "ep") if g[n] > 1 or n == "tp")
+
+
+def hardware(e: Json) -> str:
+    """``22 × NVIDIA H200``."""
+    return f"{e['devices']} × {e['device']}"
+
+
+def price(e: Json) -> str:
+    """``, $87.78 an hour and $1.28 per million tokens``; nothing where no rent is known."""
+    if e["usd_per_hour"] is None:
+        return ""
+    return f", {dollars(e['usd_per_hour'])} an hour and {dollars(e['usd_per_million'])} per million tokens"
+
+
+def machines(d: Json) -> str:
+    """What the plan may use."""
+    names = [f"{m['devices']} × {m['device']}" for m in d["question"]["machines"]]
+    return names[0] if len(names) == 1 else f"{len(names)} kinds of machine" if len(names) > 3 else " or ".join(names)
+
+
+def _changed_formats(a: Json) -> str:
+    parts = [f"weights in {a['weights']}"] if a["weights"] else []
+    return " and ".join([*parts, f"the KV cache in {a['kv']}"])
+
+
+def number(x: float | None) -> str:
+    """Three digits or so."""
+    if x is None:
+        return "–"
+    return f"{x:,.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.3g}"

@@ -1,0 +1,106 @@
+"""What a serving plan answers: the choice, what it rests on, what was beside it, and why the others are not it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.search.confirm import Simulated
+from tierwise.search.curves import basis, intervals
+from tierwise.search.deploy import Family
+from tierwise.search.points import Points
+from tierwise.search.question import Question
+from tierwise.serving.work import Array
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One deployment: its row among the points, the format of times, and what the simulator showed (None: not run)."""
+
+    row: int
+    simulated: Simulated | None = None
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Something a reader would have tried.
+
+    Attributes:
+        name: of the alternative, for people; ``row``: the best deployment of its kind, -1 where none can run at all.
+        verdict: ``chosen``, ``meets`` (but at ``worse`` times the objective), ``failed`` (in
+            simulation), ``misses`` (a target, the nearest it comes), ``memory`` (its weights do not fit).
+        worse: objective over that of the answer; nan where it does not meet the targets.
+    """
+
+    name: str
+    row: int
+    verdict: str
+    worse: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Change:
+    """The question changed a little.
+
+    Attributes:
+        name: what changed; ``holds``: whether the answer still meets the targets; ``ttft``, ``tpot``: its own times
+            then (nan where it cannot keep up); ``best``: the cheapest that would then, a row of ``points`` of its own
+            (-1: none).
+    """
+
+    name: str
+    holds: bool
+    ttft: float
+    tpot: float
+    points: Points
+    best: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The whole answer.
+
+    Attributes:
+        points: every deployment that was priced; ``feasible`` (n,): which meet targets and budget as predicted.
+        score: (n,) of the objective, smaller is better.
+        best: the answer, None where nothing fits in memory at all; ``met``: whether it meets the targets, else it is
+            the nearest to them.
+        runner_up: best of another layout; ``finalists``: all that were simulated.
+        front: rows on the Pareto front of cost against speed per user, among those that meet the TTFT target.
+        binding: what keeps the answer from being better, see :func:`tierwise.search.why.binding`.
+        most: points of their own and a row: the most requests per second within the targets, where the asked load
+            cannot be met.
+        priced: configurations whose steady state was computed; ``seconds``: of ``pricing`` and ``simulation``.
+    """
+
+    question: Question
+    families: tuple[Family, ...]
+    points: Points
+    feasible: NDArray[np.bool_]
+    score: Array
+    best: Choice | None
+    met: bool
+    runner_up: Choice | None = None
+    finalists: tuple[Choice, ...] = ()
+    front: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
+    binding: tuple[str, float] = ("", float("nan"))
+    alternatives: tuple[Alternative, ...] = ()
+    changes: tuple[Change, ...] = ()
+    most: tuple[Points, int] | None = None
+    priced: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def basis(self, row: int) -> str:
+        """What the predicted times of a row rest on."""
+        f = self.families[int(self.points.family[row])]
+        return basis(f.engine, f.system, f.model, bool(self.points.prefills[row] > 0))
+
+    def interval(self, row: int) -> tuple[tuple[float, float], tuple[float, float]]:
+        """(low, high) of TTFT and of TPOT that 80 % of measurements should lie between, seconds."""
+        factors = intervals(self.basis(row))
+        low_high = []
+        for name, value in (("ttft", self.points.ttft[row]), ("tpot", self.points.tpot[row])):
+            low_high.append((factors[name][0] * float(value), factors[name][1] * float(value)))
+        return low_high[0], low_high[1]

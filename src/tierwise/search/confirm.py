@@ -1,0 +1,99 @@
+"""The simulator has the last word: finalists play the traffic request by request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tierwise.search.question import STATISTICS, Question
+from tierwise.serving.deployment import Deployment
+from tierwise.serving.traffic.trace import Trace, trace
+from tierwise.serving.work import Array
+
+# Lengths of synthetic requests lie this far around their mean, as in the closed-loop runs that serving benchmarks
+# publish (random lengths between 80 and 100 % of the nominal one).
+SPREAD = 0.1
+# Requests an open-loop run plays, in multiples of those in flight, and at least.
+DEPTH, LEAST = 8.0, 400
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What a run showed: seconds by statistic, requests answered per second, how many counted, and whether every
+    request was answered at the rate it came."""
+
+    ttft: Mapping[str, float]
+    tpot: Mapping[str, float]
+    rate: float
+    requests: int
+    keeps_up: bool
+
+    def meets(self, question: Question) -> bool:
+        """Whether it keeps up within the targets."""
+        t = question.targets
+        return self.keeps_up and self.ttft[t.statistic] <= t.ttft and self.tpot[t.statistic] <= t.tpot
+
+
+def simulated(question: Question, deployment: Deployment, flight: float) -> Simulated:
+    """Play the question's traffic on a deployment that is expected to hold ``flight`` requests."""
+    from tierwise.serving.simulate import simulate
+
+    played, first, last = traffic(question, flight)
+    run = simulate(played, deployment, seed=question.seed)
+    r = run.requests
+    done = np.isfinite(r.last)
+    index = np.arange(len(r.arrival))
+    counted = done & (index >= first) & (index < last)
+    if not counted.any():
+        never = dict.fromkeys(STATISTICS, float("inf"))
+        return Simulated(never, never, 0.0, 0, False)
+    ttft = (r.first - r.arrival)[counted]
+    many = r.made[counted] > 1
+    tpot = ((r.last - r.first)[counted] / np.maximum(r.made[counted] - 1, 1))[many]
+    start, end = float(np.min(r.arrival[counted])), float(np.max(r.last[counted]))
+    inside = done & (r.last >= start) & (r.last <= end)
+    rate = float(inside.sum() / max(end - start, 1e-9))
+    return Simulated(_statistics(ttft), _statistics(tpot), rate, int(counted.sum()), _keeps_up(r.arrival, r.last, done))
+
+
+def traffic(question: Question, flight: float) -> tuple[Trace, int, int]:
+    """(what is played, first request that counts, the one after the last)."""
+    demand = question.demand
+    if demand.trace is not None:
+        return demand.trace, 0, len(demand.trace)
+    rng = np.random.default_rng(question.seed)
+    held = max(int(np.ceil(flight)), 1)
+    closed = demand.kind != "open"
+    n = max(4 * held, LEAST // 4) if closed else max(int(DEPTH * flight), LEAST)
+
+    def lengths(mean: float) -> Array:
+        return np.maximum(np.round(mean * rng.uniform(1.0 - SPREAD, 1.0 + SPREAD, n)), 1.0)
+
+    prompt, output = lengths(demand.prompt), lengths(demand.output)
+    if closed:
+        # The first wave arrives at once, and the last empties the engines: neither is the steady state.
+        return replace(trace(np.zeros(n), prompt, output), closed_loop=held), int(1.5 * held), n - held
+    arrival = np.cumsum(rng.exponential(1.0 / demand.rate, n))
+    return trace(arrival, prompt, output), n // 8, n
+
+
+def _statistics(values: Array) -> dict[str, float]:
+    if not len(values):
+        return dict.fromkeys(STATISTICS, 0.0)
+    found = np.percentile(values, [50, 90, 95, 99])
+    return dict(zip(STATISTICS, [float(np.mean(values)), *map(float, found)], strict=True))
+
+
+def _keeps_up(arrival: Array, last: Array, done: np.ndarray) -> bool:  # type: ignore[type-arg]
+    """Every request ends, and the number in the system at the last arrival is no more than is usual before it.
+
+    A queue that grows without bound is longest at the end: about twice its mean.
+    """
+    if not done.all() or len(arrival) < 8:
+        return bool(done.all())
+    times = np.linspace(arrival[0], arrival[-1], 65)[1:]
+    inside = np.searchsorted(np.sort(arrival), times, side="right") - np.searchsorted(np.sort(last), times)
+    middle, end = np.mean(inside[16:40]), np.mean(inside[-12:])
+    return bool(end <= 1.5 * middle + 4.0)

@@ -1,0 +1,69 @@
+"""From a row of arrays to a deployment that can be simulated and launched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tierwise.machines.types import System
+from tierwise.models.types import Model
+from tierwise.numerics import Format, fmt
+from tierwise.scenario import KV, Plan
+from tierwise.search.points import Points
+from tierwise.search.question import Question
+from tierwise.serving.deployment import Deployment, Replicas, Settings, Speculation
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is lowered and priced together.
+
+    Attributes:
+        model: with its weights in the format of ``weights`` (None: the checkpoint's own).
+        kv: format of the cache, never "".
+        most: devices that may be used; ``rent``: dollars per second of one, nan where unknown.
+        own: whether the cache is in the format the checkpoint asks for.
+    """
+
+    model: Model
+    system: System
+    engine: str
+    kv: str
+    weights: Format | None
+    most: int
+    own: bool = True
+
+    @property
+    def rent(self) -> float:
+        return self.system.device.price.rent
+
+
+def deployment(question: Question, families: tuple[Family, ...], points: Points, row: int) -> Deployment:
+    """The deployment of one row."""
+    family = families[int(points.family[row])]
+    two = points.prefills[row] > 0
+    context = int(min(question.model.max_context, 2.0**31))
+    cache = fmt(family.kv)
+
+    def group(tp: float, pp: float, dp: float, ep: float, count: float, role: str, seqs: float) -> Replicas:
+        plan = Plan(tp=tp, pp=pp, dp=dp, ep=ep, weights=family.weights, kv=KV(key=cache, value=cache))
+        settings = Settings(
+            engine=family.engine, max_seqs=int(np.ceil(max(seqs, 1.0) - 1e-6)), budget=int(points.tokens[row]),
+            memory=question.freedom.memory, prefix_cache=question.freedom.prefix_cache[0],
+            speculation=Speculation(length=int(points.draft[row])), max_len=_length(question, context),
+        )  # fmt: skip
+        return Replicas(family.system, plan, int(round(count)), role, settings)  # type: ignore[arg-type]
+
+    own = group(points.tp[row], points.pp[row], points.dp[row], points.ep[row], points.decodes[row],
+                "decode" if two else "both", points.most[row])  # fmt: skip
+    if not two:
+        return Deployment(question.model, (own,))
+    first = group(points.p_tp[row], points.p_pp[row], points.p_dp[row], points.p_ep[row], points.prefills[row],
+                  "prefill", Settings().max_seqs)  # fmt: skip
+    return Deployment(question.model, (first, own))
+
+
+def _length(question: Question, context: int) -> int:
+    """Tokens one request may have: the model's own, or 0 (no limit of ours) where it has none."""
+    return context if context < 2**31 else 0

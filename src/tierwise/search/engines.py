@@ -1,0 +1,56 @@
+"""The engines a model can run in on a machine: every division into parallel parts that holds its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tierwise.machines.types import System
+from tierwise.memory.footprint import weight_bytes
+from tierwise.models.types import Model
+from tierwise.planning import _depth, _experts, _heads
+from tierwise.scenario import Plan
+from tierwise.serving.work import Array
+
+# Widest engine: experts of published deployments spread over at most so many devices.
+WIDEST = 64
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Degrees of ``n`` engines, each of shape (n,); ``dp`` is attention data parallelism inside the engine."""
+
+    tp: Array
+    pp: Array
+    dp: Array
+    ep: Array
+
+    @property
+    def devices(self) -> Array:
+        return self.tp * self.pp * self.dp
+
+    def take(self, index: np.ndarray) -> Engines:  # type: ignore[type-arg]
+        return Engines(self.tp[index], self.pp[index], self.dp[index], self.ep[index])
+
+
+def engines(model: Model, system: System, memory: float = 0.9) -> tuple[Engines, Engines]:
+    """(engines that hold the model's weights, engines that do not), by every division that serving engines offer.
+
+    Tensor parallelism stays inside a node. A mixture of experts may divide attention by data (``dp``), its experts
+    then over all devices of the engine. Stages of a pipeline are not mixed with that.
+    """
+    heads, experts, depth = _heads(model), _experts(model), _depth(model)
+    powers = [2**i for i in range(0, int(np.log2(max(min(system.count, WIDEST), 1))) + 1)]
+    tps = [t for t in powers if t <= system.per_node and (heads is None or heads % t == 0)]
+    rows: list[tuple[int, int, int, int]] = []
+    for tp in tps:
+        rows += [(tp, pp, 1, 1) for pp in powers if tp * pp <= system.count and pp <= min(depth, 8)]
+        if experts is not None:
+            rows += [(tp, 1, 1, tp)] if tp > 1 and tp <= experts else []
+            rows += [(tp, 1, dp, tp * dp) for dp in powers[1:] if tp * dp <= min(system.count, WIDEST, experts)]
+    tp, pp, dp, ep = np.asarray(rows, dtype=float).T
+    found = Engines(tp, pp, dp, ep)
+    held = sum(weight_bytes(model, Plan(tp=tp, pp=pp, dp=dp, ep=ep)).values(), 0.0) + 0.0 * tp
+    fits = np.asarray(held < memory * system.device.memory.capacity - system.device.reserve)
+    return found.take(np.flatnonzero(fits)), found.take(np.flatnonzero(~fits))

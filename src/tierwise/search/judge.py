@@ -1,0 +1,54 @@
+"""Which deployments meet the targets, and which is best."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.search.points import Points
+from tierwise.search.question import Question
+from tierwise.serving.work import Array
+
+
+def feasible(question: Question, points: Points, slower: tuple[Array | float, Array | float] = (1.0, 1.0)) -> Array:
+    """Whether each meets targets and budget, bool of shape (n,); ``slower`` multiplies TTFT and TPOT first."""
+    t = question.targets
+    ok = (points.ttft * slower[0] <= t.ttft) & (points.tpot * slower[1] <= t.tpot)
+    return np.asarray(ok & (points.rent <= question.budget * (1.0 + 1e-9)))
+
+
+def misses(question: Question, points: Points) -> Array:
+    """By what factor the worst target is missed (n,); 1 or less where all are met."""
+    t = question.targets
+    return np.maximum(np.maximum(points.ttft / t.ttft, points.tpot / t.tpot), points.rent / question.budget)
+
+
+def score(question: Question, points: Points, rate: Array | None = None) -> Array:
+    """The objective (n,), smaller is better.
+
+    ``cost``: dollars an hour for a given load, dollars per request where the plan fills the machine.
+    ``throughput``: seconds per request of the whole deployment. ``latency``: seconds of a whole request.
+
+    Args:
+        rate: requests per second, where simulated ones are known.
+    """
+    served = points.rate if rate is None else rate
+    if question.objective == "latency":
+        return points.latency(question.demand.output)
+    if question.objective == "throughput":
+        return np.asarray(1.0 / np.maximum(served, 1e-12))
+    return cost(question, points, served)
+
+
+def cost(question: Question, points: Points, rate: Array | None = None) -> Array:
+    """What is paid: dollars an hour for a given load, else dollars per million tokens made."""
+    if question.demand.kind != "free":
+        return points.rent * 3600.0
+    served = points.rate if rate is None else rate
+    return np.asarray(points.rent / np.maximum(served, 1e-12) / question.demand.output * 1e6)
+
+
+def order(question: Question, points: Points) -> NDArray[np.intp]:
+    """Rows from best to worst; of equal scores the faster answers first, then the simpler engine."""
+    latency = points.latency(question.demand.output)
+    return np.lexsort((points.tokens, latency, np.round(score(question, points), 12)))

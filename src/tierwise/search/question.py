@@ -1,0 +1,126 @@
+"""What someone who plans serving asks: a model, machines it may run on, what arrives, and how fast it must be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from tierwise.errors import BadField
+from tierwise.machines.types import System
+from tierwise.models.types import Model
+from tierwise.numerics import Format
+from tierwise.serving.traffic.trace import Trace
+
+Objective = Literal["cost", "throughput", "latency"]
+OBJECTIVES = ("cost", "throughput", "latency")
+STATISTICS = ("mean", "p50", "p90", "p95", "p99")
+MODES = ("aggregated", "disaggregated")
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What arrives.
+
+    Attributes:
+        prompt, output: mean tokens of a request.
+        rate: requests per second, nan where the plan may choose how many it takes.
+        concurrency: requests that clients keep in flight, nan for none.
+        trace: real arrivals that confirm the plan, None for synthetic ones.
+        shared: share of prompt tokens that an unbounded prefix cache would hold already.
+    """
+
+    prompt: float
+    output: float
+    rate: float = float("nan")
+    concurrency: float = float("nan")
+    trace: Trace | None = None
+    shared: float = 0.0
+
+    @property
+    def kind(self) -> Literal["open", "closed", "free"]:
+        """``open``: a rate is given; ``closed``: a number in flight; ``free``: neither."""
+        if np.isfinite(self.rate):
+            return "open"
+        return "closed" if np.isfinite(self.concurrency) else "free"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Seconds that ``statistic`` of the requests' TTFT and TPOT must stay within; inf for no target."""
+
+    ttft: float = float("inf")
+    tpot: float = float("inf")
+    statistic: str = "mean"
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """What the plan may choose beside the layout.
+
+    Attributes:
+        modes: of :data:`MODES`.
+        kv: formats of the KV cache, "" for the checkpoint's own. ``weights``: formats of linear weights, None for
+            the checkpoint's own. Anything but the first is a change of the model's answers.
+        drafts: draft tokens a step.
+        budgets: tokens in one step (``max_num_batched_tokens``), which also bounds a chunk of prefill.
+        max_seqs: sequences of one engine rank at most.
+        memory: share of the device that an engine takes.
+        prefix_cache: whether full blocks of earlier prompts may be reused.
+    """
+
+    modes: tuple[str, ...] = MODES
+    kv: tuple[str, ...] = ("",)
+    weights: tuple[Format | None, ...] = (None,)
+    drafts: tuple[float, ...] = (0.0,)
+    budgets: tuple[float, ...] = (2048.0, 4096.0, 8192.0, 16384.0)
+    max_seqs: float = 1024.0
+    memory: float = 0.9
+    prefix_cache: tuple[bool, ...] = (True,)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Everything a serving plan answers to.
+
+    Attributes:
+        name: the model as engines download it; ``systems``: kinds of machine with as many devices as may be used.
+        budget: dollars per second at most; ``engines``: whose kernels and host times.
+    """
+
+    model: Model
+    name: str
+    systems: tuple[System, ...]
+    demand: Demand
+    targets: Targets = field(default_factory=Targets)
+    objective: Objective = "cost"
+    budget: float = float("inf")
+    engines: tuple[str, ...] = ("vllm",)
+    freedom: Freedom = field(default_factory=Freedom)
+    seed: int = 0
+
+
+def check(question: Question) -> None:
+    """Refuse what cannot be asked.
+
+    Raises:
+        BadField: a model that does not generate text, sizes or targets that are not above zero.
+    """
+    model, demand = question.model, question.demand
+    if model.task != "generate" or not any(s.stream == "text" for s in model.stacks):
+        raise BadField(model.name, "task", model.task, "a model that generates text")
+    sizes = (("--prompt", demand.prompt), ("--output", demand.output))
+    for name, value in sizes:
+        if not (np.isfinite(value) and value >= 1):
+            raise BadField(name, "tokens", value, "a number of at least 1")
+    if demand.prompt + demand.output > model.max_context:
+        raise BadField("--prompt and --output", "tokens", demand.prompt + demand.output,
+                       f"at most the {model.max_context:,.0f} tokens of context of {model.name}")  # fmt: skip
+    for name, value in (("--rate", demand.rate), ("--concurrency", demand.concurrency)):
+        if not np.isnan(value) and not (np.isfinite(value) and value > 0):
+            raise BadField(name, "value", value, "a number above zero")
+    for name, value in (("--ttft", question.targets.ttft), ("--tpot", question.targets.tpot),
+                        ("--budget", question.budget)):  # fmt: skip
+        if not value > 0:
+            raise BadField(name, "value", value, "above zero")

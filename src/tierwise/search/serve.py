@@ -1,0 +1,134 @@
+"""Plan serving: price the whole space as arrays, keep what meets the targets, let the simulator confirm the best."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from tierwise.machines.types import System
+from tierwise.models.step import LINEAR_ROLES
+from tierwise.models.types import Model
+from tierwise.numerics import Format
+from tierwise.search.answer import Answer, Choice
+from tierwise.search.curves import Curves, parted, together
+from tierwise.search.deploy import Family
+from tierwise.search.engines import engines
+from tierwise.search.finalists import finalists
+from tierwise.search.judge import cost, feasible, misses, order, score
+from tierwise.search.pareto import front
+from tierwise.search.points import Points, evaluated
+from tierwise.search.question import Question, check
+from tierwise.search.why import alternatives, binding, changes
+
+
+def plan(question: Question, *, confirm: bool = True) -> Answer:
+    """The best deployment for a question, with what was beside it.
+
+    Args:
+        confirm: finalists are simulated; without, the answer is that of the steady state.
+
+    Raises:
+        BadField: a question that cannot be asked. Targets nobody can meet are an answer.
+    """
+    check(question)
+    started = time.perf_counter()
+    families = families_of(question)
+    curves = [curves_of(question, f) for f in families]
+    found = evaluated(question, [(f.most, f.rent) for f in families], curves)
+    ok = feasible(question, found)
+    count = sum(c.ttft.size for several in curves for c in several)
+    answer = Answer(question, families, found, ok, score(question, found), None, False, priced=count)
+    met = bool(ok.any())
+    if not met and question.demand.kind != "free":
+        answer = replace(answer, most=_most(question, families, curves))
+    if not len(found):
+        # Nothing takes this load: the nearest is what takes the most.
+        if answer.most is not None:
+            free = _free(question)
+            other = answer.most[0]
+            answer = replace(answer, points=other, feasible=np.zeros(len(other), dtype=bool), score=score(free, other),
+                             best=Choice(answer.most[1]))  # fmt: skip
+        spent = {"pricing": time.perf_counter() - started, "simulation": 0.0}
+        return replace(answer, alternatives=alternatives(answer), seconds=spent)
+    usable = found.ttft <= question.targets.ttft
+    speed = np.where(usable & (found.rent <= question.budget), 1.0 / found.tpot, np.nan)
+    answer = replace(answer, met=met, front=front(cost(question, found), speed))
+    if met:
+        answer = replace(answer, best=Choice(int(next(i for i in order(question, found) if ok[i]))))
+    else:
+        answer = replace(answer, best=Choice(int(np.argmin(misses(question, found)))))
+    priced = time.perf_counter() - started
+    if confirm:
+        answer = finalists(answer)
+    simulated = time.perf_counter() - started - priced
+    answer = replace(answer, seconds={"pricing": priced, "simulation": simulated})
+    if answer.best is None:
+        return answer
+    answer = replace(answer, binding=binding(answer), alternatives=alternatives(answer))
+    return replace(answer, changes=changes(answer, curves))
+
+
+def families_of(question: Question) -> tuple[Family, ...]:
+    """Every machine, engine and number format the question leaves open."""
+    out = []
+    for system in question.systems:
+        rent = system.device.price.rent
+        most = system.count
+        if np.isfinite(question.budget) and np.isfinite(rent):
+            most = int(min(most, np.floor(question.budget / rent * (1.0 + 1e-9))))
+        if most < 1:
+            continue
+        for weights in question.freedom.weights:
+            model = question.model if weights is None else _stored(question.model, weights)
+            for kv in question.freedom.kv:
+                own = str(model.kv_format or model.activations)
+                out += [Family(model, system, engine, kv or own, weights, most, not kv or kv == own)
+                        for engine in question.engines]  # fmt: skip
+    return tuple(out)
+
+
+def curves_of(question: Question, family: Family) -> list[Curves]:
+    """Curves of every unit of a family; empty where no engine holds the weights."""
+    system = _cut(family.system, family.most)
+    kinds, _ = engines(family.model, system, question.freedom.memory)
+    if not len(kinds.tp):
+        return []
+    given = (question, family.model, system, family.engine, family.kv, kinds)
+    out = []
+    if "aggregated" in question.freedom.modes:
+        out.append(together(*given))
+    if "disaggregated" in question.freedom.modes and family.most > 1:
+        two = parted(*given)
+        out += [two] if two is not None else []
+    return out
+
+
+def _free(question: Question) -> Question:
+    """The same without a given load, for the most throughput."""
+    demand = replace(question.demand, rate=float("nan"), concurrency=float("nan"), trace=None)
+    return replace(question, demand=demand, objective="throughput")
+
+
+def _most(
+    question: Question, families: tuple[Family, ...], curves: list[list[Curves]]
+) -> tuple[Points, int] | None:  # fmt: skip
+    """Where the most requests per second are served within the targets, or nearest to them."""
+    free = _free(question)
+    found = evaluated(free, [(f.most, f.rent) for f in families], curves)
+    if not len(found):
+        return None
+    ok = feasible(free, found)
+    ranked = order(free, found)
+    return found, int(next((i for i in ranked if ok[i]), np.argmin(misses(free, found))))
+
+
+def _cut(system: System, most: int) -> System:
+    """The machine with no more devices than may be paid for."""
+    return system if most >= system.count else replace(system, count=most, per_node=min(system.per_node, most))
+
+
+def _stored(model: Model, weights: Format) -> Model:
+    formats = {**model.formats, **{role: weights for role in LINEAR_ROLES - model.pinned}}
+    return replace(model, formats=formats)

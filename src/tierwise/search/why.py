@@ -1,0 +1,148 @@
+"""Why the answer is the answer: what binds, what else there was, what a change would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.search.answer import Alternative, Answer, Change
+from tierwise.search.curves import Curves, intervals
+from tierwise.search.engines import engines
+from tierwise.search.judge import feasible, misses, order
+from tierwise.search.points import evaluated
+from tierwise.search.question import Question
+
+Mask = NDArray[np.bool_]
+
+
+def binding(answer: Answer) -> tuple[str, float]:
+    """(``ttft``, ``tpot``, ``memory``, ``load``, ``budget``, ``devices`` or ``targets``; the value there).
+
+    Found from the next better deployment of the same kind: the target it would miss and by what it would miss it.
+    Without one, the KV cache has no more room (``memory``), or one unit is the least (``load``).
+    """
+    assert answer.best is not None
+    q, p, row = answer.question, answer.points, answer.best.row
+    if not answer.met:
+        ratios = {"ttft": p.ttft[row] / q.targets.ttft, "tpot": p.tpot[row] / q.targets.tpot,
+                  "budget": p.rent[row] / q.budget}  # fmt: skip
+        name = max(ratios, key=lambda n: ratios[n])
+        return name, float(ratios[name])
+    same = p.variant == p.variant[row]
+    better = same & (answer.score < answer.score[row] * (1.0 - 1e-9))
+    if not better.any():
+        least = q.demand.kind != "free" and p.units[row] <= 1
+        return ("load" if least else "memory" if q.objective != "latency" else "devices"), float("nan")
+    rows = np.flatnonzero(better)
+    nearest = rows[np.argmax(answer.score[rows])]
+    over = {"ttft": p.ttft[nearest] / q.targets.ttft, "tpot": p.tpot[nearest] / q.targets.tpot,
+            "budget": p.rent[nearest] / q.budget}  # fmt: skip
+    name = max(over, key=lambda n: over[n])
+    value = {"ttft": p.ttft[nearest], "tpot": p.tpot[nearest], "budget": p.rent[nearest]}[name]
+    return name, float(value)
+
+
+def alternatives(answer: Answer) -> tuple[Alternative, ...]:
+    """What a reader would have tried instead: each tensor-parallel degree, the other mode, other machines."""
+    p = answer.points
+    groups: list[tuple[str, Mask]] = []
+    agg = p.prefills == 0
+    plain = agg & (p.pp == 1) & (p.dp == 1)
+    for tp in np.unique(p.tp[plain & (p.ep == 1)]):
+        groups.append((f"TP={tp:g}", plain & (p.ep == 1) & (p.tp == tp)))
+    groups += [
+        ("expert parallel", plain & (p.ep > 1)),
+        ("attention data parallel", agg & (p.dp > 1)),
+        ("pipeline parallel", agg & (p.pp > 1)),
+        ("aggregated", agg),
+        ("disaggregated", ~agg),
+        ("speculative decoding", p.draft > 0),
+    ]
+    for i, family in enumerate(answer.families):
+        mine = p.family == i
+        if len({f.system.device.name for f in answer.families}) > 1:
+            groups.append((family.system.device.title, mine))
+        if not family.own:
+            groups.append((f"KV cache in {family.kv}", mine))
+        if family.weights is not None:
+            groups.append((f"weights in {family.weights}", mine))
+    out = [_best_of(answer, name, mask) for name, mask in groups if mask.any()]
+    return tuple(out + _too_large(answer))
+
+
+def _best_of(answer: Answer, name: str, mask: Mask) -> Alternative:
+    rows = np.flatnonzero(mask)
+    some = answer.points.take(rows)
+    ok = answer.feasible[rows]
+    best = answer.best
+    if not ok.any():
+        return Alternative(name, int(rows[np.argmin(misses(answer.question, some))]), "misses")
+    row = int(rows[next(i for i in order(answer.question, some) if ok[i])])
+    if best is not None and mask[best.row]:
+        return Alternative(name, best.row, "chosen", 1.0)
+    worse = answer.score[row] / answer.score[best.row] if best is not None and answer.met else float("nan")
+    return Alternative(name, row, "meets", float(worse))
+
+
+def _too_large(answer: Answer) -> list[Alternative]:
+    """Machines and degrees whose memory does not hold the weights."""
+    out = []
+    seen = set()
+    for family in answer.families:
+        kinds, not_ = engines(family.model, family.system, answer.question.freedom.memory)
+        name = family.system.device.title
+        several = len({f.system.device.name for f in answer.families}) > 1
+        if several and not len(kinds.tp) and name not in seen:
+            out.append(Alternative(name, -1, "memory"))
+        if not several:
+            plain = (not_.pp == 1) & (not_.dp == 1) & (not_.ep == 1)
+            out += [Alternative(f"TP={t:g}", -1, "memory") for t in not_.tp[plain] if f"TP={t:g}" not in seen]
+            seen |= {f"TP={t:g}" for t in not_.tp[plain]}
+        seen.add(name)
+    return out
+
+
+def changes(answer: Answer, curves: Sequence[Sequence[Curves]]) -> tuple[Change, ...]:
+    """The load 20 % lower and higher, and all times at either end of the prediction interval."""
+    assert answer.best is not None
+    q = answer.question
+    out = []
+    if q.demand.kind != "free":
+        name = "rate" if q.demand.kind == "open" else "concurrency"
+        for factor in (0.8, 1.2):
+            demand = replace(q.demand, **{name: getattr(q.demand, name) * factor})
+            out.append(_changed(answer, curves, replace(q, demand=demand), f"{name} {factor - 1.0:+.0%}"))
+    for end, name in ((0, "fast end of the interval"), (1, "slow end of the interval")):
+        out.append(_at_end(answer, end, name))
+    return tuple(out)
+
+
+def _changed(answer: Answer, curves: Sequence[Sequence[Curves]], q: Question, name: str) -> Change:
+    assert answer.best is not None
+    p, row = evaluated(q, [(f.most, f.rent) for f in answer.families], curves), answer.best.row
+    same = np.flatnonzero((p.variant == answer.points.variant[row]) & (p.units == answer.points.units[row]))
+    ok = feasible(q, p)
+    best = int(next((i for i in order(q, p) if ok[i]), -1))
+    if not len(same):
+        return Change(name, False, float("nan"), float("nan"), p, best)
+    mine = int(same[0])
+    return Change(name, bool(ok[mine]), float(p.ttft[mine]), float(p.tpot[mine]), p, best)
+
+
+def _at_end(answer: Answer, end: int, name: str) -> Change:
+    """All times multiplied by the low or high factor of what each rests on."""
+    assert answer.best is not None
+    p, row = answer.points, answer.best.row
+    factors = np.ones((2, len(p)))
+    kinds = np.stack([p.family, p.prefills > 0])
+    for family, two in np.unique(kinds, axis=1).T:
+        mask = (p.family == family) & ((p.prefills > 0) == two)
+        found = intervals(answer.basis(int(np.flatnonzero(mask)[0])))
+        factors[:, mask] = np.asarray([found["ttft"][end], found["tpot"][end]])[:, None]
+    ok = feasible(answer.question, p, (factors[0], factors[1]))
+    best = int(next((i for i in order(answer.question, p) if ok[i]), -1))
+    return Change(name, bool(ok[row]), float(p.ttft[row] * factors[0][row]), float(p.tpot[row] * factors[1][row]),
+                  p, best)  # fmt: skip
