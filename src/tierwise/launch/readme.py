@@ -113,9 +113,8 @@ def _section(
         "another version may name them otherwise."
     )
     out.append(_start(name, found, files))
-    url = (
-        f"http://127.0.0.1:{module.PORT}" if f"{name}/router.sh" in files else f"http://127.0.0.1:{_first(name, found)}"
-    )
+    port = module.PORT if f"{name}/router.sh" in files else local_ports(found, name)[found[0].name][0]
+    url = f"http://127.0.0.1:{port}"
     load = {k: _number(v) for k, v in (predicted or {}).items() if k in _LOAD}
     out.append(
         f"Check it with the engine's own client ([source]({known['bench']['source']})), at the load predicted for:\n\n"

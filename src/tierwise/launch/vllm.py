@@ -71,7 +71,7 @@ def command(
     if s.scheduler == "chunked":
         out.append("--enable-chunked-prefill")
     if s.host_cache:
-        out += ["--kv-offloading-size", f"{s.host_cache / 2**30:g}"]
+        out += ["--kv-offloading-size", f"{s.host_cache / want.dp / 2**30:g}"]  # of each rank
     if s.graphs and group.plan.graphs:
         out += ["--max-cudagraph-capture-size", str(s.graphs)]
     else:
