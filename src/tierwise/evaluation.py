@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.cost import Target, efficiency
+from tierwise.cost.framework import load as framework
 from tierwise.graph import Graph
 from tierwise.memory.footprint import Memory, footprint, weight_bytes
 from tierwise.models.lower import lower, running
@@ -52,7 +53,8 @@ def _behind(r: Resolved) -> int | None:
 
 
 def _target(r: Resolved, weights: dict[str, Num]) -> Target:
-    target = Target(r.machine, efficiency(r.machine.device), r.plan.graphs)
+    under = framework(r.plan.framework) if r.plan.framework else None
+    target = Target(r.machine, efficiency(r.machine.device), r.plan.graphs and under is None, under)
     total = sum((v for k, v in weights.items() if k != "embed"), 0.0)
     resident = where(np.asarray(total) <= target.cache_capacity, 1.0, 0.0)
     return replace(target, resident=resident)

@@ -17,6 +17,7 @@ from tierwise.models.step import Step
 from tierwise.num import Num, maximum, where
 from tierwise.numerics import Names
 from tierwise.scenario import Resolved
+from tierwise.schedule.host import paced, working
 from tierwise.schedule.streams import overlapped
 
 
@@ -58,7 +59,15 @@ class Phase:
     @cached_property
     def ops(self) -> tuple[PricedOp, ...]:
         """Every op of the graph with its price, in the order of ``graph.walk()``."""
-        return tuple(PricedOp(s, op, price(op, self.target)) for s, op in self.graph.walk())
+        costs = self._alone
+        if not self.target.graphs:
+            costs = paced(costs, [s.repeat for s, _ in self.graph.walk()])
+        return tuple(PricedOp(s, op, cost) for (s, op), cost in zip(self.graph.walk(), costs, strict=True))
+
+    @cached_property
+    def _alone(self) -> list[Cost]:
+        """The price of each op as if it ran by itself."""
+        return [price(op, self.target) for _, op in self.graph.walk()]
 
     @cached_property
     def pass_time(self) -> Num:
@@ -122,8 +131,9 @@ class Phase:
 
     @cached_property
     def busy(self) -> Num:
-        """Seconds of one pass in which the binding resource of each op works."""
-        return self.total(lambda p: p.cost.busy)
+        """Seconds of one pass in which the binding resource of each op works; launching is the host's work."""
+        walked = zip(self.graph.walk(), self._alone, strict=True)
+        return sum((s.repeat * working(cost) for (s, _), cost in walked), 0.0)
 
     def reads(self, role: str) -> Num:
         """Bytes of one operand role that one pass moves once each."""

@@ -92,6 +92,8 @@ class Plan:
         kv: storage of the KV cache.
         flash: fused attention (False writes the scores to memory).
         graphs: kernels are replayed from a recorded graph (False: launched one by one).
+        framework: an eager framework that runs the model line by line (``cost/frameworks``); ``""`` for an engine's
+            kernels.
         chunk: tokens of one prefill pass per device; inf for all at once.
         overlap: communication runs beside whatever compute does not wait for it.
         imbalance: load of the busiest expert rank over the mean.
@@ -111,6 +113,7 @@ class Plan:
     kv: KV = field(default_factory=KV)
     flash: bool = True
     graphs: bool = True
+    framework: str = ""
     chunk: Num = 8192.0
     overlap: bool = False
     imbalance: Num = 1.0

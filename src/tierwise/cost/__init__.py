@@ -31,6 +31,14 @@ def price(op: Op, on: Target) -> Cost:
         from tierwise.cost.measured import price as from_measurements
 
         return from_measurements(op, on, measured.get(on.efficiency.engine) or next(iter(measured.values())))
+    if on.framework is not None and op.kind != "collective":
+        from tierwise.cost.framework import price as under
+
+        return under(op, on, on.framework, _plain)
+    return _plain(op, on)
+
+
+def _plain(op: Op, on: Target) -> Cost:
     return _module(op.kind).price(op, on)
 
 

@@ -62,9 +62,10 @@ def _calibrated(op: Op, on: Target, fit: Fit, rate: Num, engine: Engine) -> Cost
     moved = {on.memory.name: parts.moved, on.cache_name: parts.cached}
     overlapped = dict(parts.overlapped)
     if not on.graphs:
-        # The host runs ahead of the device, so launches only cost what the kernels do not hide.
+        # The host runs ahead of the device, so a launch only costs what the kernel does not hide: in a loop over one
+        # kernel, what exceeds all of it.
         host = maximum(fit["host"], on.device.dispatch.eager)
-        overlapped["launch"] = maximum(host - sum(serial.values(), 0.0), 0.0)
+        overlapped["launch"] = maximum(host - sum(serial.values(), 0.0), 0.0) if on.cycled else host
     return Cost(overlapped, serial, op.flops, moved, fit.basis, fit.interval)
 
 

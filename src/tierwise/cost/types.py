@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from tierwise.graph import Op
 from tierwise.machines.types import Device, Engine, System, Tier
 from tierwise.num import Num, is_array, maximum
 from tierwise.numerics import Names
+
+if TYPE_CHECKING:
+    from tierwise.cost.framework import Framework
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,7 @@ class Target:
         system: the machine.
         efficiency: calibration in force.
         graphs: kernels are replayed, not launched one by one.
+        framework: the eager framework that launches them; None for an engine's own kernels.
         resident: weights stay in the last cache from one pass to the next (0 or 1, may be an array).
         working: bytes of weights one pass reads in all; 0 where prices do not ask.
         cycled: an op is timed alone in a loop over so many copies of its weights, which the last cache may hold
@@ -178,6 +183,7 @@ class Target:
     system: System
     efficiency: Efficiency
     graphs: bool = True
+    framework: Framework | None = None
     resident: Num = 0.0
     working: Num = 0.0
     cycled: float = 0.0

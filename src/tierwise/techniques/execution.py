@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tierwise.cost.framework import load
 from tierwise.num import Num, num
 from tierwise.techniques._make import Technique, on_plan
 
@@ -18,9 +19,16 @@ def unfuse_attention() -> Technique:
     return on_plan("unfused attention", lambda plan: replace(plan, flash=False))
 
 
-def eager() -> Technique:
-    """Launch kernels one by one instead of replaying a recorded graph."""
-    return on_plan("eager launches", lambda plan: replace(plan, graphs=False))
+def eager(framework: str = "") -> Technique:
+    """Launch kernels one by one instead of replaying a recorded graph.
+
+    With a ``framework`` (``"transformers"``) its interpreter runs the model line by line: several kernels where an
+    engine has one, and host time for each (The Framework Tax, arXiv:2302.06117).
+    """
+    if framework:
+        load(framework)
+    name = f"eager {framework}" if framework else "eager launches"
+    return on_plan(name, lambda plan: replace(plan, graphs=False, framework=framework))
 
 
 def ladder_residual() -> Technique:

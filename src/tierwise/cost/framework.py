@@ -1,0 +1,107 @@
+"""What an eager framework adds to an op: more kernels than a serving engine needs, and an interpreter to start each.
+
+A serving engine normalises, rotates or activates in one kernel. A framework that runs its model's code line by line
+starts a kernel for every line that writes memory: each moves its tensors once more [traffic], leaves a gap behind
+[kernels], and waits for the interpreter [host]. What a framework does is data, one file each in ``frameworks/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from tierwise.cost.measured import describe
+from tierwise.cost.types import Cost, Target
+from tierwise.errors import UnknownName
+from tierwise.graph import Op, Operand
+
+_HERE = Path(__file__).with_name("frameworks")
+# Kernels whose gaps are in the price of an op already; one where not named.
+_PRICED = {"attention.unfused": 3.0, "moe": 4.0}
+
+
+@dataclass(frozen=True)
+class Framework:
+    """How one framework runs a model's ops.
+
+    Attributes:
+        name, title: file name, and what it is called.
+        host: seconds of its interpreter for each kernel, on top of the machine's eager launch.
+        kernels: kernels of an op by its class (as in :func:`tierwise.cost.measured.describe`), 1 where not named; of a
+            matmul, for each of its projections.
+        traffic: bytes its kernels move over what one fused kernel moves, by class, 1 where not named; of a kernel that
+            moves them slowly, as many as the bus would have moved meanwhile.
+        scores: how often an attention score crosses the memory bus, at the activations' width, when scores are written.
+        source: of all of these.
+    """
+
+    name: str
+    title: str
+    host: float
+    kernels: Mapping[str, float]
+    traffic: Mapping[str, float]
+    scores: float
+    source: str
+
+
+def price(op: Op, on: Target, framework: Framework, plain: Callable[[Op, Target], Cost]) -> Cost:
+    """The cost of an op under a framework.
+
+    Args:
+        plain: prices an op as one kernel (or as many as an engine's implementation has).
+    """
+    kind = _class(op)
+    more = framework.traffic.get(kind, 1.0)
+    cost = plain(op if more == 1.0 else _moving(op, more), on)
+    already = _PRICED.get(kind, 1.0)
+    kernels = framework.kernels.get(kind, already)
+    if op.kind == "matmul":
+        kernels = kernels * float(str(op.options.get("parts", 1)))
+    dispatch = on.device.dispatch
+    serial = dict(cost.serial)
+    serial["dispatch"] = serial.get("dispatch", 0.0) + (kernels - already) * dispatch.graph
+    serial["latency"] = serial.get("latency", 0.0) + (kernels - already) * on.memory.latency
+    overlapped = {**cost.overlapped, "launch": kernels * (dispatch.eager + framework.host)}
+    return replace(cost, overlapped=overlapped, serial=serial, flops=op.flops)
+
+
+def _class(op: Op) -> str:
+    if op.kind == "attention" and not op.options.get("flash", True):
+        return "attention.unfused"
+    kind = describe(op).kind
+    gated = kind == "act" and np.all(np.asarray(op.reads[0].elements) > op.writes[0].elements)
+    return "act.gated" if gated else kind
+
+
+def _moving(op: Op, times: float) -> Op:
+    """The op with its activations moved ``times`` as often; with all it moves, where that is no activation."""
+    some = any(o.role == "act" for o in (*op.reads, *op.writes))
+
+    def moved(operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        return tuple(replace(o, elements=o.elements * times) if o.role == "act" or not some else o for o in operands)
+
+    return replace(op, reads=moved(op.reads), writes=moved(op.writes))
+
+
+def names() -> list[str]:
+    """Every framework there is a file for."""
+    return sorted(p.stem for p in _HERE.glob("*.yaml"))
+
+
+@lru_cache(maxsize=32)
+def load(name: str) -> Framework:
+    """A framework by its name.
+
+    Raises:
+        UnknownName: there is no such file.
+    """
+    import yaml
+
+    if name not in names():
+        raise UnknownName("framework", name, names())
+    data = yaml.safe_load((_HERE / f"{name}.yaml").read_text("utf-8"))
+    return Framework(name=name, **data)

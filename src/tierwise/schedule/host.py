@@ -1,0 +1,47 @@
+"""A host that starts kernels one by one, and a device that works them off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tierwise.cost.types import Cost
+from tierwise.num import Num, minimum, where
+
+LAUNCH = "launch"
+
+
+def paced(costs: Sequence[Cost], repeats: Sequence[Num]) -> list[Cost]:
+    """The costs of a pass's ops when launches queue up on the device.
+
+    Args:
+        costs: each with the host's seconds as ``launch`` among what overlaps (none: nothing to start).
+        repeats: executions of each.
+
+    The host does not wait for a kernel to end, so its time and the device's run side by side until the end of the
+    pass, where the result is waited for: the slower of the two sets the pace of all ops. Where it is the host, an op
+    takes as long as its launch, and the device idles in between.
+    """
+    host: Num = 0.0
+    device: Num = 0.0
+    for cost, times in zip(costs, repeats, strict=True):
+        host = host + times * cost.overlapped.get(LAUNCH, 0.0)
+        device = device + times * (working(cost) + sum(cost.serial.values(), 0.0))
+    slow = np.asarray(host) > np.asarray(device)
+    return [_paced(cost, slow) for cost in costs]
+
+
+def _paced(cost: Cost, slow: object) -> Cost:
+    launch = cost.overlapped.get(LAUNCH, 0.0)
+    overlapped: dict[str, Num] = {
+        name: where(slow, minimum(t, launch), t) for name, t in cost.overlapped.items() if name != LAUNCH
+    }
+    serial = {name: where(slow, 0.0, t) for name, t in cost.serial.items()}
+    return replace(cost, overlapped={**overlapped, LAUNCH: where(slow, launch, 0.0)}, serial=serial)
+
+
+def working(cost: Cost) -> Num:
+    """Seconds of the resource of the device that takes longest."""
+    return replace(cost, overlapped={k: v for k, v in cost.overlapped.items() if k != LAUNCH}).busy
