@@ -23,13 +23,15 @@ class StepPrices:
         ``max(device, launch if not replayed) + host``, where
         ``device = tokens[d + sum q_i] + heads[sequences that yield a token] + decode(d, c) + sum prefill(q_i, c_i)``
 
-    with ``d`` padded to the next of ``graph_sizes`` for steps without prefill that are replayed.
+    with ``d`` padded to the next of ``graph_sizes`` for steps without prefill that are replayed. Where steps are
+    scheduled ``ahead`` of the one in flight, the host works beside the device: ``max(device, launch, host)``.
 
     Attributes:
         tokens: (budget + 1, 4), by tokens in the step: all but attention over the context and what follows.
         heads: (max_seqs + 1, 4), by sequences that yield a token: last projection and sampling.
         decode_seqs, decode_context, decode: axes (a,), (b,) and table (a, b, 4) of attention of decode steps,
             bilinear between grid points; context is the mean over the sequences.
+        decode_mixed: the table for steps with prefill, where one kernel serves both kinds of rows; None: ``decode``.
         prefill_new, prefill_context, prefill: the same for one chunk of new tokens after cached ones (0 is a point).
         host: seconds per step, per sequence in it, per prefill chunk in it, per scheduled prompt token.
         launch: seconds the host needs to launch a step's kernels one by one.
@@ -45,6 +47,9 @@ class StepPrices:
         power_idle, power_rated: watts of the whole replica; ``rent``: its dollars per second.
         interval: factors on the time that 80 % of measurements lie between; ``basis``: what the prices rest on.
         stages: pipeline stages: as many steps are in flight at once.
+        ahead: steps put together while one is in flight (asynchronous scheduling), 0 or 1. With 1, a step that begins
+            at t was put together when the step before it began: requests that came later, and places and blocks that
+            the step before gave back, count from the next one on. An engine that stood idle begins at once.
     """
 
     tokens: Floats
@@ -73,6 +78,8 @@ class StepPrices:
     interval: tuple[float, float] = (1.0, 1.0)
     basis: str = "datasheet"
     stages: int = 1
+    decode_mixed: Floats | None = None
+    ahead: int = 0
 
 
 def plain_prices(
