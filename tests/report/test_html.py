@@ -10,7 +10,7 @@ import pytest
 
 from tierwise.errors import TierwiseError
 from tierwise.report.data import to_dict
-from tierwise.report.html import SCRIPTS, _asset, page
+from tierwise.report.html import SCRIPTS, asset, page
 
 from .cases import ADVICE, HOSTILE, SCALAR, result
 
@@ -101,7 +101,7 @@ def test_too_large_is_marked() -> None:
 
 
 def test_scripts_never_write_markup_or_reach_out() -> None:
-    source = "\n".join(_asset(name) for name in SCRIPTS)
+    source = "\n".join(asset(name) for name in SCRIPTS)
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "fetch(", "XMLHttpRequest",
                  "import(", "</script"):  # fmt: skip
         assert word not in source
@@ -111,7 +111,7 @@ def test_controls_can_be_reached_and_read() -> None:
     parsed = Page(page(result("llm")))
     labelled = {v for _, name, v in parsed.attributes if name == "aria-label"}
     assert {"Key numbers", "Table of ops"} <= labelled
-    source = _asset("base.js")
+    source = asset("base.js")
     assert 'setAttribute("aria-pressed"' in source and '"aria-label": label' in source
 
 

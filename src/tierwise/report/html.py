@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from html import escape
 from importlib import resources
 from typing import Any
@@ -35,32 +36,32 @@ def page(
     """
     found = {"largest_batch": largest_batch, "longest_context": longest_context}
     d = scalar_dict(result, "HTML report", advice, **found)
-    scripts = "\n".join(_asset(name) for name in SCRIPTS)
-    return _fill(
-        _asset("page.html"),
+    scripts = "\n".join(asset(name) for name in SCRIPTS)
+    return fill(
+        asset("page.html"),
         title=escape(f"{d['scenario']['model']['name']} on {words.machine_text(d)}"),
-        style=_asset("page.css"),
+        style=asset("page.css"),
         model=escape(d["scenario"]["model"]["name"]),
         machine=escape(words.machine_text(d)),
-        subtitle=_text(words.subtitle(d)),
-        headline=_text(d["text"]["headline"]),
+        subtitle=escaped(words.subtitle(d)),
+        headline=escaped(d["text"]["headline"]),
         state="fits" if d["summary"]["fits"] else "too-large",
         conditional="" if d["summary"]["fits"] else '<p class="if">Were the memory large enough:</p>',
-        cards=_cards(d),
-        why="".join(f"<p>{_text(x)}</p>" for x in d["text"]["why"]),
+        cards=cards(words.key_numbers(d)),
+        why="".join(f"<p>{escaped(x)}</p>" for x in d["text"]["why"]),
         advice=_advice(d),
         basis=_basis(d),
         scenario=_scenario(d),
-        data=_embedded(_payload(d, result)),
+        data=embedded(_payload(d, result)),
         script=f'"use strict";\n{scripts}',
     )
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     return (resources.files("tierwise.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _fill(template: str, **parts: str) -> str:
+def fill(template: str, **parts: str) -> str:
     """Every ``{{name}}`` replaced in one pass, so that what is put in is never read as a template."""
     return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], template)
 
@@ -91,28 +92,29 @@ def _timeline(phase: Phase) -> Json:
     return {"layers": list(layers), "rows": rows}
 
 
-def _embedded(payload: Json) -> str:
+def embedded(payload: Json) -> str:
     """JSON that can stand in a script element: nothing in it can end the element."""
     text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _text(sentence: str) -> str:
+def escaped(sentence: str) -> str:
     """Escaped text in which numbers keep their units."""
     return words.together(escape(sentence), "&nbsp;")
 
 
-def _cards(d: Json) -> str:
+def cards(numbers: Iterable[tuple[str, str, str]]) -> str:
+    """Cards of (name, value, remark)."""
     return "".join(
-        f'<div class="card"><dt>{escape(name)}</dt><dd><b>{_value(value)}</b><span>{_text(remark)}</span></dd></div>'
-        for name, value, remark in words.key_numbers(d)
+        f'<div class="card"><dt>{escape(name)}</dt><dd><b>{_value(value)}</b><span>{escaped(remark)}</span></dd></div>'
+        for name, value, remark in numbers
     )
 
 
 def _value(text: str) -> str:
     """A number, its unit smaller."""
     number, _, unit = text.partition(" ")
-    return f"{escape(number)} <small>{escape(unit)}</small>" if unit and number[-1].isdigit() else _text(text)
+    return f"{escape(number)} <small>{escape(unit)}</small>" if unit and number[-1].isdigit() else escaped(text)
 
 
 def _advice(d: Json) -> str:
@@ -120,7 +122,7 @@ def _advice(d: Json) -> str:
     if not entries:
         return ""
     title = "What would help" if d["summary"]["fits"] else "Nearest plans that fit"
-    items = "".join(f"<li>{f'<b>{escape(t)}</b> ' if t else ''}{_text(text)}</li>" for t, text in entries)
+    items = "".join(f"<li>{f'<b>{escape(t)}</b> ' if t else ''}{escaped(text)}</li>" for t, text in entries)
     return f'<div class="advice"><h3>{title}</h3><ul>{items}</ul></div>'
 
 
@@ -133,7 +135,7 @@ def _basis(d: Json) -> str:
     notes = "".join(f"<li>{escape(n)}</li>" for n in d["notes"])
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
     return (
-        f"<p><b>{escape(words.basis_title(d).capitalize())}.</b> {_text(words.basis_text(d))}</p>"
+        f"<p><b>{escape(words.basis_title(d).capitalize())}.</b> {escaped(words.basis_text(d))}</p>"
         + (f"<h3>Notes</h3><ul>{notes}</ul>" if notes else "")
         + f'<h3>Sources</h3><dl class="sources">{listed}</dl>'
     )

@@ -17,7 +17,7 @@ from tierwise.report.plain import plain
 from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.fairness import Fairness
 from tierwise.serving.metrics import Metrics, histogram_quantiles, metrics, spread, times
-from tierwise.serving.outcome import Run, Series
+from tierwise.serving.outcome import DONE, Run, Series
 from tierwise.serving.traffic.trace import Trace
 
 SCHEMA = "tierwise.simulation/1"
@@ -27,6 +27,7 @@ SHARES = np.unique(np.concatenate([np.linspace(0.0, 1.0, 201), [0.999, 0.9999]])
 
 Json = dict[str, Any]
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 def to_dict(run: Run, ttft: float | None = None, tpot: float | None = None) -> Json:
@@ -44,16 +45,23 @@ def to_dict(run: Run, ttft: float | None = None, tpot: float | None = None) -> J
         "interrupted": run.interrupted,
         "metrics": _metrics(m),
         "times": {f"{k}_s": plain(asdict(getattr(m, k))) for k in ("queueing", "ttft", "tpot", "itl", "latency")},
-        "load": plain(asdict(m.load)),
+        "load": plain(asdict(m.load)) | {"last_arrival": _last_arrival(run)},
         "reasons": plain(dict(m.reasons)),
         "tenants": _tenants(m.fairness),
-        "series": _series(run.series),
+        "series": _series(run.series) | _flow(run),
         "cdf": _cdf(run),
         "totals": plain(dict(m.totals)) | {"wall_s": plain(run.wall)},
+        "basis": run.basis,
+        "interval": plain(run.interval),
         "text": None,
     }
     out["text"] = {"headline": words.headline(out), "why": words.why(out)}
     return out
+
+
+def _last_arrival(run: Run) -> float | None:
+    arrival = run.requests.arrival[np.isfinite(run.requests.arrival)]
+    return float(arrival.max()) if len(arrival) else None
 
 
 def _metrics(m: Metrics) -> Json:
@@ -125,18 +133,40 @@ def _tenants(f: Fairness) -> list[Json]:
 
 def _series(s: Series) -> Json:
     """The series in at most ``BINS`` bins: means of equally many neighbours (the last may have fewer)."""
-    n = len(s.time)
-    group = max(1, -(-n // BINS))
-    start = np.arange(0, n, group)
+    n, start = len(s.time), _starts(s)
     out: Json = {}
     for f in fields(s):
-        x = getattr(s, f.name)
-        if f.name == "time":
-            out["time"] = plain(x[np.minimum(start + group, n) - 1]) if n else []
-        else:
-            means = np.add.reduceat(x, start) / np.diff(np.append(start, n)) if n else x
-            out[f.name] = [None if not np.isfinite(v) else float(f"{v:.5g}") for v in means.tolist()]
+        x = _ends(s) if f.name == "time" else getattr(s, f.name)
+        if f.name != "time" and n:
+            x = np.add.reduceat(x, start) / np.diff(np.append(start, n))
+        out[f.name] = [None if not np.isfinite(v) else float(f"{v:.6g}") for v in x.tolist()]
     return out
+
+
+def _starts(s: Series) -> Ints:
+    """First bin of each group of neighbours shown as one."""
+    return np.arange(0, len(s.time), max(1, -(-len(s.time) // BINS)))
+
+
+def _ends(s: Series) -> Floats:
+    """Time at which each shown bin ends."""
+    return s.time[np.append(_starts(s)[1:], len(s.time)) - 1] if len(s.time) else s.time
+
+
+def _flow(run: Run) -> Json:
+    """Requests per second that arrive and that finish, in the bins of the series."""
+    r, ends = run.requests, _ends(run.series)
+    if not len(ends):
+        return {"arriving": [], "finishing": []}
+    edges = np.concatenate([[0.0], ends])
+    # The last arrival or token may lie on the very end, or past it by rounding.
+    edges[-1] = np.inf
+    width = np.diff(np.concatenate([[0.0], ends]))
+
+    def rates(x: Floats) -> list[float]:
+        return _rounded(np.histogram(x[np.isfinite(x)], edges)[0] / width)
+
+    return {"arriving": rates(r.arrival), "finishing": rates(r.last[r.state == DONE])}
 
 
 def _cdf(run: Run) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tierwise.report.words import count, rate
+from tierwise.report.words import BASES, count, rate
 from tierwise.units import dollars, joules, si
 from tierwise.units import seconds as _seconds
 
@@ -37,9 +37,7 @@ def headline(d: Json) -> str:
         return f"{where}: {none}{_rejection(d)}."
     if load["saturated"]:
         about = f"sustains about {rate(load['sustainable'])}/s" if load["sustainable"] else "serves less"
-        return (
-            f"{where} is saturated: {rate(load['late_offered'])} requests/s are offered and it {about}; {_verdict(d)}."
-        )
+        return f"{where} is saturated: {rate(load['judged'])} requests/s are offered and it {about}; {_verdict(d)}."
     if load["kind"] == "closed":
         does = (
             f"serves {rate(m['requests_per_s'])} requests/s and {rate(m['output_tokens_per_s'])} tokens/s "
@@ -52,6 +50,9 @@ def headline(d: Json) -> str:
         )
     else:
         does = f"keeps up with {rate(load['offered'])} requests/s"
+        if load["behind"]:
+            when = f"{_things(round(load['peak']), 'request')} waited at {seconds(load['peak_time'])}"
+            does += f" on average, but not at the busiest time, when {when}"
     return f"{where} {does}: {_verdict(d)}."
 
 
@@ -95,9 +96,13 @@ def _targets(d: Json) -> str:
 def _queue(d: Json) -> str:
     load, m = d["load"], d["metrics"]
     if load["saturated"]:
+        grew, chance = load["growth"], load["noise"]
+        text = f"In the second half of the arrivals the queue grew by {_things(round(grew), 'request')}"
+        if grew <= chance or load["judged"] == load["offered"]:
+            grew, chance = load["queue"], load["queue_noise"]
+            text = f"When the last request arrived {_things(round(grew), 'request')} still waited"
         return (
-            f"In the second half of the arrivals the queue grew by {_things(round(load['growth']), 'request')}, "
-            f"more than the {count(round(load['noise']))} that chance explains; what it sustains is what finished "
+            f"{text}, more than the {count(round(chance))} that chance explains; what it sustains is what finished "
             "while others waited. Times of a saturated system depend on how long the trace is."
         )
     q = d["times"]["queueing_s"]
@@ -187,14 +192,14 @@ def key_numbers(d: Json) -> list[tuple[str, str, str]]:
         ("Goodput", m["goodput_per_s"] if asked else None, lambda x: f"{rate(x)} requests/s",
          f"{percent(m['good_share'])} within the targets"),
         *times,
-        ("Batch", m["batch"], lambda x: f"{rate(x)} requests", f"running on average, {_rate(m['batch_max'])} at most"),
-        ("Waiting", m["waiting"], lambda x: f"{rate(x)} requests", f"on average, {_rate(m['waiting_max'])} at most"),
+        ("Batch", m["batch"], rate, f"requests running on average, {_rate(m['batch_max'])} at most"),
+        ("Waiting", m["waiting"], rate, f"requests on average, {_rate(m['waiting_max'])} at most"),
         ("KV memory in use", m["kv"], percent, f"on average, {percent(m['kv_max'])} at most{wasted}"),
         ("Preemptions", m["preemptions"] if m["done"] else None, count,
          f"{_things(m['preempted'], 'request')} lost their place"),
         ("Prefix cache", m["hit_rate"] or None, percent, "of the prompt tokens found"),
         ("Drafts accepted", m["accepted"], percent, "of the draft tokens"),
-        ("Busy", m["memory"], lambda x: f"memory {percent(x)}",
+        ("Memory busy", m["memory"], percent,
          f"of the time; compute {percent(m['compute'])}, link {percent(m['link'])}"),
         ("Energy", m["tokens_per_joule"], lambda x: f"{rate(x)} tokens/J", f"{joules(m['energy_j'] or 0.0)} in all"),
         ("Rent", m["usd_per_million"], lambda x: f"{dollars(x)} / M tokens",
@@ -222,3 +227,62 @@ def percent(x: float | None) -> str:
 
 def _things(n: float, thing: str) -> str:
     return f"{count(n)} {thing}" + ("" if n == 1 else "s")
+
+
+def scenario(d: Json) -> list[tuple[str, str]]:
+    """(name, text) of what was simulated."""
+    t, deployment = d["traffic"], d["deployment"]
+    prompt, output = t["prompt"], t["output"]
+    if t["closed_loop"]:
+        arrivals = f"{_things(t['closed_loop'], 'request')} kept in flight"
+    else:
+        arrivals = f"over {seconds(t['duration_s'])}" if t["duration_s"] else "all at once"
+    text = f"{_things(t['requests'], 'request')}, {arrivals}" + (f"; {t['source']}" if t["source"] else "")
+    rows = [("Model", deployment["model"]), ("Traffic", text)]
+    if t["requests"]:
+        rows.append(("Lengths", f"prompts of {_lengths(prompt)}; answers of {_lengths(output)}"))
+    for g in deployment["groups"]:
+        name = "Replicas" if g["role"] == "both" else f"Replicas, {g['role']}"
+        plan = f": {', '.join(g['plan'])}" if g["plan"] else ""
+        rows.append((name, f"{count(g['count'])} of {count(g['devices'])} × {g['device']}{plan}"))
+    for g in deployment["groups"]:
+        s = g["settings"]
+        told = [s["engine"], f"{s['scheduler']} scheduler", f"at most {_things(s['max_seqs'], 'request')} and "
+                f"{_things(s['budget'], 'token')} a step", f"{s['kv']} KV in blocks of {s['block']} tokens",
+                f"{percent(s['memory'])} of the memory", "prefix cache" if s["prefix_cache"] else "no prefix cache",
+                "preemption by swapping" if s["swap"] else "preemption by recomputing"]  # fmt: skip
+        if s["speculation"]["length"]:
+            told.append(f"{_things(s['speculation']['length'], 'draft token')} a step, each right with "
+                        f"{percent(s['speculation']['accept'])}")  # fmt: skip
+        if s["adapters"]:
+            told.append(f"{_things(s['adapters'], 'adapter')} of rank {s['rank']}")
+        if s["prefill_share"]:
+            told.append(f"prefill beside decode on {percent(s['prefill_share'])} of the units")
+        rows.append(("Engine" if g["role"] == "both" else f"Engine, {g['role']}", "; ".join(told)))
+    cluster = [f"{deployment['router']} router"]
+    if deployment["autoscaler"]:
+        cluster.append(f"{deployment['autoscaler']} autoscaler, a replica starts in {seconds(deployment['startup_s'])}")
+    if deployment["pooled"]:
+        cluster.append("one prefix cache for all replicas")
+    if deployment["failures"]:
+        cluster.append(_things(len(deployment["failures"]), "failure"))
+    rows.append(("Cluster", "; ".join(cluster)))
+    return rows
+
+
+def _lengths(x: Json) -> str:
+    """``4,000 tokens``, or mean, median and longest where they differ."""
+    if x["p50"] == x["max"] == x["mean"]:
+        return _things(x["max"], "token")
+    return f"{count(round(x['mean']))} tokens on average (median {count(round(x['p50']))}, longest {count(x['max'])})"
+
+
+def basis(d: Json) -> str:
+    """What the numbers rest on."""
+    text = "These are predictions of a simulation, request by request and step by step."
+    if d["basis"]:
+        low, high = d["interval"]
+        text += f" Step times rest on {BASES[d['basis']]}"
+        wide = f"; 80 % of measured steps are expected to take {low:.2f} to {high:.2f} times as long"
+        text += (wide if high > low else "") + "."
+    return text

@@ -30,9 +30,14 @@ class Load:
         late_offered, late_served: over the second half of the arrivals' time: arrivals per second, and those less what
             the queue grew by.
         growth: requests the queue grew by in that half; ``noise``: the most that chance explains.
-        saturated: the growth is more than chance.
+        queue: requests waiting when the last one arrived; ``queue_noise``: the most that chance explains.
+        saturated: either is more than chance, and the rate offered in that time is more than what it sustains: the
+            system fell behind and had not caught up when arrivals ended. ``judged``: that rate, nan where it kept up.
+        peak, peak_time: most requests waiting (mean of a time bin), and when; ``behind``: share of the arrivals' time
+            in which more waited than chance explains. A system may keep up on the whole and fall behind for a while.
         sustainable: requests per second that finished while others waited, from the middle of the arrivals' time until
-            nobody waits any more (or the end): what the system gives when it always has work. nan where it kept up.
+            nobody waits any more (or the end): what the system gives when it always has work. nan where no queue
+            stood at the end of the arrivals.
         window: that time, (start, end).
         kv_waiting, seats_waiting: while anybody waited, mean share of KV blocks in use, and of the places in the batch
             (``max_seqs`` of all replicas that were up): what they waited for.
@@ -45,7 +50,13 @@ class Load:
     late_served: float
     growth: float
     noise: float
+    queue: float
+    queue_noise: float
     saturated: bool
+    judged: float
+    peak: float
+    peak_time: float
+    behind: float
     sustainable: float
     window: tuple[float, float]
     kv_waiting: float
@@ -54,29 +65,39 @@ class Load:
 
 def load(run: Run) -> Load:
     """Judge a run; see :class:`Load`. Rejected requests are not offered: they take no service."""
-    r, clients = run.requests, run.trace.closed_loop
+    r, s, clients = run.requests, run.series, run.trace.closed_loop
     arrival = np.sort(r.arrival[np.isfinite(r.arrival) & (r.state != REJECTED)])
-    end = run.totals.get("end", np.inf)
-    arrival = arrival[arrival <= end]
+    arrival = arrival[arrival <= run.totals.get("end", np.inf)]
     n = len(arrival)
     first, last = (float(arrival[0]), float(arrival[-1])) if n else (_NAN, _NAN)
-    waiting = _while_waiting(run)
-    nothing = (_NAN, _NAN, _NAN, _NAN, False, _NAN, (_NAN, _NAN), *waiting)
-    if clients > 0:
-        return Load("closed", clients, _NAN, *nothing)
-    if n < 2 or last <= first:
-        return Load("at once", 0, _NAN, *nothing)
-    offered = (n - 1) / (last - first)
+    at = int(np.argmax(s.waiting)) if len(s.waiting) else -1
+    peak, peak_time = (float(s.waiting[at]), float(s.time[at])) if at >= 0 else (_NAN, _NAN)
+    kv, seats = _while_waiting(run)
+    if clients > 0 or n < 2 or last <= first:
+        return Load(
+            "closed" if clients > 0 else "at once", clients, offered=_NAN, late_offered=_NAN, late_served=_NAN,
+            growth=_NAN, noise=_NAN, queue=_NAN, queue_noise=_NAN, saturated=False, judged=_NAN,
+            peak=peak, peak_time=peak_time, behind=_NAN, sustainable=_NAN, window=(_NAN, _NAN), kv_waiting=kv, seats_waiting=seats,
+        )  # fmt: skip
     middle = (first + last) / 2.0
-    half = last - middle
     late = arrival[arrival > middle]
-    growth = _queue(run, arrival, last) - _queue(run, arrival, middle)
-    noise = _SIGMAS * float(np.sqrt(len(late) * _dispersion(late, middle, last)))
-    saturated = growth > noise
-    rate = len(late) / half
-    sustainable, window = _sustainable(run, middle) if saturated else (_NAN, (_NAN, _NAN))
-    return Load("open", 0, offered, rate, min(rate, rate - growth / half), growth, noise, saturated,
-                sustainable, window, *waiting)  # fmt: skip
+    queue = _queue(run, arrival, last)
+    growth = queue - _queue(run, arrival, middle)
+    noise, queue_noise = _noise(late, middle, last), _noise(arrival, first, last)
+    rate, offered = len(late) / (last - middle), (n - 1) / (last - first)
+    fell = growth > noise or queue > queue_noise
+    sustainable, window = _sustainable(run, middle) if fell else (_NAN, (_NAN, _NAN))
+    judged = rate if growth > noise and not rate <= sustainable else offered
+    # A burst at the very end leaves a queue too, but on the whole there was time enough.
+    saturated = fell and not judged <= sustainable
+    during = s.waiting[s.time <= last]
+    return Load(
+        "open", 0, offered=offered, late_offered=rate,
+        late_served=min(rate, rate - growth / (last - middle)), growth=growth, noise=noise, queue=queue,
+        queue_noise=queue_noise, saturated=saturated, judged=judged if saturated else _NAN,
+        peak=peak, peak_time=peak_time, behind=float((during > queue_noise).mean()) if len(during) else 0.0, sustainable=sustainable, window=window,
+        kv_waiting=kv, seats_waiting=seats,
+    )  # fmt: skip
 
 
 def _queue(run: Run, arrival: Floats, at: float) -> float:
@@ -91,14 +112,15 @@ def _queue(run: Run, arrival: Floats, at: float) -> float:
     return max(unseen, float(np.interp(at, s.time - width / 2.0, s.waiting)))
 
 
-def _dispersion(arrival: Floats, start: float, end: float) -> float:
-    """Variance over mean of the arrivals in equal parts of the time; 1 for Poisson, and at least that.
+def _noise(arrival: Floats, start: float, end: float) -> float:
+    """The most a queue grows by chance while these arrive: so many standard deviations of their number.
 
-    From differences of neighbours (von Neumann), so that a slow rise or fall of the rate is not taken for noise.
+    Its variance over its mean, 1 for Poisson, is that of equal parts of the time, and at least 1; from differences of
+    neighbours (von Neumann), so that a slow rise or fall of the rate is not taken for noise.
     """
     counts, _ = np.histogram(arrival, bins=_PARTS, range=(start, end))
-    mean = counts.mean()
-    return max(1.0, float((np.diff(counts) ** 2).mean() / 2.0 / mean)) if mean > 0 else 1.0
+    spread = max(1.0, float((np.diff(counts) ** 2).mean() / 2.0 / counts.mean())) if len(arrival) else 1.0
+    return _SIGMAS * float(np.sqrt(len(arrival) * spread))
 
 
 def _sustainable(run: Run, start: float) -> tuple[float, tuple[float, float]]:
