@@ -37,7 +37,8 @@ def show_traffic(requests: Trace, as_json: bool = False) -> None:
         print("  tenants: " + ", ".join(f"{name} {share:.1%}" for name, share in s.tenants.items()))
     if s.duration > 0 and not s.closed_loop:
         line = rates(requests, WIDTH)
-        print(f"  arrivals {sparkline(line)} {line.min():.3g} to {line.max():.3g} requests/s, a bar is {_bin(s.duration)}")
+        bar = seconds(s.duration / WIDTH)
+        print(f"  arrivals {sparkline(line)} {line.min():.3g} to {line.max():.3g} requests/s, a bar is {bar}")
     for notice in requests.notices:
         print(f"  note: {notice}")
 
@@ -63,7 +64,3 @@ def sparkline(values: Floats) -> str:
 def _lengths(name: str, tokens: Lengths) -> str:
     return (f"  {name} tokens: mean {tokens.mean:,.0f}, median {tokens.p50:,.0f}, p99 {tokens.p99:,.0f}, "
             f"largest {tokens.most:,.0f}")  # fmt: skip
-
-
-def _bin(duration: float) -> str:
-    return seconds(duration / WIDTH)

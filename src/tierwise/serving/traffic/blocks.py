@@ -9,6 +9,7 @@ from tierwise.serving.traffic.trace import Ints
 # Tokens of a block where a file does not say: what engines cache by, so that no shared block is missed. vLLM's default
 # for --block-size on CUDA, https://docs.vllm.ai/en/stable/configuration/engine_args.html
 BLOCK = 16
+CHUNK = 1 << 14  # requests whose blocks are numbered at once
 
 
 def session_blocks(prompt: Ints, session: Ints, size: int, system: int = 0,
@@ -25,20 +26,25 @@ def session_blocks(prompt: Ints, session: Ints, size: int, system: int = 0,
         system: tokens shared by all sessions of a group; ``group``: index of each session's (sessions,).
 
     Returns:
-        blocks (total,), block_start (n + 1,).
+        blocks (total,), block_start (n + 1,), or ([], [0]) where no prompt fills a block.
     """
     count = prompt // size
     start = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-    place = np.arange(start[-1]) - np.repeat(start[:-1], count)
-    owner = np.repeat(session, count)
     groups = np.zeros(int(session.max()) + 1 if len(session) else 0, np.int64) if group is None else group
     shared = system // size
     # Numbers without gaps between: first the groups' blocks, then each session's own.
     own = np.zeros(len(groups), np.int64)
     np.maximum.at(own, session, np.maximum(count - shared, 0))
     base = int(groups.max(initial=-1) + 1) * shared + np.cumsum(own) - own
-    blocks = np.where(place < shared, groups[owner] * shared + place, base[owner] + place - shared)
-    return blocks.astype(np.int64), start
+    blocks = np.empty(start[-1], np.int64)
+    for lo in range(0, len(count), CHUNK):  # so that what is needed on the way stays small beside the answer
+        part = slice(lo, lo + CHUNK)
+        first, end = start[lo], start[min(lo + CHUNK, len(count))]
+        place = np.arange(first, end) - np.repeat(start[:-1][part], count[part])
+        ahead = np.repeat(groups[session[part]] * shared, count[part])
+        behind = np.repeat(base[session[part]] - shared, count[part])
+        blocks[first:end] = place + np.where(place < shared, ahead, behind)
+    return blocks, start if start[-1] else start[:1]
 
 
 def content_blocks(tokens: Ints, token_start: Ints, size: int) -> tuple[Ints, Ints]:
@@ -63,4 +69,4 @@ def content_blocks(tokens: Ints, token_start: Ints, size: int) -> tuple[Ints, In
         _, name = np.unique(np.column_stack([before[rows], content]), axis=0, return_inverse=True)
         before[rows] = blocks[start[rows] + depth] = known + name.ravel()
         known += int(name.max()) + 1
-    return blocks, start
+    return blocks, start if start[-1] else start[:1]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def built(
     *,
     unit: float = 1.0,
     absolute: bool = False,
-    whole: tuple[str, ...] = (),
+    whole: Mapping[str, float] = MappingProxyType({}),
     left_out: tuple[Bools, str] | None = None,
     **other: object,
 ) -> Trace:
@@ -61,7 +62,7 @@ def built(
         arrival, prompt, output: names of the columns.
         unit: seconds of one unit of ``arrival``.
         absolute: arrivals are times of day or of a clock; the first becomes 0, and none is negative.
-        whole: further columns that must hold whole numbers where they hold anything.
+        whole: further columns that must hold whole numbers, and the least of each.
         left_out: rows that are no error but no requests either, and what to call them.
         other: further fields of a trace, in the file's order of rows.
 
@@ -102,7 +103,7 @@ def settled(requests: Trace, keep: Bools, rows: Rows, notices: list[str]) -> Tra
     return replace(out, source=str(rows.path), notices=tuple(notices))
 
 
-def _refused(rows: Rows, needed: tuple[str, str, str], absolute: bool, whole: tuple[str, ...],
+def _refused(rows: Rows, needed: tuple[str, str, str], absolute: bool, whole: Mapping[str, float],
              asked: Bools) -> tuple[Bools, str]:  # fmt: skip
     """Which rows hold what a request cannot hold (n,), and the sentence that says so, the first lines one by one."""
     arrival, prompt, output = needed
@@ -113,9 +114,10 @@ def _refused(rows: Rows, needed: tuple[str, str, str], absolute: bool, whole: tu
     for name in (prompt, output):
         x = rows.numbers[name]
         checks.append((name, (x >= 1) & (x <= EXACT) & (x == np.floor(x)), count))
-    for name in whole:
+    for name, least in whole.items():
         x = rows.numbers[name]
-        checks.append((name, np.isfinite(x) & (x == np.floor(x)) & (np.abs(x) <= EXACT), "a whole number"))
+        said = "a whole number" + (f" of at least {least:g}" if np.isfinite(least) else "")
+        checks.append((name, (x >= least) & (x == np.floor(x)) & (np.abs(x) <= EXACT), said))
     bad, reasons = np.zeros(len(rows), bool), list(rows.broken)
     for name, good, allowed in checks:
         new = np.flatnonzero(~good & ~bad & asked)

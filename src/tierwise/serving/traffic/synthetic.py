@@ -93,11 +93,12 @@ def synthetic(
         closed_loop=module.closed_loop(**how) if hasattr(module, "closed_loop") else 0,
         source=f"{requests} requests, {arrivals}" + (f", rate {rate:g}/s" if rate else "") + f", seed {seed}",
     )
+    if (np.diff(earliest) < 0).any():
+        order = np.argsort(earliest, kind="stable")
+        whole, session = whole.take(order), session[order]
     if system or (count > 1).any():
         blocks, block_start = session_blocks(whole.prompt, session, block_size, system, group)
         whole = replace(whole, blocks=blocks, block_start=block_start, block_size=block_size)
-    if (np.diff(earliest) < 0).any():
-        whole = whole.take(np.argsort(earliest, kind="stable"))
     return whole
 
 

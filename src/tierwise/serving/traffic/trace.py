@@ -35,7 +35,8 @@ class Trace:
         think: seconds between that answer's last token and this request.
         blocks, block_start, block_size: identities of the prompt's blocks of ``block_size`` tokens, so that equal
             identities mean equal prefixes: request i has ``blocks[block_start[i]:block_start[i + 1]]``. The last
-            one may be partly filled (Mooncake's are). Empty ``blocks``: nothing is known to be shared.
+            one may be partly filled (Mooncake's are). Nothing known to be shared: ``blocks`` empty and
+            ``block_start`` [0].
         samples: sequences generated from one prompt (parallel sampling).
         adapter: LoRA adapter, -1 for none.
         closed_loop: requests kept in flight by the client, each replaced when it ends; 0 for an open loop.
@@ -83,7 +84,7 @@ class Trace:
             count = np.diff(self.block_start)[rows]
             start = np.concatenate([[0], np.cumsum(count)])
             flat = np.arange(start[-1]) + np.repeat(self.block_start[rows] - start[:-1], count)
-            changed |= {"blocks": self.blocks[flat], "block_start": start}
+            changed |= {"blocks": self.blocks[flat], "block_start": start if start[-1] else start[:1]}
         return replace(self, **changed)
 
     def scaled(self, rate_scale: float) -> Trace:

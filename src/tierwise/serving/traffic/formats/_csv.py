@@ -47,15 +47,13 @@ class Table:
                 convert_options=csv.ConvertOptions(column_types=dict.fromkeys(self.names, pa.string()),
                                                    strings_can_be_null=False),
             )  # fmt: skip
+            if not self._table.num_rows and not broken:
+                raise TierwiseError(f"{path}: has a header and no rows; it should hold requests")
         except pa.ArrowInvalid as error:
-            if "Empty CSV" in str(error):
-                raise TierwiseError(f"{path}: has a header and no rows; it should hold requests") from error
             raise TierwiseError(f"{path}: {error}") from error
         n = self._table.num_rows
         lines = np.arange(2, n + len(skipped) + 2)
         self.lines: Ints = np.setdiff1d(lines, skipped) if skipped else lines
-        if len(self.names) == 1:  # an empty line is a row of one empty field
-            self.lines = lines
         self.broken = tuple(broken)
         self._numbers: dict[str, Floats] = {}
 

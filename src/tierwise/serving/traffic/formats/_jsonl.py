@@ -14,6 +14,7 @@ from tierwise.serving.traffic.formats._text import checked, content
 from tierwise.serving.traffic.rows import Rows
 from tierwise.serving.traffic.trace import Floats, Ints
 
+TRIED = 20  # lines in which an object is looked for, where the first are broken
 _BLOCK = 1 << 24
 
 
@@ -52,6 +53,8 @@ class Lines:
             self.numbers[name] = np.array(table[name].to_numpy(), np.float64)
         for name in lists:
             column = table[name].combine_chunks()
+            if column.flatten().null_count:
+                return False
             start = np.concatenate([[0], np.cumsum(np.nan_to_num(_lengths(column)).astype(np.int64))])
             self.lists[name] = (np.array(column.flatten().to_numpy(zero_copy_only=False), np.int64), start)
         self.lines = _filled(data, table.num_rows)
@@ -100,12 +103,12 @@ def first(path: Path, head: str, *needed: str) -> None:
 
 
 def has(head: str, *names: str) -> bool:
-    """Whether the first line is a JSON object with all these fields; a line cut off by the head counts by its text."""
-    text = head.lstrip().split("\n", 1)[0]
-    row, _ = parsed(text)
+    """Whether the first JSON object has all these fields; one line longer than the head counts by its text."""
+    lines = [text for text in head.split("\n") if text.strip()][:TRIED]
+    row = next((r for text in lines if (r := parsed(text)[0]) is not None), None)
     if row is not None:
         return all(n in row for n in names)
-    return text.startswith("{") and all(f'"{n}"' in text for n in names)
+    return bool(lines) and lines[0].startswith("{") and all(f'"{n}"' in lines[0] for n in names)
 
 
 def parsed(text: str) -> tuple[dict[str, Any] | None, str]:
@@ -113,7 +116,7 @@ def parsed(text: str) -> tuple[dict[str, Any] | None, str]:
     try:
         row = json.loads(text)
     except json.JSONDecodeError as error:
-        cut = error.pos >= len(text.rstrip())
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
         return None, "the JSON is cut off" if cut else f"column {error.colno}: not JSON ({error.msg})"
     except RecursionError:
         return None, "the JSON is nested too deep"

@@ -23,7 +23,7 @@ MS = 1e-3
 
 def sniff(path: Path, head: str) -> bool:
     """Whether the first line is an object of these fields."""
-    return has(head, *NEEDS)
+    return has(head, *NEEDS) and '"chat_id"' not in head.split("\n", 1)[0]  # those are in seconds: bailian
 
 
 def read(path: Path) -> Trace:
@@ -33,6 +33,8 @@ def read(path: Path) -> Trace:
     blocks, start = lines.lists["hash_ids"]
     prompt = np.nan_to_num(lines.numbers["input_length"])
     long = np.diff(start) > -(-prompt // BLOCK)
+    if not len(blocks):
+        start = start[:1]
     out = built(lines.rows(), *NEEDS, unit=MS, blocks=blocks, block_start=start, block_size=BLOCK)
     if long.any():
         told = f"{int(long.sum())} requests name more blocks than their prompt fills; the rest are ignored"

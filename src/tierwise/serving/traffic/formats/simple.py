@@ -1,5 +1,5 @@
-"""The plain CSV: arrival (s), prompt, output, and any of tenant, priority, session, after, think, samples, adapter,
-blocks_<tokens>.
+"""The plain CSV: arrival (s, or a date and time), prompt, output, and any of tenant, priority, session, after, think,
+samples, adapter, blocks_<tokens>.
 
 ``after`` is the row (from 0) whose answer a request follows; ``session`` says the same by name: its rows follow each
 other in order. ``blocks_512`` holds identities of 512-token blocks, separated by blanks. Column names of Vidur's
@@ -27,6 +27,8 @@ NAMES = {
     "prompt": ("prompt", "prompt_tokens", "input_tokens", "input_length", "input_len", "num_prefill_tokens"),
     "output": ("output", "output_tokens", "output_length", "output_len", "num_decode_tokens"),
 }
+LEAST = {"priority": -np.inf, "samples": 1.0, "adapter": -1.0, "after": -1.0}
+_DATE = re.compile(r"^\d{4}-\d\d-\d\d")
 _BLOCKS = re.compile(r"^blocks_(\d+)$")
 
 
@@ -41,10 +43,12 @@ def read(path: Path) -> Trace:
     columns = [table.find(*NAMES[field]) for field in NEEDS]
     if not all(columns):
         table.need(*(column or field for column, field in zip(columns, NEEDS, strict=True)))
-    for column in columns:
+    dated = bool(_DATE.match("".join(table.text(columns[0])[:1].to_pylist())))
+    times = table.time(columns[0]) if dated else table.number(columns[0])
+    for column in columns[1:]:
         table.number(column)
     other: dict[str, Any] = {}
-    whole = [name for name in ("priority", "samples", "adapter", "after") if table.find(name)]
+    whole = {name: least for name, least in LEAST.items() if table.find(name)}
     for name in whole:
         plain = {"priority": 0.0, "samples": 1.0}.get(name, -1.0)
         other[name] = _ints(table.number(name, plain), plain)
@@ -56,7 +60,7 @@ def read(path: Path) -> Trace:
     if table.find("session") and "after" not in other:
         index, names = codes(table.text("session"))
         index = np.where(np.isin(index, [i for i, name in enumerate(names) if not name]), -1, index)
-        other["after"] = following(index, table.number(columns[0]))
+        other["after"] = following(index, np.nan_to_num(times))
     if "after" in other:
         other["after"], wrong = _earlier(other["after"])
         if wrong.any():
@@ -67,7 +71,7 @@ def read(path: Path) -> Trace:
     named = [(n, m) for n in table.names if (m := _BLOCKS.match(n))]
     if named:
         other |= _blocks(path, table, *named[0])
-    return built(table.rows(notices), *columns, whole=tuple(whole), **other)
+    return built(table.rows(notices), *columns, absolute=dated, whole=whole, **other)
 
 
 def text(requests: Trace) -> str:
@@ -133,4 +137,5 @@ def _blocks(path: Path, table: Table, name: str, match: re.Match[str]) -> dict[s
     except pa.ArrowInvalid as error:
         raise TierwiseError(f"{path}: {name}: {error}; allowed: whole numbers separated by blanks") from error
     count = np.bincount(owner, minlength=len(table.lines))
-    return {"blocks": flat, "block_start": np.concatenate([[0], np.cumsum(count)]), "block_size": int(match[1])}
+    start = np.concatenate([[0], np.cumsum(count)]) if len(flat) else np.zeros(1, np.int64)
+    return {"blocks": flat, "block_start": start, "block_size": int(match[1])}
