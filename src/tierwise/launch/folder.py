@@ -70,7 +70,9 @@ def _engine_files(deployment: Deployment, found: list[Pool], name: str, model: s
     composed = compose.text(deployment, found, name)
     if composed is not None:
         out["docker-compose.yaml"] = composed
-    out["kubernetes.yaml"] = kubernetes.text(deployment, found, name, model)
+    manifests = kubernetes.text(deployment, found, name, model)
+    if manifests is not None:
+        out["kubernetes.yaml"] = manifests
     return out
 
 

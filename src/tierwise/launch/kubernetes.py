@@ -23,8 +23,13 @@ _SHARED = "16Gi"
 _LEADER = {"NODE_RANK": "$(LWS_WORKER_INDEX)", "MASTER_ADDR": "$(LWS_LEADER_ADDRESS)"}
 
 
-def text(deployment: Deployment, found: list[Pool], name: str, model: str) -> str:
-    """The manifests, one document after the other, for ``kubectl apply -f``."""
+def text(deployment: Deployment, found: list[Pool], name: str, model: str) -> str | None:
+    """The manifests, one document after the other, for ``kubectl apply -f``.
+
+    None where an engine spans nodes and its processes meet over MPI, which these objects do not start.
+    """
+    if getattr(engine(name), "MPI", False) and any(p.nodes > 1 for p in found):
+        return None
     app = label(model)
     port = engine(name).PORT
     urls = {p.name: [f"http://{app}-{p.name}-{i}.{app}-{p.name}:{port}" for i in range(p.count)] for p in found}

@@ -115,9 +115,10 @@ def _section(
     out.append(_start(name, found, files))
     port = module.PORT if f"{name}/router.sh" in files else local_ports(found, name)[found[0].name][0]
     url = f"http://127.0.0.1:{port}"
+    at = "the load predicted for" if predicted else "some load"
     load = {k: _number(v) for k, v in (predicted or {}).items() if k in _LOAD}
     out.append(
-        f"Check it with the engine's own client ([source]({known['bench']['source']})), at the load predicted for:\n\n"
+        f"Check it with the engine's own client ([source]({known['bench']['source']})), at {at}:\n\n"
         f"```sh\n{words(module.benchmark(model, url, _filled(load)))}\n```"
     )
     lines = list(
@@ -129,31 +130,52 @@ def _section(
     if vendors:
         lines.append(f"The image and docker-compose.yaml: they are for NVIDIA devices, not {', '.join(vendors)}.")
     if lines:
-        out.append("Not expressible, and so not in these files:\n\n" + "\n".join(f"- {line}" for line in lines))
+        out.append("Not expressible, or meant otherwise by this engine:\n\n" + "\n".join(f"- {line}" for line in lines))
     return out
 
 
 def _start(name: str, found: Sequence[Pool], files: Sequence[str]) -> str:
-    lines = ["On one host by hand:", "", "```sh"]
-    device = 0
-    for pool in found:
-        for port in local_ports(found, name)[pool.name]:
-            if pool.nodes > 1:
-                start = f"PORT={port} {name}/serve-{pool.name}.sh"
-                lines.append(f"NODE_RANK=0 MASTER_ADDR=... {start}  # on each of {pool.nodes} nodes")
-            else:
-                ids = ",".join(str((device + k) % pool.group.machine.per_node) for k in range(pool.local))
-                lines.append(f"CUDA_VISIBLE_DEVICES={ids} PORT={port} {name}/serve-{pool.name}.sh &")
-            device += pool.local
+    lines, hosts = _by_hand(name, found)
     if f"{name}/router.sh" in files:
         lines.append(f"{name}/router.sh")
-    lines.append("```")
+    where = "On one host by hand:" if hosts == 1 else f"On {hosts} hosts by hand"
+    if hosts > 1 and f"{name}/router.sh" in files:
+        where += ", with their addresses in place of 127.0.0.1 in what the router reads"
+    out = [where.rstrip(":") + ":", "```sh\n" + "\n".join(lines) + "\n```"]
     if f"{name}/docker-compose.yaml" in files:
-        lines += ["", f"Or `docker compose -f {name}/docker-compose.yaml up`."]
-    lines += ["", f"Or `kubectl apply -f {name}/kubernetes.yaml`" + (
-        "; engines that span nodes need the LeaderWorkerSet controller." if any(p.nodes > 1 for p in found) else "."
-    )]  # fmt: skip
-    return "\n".join(lines)
+        out.append(f"Or `docker compose -f {name}/docker-compose.yaml up`.")
+    if f"{name}/kubernetes.yaml" in files:
+        spans = (
+            "; engines that span nodes need the LeaderWorkerSet controller" if any(p.nodes > 1 for p in found) else ""
+        )
+        out.append(f"Or `kubectl apply -f {name}/kubernetes.yaml`{spans}.")
+    return "\n\n".join(out)
+
+
+def _by_hand(name: str, found: Sequence[Pool]) -> tuple[list[str], int]:
+    """Lines that start every engine, and the hosts they take: engines fill one host after the other, none is split."""
+    placed: list[tuple[str, int]] = []
+    host, used = 1, 0
+    for pool in found:
+        script, per_host = f"{name}/serve-{pool.name}.sh", pool.group.machine.per_node
+        for port in local_ports(found, name)[pool.name]:
+            if used and (used + pool.local > per_host or pool.nodes > 1):
+                host, used = host + 1, 0
+            if pool.nodes > 1 and getattr(engine(name), "MPI", False):
+                tasks = f"--ntasks={pool.nodes * pool.local} --ntasks-per-node={pool.local} --mpi=pmix"
+                placed.append((f"PORT={port} srun -N {pool.nodes} {tasks} {script}", 0))
+                host, used = host + pool.nodes - 1, per_host
+            elif pool.nodes > 1:
+                for rank in range(pool.nodes):
+                    placed.append((f"NODE_RANK={rank} MASTER_ADDR=HOST{host} PORT={port} {script} &", host + rank))
+                host, used = host + pool.nodes - 1, per_host
+            else:
+                ids = ",".join(str(used + k) for k in range(pool.local))
+                placed.append((f"CUDA_VISIBLE_DEVICES={ids} PORT={port} {script} &", host))
+                used += pool.local
+    if host == 1:
+        return [line for line, _ in placed], 1
+    return [f"{line}  # host {at}" if at else line for line, at in placed], host
 
 
 def _beyond(deployment: Deployment) -> list[str]:

@@ -31,7 +31,7 @@ def script(pool: Pool, name: str) -> str:
     for variable, port in module.SIDE_PORTS.items() if pool.group.role != "both" else ():
         lines.append(f'export {variable}="${{{variable}:-$(({port} + PORT - {module.PORT}))}}"')
     lines += _demands([*pool.argv, *pool.worker])
-    if pool.nodes > 1:
+    if pool.worker and pool.worker != pool.argv:
         lines += ['if [ "$NODE_RANK" != 0 ]; then', f"  exec {words(pool.worker)}", "fi"]
     return "\n".join([*lines, f"exec {words(pool.argv)}", ""])
 
