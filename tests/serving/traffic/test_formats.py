@@ -39,13 +39,13 @@ def test_azure_has_the_medians_its_paper_reports() -> None:
 
 @real
 def test_mooncake_has_the_means_its_paper_reports() -> None:
-    """Mooncake (FAST 2025), table of traces: conversation, 12,031 requests, mean input 12,035 and output 343 tokens,
-    cache ratio about 40 %."""
+    """Mooncake (FAST 2025), table 2: conversation, 12,031 requests, mean input 12,035 and output 343 tokens, cache
+    ratio 40 % (it does not say over what; by tokens, last blocks counted as far as they are filled, it is 37 %)."""
     t = traffic.load(DATA / "traces" / "mooncake_conversation.jsonl")
     assert len(t) == 12031
     assert t.prompt.mean() == pytest.approx(12035, abs=0.5)
     assert t.output.mean() == pytest.approx(343, abs=0.5)
-    assert t.summary().shared == pytest.approx(0.40, abs=0.05)
+    assert t.summary().shared == pytest.approx(0.40, abs=0.04)
     assert (np.diff(t.block_start) == -(-t.prompt // t.block_size)).all()
 
 

@@ -237,8 +237,8 @@ def test_parts_of_a_trace_keep_what_they_hold(how: dict[str, object], n: int, sc
     part = t.head(n)
     assert len(part) == min(n, len(t))
     assert np.array_equal(part.after, t.after[: len(part)])  # what a request follows comes before it
-    for i in range(len(part)):
-        if len(t.blocks):
+    if len(part.blocks):
+        for i in range(len(part)):
             assert blocks(part, i) == blocks(t, i)
     assert t.scaled(scale).duration == pytest.approx(t.duration / scale)
     half = t.window(t.arrival[len(t) // 2], np.inf)
