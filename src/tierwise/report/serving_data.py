@@ -48,7 +48,8 @@ def to_dict(run: Run, ttft: float | None = None, tpot: float | None = None) -> J
         "load": plain(asdict(m.load)) | {"last_arrival": _last_arrival(run)},
         "reasons": plain(dict(m.reasons)),
         "tenants": _tenants(m.fairness),
-        "series": _series(run.series) | _flow(run),
+        "series": series_dict(run.series) | _flow(run),
+        "peaks": _peaks(run.series),
         "cdf": _cdf(run),
         "totals": plain(dict(m.totals)) | {"wall_s": plain(run.wall)},
         "basis": run.basis,
@@ -131,7 +132,7 @@ def _tenants(f: Fairness) -> list[Json]:
     return [{"name": f.tenants[i]} | {k: plain(v[i]) for k, v in columns.items()} for i in order.tolist()]
 
 
-def _series(s: Series) -> Json:
+def series_dict(s: Series) -> Json:
     """The series in at most ``BINS`` bins: means of equally many neighbours (the last may have fewer)."""
     n, start = len(s.time), _starts(s)
     out: Json = {}
@@ -141,6 +142,13 @@ def _series(s: Series) -> Json:
             x = np.add.reduceat(x, start) / np.diff(np.append(start, n))
         out[f.name] = [None if not np.isfinite(v) else float(f"{v:.6g}") for v in x.tolist()]
     return out
+
+
+def _peaks(s: Series) -> Json:
+    """The largest of each series, of its own bins."""
+    return {
+        f.name: plain(np.nanmax(x)) if len(x := getattr(s, f.name)) else None for f in fields(s) if f.name != "time"
+    }
 
 
 def _starts(s: Series) -> Ints:

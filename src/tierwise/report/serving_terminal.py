@@ -174,7 +174,9 @@ def _over_time(console: Console, d: Json) -> None:
         x = np.array([0.0 if v is None else v for v in s[key]])
         if not x.any() or (key == "replicas" and np.ptp(x) == 0.0):
             continue
-        table.add_row(label, Text(_spark(x, width, top, console.options.ascii_only)), f"at most {text(float(x.max()))}")
+        table.add_row(
+            label, Text(_spark(x, width, top, console.options.ascii_only)), f"at most {text(d['peaks'][key])}"
+        )
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 

@@ -18,8 +18,9 @@ TIMES = (
     ("itl_s", "ITL", "between two tokens"),
     ("latency_s", "Latency", "to the last token"),
 )
-# A resource this full is what requests wait for.
-_FULL = 0.9
+# A resource this full is what requests wait for; so is KV memory that on average has room for fewer requests than this
+# (blocks are handed out by whole requests: between an end and the next start about one of them is free).
+_FULL, _ROOM = 0.9, 2.0
 
 
 def seconds(x: float) -> str:
@@ -105,8 +106,9 @@ def _queue(d: Json) -> str:
             f"{text}, more than the {count(round(chance))} that chance explains; what it sustains is what finished "
             "while others waited. Times of a saturated system depend on how long the trace is."
         )
-    q = d["times"]["queueing_s"]
-    if q["count"] and q["p99"] and q["p99"] > 0.5 * (d["times"]["ttft_s"]["p99"] or 0.0):
+    q, t, target = d["times"]["queueing_s"], d["times"]["ttft_s"], d["targets"]["ttft_s"]
+    missed = target is not None and t["count"] and t["p99"] > target
+    if q["count"] and (missed or load["behind"]) and q["p99"] > 0.5 * t["p99"]:
         return (
             f"Most of the p99 TTFT is waiting: p99 queueing is {seconds(q['p99'])}, and at the busiest time "
             f"{_things(round(m['waiting_max']), 'request')} waited."
@@ -115,16 +117,20 @@ def _queue(d: Json) -> str:
 
 
 def _binding(d: Json) -> str:
+    """What requests wait for: places in the batch, room for their KV, or steps that read their prompts."""
     load = d["load"]
-    kv, seats = load["kv_waiting"], load["seats_waiting"]
+    kv, seats, room = load["kv_waiting"], load["seats_waiting"], load["room_waiting"]
     if kv is None or seats is None:
         return ""
     text = (
-        f"While requests waited, {percent(kv)} of the KV memory and {percent(seats)} of the places in the batch "
+        f"While requests waited, {percent(seats)} of the places in the batch and {percent(kv)} of the KV memory "
         "were taken"
     )
-    if max(kv, seats) >= _FULL:
-        return text + (": memory for KV is what binds." if kv >= seats else ": the largest batch is what binds.")
+    if seats >= _FULL:
+        return text + ": the largest batch is what binds."
+    if kv >= _FULL or (room is not None and room < _ROOM):
+        left = f", which leaves room for {rate(room)} more requests a replica" if room is not None else ""
+        return text + left + ": memory for KV is what binds."
     return text + ": what binds is how fast steps read prompts." if load["saturated"] else ""
 
 

@@ -40,7 +40,8 @@ class Load:
             stood at the end of the arrivals.
         window: that time, (start, end).
         kv_waiting, seats_waiting: while anybody waited, mean share of KV blocks in use, and of the places in the batch
-            (``max_seqs`` of all replicas that were up): what they waited for.
+            (``max_seqs`` of all replicas that were up); ``room_waiting``: requests of the running ones' mean size that
+            the free KV of one replica would still have taken.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Load:
     window: tuple[float, float]
     kv_waiting: float
     seats_waiting: float
+    room_waiting: float
 
 
 def load(run: Run) -> Load:
@@ -72,12 +74,13 @@ def load(run: Run) -> Load:
     first, last = (float(arrival[0]), float(arrival[-1])) if n else (_NAN, _NAN)
     at = int(np.argmax(s.waiting)) if len(s.waiting) else -1
     peak, peak_time = (float(s.waiting[at]), float(s.time[at])) if at >= 0 else (_NAN, _NAN)
-    kv, seats = _while_waiting(run)
+    kv, seats, room = _while_waiting(run)
     if clients > 0 or n < 2 or last <= first:
         return Load(
             "closed" if clients > 0 else "at once", clients, offered=_NAN, late_offered=_NAN, late_served=_NAN,
             growth=_NAN, noise=_NAN, queue=_NAN, queue_noise=_NAN, saturated=False, judged=_NAN,
-            peak=peak, peak_time=peak_time, behind=_NAN, sustainable=_NAN, window=(_NAN, _NAN), kv_waiting=kv, seats_waiting=seats,
+            peak=peak, peak_time=peak_time, behind=_NAN, sustainable=_NAN, window=(_NAN, _NAN),
+            kv_waiting=kv, seats_waiting=seats, room_waiting=room,
         )  # fmt: skip
     middle = (first + last) / 2.0
     late = arrival[arrival > middle]
@@ -95,8 +98,8 @@ def load(run: Run) -> Load:
         "open", 0, offered=offered, late_offered=rate,
         late_served=min(rate, rate - growth / (last - middle)), growth=growth, noise=noise, queue=queue,
         queue_noise=queue_noise, saturated=saturated, judged=judged if saturated else _NAN,
-        peak=peak, peak_time=peak_time, behind=float((during > queue_noise).mean()) if len(during) else 0.0, sustainable=sustainable, window=window,
-        kv_waiting=kv, seats_waiting=seats,
+        peak=peak, peak_time=peak_time, behind=float((during > queue_noise).mean()) if len(during) else 0.0,
+        sustainable=sustainable, window=window, kv_waiting=kv, seats_waiting=seats, room_waiting=room,
     )  # fmt: skip
 
 
@@ -137,12 +140,15 @@ def _sustainable(run: Run, start: float) -> tuple[float, tuple[float, float]]:
     return float(np.count_nonzero(done)) / (stop - start), (start, stop)
 
 
-def _while_waiting(run: Run) -> tuple[float, float]:
-    """Mean share of KV blocks and of places in the batch taken over the time in which requests waited."""
+def _while_waiting(run: Run) -> tuple[float, float, float]:
+    """Over the time in which requests waited: mean share of KV blocks and of places in the batch taken, and how many
+    more requests the free blocks of a replica would have held."""
     s, groups = run.series, [g for g in run.deployment.groups if g.role != "prefill"]
     wait = s.waiting >= 1.0
     if not wait.any() or not groups:
-        return _NAN, _NAN
+        return _NAN, _NAN, _NAN
     replicas = sum(g.count for g in run.deployment.groups)
-    places = sum(g.count * g.settings.max_seqs for g in groups) * s.replicas[wait] / replicas
-    return float(s.kv[wait].mean()), float((s.running[wait] / np.maximum(places, 1.0)).mean())
+    up = np.maximum(s.replicas[wait], 1.0)
+    places = sum(g.count * g.settings.max_seqs for g in groups) * up / replicas
+    kv, running = float(s.kv[wait].mean()), float((s.running[wait] / up).mean())
+    return kv, float((s.running[wait] / places).mean()), (1.0 - kv) * running / kv if kv > 0 else float("inf")

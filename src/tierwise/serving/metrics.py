@@ -130,7 +130,7 @@ def metrics(run: Run, ttft: float | None = None, tpot: float | None = None) -> M
     r, s, t = run.requests, run.series, run.totals
     each = times(run)
     done, rejected = r.state == DONE, r.state == REJECTED
-    arrived = np.isfinite(r.arrival)
+    arrived = r.arrival <= t.get("end", np.inf)  # false where it is nan
     span = _span(run)
     scheduled = np.isfinite(r.scheduled)
     # A nan (one token, no TPOT) compares false with any target: it meets.

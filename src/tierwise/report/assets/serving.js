@@ -1,5 +1,5 @@
 // Time series and distributions of a simulation.
-const S = DATA.series, C = DATA.cdf;
+const S = DATA.series, C = DATA.cdf, P = DATA.peaks;
 const trimmed = (words) => words.replace(/(\.\d*?)0+(?= |$)/, "$1").replace(/\.(?= |$)/, "");
 const rate = (x) => x >= 1000 ? scaled(x, "") : x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(1) : String(Number(x.toPrecision(3)));
 const clock = (x) => x === 0 ? "0 s" : trimmed(seconds(x));
@@ -66,18 +66,18 @@ function path(points) {
   return points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
 }
 
-// lines: [name, values, colour]; full: the top of a share, else the largest value's.
-function overTime(holder, title, lines, format, full) {
+// lines: [name, values, colour]; full: the top of a share, else 0 for the largest value's; highestOf: said above.
+function overTime(holder, title, lines, format, full, highestOf) {
   const known = lines.filter(([, v]) => v.some((x) => x > 0));
   if (!known.length) return;
   const peak = Math.max(...known.flatMap(([, v]) => v.map((x) => x || 0))), end = S.time[S.time.length - 1];
-  const highest = known.length === 1 ? `at most ${format(peak)}` : "";
+  const highest = known.length === 1 && highestOf !== undefined ? `at most ${format(highestOf)}` : "";
   const [panel, node, w] = frame(holder, title, highest,
     `${title} over time: ` + known.map(([name, v]) => `${name} at most ${format(Math.max(...v.map((x) => x || 0)))}`).join(", "));
   const step = full ? full / 4 : niceStep(peak / 3), top = full || Math.ceil(peak / step * 0.9999) * step;
   const X = (t) => LEFT + w * t / end, Y = (v) => TOP + HEIGHT * (1 - v / top);
   for (let v = 0; v <= top * 1.0001; v += step) gridLine(node, w, Y(v), trimmed(format(Number(v.toPrecision(6)))));
-  const apart = timeStep(end, w / 80);
+  const apart = timeStep(end, w / 62);
   for (let t = 0; t <= end * 1.0001; t += apart) tickLabel(node, w, X(t), timeTick(t, end));
   const width = S.time.length > 1 ? S.time[1] - S.time[0] : end;
   const xs = S.time.map((t, i) => X((t + (i ? S.time[i - 1] : t - width)) / 2));
@@ -100,8 +100,8 @@ function drawSeries() {
   holder.replaceChildren();
   if (S.time.length < 2) { document.querySelector("#series").hidden = true; return; }
   overTime(holder, "Requests a second", [["arriving", S.arriving, "var(--t2)"], ["finishing", S.finishing, "var(--c-conv)"]], rate);
-  overTime(holder, "Requests running", [["running", S.running, "var(--accent)"]], rate);
-  overTime(holder, "Requests waiting", [["waiting", S.waiting, "var(--b-link)"]], rate);
+  overTime(holder, "Requests running", [["running", S.running, "var(--accent)"]], rate, 0, P.running);
+  overTime(holder, "Requests waiting", [["waiting", S.waiting, "var(--b-link)"]], rate, 0, P.waiting);
   overTime(holder, "Tokens a second", [["of prompts", S.prompt_tokens, "var(--c-embed)"], ["generated", S.output_tokens, "var(--c-conv)"]], rate);
   overTime(holder, "KV memory", [["in use", S.kv, "var(--r-kv)"], ["of it without a token", S.fragmentation, "var(--r-again)"]], percent, 1);
   overTime(holder, "Share of time busy", [["memory", S.memory, "var(--b-memory)"], ["compute", S.compute, "var(--b-compute)"],
@@ -120,7 +120,7 @@ function distribution(holder, title, lines, target) {
   const main = C[known[0][0]], at = (values, p) => values[C.share.findIndex((s) => s >= p - 1e-9)];
   const [panel, node, w] = frame(holder, title, `p99 ${clock(at(main, 0.99))}`,
     `${title}: median ${clock(at(main, 0.5))}, 99 % within ${clock(at(main, 0.99))}` + (target ? `, target ${clock(target)}` : ""));
-  const positive = known.flatMap(([key]) => C[key].filter((x, i) => x > 0 && C.share[i] >= 0.01));
+  const positive = known.flatMap(([key], k) => C[key].filter((x, i) => x > 0 && C.share[i] >= 0.01 && (!k || C.share[i] < 0.9995)));
   let low = Math.min(...positive, target || Infinity), high = Math.max(...positive, target || 0);
   if (!positive.length) { low = 1e-3; high = 1; }
   // Little spread is shown as little: never less than a factor of two across.
