@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tierwise.cost.framework import load
+from tierwise.models.blocks.ends import Head
+from tierwise.models.types import Block, Model
 from tierwise.num import Num, num
-from tierwise.techniques._make import Technique, on_plan
+from tierwise.techniques._make import Technique, on_model, on_plan
 
 
 def shard(tp: Num = 1.0, pp: Num = 1.0, dp: Num = 1.0, ep: Num = 1.0) -> Technique:
@@ -23,12 +25,26 @@ def eager(framework: str = "") -> Technique:
     """Launch kernels one by one instead of replaying a recorded graph.
 
     With a ``framework`` (``"transformers"``) its interpreter runs the model line by line: several kernels where an
-    engine has one, and host time for each (The Framework Tax, arXiv:2302.06117).
+    engine has one, host time for each (The Framework Tax, arXiv:2302.06117), and prompts in one pass, not in chunks.
     """
-    if framework:
-        load(framework)
-    name = f"eager {framework}" if framework else "eager launches"
-    return on_plan(name, lambda plan: replace(plan, graphs=False, framework=framework))
+    if not framework:
+        return on_plan("eager launches", lambda plan: replace(plan, graphs=False))
+    load(framework)
+    whole = float("inf")
+    return on_plan(f"eager {framework}", lambda p: replace(p, graphs=False, framework=framework, chunk=whole))
+
+
+def all_logits() -> Technique:
+    """Logits of every prompt token, as `transformers` computed them before 4.45, though only the last are used."""
+
+    def change(block: Block) -> Block:
+        return replace(block, prompt=True) if isinstance(block, Head) else block
+
+    def model(m: Model) -> Model:
+        stacks = tuple(replace(s, after=tuple(change(b) for b in s.after)) for s in m.stacks)
+        return replace(m, stacks=stacks)
+
+    return on_model("logits of every token", model)
 
 
 def ladder_residual() -> Technique:

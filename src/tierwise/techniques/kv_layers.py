@@ -48,6 +48,18 @@ def concatenate_cache() -> Technique:
     return on_model("concatenated KV cache", lambda m: m.map_blocks(change))
 
 
+def expand_heads() -> Technique:
+    """Copy grouped keys and values to every query head before attention, as eager frameworks do whose attention
+    knows no groups (``repeat_kv`` of `transformers`): attention then reads as many heads as it has queries."""
+
+    def change(block: Block) -> Block:
+        if isinstance(block, Attention) and block.causal and block.source == "self":
+            return replace(block, expanded=True)
+        return block
+
+    return on_model("heads expanded", lambda m: m.map_blocks(change))
+
+
 def _limited(layer: Layer, budget: Num) -> Layer:
     blocks = tuple(
         replace(b, budget=budget) if isinstance(b, Attention) and b.source == "self" else b for b in layer.blocks

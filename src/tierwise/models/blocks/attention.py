@@ -30,6 +30,7 @@ class Attention:
         density: fraction of the causal pairs computed, stored and read (static sparsity patterns).
         budget: at most this many tokens of this layer's cache are kept after the prompt, whatever the plan keeps.
         copied: every decode step writes the whole cache anew (frameworks that concatenate it with the new token).
+        expanded: keys and values are copied to every query head of their group before use.
         extra: further parameters (sinks, relative-position tables).
         kv_hidden: width of what keys and values are projected from, when not ``hidden``.
         role: weight role (``attn``, or ``vision`` in an image tower).
@@ -52,6 +53,7 @@ class Attention:
     density: Num = 1.0
     budget: Num = float("inf")
     copied: bool = False
+    expanded: bool = False
     extra: Num = 0.0
     kv_hidden: Num | None = None
     role: str = "attn"
@@ -111,7 +113,9 @@ class Attention:
                               {"q": t * q_width}, 6.0, cached)  # fmt: skip
             if self.copied and step.phase == "decode":
                 yield self._copy(step, g)
-        yield self._core(step, h, g)
+        if self.expanded:
+            yield self._expand(step, h, g)
+        yield self._core(step, h, h if self.expanded else g)
         if self.gate:
             o = t * h * self.value_dim
             yield elementwise(step, f"{self.name}.gate", "attn", {"o": o, "qkv": o}, {"o": o}, 5.0)
@@ -150,6 +154,13 @@ class Attention:
         past = step.seqs * self._extent(step)[0] * self.density
         moved = tuple(Operand(p.name, "kv", past * p.width, p.format) for p in self._parts(step, g))
         return Op("elementwise", f"{self.name}.cache_copy", "attn", {"elements": past}, 0.0, moved, moved, "fp32")
+
+    def _expand(self, step: Step, h: Num, g: Num) -> Op:
+        """Keys and values of each head written once for every query head that shares them."""
+        tokens = step.seqs * (self._extent(step)[0] * self.density + step.new)
+        wide, own = (tuple(Operand(p.name, "kv", tokens * p.width, p.format) for p in self._parts(step, x))
+                     for x in (h, g))  # fmt: skip
+        return Op("elementwise", f"{self.name}.expand_heads", "attn", {"elements": tokens}, 0.0, own, wide, "fp32")
 
     def _extent(self, step: Step) -> tuple[Num, Num, Num]:
         """(cached tokens read, pairs attended, score columns a query has when scores are written out)."""

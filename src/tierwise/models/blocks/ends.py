@@ -55,6 +55,7 @@ class Head:
         tied: its matrix is the embedding's (read in full, but no parameters of its own).
         every: logits for every token (encoders) instead of the last of a sequence.
         pooled: one output per sequence (classifiers).
+        prompt: logits of every token of a prompt, though only the last is used.
         split: what tensor parallelism divides: ``out``, or ``none`` for a whole copy on every device.
     """
 
@@ -64,6 +65,7 @@ class Head:
     bias: bool = False
     every: bool = False
     pooled: bool = False
+    prompt: bool = False
     split: str = "out"
     name: str = "head"
 
@@ -74,7 +76,7 @@ class Head:
         return self._linear().weights()
 
     def ops(self, step: Step) -> Iterator[Op]:
-        m = step.tokens if self.every else step.seqs if self.pooled else step.seqs * step.logits
+        m = step.tokens if self.every or self.prompt else step.seqs if self.pooled else step.seqs * step.logits
         yield matmul(step, self.name, "head", m, [self._linear()], "h", "logits")
         rows = self._linear().local(step)[1]
         if self.split == "out":
