@@ -28,12 +28,10 @@ def show(d: Json, console: Console) -> None:
         paragraph(console, " ".join(text["why"]), indent="")
     if d["finalists"]:
         heading(console, "Finalists", "predicted → simulated, means")
-        _table(console, [_finalist(d, e) for e in sorted(d["finalists"], key=lambda e: _order(d, e))],
-               ["deployment", "devices", *_money(d), "tok/s/dev", "TTFT", "TPOT", "targets"])  # fmt: skip
+        _table(console, *finalist_rows(d))
     if d["front"]:
         heading(console, "Pareto front", "cost against speed per user, TTFT within its target")
-        _table(console, [_point(d, e) for e in thinned(d["front"])],
-               ["deployment", "devices", *_money(d), "tok/s/user", "requests/s", "TTFT", "TPOT"])  # fmt: skip
+        _table(console, *front_rows(d))
     if text["others"]:
         heading(console, "Why not")
         for line in text["others"]:
@@ -48,6 +46,19 @@ def show(d: Json, console: Console) -> None:
             paragraph(console, line)
     paragraph(console, counted(d), style="dim")
     console.print()
+
+
+def finalist_rows(d: Json) -> tuple[list[str], list[list[str]]]:
+    """(columns, rows) of what was simulated, those that hold first."""
+    ranked = sorted(d["finalists"], key=lambda e: _order(d, e))
+    columns = ["deployment", "dev", *_money(d), "tok/s/dev", "TTFT", "TPOT", "targets"]
+    return columns, [_finalist(d, e) for e in ranked[:FRONT]]
+
+
+def front_rows(d: Json) -> tuple[list[str], list[list[str]]]:
+    """(columns, rows) of the Pareto front, thinned."""
+    columns = ["deployment", "dev", *_money(d), "tok/s/user", "requests/s", "TTFT", "TPOT"]
+    return columns, [_point(d, e) for e in thinned(d["front"])]
 
 
 def counted(d: Json) -> str:
@@ -79,12 +90,12 @@ def short(e: Json) -> str:
 
 
 def _order(d: Json, e: Json) -> tuple[bool, float]:
-    return not e["simulated"]["meets"], words._cost(d, e)
+    return not e["simulated"]["meets"], words.paid(d, e)
 
 
 def _money(d: Json) -> list[str]:
     known = any(e["usd_per_hour"] is not None for e in [*d["finalists"], *d["front"]])
-    return ["$/h", "$/M tokens"] if known else []
+    return ["$/h", "$/Mtok"] if known else []
 
 
 def _named(d: Json, e: Json) -> str:
@@ -95,7 +106,7 @@ def _named(d: Json, e: Json) -> str:
 def _prices(d: Json, e: Json, per_million: float | None) -> list[str]:
     if not _money(d):
         return []
-    return [dollars(e["usd_per_hour"]), dollars(per_million)] if e["usd_per_hour"] is not None else ["–", "–"]
+    return [dollars(e["usd_per_hour"]), dollars(per_million)] if per_million is not None else ["–", "–"]
 
 
 def _finalist(d: Json, e: Json) -> list[str]:
@@ -104,13 +115,16 @@ def _finalist(d: Json, e: Json) -> list[str]:
     if paid is not None and run["requests_per_s"]:
         paid = paid * e["requests_per_s"] / run["requests_per_s"]
     per_device = run["requests_per_s"] * d["question"]["output"] / e["devices"]
-    times = [f"{seconds(e[n])} → {_time(run[n]['mean'])}" for n in ("ttft_s", "tpot_s")]
-    state = "met" if run["meets"] else "missed" if run["keeps_up"] else "falls behind"
+    times = [_change(e[n], run[n]["mean"]) for n in ("ttft_s", "tpot_s")]
+    state = "met" if run["meets"] else "missed" if run["keeps_up"] else "behind"
     return [_named(d, e), str(e["devices"]), *_prices(d, e, paid), words.number(per_device), *times, state]
 
 
-def _time(x: float | None) -> str:
-    return "never" if x is None else seconds(x)
+def _change(before: float, after: float | None) -> str:
+    """``23.1 → 25.2 ms``: the unit once where both have it."""
+    first, second = seconds(before), "never" if after is None else seconds(after)
+    number, _, unit = first.partition(" ")
+    return f"{number if second.endswith(' ' + unit) else first} → {second}"
 
 
 def _point(d: Json, e: Json) -> list[str]:
@@ -118,7 +132,7 @@ def _point(d: Json, e: Json) -> list[str]:
             words.number(e["requests_per_s"]), seconds(e["ttft_s"]), seconds(e["tpot_s"])]  # fmt: skip
 
 
-def _table(console: Console, rows: list[list[str]], columns: list[str]) -> None:
+def _table(console: Console, columns: list[str], rows: list[list[str]]) -> None:
     table = plain_table(*columns)
     for row in rows:
         table.add_row(*row)

@@ -24,7 +24,7 @@ def to_dict(answer: Answer) -> Json:
         if choice is None:
             return None
         row = choice if isinstance(choice, int) else choice.row
-        found = deployment(answer, answer.points, row)
+        found = deployment(answer, answer.known if isinstance(choice, int) else answer.points, row)
         run = simulated.get(row) if isinstance(choice, int) else choice
         if run is not None and run.simulated is not None:
             s = run.simulated
@@ -53,6 +53,24 @@ def to_dict(answer: Answer) -> Json:
     d = plain(d)
     d["text"] = sentences(d)
     return d
+
+
+# Dots of the cloud behind the front, at most.
+CLOUD = 1500
+
+
+def cloud(answer: Answer) -> Json:
+    """A bounded sample of everything that was priced, for a chart: cost, tokens per second and user, and layout."""
+    p, q = answer.known, answer.question
+    price = cost(q, p)
+    usable = np.flatnonzero((p.ttft <= q.targets.ttft) & np.isfinite(price) & (p.rent <= q.budget))
+    rows = usable[np.unique(np.linspace(0, max(len(usable) - 1, 0), min(CLOUD, len(usable))).astype(int))]
+    unit = "$ an hour" if q.demand.kind != "free" else "$ per million tokens"
+    return {
+        "unit": unit if all(np.isfinite(f.rent) for f in answer.families) else unit.replace("$", "devices"),
+        "dots": [[float(f"{price[r]:.5g}"), float(f"{1.0 / p.tpot[r]:.5g}"), int(p.prefills[r] > 0)] for r in rows],
+        "target": 1.0 / q.targets.tpot if np.isfinite(q.targets.tpot) else None,
+    }
 
 
 def question(q: Question) -> Json:
@@ -103,7 +121,7 @@ def deployment(answer: Answer, p: Points, row: int) -> Json:
 
 def limits(answer: Answer) -> Json:
     """The least TTFT and TPOT any deployment reaches, and the most requests per second within the targets."""
-    p = answer.points
+    p = answer.known
     out: Json = {"ttft_s": None, "tpot_s": None, "rate": None}
     if len(p):
         for name, values in (("ttft_s", p.ttft), ("tpot_s", p.tpot)):
@@ -118,7 +136,7 @@ def limits(answer: Answer) -> Json:
 def _group(p: Points, row: int, prefix: str) -> Json:
     count = p.prefills[row] if prefix else p.decodes[row]
     return {
-        "count": int(round(float(count))),
+        "count": round(float(count)),
         **{n: int(getattr(p, prefix + n)[row]) for n in ("tp", "pp", "dp", "ep")},
     }
 

@@ -46,7 +46,7 @@ def headline(d: Json) -> str:
 
 def _meets(d: Json) -> str:
     asked = conditions(d)
-    return f"holds {asked.removeprefix('with ').removeprefix('within ')}" if asked else "was found"
+    return f"holds {asked.removeprefix('with ')}" if asked else "was found"
 
 
 def _binds(d: Json) -> str:
@@ -67,12 +67,13 @@ _LONG = {"ttft": "to the first token", "tpot": "per token"}
 def short_of(d: Json, a: Json) -> str:
     """What the nearest deployment misses."""
     q, run = d["question"], a.get("simulated")
-    parts = []
+    parts, times = [], []
     for name in ("ttft", "tpot"):
         target = q[name + "_s"]
         found = run[name + "_s"][q["statistic"]] if run else a[name + "_s"]
         if target is not None and found is not None and found > target:
-            parts.append(f"has a {name.upper()} of {seconds(found)} ({found / target:.2g}× the target)")
+            times.append(f"a {name.upper()} of {seconds(found)} ({found / target:.2g}× the target)")
+    parts += [f"has {' and '.join(times)}"] if times else []
     if run and not run["keeps_up"]:
         parts.append(f"answers {number(run['requests_per_s'])} requests/s and falls behind")
     if q["requests_per_s"] is not None and a["requests_per_s"] < q["requests_per_s"] * 0.999:
@@ -86,7 +87,7 @@ def conditions(d: Json) -> str:
     parts = [f"{n.upper()} within {seconds(q[n + '_s'])}" for n in ("ttft", "tpot") if q[n + "_s"] is not None]
     text = f"with {' and '.join(parts)} ({q['statistic']})" if parts else ""
     if q["budget_usd_per_hour"] is not None:
-        text += f"{' ' if text else ''}within {dollars(q['budget_usd_per_hour'])} an hour"
+        text += f"{', ' if text else ''}for at most {dollars(q['budget_usd_per_hour'])} an hour"
     return text
 
 
@@ -142,10 +143,11 @@ def fastest(d: Json) -> list[str]:
     for name in ("ttft", "tpot"):
         least, target = limits[name + "_s"], d["question"][name + "_s"]
         if least is not None and target is not None and least["value"] > target:
-            out.append(f"No {name.upper()} below {seconds(least['value'])} is within reach, that of {layout(least['deployment'])} "
-                       f"under the lightest load.")  # fmt: skip
-    if limits["rate"] is not None and d["question"]["requests_per_s"] is not None:
-        a = limits["rate"]
+            whose = layout(least["deployment"])
+            out.append(f"No {name.upper()} below {seconds(least['value'])} is within reach, that of {whose}.")
+    most = limits["rate"]
+    if most is not None and d["question"]["requests_per_s"] is not None and layout(most) != layout(d["answer"]):
+        a = most
         out.append(f"Within the other targets {layout(a)} on {hardware(a)} would sustain "
                    f"{number(a['requests_per_s'])} requests/s.")  # fmt: skip
     return out
@@ -154,7 +156,7 @@ def fastest(d: Json) -> list[str]:
 def _loses(d: Json, a: Json, r: Json) -> str:
     objective = d["question"]["objective"]
     if objective == "cost":
-        ratio = _cost(d, r) / _cost(d, a)
+        ratio = paid(d, r) / paid(d, a)
         unit = "a token" if d["question"]["load"] == "free" else "an hour"
         text = f"costs {100 * (ratio - 1):.0f} % more {unit}" if ratio >= 1.005 else f"costs the same {unit}"
     elif objective == "throughput":
@@ -164,7 +166,8 @@ def _loses(d: Json, a: Json, r: Json) -> str:
     return f"{text} (TTFT {seconds(_shown(r, 'ttft'))}, TPOT {seconds(_shown(r, 'tpot'))})"
 
 
-def _cost(d: Json, e: Json) -> float:
+def paid(d: Json, e: Json) -> float:
+    """Dollars an hour for a given load, else per million tokens; simulated where it was."""
     run = e.get("simulated")
     free = d["question"]["load"] == "free"
     return float(e["cost"] * e["requests_per_s"] / run["requests_per_s"] if run and free else e["cost"])
@@ -180,7 +183,7 @@ def _shown(e: Json, name: str) -> float:
 
 
 def _latency(d: Json, e: Json) -> float:
-    return _shown(e, "ttft") + (d["question"]["output"] - 1.0) * _shown(e, "tpot")
+    return _shown(e, "ttft") + float(d["question"]["output"] - 1.0) * _shown(e, "tpot")
 
 
 def verdict(d: Json, a: Json) -> str:
@@ -188,8 +191,8 @@ def verdict(d: Json, a: Json) -> str:
     e, q = a["deployment"], d["question"]
     if a["verdict"] == "memory":
         return "the weights do not fit in the memory of its devices"
-    if a["verdict"] == "failed":
-        return f"in simulation {layout(e)} {short_of(d, e)}"
+    if a["verdict"] == "load":
+        return f"takes {number(e['requests_per_s'])} requests/s at most ({layout(e)})"
     if a["verdict"] == "misses":
         over = []
         for name in ("ttft", "tpot"):
@@ -210,12 +213,16 @@ def changed(d: Json, c: Json) -> str:
         text = f"{c['name']}: this deployment cannot keep up"
     else:
         times = f"TTFT {seconds(c['ttft_s'])}, TPOT {seconds(c['tpot_s'])}"
-        text = f"{c['name']}: {'still meets the targets' if c['holds'] else 'misses the targets'} ({times})"
+        text = f"{c['name']}: {_holds(d, c)} ({times})"
     if best is None:
         return text + "; no other would meet them then"
     if q["load"] != "free":
         return text + f"; the best then is {layout(best)} on {hardware(best)}{price(best)}"
     return text + f"; the best then is {layout(best)}{price(best)}"
+
+
+def _holds(d: Json, c: Json) -> str:
+    return f"{'still ' if d['met'] else ''}meets the targets" if c["holds"] else "misses the targets"
 
 
 def rests(d: Json) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.search.confirm import Simulated
+from tierwise.search.correction import Correction
 from tierwise.search.curves import basis, intervals
 from tierwise.search.deploy import Family
 from tierwise.search.points import Points
@@ -29,8 +30,8 @@ class Alternative:
 
     Attributes:
         name: of the alternative, for people; ``row``: the best deployment of its kind, -1 where none can run at all.
-        verdict: ``chosen``, ``meets`` (but at ``worse`` times the objective), ``failed`` (in
-            simulation), ``misses`` (a target, the nearest it comes), ``memory`` (its weights do not fit).
+        verdict: ``chosen``, ``meets`` (but at ``worse`` times the objective), ``misses`` (a target, the nearest it
+            comes), ``load`` (it takes less than what arrives), ``memory`` (its weights do not fit).
         worse: objective over that of the answer; nan where it does not meet the targets.
     """
 
@@ -72,7 +73,10 @@ class Answer:
         binding: what keeps the answer from being better, see :func:`tierwise.search.why.binding`.
         most: points of their own and a row: the most requests per second within the targets, where the asked load
             cannot be met.
-        priced: configurations whose steady state was computed; ``seconds``: of ``pricing`` and ``simulation``.
+        correction, corrected: what simulation says of all points (None: nothing was simulated); ``feasible`` and
+            ``score`` then are of the corrected ones.
+        variants: of units that there are curves of; ``priced``: configurations whose steady state was computed;
+            ``seconds``: of ``pricing`` and ``simulation``.
     """
 
     question: Question
@@ -89,8 +93,16 @@ class Answer:
     alternatives: tuple[Alternative, ...] = ()
     changes: tuple[Change, ...] = ()
     most: tuple[Points, int] | None = None
+    correction: Correction | None = None
+    corrected: Points | None = None
+    variants: int = 0
     priced: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def known(self) -> Points:
+        """The points as far as they are known: corrected where finalists were simulated."""
+        return self.points if self.corrected is None else self.corrected
 
     def basis(self, row: int) -> str:
         """What the predicted times of a row rest on."""

@@ -19,7 +19,7 @@ from tierwise.search.engines import Engines
 from tierwise.search.question import Question
 from tierwise.serving.apart import apart
 from tierwise.serving.coefficients import calibration, levels
-from tierwise.serving.recipes import Conditions
+from tierwise.serving.recipes import Conditions, conditions
 from tierwise.serving.rows import Pool, Row
 from tierwise.serving.steady import Client, Coefficients, Steady, steady
 from tierwise.serving.work import Array, Load, Work, work
@@ -27,7 +27,7 @@ from tierwise.serving.work import Array, Load, Work, work
 Index = NDArray[np.intp]
 
 # Requests in flight per rank and stage at which curves are computed.
-FLIGHTS = np.unique(np.geomspace(1.0, 1024.0, 44).round())
+FLIGHTS = np.unique(np.geomspace(1.0, 1024.0, 80).round())
 # A unit of a disaggregated deployment has at most so many engines of a role.
 MOST = 6
 
@@ -63,7 +63,7 @@ class Curves:
 
 def together(question: Question, model: Model, system: System, engine: str, kv: str, kinds: Engines) -> Curves:
     """Curves of engines that both prefill and decode."""
-    free, k = question.freedom, coefficients(engine, system, model)
+    free, (how, k) = question.freedom, coefficients(engine, system, model)
     kind, draft = (x.ravel() for x in np.meshgrid(np.arange(len(kinds.tp)), np.asarray(free.drafts), indexing="ij"))
     some = kinds.take(kind)
     load, priced = _priced(question, model, system, engine, kv, some, draft)
@@ -71,7 +71,7 @@ def together(question: Question, model: Model, system: System, engine: str, kv: 
     budgets = np.asarray(free.budgets)
     repeat = np.tile(np.arange(load.tp.size), len(budgets))
     tokens = np.repeat(budgets, load.tp.size)
-    found = steady(_take(load, repeat), _take(priced, repeat), _client(tokens), k)
+    found = steady(_take(load, repeat), _take(priced, repeat), _client(how, tokens), k)
     variant = np.tile(np.arange(len(kind)), len(budgets))
     shape = (len(variant), len(FLIGHTS))
     return _curves(question, some.take(variant), None, np.zeros(shape[0]), np.ones(shape[0]), draft[variant],
@@ -80,7 +80,7 @@ def together(question: Question, model: Model, system: System, engine: str, kv: 
 
 def parted(question: Question, model: Model, system: System, engine: str, kv: str, kinds: Engines) -> Curves | None:
     """Curves of disaggregated units: every pair of engines in every small ratio; None where no unit has room."""
-    free, k = question.freedom, coefficients(engine, system, model)
+    free, (how, k) = question.freedom, coefficients(engine, system, model)
     kinds = kinds.take(np.flatnonzero(_shallow(kinds)))
     pairs = [(p, d, r.numerator, r.denominator)
              for p in range(len(kinds.tp)) for d in range(len(kinds.tp)) for r in _ratios()
@@ -99,7 +99,7 @@ def parted(question: Question, model: Model, system: System, engine: str, kv: st
     first = ((p * rows)[:, None] * f + 0 * np.arange(f)).ravel()
     mine = replace(mine, prefill=priced.prefill[..., first])
     lanes = kinds.pp[p] * kinds.dp[p] * x / y
-    found = apart(load, mine, _client(np.full(cell.size, max(free.budgets))), np.repeat(lanes, f), k)
+    found = apart(load, mine, _client(how, np.full(cell.size, max(free.budgets))), np.repeat(lanes, f), k)
     return _curves(question, kinds.take(d), kinds.take(p), x.astype(float), y.astype(float), draft,
                    np.full(len(p), max(free.budgets)), mine.room.reshape(-1, f), found)  # fmt: skip
 
@@ -129,10 +129,11 @@ def _priced(
     return load, replace(found, prefill=found.prefill * (1.0 - demand.shared))
 
 
-def _client(tokens: Array) -> Client:
-    """Clients whose requests differ and come for ever: no first wave, no cold start."""
+def _client(how: Conditions, tokens: Array) -> Client:
+    """Clients whose requests differ and come for ever: no first wave, no cold start; the rest as the engine does it."""
     one = np.ones_like(tokens)
-    return Client(tokens, one * np.inf, one, one / 2.0, 0.0 * one)
+    own = {f.name: getattr(how.client, f.name) * one for f in fields(Client)}
+    return Client(**{**own, "budget": tokens, "waves": one * np.inf, "spread": one, "cold": 0.0 * one})
 
 
 def _curves(
@@ -152,9 +153,15 @@ def _take(value: Load | Work, index: Index):  # type: ignore[no-untyped-def]
     return type(value)(**{f.name: getattr(value, f.name)[..., index] for f in fields(value)})
 
 
-def coefficients(engine: str, system: System, model: Model) -> Coefficients:
-    """Fitted numbers of the closed loop for an engine on a machine with a model's formats, each of shape (1,)."""
-    return {name: value for name, value in calibration().of(_levels(engine, system, model), 1).items()}
+def coefficients(engine: str, system: System, model: Model) -> tuple[Conditions, Coefficients]:
+    """How an engine is usually run, and the fitted numbers of its closed loop on a machine with a model's formats.
+
+    Each of shape (1,). Of no build and no benchmark in particular.
+    """
+    row = _row(engine, system, model)
+    none = np.asarray([""], dtype=np.str_)
+    how = replace(conditions([row]), kind=none, build=none)
+    return how, calibration().of(levels([row], how), 1)
 
 
 def basis(engine: str, system: System, model: Model, parted: bool) -> str:
@@ -171,16 +178,14 @@ def intervals(name: str) -> Mapping[str, tuple[float, float]]:
     return calibration().intervals[name]
 
 
-def _levels(engine: str, system: System, model: Model) -> dict[str, NDArray[np.str_]]:
-    mixture = "expert" in model.formats or any("moe" in k.name for s in model.stacks for k in s.kinds)
+def _row(engine: str, system: System, model: Model) -> Row:
+    mixture = any(w.role == "expert" for s in model.stacks for k in s.kinds for b in k.blocks for w in b.weights())
     dense, experts = (str(model.format_of(role)) for role in ("mlp", "expert"))
     if mixture and "mlp" not in model.formats:
         dense = str(model.format_of("attn"))
     short = [name.split("-")[0] if name.startswith("int") else name for name in (dense, experts)]
-    row = Row(0, "", model.name, _system_name(system), engine, "", "agg", "", short[0], short[1], 1.0, 1.0, 1.0,
-              Pool(1), None, None, None, None)  # fmt: skip
-    one, none = np.ones(1), np.asarray([""], dtype=np.str_)
-    return levels([row], Conditions(_client(one), one, one, one, one, one, none, none))
+    return Row(0, "", model.name, _system_name(system), engine, "", "agg", "", short[0], short[1], 1.0, 1.0, 1.0,
+               Pool(1), None, None, None, None)  # fmt: skip
 
 
 def _system_name(system: System) -> str:

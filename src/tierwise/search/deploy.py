@@ -44,16 +44,17 @@ def deployment(question: Question, families: tuple[Family, ...], points: Points,
     family = families[int(points.family[row])]
     two = points.prefills[row] > 0
     context = int(min(question.model.max_context, 2.0**31))
-    cache = fmt(family.kv)
+    cache = KV() if family.own else KV(key=fmt(family.kv), value=fmt(family.kv))
 
     def group(tp: float, pp: float, dp: float, ep: float, count: float, role: str, seqs: float) -> Replicas:
-        plan = Plan(tp=tp, pp=pp, dp=dp, ep=ep, weights=family.weights, kv=KV(key=cache, value=cache))
+        degrees = {"tp": float(tp), "pp": float(pp), "dp": float(dp), "ep": float(ep)}
+        plan = Plan(**degrees, weights=family.weights, kv=cache)  # type: ignore[arg-type]
         settings = Settings(
             engine=family.engine, max_seqs=int(np.ceil(max(seqs, 1.0) - 1e-6)), budget=int(points.tokens[row]),
             memory=question.freedom.memory, prefix_cache=question.freedom.prefix_cache[0],
             speculation=Speculation(length=int(points.draft[row])), max_len=_length(question, context),
         )  # fmt: skip
-        return Replicas(family.system, plan, int(round(count)), role, settings)  # type: ignore[arg-type]
+        return Replicas(family.system, plan, round(float(count)), role, settings)  # type: ignore[arg-type]
 
     own = group(points.tp[row], points.pp[row], points.dp[row], points.ep[row], points.decodes[row],
                 "decode" if two else "both", points.most[row])  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tierwise.machines.types import System
 from tierwise.memory.footprint import weight_bytes
@@ -30,7 +31,7 @@ class Engines:
     def devices(self) -> Array:
         return self.tp * self.pp * self.dp
 
-    def take(self, index: np.ndarray) -> Engines:  # type: ignore[type-arg]
+    def take(self, index: NDArray[np.intp]) -> Engines:
         return Engines(self.tp[index], self.pp[index], self.dp[index], self.ep[index])
 
 
@@ -41,7 +42,7 @@ def engines(model: Model, system: System, memory: float = 0.9) -> tuple[Engines,
     then over all devices of the engine. Stages of a pipeline are not mixed with that.
     """
     heads, experts, depth = _heads(model), _experts(model), _depth(model)
-    powers = [2**i for i in range(0, int(np.log2(max(min(system.count, WIDEST), 1))) + 1)]
+    powers = [2**i for i in range(int(np.log2(max(min(system.count, WIDEST), 1))) + 1)]
     tps = [t for t in powers if t <= system.per_node and (heads is None or heads % t == 0)]
     rows: list[tuple[int, int, int, int]] = []
     for tp in tps:

@@ -10,7 +10,9 @@ from tierwise.search.question import Question
 from tierwise.serving.work import Array
 
 
-def feasible(question: Question, points: Points, slower: tuple[Array | float, Array | float] = (1.0, 1.0)) -> Array:
+def feasible(
+    question: Question, points: Points, slower: tuple[Array | float, Array | float] = (1.0, 1.0)
+) -> NDArray[np.bool_]:  # fmt: skip
     """Whether each meets targets and budget, bool of shape (n,); ``slower`` multiplies TTFT and TPOT first."""
     t = question.targets
     ok = (points.ttft * slower[0] <= t.ttft) & (points.tpot * slower[1] <= t.tpot)

@@ -12,7 +12,8 @@ from tierwise.search.curves import Curves
 from tierwise.search.question import Question
 from tierwise.serving.work import Array
 
-Index = NDArray[np.intp]
+# Standard deviations of the number in flight that an engine has seats for.
+DEVIATIONS = 4.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Points:
         devices: in all; ``rent``: dollars per second (devices where the price is unknown).
         flight: requests in flight in the whole deployment; ``rate``: requests per second it answers then.
         ttft, tpot: mean seconds.
-        most: sequences that one engine rank may hold before it misses the TPOT target.
+        most: sequences that one engine rank may hold: its mean and some more, so that chance finds no seat taken.
     """
 
     family: Array
@@ -125,16 +126,15 @@ def points(question: Question, curves: Curves, family: int, first: int, most: in
         rate = np.full(len(at), question.demand.rate)
         flight = np.minimum(flight, rate * (ttft + question.demand.output * tpot))
     devices = count * curves.devices[variant]
-    lanes = curves.decodes * curves.engines.dp
-    within = (curves.tpot <= question.targets.tpot) & np.isfinite(curves.flight)
-    most_flight = np.max(np.where(within, curves.flight, 0.0), axis=1, initial=0.0)
-    cap = np.maximum(most_flight[variant] / lanes[variant], read(curves.flight) / lanes[variant])
+    # Numbers in flight vary from rank to rank and over time about as a Poisson variable does.
+    mean = read(curves.flight) / (curves.decodes * curves.engines.dp)[variant]
+    most_seqs = np.minimum(mean + DEVIATIONS * np.sqrt(mean), question.freedom.max_seqs)
     found = Points(
-        np.full(len(at), float(family)), variant + float(first), own.tp, own.pp, own.dp, own.ep,
+        np.full(len(at), float(family)), np.asarray(variant + first, dtype=float), own.tp, own.pp, own.dp, own.ep,
         other.tp * two, other.pp * two, other.dp * two, other.ep * two,
         curves.prefills[variant] * count, curves.decodes[variant] * count, count,
         curves.draft[variant], curves.tokens[variant], devices,
-        devices * (rent if np.isfinite(rent) else 1.0), flight, rate, ttft, tpot, cap,
+        devices * (rent if np.isfinite(rent) else 1.0), flight, rate, ttft, tpot, most_seqs,
     )  # fmt: skip
     keep = np.isfinite(found.ttft) & np.isfinite(found.tpot) & np.isfinite(found.rate)
     return found.take(keep)

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tierwise.machines.types import System
 from tierwise.models.step import LINEAR_ROLES
@@ -39,7 +40,8 @@ def plan(question: Question, *, confirm: bool = True) -> Answer:
     found = evaluated(question, [(f.most, f.rent) for f in families], curves)
     ok = feasible(question, found)
     count = sum(c.ttft.size for several in curves for c in several)
-    answer = Answer(question, families, found, ok, score(question, found), None, False, priced=count)
+    kinds = sum(len(c.tokens) for several in curves for c in several)
+    answer = Answer(question, families, found, ok, score(question, found), None, False, priced=count, variants=kinds)
     met = bool(ok.any())
     if not met and question.demand.kind != "free":
         answer = replace(answer, most=_most(question, families, curves))
@@ -52,11 +54,8 @@ def plan(question: Question, *, confirm: bool = True) -> Answer:
                              best=Choice(answer.most[1]))  # fmt: skip
         spent = {"pricing": time.perf_counter() - started, "simulation": 0.0}
         return replace(answer, alternatives=alternatives(answer), seconds=spent)
-    usable = found.ttft <= question.targets.ttft
-    speed = np.where(usable & (found.rent <= question.budget), 1.0 / found.tpot, np.nan)
-    answer = replace(answer, met=met, front=front(cost(question, found), speed))
     if met:
-        answer = replace(answer, best=Choice(int(next(i for i in order(question, found) if ok[i]))))
+        answer = replace(answer, met=True, best=Choice(int(next(i for i in order(question, found) if ok[i]))))
     else:
         answer = replace(answer, best=Choice(int(np.argmin(misses(question, found)))))
     priced = time.perf_counter() - started
@@ -64,10 +63,15 @@ def plan(question: Question, *, confirm: bool = True) -> Answer:
         answer = finalists(answer)
     simulated = time.perf_counter() - started - priced
     answer = replace(answer, seconds={"pricing": priced, "simulation": simulated})
-    if answer.best is None:
-        return answer
-    answer = replace(answer, binding=binding(answer), alternatives=alternatives(answer))
+    answer = replace(answer, binding=binding(answer), alternatives=alternatives(answer), front=_front(answer))
     return replace(answer, changes=changes(answer, curves))
+
+
+def _front(answer: Answer) -> NDArray[np.intp]:
+    """Cost against speed per user, among what keeps the TTFT target and the budget."""
+    q, p = answer.question, answer.known
+    usable = (p.ttft <= q.targets.ttft) & (p.rent <= q.budget)
+    return front(cost(q, p), np.where(usable, 1.0 / p.tpot, np.nan))
 
 
 def families_of(question: Question) -> tuple[Family, ...]:
@@ -130,5 +134,5 @@ def _cut(system: System, most: int) -> System:
 
 
 def _stored(model: Model, weights: Format) -> Model:
-    formats = {**model.formats, **{role: weights for role in LINEAR_ROLES - model.pinned}}
+    formats = {**model.formats, **dict.fromkeys(LINEAR_ROLES - model.pinned, weights)}
     return replace(model, formats=formats)

@@ -25,7 +25,7 @@ def binding(answer: Answer) -> tuple[str, float]:
     Without one, the KV cache has no more room (``memory``), or one unit is the least (``load``).
     """
     assert answer.best is not None
-    q, p, row = answer.question, answer.points, answer.best.row
+    q, p, row = answer.question, answer.known, answer.best.row
     if not answer.met:
         ratios = {"ttft": p.ttft[row] / q.targets.ttft, "tpot": p.tpot[row] / q.targets.tpot,
                   "budget": p.rent[row] / q.budget}  # fmt: skip
@@ -75,9 +75,15 @@ def alternatives(answer: Answer) -> tuple[Alternative, ...]:
 
 def _best_of(answer: Answer, name: str, mask: Mask) -> Alternative:
     rows = np.flatnonzero(mask)
-    some = answer.points.take(rows)
+    some = answer.known.take(rows)
     ok = answer.feasible[rows]
     best = answer.best
+    if not ok.any() and answer.most is not None and answer.points is answer.most[0]:
+        free = replace(answer.question, demand=replace(answer.question.demand, rate=np.nan), objective="throughput")
+        able = feasible(free, some)
+        ranked = order(free, some)
+        row = next((i for i in ranked if able[i]), int(np.argmin(misses(free, some))))
+        return Alternative(name, int(rows[row]), "chosen" if mask[answer.most[1]] else "load")
     if not ok.any():
         return Alternative(name, int(rows[np.argmin(misses(answer.question, some))]), "misses")
     row = int(rows[next(i for i in order(answer.question, some) if ok[i])])
@@ -123,6 +129,8 @@ def changes(answer: Answer, curves: Sequence[Sequence[Curves]]) -> tuple[Change,
 def _changed(answer: Answer, curves: Sequence[Sequence[Curves]], q: Question, name: str) -> Change:
     assert answer.best is not None
     p, row = evaluated(q, [(f.most, f.rent) for f in answer.families], curves), answer.best.row
+    if answer.correction is not None:
+        p = answer.correction.apply(p, q.demand.kind == "open")
     same = np.flatnonzero((p.variant == answer.points.variant[row]) & (p.units == answer.points.units[row]))
     ok = feasible(q, p)
     best = int(next((i for i in order(q, p) if ok[i]), -1))
@@ -135,7 +143,7 @@ def _changed(answer: Answer, curves: Sequence[Sequence[Curves]], q: Question, na
 def _at_end(answer: Answer, end: int, name: str) -> Change:
     """All times multiplied by the low or high factor of what each rests on."""
     assert answer.best is not None
-    p, row = answer.points, answer.best.row
+    p, row = answer.known, answer.best.row
     factors = np.ones((2, len(p)))
     kinds = np.stack([p.family, p.prefills > 0])
     for family, two in np.unique(kinds, axis=1).T:

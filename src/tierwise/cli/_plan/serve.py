@@ -39,7 +39,7 @@ def command(
     """The deployment that meets the targets best, why, and what else there was."""
     from tierwise.cli._files import check_writable, write
     from tierwise.cli._plan._question import Asked, question
-    from tierwise.report.plan_data import to_dict
+    from tierwise.report.plan_data import cloud, to_dict
     from tierwise.search.serve import plan
 
     for target in (html, json):
@@ -58,7 +58,7 @@ def command(
     if html is not None:
         from tierwise.report.plan_html import page
 
-        write(html, page(found))
+        write(html, page(found, cloud(answer)))
     if json is not None:
         import json as jsonlib
 
