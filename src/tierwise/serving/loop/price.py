@@ -1,0 +1,102 @@
+"""Seconds of a step, looked up in the tables of its group."""
+
+from __future__ import annotations
+
+from tierwise.serving.loop.jit import jit
+
+
+@jit
+def chunk_price(group, tables, engine, new, context):  # type: ignore[no-untyped-def]
+    """Add the attention of a prefill chunk of ``new`` tokens after ``context`` to the step being put together."""
+    a, u = _place(tables, group.news, group.news_n, new)
+    b, v = _place(tables, group.cacheds, group.cacheds_n, context)
+    row = group.prefill + (a * group.cacheds_n + b) * 4
+    down = group.cacheds_n * 4
+    w00, w01, w10, w11 = (1 - u) * (1 - v), (1 - u) * v, u * (1 - v), u * v
+    engine.dt += w00 * tables[row] + w01 * tables[row + 4] + w10 * tables[row + down] + w11 * tables[row + down + 4]
+    engine.compute += (w00 * tables[row + 1] + w01 * tables[row + 5]
+                       + w10 * tables[row + down + 1] + w11 * tables[row + down + 5])  # fmt: skip
+    engine.memory += (w00 * tables[row + 2] + w01 * tables[row + 6]
+                      + w10 * tables[row + down + 2] + w11 * tables[row + down + 6])  # fmt: skip
+    engine.link += (w00 * tables[row + 3] + w01 * tables[row + 7]
+                    + w10 * tables[row + down + 3] + w11 * tables[row + down + 7])  # fmt: skip
+
+
+@jit
+def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
+    """Seconds of the step put together in ``engine``: its chunks are in ``dt`` already, the rest is added here."""
+    d, prompt = engine.decoding, engine.prompt_tokens
+    tokens, replayed = d + prompt, False
+    if (prompt == 0 or tokens <= group.mixed) and group.graphs_n > 0:
+        padded = _padded(graphs, group.graphs, group.graphs_n, tokens)
+        if padded > 0:
+            tokens, replayed = padded, True
+    _add(tables, group.tokens, group.tokens_n, tokens, engine)
+    _add(tables, group.heads, group.heads_n, engine.yields, engine)
+    if d > 0:
+        a, u = _place(tables, group.seqs, group.seqs_n, d)
+        b, v = _place(tables, group.contexts, group.contexts_n, engine.context / d)
+        row = group.decode + (a * group.contexts_n + b) * 4
+        down = group.contexts_n * 4
+        w00, w01, w10, w11 = (1 - u) * (1 - v), (1 - u) * v, u * (1 - v), u * v
+        engine.dt += w00 * tables[row] + w01 * tables[row + 4] + w10 * tables[row + down] + w11 * tables[row + down + 4]
+        engine.compute += (w00 * tables[row + 1] + w01 * tables[row + 5]
+                           + w10 * tables[row + down + 1] + w11 * tables[row + down + 5])  # fmt: skip
+        engine.memory += (w00 * tables[row + 2] + w01 * tables[row + 6]
+                          + w10 * tables[row + down + 2] + w11 * tables[row + down + 6])  # fmt: skip
+        engine.link += (w00 * tables[row + 3] + w01 * tables[row + 7]
+                        + w10 * tables[row + down + 3] + w11 * tables[row + down + 7])  # fmt: skip
+    if not replayed and engine.dt < group.launch:
+        engine.dt = group.launch
+    engine.dt += (group.host_step + group.host_sequence * (d + engine.prompts)
+                  + group.host_chunk * engine.prompts + group.host_token * prompt)  # fmt: skip
+
+
+@jit
+def _add(tables, start, n, at, engine):  # type: ignore[no-untyped-def]
+    # Beyond the table its last two rows go on: a prompt longer than the budget that the table was made for.
+    i, f = at, 0.0
+    if at > n - 1:
+        i, f = n - 2, at - (n - 2.0)
+        if n < 2:
+            i, f = 0, 0.0
+    row = start + i * 4
+    if f == 0.0:
+        engine.dt += tables[row]
+        engine.compute += tables[row + 1]
+        engine.memory += tables[row + 2]
+        engine.link += tables[row + 3]
+    else:
+        engine.dt += tables[row] + f * (tables[row + 4] - tables[row])
+        engine.compute += tables[row + 1] + f * (tables[row + 5] - tables[row + 1])
+        engine.memory += tables[row + 2] + f * (tables[row + 6] - tables[row + 2])
+        engine.link += tables[row + 3] + f * (tables[row + 7] - tables[row + 3])
+
+
+@jit
+def _place(tables, start, n, x):  # type: ignore[no-untyped-def]
+    """Segment of an ascending axis that holds x, and how far along it; the last segments go on past the ends."""
+    low, high = 0, n - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if tables[start + middle] <= x:
+            low = middle
+        else:
+            high = middle
+    left = tables[start + low]
+    return low, (x - left) / (tables[start + low + 1] - left)
+
+
+@jit
+def _padded(graphs, start, n, size):  # type: ignore[no-untyped-def]
+    """The smallest recorded batch that holds ``size``, 0 for none."""
+    if size > graphs[start + n - 1]:
+        return 0
+    low, high = -1, n - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if graphs[start + middle] < size:
+            low = middle
+        else:
+            high = middle
+    return graphs[start + high]

@@ -1,0 +1,1 @@
+"""KV managers, one a file: blocks that hold a request's tokens."""

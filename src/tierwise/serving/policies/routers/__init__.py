@@ -1,0 +1,1 @@
+"""Routers, one a file: which replica a request goes to."""

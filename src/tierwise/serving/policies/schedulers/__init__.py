@@ -1,0 +1,1 @@
+"""Schedulers, one a file: which requests get tokens in the next step."""
