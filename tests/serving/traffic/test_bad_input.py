@@ -54,6 +54,24 @@ def test_a_bad_row_is_refused_with_its_line_and_the_rest_is_read(tmp_path: Path,
     assert t.notices[0].startswith("1 row of 3 refused: ")
 
 
+@pytest.mark.parametrize(
+    "time",
+    ["2024-02-30 00:00:00", "2024-05-10 24:00:00", "2024-05-10 00:00:60", "0001-01-01 00:00:00", "yesterday", "1.5",
+     "2024-05-10 00:00:00+99:00", "2024-05-10 00:00:00 ago", ""],
+)  # fmt: skip
+def test_days_and_hours_that_are_none_are_refused(tmp_path: Path, time: str) -> None:
+    good = "2024-05-10 00:00:0{},1,1\n"
+    t = load(tmp_path, f"TIMESTAMP,ContextTokens,GeneratedTokens\n{good.format(1)}{time},1,1\n{good.format(3)}")
+    assert t.arrival.tolist() == [0, 2]
+    assert f"line 3: TIMESTAMP: found '{time}'; allowed: a time" in t.notices[0]
+
+
+@pytest.mark.parametrize("zone", ["", "Z", "+00", "+00:00", "-0000"])
+def test_zones_are_read(tmp_path: Path, zone: str) -> None:
+    rows = "".join(f"2024-05-10T00:0{i}{':30.25' if i else ''}{zone},1,1\n" for i in range(2))
+    assert load(tmp_path, "TIMESTAMP,ContextTokens,GeneratedTokens\n" + rows).arrival.tolist() == [0, 90.25]
+
+
 def test_blank_lines_are_no_requests_and_move_no_line_number(tmp_path: Path) -> None:
     t = load(tmp_path, f"{HEADER}0,1,2\n\n\n1,0,5\n2,3,4\n\n")
     assert len(t) == 2
@@ -205,3 +223,13 @@ def test_what_is_read_and_what_is_refused_are_all_there_is(
     assert (np.diff(t.arrival) >= 0).all()
     assert t.arrival[0] >= 0
     assert (np.minimum(t.prompt, t.output) >= 1).all()
+
+
+def test_without_pyarrow_csv_says_what_to_install_and_json_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(TierwiseError, match=r"pip install 'tierwise\[serve\]'"):
+        load(tmp_path, HEADER + "0,1,1\n")
+    t = load(tmp_path, json.dumps(MOONCAKE), "t.jsonl")
+    assert t.blocks.tolist() == [0, 1]

@@ -21,7 +21,7 @@ def rule(package: ModuleType, written: str, **given: object) -> tuple[ModuleType
     """The module a rule names (a file of ``package``, or a path to one's own) and its arguments.
 
     Args:
-        written: ``name`` or ``name:key=value,key=value``; values are numbers, times ("30s"), or text.
+        written: ``name`` or ``name:key=value,key=value``; values are numbers, times ("30s"), rates ("40/s"), or text.
         given: arguments given elsewhere, which the rule may also name itself.
 
     Raises:
@@ -38,10 +38,10 @@ def rule(package: ModuleType, written: str, **given: object) -> tuple[ModuleType
         module = importlib.import_module(f"{package.__name__}.{name}")
     how: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     for part in filter(None, rest.split(",")):
-        key, equals, value = part.partition("=")
+        key, equals, given_value = part.partition("=")
         if not equals:
             raise TierwiseError(f"{kind} {written!r}: found {part!r}; allowed: key=value")
-        how[key.strip()] = _value(value.strip())
+        how[key.strip()] = value(given_value.strip())
     call = getattr(module, "times", None) or getattr(module, "draw", None)
     if call is None:
         raise TierwiseError(f"{name}: has neither times(n, rng, ...) nor draw(n, rng, ...)")
@@ -52,9 +52,9 @@ def rule(package: ModuleType, written: str, **given: object) -> tuple[ModuleType
     lacks = [k for k, p in takes.items() if p.default is p.empty and k not in how]
     if lacks:
         raise TierwiseError(f"{kind} {name}: needs {', '.join(lacks)}, as in {name}:{lacks[0]}=...")
-    for key, value in how.items():
-        if takes[key].annotation in (float, "float") and not (isinstance(value, int | float) and value >= 0):
-            raise TierwiseError(f"{kind} {name}: {key}: found {value!r}; allowed: a number of 0 or more")
+    for key, found in how.items():
+        if takes[key].annotation in (float, "float") and not (isinstance(found, int | float) and found >= 0):
+            raise TierwiseError(f"{kind} {name}: {key}: found {found!r}; allowed: a number of 0 or more")
     return module, how
 
 
@@ -68,8 +68,9 @@ def _own(path: str) -> ModuleType:
     return module
 
 
-def _value(text: str) -> float | str:
-    for kind in ("count", "time"):
+def value(text: str) -> float | str:
+    """A number, a number of thousands (1k), a time (30s) or a rate (40/s) in SI units; else the text itself."""
+    for kind in ("count", "time", "rate"):
         try:
             return units.parse(text, kind)
         except TierwiseError:

@@ -12,7 +12,7 @@ import numpy as np
 from tierwise.errors import TierwiseError
 from tierwise.serving.traffic import arrivals as arrivals_package
 from tierwise.serving.traffic import lengths as lengths_package
-from tierwise.serving.traffic._rules import Rule, rule
+from tierwise.serving.traffic._rules import Rule, rule, value
 from tierwise.serving.traffic.blocks import BLOCK, session_blocks
 from tierwise.serving.traffic.trace import Floats, Ints, Trace, trace
 
@@ -134,11 +134,11 @@ def draw(what: Rule, n: int, rng: np.random.Generator) -> Floats:
     if callable(what):
         return np.asarray(what(n, rng), np.float64)
     if isinstance(what, str):
-        try:
-            what = float(what)
-        except ValueError:
-            module, how = rule(lengths_package, str(what))
+        found = value(what)
+        if isinstance(found, str):
+            module, how = rule(lengths_package, found)
             return np.asarray(module.draw(n, rng, **how), np.float64)
+        what = found
     if not (np.isfinite(what) and what >= 0):
         raise TierwiseError(f"length: found {what}; allowed: a number of 0 or more")
     return np.full(n, float(what))
@@ -153,6 +153,6 @@ def _pick(n: int, weights: list[float], rng: np.random.Generator) -> Ints:
 
 
 def _allowed(**counts: Any) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise TierwiseError(f"{name}: found {value}; allowed: a whole number of at least 1")
+    for name, count in counts.items():
+        if count < 1:
+            raise TierwiseError(f"{name}: found {count}; allowed: a whole number of at least 1")

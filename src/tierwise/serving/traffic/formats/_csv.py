@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +94,16 @@ class Table:
         import pyarrow.compute as pc
 
         strings = self.text(name)
-        zone = r"(Z|[+-]\d\d(:?\d\d)?)"
-        fits = pc.match_substring_regex(strings, rf"^\d{{4}}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{{1,9}})?)?{zone}?$")
+        clock = r"([01]\d|2[0-3]):[0-5]\d"
+        zone = rf"(Z|[+-]\d\d|[+-]{clock}|[+-]([01]\d|2[0-3])[0-5]\d)"
+        fits = pc.match_substring_regex(strings, rf"^\d{{4}}-\d\d-\d\d[ T]{clock}(:[0-5]\d(\.\d{{1,9}})?)?{zone}?$")
+        days = pc.utf8_slice_codeunits(strings, 0, 10)
+        real = [d for d in pc.unique(days.filter(fits)).to_pylist() if _is_day(d)]
+        fits = pc.and_(fits, pc.is_in(days, pa.array(real, pa.string())))
         zoned = pc.and_(fits, pc.match_substring_regex(strings, rf"[ T].*\d{zone}$"))
         none = pa.scalar(None, pa.string())
-        try:
-            local = pc.cast(pc.if_else(pc.and_not(fits, zoned), strings, none), pa.timestamp("ns"))
-            utc = pc.cast(pc.if_else(zoned, strings, none), pa.timestamp("ns", "UTC"))
-        except pa.ArrowInvalid as error:  # the 31st of February, 25 o'clock
-            raise TierwiseError(f"{self.path}: {name}: {error}") from error
+        local = pc.cast(pc.if_else(pc.and_not(fits, zoned), strings, none), pa.timestamp("ns"))
+        utc = pc.cast(pc.if_else(zoned, strings, none), pa.timestamp("ns", "UTC"))
         ns = pc.coalesce(pc.cast(local, pa.int64()), pc.cast(utc, pa.int64()))
         first = pc.min(ns).as_py()
         since = pc.subtract(ns, first) if first is not None else ns
@@ -135,6 +137,14 @@ def has(head: str, *names: str) -> bool:
         return False
     found = {n.lower() for n in header(head.splitlines()[0])} if head.strip() else set()
     return all(n.lower() in found for n in names)
+
+
+def _is_day(text: str) -> bool:
+    """Whether there is such a day, and nanoseconds in 64 bits reach it."""
+    try:
+        return 1678 <= date.fromisoformat(text).year <= 2261
+    except ValueError:
+        return False
 
 
 def missing(path: Path, needed: tuple[str, ...], found: list[str]) -> None:
