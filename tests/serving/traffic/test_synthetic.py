@@ -97,6 +97,11 @@ def test_ones_own_arrivals_are_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text("import numpy as np\ndef times(n, rng, *, gap: float):\n    return np.arange(n) * gap\n")
     assert traffic.synthetic(3, f"{path}:gap=2").arrival.tolist() == [0, 2, 4]
+    for text, told in (("def times(n, rng):\n    return [3.0, 2.0]\n", "2 finite times that do not decrease"),
+                       ("def times(n, rng)\n", "mine.py: SyntaxError"), ("x = 1\n", "neither times")):  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(TierwiseError, match=told):
+            traffic.synthetic(2, str(path))
 
 
 sessions = st.fixed_dictionaries(
@@ -257,6 +262,14 @@ def test_parts_of_a_trace_keep_what_they_hold(how: dict[str, object], n: int, sc
         ({"arrivals": "poisson:rate"}, "found 'rate'; allowed: key=value"),
         ({"arrivals": "none.py"}, "there is no such file"),
         ({"rate": -1.0}, "rate: found -1"),
+        ({"arrivals": "closed:concurrency=0.5"}, "concurrency: found 0.5; allowed: 1 or more"),
+        ({"arrivals": "bursty:rate=1,on=0"}, "on: found 0"),
+        ({"rate": 1.0, "prompt": "uniform:low=9,high=1"}, "high: found 1; allowed: at least low, 9"),
+        ({"rate": 1.0, "prompt": "zipf:low=1,high=1e12"}, "high: found 1e"),
+        ({"rate": 1.0, "prompt": "lognormal:mean=0"}, "mean: found 0"),
+        ({"rate": 1.0, "prompt": "1e30"}, "allowed: 10 numbers from 0"),
+        ({"rate": 1.0, "output": lambda n, rng: [np.nan] * n}, "allowed: 10 numbers from 0"),
+        ({"rate": 1.0, "output": lambda n, rng: [1.0]}, r"found an array of shape \(1,\); allowed: 10 numbers"),
         ({"rate": 1.0, "prompt": -5}, "found -5"),
         ({"rate": 1.0, "prompt": "lognormal"}, "needs mean"),
         ({"rate": 1.0, "requests": 0}, "requests: found 0"),

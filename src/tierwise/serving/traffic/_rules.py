@@ -64,7 +64,10 @@ def _own(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     assert spec is not None and spec.loader is not None  # a .py file always has both
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file raises is said with its name
+        raise TierwiseError(f"{path}: {type(error).__name__}: {error}") from error
     return module
 
 

@@ -26,9 +26,7 @@ def arriving(requests: Trace, arrivals: str | None = None, *, rate: float | None
     opens = requests.after < 0
     start, closed, source = requests.arrival[opens], requests.closed_loop, requests.source
     if arrivals is not None:
-        module, how = arrival_rule(arrivals, rate)
-        start = module.times(len(start), rng, **how)
-        closed = module.closed_loop(**how) if hasattr(module, "closed_loop") else 0
+        start, closed = arrival_rule(arrivals, rate)(len(start), rng)
         source = f"{source}, {arrivals}, seed {seed}"
     waits = requests.think if think is None else np.where(opens, 0.0, draw(think, len(requests), rng))
     root, waited = rooted(requests.after, waits)

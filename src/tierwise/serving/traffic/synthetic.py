@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,9 @@ from tierwise.serving.traffic import lengths as lengths_package
 from tierwise.serving.traffic._rules import Rule, rule, value
 from tierwise.serving.traffic.blocks import BLOCK, session_blocks
 from tierwise.serving.traffic.trace import Floats, Ints, Trace, trace
+
+MOST = 1e12  # tokens or seconds that a length may have, so that sums over a trace stay exact in 64 bits
+LEAST = 1e-9  # rates, times and variations below are slips of the pen; 0 is none at all
 
 
 def synthetic(
@@ -65,8 +67,8 @@ def synthetic(
         raise TierwiseError(f"system: found {system}; allowed: tokens, 0 or more")
     rng = np.random.default_rng(seed)
     session, turn, count = _sessions(turns, requests, rng)
-    module, how = arrival_rule(arrivals, rate)
-    start = module.times(len(count), rng, **how)
+    starts = arrival_rule(arrivals, rate)
+    start, closed = starts(len(count), rng)
     asked, answered = _turns(prompt, output, like, requests, rng)
     first = np.cumsum(count) - count  # index of each session's first turn
     grown = np.cumsum(asked + answered) - (asked + answered)
@@ -90,7 +92,7 @@ def synthetic(
         samples=np.full(requests, samples),
         adapter=adapter[session],
         tenants=tuple(tenants or {"all": 1.0}),
-        closed_loop=module.closed_loop(**how) if hasattr(module, "closed_loop") else 0,
+        closed_loop=closed,
         source=f"{requests} requests, {arrivals}" + (f", rate {rate:g}/s" if rate else "") + f", seed {seed}",
     )
     if (np.diff(earliest) < 0).any():
@@ -102,13 +104,24 @@ def synthetic(
     return whole
 
 
-def arrival_rule(arrivals: str, rate: float | None = None) -> tuple[ModuleType, dict[str, Any]]:
-    """The file of ``traffic/arrivals`` that a rule names, and its arguments; ``rate`` where it does not say."""
+def arrival_rule(arrivals: str, rate: float | None = None) -> Callable[[int, np.random.Generator], tuple[Floats, int]]:
+    """A function of how many and a generator, to when they arrive (n,) and how many are in flight (0: an open loop).
+
+    ``arrivals`` names a file of ``traffic/arrivals`` with its arguments; ``rate`` where it does not say.
+    """
     module, how = rule(arrivals_package, arrivals, rate=rate)
-    for name in ("rate", "concurrency", "cv", "period"):
-        if how.get(name) == 0:
-            raise TierwiseError(f"arrivals {arrivals!r}: {name}: found 0; allowed: a number above 0")
-    return module, how
+    for name in ("rate", "concurrency", "cv", "period", "on", "off"):
+        least = 1 if name == "concurrency" else LEAST
+        if how.get(name, least) < least:
+            raise TierwiseError(f"arrivals {arrivals!r}: {name}: found {how[name]:g}; allowed: {least:g} or more")
+
+    def starts(n: int, rng: np.random.Generator) -> tuple[Floats, int]:
+        times = np.asarray(module.times(n, rng, **how), np.float64)
+        if times.shape != (n,) or not np.isfinite(times).all() or (np.diff(times) < 0).any():
+            raise TierwiseError(f"arrivals {arrivals!r}: allowed: {n} finite times that do not decrease")
+        return times, module.closed_loop(**how) if hasattr(module, "closed_loop") else 0
+
+    return starts
 
 
 def _sessions(turns: Rule, requests: int, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
@@ -130,18 +143,19 @@ def _turns(prompt: Rule, output: Rule, like: Trace | None, n: int, rng: np.rando
 
 
 def draw(what: Rule, n: int, rng: np.random.Generator) -> Floats:
-    """Values (n,) of a number, a written rule, or a function."""
-    if callable(what):
-        return np.asarray(what(n, rng), np.float64)
-    if isinstance(what, str):
-        found = value(what)
-        if isinstance(found, str):
-            module, how = rule(lengths_package, found)
-            return np.asarray(module.draw(n, rng, **how), np.float64)
-        what = found
-    if not (np.isfinite(what) and what >= 0):
-        raise TierwiseError(f"length: found {what}; allowed: a number of 0 or more")
-    return np.full(n, float(what))
+    """Values (n,) of a number, a written rule, or a function; each finite and not negative."""
+    found = value(what) if isinstance(what, str) else what
+    if isinstance(found, str):
+        module, how = rule(lengths_package, found)
+        values = module.draw(n, rng, **how)
+    else:
+        values = found(n, rng) if callable(found) else np.full(n, float(found))
+    values = np.asarray(values, np.float64)
+    if values.shape != (n,) or not ((values >= 0) & (values <= MOST)).all():
+        wrong = values[~((values >= 0) & (values <= MOST))] if values.shape == (n,) else np.zeros(0)
+        found = f"{wrong[0]:g}" if len(wrong) else f"an array of shape {values.shape}"
+        raise TierwiseError(f"length {what!r}: found {found}; allowed: {n} numbers from 0 to {MOST:g}")
+    return values
 
 
 def _pick(n: int, weights: list[float], rng: np.random.Generator) -> Ints:
