@@ -56,7 +56,7 @@ def asked(model: Model, group: Replicas) -> Asked:
     plan = group.plan
     tp, pp, dp, ep = (_whole(plan, name) for name in ("tp", "pp", "dp", "ep"))
     devices = tp * pp * dp
-    if devices * group.count > group.machine.count and devices > group.machine.count:
+    if devices > group.machine.count:
         raise BadField("deployment", "plan.devices", devices, f"at most the {group.machine.count} of the machine")
     nodes = -(-devices // group.machine.per_node)
     if devices % nodes:
@@ -90,8 +90,12 @@ def beyond_any(group: Replicas) -> list[str]:
     ]
     if changed:
         out.append(f"The KV cache changed by {_list(changed)}: the engine keeps and reads every token in full.")
-    if plan.sparsity:
+    if plan.sparsity or plan.structured:
         out.append("Weights skipped as zeros: a pruned checkpoint and a kernel for it are not chosen by an argument.")
+    if not plan.flash:
+        out.append("Attention that writes its scores to memory: these engines fuse it.")
+    if plan.framework:
+        out.append(f"Kernels of the framework {plan.framework}: a serving engine brings its own.")
     if plan.imbalance != 1.0:
         out.append("`imbalance` describes the traffic of experts; it is measured, not set.")
     if plan.reserve:

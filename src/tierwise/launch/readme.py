@@ -8,7 +8,8 @@ from typing import Any
 
 from tierwise import units
 from tierwise.launch.files import Pool, disaggregated, engine, facts
-from tierwise.launch.shell import local_ports, words
+from tierwise.launch.kubernetes import label
+from tierwise.launch.shell import local_ports, variables, words
 from tierwise.serving.deployment import Deployment
 
 # Keys of a prediction in the order they are shown: what each is called and how its value reads.
@@ -112,7 +113,7 @@ def _section(
         f"Image `{known['image']}`. Arguments were checked against [its argument list]({known['serve']['source']}); "
         "another version may name them otherwise."
     )
-    out.append(_start(name, found, files))
+    out.append(_start(name, found, model, files))
     port = module.PORT if f"{name}/router.sh" in files else local_ports(found, name)[found[0].name][0]
     url = f"http://127.0.0.1:{port}"
     at = "the load predicted for" if predicted else "some load"
@@ -134,7 +135,7 @@ def _section(
     return out
 
 
-def _start(name: str, found: Sequence[Pool], files: Sequence[str]) -> str:
+def _start(name: str, found: Sequence[Pool], model: str, files: Sequence[str]) -> str:
     lines, hosts = _by_hand(name, found)
     if f"{name}/router.sh" in files:
         lines.append(f"{name}/router.sh")
@@ -149,6 +150,11 @@ def _start(name: str, found: Sequence[Pool], files: Sequence[str]) -> str:
             "; engines that span nodes need the LeaderWorkerSet controller" if any(p.nodes > 1 for p in found) else ""
         )
         out.append(f"Or `kubectl apply -f {name}/kubernetes.yaml`{spans}.")
+    if any("DRAFT_MODEL" in variables(p.argv) for p in found):
+        create = f"kubectl create configmap {label(model)}-draft --from-literal=model=..."
+        out.append(f"`DRAFT_MODEL` in the environment names the model that drafts; in Kubernetes `{create}`.")
+    create = "kubectl create secret generic hf-token --from-literal=token=..."
+    out.append(f"A gated model needs `HF_TOKEN` in the environment; in Kubernetes `{create}`.")
     return "\n\n".join(out)
 
 

@@ -57,7 +57,7 @@ def command(
     if s.scheduler == "chunked":
         out.append("--enable-mixed-chunk")
     out += ["--page-size", str(s.block)]
-    if s.memory < 1.0:
+    if float(f"{s.memory:g}") < 1.0:
         out += ["--mem-fraction-static", f"{s.memory:g}"]
     out += _cache(group, want)
     if s.graphs and group.plan.graphs:
@@ -92,7 +92,7 @@ def missing(deployment: Deployment, group: Replicas) -> list[str]:
         out.append("`swap`: a retracted request is recomputed; no argument moves it to host memory.")
     if s.watermark:
         out.append(f"`watermark` {s.watermark:g}: `--schedule-conservativeness` guards otherwise, not by free blocks.")
-    if s.memory < 1.0:
+    if float(f"{s.memory:g}") < 1.0:
         out.append(
             f"`memory` {s.memory:g} of the device: `--mem-fraction-static` counts weights and KV only; activations "
             "and graphs come on top. Lower it where the engine runs out of memory."

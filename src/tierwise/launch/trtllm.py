@@ -181,8 +181,10 @@ def routing(deployment: Deployment) -> list[str]:
     """What the deployment asks of its router that the files do not say."""
     apart = any(g.role == "prefill" for g in deployment.groups)
     if not apart:
-        engines = sum(reshape(deployment, g).count for g in deployment.groups)
-        return [f"Router `{deployment.router}`: trtllm-serve has none for equal engines."] if engines > 1 else []
+        if sum(reshape(deployment, g).count for g in deployment.groups) == 1:
+            return []
+        where = "in Kubernetes the Service spreads connections, elsewhere each engine has a port of its own"
+        return [f"Router `{deployment.router}`: none for equal engines; {where}."]
     if deployment.router in _POLICIES:
         return []
     return [f"Router `{deployment.router}`: the disaggregated server has no such type; the files say round_robin."]
