@@ -272,6 +272,7 @@ def test_parts_of_a_trace_keep_what_they_hold(how: dict[str, object], n: int, sc
         ({"rate": 1.0, "output": lambda n, rng: [1.0]}, r"found an array of shape \(1,\); allowed: 10 numbers"),
         ({"rate": 1.0, "prompt": -5}, "found -5"),
         ({"rate": 1.0, "prompt": "lognormal"}, "needs mean"),
+        ({"rate": 1.0, "turns": "-3"}, "found -3"),
         ({"rate": 1.0, "requests": 0}, "requests: found 0"),
         ({"rate": 1.0, "tenants": {"a": -1.0}}, "weights"),
         ({"rate": 1.0, "system": -1}, "system: found -1"),
@@ -289,5 +290,5 @@ def test_unknown_rules_name_the_closest() -> None:
         traffic.synthetic(1, "poison:rate=1")
     with pytest.raises(UnknownName, match="'lognormal'"):
         traffic.synthetic(1, rate=1, prompt="lognorm:mean=3")
-    with pytest.raises(UnknownName, match=r"'rates'.*It takes rate"):
+    with pytest.raises(UnknownName, match=r"'rates'.*it takes rate"):
         traffic.synthetic(1, "poisson:rates=1")

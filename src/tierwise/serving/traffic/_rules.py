@@ -34,7 +34,7 @@ def rule(package: ModuleType, written: str, **given: object) -> tuple[ModuleType
     else:
         known = [i.name for i in pkgutil.iter_modules(package.__path__) if not i.name.startswith("_")]
         if name not in known:
-            raise UnknownName(kind, name, known, f"There are {', '.join(known)}; or a path to your own file.")
+            raise UnknownName(kind, name, known, f"(there are {', '.join(known)}; or a path to your own file)")
         module = importlib.import_module(f"{package.__name__}.{name}")
     how: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     for part in filter(None, rest.split(",")):
@@ -48,7 +48,7 @@ def rule(package: ModuleType, written: str, **given: object) -> tuple[ModuleType
     takes = {p.name: p for p in inspect.signature(call).parameters.values() if p.kind is p.KEYWORD_ONLY}
     unknown = [k for k in how if k not in takes]
     if unknown:
-        raise UnknownName(f"argument of {name}", unknown[0], takes, f"It takes {', '.join(takes) or 'none'}.")
+        raise UnknownName(f"argument of {name}", unknown[0], takes, f"(it takes {', '.join(takes) or 'none'})")
     lacks = [k for k, p in takes.items() if p.default is p.empty and k not in how]
     if lacks:
         raise TierwiseError(f"{kind} {name}: needs {', '.join(lacks)}, as in {name}:{lacks[0]}=...")
@@ -73,6 +73,10 @@ def _own(path: str) -> ModuleType:
 
 def value(text: str) -> float | str:
     """A number, a number of thousands (1k), a time (30s) or a rate (40/s) in SI units; else the text itself."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
     for kind in ("count", "time", "rate"):
         try:
             return units.parse(text, kind)

@@ -34,7 +34,7 @@ def load(path: str | Path, format: str | None = None, *, limit: int | None = Non
         raise TierwiseError(f"{file}: there is no such file")
     known = dict(_formats())
     if format is not None and format not in known:
-        raise UnknownName("trace format", format, known, f"The formats are {', '.join(known)}.")
+        raise UnknownName("trace format", format, known, f"(the formats are {', '.join(known)})")
     chosen = known[format] if format is not None else _recognized(file, known)
     requests: Trace = chosen.read(file)
     if limit is not None:
