@@ -19,6 +19,8 @@ from tierwise.serving.simulate import simulate
 from tierwise.serving.steps import plain_prices
 from tierwise.serving.traffic.trace import Trace, trace
 
+from .replay import replay
+
 
 def served(count: int = 1, context: float = 4096.0, **settings: object) -> Deployment:
     """``count`` replicas of a small engine."""
@@ -146,3 +148,19 @@ def test_settings_that_cannot_be_are_refused() -> None:
 def test_the_same_seed_gives_the_same_run(seed: int) -> None:
     a, b = (simulate(poisson(100, 10, seed), served(2), [plain_prices()], seed=seed) for _ in range(2))
     assert (a.requests.last == b.requests.last).all() and a.totals == b.totals
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize("rate", [2, 8, 30])
+def test_a_plain_replay_in_python_gives_the_same_times(ahead: int, rate: int) -> None:
+    host = np.array([1e-3, 1e-5, 2e-5, 1e-7])
+    heads = np.tile(np.arange(65.0)[:, None] * 1e-5, (1, 4))
+    prices = replace(plain_prices(max_seqs=64), ahead=ahead, host=host, heads=heads, launch=9e-3, mixed_graphs=20,
+                     graph_sizes=np.array([1, 2, 4, 8, 16, 32]))  # fmt: skip
+    prices = replace(prices, decode_mixed=1.7 * prices.decode)
+    asked = poisson(200, rate)
+    run = simulate(asked, served(max_seqs=32, budget=512), [prices])
+    plain = replay(asked.arrival, asked.prompt, asked.output, prices, 32, 512)  # type: ignore[arg-type]
+    assert run.totals["steps"] == plain["steps"]
+    for name in ("scheduled", "first", "last"):
+        assert getattr(run.requests, name) == pytest.approx(plain[name], rel=1e-12)

@@ -68,6 +68,8 @@ def _requests(trace: Trace) -> Any:
 def _engine(e: Any, r: int, g: int, group: Replicas, price: StepPrices, context: float) -> None:
     settings = group.settings
     e["id"], e["group"], e["role"], e["open"] = r, g, _ROLES[group.role], 1
+    e["ahead"], e["begun"] = price.ahead, -np.inf
+    e["idle"] = 1
     e["next"], e["at"] = layout.IDLE, np.inf
     e["budget"], e["max_seqs"], e["block"] = settings.budget, settings.max_seqs, settings.block
     longest = settings.max_len or context
@@ -86,7 +88,8 @@ def _tables(prices: Sequence[StepPrices]) -> tuple[Any, Any, Any]:
     for g, p in zip(groups, prices, strict=True):
         for name, table in (
             ("tokens", p.tokens), ("heads", p.heads), ("seqs", p.decode_seqs), ("contexts", p.decode_context),
-            ("decode", p.decode), ("news", p.prefill_new), ("cacheds", p.prefill_context), ("prefill", p.prefill),
+            ("decode", p.decode),
+            ("mixing", p.decode if p.decode_mixed is None else p.decode_mixed), ("news", p.prefill_new), ("cacheds", p.prefill_context), ("prefill", p.prefill),
         ):  # fmt: skip
             flat = np.ascontiguousarray(table, dtype=np.float64)
             g[name] = at
@@ -96,7 +99,8 @@ def _tables(prices: Sequence[StepPrices]) -> tuple[Any, Any, Any]:
             at += flat.size
         g["host_step"], g["host_sequence"], g["host_chunk"], g["host_token"] = p.host
         for name, value in (
-            ("mixed", p.mixed_graphs), ("launch", p.launch), ("request", p.request), ("kv_token", p.kv_token),
+            ("mixed", p.mixed_graphs), ("ahead", p.ahead), ("launch", p.launch),
+            ("request", p.request), ("kv_token", p.kv_token),
             ("swap", p.swap), ("transfer", p.transfer), ("latency", p.transfer_latency), ("disk", p.disk),
             ("idle_power", p.power_idle), ("rated_power", p.power_rated),
         ):  # fmt: skip

@@ -65,7 +65,12 @@ ENGINE = np.dtype(
         ("time", "f8"),
         ("at", "f8"),  # when it does what comes next
         ("next", "i8"),  # IDLE, BEGIN, END
-        ("begun", "f8"),  # start of the step in flight
+        ("begun", "f8"),  # start of the step in flight, or of the last one
+        ("seen", "f8"),  # when the step being put together was: what came later is not in it
+        ("ahead", "i8"),  # steps are put together while one is in flight
+        ("idle", "i8"),  # it stood still before what comes next
+        ("leaving", "i8"),  # sequences that the last step finished, if they still count in the next
+        ("returned", "i8"),  # and the blocks they gave back
         ("budget", "i8"),
         ("max_seqs", "i8"),
         ("max_len", "i8"),
@@ -85,8 +90,7 @@ ENGINE = np.dtype(
         ("prompt_tokens", "i8"),
         ("yields", "i8"),  # sequences whose next token it makes
         ("context", "i8"),  # tokens its decoding sequences read
-        ("pairs", "f8"),  # seconds of attention of its chunks, filled as they are added
-        ("dt", "f8"),
+        ("dt", "f8"),  # seconds of the step, and of them those that compute, memory and link are busy
         ("compute", "f8"),
         ("memory", "f8"),
         ("link", "f8"),
@@ -102,12 +106,13 @@ GROUP = np.dtype(
         ("heads", "i8"), ("heads_n", "i8"),
         ("seqs", "i8"), ("seqs_n", "i8"),
         ("contexts", "i8"), ("contexts_n", "i8"),
-        ("decode", "i8"),
+        ("decode", "i8"), ("mixing", "i8"),
         ("news", "i8"), ("news_n", "i8"),
         ("cacheds", "i8"), ("cacheds_n", "i8"),
         ("prefill", "i8"),
         ("graphs", "i8"), ("graphs_n", "i8"),
         ("mixed", "i8"),
+        ("ahead", "i8"),
         ("launch", "f8"),
         ("host_step", "f8"), ("host_sequence", "f8"), ("host_chunk", "f8"), ("host_token", "f8"),
         ("request", "f8"),

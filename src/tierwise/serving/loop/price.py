@@ -36,7 +36,7 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     if d > 0:
         a, u = _place(tables, group.seqs, group.seqs_n, d)
         b, v = _place(tables, group.contexts, group.contexts_n, engine.context / d)
-        row = group.decode + (a * group.contexts_n + b) * 4
+        row = (group.mixing if prompt > 0 else group.decode) + (a * group.contexts_n + b) * 4
         down = group.contexts_n * 4
         w00, w01, w10, w11 = (1 - u) * (1 - v), (1 - u) * v, u * (1 - v), u * v
         engine.dt += w00 * tables[row] + w01 * tables[row + 4] + w10 * tables[row + down] + w11 * tables[row + down + 4]
@@ -48,8 +48,10 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
                         + w10 * tables[row + down + 3] + w11 * tables[row + down + 7])  # fmt: skip
     if not replayed and engine.dt < group.launch:
         engine.dt = group.launch
-    engine.dt += (group.host_step + group.host_sequence * (d + engine.prompts)
-                  + group.host_chunk * engine.prompts + group.host_token * prompt)  # fmt: skip
+    host = (group.host_step + group.host_sequence * (d + engine.prompts)
+            + group.host_chunk * engine.prompts + group.host_token * prompt)  # fmt: skip
+    # The host of steps put together ahead works beside the device.
+    engine.dt = max(engine.dt, host) if group.ahead > 0 else engine.dt + host
 
 
 @jit

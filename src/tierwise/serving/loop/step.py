@@ -19,6 +19,13 @@ def begin(s, r, tokens, blocks):  # type: ignore[no-untyped-def]
     running = s.running[r]
     e.left, e.decoding, e.prompts, e.prompt_tokens, e.yields, e.context = e.budget, 0, 0, 0, 0, 0
     e.dt, e.compute, e.memory, e.link = 0.0, 0.0, 0.0, 0.0
+    # Put together when the step before it began, unless there was nothing to put together then: what came
+    # since, and what the last step gave back, counts from the next one on.
+    early = e.ahead > 0 and e.idle == 0
+    if early and e.running == 0:
+        early = e.waiting > 0 and s.requests[s.queues[r, 0]].ready <= e.begun
+    e.seen = e.begun if early else e.at
+    gone, kept = (e.leaving, e.returned) if early else (0, 0)
     lost = False
     i = 0
     while i < e.running and e.left > 0:
@@ -29,22 +36,24 @@ def begin(s, r, tokens, blocks):  # type: ignore[no-untyped-def]
         if n <= 0:
             continue
         more = blocks(e, q, q.computed + n) + e.fixed - q.held - q.shared
-        while more > e.free + e.spare and i <= e.running:
+        while more > e.free + e.spare - kept and i <= e.running:
             # The newest goes first; it may be this one.
             lost = True
             preempt(s, r)
         if i > e.running:
             break
         _take(s, e, q, n, more, group)
-    while (not lost or e.left == e.budget) and e.left > 0 and e.running < e.max_seqs and e.waiting > 0:
+    while (not lost or e.left == e.budget) and e.left > 0 and e.running + gone < e.max_seqs and e.waiting > 0:
         root = s.queues[r, 0]
         q = s.requests[root]
+        if q.ready > e.seen:
+            break
         q.left = q.prompt + q.made - q.computed
         n = min(tokens(e, q, s.tenants[r, q.tenant]), q.left, e.left)
         if n <= 0:
             break
         whole = blocks(e, q, q.prompt + q.made) + e.fixed - q.held - q.shared
-        if whole + (e.reserve if e.running > 0 else 0) > e.free + e.spare:
+        if whole + (e.reserve if e.running > 0 else 0) > e.free + e.spare - kept:
             break
         s.queues[r, 0] = pop_waiting(s.requests, root)
         leave_queue(s, r, q)
@@ -53,12 +62,13 @@ def begin(s, r, tokens, blocks):  # type: ignore[no-untyped-def]
         e.tokens += q.computed
         q.state = layout.RUNNING
         if q.scheduled != q.scheduled:
-            q.scheduled = e.at
+            q.scheduled = e.seen
         more = blocks(e, q, q.computed + n) + e.fixed - q.held - q.shared
         _take(s, e, q, n, more, group)
     if e.left == e.budget:
-        e.next, e.at = layout.IDLE, float("inf")
+        e.next, e.at, e.idle = layout.IDLE, float("inf"), 1
         return
+    e.idle, e.leaving, e.returned = 0, 0, 0
     step_price(group, s.tables, s.graphs, e)
     e.begun, e.next = e.at, layout.END
     e.at = e.begun + e.dt
@@ -135,6 +145,8 @@ def end(s, r):  # type: ignore[no-untyped-def]
                 if q.made == q.output:
                     q.state = layout.DONE
                     e.free += q.held
+                    e.returned += q.held
+                    e.leaving += 1
                     e.tokens -= q.computed
                     q.held = 0
                     s.tenants[r, q.tenant].running -= 1
