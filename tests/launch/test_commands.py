@@ -162,6 +162,19 @@ def test_settings_hold_for_each_attention_rank_however_the_engine_counts() -> No
     assert limits["sglang"]["--max-running-requests"] == "800" and limits["sglang"]["--chunked-prefill-size"] == "8000"
 
 
+@bounded(max_examples=50, deadline=None)
+@given(deployments())
+def test_limits_agree_with_each_other(deployment: Deployment) -> None:
+    """vLLM refuses fewer tokens than sequences, SGLang attention groups that do not divide the tensor-parallel one."""
+    for group in deployment.groups:
+        said = _values(engine("vllm").command(deployment, group))
+        assert int(said["--max-num-seqs"]) <= int(said["--max-num-batched-tokens"])
+        said = _values(engine("sglang").command(deployment, group))
+        assert int(said["--tp-size"]) % int(said.get("--attn-dp-size", "1")) == 0
+        assert int(said["--tp-size"]) % int(said.get("--ep-size", "1")) == 0
+        assert not {"--attn-dp-size", "--dp-size"} <= set(said)
+
+
 def test_a_checkpoint_in_the_asked_format_needs_no_quantization() -> None:
     group = Replicas(MACHINE, Plan(weights=fmt("bf16")))
     assert "--quantization" not in engine("vllm").command(Deployment(DENSE, (group,)), group)

@@ -168,6 +168,10 @@ def test_manifests_have_the_required_fields(name: str, deployment: Deployment) -
             assert any(o["spec"]["selector"].items() <= label.items() for label in labels)
         if o["kind"] in ("StatefulSet", "Deployment"):
             assert o["spec"]["selector"]["matchLabels"].items() <= o["spec"]["template"]["metadata"]["labels"].items()
+    (door,) = [o for o in objects if o["kind"] == "Service" and o["metadata"]["name"] == "model-v1-5"]
+    fronts = [pod for _, pod, here in pods if door["spec"]["selector"].items() <= pod["metadata"]["labels"].items()]
+    routed = [pod for _, pod, _ in pods if pod["spec"]["containers"][0]["name"] == "router"]
+    assert fronts == (routed or [pod for _, pod, here in pods if here])
     hosts = set(re.findall(r"([a-z0-9-]+)-\d+\.([a-z0-9-]+):\d+", text))
     sets = {n for kind, n in names if kind in ("StatefulSet", "LeaderWorkerSet")}
     assert all(a == b and a in sets for a, b in hosts)

@@ -19,6 +19,8 @@ Json = dict[str, Any]
 _RESOURCES = {"NVIDIA": "nvidia.com/gpu", "AMD": "amd.com/gpu", "Intel": "gpu.intel.com/xe"}
 # Shared memory of NCCL's rings: the default of a container is 64 MB. An upper bound, taken only as used.
 _SHARED = "16Gi"
+# What pods carry that requests from outside go to: the router's, or all engines' where there is none.
+_FRONT = {"tierwise/front": "true"}
 # Where an engine that spans nodes finds its peers; set in every pod by the LeaderWorkerSet controller.
 _LEADER = {"NODE_RANK": "$(LWS_WORKER_INDEX)", "MASTER_ADDR": "$(LWS_LEADER_ADDRESS)"}
 
@@ -41,10 +43,10 @@ def text(deployment: Deployment, found: list[Pool], name: str, model: str) -> st
     for pool in found:
         if pool.nodes == 1:
             out.append(_service(app, f"{app}-{pool.name}", pool.name, port, headless=True))
-        out.append(_pool(app, pool, name))
+        out.append(_pool(app, pool, name, front=router is None))
     if router is not None:
         out.append(_router(app, router, name))
-    out.append(_service(app, app, "router" if router else found[0].name, port))
+    out.append(_service(app, app, "", port))
     return dump(*out)
 
 
@@ -54,9 +56,11 @@ def label(model: str) -> str:
     return slug if slug[:1].isalpha() else f"model-{slug}".strip("-")
 
 
-def _pool(app: str, pool: Pool, name: str) -> Json:
+def _pool(app: str, pool: Pool, name: str, *, front: bool) -> Json:
     full = f"{app}-{pool.name}"
     leader = _pod(app, pool, name, pool.argv, serves=True)
+    if front:
+        leader["metadata"]["labels"] |= _FRONT
     if pool.nodes == 1:
         return {
             "apiVersion": "apps/v1",
@@ -153,13 +157,14 @@ def _router(app: str, router: Router, name: str) -> Json:
         "spec": {
             "replicas": 1,
             "selector": {"matchLabels": _labels(app, "router")},
-            "template": {"metadata": {"labels": _labels(app, "router")}, "spec": pod},
+            "template": {"metadata": {"labels": _labels(app, "router") | _FRONT}, "spec": pod},
         },
     }
 
 
 def _service(app: str, full: str, role: str, port: int, *, headless: bool = False) -> Json:
-    spec: Json = {"selector": _labels(app, role), "ports": [{"name": "http", "port": port, "targetPort": port}]}
+    selector = _labels(app, role) if role else {"app.kubernetes.io/name": app, **_FRONT}
+    spec: Json = {"selector": selector, "ports": [{"name": "http", "port": port, "targetPort": port}]}
     if headless:
         # Addresses exist before an engine is ready, so that its router can wait for it.
         spec = {"clusterIP": "None", "publishNotReadyAddresses": True, **spec}

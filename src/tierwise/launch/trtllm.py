@@ -82,7 +82,7 @@ def options(deployment: Deployment, group: Replicas) -> dict[str, Any]:
         out["enable_attention_dp"] = True
     if s.scheduler == "chunked":
         out["enable_chunked_prefill"] = True
-    if s.scheduler in _CAPACITY:
+    if s.scheduler in _CAPACITY and group.role == "both":
         out["scheduler_config"] = {"capacity_scheduler_policy": _CAPACITY[s.scheduler]}
     if s.adapters:
         out["lora_config"] = {
@@ -123,6 +123,8 @@ def missing(deployment: Deployment, group: Replicas) -> list[str]:
         )
     if s.scheduler not in _CAPACITY:
         out.append(f"Scheduler `{s.scheduler}`: in-flight batching has no such order; the engine's default is left.")
+    if group.role != "both":
+        out.append("Admission of prefill and decode engines: the engine's default, which never preempts.")
     if s.kv != "paged":
         out.append(f"KV manager `{s.kv}`: TensorRT-LLM's is paged.")
     if not _is_power_of_two(s.block):

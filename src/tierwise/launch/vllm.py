@@ -58,7 +58,8 @@ def command(
         out += ["--kv-cache-dtype", _KV[want.kv]]
     if s.max_len:
         out += ["--max-model-len", str(s.max_len)]
-    out += ["--max-num-seqs", str(s.max_seqs), "--max-num-batched-tokens", str(s.budget)]
+    # The engine refuses more sequences than tokens in a step, which could not all have a token in it.
+    out += ["--max-num-seqs", str(min(s.max_seqs, s.budget)), "--max-num-batched-tokens", str(s.budget)]
     out += [
         "--block-size",
         str(s.block),
@@ -99,6 +100,8 @@ def missing(deployment: Deployment, group: Replicas) -> list[str]:
     if want.moe and want.ep not in (1, want.tp * want.dp):
         spread = f"`--enable-expert-parallel` spreads them over all {want.tp * want.dp} of tp × dp."
         out.append(f"Experts over {want.ep} devices: {spread}")
+    if s.max_seqs > s.budget:
+        out.append(f"`max_seqs` {s.max_seqs}: no more sequences than the {s.budget} tokens of a step.")
     if s.scheduler != "chunked":
         out.append(f"Scheduler `{s.scheduler}`: vLLM has one scheduler, continuous batching under a token budget.")
     if s.kv != "paged":
