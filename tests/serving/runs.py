@@ -52,7 +52,7 @@ def run(t: Trace, seats: int = 4, *, first: float = 0.1, each: float = 0.01, too
         arrival, scheduled, begun, last, np.where(made > 1, each, np.nan), made, zero, zero,
         np.where(rejected, -1, 0), np.where(rejected, REJECTED, DONE),
     )  # fmt: skip
-    end = float(np.nanmax(last)) if (~rejected).any() else float(arrival.max())
+    end = float(max(np.nanmax(last, initial=0.0), arrival.max()))
     edges = np.concatenate([[0.0], np.geomspace(1e-4, 1e2, 257)])
     gaps = int((made[made > 1] - 1).sum())
     counts = np.histogram(np.full(1, each), bins=edges)[0] * gaps
