@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tierwise import Batch, Scenario, evaluate
+from tierwise.errors import BadField
 from tierwise.machines import system
 from tierwise.models.load import load_model
 from tierwise.scenario import Plan
-from tierwise.serving.adjust import Adjustment
+from tierwise.serving.adjust import Adjustment, as_data, read_adjustment
 from tierwise.serving.deployment import Replicas, Settings
 from tierwise.serving.engines import engine_facts
 from tierwise.serving.pricing import step_prices
 from tierwise.serving.steps import StepPrices
 
+from .replay import bilinear
+
 BARE = Adjustment()
 LAYOUTS = [
     ("llama-3.1-8b", "1xrtx-pro-6000", Plan()),
-    ("qwen3-32b", "2xrtx-pro-6000", Plan(tp=2.0)),
+    ("qwen3-32b", "2xrtx-pro-6000", Plan(tp=2.0, library=True)),
     ("llama-3.1-70b", "8xh100-sxm", Plan(tp=4.0, pp=2.0)),
     ("deepseek-v3", "8xh200-sxm", Plan(tp=8.0)),
     ("deepseek-v3", "16xh200-sxm", Plan(dp=16.0, ep=16.0)),
@@ -30,15 +35,6 @@ LAYOUTS = [
     ("gpt-oss-20b", "1xh100-sxm", Plan()),
     ("nemotron-h-8b", "1xa100-80gb", Plan()),
 ]
-
-
-def bilinear(x: np.ndarray, y: np.ndarray, table: np.ndarray, a: float, b: float) -> float:
-    i = min(max(int(np.searchsorted(x, a, "right")) - 1, 0), len(x) - 2)
-    j = min(max(int(np.searchsorted(y, b, "right")) - 1, 0), len(y) - 2)
-    u, v = (a - x[i]) / (x[i + 1] - x[i]), (b - y[j]) / (y[j + 1] - y[j])
-    low = table[i, j, 0] * (1 - v) + table[i, j + 1, 0] * v
-    high = table[i + 1, j, 0] * (1 - v) + table[i + 1, j + 1, 0] * v
-    return float(low * (1 - u) + high * u)
 
 
 def device_time(p: StepPrices, decoding: int, context: float, chunks: list[tuple[int, int]], heads: int) -> float:
@@ -137,7 +133,8 @@ def test_calibrated_engines_add_host_time() -> None:
     model = load_model("llama-3.1-8b")
     p, plain = step_prices(model, replicas), step_prices(model, replicas, BARE)
     assert np.all(plain.host == 0.0) and plain.launch == 0.0
-    assert p.host[0] > 0 and p.launch > 0 and p.basis in ("calibrated", "transferred") and p.interval[0] < 1.0
+    assert p.launch > 0 and p.request > 0 and p.basis in ("calibrated", "transferred") and p.interval[0] < 1.0
+    assert p.tokens[1, 0] > plain.tokens[1, 0] * 0.9 and p.tokens[0, 0] == 0.0
 
 
 def test_faster_machines_are_faster() -> None:
@@ -148,3 +145,45 @@ def test_faster_machines_are_faster() -> None:
         fast = step_prices(model, replicas, replace(BARE, **{name: 1.5}))
         assert np.all(fast.tokens[1:, 0] <= plain.tokens[1:, 0] * (1 + 1e-9))
         assert fast.tokens[-1, 0] < plain.tokens[-1, 0]
+
+
+def test_decoding_rows_beside_a_chunk_cost_more_where_one_kernel_serves_both() -> None:
+    model, asked = load_model("llama-3.1-8b"), Settings(max_seqs=128, budget=2048)
+    one = step_prices(model, Replicas(system("1xa100-80gb"), Plan(), settings=asked))
+    assert one.decode_mixed is not None
+    assert np.all(one.decode_mixed[..., 0] >= one.decode[..., 0] - 1e-12)
+    assert one.decode_mixed[-1, -1, 0] > 1.2 * one.decode[-1, -1, 0]
+    apart = step_prices(model, Replicas(system("1xb200-sxm"), Plan(), settings=asked))
+    assert np.array_equal(apart.decode_mixed, apart.decode)
+
+
+def test_steps_are_put_together_ahead_except_in_pipelines() -> None:
+    model = load_model("llama-3.1-8b")
+    assert step_prices(model, Replicas(system("2xh100-sxm"), Plan(tp=2.0))).ahead == 1
+    assert step_prices(model, Replicas(system("2xh100-sxm"), Plan(pp=2.0))).ahead == 0
+
+
+def test_adjustments_survive_a_file(tmp_path: Path) -> None:
+    a = Adjustment(ops=0.9, gap=1e-3, interval=(0.9, 1.1), basis="calibrated", source="a run")
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({"adjustment": as_data(a)}))
+    assert read_adjustment(path) == a
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("adjustment: {ops: -1}", "adjustment.ops"),
+        ("adjustment: {speed: 2}", "adjustment.speed"),
+        ("adjustment: {interval: [0.9, x]}", "adjustment.interval"),
+        ("adjustment: {gap: .nan}", "adjustment.gap"),
+        ("other: 1", "calibrate --from-run"),
+        ("[1", "YAML"),
+    ],
+)
+def test_files_that_are_no_adjustment_are_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(BadField, match=says) as caught:
+        read_adjustment(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)

@@ -3,7 +3,8 @@
 Fractions of the datasheet live in ``calibration/<name>.yaml``; fitted coefficients in
 ``calibration/<name>/<op class>.yaml``, so that a newly measured op class is one new file. A name is a device, a
 family of devices, a vendor's kind of device (``nvidia-gpu``) or ``generic``, the nearest first: each op class takes
-the first file found, and no name beyond the first with fractions counts.
+the first file found, and no name beyond the first with fractions counts. A file that only says ``like: <name>`` stands
+for that name's file, where the same kernels run on a family that was not measured; ``source`` says why.
 """
 
 from __future__ import annotations
@@ -79,4 +80,4 @@ def _read(path: Path) -> dict[str, Any]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     data: dict[str, Any] = yaml.load(path.read_text(), Loader=loader)  # a safe loader either way
-    return data
+    return _read(path.parents[1] / str(data["like"]) / path.name) if "like" in data else data

@@ -18,6 +18,10 @@ from tierwise.num import Num, maximum, minimum, scalar, where
 # Devices without links of their own copy through the host: every doubling of the devices halves what a copy gets
 # twice over (shared root complex, then both sockets); fitted to NCCL on two, four and eight PCIe cards.
 _SHARED_BUS = 2.0
+# And however fast the slots, NCCL opens two channels across a host bridge by default, which carry what they carry over
+# PCIe 4: 19.9 GB/s between two L40S on PCIe 4, 22 GB/s between RTX PRO 6000 on PCIe 5 (with eight channels 38 to 41;
+# voipmonitor/rtx6kpro, optimization/nccl-tuning.md, 2026), so that fractions fitted over PCIe 4 hold for its rate.
+_BRIDGE = 31.5e9
 
 
 def price(op: Op, on: Target) -> Cost:
@@ -55,7 +59,9 @@ def _measured(op: Op, on: Target, fit: Fit, own: bool, inside: Num, outside: Num
     size, name = op.dims["bytes"], str(op.options["collective"])
     link = _link(on, "scale-up")
     memory, members = on.memory.bandwidth, maximum(inside, 1.0 + 1e-9)
-    wire = link.bandwidth * (2.0 / members) ** _SHARED_BUS if on.device.link("scale-up") is None else link.bandwidth
+    wire: Num = link.bandwidth
+    if on.device.link("scale-up") is None:
+        wire = min(link.bandwidth, _BRIDGE) * (2.0 / members) ** _SHARED_BUS
     if own:
         time = protocols.custom(fit.values, size, members, wire, memory)
     else:

@@ -22,6 +22,8 @@ class EngineFacts:
         few: sizes recorded besides.
         per_seqs: sizes reach at most so many times the sequences of a step.
         mixed: steps with prefill are replayed too, where they are no larger than the largest size.
+        ahead: the next step is put together while one runs.
+        together: families of devices on which one attention kernel serves prefill and decoding rows together.
         source: where this stands.
     """
 
@@ -29,6 +31,8 @@ class EngineFacts:
     few: tuple[int, ...]
     per_seqs: float
     mixed: bool
+    ahead: bool
+    together: frozenset[str]
     source: str
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
@@ -48,4 +52,5 @@ def engine_facts(engine: str) -> EngineFacts:
     data: dict[str, Any] = yaml.safe_load(_FILE.read_text())
     x = data.get(engine) or data["*"]
     steps = tuple((int(a), int(b)) for a, b in x["steps"])
-    return EngineFacts(steps, tuple(map(int, x["few"])), float(x["per_seqs"]), bool(x["mixed"]), str(x["source"]))
+    return EngineFacts(steps, tuple(map(int, x["few"])), float(x["per_seqs"]), bool(x["mixed"]), bool(x["ahead"]),
+                       frozenset(x["together"]), str(x["source"]))  # fmt: skip

@@ -29,9 +29,10 @@ from tierwise.serving.steps import QUANTITIES, StepPrices
 Floats = NDArray[np.float64]
 Names = frozenset[tuple[str, str]]
 
-_OF_KIND = {"matmul": 0, "conv": 0, "moe": 1, "attention": 2, "collective": 3}
 # The longest context tables reach where neither the settings nor the model bound it.
 _LONGEST = 2.0**20
+# New tokens of a chunk as short as can be: a kernel's arrangements for single rows do not apply to it.
+_CHUNK = 1.0 + 1e-6
 
 
 def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = None) -> StepPrices:
@@ -46,7 +47,9 @@ def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = No
 
     A model whose weights leave no memory for KV is priced all the same, with ``kv_room`` 0.
     """
-    s, plan, system = replicas.settings, replace(replicas.plan, mtp=False), replicas.machine
+    s, system, facts = replicas.settings, replicas.machine, engine_facts(replicas.settings.engine)
+    # Engines leave all-reduces to a library where devices have no links of their own.
+    plan = replace(replicas.plan, mtp=False, library=replicas.plan.library or system.device.link("scale-up") is None)
     k = adjustment(model, replicas) if adjust is None else adjust
     target = k.target(_target(model, replicas, plan))
     ranks = float(plan.dp)
@@ -58,29 +61,33 @@ def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = No
     seqs_at = _counts(most, ranks)
     by_tokens = lower(Step(model, plan, np.maximum(tokens_at, 1.0) / ranks, 1.0, 1.0, "decode"))
     by_seqs = lower(Step(model, plan, np.maximum(seqs_at, 1.0) / ranks, 1.0, 1.0, "decode"))
-    tokens = _total(by_tokens, kinds.of_tokens, target, k.factors(tokens_at / ranks), tokens_at.shape)
-    heads = _total(by_seqs, kinds.of_heads, target, k.factors(seqs_at / ranks), seqs_at.shape)
+    tokens = _total(by_tokens, kinds.of_tokens, target, k, tokens_at.shape)
+    heads = _total(by_seqs, kinds.of_heads, target, k, seqs_at.shape)
 
     context = _ladder(longest, 2.0)
     seqs = _ladder(float(most), 2.0)
     d, c = np.meshgrid(np.maximum(seqs, 1.0) / ranks, context, indexing="ij")
     decoding = lower(Step(model, plan, d, 1.0, c, "decode"))
-    decode = _total(decoding, kinds.of_decode, target, k.decode, d.shape)
+    decode = _total(decoding, kinds.of_decode, target, k, d.shape)
+    mixed = decode
+    if system.device.family in facts.together:
+        # A decoding row then is the shortest of chunks to a kernel made for long ones.
+        rows = lower(Step(model, plan, d, _CHUNK, c, "prefill"))
+        mixed = np.maximum(_total(rows, kinds.of_prefill, target, k, d.shape), decode)
     new, past = _ladder(float(budget), 4.0), _ladder(longest, 1.0)
     q, p = np.meshgrid(np.maximum(new, 1.0), past, indexing="ij")
     prefilling = lower(Step(model, plan, 1.0, q, p, "prefill"))
-    prefill = _total(prefilling, kinds.of_prefill, target, k.prefill, q.shape)
+    prefill = _total(prefilling, kinds.of_prefill, target, k, q.shape)
 
     # One launch of the sequence ops is in every step, however many sequences and chunks it serves.
     once = np.minimum(decode[0, 0], prefill[0, 0])
     kernels = _kernels(by_tokens)
-    gaps = k.kernel * kernels + k.expert * _mixtures(by_tokens)
-    tokens[:, 0] += once[0] + gaps
+    tokens[:, 0] += once[0] + k.gap
     tokens[:, 1:] += once[1:]
-    decode, prefill = np.maximum(decode - once, 0.0), np.maximum(prefill - once, 0.0) / ranks
-    for table in (tokens, heads, decode, prefill):
+    decode, mixed = np.maximum(decode - once, 0.0), np.maximum(mixed - once, 0.0)
+    prefill = np.maximum(prefill - once, 0.0) / ranks
+    for table in (tokens, heads, decode, mixed, prefill):
         table[0] = 0.0
-    facts = engine_facts(s.engine)
     graphs = facts.graph_sizes(s.max_seqs, s.graphs)
     room = room_of(model, replicas, tokens_at[-1] / ranks, longest)
     return StepPrices(
@@ -94,7 +101,8 @@ def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = No
         power_idle=room.devices * (system.device.power.idle + system.overhead_power),
         power_rated=room.devices * (system.device.power.rated + system.overhead_power),
         rent=room.devices * system.device.price.rent,
-        interval=k.interval, basis=k.basis, stages=int(plan.pp),
+        interval=k.interval, basis=k.basis, stages=int(plan.pp), decode_mixed=mixed,
+        ahead=int(facts.ahead and plan.pp == 1),
     )  # fmt: skip
 
 
@@ -145,19 +153,15 @@ def _signatures(graph: Graph, n: int) -> dict[tuple[str, str], Floats]:
     return out
 
 
-def _total(graph: Graph, names: Names, target: Target, factors: Floats, shape: tuple[int, ...]) -> Floats:
-    """Seconds of some ops of a graph, and of them those of each resource: (*shape, 4).
-
-    Args:
-        factors: on the time of each op class, (classes,) or (classes, *shape).
-    """
+def _total(graph: Graph, names: Names, target: Target, k: Adjustment, shape: tuple[int, ...]) -> Floats:
+    """Seconds of some ops of a graph as adjusted, and of them those of each resource: (*shape, 4)."""
     out = np.zeros((*shape, len(QUANTITIES)))
     memory = target.memory.name
     for segment, op in graph.walk():
         if (segment.name, op.name) not in names:
             continue
         cost = price(op, target)
-        times = segment.repeat * factors[_OF_KIND.get(op.kind, 4)]
+        times = segment.repeat * k.ops / (k.link if op.kind == "collective" else 1.0)
         busy = (cost.overlapped.get("compute", 0.0), cost.overlapped.get(memory, 0.0) + cost.serial.get(memory, 0.0),
                 cost.overlapped.get("link", 0.0))  # fmt: skip
         out[..., 0] += times * cost.time
@@ -169,11 +173,6 @@ def _total(graph: Graph, names: Names, target: Target, factors: Floats, shape: t
 def _kernels(graph: Graph) -> float:
     """Kernels of a step, collectives aside."""
     return sum(float(np.max(s.repeat)) for s, op in graph.walk() if op.kind != "collective")
-
-
-def _mixtures(graph: Graph) -> float:
-    """Layers that route tokens to experts."""
-    return sum(float(np.max(s.repeat)) for s, op in graph.walk() if op.kind == "moe")
 
 
 def _counts(most: int, ranks: float) -> Floats:

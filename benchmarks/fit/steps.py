@@ -1,0 +1,118 @@
+"""Fit what a step of an engine takes beyond its ops: ``python -m benchmarks.fit.steps FILE.csv [--write] [--date D]``.
+
+From closed-loop serving measurements in which decoding dominates (four or more output tokens a prompt token, one pool,
+no drafts): the mean time per output token is that of a decode step and of the prompt tokens that ride along. Three
+numbers an engine: a factor on the ops' time, seconds a step, seconds a sequence of a rank.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from tierwise.errors import TierwiseError
+from tierwise.numerics import fmt
+from tierwise.scenario import KV, Plan
+from tierwise.serving.adjust import FILE, Adjustment
+from tierwise.serving.deployment import Replicas, Settings
+from tierwise.serving.predict import find_model, find_system
+from tierwise.serving.pricing import step_prices
+from tierwise.serving.recipes import conditions
+from tierwise.serving.rows import Row, read_rows
+from tierwise.serving.steps import StepPrices
+from tierwise.serving.work import formats_of
+
+LEAST = 4.0
+
+
+def rows(path: Path) -> list[Row]:
+    """Rows in which decoding dominates and nothing is drafted."""
+    found, _ = read_rows(path)
+    how = conditions(found)
+    return [
+        r
+        for r, draft, either in zip(found, how.draft, how.either, strict=True)
+        if r.prefill is None and r.tpot and r.osl >= LEAST * r.isl and draft == 0 and either == 0
+    ]
+
+
+def priced(r: Row, cache: dict[object, StepPrices]) -> tuple[float, float] | None:
+    """(seconds of the ops of a mean step, sequences a rank); None where the model or machine is unknown."""
+    key = (r.model, r.system, r.engine, r.dense, r.experts, r.pool)
+    if key not in cache:
+        try:
+            model = formats_of(find_model(r.model), r.dense, r.experts)
+            machine = find_system(r.system, r.pool.devices)
+        except TierwiseError:
+            return None
+        form = fmt("fp8" if r.dense in ("fp8", "fp8-block", "nvfp4") else "bf16")
+        plan = Plan(tp=float(r.pool.tp), dp=float(r.pool.dp), ep=float(r.pool.ep), kv=KV(key=form, value=form))
+        cache[key] = step_prices(model, Replicas(machine, plan, settings=Settings(r.engine, max_seqs=2048)), BARE)
+    p = cache[key]
+    n = r.concurrency / r.pool.workers
+    if n > len(p.heads) - 1:
+        return None
+    recorded = p.graph_sizes[np.searchsorted(p.graph_sizes, n)] if n <= p.graph_sizes[-1] else n
+    at = np.arange(len(p.tokens))
+    new = n * r.isl / r.osl
+    tokens = np.interp(recorded, at, p.tokens[:, 0]) + np.interp(n + new, at, p.tokens[:, 0])
+    tokens -= np.interp(n, at, p.tokens[:, 0])
+    d = [np.interp(r.isl + r.osl / 2.0, p.decode_context, row) for row in p.decode[:, :, 0]]
+    heads = np.interp(n, np.arange(len(p.heads)), p.heads[:, 0])
+    return float(tokens + heads + np.interp(n, p.decode_seqs, d)), n / r.pool.dp
+
+
+BARE = Adjustment()
+
+
+def fit(measured: np.ndarray, ops: np.ndarray, seqs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(factor, seconds a step, seconds a sequence), and the relative errors they leave."""
+
+    def predicted(x: np.ndarray) -> np.ndarray:
+        return np.exp(x[0]) * ops + 1e-3 * x[1] + 1e-6 * x[2] * seqs
+
+    # A factor is believed as far as the rows agree on it; a tenth is what op prices are off by anyway.
+    found = least_squares(lambda x: np.append(np.log(predicted(x) / measured), x[0] / 0.1), [0.0, 0.3, 3.0],
+                          bounds=([-1.0, 0.0, 0.0], [1.0, 5.0, 100.0]), loss="soft_l1", f_scale=0.1)  # fmt: skip
+    return found.x, predicted(found.x) / measured - 1.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--date", default="")
+    args = parser.parse_args()
+    cache: dict[object, StepPrices] = {}
+    by: dict[str, list[tuple[float, float, float]]] = {}
+    for r in rows(args.file):
+        found = priced(r, cache)
+        if found is not None:
+            by.setdefault(r.engine, []).append((r.tpot, *found))
+    lines = ["# What steps of engines take beyond their ops. Written by benchmarks/fit/steps.py; do not edit by hand.",
+             "source: serving measurements of InferenceX as sampled by AIConfigurator (Apache-2.0), rows of "
+             f"{args.file.name} with {LEAST:g} or more",
+             "  output tokens a prompt token and no drafts; fitted by benchmarks/fit/steps.py",
+             f"date: '{args.date}'", "engines:"]  # fmt: skip
+    for engine, values in sorted(by.items()):
+        measured, ops, seqs = np.asarray(values).T
+        x, error = fit(measured, ops, seqs)
+        low, high = np.quantile(1.0 / (1.0 + error), [0.1, 0.9])
+        bare = np.median(np.abs(ops / measured - 1.0))
+        print(
+            f"{engine}: {len(values)} rows, factor {np.exp(x[0]):.3f}, {x[1]:.3f} ms a step, {x[2]:.1f} us a sequence; "
+            f"median error {np.median(np.abs(error)):.3f} (ops alone {bare:.3f}), 80 % within {low:.3f} to {high:.3f}"
+        )
+        numbers = {"factor": np.exp(x[0]), "gap": round(1e-3 * x[1], 6), "sequence": round(1e-6 * x[2], 8),
+                   "rows": len(values), "median": np.median(np.abs(error))}  # fmt: skip
+        said = ", ".join(f"{k}: {v:.4g}" for k, v in numbers.items())
+        lines.append(f"  {engine}: {{{said}, interval: [{low:.3f}, {high:.3f}]}}")
+    if args.write:
+        FILE.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
