@@ -274,7 +274,11 @@ def price(e: Json) -> str:
     """``, $87.78 an hour and $1.28 per million tokens``; nothing where no rent is known."""
     if e["usd_per_hour"] is None:
         return ""
-    return f", {dollars(e['usd_per_hour'])} an hour and {dollars(e['usd_per_million'])} per million tokens"
+    run = e.get("simulated")
+    each = e["usd_per_million"] * (
+        e["requests_per_s"] / run["requests_per_s"] if run and run["requests_per_s"] else 1.0
+    )
+    return f", {dollars(e['usd_per_hour'])} an hour and {dollars(each)} per million tokens"
 
 
 def machines(d: Json) -> str:

@@ -17,7 +17,7 @@ from tierwise.serving.work import Array
 # publish (random lengths between 80 and 100 % of the nominal one).
 SPREAD = 0.1
 # Requests an open-loop run plays, in multiples of those in flight, and at least.
-DEPTH, LEAST = 8.0, 400
+DEPTH, LEAST = 6.0, 400
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def simulated(question: Question, deployment: Deployment, flight: float) -> Simu
     """Play the question's traffic on a deployment that is expected to hold ``flight`` requests."""
     from tierwise.serving.simulate import simulate
 
-    played, first, last = traffic(question, flight)
-    run = simulate(played, deployment, seed=question.seed)
+    requests, first, last = traffic(question, flight)
+    run = simulate(requests, deployment, seed=question.seed)
     r = run.requests
     done = np.isfinite(r.last)
     index = np.arange(len(r.arrival))
@@ -53,8 +53,21 @@ def simulated(question: Question, deployment: Deployment, flight: float) -> Simu
     ttft = (r.first - r.arrival)[counted]
     many = r.made[counted] > 1
     tpot = ((r.last - r.first)[counted] / np.maximum(r.made[counted] - 1, 1))[many]
-    rate = _rate(played, r.arrival, r.last, counted)
-    return Simulated(_statistics(ttft), _statistics(tpot), rate, int(counted.sum()), _keeps_up(r.arrival, r.last, done))
+    up = _keeps_up(r.arrival, r.last, done)
+    rate = (
+        question.demand.rate if up and question.demand.kind == "open" else _rate(requests, r.arrival, r.last, counted)
+    )
+    return Simulated(_statistics(ttft), _statistics(tpot), rate, int(counted.sum()), up)
+
+
+def played(question: Question, flight: float) -> int:
+    """Requests that a run plays."""
+    demand = question.demand
+    if demand.trace is not None:
+        return len(demand.trace)
+    if demand.kind != "open":
+        return max(4 * max(int(np.ceil(flight)), 1), LEAST // 4)
+    return max(int(DEPTH * flight), LEAST)
 
 
 def traffic(question: Question, flight: float) -> tuple[Trace, int, int]:
@@ -65,7 +78,7 @@ def traffic(question: Question, flight: float) -> tuple[Trace, int, int]:
     rng = np.random.default_rng(question.seed)
     held = max(int(np.ceil(flight)), 1)
     closed = demand.kind != "open"
-    n = max(4 * held, LEAST // 4) if closed else max(int(DEPTH * flight), LEAST)
+    n = played(question, flight)
 
     def lengths(mean: float) -> Array:
         return np.maximum(np.round(mean * rng.uniform(1.0 - SPREAD, 1.0 + SPREAD, n)), 1.0)
@@ -75,14 +88,14 @@ def traffic(question: Question, flight: float) -> tuple[Trace, int, int]:
         # The first wave arrives at once, and the last empties the engines: neither is the steady state.
         return replace(trace(np.zeros(n), prompt, output), closed_loop=held), int(1.5 * held), n - held
     arrival = np.cumsum(rng.exponential(1.0 / demand.rate, n))
-    return trace(arrival, prompt, output), n // 8, n
+    return trace(arrival, prompt, output), n // 4, n
 
 
-def _rate(played: Trace, arrival: Array, last: Array, counted: NDArray[np.bool_]) -> float:
+def _rate(requests: Trace, arrival: Array, last: Array, counted: NDArray[np.bool_]) -> float:
     """Requests answered per second: by Little's law where a number is kept in flight (answers come in waves there),
     else those that ended while others still came."""
-    if played.closed_loop:
-        return float(played.closed_loop / np.mean((last - arrival)[counted]))
+    if requests.closed_loop:
+        return float(requests.closed_loop / np.mean((last - arrival)[counted]))
     start, end = float(np.min(arrival[counted])), float(np.max(arrival))
     inside = (last > start) & (last <= end)
     before = (arrival <= start) & (last > start)

@@ -14,8 +14,8 @@ from tierwise.serving.work import Array
 class Correction:
     """Factors on the steady state's TTFT, TPOT and rate, by variant (v,).
 
-    A variant that was simulated has its own; another one has the mean of those of its group (same machine and engine,
-    same mode) that were, 1 where none was. TTFT and TPOT then are those of the statistic the targets hold for.
+    A variant that was simulated has its own; another one has the mean of those of its group (see :func:`groups`) that
+    were, 1 where none was. TTFT and TPOT then are those of the statistic the targets hold for.
     """
 
     ttft: Array
@@ -29,11 +29,18 @@ class Correction:
         return replace(points, ttft=points.ttft * self.ttft[v], tpot=points.tpot * self.tpot[v], rate=rate)
 
 
+def groups(points: Points) -> Array:
+    """What is likely wrong in the same way, a number for each row (n,): same machine and engine, same mode, pipelined
+    or not, attention by data or not."""
+    kinds = 4.0 * (points.prefills > 0) + 2.0 * (points.pp > 1) + (points.dp > 1)
+    return np.asarray(8.0 * points.family + kinds)
+
+
 def correction(points: Points, rows: list[int], factors: list[tuple[float, float, float]], v: int) -> Correction:
     """The correction that simulated ``rows`` with their factors imply for ``v`` variants, a variant's last run
     counting."""
     group = np.full(v, -1.0)
-    group[points.variant.astype(int)] = points.family * 2.0 + (points.prefills > 0)
+    group[points.variant.astype(int)] = groups(points)
     out = np.ones((3, v))
     if rows:
         variant = points.variant[rows].astype(int)

@@ -9,17 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.search.answer import Answer, Choice
-from tierwise.search.confirm import Simulated, simulated
-from tierwise.search.correction import Correction, correction
+from tierwise.search.confirm import Simulated, played, simulated
+from tierwise.search.correction import Correction, correction, groups
 from tierwise.search.deploy import deployment
 from tierwise.search.judge import feasible, misses, score
 from tierwise.search.points import Points
 from tierwise.serving.work import Array
 
-# Runs at most for the answer, and more for a runner-up of another layout.
-RUNS, MORE = 14, 4
+# Runs at least and at most, requests played in all between these, and more runs for a runner-up of another layout.
+FEWEST, RUNS, REQUESTS, MORE = 6, 12, 30_000, 3
 # A deployment must promise to be so much better than the best confirmed one to be worth a run.
 GAIN = 0.005
+# What should miss a target by more than this will not hold either; the steady state is no further off than that.
+DOUBT = 1.25
+# A wait so much longer than the steady state's is a queue that builds up; it says nothing of waiting where none does.
+QUEUE = 3.0
+
+# Runs of a group (pipelined ones, say) none of which holds, after which no more of it are doubted.
+TRIES = 2
 
 Play = Callable[[int], Simulated]
 
@@ -34,11 +41,20 @@ class _Search:
     runs: dict[int, Simulated] = field(default_factory=dict)
     factors: dict[int, tuple[float, float, float]] = field(default_factory=dict)
 
-    def correction(self) -> Correction:
-        return correction(self.answer.points, list(self.factors), list(self.factors.values()), self.answer.variants)
+    @property
+    def open(self) -> bool:
+        return self.answer.question.demand.kind == "open"
 
-    def run(self, row: int) -> bool:
-        """Play one; whether it holds. Neither does what asks more of the same engines than one that does not."""
+    def correction(self) -> Correction:
+        p = self.answer.points
+        return correction(p, list(self.factors), list(self.factors.values()), self.answer.variants)
+
+    def corrected(self) -> Points:
+        """All rows as simulation says so far."""
+        return self.correction().apply(self.answer.points, self.open)
+
+    def run(self, row: int) -> None:
+        """Play one. What asks more of the same engines than one that does not hold does not hold either."""
         q, p = self.answer.question, self.answer.points
         found = self.runs[row] = self.play(row)
         holds = found.meets(q)
@@ -46,18 +62,24 @@ class _Search:
         if not holds and q.objective != "latency":
             same = (p.variant == p.variant[row]) & (self.answer.score <= self.answer.score[row])
             self.state[same & (self.state == 0)] = -1
-        if found.keeps_up and found.rate > 0:
-            s = q.targets.statistic
-            # A queue that has begun to grow says little of what waiting is like before it does.
-            self.factors[row] = (found.ttft[s] / p.ttft[row], max(found.tpot[s], 1e-9) / p.tpot[row],
-                                 found.rate / p.rate[row])  # fmt: skip
-        return holds
+        s = q.targets.statistic
+        waits = found.ttft[s] / p.ttft[row]
+        if found.keeps_up and (holds or waits < QUEUE):
+            self.factors[row] = (waits, max(found.tpot[s], 1e-9) / p.tpot[row], found.rate / p.rate[row])
 
-    def values(self) -> Array:
-        """The objective of every row as corrected so far, inf where it does not hold; simulated where it is known."""
-        q = self.answer.question
-        p = self.correction().apply(self.answer.points, q.demand.kind == "open")
-        out = np.where(feasible(q, p) & (self.state >= 0), score(q, p), np.inf)
+    def hopeless(self) -> NDArray[np.bool_]:
+        """Rows of groups of which several were played and none held."""
+        group = groups(self.answer.points)
+        rows = list(self.runs)
+        out = np.zeros(len(group), dtype=bool)
+        for g in np.unique(group[rows]):
+            of = [self.state[r] == 1 for r in rows if group[r] == g]
+            out |= (group == g) & (len(of) >= TRIES) & (not any(of))
+        return out
+
+    def values(self, p: Points) -> Array:
+        """The objective of every row, simulated where it is known; inf for what is ruled out."""
+        out = np.where(self.state >= 0, score(self.answer.question, p), np.inf)
         for row, run in self.runs.items():
             out[row] = value(self.answer, row, run) if self.state[row] == 1 else np.inf
         return out
@@ -66,8 +88,8 @@ class _Search:
 def finalists(answer: Answer, play: Play | None = None) -> Answer:
     """The answer with its best deployments simulated, and the best of those that hold as its choice.
 
-    Best first: what promises most is played next, its result corrects what is promised of its kind, and the search
-    ends when nothing promises more than the best that holds.
+    First what promises most is played, its result correcting what is promised of its kind, until nothing that should
+    hold promises more than the best that does. Runs that are left go to what promises more but should just not hold.
 
     Args:
         play: what plays one row; by default the simulator, on the question's traffic.
@@ -79,16 +101,20 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
 
     search = _Search(answer, play or simulator, np.zeros(len(answer.points), np.int8))
     kinds = layout(answer.points)
-    best = _best(search, np.ones(len(answer.points), dtype=bool), RUNS)
+    runs = _affordable(answer)
+    leading = _leading(answer.points, answer.score)
+    best = _best(search, leading, runs)
     second = -1
     if best >= 0:
-        second = _best(search, ~(kinds == kinds[best]).all(axis=1), len(search.runs) + MORE)
+        others = leading & ~(kinds == kinds[best]).all(axis=1)
+        second = _best(search, others, len(search.runs) + MORE, doubts=False)
+        best = _best(search, (kinds == kinds[best]).all(axis=1), len(search.runs) + MORE, doubts=False)
     choices = tuple(Choice(row, run) for row, run in search.runs.items())
-    fixed = search.correction()
-    corrected = fixed.apply(answer.points, answer.question.demand.kind == "open")
-    values = search.values()
+    corrected = search.corrected()
+    values = search.values(corrected)
     answer = replace(
-        answer, finalists=choices, correction=fixed, corrected=corrected, feasible=np.isfinite(values),
+        answer, finalists=choices, correction=search.correction(), corrected=corrected,
+        feasible=np.isfinite(values) & (feasible(answer.question, corrected) | (search.state == 1)),
         score=np.where(np.isfinite(values), values, score(answer.question, corrected)),
     )  # fmt: skip
     if best < 0:
@@ -98,37 +124,48 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
     return replace(answer, met=True, best=Choice(best, search.runs[best]), runner_up=runner_up)
 
 
-def _best(search: _Search, among: NDArray[np.bool_], runs: int) -> int:
+def _affordable(answer: Answer) -> int:
+    """How many runs the traffic's length allows."""
+    row = answer.best.row if answer.best is not None else 0
+    n = played(answer.question, float(answer.points.flight[row]))
+    return int(np.clip(REQUESTS / n, FEWEST, RUNS))
+
+
+def _best(search: _Search, among: NDArray[np.bool_], runs: int, doubts: bool = True) -> int:
     """The best row that holds in simulation, -1 for none within so many runs."""
-    latency = search.answer.points.latency(search.answer.question.demand.output)
+    q = search.answer.question
     while True:
-        values = np.where(among, search.values(), np.inf)
-        known = [r for r in search.runs if among[r] and search.state[r] == 1]
-        held = min(known, key=lambda r: values[r], default=-1)
+        p = search.corrected()
+        values = np.where(among, search.values(p), np.inf)
+        held = min((r for r in search.runs if among[r] and search.state[r] == 1), key=lambda r: values[r], default=-1)
         limit = values[held] * (1.0 - GAIN) if held >= 0 else np.inf
         values[list(search.runs)] = np.inf
-        promising = values < limit
+        values[values >= limit] = np.inf
         if len(search.runs) >= runs:
             return held
-        if not promising.any():
-            if held >= 0 or len(search.runs) >= min(runs, MORE):
-                return held
-            row = _nearest(search, among)
-            if row < 0:
-                return -1
-        else:
-            least = values.min()
-            row = int(np.argmin(np.where(values <= least * (1.0 + 1e-9), latency, np.inf)))
+        should = np.where(feasible(q, p), values, np.inf)
+        if np.isfinite(should).any():
+            least = should.min()
+            latency = p.latency(q.demand.output)
+            search.run(int(np.argmin(np.where(should <= least * (1.0 + 1e-9), latency, np.inf))))
+            continue
+        far = np.where(np.isfinite(values) & ~search.hopeless(), misses(q, p), np.inf)
+        row = int(np.argmin(far))
+        # While nothing holds at all, the nearest are played whatever they miss, a few of them.
+        known = held >= 0 or len(search.runs) >= MORE
+        if not np.isfinite(far[row]) or (known and (far[row] > DOUBT or not doubts)):
+            return held
         search.run(row)
 
 
-def _nearest(search: _Search, among: NDArray[np.bool_]) -> int:
-    """Where nothing should hold: the row that comes nearest to the targets, -1 when all were tried."""
-    q = search.answer.question
-    p = search.correction().apply(search.answer.points, q.demand.kind == "open")
-    far = np.where(among & (search.state >= 0), misses(q, p), np.inf)
-    far[list(search.runs)] = np.inf
-    return int(np.argmin(far)) if np.isfinite(far).any() else -1
+def _leading(points: Points, score: Array) -> NDArray[np.bool_]:
+    """Rows with the token budget that suits their engines best; the steady state hardly tells budgets apart, so the
+    others are played for the best layout only."""
+    kinds = np.column_stack([layout(points), points.prefills / points.units, points.decodes / points.units])
+    _, kind = np.unique(kinds, axis=0, return_inverse=True)
+    order = np.lexsort((points.latency(1.0), score))
+    _, first = np.unique(kind[order], return_index=True)
+    return np.asarray(points.tokens == points.tokens[order[first]][kind])
 
 
 def layout(points: Points) -> Array:

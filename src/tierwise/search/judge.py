@@ -16,13 +16,18 @@ def feasible(
     """Whether each meets targets and budget, bool of shape (n,); ``slower`` multiplies TTFT and TPOT first."""
     t = question.targets
     ok = (points.ttft * slower[0] <= t.ttft) & (points.tpot * slower[1] <= t.tpot)
+    if question.demand.kind == "open":
+        ok = ok & (points.capacity >= points.rate * question.demand.peak)
     return np.asarray(ok & (points.rent <= question.budget * (1.0 + 1e-9)))
 
 
 def misses(question: Question, points: Points) -> Array:
     """By what factor the worst target is missed (n,); 1 or less where all are met."""
     t = question.targets
-    return np.maximum(np.maximum(points.ttft / t.ttft, points.tpot / t.tpot), points.rent / question.budget)
+    worst = np.maximum(np.maximum(points.ttft / t.ttft, points.tpot / t.tpot), points.rent / question.budget)
+    if question.demand.kind == "open":
+        worst = np.maximum(worst, points.rate * question.demand.peak / np.maximum(points.capacity, 1e-12))
+    return np.asarray(worst)
 
 
 def score(question: Question, points: Points, rate: Array | None = None) -> Array:

@@ -28,6 +28,7 @@ class Demand:
         rate: requests per second, nan where the plan may choose how many it takes.
         concurrency: requests that clients keep in flight, nan for none.
         trace: real arrivals that confirm the plan, None for synthetic ones.
+        peak: rate that requests of a trace meet, over its mean rate (1 for steady arrivals).
         shared: share of prompt tokens that an unbounded prefix cache would hold already.
     """
 
@@ -36,6 +37,7 @@ class Demand:
     rate: float = float("nan")
     concurrency: float = float("nan")
     trace: Trace | None = None
+    peak: float = 1.0
     shared: float = 0.0
 
     @property

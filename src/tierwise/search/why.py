@@ -37,6 +37,13 @@ def binding(answer: Answer) -> tuple[str, float]:
         least = q.demand.kind != "free" and p.units[row] <= 1
         return ("load" if least else "memory" if q.objective != "latency" else "devices"), float("nan")
     rows = np.flatnonzero(better)
+    played = {c.row: c.simulated for c in answer.finalists if better[c.row] and c.simulated is not None}
+    if played:
+        run = played[max(played, key=lambda r: answer.score[r])]
+        s, t = q.targets.statistic, q.targets
+        worst = max(("ttft", run.ttft[s], t.ttft), ("tpot", run.tpot[s], t.tpot), key=lambda x: x[1] / x[2])
+        if worst[1] > worst[2]:
+            return worst[0], float(worst[1])
     nearest = rows[np.argmax(answer.score[rows])]
     over = {"ttft": p.ttft[nearest] / q.targets.ttft, "tpot": p.tpot[nearest] / q.targets.tpot,
             "budget": p.rent[nearest] / q.budget}  # fmt: skip

@@ -91,7 +91,7 @@ def _demand(asked: Asked) -> Demand:
             "--" + given[1], "value", getattr(asked, given[1]), f"nothing beside --{given[0]}: one load only"
         )
     if asked.trace is not None:
-        return of_trace(_trace(asked))
+        return of_trace(_trace(asked), asked.statistic)
     missing = [f"--{n}" for n in ("prompt", "output") if getattr(asked, n) is None]
     if missing:
         raise BadField(missing[0], "tokens", None, "a number of tokens (or --trace FILE)")
@@ -116,12 +116,25 @@ def _trace(asked: Asked) -> Trace:
     return load(Path(asked.trace), rate_scale=asked.rate_scale)
 
 
-def of_trace(trace: Trace) -> Demand:
+def of_trace(trace: Trace, statistic: str = "mean") -> Demand:
     """The steady demand of a trace: its mean rate and lengths, and what a prefix cache could hold of its prompts."""
     if len(trace) < 2 or not trace.duration > 0:
         raise BadField(trace.source or "trace", "requests", len(trace), "at least two, at different times")
     rate = (len(trace) - 1) / trace.duration
-    return Demand(float(np.mean(trace.prompt)), float(np.mean(trace.output)), rate, trace=trace, shared=shared(trace))
+    return Demand(float(np.mean(trace.prompt)), float(np.mean(trace.output)), rate, trace=trace,
+                  peak=peak(trace, statistic), shared=shared(trace))  # fmt: skip
+
+
+# Seconds over which arrivals are counted: about as long as requests stay in the system.
+WINDOW = 30.0
+
+
+def peak(trace: Trace, statistic: str) -> float:
+    """The rate that requests arrive into, over the mean rate: its mean over requests, or the percentile asked for."""
+    counts = np.bincount(((trace.arrival - trace.arrival[0]) / WINDOW).astype(int))
+    met = np.repeat(counts, counts) / WINDOW
+    found = np.mean(met) if statistic == "mean" else np.percentile(met, float(statistic.removeprefix("p")))
+    return max(float(found) * trace.duration / (len(trace) - 1), 1.0)
 
 
 def shared(trace: Trace) -> float:
