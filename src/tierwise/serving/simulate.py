@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tierwise.errors import BadField, TierwiseError
+from tierwise.result import BASES
 from tierwise.serving.deployment import Deployment
 from tierwise.serving.outcome import DONE, REJECTED, RUNNING, WAITING, Requests, Run, Series, Steps
 from tierwise.serving.policies import load
@@ -137,6 +138,8 @@ def _run(
         deployment, trace, requests, series(state, end, up),
         Steps(log[:, 0].copy(), times[:, 0].copy(), times[:, 1].copy(), log[:, 1].copy(), log[:, 2].copy()),
         itl_edges(), state.itl.copy(), totals, interrupted, wall,
+        basis=max((p.basis for p in prices), key=BASES.index),
+        interval=(min(p.interval[0] for p in prices), max(p.interval[1] for p in prices)),
     )  # fmt: skip
 
 

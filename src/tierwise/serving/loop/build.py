@@ -89,7 +89,8 @@ def _tables(prices: Sequence[StepPrices]) -> tuple[Any, Any, Any]:
         for name, table in (
             ("tokens", p.tokens), ("heads", p.heads), ("seqs", p.decode_seqs), ("contexts", p.decode_context),
             ("decode", p.decode),
-            ("mixing", p.decode if p.decode_mixed is None else p.decode_mixed), ("news", p.prefill_new), ("cacheds", p.prefill_context), ("prefill", p.prefill),
+            ("mixing", p.decode if p.decode_mixed is None else p.decode_mixed),
+            ("news", p.prefill_new), ("cacheds", p.prefill_context), ("prefill", p.prefill),
         ):  # fmt: skip
             flat = np.ascontiguousarray(table, dtype=np.float64)
             g[name] = at

@@ -1,0 +1,275 @@
+"""From the flags of ``tierwise simulate`` to a trace and deployments, and from runs to what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tierwise.errors import BadField, TierwiseError
+from tierwise.units import parse
+
+if TYPE_CHECKING:
+    from tierwise.serving.deployment import Deployment, Replicas
+    from tierwise.serving.outcome import Run
+    from tierwise.serving.traffic.trace import Trace
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user wrote, still as text; names are those of the flags."""
+
+    model: str
+    on: str
+    tp: int | None
+    pp: int | None
+    dp: int | None
+    ep: int | None
+    replicas: int | None
+    prefill_replicas: int | None
+    decode_replicas: int | None
+    weights: str | None
+    activations: str | None
+    kv: str | None
+    trace: str | None
+    format: str | None
+    rate_scale: float
+    limit: int | None
+    rate: str | None
+    concurrency: int | None
+    requests: int
+    arrivals: str | None
+    prompt: str
+    output: str
+    turns: str
+    think: float
+    shared: int
+    engine: str
+    autoscaler: str
+    startup: str
+    max_seqs: int
+    budget: int
+    max_len: int
+    block: int
+    memory: float
+    prefix_cache: bool
+    host_cache: str | None
+    disk_cache: str | None
+    pooled: bool
+    swap: bool
+    eager: bool
+    prefill_share: float
+    draft: int
+    accept: float
+    adapters: int
+    fail: list[str]
+    seed: int
+
+
+def traffic(asked: Asked) -> Trace:
+    """The requests: of a file, or made up.
+
+    Raises:
+        TierwiseError: neither or both; a file or a rule that cannot be.
+    """
+    from tierwise.serving import traffic as made
+
+    if asked.trace is not None:
+        if asked.rate is not None:
+            raise TierwiseError("--rate makes requests up; a trace has its own (--rate-scale plays it faster)")
+        found = made.load(asked.trace, asked.format, limit=asked.limit, rate_scale=asked.rate_scale)
+        if asked.arrivals is not None:
+            found = made.arriving(found, asked.arrivals, seed=asked.seed)
+        return found if asked.concurrency is None else replace(found, closed_loop=_positive(asked, "concurrency"))
+    if asked.rate is None and asked.concurrency is None:
+        raise TierwiseError("what comes in? Give --trace FILE, or --rate 4/s, or --concurrency 32")
+    if asked.rate is not None and asked.concurrency is not None:
+        raise TierwiseError("--rate is an open loop, --concurrency a closed one: give one of them")
+    rate = None if asked.rate is None else parse(asked.rate, "rate", "--rate") * asked.rate_scale
+    return made.synthetic(
+        _positive(asked, "requests"), asked.arrivals or "poisson", rate=rate, concurrency=asked.concurrency,
+        prompt=asked.prompt, output=asked.output, turns=asked.turns, think=asked.think, system=asked.shared,
+        seed=asked.seed,
+    )  # fmt: skip
+
+
+def deployment(asked: Asked, scheduler: str, router: str, kv: str) -> Deployment:
+    """The replicas and policies that were asked for.
+
+    Raises:
+        TierwiseError: an unknown name; more devices than the machine has; settings that cannot be.
+    """
+    from tierwise.machines import system
+    from tierwise.models.load import load_model
+    from tierwise.planning import check_machine, check_plan
+    from tierwise.serving.deployment import Deployment, Settings, Speculation
+    from tierwise.serving.policies import load
+
+    for kind, name in (("schedulers", scheduler), ("routers", router), ("kv", kv), ("autoscalers", asked.autoscaler)):
+        if name:
+            load(kind, name)
+    model, machine = load_model(asked.model), system(asked.on)
+    check_machine(machine)
+    if not 0.0 < asked.memory <= 1.0:
+        raise BadField("--memory", "share", asked.memory, "above 0, at most 1")
+    if not 0.0 <= asked.prefill_share < 1.0:
+        raise BadField("--prefill-share", "share", asked.prefill_share, "0 or more, below 1")
+    if not 0.0 <= asked.accept <= 1.0:
+        raise BadField("--accept", "probability", asked.accept, "0 to 1")
+    settings = Settings(
+        engine=asked.engine, scheduler=scheduler, kv=kv, max_seqs=_positive(asked, "max_seqs"),
+        budget=_positive(asked, "budget"), max_len=asked.max_len, block=_positive(asked, "block"),
+        memory=asked.memory, prefix_cache=asked.prefix_cache, swap=asked.swap,
+        host_cache=_bytes(asked, "host_cache"), disk_cache=_bytes(asked, "disk_cache"),
+        graphs=0 if asked.eager else Settings.graphs,
+        speculation=Speculation(length=asked.draft, accept=asked.accept, tree=asked.draft),
+        adapters=asked.adapters, prefill_share=asked.prefill_share,
+    )  # fmt: skip
+    plan = _plan(asked, model, machine)
+    check_plan(plan, model, machine)
+    groups = _groups(asked, machine, plan, settings)
+    return Deployment(model, groups, router, asked.autoscaler, parse(asked.startup, "time", "--startup"), asked.pooled,
+                      tuple(_failure(f, sum(g.count for g in groups)) for f in asked.fail))  # fmt: skip
+
+
+def _plan(asked: Asked, model: Any, machine: Any) -> Any:
+    """One engine: the degrees given; without any, tensor parallel over the devices each replica has."""
+    from tierwise.numerics import fmt
+    from tierwise.planning import default_plan
+    from tierwise.scenario import KV, Plan
+
+    given = {k: float(_positive(asked, k)) for k in ("tp", "pp", "dp", "ep") if getattr(asked, k) is not None}
+    split = (asked.prefill_replicas is not None) or (asked.decode_replicas is not None)
+    engines = (asked.prefill_replicas or 1) + (asked.decode_replicas or 1) if split else asked.replicas or 1
+    if given:
+        plan = Plan(**given)
+        if "ep" in given and "dp" not in given and "tp" not in given:
+            plan = default_plan(model, replace(machine, count=max(1, machine.count // engines)), **given)
+    else:
+        plan = default_plan(model, replace(machine, count=max(1, machine.count // engines)))
+    plan = replace(plan, graphs=not asked.eager)
+    if asked.weights is not None:
+        plan = replace(plan, weights=fmt(asked.weights))
+    if asked.activations is not None:
+        plan = replace(plan, activations=fmt(asked.activations))
+    if asked.kv is not None:
+        form = fmt(asked.kv, zero_bits=16.0)
+        plan = replace(plan, kv=KV(key=form, value=form))
+    return plan
+
+
+def _groups(asked: Asked, machine: Any, plan: Any, settings: Any) -> tuple[Replicas, ...]:
+    from tierwise.serving.deployment import Replicas
+
+    size = int(plan.devices)
+    room = machine.count // size
+    if asked.prefill_replicas is not None or asked.decode_replicas is not None:
+        if asked.replicas is not None:
+            raise TierwiseError("--replicas are engines that do both; with --prefill-replicas give --decode-replicas")
+        counts = (asked.prefill_replicas or 1, asked.decode_replicas or 1)
+        groups = (Replicas(machine, plan, counts[0], "prefill", settings),
+                  Replicas(machine, plan, counts[1], "decode", settings))  # fmt: skip
+    else:
+        counts = (asked.replicas if asked.replicas is not None else max(room, 1),)
+        groups = (Replicas(machine, plan, counts[0], "both", settings),)  # type: ignore[assignment]
+    if min(counts) < 1:
+        raise BadField("--replicas", "count", min(counts), "a whole number of at least 1")
+    if sum(counts) > room:
+        raise TierwiseError(f"{sum(counts)} engines of {size} devices need {sum(counts) * size}; {asked.on} has "
+                            f"{machine.count}")  # fmt: skip
+    return groups
+
+
+def _failure(text: str, replicas: int) -> tuple[float, int, float]:
+    parts = text.split(":")
+    try:
+        if len(parts) != 3:
+            raise ValueError
+        at, who, down = parse(parts[0], "time", "--fail"), int(parts[1]), parse(parts[2], "time", "--fail")
+    except ValueError:
+        raise BadField("--fail", "failure", text, "SECONDS:REPLICA:SECONDS-DOWN, as 60s:0:30s") from None
+    if not 0 <= who < replicas:
+        raise BadField("--fail", "replica", who, f"0 to {replicas - 1}")
+    return at, who, down
+
+
+def _positive(asked: Asked, name: str) -> int:
+    value = int(getattr(asked, name))
+    if value < 1:
+        raise BadField("--" + name.replace("_", "-"), "value", value, "a whole number of at least 1")
+    return value
+
+
+def _bytes(asked: Asked, name: str) -> float:
+    text = getattr(asked, name)
+    return 0.0 if text is None else parse(text, "bytes", "--" + name.replace("_", "-"))
+
+
+def played(trace: Trace, plans: Sequence[Deployment], seed: int) -> list[Run]:
+    """A run of each deployment; fewer where the user stopped."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from tierwise.serving.simulate import simulate
+
+    runs: list[Run] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        for deployment_ in plans:
+            task = bar.add_task("simulating", total=max(len(trace), 1), said="")
+
+            def progress(done: int, total: int, at: float, task: Any = task) -> None:
+                bar.update(task, completed=done, said=f"{done:,} of {total:,} requests, {at:,.0f} s")
+
+            runs.append(simulate(trace, deployment_, progress=progress, seed=seed))
+            bar.remove_task(task)
+            if runs[-1].interrupted:
+                break
+    return runs
+
+
+def written(
+    runs: Sequence[Run], names: Sequence[str], ttft: float | None, tpot: float | None,
+    html: str | None, trace_out: str | None, parquet: str | None, json: str | None,
+) -> None:  # fmt: skip
+    """What was asked for: files of the first run, JSON of all, tables on the terminal."""
+    import json as jsonlib
+
+    from tierwise.cli._files import write
+
+    run = runs[0]
+    if html is not None:
+        from tierwise.report.serving_html import page
+
+        write(html, page(run, ttft, tpot))
+    if trace_out is not None:
+        from tierwise.report.serving_trace import perfetto
+
+        write(trace_out, jsonlib.dumps(perfetto(run)))
+    if parquet is not None:
+        from tierwise.report.serving_parquet import parquet as put
+
+        put(run, parquet)
+    if json is not None:
+        from tierwise.report.serving_data import to_dict
+
+        found: Any = to_dict(run, ttft, tpot)
+        if len(runs) > 1:
+            found = {name: to_dict(r, ttft, tpot) for name, r in zip(names, runs, strict=True)}
+        write(json, jsonlib.dumps(found, indent=2, allow_nan=False))
+    if json == "-":
+        return
+    from tierwise.report.console import console
+    from tierwise.report.serving_terminal import compare_runs, show
+
+    screen = console()
+    if len(runs) > 1:
+        screen.print(compare_runs(list(names), list(runs), ttft, tpot))
+    else:
+        show(run, screen, ttft, tpot)
+    if run.interrupted:
+        print(f"stopped by the user after {run.totals['end']:.1f} simulated seconds; the numbers are of what happened")
+    first = f" (of {names[0]})" if len(runs) > 1 else ""
+    for what, path in (("report", html), ("timeline", trace_out), ("requests", parquet), ("JSON", json)):
+        if path is not None:
+            print(f"{what} written to {path}{first if what != 'JSON' else ''}")

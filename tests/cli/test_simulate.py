@@ -1,0 +1,61 @@
+"""``tierwise simulate`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("numba")
+
+from tierwise.cli import main
+
+TRAFFIC = ["--rate", "5/s", "--requests", "30", "--prompt", "200", "--output", "20"]
+
+
+def simulate(*args: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(["simulate", *args])
+    return int(caught.value.code or 0)
+
+
+def test_it_says_whether_the_targets_are_met_and_writes_what_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {k: str(tmp_path / v) for k, v in (("--html", "o.html"), ("--trace-out", "t.json"), ("--json", "o.json"))}
+    assert (
+        simulate("llama-2-7b", "--on", "a100-80gb", *TRAFFIC, "--ttft", "1s", *[x for p in files.items() for x in p])
+        == 0
+    )
+    assert "llama-2-7b on 1 × NVIDIA A100" in capsys.readouterr().out
+    assert all(Path(f).stat().st_size > 1000 for f in files.values())
+    assert json.loads(Path(files["--json"]).read_text())["metrics"]["done"] == 30
+
+
+def test_policies_given_twice_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    two = ["--router", "round_robin", "--router", "random"]
+    assert simulate("llama-2-7b", "--on", "2xa100-80gb", "--tp", "1", *TRAFFIC, *two) == 0
+    out = capsys.readouterr().out
+    assert "round_robin" in out and "random" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((), "what comes in"),
+        (("--rate", "-1/s"), "rate"),
+        (("--rate", "1/s", "--concurrency", "3"), "give one of them"),
+        (("--trace", "missing.csv"), "missing.csv"),
+        (("--rate", "1/s", "--scheduler", "chonked"), "chunked"),
+        (("--rate", "1/s", "--max-seqs", "0"), "--max-seqs"),
+        (("--rate", "1/s", "--replicas", "4"), "4 engines of 1 devices need 4"),
+        (("--rate", "1/s", "--memory", "1.5"), "--memory"),
+        (("--rate", "1/s", "--fail", "x"), "SECONDS:REPLICA:SECONDS-DOWN"),
+        (("--rate", "1/s", "--html", "/nowhere/at/all.html"), "does not exist"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_line(args: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulate("llama-2-7b", "--on", "a100-80gb", *args) == 2
+    err = capsys.readouterr().err
+    assert said in err and "Traceback" not in err and len(err.strip().splitlines()) <= 2
