@@ -56,7 +56,8 @@ def run(t: Trace, seats: int = 4, *, first: float = 0.1, each: float = 0.01, too
     edges = np.concatenate([[0.0], np.geomspace(1e-4, 1e2, 257)])
     gaps = int((made[made > 1] - 1).sum())
     counts = np.histogram(np.full(1, each), bins=edges)[0] * gaps
-    steps = Steps(zero[:50], np.arange(50.0) * each, np.arange(1.0, 51.0) * each, zero[:50] + 3, zero[:50])
+    some = np.zeros(50, np.int64)
+    steps = Steps(some, np.arange(50.0) * each, np.arange(1.0, 51.0) * each, some + 3, some)
     return Run(
         deployment(seats, max_len=0 if too_long == 10**9 else too_long), t, requests,
         series(requests, t, end, bins), steps, edges, counts,

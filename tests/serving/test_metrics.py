@@ -267,6 +267,6 @@ def test_a_million_requests_are_told_at_once() -> None:
         longest=np.full(n, 0.01), made=t.output, cached=zero, preempted=zero, replica=zero, state=zero + 2,
     )  # fmt: skip
     r = replace(small, trace=t, requests=requests, totals={"end": float(requests.last.max())})
-    start = time.perf_counter()
+    start = time.process_time()
     assert metrics(r, 1.0, 0.02).good_share == 1.0
-    assert time.perf_counter() - start < 5.0  # half a second alone on a core; a loop over requests takes far more
+    assert time.process_time() - start < 4.0  # half a second alone on a core; a loop over requests takes far more

@@ -135,12 +135,12 @@ def _tenants(f: Fairness) -> list[Json]:
 def series_dict(s: Series) -> Json:
     """The series in at most ``BINS`` bins: means of equally many neighbours (the last may have fewer)."""
     n, start = len(s.time), _starts(s)
-    out: Json = {}
+    out: Json = {"time": plain(_ends(s))}
     for f in fields(s):
-        x = _ends(s) if f.name == "time" else getattr(s, f.name)
-        if f.name != "time" and n:
-            x = np.add.reduceat(x, start) / np.diff(np.append(start, n))
-        out[f.name] = [None if not np.isfinite(v) else float(f"{v:.6g}") for v in x.tolist()]
+        x = getattr(s, f.name)
+        if f.name != "time":
+            means = np.add.reduceat(x, start) / np.diff(np.append(start, n)) if n else x
+            out[f.name] = [None if not np.isfinite(v) else float(f"{v:.6g}") for v in means.tolist()]
     return out
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from tierwise.report import serving_words as words
 from tierwise.report.serving_data import to_dict
 from tierwise.report.serving_words import seconds
-from tierwise.report.terminal import heading, paragraph, plain_table, share_bar
+from tierwise.report.terminal import heading, paragraph, plain_table
 from tierwise.report.words import count, rate
 from tierwise.serving.outcome import Run
 from tierwise.units import dollars
@@ -136,16 +136,20 @@ def _times(console: Console, d: Json) -> None:
     if not any(x["count"] for x in d["times"].values()):
         return
     heading(console, "Times", "of requests; ITL of all pairs of tokens")
-    table = plain_table("", "mean", "p50", "p90", "p95", "p99", "longest", "target")
+    narrow, asked = console.width < 96, any(x is not None for x in d["targets"].values())
+    quantiles = ("mean", "p50", "p90", "p99", "max") if narrow else ("mean", "p50", "p90", "p95", "p99", "max")
+    shows = asked and not narrow
+    named = [q.replace("max", "longest") for q in quantiles]
+    table = plain_table("", *named, *(["target"] if shows else []))
     for key, name, _ in words.TIMES:
         x = d["times"][key]
         if not x["count"]:
             continue
         target, met = d["targets"].get(key), d["metrics"].get(f"{key[:-2]}_met")
-        asked = "" if target is None else f"{seconds(target)} for {words.percent(met)}"
-        cells = [seconds(x[q]) for q in ("mean", "p50", "p90", "p95", "p99", "max")]
-        style = "" if target is None or x["p99"] <= target else "red"
-        table.add_row(name, *cells[:4], Text(cells[4], style=style), cells[5], asked)
+        over = target is not None and x["p99"] > target
+        cells = [Text(seconds(x[q]), style="red" if over and q == "p99" else "") for q in quantiles]
+        within = "" if target is None else f"{seconds(target)} for {words.percent(met)}"
+        table.add_row(name, *cells, *([within] if shows else []))
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
@@ -197,20 +201,18 @@ def _tenants(console: Console, d: Json) -> None:
         return
     index = d["metrics"]["jain"]
     heading(console, "Tenants", f"Jain's index {index:.3f}, 1 is even" if index is not None else "")
-    narrow = console.width < 96
-    most = max(r["service_tokens"] for r in rows) or 1.0
-    table = plain_table("tenant", "requests", "TTFT", "p99", "TPOT", "latency", "tokens by then", "of its fair part",
-                        *([] if narrow else [""]))  # fmt: skip
+    times = [("TTFT", "ttft_s"), ("p99 TTFT", "ttft_p99_s"), ("TPOT", "tpot_s"), ("latency", "latency_s")]
+    if console.width < 80:
+        times = times[:2]
+    table = plain_table("tenant", "requests", *(name for name, _ in times), "tokens", "of fair part")
     table.columns[0].max_width = 20
     for r in rows[:_TENANTS]:
         part = r["service_tokens"] / r["fair_tokens"] if r["fair_tokens"] else None
-        cells = [count(r["requests"]), *(seconds(r[k]) if r[k] is not None else "–"
-                 for k in ("ttft_s", "ttft_p99_s", "tpot_s", "latency_s")),
-                 count(round(r["service_tokens"])), words.percent(part)]  # fmt: skip
-        graph = [] if narrow else [Text(share_bar(console, r["service_tokens"] / most, 10))]
-        table.add_row(Text(r["name"]), *cells, *graph)
+        shown = [seconds(r[key]) if r[key] is not None else "–" for _, key in times]
+        tokens = count(round(r["service_tokens"]))
+        table.add_row(Text(r["name"]), count(r["requests"]), *shown, tokens, words.percent(part))
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
-    note = "Tokens by then: computed for the tenant until the last arrival, while tenants compete."
+    note = "Tokens: computed for the tenant until the last arrival, while tenants compete; times are means."
     if len(rows) > _TENANTS:
         note = f"{count(len(rows) - _TENANTS)} more tenants with less service. " + note
     paragraph(console, note, style="dim")

@@ -60,7 +60,7 @@ def _names(run: Run) -> Iterator[Json]:
 def _counters(run: Run) -> Iterator[Json]:
     s = series_dict(run.series)
     # A bin's mean holds from its start, which is the end of the one before.
-    start = [0.0, *s["time"][:-1]]
+    start = [0.0, *s["time"]][: len(s["time"])]
     for name, keys, factor in _COUNTERS:
         for i, at in enumerate(start):
             values = {k: round((s[k][i] or 0.0) * factor, 3) for k in keys}
