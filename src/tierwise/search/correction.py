@@ -9,10 +9,14 @@ import numpy as np
 from tierwise.search.points import Points
 from tierwise.serving.work import Array
 
+# What a run may teach: factors on TTFT, on TPOT, on requests per second and on how many of those an engine can take.
+TAUGHT = 4
+UNKNOWN = float("nan")
+
 
 @dataclass(frozen=True)
 class Correction:
-    """Factors on the steady state's TTFT, TPOT and rate, by variant (v,).
+    """Factors on the steady state's TTFT, TPOT, rate and capacity, by variant (v,).
 
     A variant that was simulated has its own; another one has the mean of those of its group (see :func:`groups`) that
     were, 1 where none was. TTFT and TPOT then are those of the statistic the targets hold for.
@@ -21,12 +25,14 @@ class Correction:
     ttft: Array
     tpot: Array
     rate: Array
+    capacity: Array
 
     def apply(self, points: Points, fixed: bool) -> Points:
         """The points with corrected times; ``fixed`` where the rate is given and stays."""
         v = points.variant.astype(int)
         rate = points.rate if fixed else points.rate * self.rate[v]
-        return replace(points, ttft=points.ttft * self.ttft[v], tpot=points.tpot * self.tpot[v], rate=rate)
+        return replace(points, ttft=points.ttft * self.ttft[v], tpot=points.tpot * self.tpot[v], rate=rate,
+                       capacity=points.capacity * self.capacity[v])  # fmt: skip
 
 
 def groups(points: Points) -> Array:
@@ -36,16 +42,18 @@ def groups(points: Points) -> Array:
     return np.asarray(8.0 * points.family + kinds)
 
 
-def correction(points: Points, rows: list[int], factors: list[tuple[float, float, float]], v: int) -> Correction:
-    """The correction that simulated ``rows`` with their factors imply for ``v`` variants, a variant's last run
-    counting."""
+def correction(points: Points, rows: list[int], factors: list[tuple[float, ...]], v: int) -> Correction:
+    """The correction that simulated ``rows`` with their factors (nan: nothing learned) imply for ``v`` variants; of
+    several runs of a variant the last counts."""
+    out = np.ones((TAUGHT, v))
+    if not rows:
+        return Correction(*out)
     group = np.full(v, -1.0)
     group[points.variant.astype(int)] = groups(points)
-    out = np.ones((3, v))
-    if rows:
-        variant = points.variant[rows].astype(int)
-        log = np.log(np.asarray(factors).T)
-        for g in np.unique(group[variant]):
-            out[:, group == g] = np.exp(log[:, group[variant] == g].mean(axis=1))[:, None]
-        out[:, variant] = np.exp(log)
+    variant = points.variant[rows].astype(int)
+    for i, found in enumerate(np.log(np.asarray(factors, dtype=float)).T):
+        known = np.isfinite(found)
+        for g in np.unique(group[variant[known]]):
+            out[i, group == g] = np.exp(found[known & (group[variant] == g)].mean())
+        out[i, variant[known]] = np.exp(found[known])
     return Correction(*out)

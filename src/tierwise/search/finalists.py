@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tierwise.search.answer import Answer, Choice
 from tierwise.search.confirm import Simulated, played, simulated
-from tierwise.search.correction import Correction, correction, groups
+from tierwise.search.correction import UNKNOWN, Correction, correction
 from tierwise.search.deploy import deployment
 from tierwise.search.judge import feasible, misses, score
 from tierwise.search.points import Points
@@ -18,6 +18,8 @@ from tierwise.serving.work import Array
 
 # Runs at least and at most, requests played in all between these, and more runs for a runner-up of another layout.
 FEWEST, RUNS, REQUESTS, MORE = 6, 12, 30_000, 3
+# Of the runs, those kept for what is surest to hold while nothing does.
+SAFE = 3
 # A deployment must promise to be so much better than the best confirmed one to be worth a run.
 GAIN = 0.005
 # What should miss a target by more than this will not hold either; the steady state is no further off than that.
@@ -25,8 +27,8 @@ DOUBT = 1.25
 # A wait so much longer than the steady state's is a queue that builds up; it says nothing of waiting where none does.
 QUEUE = 3.0
 
-# Runs of a group (pipelined ones, say) none of which holds, after which no more of it are doubted.
-TRIES = 2
+# What a queue that builds up says of how much can be served, at the least: short runs see little of it end.
+LEAST = 0.5
 
 Play = Callable[[int], Simulated]
 
@@ -39,7 +41,7 @@ class _Search:
     play: Play
     state: NDArray[np.int8]
     runs: dict[int, Simulated] = field(default_factory=dict)
-    factors: dict[int, tuple[float, float, float]] = field(default_factory=dict)
+    factors: dict[int, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def open(self) -> bool:
@@ -64,18 +66,12 @@ class _Search:
             self.state[same & (self.state == 0)] = -1
         s = q.targets.statistic
         waits = found.ttft[s] / p.ttft[row]
-        if found.keeps_up and (holds or waits < QUEUE):
-            self.factors[row] = (waits, max(found.tpot[s], 1e-9) / p.tpot[row], found.rate / p.rate[row])
-
-    def hopeless(self) -> NDArray[np.bool_]:
-        """Rows of groups of which several were played and none held."""
-        group = groups(self.answer.points)
-        rows = list(self.runs)
-        out = np.zeros(len(group), dtype=bool)
-        for g in np.unique(group[rows]):
-            of = [self.state[r] == 1 for r in rows if group[r] == g]
-            out |= (group == g) & (len(of) >= TRIES) & (not any(of))
-        return out
+        if holds or (found.keeps_up and waits < QUEUE):
+            times = (waits, max(found.tpot[s], 1e-9) / p.tpot[row], found.rate / p.rate[row])
+            self.factors[row] = (*times, UNKNOWN)
+        else:
+            able = min(found.rate, p.rate[row]) / max(p.capacity[row], 1e-12)
+            self.factors[row] = (UNKNOWN, UNKNOWN, UNKNOWN, float(np.clip(able, LEAST, 1.0)))
 
     def values(self, p: Points) -> Array:
         """The objective of every row, simulated where it is known; inf for what is ruled out."""
@@ -141,6 +137,14 @@ def _best(search: _Search, among: NDArray[np.bool_], runs: int, doubts: bool = T
         limit = values[held] * (1.0 - GAIN) if held >= 0 else np.inf
         values[list(search.runs)] = np.inf
         values[values >= limit] = np.inf
+        far = np.where(np.isfinite(values), misses(q, p), np.inf)
+        if doubts and held < 0 and len(search.runs) >= runs - SAFE:
+            # Before nothing is said to hold, what is furthest within the targets is played, whatever it costs.
+            row = int(np.argmin(far))
+            if len(search.runs) >= runs or not np.isfinite(far[row]):
+                return held
+            search.run(row)
+            continue
         if len(search.runs) >= runs:
             return held
         should = np.where(feasible(q, p), values, np.inf)
@@ -149,7 +153,6 @@ def _best(search: _Search, among: NDArray[np.bool_], runs: int, doubts: bool = T
             latency = p.latency(q.demand.output)
             search.run(int(np.argmin(np.where(should <= least * (1.0 + 1e-9), latency, np.inf))))
             continue
-        far = np.where(np.isfinite(values) & ~search.hopeless(), misses(q, p), np.inf)
         row = int(np.argmin(far))
         # While nothing holds at all, the nearest are played whatever they miss, a few of them.
         known = held >= 0 or len(search.runs) >= MORE
