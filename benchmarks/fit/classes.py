@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import yaml
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from tierwise.cost import Target, efficiency
+from tierwise.cost.calibrate import carry
+from tierwise.machines.types import Device
 from tierwise.measure.ops import Table, groups, machine_of, read
 
 # Ratios further off than this count linearly; a coefficient one e-fold (or one unit of a power) off its prior costs
@@ -53,6 +55,8 @@ class Spec:
         keep: rows used, if not all.
         kernels: fit each kernel of an engine apart.
         general: structures tried for several devices together (default: ``choices``).
+        cycles, draws: coefficients that carry to another device with its clock, see ``tierwise.cost.calibrate``.
+        at: clock and unit share they are given at; empty: those of the one device that is fitted.
     """
 
     op: str
@@ -66,6 +70,9 @@ class Spec:
     keep: Callable[[Table], NDArray[np.bool_]] | None = None
     kernels: bool = True
     general: Sequence[Mapping[str, float]] = ()
+    cycles: Sequence[str] = ()
+    draws: Sequence[str] = ()
+    at: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,8 +134,31 @@ def parts_of(spec: Spec) -> list[Part]:
 
 
 def predictor(spec: Spec, parts: Sequence[Part]) -> Callable[[Mapping[str, float]], Array]:
-    ready = [spec.prepare(p.table, p.target) for p in parts]
-    return lambda values: np.concatenate([spec.seconds(r, values) for r in ready])
+    ready = [(spec.prepare(p.table, p.target), carried(spec, p.target.device)) for p in parts]
+
+    def seconds(values: Mapping[str, float]) -> Array:
+        return np.concatenate(
+            [spec.seconds(r, {n: v * by.get(n, 1.0) for n, v in values.items()}) for r, by in ready]
+        )
+
+    return seconds
+
+
+def reference(device: Device) -> dict[str, float]:
+    """What coefficients are fitted at, as the file says it."""
+    return {"clock": device.clock, "unit_share": device.unit_share}
+
+
+def carried(spec: Spec, device: Device) -> dict[str, float]:
+    """Factors on the spec's coefficients for a device."""
+    return carry(stated(spec, spec.at or reference(device)), device.clock, device.unit_share)
+
+
+def stated(spec: Spec, at: Mapping[str, float]) -> dict[str, object]:
+    """How coefficients carry to another device, as the file says it; nothing where none do."""
+    if not spec.cycles and not spec.draws:
+        return {}
+    return {"at": dict(at), "cycles": list(spec.cycles), "draws": list(spec.draws)}
 
 
 def thin(parts: Sequence[Part], most: int = MOST) -> list[Part]:
@@ -241,8 +271,10 @@ def run(spec: Spec, only_pool: bool = False) -> None:
         own = [p for p in every if p.system == name]
         device = own[0].target.device
         rows = classes(spec, own)
-        write(device.family, spec.op, {"source": source, "devices": [device.name], "classes": rows + _any(rows)})
-    few = replace(spec, choices=spec.general or spec.choices)
+        head = {"source": source, "devices": [device.name], **stated(spec, reference(device))}
+        write(device.family, spec.op, {**head, "classes": rows + _any(rows)})
+    common = reference(every[0].target.device)
+    few = replace(spec, choices=spec.general or spec.choices, at=common)
     strange = _left_out(few, every, systems)
     for family in sorted({p.target.device.family for p in every}):
         data = yaml.safe_load((CALIBRATION / family / f"{spec.op}.yaml").read_text())
@@ -252,8 +284,8 @@ def run(spec: Spec, only_pool: bool = False) -> None:
         write(family, spec.op, data)
     rows = classes(few, every, quick=True)
     rows = [{**r, **strange.get(str(r["dtype"]), {})} for r in rows + _any(rows)]
-    write("nvidia-gpu", spec.op, {"source": source + "; errors and intervals on devices left out", "devices": [],
-                                  "classes": rows})  # fmt: skip
+    head = {"source": source + "; errors and intervals on devices left out", "devices": [], **stated(spec, common)}
+    write("nvidia-gpu", spec.op, {**head, "classes": rows})
 
 
 def _any(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def efficiency(device: Device, engine: str = "") -> Efficiency:
             Classes that were not measured under that engine fall back to the typical one.
     """
     names = (device.name, device.family, f"{device.vendor}-{device.kind}".lower(), "generic")
-    found = _load(device.name, names, engine)
+    found = _load(device.name, names, engine, device.clock, device.unit_share)
     if not device.measured:
         return found
     # A machine that brings its own measurements rests on those; fractions only remain for its links.
@@ -40,13 +41,14 @@ def efficiency(device: Device, engine: str = "") -> Efficiency:
 
 
 @lru_cache(maxsize=256)
-def _load(device: str, names: tuple[str, ...], engine: str) -> Efficiency:
+def _load(device: str, names: tuple[str, ...], engine: str, clock: float = nan, unit_share: float = nan) -> Efficiency:
     fits: dict[tuple[str, str, str], Fit] = {}
     for name in names:
         found = {f.op for f in fits.values()} if fits else set()
         for path in sorted((_HERE / name).glob("*.yaml")):
             if path.stem not in found:
-                fits.update(_fits(path.stem, _read(path), device))
+                data = _read(path)
+                fits.update(_fits(path.stem, data, device, carry(data, clock, unit_share)))
         path = _HERE / f"{name}.yaml"
         if path.is_file():
             data = _read(path)
@@ -55,7 +57,24 @@ def _load(device: str, names: tuple[str, ...], engine: str) -> Efficiency:
     raise FileNotFoundError(f"no calibration file in {_HERE}")
 
 
-def _fits(op: str, data: Mapping[str, Any], device: str) -> dict[tuple[str, str, str], Fit]:
+def carry(data: Mapping[str, Any], clock: float, unit_share: float) -> dict[str, float]:
+    """Factors that carry coefficients from the device they were fitted on (``at``) to one of another clock.
+
+    What a kernel spends in chains of dependent instructions and cache misses is a number of cycles (``cycles`` names
+    such coefficients), and what one unit draws of the memory a number of bytes a cycle (``draws``: fractions of the
+    unit's share of the bandwidth). Nothing is carried where a clock is not known.
+    """
+    at = data.get("at", {})
+    slower = float(at.get("clock", nan)) / clock
+    if not isfinite(slower):
+        return {}
+    share = float(at["unit_share"]) / unit_share / slower
+    return {**dict.fromkeys(data.get("cycles", ()), slower), **dict.fromkeys(data.get("draws", ()), share)}
+
+
+def _fits(
+    op: str, data: Mapping[str, Any], device: str, factors: Mapping[str, float]
+) -> dict[tuple[str, str, str], Fit]:
     """The classes of one file, by (op class, dtype, engine). What classes share is written once, under ``shared``."""
     basis = "calibrated" if device in data["devices"] else "transferred"
     out = {}
@@ -65,7 +84,10 @@ def _fits(op: str, data: Mapping[str, Any], device: str) -> dict[tuple[str, str,
             op=op,
             dtype=str(row["dtype"]),
             engine=str(row.get("engine", "*")),
-            values={**data.get("shared", {}), **row.get("coefficients", {})},
+            values={
+                name: value * factors.get(name, 1.0)
+                for name, value in {**data.get("shared", {}), **row.get("coefficients", {})}.items()
+            },
             basis=basis,
             interval=(float(low), float(high)),
             source=str(data["source"]),

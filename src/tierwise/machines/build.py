@@ -63,6 +63,7 @@ def build_device(
                 tiles=e.tiles,
                 sparse=e.sparse,
                 cluster=e.cluster,
+                clock=e.clock if e.clock is not None else nan,
                 source=cite(e.source, f"engines[{i}].source"),
             )
             for i, e in enumerate(f.engines)

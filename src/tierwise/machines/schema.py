@@ -68,6 +68,7 @@ def _date(value: Any) -> str:
 
 Bytes = Annotated[float, _quantity("bytes")]
 Bandwidth = Annotated[float, _quantity("bandwidth")]
+Frequency = Annotated[float, _quantity("frequency")]
 Flops = Annotated[float, _quantity("flops")]
 Time = Annotated[float, _quantity("time", zero=True)]
 Watts = Annotated[float, _quantity("power", zero=True)]
@@ -117,6 +118,7 @@ class EngineFile(_Strict):
     tiles: tuple[tuple[Count, Count], ...] = ()
     sparse: Annotated[float, Field(ge=1, le=64)] = 1.0
     cluster: Annotated[int, Field(ge=1, le=1024)] = 1
+    clock: Frequency | None = None
     source: Words
 
 

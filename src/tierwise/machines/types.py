@@ -56,6 +56,7 @@ class Engine:
         sparse: speed-up of structured (2:4) sparsity where the hardware has it, else 1.
         source: where the numbers come from.
         cluster: units that fetch shared operands once for all of them (multicast), 1 for none.
+        clock: hertz it boosts to; nan when no source says.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Engine:
     sparse: float
     source: str
     cluster: int = 1
+    clock: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,17 @@ class Device:
         """The last on-chip tier before memory, or None (a scratchpad machine without one)."""
         near = [t for t in self.tiers if t.kind in ("cache", "scratchpad")]
         return near[-1] if near else None
+
+    @property
+    def clock(self) -> float:
+        """Hertz of the vector engine's units; nan when no source says."""
+        return next((e.clock for e in self.engines if e.kind == "vector"), float("nan"))
+
+    @property
+    def unit_share(self) -> float:
+        """Bytes per second of the main memory's bandwidth that fall to one vector unit; nan without one."""
+        units = next((e.units for e in self.engines if e.kind == "vector"), 0)
+        return self.memory.bandwidth / units if units else float("nan")
 
     def link(self, kind: str) -> Link | None:
         """The link of a kind ("scale-up", "scale-out", "host"), or None."""

@@ -1,0 +1,55 @@
+"""Coefficients fitted on one device carry to another by its clock."""
+
+from dataclasses import replace
+
+import pytest
+
+from tierwise.cost import efficiency
+from tierwise.cost.calibrate import carry
+from tierwise.machines import system
+from tierwise.machines.types import Device
+
+DATA = {"at": {"clock": 2e9, "unit_share": 1e10}, "cycles": ["launch"], "draws": ["unit"]}
+
+
+def test_half_the_clock_takes_twice_the_time_and_draws_half_as_much() -> None:
+    slower = carry(DATA, 1e9, 1e10)
+    assert slower == {"launch": pytest.approx(2.0), "unit": pytest.approx(0.5)}
+    assert carry(DATA, 2e9, 1e10) == {"launch": 1.0, "unit": 1.0}
+
+
+def test_a_unit_draws_the_same_bytes_from_a_faster_memory() -> None:
+    assert carry(DATA, 2e9, 2e10) == {"launch": 1.0, "unit": 0.5}
+
+
+def test_nothing_is_carried_to_a_device_of_unknown_clock() -> None:
+    assert carry(DATA, float("nan"), 1e10) == {}
+    assert carry({}, 2e9, 1e10) == {}
+
+
+def with_clock(device: Device, factor: float) -> Device:
+    engines = tuple(replace(e, clock=e.clock * factor) for e in device.engines)
+    return replace(device, name="like-it", engines=engines)
+
+
+@pytest.mark.parametrize("name", ["a100-sxm-80gb", "h100-sxm", "l40s", "b200-sxm"])
+def test_the_measured_device_keeps_what_was_fitted_on_it(name: str) -> None:
+    device = system(name).device
+    own, same, fast = (efficiency(d) for d in (device, with_clock(device, 1.0), with_clock(device, 2.0)))
+    for key, fit in own.fits.items():
+        assert same.fits[key].values == pytest.approx(fit.values, rel=2e-3)
+        if key[0] == "attention_decode":
+            assert fast.fits[key].values["launch"] == pytest.approx(fit.values["launch"] / 2.0, rel=2e-3)
+            assert fast.fits[key].values["memory"] == fit.values["memory"]
+
+
+# The lanes of a unit that a multiply-add of fp32 runs on each clock: 64 or 128 in every NVIDIA GPU since Pascal (CUDA
+# C++ Programming Guide, arithmetic throughput).
+@pytest.mark.parametrize("name", ["p100-sxm", "v100-sxm", "t4", "a100-sxm-80gb", "a30", "a10", "a40", "rtx-3090",
+                                  "l4", "l40", "l40s", "rtx-4090", "h100-sxm", "h100-pcie", "h100-nvl", "h200-sxm",
+                                  "b200-sxm", "gb200", "gb300", "rtx-5090", "rtx-pro-6000"])  # fmt: skip
+def test_clocks_agree_with_rates_and_units(name: str) -> None:
+    device = system(name).device
+    vector = next(e for e in device.engines if e.kind == "vector")
+    lanes = vector.rates["fp32"] / (2.0 * vector.units * device.clock)
+    assert min(abs(lanes / 64.0 - 1.0), abs(lanes / 128.0 - 1.0)) < 0.02
