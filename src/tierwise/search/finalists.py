@@ -115,7 +115,7 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
     )  # fmt: skip
     if best < 0:
         nearest = min(choices, key=lambda c: _missed(answer, c), default=answer.best)
-        return replace(answer, met=False, best=nearest)
+        return replace(answer, met=False, best=nearest, feasible=np.zeros(len(values), dtype=bool))
     runner_up = Choice(second, search.runs[second]) if second >= 0 else None
     return replace(answer, met=True, best=Choice(best, search.runs[best]), runner_up=runner_up)
 

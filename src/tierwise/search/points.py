@@ -151,11 +151,12 @@ def _position(rising: Array, wanted: Array) -> Array:
     Below the curve's start lies its first point: a lone request meets an idle engine.
     """
     known = np.where(np.isfinite(rising), rising, np.inf)
-    above = np.argmax(known[:, None, :] >= wanted[:, :, None], axis=2)
+    reached = known[:, None, :] >= wanted[:, :, None]
+    above = np.argmax(reached, axis=2)
     rows = np.arange(len(rising))[:, None]
     high = known[rows, above]
     low = known[rows, np.maximum(above - 1, 0)]
     with np.errstate(invalid="ignore", divide="ignore"):
         inside = above - 1 + np.where(high > low, (wanted - low) / (high - low), 1.0)
     out = np.where(above == 0, 0.0, inside)
-    return np.where(np.isfinite(high), out, np.nan)
+    return np.where(np.isfinite(high) & reached.any(axis=2), out, np.nan)

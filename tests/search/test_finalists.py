@@ -1,0 +1,128 @@
+"""The simulator has the last word, and the search for what holds there misses nothing that matters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.search.cases import ask, priced
+from tierwise.search.answer import Answer
+from tierwise.search.confirm import Simulated, simulated, traffic
+from tierwise.search.deploy import deployment
+from tierwise.search.finalists import finalists, value
+from tierwise.search.question import STATISTICS
+from tierwise.search.serve import plan
+
+
+def run_of(answer: Answer, row: int, slower: float = 1.0, up: bool = True) -> Simulated:
+    """A run that shows the steady state's times, so many times slower."""
+    p = answer.points
+    ttft, tpot = slower * float(p.ttft[row]), slower * float(p.tpot[row])
+    return Simulated(dict.fromkeys(STATISTICS, ttft), dict.fromkeys(STATISTICS, tpot), float(p.rate[row]), 100, up)
+
+
+@pytest.mark.parametrize("load", [{}, {"rate": 12.0}, {"concurrency": 64.0}])
+def test_a_simulator_that_agrees_changes_nothing(load: dict[str, float]) -> None:
+    answer = priced(**load)
+    found = finalists(answer, lambda row: run_of(answer, row))
+    assert found.met and found.best is not None and answer.best is not None
+    assert answer.score[found.best.row] == pytest.approx(answer.score[answer.best.row], rel=6e-3)
+
+
+@pytest.mark.parametrize("load", [{}, {"rate": 12.0}, {"concurrency": 64.0}])
+@pytest.mark.parametrize("slower", [1.15, 0.85])
+def test_a_simulator_that_is_off_everywhere_alike(load: dict[str, float], slower: float) -> None:
+    """Then the answer is the best of all rows with corrected times."""
+    answer = priced(**load)
+    p, t = answer.points, answer.question.targets
+    found = finalists(answer, lambda row: run_of(answer, row, slower))
+    ok = (slower * p.ttft <= t.ttft) & (slower * p.tpot <= t.tpot)
+    assert found.met and found.best is not None and ok[found.best.row]
+    assert answer.score[found.best.row] == pytest.approx(answer.score[ok].min(), rel=6e-3)
+
+
+def test_what_falls_behind_is_not_chosen() -> None:
+    """Disaggregated deployments are made to fall behind: the answer is the best aggregated one."""
+    answer = priced(rate=12.0)
+    p = answer.points
+    found = finalists(answer, lambda row: run_of(answer, row, up=p.prefills[row] == 0))
+    assert found.met and found.best is not None and p.prefills[found.best.row] == 0
+    ok = answer.feasible & (p.prefills == 0)
+    assert answer.score[found.best.row] == pytest.approx(answer.score[ok].min())
+
+
+def test_nothing_holds() -> None:
+    answer = priced(rate=12.0)
+    found = finalists(answer, lambda row: run_of(answer, row, 50.0))
+    assert not found.met and found.best is not None and not found.feasible.any()
+    assert len(found.finalists) >= 4
+
+
+def test_the_runner_up_is_of_another_layout_and_no_better() -> None:
+    answer = priced(rate=12.0)
+    found = finalists(answer, lambda row: run_of(answer, row))
+    p = answer.points
+    assert found.best is not None and found.runner_up is not None
+    a, b = found.best.row, found.runner_up.row
+    assert any(getattr(p, n)[a] != getattr(p, n)[b] for n in ("tp", "pp", "dp", "ep", "p_tp", "p_pp"))
+    assert answer.score[b] >= answer.score[a] * (1 - 6e-3)
+
+
+def test_traffic_is_the_same_every_time() -> None:
+    question = ask(rate=10.0)
+    (a, first, last), (b, _, _) = traffic(question, 30.0), traffic(question, 30.0)
+    assert np.array_equal(a.arrival, b.arrival) and np.array_equal(a.prompt, b.prompt)
+    assert 0 < first < last == len(a)
+    assert len(a) / a.duration == pytest.approx(10.0, rel=0.15)
+    assert a.prompt.mean() == pytest.approx(1000.0, rel=0.02) and a.output.mean() == pytest.approx(200.0, rel=0.02)
+    closed, _, _ = traffic(ask(concurrency=32.0), 32.0)
+    assert closed.closed_loop == 32
+
+
+@pytest.mark.parametrize("load", [{"rate": 20.0}, {"concurrency": 48.0}])
+def test_the_plan_is_what_simulating_everything_finds(load: dict[str, float]) -> None:
+    """A space so small that each of its deployments can be played."""
+    pytest.importorskip("numba")
+    question = ask(**load, on=("2xh100-sxm",), modes=("aggregated",), tpot=0.014)  # type: ignore[arg-type]
+    answer = plan(question)
+    p = answer.points
+    assert len(p) <= 12
+    values = []
+    for row in range(len(p)):
+        run = simulated(question, deployment(question, answer.families, p, row), float(p.flight[row]))
+        values.append(value(answer, row, run) if run.meets(question) else np.inf)
+    assert answer.best is not None
+    assert answer.met == bool(np.isfinite(min(values)))
+    if answer.met:
+        assert values[answer.best.row] == pytest.approx(min(values), rel=6e-3)
+
+
+def test_finalists_fit_in_memory() -> None:
+    pytest.importorskip("numba")
+    from tierwise.serving.pricing import step_prices
+
+    answer = plan(ask(model="llama-3.1-70b", on=("4xh100-sxm",), rate=4.0, ttft=2.0, tpot=0.05, modes=("aggregated",)))
+    assert answer.finalists
+    for choice in answer.finalists:
+        made = deployment(answer.question, answer.families, answer.points, choice.row)
+        for group in made.groups:
+            prices = step_prices(made.model, group)
+            assert prices.kv_room >= 1200 * prices.kv_token
+
+
+def test_a_percentile_asks_for_more_than_the_mean() -> None:
+    """The same runs judged by p99: what holds there holds in the mean."""
+    answer = priced(rate=12.0)
+    hard = replace(answer, question=replace(answer.question, targets=replace(answer.question.targets, statistic="p99")))
+
+    def play(row: int) -> Simulated:
+        run = run_of(answer, row)
+        return replace(
+            run, ttft={**run.ttft, "p99": 1.4 * run.ttft["mean"]}, tpot={**run.tpot, "p99": 1.2 * run.tpot["mean"]}
+        )
+
+    mean, tail = finalists(answer, play), finalists(hard, play)
+    assert mean.best is not None and tail.best is not None
+    assert answer.score[tail.best.row] >= answer.score[mean.best.row] * (1 - 6e-3)

@@ -1,0 +1,102 @@
+"""Deployments as arrays: where a load ends up on a curve, and what every row must satisfy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.search.cases import ask, priced
+from tierwise.memory.footprint import weight_bytes
+from tierwise.models.load import load_model
+from tierwise.scenario import Plan
+from tierwise.search.deploy import deployment
+from tierwise.search.engines import engines
+from tierwise.search.points import _position
+from tierwise.search.serve import curves_of, families_of
+from tierwise.serving.steady import steady
+from tierwise.serving.work import Load, work
+
+
+def test_position_reaches_the_value() -> None:
+    rising = np.array([[1.0, 2.0, 4.0, np.nan]])
+    assert np.isnan(_position(rising[:, :3], np.array([[5.0]]))[0, 0])
+    at = _position(rising, np.array([[0.5, 1.5, 3.0, 4.0, 5.0]]))[0]
+    assert at[0] == 0.0
+    np.testing.assert_allclose(at[1:4], [0.5, 1.5, 2.0])
+    assert np.isnan(at[4])
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "qwen3-30b-a3b"])
+def test_engines_divide_the_model(model: str) -> None:
+    found = load_model(model)
+    question = ask(model=model, on=("8xh100-sxm",))
+    fits, not_ = engines(found, question.systems[0])
+    heads = 32.0
+    assert len(fits.tp)
+    assert np.all(heads % fits.tp == 0) and np.all(fits.devices <= 8)
+    assert np.all((fits.ep == 1) | (fits.tp * fits.dp % fits.ep == 0))
+    assert np.any(fits.ep > 1) == (model != "llama-3.1-8b")
+    held = sum(weight_bytes(found, Plan(tp=fits.tp, pp=fits.pp, dp=fits.dp, ep=fits.ep)).values())
+    assert np.all(np.asarray(held) < question.systems[0].device.memory.capacity)
+    assert not len(not_.tp)
+
+
+def test_large_model_needs_several_devices() -> None:
+    fits, not_ = engines(load_model("llama-3.1-70b"), ask(on=("8xh100-sxm",)).systems[0])
+    assert np.all(fits.tp * fits.pp >= 2) and np.any(not_.tp == 1)
+
+
+@pytest.mark.parametrize("load", [{}, {"rate": 12.0}, {"concurrency": 64.0}])
+def test_rows_add_up(load: dict[str, float]) -> None:
+    p = priced(**load).points
+    assert len(p) > (100 if not load else 15)
+    own, first = p.decodes * p.tp * p.pp * p.dp, p.prefills * p.p_tp * p.p_pp * p.p_dp
+    np.testing.assert_allclose(own + first, p.devices)
+    assert np.all(p.devices <= 4) and np.all(p.ttft > 0) and np.all(p.tpot > 0)
+    np.testing.assert_allclose(p.rent, p.devices * ask().systems[0].device.price.rent)
+    if "rate" in load:
+        np.testing.assert_allclose(p.rate, 12.0)
+        # Little's law.
+        busy = p.flight > 4 * p.decodes
+        np.testing.assert_allclose(p.flight[busy], (p.rate * (p.ttft + 200 * p.tpot))[busy], rtol=0.08)
+    elif "concurrency" in load:
+        np.testing.assert_allclose(p.flight, 64.0, rtol=1e-6)
+
+
+def test_curves_are_the_steady_state() -> None:
+    """One cell of the curves is what the closed loop says of it alone."""
+    question = ask()
+    family = families_of(question)[0]
+    (curves, *_) = curves_of(question, family)
+    v = int(np.flatnonzero((curves.engines.tp == 2) & (curves.engines.pp == 1))[0])
+    c = 20
+    one = np.ones(1)
+    load = Load(2 * one, one, one, curves.flight[v, c] * one, 1000 * one, 200 * one, 0 * one)
+    from tierwise.search.curves import _client, coefficients
+
+    how, k = coefficients("vllm", family.system, family.model)
+    alone = steady(load, work(family.model, family.system, "vllm", "bf16", load), _client(how, 8192.0 * one), k)
+    assert curves.tpot[v, c] == pytest.approx(float(alone.tpot[0]), rel=1e-9)
+    assert curves.ttft[v, c] == pytest.approx(float(alone.ttft[0]), rel=1e-9)
+
+
+def test_no_more_in_flight_than_memory_holds() -> None:
+    question = ask(model="llama-3.1-70b", on=("2xh100-sxm",), prompt=8000.0)
+    family = families_of(question)[0]
+    for curves in curves_of(question, family):
+        for v in range(len(curves.tokens)):
+            plan = Plan(tp=curves.engines.tp[v], pp=curves.engines.pp[v])
+            held = float(sum(weight_bytes(family.model, plan).values()))
+            cache = np.nanmax(curves.flight[v]) / curves.decodes[v] * 8200 * 80 * 2 * 8 * 128 * 2
+            devices = curves.engines.tp[v] * curves.engines.pp[v]
+            assert held + cache / devices <= 0.9 * family.system.device.memory.capacity
+
+
+def test_a_row_becomes_a_deployment() -> None:
+    answer = priced(rate=12.0)
+    for row in np.random.default_rng(0).choice(len(answer.points), 20, replace=False):
+        made = deployment(answer.question, answer.families, answer.points, int(row))
+        assert made.devices == answer.points.devices[row]
+        assert made.rent == pytest.approx(answer.points.rent[row])
+        roles = {g.role for g in made.groups}
+        assert roles == ({"prefill", "decode"} if answer.points.prefills[row] > 0 else {"both"})
