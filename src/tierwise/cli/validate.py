@@ -9,11 +9,17 @@ import typer
 
 def command(
     action: str = typer.Argument(
-        help='What was measured: "ops" for single operations, "local" for this computer; see docs for the others.'
+        help='What was measured: "ops" for single operations, "run" for recorded serving runs, "local" for this '
+        "computer; see docs for the others."
     ),
-    paths: list[Path] | None = typer.Argument(None, help="Files of measurements (Parquet or CSV)."),
+    paths: list[Path] | None = typer.Argument(None, help="Files of measurements (Parquet or CSV), or folders of runs."),
     json: Path | None = typer.Option(None, "--json", help="Also write the report here, as JSON; - for the terminal."),
-    on: str | None = typer.Option(None, "--on", help="For `local`: the file that `tierwise calibrate` wrote."),
+    on: str | None = typer.Option(
+        None, "--on", help="For `local`: the file that `tierwise calibrate` wrote; for `run`: the machine it ran on."
+    ),
+    calibration: str | None = typer.Option(
+        None, "--calibration", help="For `run`: what `tierwise calibrate --from-run` wrote about another run."
+    ),
     quick: bool = typer.Option(False, "--quick", help="For `local`: half of the runs, shorter repeats."),
 ) -> None:
     """Say how far predictions are from measurements: `tierwise validate ops gemm.parquet`."""
@@ -29,7 +35,7 @@ def command(
     if module is None or not hasattr(module, "validate"):
         known = [n for n, full in found.items() if hasattr(importlib.import_module(full), "validate")]
         raise UnknownName("validation", action, known, f"The validations are {', '.join(known)}.")
-    given = {name: value for name, value in (("on", on), ("quick", quick)) if value}
+    given = {name: value for name, value in (("on", on), ("calibration", calibration), ("quick", quick)) if value}
     taken = inspect.signature(module.validate).parameters
     for name, value in given.items():
         if name not in taken:

@@ -1,0 +1,207 @@
+"""``tierwise validate run DIR``: a recorded run of an engine, played again by the simulator and held beside it."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.errors import TierwiseError
+from tierwise.measure.recorded import Recorded, deployment, read_run, times
+from tierwise.serving.adjust import Adjustment, adjustment, read_adjustment
+from tierwise.serving.deployment import Deployment
+from tierwise.serving.outcome import Run
+from tierwise.serving.pricing import step_prices
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Floats = NDArray[np.float64]
+
+STATISTICS = ("mean", "median", "p90", "p95", "p99")
+_QUANTILES = (0.5, 0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A recorded run beside its replay.
+
+    Attributes:
+        measured, predicted: seconds by quantity (TTFT, TPOT, latency), in the order of ``STATISTICS``.
+        series: by name (running, waiting, kv), what was reported and what was simulated at the same times.
+        at: those times, seconds from the first arrival.
+    """
+
+    recorded: Recorded
+    run: Run
+    adjustment: Adjustment
+    measured: Mapping[str, Floats]
+    predicted: Mapping[str, Floats]
+    at: Floats
+    series: Mapping[str, tuple[Floats, Floats]]
+
+    def error(self, quantity: str) -> Floats:
+        """Relative errors, signed."""
+        return np.asarray(self.predicted[quantity] / self.measured[quantity] - 1.0)
+
+
+def validate(paths: Sequence[Path], json: Path | None, on: str = "", calibration: str = "") -> None:
+    """The command ``validate run``: every folder's run beside its replay.
+
+    Raises:
+        TierwiseError: no folder, or one that holds no run.
+    """
+    if not paths:
+        raise TierwiseError("validate run: name at least one folder of a recorded run")
+    given = read_adjustment(Path(calibration)) if calibration else None
+    found = [compare(read_run(path), on, given) for path in paths]
+    if json is None or str(json) != "-":
+        from tierwise.report.console import console
+
+        for c in found:
+            for part in shown(c):
+                console().print(part)
+    if json is not None:
+        from tierwise.cli._files import write
+
+        write(
+            str(json),
+            jsonlib.dumps({"schema": "tierwise.validation-run/1", "runs": [data(c) for c in found]}, indent=1),
+        )
+
+
+def compare(recorded: Recorded, on: str = "", adjust: Adjustment | None = None) -> Comparison:
+    """Play a recorded run's arrivals and lengths against what ran, and set the outcome beside it.
+
+    Args:
+        on: machine, where the folder does not name it.
+        adjust: what another run on that machine found; None for what is known of the engine alone.
+    """
+    served = deployment(recorded, on)
+    used = adjust if adjust is not None else adjustment(served.model, served.groups[0])
+    run = replay(recorded, served, used)
+    q = run.requests
+    replayed = times(q.arrival, q.first, q.last, recorded.output)
+    return Comparison(
+        recorded, run, used,
+        {name: statistics(x) for name, x in recorded.times.items()},
+        {name: statistics(x) for name, x in replayed.items()},
+        *_over_time(recorded, run),
+    )  # fmt: skip
+
+
+def replay(recorded: Recorded, served: Deployment, adjust: Adjustment) -> Run:
+    """The simulator's run; requests are seen where the engine sees them, so what lies outside it is left out."""
+    from tierwise.serving.simulate import simulate
+
+    prices = [step_prices(served.model, g, replace(adjust, request=0.0)) for g in served.groups]
+    kwargs = recorded.meta.get("engine_kwargs") or {}
+    if kwargs.get("async_scheduling") is False:
+        prices = [replace(p, ahead=0) for p in prices]
+    return simulate(recorded.trace, served, prices)
+
+
+def statistics(x: Floats) -> Floats:
+    """Mean, median and quantiles; nan of nothing."""
+    x = x[np.isfinite(x)]
+    return np.asarray([x.mean(), *np.quantile(x, _QUANTILES)]) if len(x) else np.full(len(STATISTICS), np.nan)
+
+
+def _over_time(recorded: Recorded, run: Run) -> tuple[Floats, dict[str, tuple[Floats, Floats]]]:
+    """Means over the recording's own intervals; a column that was never above zero was not recorded."""
+    t = recorded.series.get("t", np.zeros(0))
+    out: dict[str, tuple[Floats, Floats]] = {}
+    edges = np.concatenate([[0.0], run.series.time])
+    for name, column, scale in (("running", "running", 1.0), ("waiting", "waiting", 1.0), ("kv", "kv_cache_pct", 0.01)):
+        measured = recorded.series.get(column)
+        if measured is None or not np.any(measured > 0):
+            continue
+        summed = np.concatenate([[0.0], np.cumsum(getattr(run.series, name) * np.diff(edges))])
+        start = np.concatenate([[0.0], t[:-1]])
+        # Engines report what holds at the moment; a mean over a tenth of the interval before stands for it.
+        from_ = t - 0.1 * (t - start)
+        simulated = (np.interp(t, edges, summed) - np.interp(from_, edges, summed)) / np.maximum(t - from_, 1e-9)
+        out[name] = (measured * scale, simulated)
+    return t, out
+
+
+def shown(c: Comparison) -> list[RenderableType]:
+    """Tables and lines for people."""
+    from rich.table import Table
+
+    from tierwise.units import seconds
+
+    group, n = c.run.deployment.groups[0], len(c.recorded.arrival)
+    plan = group.plan
+    degrees = ", ".join(f"{d} {getattr(plan, d):g}" for d in ("tp", "pp", "dp", "ep") if getattr(plan, d) > 1)
+    title = (
+        f"{c.recorded.folder.name}: {n:,} requests, {c.run.deployment.model.name} on "
+        f"{c.run.deployment.devices} × {group.machine.device.title}" + (f" ({degrees})" if degrees else "")
+    )
+    table = Table("", *STATISTICS, title=title, title_justify="left", show_edge=False)
+    for column in table.columns:
+        column.justify = "right"
+    for name, measured in c.measured.items():
+        table.add_row(f"{name} measured", *map(seconds, measured))
+        table.add_row("predicted", *map(seconds, c.predicted[name]))
+        errors = [f"{e:+.1%}" if math.isfinite(e) else "–" for e in c.error(name)]
+        table.add_row("error", *errors, end_section=True)
+    out: list[RenderableType] = [table]
+    for name, (measured, simulated) in c.series.items():
+        most = float(max(measured.max(), simulated.max()))
+        off = float(np.mean(np.abs(simulated - measured)) / max(measured.mean(), 1e-9))
+        of = f"{most:.0%}" if name == "kv" else f"{most:.0f}"
+        out.append(f"{name:8s} measured  {spark(measured, most)}  to {of}")
+        out.append(f"{'':8s} predicted {spark(simulated, most)}  {off:.1%} off")
+    if c.recorded.series and "kv" not in c.series:
+        out.append(f"kv       not recorded (always 0); predicted to {float(np.max(c.run.series.kv)):.0%}")
+    rests = {"datasheet": "datasheets alone", "transferred": "measurements of the engine on other machines"}
+    out.append(f"rests on {rests.get(c.adjustment.basis, 'measurements')}"
+               + (f": {c.adjustment.source}" if c.adjustment.source else ""))  # fmt: skip
+    out.extend(c.recorded.notices)
+    return out
+
+
+def spark(values: Floats, most: float, width: int = 56) -> str:
+    """Means over ``width`` equal parts as bars of eight heights; ``most`` is the highest."""
+    parts = [p for p in np.array_split(values, min(width, max(len(values), 1))) if len(p)]
+    bars = "▁▂▃▄▅▆▇█"
+    heights = [min(int(8.0 * float(np.nanmean(p)) / max(most, 1e-12)), 7) for p in parts]
+    return "".join(bars[max(h, 0)] for h in heights)
+
+
+def data(c: Comparison) -> dict[str, Any]:
+    """The comparison as plain data."""
+
+    def numbers(x: Floats) -> dict[str, float | None]:
+        return {k: float(v) if math.isfinite(v) else None for k, v in zip(STATISTICS, x, strict=True)}
+
+    group = c.run.deployment.groups[0]
+    return {
+        "run": c.recorded.folder.name,
+        "model": c.run.deployment.model.name,
+        "machine": group.machine.device.name,
+        "devices": c.run.deployment.devices,
+        "requests": len(c.recorded.arrival),
+        "basis": c.adjustment.basis,
+        "source": c.adjustment.source,
+        "quantities": {
+            name: {"measured": numbers(c.measured[name]), "predicted": numbers(c.predicted[name]),
+                   "error": numbers(c.error(name))}
+            for name in c.measured
+        },
+        "over_time": {
+            "t": c.at.tolist(),
+            **{name: {"measured": a.tolist(), "predicted": b.tolist()} for name, (a, b) in c.series.items()},
+        },
+        "notices": list(c.recorded.notices),
+    }  # fmt: skip
+
+
+__all__ = ["Comparison", "compare", "validate"]
