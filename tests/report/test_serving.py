@@ -128,7 +128,11 @@ def test_one_sentence_says_it(kind: str) -> None:
 
 def test_reasons_follow_the_run() -> None:
     why = " ".join(to_dict(made("saturated"), 1.0, 0.02)["text"]["why"])
-    assert "queue grew by" in why and "the largest batch is what binds" in why and "TTFT within 1.00 s for" in why
+    assert (
+        "queue grew by" in why
+        and "a place in the batch is what they waited for" in why
+        and "TTFT within 1.00 s for" in why
+    )
     assert "7 preemptions" in (again := " ".join(to_dict(made("tenants"))["text"]["why"])) and "12,345 tokens" in again
     assert "longer than the 150 tokens" in " ".join(to_dict(made("rejected"))["text"]["why"])
     assert "had not finished" in " ".join(to_dict(made("interrupted"))["text"]["why"])

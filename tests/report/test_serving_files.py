@@ -35,19 +35,19 @@ def test_the_timeline_is_json_with_slices_in_order(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["calm", "interrupted", "rejected"])
 def test_requests_are_nested_slices(kind: str) -> None:
     r = made(kind)
-    open_: dict[int, list[tuple[str, float]]] = defaultdict(list)
+    stack: dict[int, list[tuple[str, float]]] = defaultdict(list)
     inside: dict[int, float] = defaultdict(float)
-    seen = set()
     for e in perfetto(r)["traceEvents"]:
         if e["ph"] == "b":
-            open_[e["id"]].append((e["name"], e["ts"]))
-            seen.add(e["id"])
-    for e in perfetto(r)["traceEvents"]:
+            assert not stack[e["id"]] or e["ts"] >= stack[e["id"]][-1][1]
+            stack[e["id"]].append((e["name"], e["ts"]))
         if e["ph"] == "e":
-            name, start = next(x for x in open_[e["id"]] if x[0] == e["name"])
-            assert e["ts"] >= start
+            name, start = stack[e["id"]].pop()  # ends come in the order viewers expect: the innermost first
+            assert name == e["name"] and e["ts"] >= start
             if not name.startswith("request"):
                 inside[e["id"]] += (e["ts"] - start) / 1e6
+    seen = set(stack)
+    assert not any(stack.values())
     arrived = np.flatnonzero((r.requests.arrival <= r.totals["end"]) & (r.requests.state != 3))
     assert seen == set(arrived.tolist())
     latency = r.requests.last - r.requests.arrival

@@ -6,7 +6,7 @@ the embedded JSON, which is bounded whatever the number of requests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -77,9 +77,9 @@ def _times(d: Json) -> str:
             (seconds(x[q]), "over" if over and q == "p99" else "") for q in ("mean", "p50", "p90", "p95", "p99", "max")
         ]
         asked = "–" if target is None else f"{seconds(target)} for {percent(d['metrics'][f'{key[:-2]}_met'])}"
-        rows.append([(name, "l"), (meaning, "l"), *cells, (asked, "")])
+        rows.append([(name, "l"), (meaning, "l wide"), *cells, (asked, "")])
     head = ("time", "", "mean", "p50", "p90", "p95", "p99", "longest", "target")
-    return _table(head, rows, 2)
+    return _table(head, rows)
 
 
 def _tenants(d: Json) -> str:
@@ -102,19 +102,21 @@ def _tenants(d: Json) -> str:
         f"{jain}{more}Tokens are those computed for the tenant until the last arrival, while tenants compete; its fair "
         "part is the max-min fair split of all of them. Times are means."
     )
-    table = _table(head, body, 1, bars)
+    table = _table(head, body, bars)
     return (
         '<section id="tenants"><div class="head"><h2>By tenant</h2></div><div class="scroll" tabindex="0" '
         f'role="region" aria-label="Table of tenants">{table}</div><p class="note">{escaped(note)}</p></section>'
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[tuple[str, str]]], left: int, bars: Sequence[str] = ()) -> str:
-    """Cells are (text, class); ``bars`` are markup put into the second last cell of each row."""
-    top = "".join(f"<th{' class=l' if i < left else ''}>{escape(h)}</th>" for i, h in enumerate(head))
+def _table(head: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], bars: Sequence[str] = ()) -> str:
+    """Cells are (text, class), a column's class that of its first cell; ``bars`` are markup put into the second last
+    cell of each row."""
+    styles = [style for _, style in rows[0]] if rows else [""] * len(head)
+    top = "".join(f'<th class="{x if x != "over" else ""}">{escape(h)}</th>' for h, x in zip(head, styles, strict=True))
     body = ""
     for k, row in enumerate(rows):
-        cells = [f"<td{f' class={style}' if style else ''}>{escaped(x)}" for x, style in row]
+        cells = [f'<td class="{style}">{escaped(x)}' for x, style in row]
         if bars:
             cells[-2] += bars[k]
         body += "<tr>" + "".join(f"{c}</td>" for c in cells) + "</tr>"

@@ -42,6 +42,8 @@ def show(run: Run, console: Console, ttft: float | None = None, tpot: float | No
     _times(console, d)
     _over_time(console, d)
     _tenants(console, d)
+    heading(console, "What this rests on", d["basis"])
+    paragraph(console, words.basis(d))
     if d["traffic"]["notices"]:
         heading(console, "Notes")
         for note in d["traffic"]["notices"]:

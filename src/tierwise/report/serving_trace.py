@@ -104,13 +104,15 @@ def _requests(run: Run) -> Iterator[Json]:
         marks = [arrival, *(x for x in (scheduled, first) if isfinite(x)), whole]
         about = {"prompt": prompt, "tokens": made, "found in cache": cached, "preempted": preempted,
                  "replica": replica, "tenant": t.tenants[tenant]}  # fmt: skip
-        yield from _slice(f"request {i}", i, arrival, whole, about)
+        begin, finish = _slice(f"request {i}", i, arrival, whole, about)
+        yield begin
         for name, a, b in zip(("queue", "prefill", "decode"), marks[:-1], marks[1:], strict=False):
             if b > a:
                 yield from _slice(name, i, a, b)
+        yield finish
 
 
-def _slice(name: str, i: int, start: float, end: float, args: Json | None = None) -> Iterator[Json]:
+def _slice(name: str, i: int, start: float, end: float, args: Json | None = None) -> tuple[Json, Json]:
     common = {"cat": "request", "id": i, "pid": _REQUESTS, "tid": 0, "name": name}
-    yield {"ph": "b", "ts": start * 1e6, **common, "args": args or {}}
-    yield {"ph": "e", "ts": end * 1e6, **common}
+    begin = {"ph": "b", "ts": start * 1e6, **common, "args": args or {}}
+    return begin, {"ph": "e", "ts": end * 1e6, **common}

@@ -21,6 +21,8 @@ TIMES = (
 # A resource this full is what requests wait for; so is KV memory that on average has room for fewer requests than this
 # (blocks are handed out by whole requests: between an end and the next start about one of them is free).
 _FULL, _ROOM = 0.9, 2.0
+# The slowest tokens take so many times as long as the median before it is remarked upon.
+_UNEVEN = 3.0
 
 
 def seconds(x: float) -> str:
@@ -74,7 +76,7 @@ def _verdict(d: Json) -> str:
 
 def why(d: Json) -> list[str]:
     """Sentences on targets, queue, memory and what was left out."""
-    out = [_targets(d), _queue(d), _binding(d), _preempted(d), _shared(d)]
+    out = [_targets(d), _queue(d), _binding(d), _uneven(d), _preempted(d), _shared(d)]
     if d["metrics"]["rejected"] and d["metrics"]["done"]:
         out.append(f"{_things(d['metrics']['rejected'], 'request')} of {count(d['metrics']['requests'])} rejected"
                    f"{_rejection(d)}.")  # fmt: skip
@@ -126,12 +128,29 @@ def _binding(d: Json) -> str:
         f"While requests waited, {percent(seats)} of the places in the batch and {percent(kv)} of the KV memory "
         "were taken"
     )
+    busy = f" Compute was busy for {percent(load['compute_waiting'])} of that time, memory for "
+    busy += f"{percent(load['memory_waiting'])}."
     if seats >= _FULL:
-        return text + ": the largest batch is what binds."
+        return f"{text}: a place in the batch is what they waited for.{busy}"
     if kv >= _FULL or (room is not None and room < _ROOM):
         left = f", which leaves room for {rate(room)} more requests a replica" if room is not None else ""
-        return text + left + ": memory for KV is what binds."
-    return text + ": what binds is how fast steps read prompts." if load["saturated"] else ""
+        return f"{text}{left}: room for their KV is what they waited for.{busy}"
+    return f"{text}: what they waited for is that steps read their prompts.{busy}" if load["saturated"] else ""
+
+
+def _uneven(d: Json) -> str:
+    """Tokens held up by prompts read in the same steps, where that is why TPOT misses its target."""
+    itl, tpot, target = d["times"]["itl_s"], d["times"]["tpot_s"], d["targets"]["tpot_s"]
+    both = [g["settings"]["budget"] for g in d["deployment"]["groups"] if g["role"] == "both"]
+    if not both or target is None or not (tpot["count"] and itl["count"]) or tpot["p99"] <= target:
+        return ""
+    if itl["p50"] > target or itl["p99"] < _UNEVEN * itl["p50"]:
+        return ""
+    return (
+        f"Half of the tokens come within {seconds(itl['p50'])} of the one before, but 1 % after {seconds(itl['p99'])} "
+        f"or more, behind prompts: steps may take {_things(max(both), 'token')}, and a smaller budget makes them "
+        "shorter."
+    )
 
 
 def _preempted(d: Json) -> str:
@@ -171,7 +190,8 @@ def subtitle(d: Json) -> str:
     """Traffic and policies in one line."""
     t, deployment = d["traffic"], d["deployment"]
     prompt, output = t["prompt"], t["output"]
-    parts = [_things(t["requests"], "request") + (f" of {t['source']}" if t["source"] else "")]
+    source = t["source"] if " " in t["source"] else t["source"].rsplit("/", 1)[-1]  # of a path the file's name
+    parts = [_things(t["requests"], "request") + (f" of {source}" if source else "")]
     if t["requests"]:
         parts += [f"{count(round(prompt['mean']))} tokens in and {count(round(output['mean']))} out on average"]
     g = deployment["groups"][0]["settings"]

@@ -42,6 +42,7 @@ class Load:
         kv_waiting, seats_waiting: while anybody waited, mean share of KV blocks in use, and of the places in the batch
             (``max_seqs`` of all replicas that were up); ``room_waiting``: requests of the running ones' mean size that
             the free KV of one replica would still have taken.
+        compute_waiting, memory_waiting: share of that time they were busy.
     """
 
     kind: str
@@ -63,6 +64,8 @@ class Load:
     kv_waiting: float
     seats_waiting: float
     room_waiting: float
+    compute_waiting: float
+    memory_waiting: float
 
 
 def load(run: Run) -> Load:
@@ -74,13 +77,13 @@ def load(run: Run) -> Load:
     first, last = (float(arrival[0]), float(arrival[-1])) if n else (_NAN, _NAN)
     at = int(np.argmax(s.waiting)) if len(s.waiting) else -1
     peak, peak_time = (float(s.waiting[at]), float(s.time[at])) if at >= 0 else (_NAN, _NAN)
-    kv, seats, room = _while_waiting(run)
+    waited = _while_waiting(run)
     if clients > 0 or n < 2 or last <= first:
         return Load(
             "closed" if clients > 0 else "at once", clients, offered=_NAN, late_offered=_NAN, late_served=_NAN,
             growth=_NAN, noise=_NAN, queue=_NAN, queue_noise=_NAN, saturated=False, judged=_NAN,
             peak=peak, peak_time=peak_time, behind=_NAN, sustainable=_NAN, window=(_NAN, _NAN),
-            kv_waiting=kv, seats_waiting=seats, room_waiting=room,
+            **waited,
         )  # fmt: skip
     middle = (first + last) / 2.0
     late = arrival[arrival > middle]
@@ -99,7 +102,7 @@ def load(run: Run) -> Load:
         late_served=min(rate, rate - growth / (last - middle)), growth=growth, noise=noise, queue=queue,
         queue_noise=queue_noise, saturated=saturated, judged=judged if saturated else _NAN,
         peak=peak, peak_time=peak_time, behind=float((during > queue_noise).mean()) if len(during) else 0.0,
-        sustainable=sustainable, window=window, kv_waiting=kv, seats_waiting=seats, room_waiting=room,
+        sustainable=sustainable, window=window, **waited,
     )  # fmt: skip
 
 
@@ -140,15 +143,21 @@ def _sustainable(run: Run, start: float) -> tuple[float, tuple[float, float]]:
     return float(finished[wait].sum() / np.diff(edges)[wait].sum()), (float(edges[at[0]]), float(edges[at[-1] + 1]))
 
 
-def _while_waiting(run: Run) -> tuple[float, float, float]:
-    """Over the time in which requests waited: mean share of KV blocks and of places in the batch taken, and how many
-    more requests the free blocks of a replica would have held."""
+def _while_waiting(run: Run) -> dict[str, float]:
+    """Over the time in which requests waited: mean share of KV blocks and of places in the batch taken, how many more
+    requests the free blocks of a replica would have held, and how busy the devices were."""
     s, groups = run.series, [g for g in run.deployment.groups if g.role != "prefill"]
     wait = s.waiting >= 1.0
     if not wait.any() or not groups:
-        return _NAN, _NAN, _NAN
-    replicas = sum(g.count for g in run.deployment.groups)
+        names = ("kv_waiting", "seats_waiting", "room_waiting", "compute_waiting", "memory_waiting")
+        return dict.fromkeys(names, _NAN)
     up = np.maximum(s.replicas[wait], 1.0)
-    places = sum(g.count * g.settings.max_seqs for g in groups) * up / replicas
+    places = sum(g.count * g.settings.max_seqs for g in groups) * up / sum(g.count for g in run.deployment.groups)
     kv, running = float(s.kv[wait].mean()), float((s.running[wait] / up).mean())
-    return kv, float((s.running[wait] / places).mean()), (1.0 - kv) * running / kv if kv > 0 else float("inf")
+    return {
+        "kv_waiting": kv,
+        "seats_waiting": float((s.running[wait] / places).mean()),
+        "room_waiting": (1.0 - kv) * running / kv if kv > 0 else float("inf"),
+        "compute_waiting": float(s.compute[wait].mean()),
+        "memory_waiting": float(s.memory[wait].mean()),
+    }
