@@ -14,6 +14,8 @@ from tierwise.numerics import Names
 # Cutting K further than this leaves too few steps to fill a unit's multiply pipeline (CUTLASS mainloops
 # step through K in blocks of 32 to 64 and prefetch three to four of them).
 _MIN_K = 256.0
+# Bits of a group's scale, and vector instructions that apply two of them (convert, multiply, multiply-add).
+_SCALE_BITS, _RESCALE = 16.0, 3.0
 # Kernel classes to borrow from where a class was not measured: the nearest in how the kernel works.
 _ALIKE = {
     "fp8": ("int8",),
@@ -46,7 +48,29 @@ def price(op: Op, on: Target) -> Cost:
         on.memory.name: on.memory_time(moved, op.kind),
         on.cache_name: on.cache_time(cached, op.kind),
     }
+    scaling = _scaling(op, on)
+    if not np.all(np.asarray(scaling) == 0.0):
+        parts["dequantize"] = scaling
     return on.cost(op.kind, parts, op.flops, {on.memory.name: moved, on.cache_name: cached})
+
+
+def _scaling(op: Op, on: Target) -> Num:
+    """Seconds of the vector engine to scale the sums of integer products, group by group of K.
+
+    Where operands carry a 16-bit scale for each group along K, an accumulator holds whole numbers of one group only:
+    at its end it is converted, the two scales are multiplied, and the product added to the result, three vector
+    instructions an output. They run beside the matrix engine, whose rate grows with fewer bits where theirs does not.
+    """
+    weight = next((o.format for o in op.reads if o.role == "weight"), None)
+    if weight is None:
+        return 0.0
+    integer = np.char.startswith(np.asarray(op.arithmetic, dtype=np.str_), "int")
+    d = op.dims
+    groups = d["k"] * weight.meta / _SCALE_BITS
+    instructions = d["m"] * d["n"] * d.get("batch", 1.0) * groups * _RESCALE
+    # A multiply-add is one instruction and two FLOPs.
+    rate = on.rate("fp32", "vector")[0] / 2.0 * on.efficiency.of("compute", "vector")
+    return where(integer, instructions / rate, 0.0 * instructions)
 
 
 def _calibrated(op: Op, on: Target, fit: Fit, rate: Num, engine: Engine) -> Cost:

@@ -132,6 +132,7 @@ _GLOSSED = {
 }
 _REASONS = {
     "softmax": "on the exponentials of attention",
+    "dequantize": "on scaling the sums of quantized products",
     "link": "on communication between devices",
     "dispatch": "on the gaps between kernels (the programs of the device, started one after the other)",
     "launch": "on the host starting kernels (the programs of the device) one by one",
@@ -147,7 +148,7 @@ def resource(name: str) -> str:
 
 def family(d: Json, name: str) -> str:
     """The kind of a resource: ``compute``, ``memory``, ``cache``, ``link`` or ``overhead``."""
-    if name in ("compute", "softmax"):
+    if name in ("compute", "softmax", "dequantize"):
         return "compute"
     if name in ("link", "network"):
         return "link"
