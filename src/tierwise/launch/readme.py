@@ -127,6 +127,8 @@ def _section(
     )
     if f"{name}/docker-compose.yaml" not in files:
         lines.append("docker-compose.yaml: not written, the engines need more than one host.")
+    if model.startswith(("/", ".", "~")):
+        lines.append(f"`{model}` is a path: containers see it only where it is mounted, which these files do not do.")
     vendors = {p.group.machine.device.vendor for p in found} - {"NVIDIA"}
     if vendors:
         lines.append(f"The image and docker-compose.yaml: they are for NVIDIA devices, not {', '.join(vendors)}.")

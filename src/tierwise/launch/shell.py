@@ -17,11 +17,11 @@ _NAME = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
 def script(pool: Pool, name: str) -> str:
     """The script of one engine of ``pool``: which devices and port are its own comes from the environment."""
     module, known = engine(name), facts(name)
-    machine = pool.group.machine.device.name
+    machine = " ".join(pool.group.machine.device.name.split())
     lines = [
         "#!/usr/bin/env bash",
-        f"# One of {pool.count} engines of pool {pool.name}: {known['engine']} {known['version']} on "
-        f"{pool.local} × {machine} a node, {pool.nodes} node(s).",
+        f"# Pool {pool.name}, {pool.count} × {known['engine']} {known['version']}, each on {pool.nodes} node(s) of "
+        f"{pool.local} × {machine}.",
         "# CUDA_VISIBLE_DEVICES and PORT choose its devices and port; a gated model needs HF_TOKEN.",
         "set -euo pipefail",
         'here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"',

@@ -57,14 +57,14 @@ def command(
     out += ["--max_batch_size", str(s.max_seqs), "--max_num_tokens", str(s.budget)]
     if s.max_len:
         out += ["--max_seq_len", str(s.max_len)]
-    out += ["--kv_cache_free_gpu_memory_fraction", f"{s.memory:g}"]
     return [*out, "--extra_llm_api_options", Env(f"${{CONFIG_DIR}}/{config}")]
 
 
 def options(deployment: Deployment, group: Replicas) -> dict[str, Any]:
     """The file of further options (``--extra_llm_api_options``), keys of ``LlmArgs``."""
     want, s = asked(deployment.model, group), group.settings
-    kv: dict[str, Any] = {"enable_block_reuse": s.prefix_cache}
+    # Beside the rest and not on the command line, whose share this section would replace as a whole.
+    kv: dict[str, Any] = {"free_gpu_memory_fraction": float(f"{s.memory:g}"), "enable_block_reuse": s.prefix_cache}
     if _is_power_of_two(s.block):
         kv["tokens_per_block"] = s.block
     if want.kv in _KV:
@@ -134,7 +134,7 @@ def missing(deployment: Deployment, group: Replicas) -> list[str]:
     if s.watermark:
         out.append(f"`watermark` {s.watermark:g}: no share of the blocks is kept free.")
     out.append(
-        f"`memory` {s.memory:g} of the device: `--kv_cache_free_gpu_memory_fraction` is a share of what weights and "
+        f"`memory` {s.memory:g} of the device: `free_gpu_memory_fraction` is a share of what weights and "
         "activations leave, and so gives the cache more."
     )
     if s.host_cache and not s.prefix_cache:
