@@ -135,7 +135,8 @@ def seconds(x: float) -> str:
     ):
         if x < limit:
             v = x * factor
-            return f"{v:.0f} {unit}" if v >= 100 else f"{v:.1f} {unit}" if v >= 10 else f"{v:.2f} {unit}"
+            digits = 0 if v >= 99.95 else 1 if v >= 9.995 else 2  # of what is shown: 9.996 is 10.0
+            return f"{v:.{digits}f} {unit}"
     return f"{x / 86400:.1f} d"
 
 

@@ -26,8 +26,8 @@ _UNEVEN = 3.0
 
 
 def seconds(x: float) -> str:
-    """A time as people write it: three digits, and nothing is ``0 s``."""
-    return _seconds(float(f"{x:.3g}")) if x else "0 s"
+    """A time as people write it; nothing is ``0 s``."""
+    return _seconds(x) if x else "0 s"
 
 
 def headline(d: Json) -> str:

@@ -18,7 +18,7 @@ function seconds(x) {
     [7200, 1 / 60, "min"], [172800, 1 / 3600, "h"]]) {
     if (x < limit) {
       const v = x * factor;
-      return v.toFixed(v >= 100 ? 0 : v >= 10 ? 1 : 2) + " " + unit;
+      return v.toFixed(v >= 99.95 ? 0 : v >= 9.995 ? 1 : 2) + " " + unit;
     }
   }
   return (x / 86400).toFixed(1) + " d";
