@@ -12,10 +12,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import settings as bounded
+from hypothesis import strategies as st
 
 from tests.launch.ways import DENSE, ENGINES, EXPERTS, MACHINE, NAMES, deployments
 from tierwise.errors import BadField, TierwiseError, UnknownName
-from tierwise.launch import folder, kubernetes, write
+from tierwise.launch import folder, kubernetes, readme, write
 from tierwise.launch.compose import text as composed
 from tierwise.launch.files import Pool, as_engine, engine, pools
 from tierwise.launch.shell import filled, script, words
@@ -218,6 +219,19 @@ def test_the_readme_says_what_was_predicted_and_how_to_check_it(tmp_path: Path) 
     ):  # fmt: skip
         assert part in readme, part
     assert readme.count("The prediction above is not for this engine.") == 2
+
+
+_leaves = st.none() | st.booleans() | st.integers(-9, 10**9) | st.floats() | st.text(max_size=20)
+_keys = st.sampled_from([*PREDICTED, "latency", "requests", "concurrency"]) | st.text(max_size=8)
+
+
+@bounded(max_examples=60, deadline=None)
+@given(st.dictionaries(_keys, _leaves | st.lists(_leaves, max_size=3) | st.dictionaries(_keys, _leaves, max_size=3)))
+def test_any_prediction_can_be_printed(predicted: dict[str, object]) -> None:
+    found = {name: pools(as_engine(TOGETHER, name), name, "m") for name in ENGINES}
+    text = readme.text(TOGETHER, found, "m", predicted, [])
+    for line in re.findall(r"^(?:vllm bench|python3 -m) .*$", text, re.M):
+        assert "nan" not in line and "inf" not in line.split("--base-url")[1]
 
 
 def test_what_an_engine_cannot_do_is_in_the_readme(tmp_path: Path) -> None:

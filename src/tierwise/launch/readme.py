@@ -83,7 +83,7 @@ def facts_of(name: str) -> str:
 
 
 def _load(predicted: Mapping[str, object]) -> str:
-    said = {k: _number(predicted[k]) for k in _LOAD if k in predicted}
+    said = _load_of(predicted)
     out = []
     if "prompt" in said and "output" in said:
         out.append(f"requests of {said['prompt']:,.0f} tokens in and {said['output']:,.0f} out")
@@ -94,10 +94,17 @@ def _load(predicted: Mapping[str, object]) -> str:
     return ", ".join(out)
 
 
+def _load_of(predicted: Mapping[str, object]) -> dict[str, float]:
+    """What of the prediction is its load, as far as a client could make it."""
+    said = {k: _number(predicted[k]) for k in _LOAD if k in predicted}
+    return {k: x for k, x in said.items() if math.isfinite(x) and x > 0}
+
+
 def _interval(found: object) -> str:
     if isinstance(found, Sequence) and not isinstance(found, str) and len(found) == 2:
         low, high = (_number(x) for x in found)
-        return f" 80 % of measurements should lie between {low:.2f} and {high:.2f} times these times."
+        if math.isfinite(low) and math.isfinite(high):
+            return f" 80 % of measurements should lie between {low:.2f} and {high:.2f} times these times."
     return f" Interval: {_cell(found)}." if found is not None else ""
 
 
@@ -117,7 +124,7 @@ def _section(
     port = module.PORT if f"{name}/router.sh" in files else local_ports(found, name)[found[0].name][0]
     url = f"http://127.0.0.1:{port}"
     at = "the load predicted for" if predicted else "some load"
-    load = {k: _number(v) for k, v in (predicted or {}).items() if k in _LOAD}
+    load = _load_of(predicted or {})
     out.append(
         f"Check it with the engine's own client ([source]({known['bench']['source']})), at {at}:\n\n"
         f"```sh\n{words(module.benchmark(model, url, _filled(load)))}\n```"
@@ -197,7 +204,8 @@ def _beyond(deployment: Deployment) -> list[str]:
 
 def _filled(load: dict[str, float]) -> dict[str, float]:
     """A load the client can make: what was not said gets plain values."""
-    out = {"prompt": 1024.0, "output": 256.0, "requests": 1000.0, **load}
+    counted = {k: x if k == "rate" else max(x, 1.0) for k, x in load.items()}
+    out = {"prompt": 1024.0, "output": 256.0, "requests": 1000.0, **counted}
     return out if "rate" in out or "concurrency" in out else {**out, "concurrency": 64.0}
 
 
