@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +147,11 @@ def test_shared_prefixes_make_it_cheaper() -> None:
     plain, cached = plan(question, confirm=False), plan(shared, confirm=False)
     assert plain.best is not None and cached.best is not None
     assert cached.points.rent[cached.best.row] <= plain.points.rent[plain.best.row]
+
+
+def test_the_python_of_the_docs_runs() -> None:
+    path = Path(__file__).resolve().parents[2] / "docs" / "planning.md"
+    (block,) = re.findall(r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), re.S | re.M)
+    names: dict[str, object] = {}
+    exec(compile(block, str(path), "exec"), names)
+    assert names["answer"].met  # type: ignore[attr-defined]

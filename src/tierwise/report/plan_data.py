@@ -9,6 +9,7 @@ import numpy as np
 from tierwise.report.plain import plain
 from tierwise.report.plan_words import sentences
 from tierwise.search.answer import Alternative, Answer, Change, Choice
+from tierwise.search.deploy import speculation
 from tierwise.search.judge import cost
 from tierwise.search.points import Points
 from tierwise.search.question import Question
@@ -100,7 +101,8 @@ def deployment(answer: Answer, p: Points, row: int) -> Json:
         "devices": int(p.devices[row]), "weights": str(family.weights or "") or None, "kv": family.kv,
         "own_formats": family.own and family.weights is None,
         "decode" if p.prefills[row] > 0 else "engines": _group(p, row, ""),
-        "draft_tokens": int(p.draft[row]), "max_num_batched_tokens": int(p.tokens[row]),
+        "draft_tokens": int(p.draft[row]), "accept": speculation(family, int(p.draft[row])).accept,
+        "max_num_batched_tokens": int(p.tokens[row]),
         "max_num_seqs": int(np.ceil(p.most[row] - 1e-6)),
         "in_flight": float(p.flight[row]), "requests_per_s": float(p.rate[row]),
         "tokens_per_s": float(p.rate[row]) * output,

@@ -235,6 +235,10 @@ def rests(d: Json) -> list[str]:
         out.append(f"Steady state: {a['basis']} coefficients; 80 % of measurements are expected between "
                    f"{seconds(a['ttft_interval'][0])} and {seconds(a['ttft_interval'][1])} (TTFT), "
                    f"{seconds(a['tpot_interval'][0])} and {seconds(a['tpot_interval'][1])} (TPOT).")  # fmt: skip
+    if a["draft_tokens"]:
+        right = f"{100 * a['accept']:.0f} times in 100"
+        out.append(f"A draft token is taken to be right {right}, as in the measured runs that speculated; the model "
+                   "must come with drafts of that quality.")  # fmt: skip
     out += [f"Rent of {m['device']}: {dollars(m['usd_per_hour'])} an hour ({m['price_source']}, {m['price_date']})."
             if m["usd_per_hour"] is not None else f"Rent of {m['device']}: none known; cost counts devices."
             for m in _used(d)]  # fmt: skip

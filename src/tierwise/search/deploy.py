@@ -10,6 +10,7 @@ from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.numerics import Format, fmt
 from tierwise.scenario import KV, Plan
+from tierwise.search.curves import coefficients
 from tierwise.search.points import Points
 from tierwise.search.question import Question
 from tierwise.serving.deployment import Deployment, Replicas, Settings, Speculation
@@ -46,13 +47,15 @@ def deployment(question: Question, families: tuple[Family, ...], points: Points,
     context = int(min(question.model.max_context, 2.0**31))
     cache = KV() if family.own else KV(key=fmt(family.kv), value=fmt(family.kv))
 
+    drafts = speculation(family, int(points.draft[row]))
+
     def group(tp: float, pp: float, dp: float, ep: float, count: float, role: str, seqs: float) -> Replicas:
         degrees = {"tp": float(tp), "pp": float(pp), "dp": float(dp), "ep": float(ep)}
         plan = Plan(**degrees, weights=family.weights, kv=cache)  # type: ignore[arg-type]
         settings = Settings(
             engine=family.engine, max_seqs=int(np.ceil(max(seqs, 1.0) - 1e-6)), budget=int(points.tokens[row]),
             memory=question.freedom.memory, prefix_cache=question.freedom.prefix_cache[0],
-            speculation=Speculation(length=int(points.draft[row])), max_len=_length(question, context),
+            speculation=drafts, max_len=_length(question, context),
         )  # fmt: skip
         return Replicas(family.system, plan, round(float(count)), role, settings)  # type: ignore[arg-type]
 
@@ -63,6 +66,20 @@ def deployment(question: Question, families: tuple[Family, ...], points: Points,
     first = group(points.p_tp[row], points.p_pp[row], points.p_dp[row], points.p_ep[row], points.prefills[row],
                   "prefill", Settings().max_seqs)  # fmt: skip
     return Deployment(question.model, (first, own))
+
+
+def speculation(family: Family, length: int) -> Speculation:
+    """Drafts that are right as often, and cost as much, as those of the measured runs that the steady state knows."""
+    if not length:
+        return Speculation()
+    _, k = coefficients(family.engine, family.system, family.model)
+    odds, layers = (
+        float(np.mean(k["accept"])),
+        sum(s.depth for s in family.model.stacks if s.stream == "text" and s.active),
+    )
+    return Speculation(
+        length, accept=odds / (1.0 + odds), cost=float(np.mean(k["draft"])) / max(layers, 1), tree=length
+    )
 
 
 def _length(question: Question, context: int) -> int:

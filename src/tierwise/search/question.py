@@ -112,6 +112,8 @@ def check(question: Question) -> None:
     model, demand = question.model, question.demand
     if model.task != "generate" or not any(s.stream == "text" for s in model.stacks):
         raise BadField(model.name, "task", model.task, "a model that generates text")
+    if other := [s.stream for s in model.stacks if s.stream in ("encode", "audio")]:
+        raise BadField(model.name, "stacks", other[0], "a decoder alone: the steady state knows no encoder's passes")
     sizes = (("--prompt", demand.prompt), ("--output", demand.output))
     for name, value in sizes:
         if not (np.isfinite(value) and value >= 1):

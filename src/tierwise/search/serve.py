@@ -64,7 +64,11 @@ def plan(question: Question, *, confirm: bool = True) -> Answer:
     simulated = time.perf_counter() - started - priced
     answer = replace(answer, seconds={"pricing": priced, "simulation": simulated})
     answer = replace(answer, binding=binding(answer), alternatives=alternatives(answer), front=_front(answer))
-    return replace(answer, changes=changes(answer, curves))
+    uncached = None
+    if question.demand.shared > 0:
+        plain = replace(question, demand=replace(question.demand, shared=0.0))
+        uncached = (plain, [curves_of(plain, f) for f in families])
+    return replace(answer, changes=changes(answer, curves, uncached))
 
 
 def _front(answer: Answer) -> NDArray[np.intp]:

@@ -118,8 +118,16 @@ def _too_large(answer: Answer) -> list[Alternative]:
     return out
 
 
-def changes(answer: Answer, curves: Sequence[Sequence[Curves]]) -> tuple[Change, ...]:
-    """The load 20 % lower and higher, and all times at either end of the prediction interval."""
+def changes(
+    answer: Answer,
+    curves: Sequence[Sequence[Curves]],
+    uncached: tuple[Question, Sequence[Sequence[Curves]]] | None = None,
+) -> tuple[Change, ...]:
+    """The load 20 % lower and higher, no prefix cache, and all times at either end of the prediction interval.
+
+    Args:
+        uncached: the question and its curves where no prompt's tokens are found in a cache; None where none are anyway.
+    """
     assert answer.best is not None
     q = answer.question
     out = []
@@ -128,6 +136,8 @@ def changes(answer: Answer, curves: Sequence[Sequence[Curves]]) -> tuple[Change,
         for factor in (0.8, 1.2):
             demand = replace(q.demand, **{name: getattr(q.demand, name) * factor})
             out.append(_changed(answer, curves, replace(q, demand=demand), f"{name} {factor - 1.0:+.0%}"))
+    if uncached is not None:
+        out.append(_changed(answer, uncached[1], uncached[0], "no prefix cache"))
     for end, name in ((0, "fast end of the interval"), (1, "slow end of the interval")):
         out.append(_at_end(answer, end, name))
     return tuple(out)
