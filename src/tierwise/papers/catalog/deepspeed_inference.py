@@ -59,8 +59,8 @@ def larger() -> float:
 DISK = 2e12
 
 _STREAM = (
-    "Model, batch and phase of the best point are not known. Arithmetic alone gives {} on this GPU, in prompts of eight "
-    "times 2048 tokens, which take longer than their layers over PCIe."
+    "Model, batch and phase of the best point are not known. Arithmetic alone gives {} on this GPU in eight prompts of "
+    "2048 tokens, which take longer than their layers over PCIe."
 )
 
 PAPER = Paper(
