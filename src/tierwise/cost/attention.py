@@ -162,7 +162,7 @@ def _unfused(op: Op, on: Target) -> Cost:
     dense = 2.0 * scores * (d["head_dim"] + d["v_dim"])
     element = op.writes[0].format.bytes if op.writes else 2.0
     # Written by the product, read and rewritten by the softmax, read again; a framework's lines add more.
-    between = (4.0 if on.framework is None else on.framework.scores) * scores * element
+    between = scores * (4.0 * element if on.framework is None else on.framework.scores)
     spilled = where(scores * element <= on.cache_capacity, 0.0 * between, between)
     moved = _memory(op, on) + spilled
     parts = {

@@ -35,7 +35,7 @@ class Framework:
             matmul, for each of its projections.
         traffic: bytes its kernels move over what one fused kernel moves, by class, 1 where not named; of a kernel that
             moves them slowly, as many as the bus would have moved meanwhile.
-        scores: how often an attention score crosses the memory bus, at the activations' width, when scores are written.
+        scores: bytes moved for each attention score, when scores are written.
         source: of all of these.
     """
 

@@ -51,7 +51,7 @@ def served(name: str, machine: str) -> float:
 def read(size: str, top_k: float | None) -> float:
     """Prompt tokens per second at 256 tokens a prompt, as many as fit (table 5)."""
     full = Scenario(model(size, top_k, embedded=True), "a100-sxm-80gb", Batch(prompt=256, output=1, batch="max"))
-    full = full.apply(eager())
+    full = full.apply(eager("transformers"))
     batch = largest_batch(full.resolved())
     return 256.0 * float(batch) / float(evaluate(full.with_traffic(batch=batch)).ttft)
 
