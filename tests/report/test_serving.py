@@ -18,7 +18,7 @@ from tierwise.report.html import asset
 from tierwise.report.serving_data import BINS, SHARES, to_dict
 from tierwise.report.serving_html import SCRIPTS, page
 from tierwise.report.serving_terminal import compare_runs, show
-from tierwise.report.serving_words import percent
+from tierwise.report.serving_words import percent, scenario, subtitle
 from tierwise.serving.metrics import metrics
 from tierwise.serving.outcome import Run
 from tierwise.serving.traffic.trace import trace
@@ -227,3 +227,23 @@ def test_scripts_never_write_markup_or_reach_out() -> None:
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "fetch(", "XMLHttpRequest",
                  "import(", "</script"):  # fmt: skip
         assert word not in source
+
+
+def test_a_cluster_is_named_by_its_parts() -> None:
+    r = made("calm")
+    one = r.deployment.groups[0]
+    groups = (replace(one, role="prefill", count=3), replace(one, role="decode"))
+    d = to_dict(replace(r, deployment=replace(r.deployment, groups=groups, autoscaler="queue", pooled=True,
+                                              failures=((1.0, 0, 5.0),))))  # fmt: skip
+    assert "on 3 prefill replicas of 1 × Test chip 40GB and 1 decode replica of" in d["text"]["headline"]
+    told = dict(scenario(d))
+    assert "1 failure" in told["Cluster"] and "queue autoscaler" in told["Cluster"] and "Engine, decode" in told
+    assert subtitle(d).endswith("round_robin router · queue autoscaler")
+
+
+@pytest.mark.parametrize(("source", "shown"), [("a/b/azure.csv", "azure.csv"), ("400 requests, poisson, rate 3/s",
+                                               "poisson, rate 3/s"), ("", None)])  # fmt: skip
+def test_the_source_of_the_traffic_is_named_once(source: str, shown: str | None) -> None:
+    d = to_dict(replace(made("calm"), trace=replace(made("calm").trace, source=source)))
+    first = subtitle(d).split(" · ")[0]
+    assert first == ("400 requests" if shown is None else f"400 requests ({shown})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -190,8 +191,8 @@ def subtitle(d: Json) -> str:
     """Traffic and policies in one line."""
     t, deployment = d["traffic"], d["deployment"]
     prompt, output = t["prompt"], t["output"]
-    source = t["source"] if " " in t["source"] else t["source"].rsplit("/", 1)[-1]  # of a path the file's name
-    parts = [_things(t["requests"], "request") + (f" of {source}" if source else "")]
+    source = _source(t["source"])
+    parts = [_things(t["requests"], "request") + (f" ({source})" if source else "")]
     if t["requests"]:
         parts += [f"{count(round(prompt['mean']))} tokens in and {count(round(output['mean']))} out on average"]
     g = deployment["groups"][0]["settings"]
@@ -263,7 +264,9 @@ def scenario(d: Json) -> list[tuple[str, str]]:
         arrivals = f"{_things(t['closed_loop'], 'request')} kept in flight"
     else:
         arrivals = f"over {seconds(t['duration_s'])}" if t["duration_s"] else "all at once"
-    text = f"{_things(t['requests'], 'request')}, {arrivals}" + (f"; {t['source']}" if t["source"] else "")
+    text = f"{_things(t['requests'], 'request')}, {arrivals}" + (
+        f"; {_source(t['source'], whole=True)}" if t["source"] else ""
+    )
     rows = [("Model", deployment["model"]), ("Traffic", text)]
     if t["requests"]:
         rows.append(("Lengths", f"prompts of {_lengths(prompt)}; answers of {_lengths(output)}"))
@@ -294,6 +297,13 @@ def scenario(d: Json) -> list[tuple[str, str]]:
         cluster.append(_things(len(deployment["failures"]), "failure"))
     rows.append(("Cluster", "; ".join(cluster)))
     return rows
+
+
+def _source(text: str, whole: bool = False) -> str:
+    """Where requests come from: of a path the file's name, of made-up ones not how many, which is said beside it."""
+    if "/" in text and " " not in text and not whole:
+        return text.rsplit("/", 1)[-1]
+    return re.sub(r"^[\d,]+ requests?, ", "", text)
 
 
 def _lengths(x: Json) -> str:
