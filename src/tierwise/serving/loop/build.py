@@ -71,7 +71,9 @@ def _engine(e: Any, r: int, g: int, group: Replicas, price: StepPrices, context:
     e["ahead"], e["begun"] = price.ahead, -np.inf
     e["idle"] = 1
     e["next"], e["at"] = layout.IDLE, np.inf
-    e["budget"], e["max_seqs"], e["block"] = settings.budget, settings.max_seqs, settings.block
+    # Settings hold for each rank of attention data parallelism; the loop sees the engine whole.
+    ranks = int(group.plan.dp)
+    e["budget"], e["max_seqs"], e["block"] = settings.budget * ranks, settings.max_seqs * ranks, settings.block
     longest = settings.max_len or context
     e["max_len"] = int(longest) if np.isfinite(longest) else UNLIMITED
     # A block is so many tokens; a model whose state does not grow counts sequences instead.
