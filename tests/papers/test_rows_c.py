@@ -1,0 +1,75 @@
+"""What must be true of the mechanisms of these papers, whatever the numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tierwise as tw
+from tierwise.papers import load, run
+from tierwise.papers.catalog import (
+    comet_w4a4kv4,
+    deepseek_v3_insights,
+    deepspeed_inference,
+    flashattention_2,
+    skip_tklqt,
+    xfastertransformer_cpu,
+)
+from tierwise.papers.types import Claim
+
+SLUGS = (
+    "autolife-lite-study", "comet-w4a4kv4", "deepseek-v3-insights", "deepspeed-inference", "dnn-server-overheads",
+    "flashattention-2", "gpperf-gemm-ada", "help", "hopper-dissection", "skip-tklqt", "xfastertransformer-cpu",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_every_claim_has_a_source_and_every_gap_a_reason(slug: str) -> None:
+    paper = load(slug)
+    assert paper.slug == slug and paper.source.startswith("arXiv:")
+    for outcome in run(paper):
+        claim: Claim = outcome.claim
+        assert claim.source
+        assert outcome.state == "reproduced" or claim.why, claim.what
+        assert claim.compute is None or np.isfinite(outcome.value)
+
+
+def test_a_latent_is_cached_once_for_all_heads() -> None:
+    """61 layers of 512 + 64 numbers, 16 bits each; keys and values of 8 heads of 128 in 80 and 126 layers."""
+    assert deepseek_v3_insights.cached("deepseek-v3") == pytest.approx(61 * 576 * 2 / 1e3)
+    assert deepseek_v3_insights.cached("qwen2.5-72b") == pytest.approx(80 * 2 * 8 * 128 * 2 / 1e3)
+    assert deepseek_v3_insights.cached("llama-3.1-405b") == pytest.approx(126 * 2 * 8 * 128 * 2 / 1e3)
+
+
+def test_a_faster_gpu_waits_for_its_host_longer() -> None:
+    small = [np.asarray(skip_tklqt.prefill("bert-base", m).time)[0] for m in (*skip_tklqt.LOOSE, skip_tklqt.CLOSE)]
+    assert small == pytest.approx([small[0]] * 3)  # the host alone
+    turns = [skip_tklqt.turning("bert-base", m) for m in (*skip_tklqt.LOOSE, skip_tklqt.CLOSE)]
+    assert turns == sorted(turns) and turns[0] < turns[-1]
+
+
+def test_attention_reaches_more_of_the_peak_at_length_and_in_wide_heads() -> None:
+    for causal in (False, True):
+        narrow, wide = (flashattention_2.utilization(head, causal) for head in (64.0, 128.0))
+        assert list(wide) == sorted(wide)
+        assert wide[-1] > narrow[-1]
+        assert all(0.0 < x < 100.0 for x in (*narrow, *wide))
+
+
+def test_sockets_share_the_weights_and_pay_for_the_network() -> None:
+    one, two, eight = (xfastertransformer_cpu.step(n) for n in (1, 2, 8))
+    assert one / two == pytest.approx(2.0, rel=0.02)
+    assert 1.0 < two / eight < 4.0
+
+
+def test_four_bits_hold_more_requests() -> None:
+    base = tw.Scenario("llama-3-8b", "1xa100-sxm-80gb", tw.Batch(prompt=1024, output=512, batch="max"))
+    plain, four = tw.evaluate(base), tw.evaluate(base.apply(*comet_w4a4kv4.COMET))
+    assert four.batch > 3.5 * plain.batch
+    assert comet_w4a4kv4.gain() > 1.0
+
+
+def test_a_trillion_parameters_are_mostly_experts() -> None:
+    big = deepspeed_inference.TRILLION
+    assert big.parameters == pytest.approx(15 * 128 * 8 * 8192**2, rel=0.03)
+    assert big.active_parameters < 0.03 * big.parameters
