@@ -42,8 +42,9 @@ def main() -> int:
             continue
         without = None
         if args.leave_out:
-            fit = importlib.import_module(f"benchmarks.fit.{kind.__name__.rsplit('.', 1)[1]}")
-            without = {str(name): fit.leave_out(str(name)) for name in np.unique(table["system"].astype(str))}
+            name = kind.__name__.rsplit(".", 1)[1].replace("custom_allreduce", "collective")
+            fit = importlib.import_module(f"benchmarks.fit.{name}")
+            without = {str(s): fit.leave_out(str(s)) for s in np.unique(table["system"].astype(str))}
         lines += summary(table, predict(table, kind, without), kind)
     show(lines, args.json)
     return 0

@@ -8,10 +8,11 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+from benchmarks.fit import classes
 from benchmarks.fit.classes import Free, Spec, run
 from benchmarks.fit.common import Array
 
-from tierwise.cost import Target, price
+from tierwise.cost import Efficiency, Target, price
 from tierwise.cost.attention import formats
 from tierwise.cost.types import Fit
 from tierwise.graph import Op
@@ -94,6 +95,11 @@ def kinds(phase: str) -> Spec:
     cycles, draws = (("launch", "start", "merge", "regroup"), ("unit",)) if phase == "decode" else ((), ())
     return Spec(f"attention_{phase}", f"attention_{phase}.parquet", dtype, prepare, seconds, free, choices, SHAPE, keep,
                 general=PLAIN[phase], cycles=cycles, draws=draws)  # fmt: skip
+
+
+def leave_out(name: str) -> Efficiency:
+    """The calibration of a device from measurements of the others only."""
+    return classes.leave_out([kinds("prefill"), kinds("decode")], name)
 
 
 def main() -> None:

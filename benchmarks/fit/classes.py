@@ -19,6 +19,7 @@ from scipy.optimize import least_squares
 
 from tierwise.cost import Target, efficiency
 from tierwise.cost.calibrate import carry
+from tierwise.cost.types import Efficiency, Fit
 from tierwise.machines.types import Device
 from tierwise.measure.ops import Table, groups, machine_of, read
 
@@ -286,6 +287,36 @@ def run(spec: Spec, only_pool: bool = False) -> None:
     rows = [{**r, **strange.get(str(r["dtype"]), {})} for r in rows + _any(rows)]
     head = {"source": source + "; errors and intervals on devices left out", "devices": [], **stated(spec, common)}
     write("nvidia-gpu", spec.op, {**head, "classes": rows})
+
+
+def leave_out(specs: Sequence[Spec], name: str) -> Efficiency:
+    """The calibration of a device, some op classes of which were measured on the others only."""
+    fits: dict[tuple[str, str, str], Fit] = {}
+    target = None
+    for spec in specs:
+        every = parts_of(spec)
+        there = next((p.target for p in every if p.system == name), None)
+        if there is None:
+            continue
+        target = there
+        few = replace(spec, choices=spec.general or spec.choices, at=reference(every[0].target.device))
+        rows = classes(few, [p for p in every if p.system != name], quick=True)
+        factors = carried(few, there.device)
+        for r in rows + _any(rows):
+            values = {n: v * factors.get(n, 1.0) for n, v in r["coefficients"].items()}  # type: ignore[attr-defined]
+            key = (spec.op, str(r["dtype"]), str(r["engine"]))
+            fits[key] = Fit(*key, values, "transferred", _strange(spec.op, key[1]), "devices other than " + name)
+    if target is None:
+        raise ValueError(f"{name}: no rows of it")
+    return replace(target.efficiency, fits=fits, basis="transferred")
+
+
+def _strange(op: str, dtype: str) -> tuple[float, float]:
+    """The interval on file for devices that were not measured."""
+    data = yaml.safe_load((CALIBRATION / "nvidia-gpu" / f"{op}.yaml").read_text())
+    rows = [r for r in data["classes"] if r["dtype"] == dtype] or data["classes"]
+    low, high = rows[0]["interval"]
+    return float(low), float(high)
 
 
 def _any(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:

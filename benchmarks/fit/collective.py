@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from benchmarks.fit import classes
 from benchmarks.fit.classes import Free, Spec, run
 from benchmarks.fit.common import Array
 
-from tierwise.cost import Target, price
+from tierwise.cost import Efficiency, Target, price
 from tierwise.cost.types import Fit
 from tierwise.graph import Op
 from tierwise.measure.ops import Table
@@ -65,6 +66,12 @@ ENGINES = Spec(
     "custom_allreduce", "custom_allreduce.parquet", _launched,
     lambda t, on: _prepared(custom_allreduce.op(t), on, "*"), _seconds, CUSTOM, ({},), ("num_gpus", "message_size"),
 )  # fmt: skip
+
+
+def leave_out(name: str) -> Efficiency:
+    """The calibration of a device from measurements of the others only."""
+    return classes.leave_out([LIBRARY, ENGINES], name)
+
 
 if __name__ == "__main__":
     run(LIBRARY)

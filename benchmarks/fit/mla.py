@@ -6,11 +6,12 @@ import sys
 from collections.abc import Mapping
 
 import numpy as np
+from benchmarks.fit import classes
 from benchmarks.fit.attention import DECODE, PREFILL
 from benchmarks.fit.classes import Free, Spec, run
 from benchmarks.fit.common import Array
 
-from tierwise.cost import Target
+from tierwise.cost import Efficiency, Target
 from tierwise.measure.ops import Table
 from tierwise.measure.rows import mla
 
@@ -48,6 +49,11 @@ def spec(phase: str) -> Spec:
 
     return Spec(f"mla_{phase}", f"mla_{phase}.parquet", mla.classes, prepare, seconds, free, CHOICES[phase], SHAPE,
                 kernels=False)  # fmt: skip
+
+
+def leave_out(name: str) -> Efficiency:
+    """The calibration of a device from measurements of the others only."""
+    return classes.leave_out([spec("prefill"), spec("decode")], name)
 
 
 def main() -> None:

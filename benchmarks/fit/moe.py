@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from benchmarks.fit import classes
 from benchmarks.fit.classes import Free, Spec, run
 from benchmarks.fit.common import Array
 
-from tierwise.cost import Target, price
+from tierwise.cost import Efficiency, Target, price
 from tierwise.cost.moe import formats
 from tierwise.cost.types import Fit
 from tierwise.graph import Op
@@ -60,6 +61,12 @@ def seconds(ready: object, values: Mapping[str, float]) -> Array:
 
 SPEC = Spec("moe", "moe.parquet", lambda t: np.asarray([CLASSES[str(d)] for d in t["moe_dtype"]]), prepare, seconds,
             FREE, CHOICES, SHAPE)  # fmt: skip
+
+
+def leave_out(name: str) -> Efficiency:
+    """The calibration of a device from measurements of the others only."""
+    return classes.leave_out([SPEC], name)
+
 
 if __name__ == "__main__":
     run(SPEC)
