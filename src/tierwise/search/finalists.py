@@ -73,6 +73,18 @@ class _Search:
             able = min(found.rate, p.rate[row]) / max(p.capacity[row], 1e-12)
             self.factors[row] = (UNKNOWN, UNKNOWN, UNKNOWN, float(np.clip(able, LEAST, 1.0)))
 
+    def between(self, row: int) -> int:
+        """The row, or where a queue built up in its kind one halfway to what holds there: such a run teaches no times
+        that would say how far to go back."""
+        p, score = self.answer.points, self.answer.score
+        same = p.variant == p.variant[row]
+        failed = [r for r in self.runs if same[r] and self.state[r] == -1 and not np.isfinite(self.factors[r][0])]
+        if not failed:
+            return row
+        held = min((score[r] for r in self.runs if same[r] and self.state[r] == 1), default=np.inf)
+        rows = np.flatnonzero(same & (self.state == 0) & (score < held) & (score > score[failed].max()))
+        return int(rows[np.argsort(score[rows])[len(rows) // 2]]) if len(rows) else row
+
     def values(self, p: Points) -> Array:
         """The objective of every row, simulated where it is known; inf for what is ruled out."""
         out = np.where(self.state >= 0, score(self.answer.question, p), np.inf)
@@ -151,7 +163,8 @@ def _best(search: _Search, among: NDArray[np.bool_], runs: int, doubts: bool = T
         if np.isfinite(should).any():
             least = should.min()
             latency = p.latency(q.demand.output)
-            search.run(int(np.argmin(np.where(should <= least * (1.0 + 1e-9), latency, np.inf))))
+            row = int(np.argmin(np.where(should <= least * (1.0 + 1e-9), latency, np.inf)))
+            search.run(search.between(row))
             continue
         row = int(np.argmin(far))
         # While nothing holds at all, the nearest are played whatever they miss, a few of them.
