@@ -58,7 +58,8 @@ PAPER = Paper(
     ),
     assumptions=(
         "PCIe A100 and H100 against GH200 (abstract); prompts of 512 tokens, batches in powers of two, 16 and more "
-        "read as large, `transformers` in eager mode: as recalled, not re-checked.",
+        "read as large, `transformers` in eager mode, its attention fused: as recalled, not re-checked. With scores "
+        "written the three come to 2.2, 1.5 and 2x.",
         "Llama-3.2-1B and BERT-base of the paper's models.",
     ),
 )  # fmt: skip
