@@ -51,13 +51,13 @@ def show(d: Json, console: Console) -> None:
 def finalist_rows(d: Json) -> tuple[list[str], list[list[str]]]:
     """(columns, rows) of what was simulated, those that hold first."""
     ranked = sorted(d["finalists"], key=lambda e: _order(d, e))
-    columns = ["deployment", "dev", *_money(d), "tok/s/dev", "TTFT", "TPOT", "targets"]
+    columns = ["deployment", "dev", "flight", "budget", *_money(d), "tok/s/dev", "TTFT", "TPOT", "targets"]
     return columns, [_finalist(d, e) for e in ranked[:FRONT]]
 
 
 def front_rows(d: Json) -> tuple[list[str], list[list[str]]]:
     """(columns, rows) of the Pareto front, thinned."""
-    columns = ["deployment", "dev", *_money(d), "tok/s/user", "requests/s", "TTFT", "TPOT"]
+    columns = ["deployment", "dev", "flight", *_money(d), "tok/s/user", "requests/s", "TTFT", "TPOT"]
     return columns, [_point(d, e) for e in thinned(d["front"])]
 
 
@@ -94,8 +94,10 @@ def _order(d: Json, e: Json) -> tuple[bool, float]:
 
 
 def _money(d: Json) -> list[str]:
-    known = any(e["usd_per_hour"] is not None for e in [*d["finalists"], *d["front"]])
-    return ["$/h", "$/Mtok"] if known else []
+    """Columns of what is paid: an hour for a given load, else a token."""
+    if not any(e["usd_per_hour"] is not None for e in [*d["finalists"], *d["front"]]):
+        return []
+    return ["$/Mtok"] if d["question"]["load"] == "free" else ["$/h"]
 
 
 def _named(d: Json, e: Json) -> str:
@@ -104,9 +106,8 @@ def _named(d: Json, e: Json) -> str:
 
 
 def _prices(d: Json, e: Json, per_million: float | None) -> list[str]:
-    if not _money(d):
-        return []
-    return [dollars(e["usd_per_hour"]), dollars(per_million)] if per_million is not None else ["–", "–"]
+    price = per_million if d["question"]["load"] == "free" else e["usd_per_hour"]
+    return [dollars(price) if price is not None else "–" for _ in _money(d)]
 
 
 def _finalist(d: Json, e: Json) -> list[str]:
@@ -117,7 +118,8 @@ def _finalist(d: Json, e: Json) -> list[str]:
     per_device = run["requests_per_s"] * d["question"]["output"] / e["devices"]
     times = [_change(e[n], run[n]["mean"]) for n in ("ttft_s", "tpot_s")]
     state = "met" if run["meets"] else "missed" if run["keeps_up"] else "behind"
-    return [_named(d, e), str(e["devices"]), *_prices(d, e, paid), words.number(per_device), *times, state]
+    load = [f"{e['in_flight']:,.0f}", f"{e['max_num_batched_tokens']:,}"]
+    return [_named(d, e), str(e["devices"]), *load, *_prices(d, e, paid), words.number(per_device), *times, state]
 
 
 def _change(before: float, after: float | None) -> str:
@@ -128,8 +130,9 @@ def _change(before: float, after: float | None) -> str:
 
 
 def _point(d: Json, e: Json) -> list[str]:
-    return [_named(d, e), str(e["devices"]), *_prices(d, e, e["usd_per_million"]), words.number(e["user_tokens_per_s"]),
-            words.number(e["requests_per_s"]), seconds(e["ttft_s"]), seconds(e["tpot_s"])]  # fmt: skip
+    return [_named(d, e), str(e["devices"]), f"{e['in_flight']:,.0f}", *_prices(d, e, e["usd_per_million"]),
+            words.number(e["user_tokens_per_s"]), words.number(e["requests_per_s"]), seconds(e["ttft_s"]),
+            seconds(e["tpot_s"])]  # fmt: skip
 
 
 def _table(console: Console, columns: list[str], rows: list[list[str]]) -> None:

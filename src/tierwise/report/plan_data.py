@@ -8,9 +8,10 @@ import numpy as np
 
 from tierwise.report.plain import plain
 from tierwise.report.plan_words import sentences
-from tierwise.search.answer import Alternative, Answer, Change, Choice
+from tierwise.search.answer import Answer, Change, Choice
 from tierwise.search.deploy import speculation
 from tierwise.search.judge import cost
+from tierwise.search.parts import parts
 from tierwise.search.points import Points
 from tierwise.search.question import Question
 
@@ -48,7 +49,7 @@ def to_dict(answer: Answer) -> Json:
         "front": [entry(int(row)) for row in answer.front],
         "limits": limits(answer),
         "binding": {"by": answer.binding[0], "value": answer.binding[1]},
-        "alternatives": [alternative(answer, a, entry) for a in answer.alternatives],
+        "alternatives": alternatives(answer, entry),
         "changes": [change(answer, c) for c in answer.changes],
     }
     d = plain(d)
@@ -143,9 +144,19 @@ def _group(p: Points, row: int, prefix: str) -> Json:
     }
 
 
-def alternative(answer: Answer, a: Alternative, entry: Any) -> Json:
-    """What a reader would have tried."""
-    return {"name": a.name, "verdict": a.verdict, "worse": a.worse, "deployment": entry(a.row) if a.row >= 0 else None}
+def alternatives(answer: Answer, entry: Any) -> list[Json]:
+    """What a reader would have tried, and what its decode steps spend their time on."""
+    rows = [a.row for a in answer.alternatives if a.row >= 0]
+    best = [answer.best.row] if answer.best is not None else []
+    shares = parts(answer, [*rows, *best])
+    found = iter(shares)
+    own = shares[-1] if best else {}
+    return [
+        {"name": a.name, "verdict": a.verdict, "worse": a.worse,
+         "deployment": entry(a.row) if a.row >= 0 else None,
+         "decode_shares": next(found) if a.row >= 0 else {}, "answer_shares": own}
+        for a in answer.alternatives
+    ]  # fmt: skip
 
 
 def change(answer: Answer, c: Change) -> Json:

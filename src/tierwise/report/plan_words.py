@@ -17,7 +17,7 @@ def sentences(d: Json) -> Json:
         "headline": headline(d),
         "load": load(d),
         "why": why(d),
-        "others": [f"{a['name']}: {verdict(d, a)}" for a in d["alternatives"] if a["verdict"] != "chosen"],
+        "others": others(d),
         "changes": [changed(d, c) for c in d["changes"]],
         "rests": rests(d),
     }
@@ -56,6 +56,7 @@ def _binds(d: Json) -> str:
     return {
         "memory": "; the KV cache has no room for more",
         "load": "; it is the least that runs the model at all",
+        "rate": "; what costs less falls behind",
         "budget": "; the next step costs more than the budget",
         "devices": "; there are no more devices",
     }.get(by, "")
@@ -116,7 +117,8 @@ def why(d: Json) -> list[str]:
     out = [
         f"Expected: TTFT {seconds(a['ttft_s'])}, {number(1 / a['tpot_s'])} tokens/s for each user "
         f"(TPOT {seconds(a['tpot_s'])}), {number(a['requests_per_s'])} requests/s in all, "
-        f"{number(a['tokens_per_s_per_device'])} tokens/s a device, {number(a['in_flight'])} requests in flight."
+        f"{number(a['tokens_per_s_per_device'])} tokens/s a device, {number(a['in_flight'])} requests in flight; "
+        f"at most {a['max_num_seqs']:,} sequences and {a['max_num_batched_tokens']:,} tokens in a step of an engine."
     ]
     run = a.get("simulated")
     if run:
@@ -186,6 +188,37 @@ def _latency(d: Json, e: Json) -> float:
     return _shown(e, "ttft") + float(d["question"]["output"] - 1.0) * _shown(e, "tpot")
 
 
+# Lines of "Why not"; what is further off is named in one more.
+LINES = 14
+_CLASSES = {
+    "matmul": "reading the weights", "moe": "reading the experts", "attention": "attention over the cache",
+    "collective": "communication", "other": "small kernels", "host": "the host",
+}  # fmt: skip
+
+
+def others(d: Json) -> list[str]:
+    """Why the alternatives are not the answer, those that come nearest first."""
+    told = [a for a in d["alternatives"] if a["verdict"] != "chosen"]
+    kinds = ("meets", "load", "misses", "memory")
+    told.sort(key=lambda a: (a["deployment"] is None, kinds.index(a["verdict"]), a["worse"] or 0.0))
+    lines = [f"{a['name']}: {verdict(d, a)}" for a in told[:LINES]]
+    if len(told) > LINES:
+        lines.append(f"Further off: {', '.join(a['name'] for a in told[LINES:])}")
+    return lines
+
+
+def cause(d: Json, a: Json) -> str:
+    """What its decode steps spend more of their time on than those of the answer; empty where nothing stands out."""
+    mine, best = a["decode_shares"], a["answer_shares"]
+    if not mine or not best or not d["answer"] or a["deployment"]["mode"] != d["answer"]["mode"]:
+        return ""
+    name = max(mine, key=lambda n: mine[n] - best[n])
+    if mine[name] - best[name] < 0.08:
+        return ""
+    now, then = (f"{100 * x[name]:.0f} %" for x in (mine, best))
+    return f"; {_CLASSES[name]} takes {now} of its decode step, {then} in the answer's"
+
+
 def verdict(d: Json, a: Json) -> str:
     """Why an alternative is not the answer."""
     e, q = a["deployment"], d["question"]
@@ -198,12 +231,18 @@ def verdict(d: Json, a: Json) -> str:
         for name in ("ttft", "tpot"):
             if q[name + "_s"] is not None and e[name + "_s"] > q[name + "_s"]:
                 over.append(f"{name.upper()} {seconds(e[name + '_s'])} at best")
-        return f"misses the targets: {', '.join(over) or 'over the budget'} ({layout(e)})"
+        return f"misses the targets: {', '.join(over) or _other(d, e)} ({layout(e)}){cause(d, a)}"
     if a["worse"] is None:
         return f"would meet the targets as predicted ({layout(e)})"
     if a["worse"] < 1.005:
         return f"as good by the steady state ({layout(e)})"
-    return f"{a['worse']:.2f}× {OBJECTIVES[q['objective']]} ({layout(e)})"
+    return f"{a['worse']:.2f}× {OBJECTIVES[q['objective']]} ({layout(e)}){cause(d, a)}"
+
+
+def _other(d: Json, e: Json) -> str:
+    budget = d["question"]["budget_usd_per_hour"]
+    over = budget is not None and e["usd_per_hour"] is not None and e["usd_per_hour"] > budget
+    return "over the budget" if over else "it falls behind at this rate"
 
 
 def changed(d: Json, c: Json) -> str:

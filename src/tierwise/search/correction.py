@@ -32,7 +32,7 @@ class Correction:
         v = points.variant.astype(int)
         rate = points.rate if fixed else points.rate * self.rate[v]
         return replace(points, ttft=points.ttft * self.ttft[v], tpot=points.tpot * self.tpot[v], rate=rate,
-                       capacity=points.capacity * self.capacity[v])  # fmt: skip
+                       capacity=points.capacity * self.capacity[v], limit=points.limit * self.capacity[v])  # fmt: skip
 
 
 def groups(points: Points) -> Array:

@@ -31,6 +31,7 @@ class Points:
         flight: requests in flight in the whole deployment; ``rate``: requests per second it answers then.
         ttft, tpot: mean seconds.
         capacity: requests per second it answers within the targets, however many come.
+        limit: requests per second it answers at all.
         most: sequences that one engine rank may hold: its mean and some more, so that chance finds no seat taken.
     """
 
@@ -56,6 +57,7 @@ class Points:
     ttft: Array
     tpot: Array
     capacity: Array
+    limit: Array
     most: Array
 
     def __len__(self) -> int:
@@ -133,12 +135,14 @@ def points(question: Question, curves: Curves, family: int, first: int, most: in
     most_seqs = np.minimum(mean + DEVIATIONS * np.sqrt(mean), question.freedom.max_seqs)
     within = (curves.ttft <= question.targets.ttft) & (curves.tpot <= question.targets.tpot)
     able = np.max(np.where(within & np.isfinite(curves.rate), curves.rate, 0.0), axis=1, initial=0.0)
+    peak = np.max(np.where(np.isfinite(curves.rate), curves.rate, 0.0), axis=1, initial=0.0)
     found = Points(
         np.full(len(at), float(family)), np.asarray(variant + first, dtype=float), own.tp, own.pp, own.dp, own.ep,
         other.tp * two, other.pp * two, other.dp * two, other.ep * two,
         curves.prefills[variant] * count, curves.decodes[variant] * count, count,
         curves.draft[variant], curves.tokens[variant], devices,
         devices * (rent if np.isfinite(rent) else 1.0), flight, rate, ttft, tpot, able[variant] * count,
+        peak[variant] * count,
         most_seqs,
     )  # fmt: skip
     keep = np.isfinite(found.ttft) & np.isfinite(found.tpot) & np.isfinite(found.rate)

@@ -75,6 +75,8 @@ def _front(answer: Answer) -> NDArray[np.intp]:
     """Cost against speed per user, among what keeps the TTFT target and the budget."""
     q, p = answer.question, answer.known
     usable = (p.ttft <= q.targets.ttft) & (p.rent <= q.budget)
+    if q.demand.kind == "open":
+        usable &= p.rate <= p.limit
     return front(cost(q, p), np.where(usable, 1.0 / p.tpot, np.nan))
 
 

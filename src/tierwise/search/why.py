@@ -34,8 +34,7 @@ def binding(answer: Answer) -> tuple[str, float]:
     same = p.variant == p.variant[row]
     better = same & (answer.score < answer.score[row] * (1.0 - 1e-9))
     if not better.any():
-        least = q.demand.kind != "free" and p.units[row] <= 1
-        return ("load" if least else "memory" if q.objective != "latency" else "devices"), float("nan")
+        return _beyond(answer)
     rows = np.flatnonzero(better)
     played = {c.row: c.simulated for c in answer.finalists if better[c.row] and c.simulated is not None}
     if played:
@@ -50,6 +49,23 @@ def binding(answer: Answer) -> tuple[str, float]:
     name = max(over, key=lambda n: over[n])
     value = {"ttft": p.ttft[nearest], "tpot": p.tpot[nearest], "budget": p.rent[nearest]}[name]
     return name, float(value)
+
+
+def _beyond(answer: Answer) -> tuple[str, float]:
+    """The target that the nearest better deployment of any other kind would miss."""
+    assert answer.best is not None
+    q, p, row = answer.question, answer.known, answer.best.row
+    if q.objective == "latency":
+        return "devices", float("nan")
+    rows = np.flatnonzero(answer.score < answer.score[row] * (1.0 - 1e-9))
+    if not len(rows):
+        return ("memory" if q.demand.kind == "free" else "load"), float("nan")
+    near = int(rows[np.argmin(misses(q, p.take(rows)))])
+    over = {"ttft": p.ttft[near] / q.targets.ttft, "tpot": p.tpot[near] / q.targets.tpot}
+    name = max(over, key=lambda n: over[n])
+    if over[name] <= 1.0:
+        return "rate", float("nan")
+    return name, float({"ttft": p.ttft, "tpot": p.tpot}[name][near])
 
 
 def alternatives(answer: Answer) -> tuple[Alternative, ...]:
