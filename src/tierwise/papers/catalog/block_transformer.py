@@ -68,7 +68,7 @@ def cache_reads() -> float:
 _WHY = (
     "Concatenating the cache is most of both sides' steps. What keeps the gain low: two thirds of the token decoder's "
     "time is attention over at most six positions, whose 48,000 blocks a layer each take a unit 2.6 us to start, as "
-    "kernels measured on this GPU do. Without it the gain is 10 to 11x; a kernel for such short contexts may be missing."
+    "kernels measured on this GPU do. Without it the gain is 10 to 11x; a kernel for so short contexts may be missing."
 )
 
 PAPER = Paper(
