@@ -12,7 +12,18 @@ if TYPE_CHECKING:
 
 
 def command(
-    output: str = typer.Option("machine.yaml", "-o", "--output", help="Machine file to write; give it as --on."),
+    output: str | None = typer.Option(
+        None,
+        "-o",
+        "--output",
+        help="File to write: a machine (machine.yaml), to give as --on; of a run (run.yaml), to give as --calibration.",
+    ),
+    from_run: Path | None = typer.Option(
+        None, "--from-run", help="Fit a recorded serving run (a folder) instead of measuring this computer."
+    ),
+    on: str | None = typer.Option(
+        None, "--on", help="For --from-run: the machine it ran on, unless the folder names it."
+    ),
     quick: bool = typer.Option(False, "--quick", help="Fewer sizes and shorter repeats: about a minute."),
     threads: int | None = typer.Option(None, "--threads", help="Threads to measure with (default: all processors)."),
     clock: str = typer.Option("auto", help="wall, cpu (processor time, one thread), or auto: cpu for one thread."),
@@ -22,12 +33,19 @@ def command(
     no_disk: bool = typer.Option(False, "--no-disk", help="Leave the disk out."),
     fresh: bool = typer.Option(False, "--fresh", help="Measure all again, whatever an interrupted call left."),
 ) -> None:
-    """Measure memory, disk and every installed engine; write a machine file."""
+    """Measure memory, disk and every installed engine; write a machine file. Or fit a recorded serving run."""
     from dataclasses import replace
 
     from tierwise.cli._files import check_writable, write
     from tierwise.errors import BadField
 
+    if from_run is not None:
+        from tierwise.measure.calibrate_run import calibrate as from_recorded
+
+        return from_recorded(from_run, output or "run.yaml", on or "")
+    if on is not None:
+        raise BadField("--on", "value", on, "nothing without --from-run: this computer is measured")
+    output = output or "machine.yaml"
     if output == "-":
         raise BadField("--output", "file", output, "a file name")
     check_writable(output)

@@ -66,7 +66,7 @@ def _measured(op: Op, on: Target, fit: Fit, own: bool, inside: Num, outside: Num
         time = protocols.custom(fit.values, size, members, wire, memory)
     else:
         adds = op.dims.get("narrow", 0.0)
-        time = protocols.nccl(fit.values, size, members, wire, memory, name == "all_reduce", adds)
+        time = protocols.nccl(fit.values, size, members, wire, memory, name == "all_reduce", adds, link.peer)
     time = where(np.asarray(inside) > 1, time, 0.0 * time)
     both, near, far = _ALGORITHMS[name](on, size, inside, outside, not own)
     if not np.all(np.asarray(outside) <= 1):

@@ -80,9 +80,7 @@ def build_device(
         )
         if f.price
         else types.Price(nan, nan, "", "no public price"),
-        dispatch=types.Dispatch(
-            f.dispatch.eager, f.dispatch.graph, cite(f.dispatch.source, "dispatch.source")
-        )
+        dispatch=types.Dispatch(f.dispatch.eager, f.dispatch.graph, cite(f.dispatch.source, "dispatch.source"))
         if f.dispatch
         else types.Dispatch(0.0, 0.0, "runs no kernels"),
         reserve=f.reserve.bytes if f.reserve else 0.0,
@@ -121,6 +119,7 @@ def build_link(x: LinkFile, cite: Callable[[str, str], str], field: str) -> type
         x.topology,
         x.reduces,
         cite(x.source, f"{field}.source"),
+        x.peer,
     )
 
 

@@ -130,6 +130,7 @@ class LinkFile(_Strict):
     domain: Count = 1
     topology: Literal["switch", "ring", "mesh", "torus", "fat-tree", "rail"] = "switch"
     reduces: bool = False
+    peer: bool = True
     source: Words
 
 

@@ -84,6 +84,7 @@ class Link:
             ``torus``, ``fat-tree``, ``rail``.
         reduces: the fabric itself sums (in-network reduction).
         source: where the numbers come from.
+        peer: devices reach each other's memory over it; else what one sends another goes through the host's.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Link:
     topology: str
     reduces: bool
     source: str
+    peer: bool = True
 
 
 @dataclass(frozen=True)

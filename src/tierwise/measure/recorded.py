@@ -43,6 +43,7 @@ class Recorded:
         prompt, output: tokens.
         series: columns of ``timeseries.csv`` by name, with ``t`` in seconds from the start; empty without one.
         notices: what was left out, for people.
+        inside: the engine itself took the times; else a client did, which also sees what lies between them.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class Recorded:
     output: NDArray[np.int64]
     series: Mapping[str, Floats]
     notices: tuple[str, ...] = ()
+    inside: bool = True
 
     @property
     def times(self) -> dict[str, Floats]:
@@ -107,6 +109,7 @@ def read_run(folder: Path) -> Recorded:
         output=columns["output_toks"][order].astype(np.int64),
         series=_series(folder / "timeseries.csv"),
         notices=notices,
+        inside=bool(np.all(np.isfinite(queued))),
     )
 
 

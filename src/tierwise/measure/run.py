@@ -97,10 +97,11 @@ def compare(recorded: Recorded, on: str = "", adjust: Adjustment | None = None) 
 
 
 def replay(recorded: Recorded, served: Deployment, adjust: Adjustment) -> Run:
-    """The simulator's run; requests are seen where the engine sees them, so what lies outside it is left out."""
+    """The simulator's run. What lies between engine and client counts only where the client took the times."""
     from tierwise.serving.simulate import simulate
 
-    prices = [step_prices(served.model, g, replace(adjust, request=0.0)) for g in served.groups]
+    seen = replace(adjust, request=0.0) if recorded.inside else adjust
+    prices = [step_prices(served.model, g, seen) for g in served.groups]
     kwargs = recorded.meta.get("engine_kwargs") or {}
     if kwargs.get("async_scheduling") is False:
         prices = [replace(p, ahead=0) for p in prices]

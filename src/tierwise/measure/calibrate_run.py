@@ -1,0 +1,177 @@
+"""``tierwise calibrate --from-run DIR``: what a recorded run says about a machine under an engine.
+
+The replay of the run is fitted to it by few numbers that mean something on other models too: what the arithmetic, the
+memory and the links reach over what was expected, and the seconds between steps. Each starts where nothing is known
+about this machine and is believed to lie near: what a run does not determine (links on one device) stays there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.measure.recorded import Recorded, deployment, read_run, times
+from tierwise.measure.run import STATISTICS, Comparison, compare, replay, statistics
+from tierwise.serving.adjust import Adjustment, adjustment, as_data
+from tierwise.serving.deployment import Deployment
+
+Floats = NDArray[np.float64]
+
+# How far each may lie from what is known beforehand, one standard deviation: factors in the logarithm by how well op
+# prices carry over to devices left out of their fits (docs/accuracy.md: products and attention by a tenth to a fifth,
+# collectives by a quarter and more on other fabrics), times in seconds.
+PRIOR: Mapping[str, float] = {
+    "ops": 0.3,
+    "arithmetic": 0.15,
+    "bandwidth": 0.1,
+    "link": 0.4,
+    "gap": 1e-3,
+    "request": 0.05,
+}
+_FACTORS = frozenset({"ops", "arithmetic", "bandwidth", "link"})
+# Repeats of one serving measurement agree to about one to two hundredths (TPOT, TTFT); the statistics of one quantity
+# move together and count as one.
+_NOISE = 0.02
+_ROUNDS, _STEP = 12, 0.5
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a run gave: ``adjustment``; by fitted name, its standard deviation afterwards over that beforehand (1: the
+    run says nothing about it); the run replayed before and after."""
+
+    adjustment: Adjustment
+    left: Mapping[str, float]
+    before: Comparison
+    after: Comparison
+
+
+def calibrate(folder: Path, output: str, on: str = "") -> None:
+    """The command ``calibrate --from-run``: fit, show, and write the file that ``--calibration`` takes."""
+    from tierwise.cli._files import check_writable, write
+    from tierwise.measure.run import shown
+    from tierwise.report.console import console
+
+    check_writable(output)
+    found = fit(read_run(folder), on)
+    out = console()
+    out.print("before", *shown(found.before)[:1], "after", *shown(found.after)[:1], sep="\n")
+    for name, left in found.left.items():
+        value = getattr(found.adjustment, name)
+        said = f"{value:.3f} of what was expected" if name in _FACTORS else f"{1e3 * value:.2f} ms"
+        out.print(f"{name:11s} {said}" + ("" if left < 0.8 else ", which this run does not determine"))
+    write(output, to_yaml(found))
+    out.print(f"Written to {output}. Try: tierwise validate run ANOTHER --calibration {output}")
+
+
+def fit(recorded: Recorded, on: str = "") -> Fitted:
+    """Fit a run."""
+    served = deployment(recorded, on)
+    base = adjustment(served.model, served.groups[0])
+    names = _names(recorded, served)
+
+    def at(x: Floats) -> Adjustment:
+        given: dict[str, Any] = {}
+        for name, v in zip(names, x, strict=True):
+            known = float(getattr(base, name))
+            given[name] = known * float(np.exp(v)) if name in _FACTORS else max(known + float(v), 0.0)
+        return replace(base, **given)
+
+    def misfit(x: Floats) -> Floats:
+        return _misfit(recorded, served, at(x))
+
+    scale = np.asarray([PRIOR[n] for n in names])
+    x, sd = _least_squares(lambda u: misfit(u * scale), np.zeros(len(names)))
+    before = compare(recorded, on)
+    found = at(x * scale)
+    after = compare(recorded, on, found)
+    low, high = _interval(recorded, after)
+    source = f"{recorded.folder.name}, {len(recorded.arrival)} requests"
+    found = replace(found, basis="calibrated", source=source, interval=(low, high))
+    return Fitted(found, dict(zip(names, sd.tolist(), strict=True)), before, replace(after, adjustment=found))
+
+
+def _names(recorded: Recorded, served: Deployment) -> list[str]:
+    """What there is to fit: a machine with prices of its own has no datasheet to correct."""
+    group = served.groups[0]
+    names = ["ops"] if group.machine.device.measured else ["arithmetic", "bandwidth"]
+    names += ["link"] if group.plan.devices > group.plan.pp else []
+    return names + ["gap"] + ([] if recorded.inside else ["request"])
+
+
+def _misfit(recorded: Recorded, served: Deployment, a: Adjustment) -> Floats:
+    """How far the statistics of each quantity are off, in units of what repeats scatter by."""
+    q = replay(recorded, served, a).requests
+    found = times(q.arrival, q.first, q.last, recorded.output)
+    off = [np.log(statistics(found[name]) / statistics(measured)) for name, measured in recorded.times.items()]
+    # A replay that turned every request away is as far off as can be.
+    return np.asarray(np.nan_to_num(np.concatenate(off), nan=3.0) / (_NOISE * np.sqrt(len(STATISTICS))))
+
+
+def _least_squares(f: Callable[[Floats], Floats], x: Floats) -> tuple[Floats, Floats]:
+    """(x, standard deviations) that minimize |f(x)|² + |x|² (Levenberg and Marquardt).
+
+    Scheduling makes ``f`` jump a little everywhere, so slopes are taken over steps as wide as the unit allows.
+    """
+    damping, value = 1.0, f(x)
+    cost = float(value @ value + x @ x)
+    normal = np.eye(len(x))
+    for _ in range(_ROUNDS):
+        slope = np.stack([(f(x + d) - f(x - d)) / (2.0 * _STEP) for d in _STEP * np.eye(len(x))], axis=1)
+        normal = slope.T @ slope + np.eye(len(x))
+        while damping < 1e4:
+            step = -np.linalg.solve(normal + damping * np.diag(np.diag(normal)), slope.T @ value + x)
+            new = f(x + step)
+            new_cost = float(new @ new + (x + step) @ (x + step))
+            if new_cost < cost:
+                break
+            damping *= 4.0
+        else:
+            break
+        gained = cost - new_cost
+        x, value, cost, damping = x + step, new, new_cost, damping / 8.0
+        if gained < 1e-3 * max(cost, 1.0):
+            break
+    return x, np.sqrt(np.diag(np.linalg.inv(normal)))
+
+
+def _interval(recorded: Recorded, after: Comparison) -> tuple[float, float]:
+    """Factors on predicted times that 80 % of the run's requests lie between."""
+    q = after.run.requests
+    found = times(q.arrival, q.first, q.last, recorded.output)["TPOT"]
+    ratio = recorded.times["TPOT"] / found
+    ratio = ratio[np.isfinite(ratio)]
+    return (float(np.quantile(ratio, 0.1)), float(np.quantile(ratio, 0.9))) if len(ratio) else (1.0, 1.0)
+
+
+def to_yaml(found: Fitted) -> str:
+    """The file: what was fitted, on what, and how well."""
+    import yaml
+
+    c = found.after
+    group = c.run.deployment.groups[0]
+    a = found.adjustment
+    about = {
+        "run": c.recorded.folder.name,
+        "model": c.run.deployment.model.name,
+        "machine": group.machine.device.name,
+        "engine": group.settings.engine,
+        "undetermined": [n for n, left in found.left.items() if left >= 0.8],
+        "errors": {name: {"before": _percent(found.before.error(name)), "after": _percent(c.error(name))}
+                   for name in c.measured},
+    }  # fmt: skip
+    numbers = {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in as_data(a).items()}
+    head = "# What a recorded run says about a machine under an engine. Written by `tierwise calibrate --from-run`.\n"
+    return head + yaml.safe_dump({"about": about, "adjustment": numbers}, sort_keys=False, default_flow_style=None)
+
+
+def _percent(errors: Sequence[float] | Floats) -> list[str]:
+    return [f"{e:+.1%}" for e in errors]
+
+
+__all__ = ["Fitted", "calibrate", "fit", "to_yaml"]
