@@ -33,5 +33,10 @@ def test_each_configuration_has_its_own_pace() -> None:
     assert list(both[0].bound_by) == ["launch", "compute"]
 
 
+def test_where_the_host_is_slower_every_op_is_bound_by_its_launch() -> None:
+    ops = [cost(5.0, 0.1, 4.0), *[cost(0.1, 0.1, 4.0)] * 9]
+    assert {str(c.bound_by) for c in paced(ops, [1.0] * 10)} == {"launch"}
+
+
 def test_what_the_device_works_on_leaves_launches_out() -> None:
     assert working(cost(1.0, 0.5, 9.0)) == 1.0

@@ -35,11 +35,13 @@ def paced(costs: Sequence[Cost], repeats: Sequence[Num]) -> list[Cost]:
 
 def _paced(cost: Cost, slow: object) -> Cost:
     launch = cost.overlapped.get(LAUNCH, 0.0)
-    overlapped: dict[str, Num] = {
-        name: where(slow, minimum(t, launch), t) for name, t in cost.overlapped.items() if name != LAUNCH
-    }
+    # The launch comes first: of equal parts the first names the bound.
+    overlapped: dict[str, Num] = {LAUNCH: where(slow, launch, 0.0)}
+    for name, t in cost.overlapped.items():
+        if name != LAUNCH:
+            overlapped[name] = where(slow, minimum(t, launch), t)
     serial = {name: where(slow, 0.0, t) for name, t in cost.serial.items()}
-    return replace(cost, overlapped={**overlapped, LAUNCH: where(slow, launch, 0.0)}, serial=serial)
+    return replace(cost, overlapped=overlapped, serial=serial)
 
 
 def working(cost: Cost) -> Num:
