@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tierwise.errors import BadField, TierwiseError
@@ -205,13 +206,16 @@ def _bytes(asked: Asked, name: str) -> float:
     return 0.0 if text is None else parse(text, "bytes", "--" + name.replace("_", "-"))
 
 
-def played(trace: Trace, plans: Sequence[Deployment], seed: int) -> list[Run]:
-    """A run of each deployment; fewer where the user stopped."""
+def played(trace: Trace, plans: Sequence[Deployment], seed: int, calibration: str | None = None) -> list[Run]:
+    """A run of each deployment; fewer where the user stopped. ``calibration``: what a recorded run said."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from tierwise.serving.adjust import read_adjustment
+    from tierwise.serving.pricing import step_prices
     from tierwise.serving.simulate import simulate
 
+    found = None if calibration is None else read_adjustment(Path(calibration))
     runs: list[Run] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -221,7 +225,8 @@ def played(trace: Trace, plans: Sequence[Deployment], seed: int) -> list[Run]:
             def progress(done: int, total: int, at: float, task: Any = task) -> None:
                 bar.update(task, completed=done, said=f"{done:,} of {total:,} requests, {at:,.0f} s")
 
-            runs.append(simulate(trace, deployment_, progress=progress, seed=seed))
+            prices = None if found is None else [step_prices(deployment_.model, g, found) for g in deployment_.groups]
+            runs.append(simulate(trace, deployment_, prices, progress=progress, seed=seed))
             bar.remove_task(task)
             if runs[-1].interrupted:
                 break

@@ -53,6 +53,7 @@ def command(
     accept: float = typer.Option(0.7, help="Probability that a draft token is right."),
     adapters: int = typer.Option(0, help="LoRA adapters an engine holds at once."),
     fail: list[str] = typer.Option([], help="A replica that fails: SECONDS:REPLICA:SECONDS-DOWN. Repeat for more."),
+    calibration: str | None = typer.Option(None, help="What `tierwise calibrate --from-run` wrote about this machine."),
     ttft: str | None = typer.Option(None, help="Target: time to first token, 600ms."),
     tpot: str | None = typer.Option(None, help="Target: time per output token, 25ms."),
     seed: int = typer.Option(0, help="Of all that is random."),
@@ -78,7 +79,7 @@ def command(
     chosen = list(product(scheduler, router, kv_manager))
     plans = [deployment(asked, *policies) for policies in chosen]
     # Everything that can be wrong with the question has been said by now; then the trace, which may be long.
-    runs = played(traffic(asked), plans, seed)
+    runs = played(traffic(asked), plans, seed, calibration)
     many = {n: len(set(x)) > 1 for n, x in (("scheduler", scheduler), ("router", router), ("kv", kv_manager))}
     names = [" ".join(p for p, several in zip(c, many.values(), strict=True) if several) for c in chosen[: len(runs)]]
     written(runs, names, target_ttft, target_tpot, html, trace_out, parquet, json)
