@@ -1,0 +1,54 @@
+"""What papers on serving have in common: a scenario served by the simulator, and what a run gave once it was full."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tierwise.scenario import Scenario
+from tierwise.serving.deployment import Deployment, Replicas, Settings
+from tierwise.serving.outcome import DONE, Run
+from tierwise.serving.pricing import step_prices
+from tierwise.serving.simulate import simulate
+from tierwise.serving.steps import StepPrices
+from tierwise.serving.traffic.trace import Trace
+
+
+@dataclass(frozen=True)
+class Served:
+    """A deployment with its prices, ready to be played."""
+
+    deployment: Deployment
+    prices: tuple[StepPrices, ...]
+
+    def with_prices(self, **changes: Any) -> Served:
+        """The same with prices of every group replaced."""
+        return replace(self, prices=tuple(replace(p, **changes) for p in self.prices))
+
+    def play(self, trace: Trace) -> Run:
+        return simulate(trace, self.deployment, self.prices, log_steps=0)
+
+
+def served(scenario: Scenario, count: int = 1, router: str = "round_robin", **settings: Any) -> Served:
+    """``count`` replicas of a scenario's model, machine and plan, with an engine's settings."""
+    r = scenario.resolved()
+    group = Replicas(r.machine, r.plan, count=count, settings=Settings(**settings))
+    return Served(Deployment(r.model, (group,), router=router), (step_prices(r.model, group),))
+
+
+def full_rate(run: Run, skip: float = 0.2) -> float:
+    """Requests per second that ended, the first and last ``skip`` of them left out: what the system gives while it
+    always has work."""
+    last = np.sort(run.requests.last[run.requests.state == DONE])
+    a, b = int(len(last) * skip), int(len(last) * (1.0 - skip)) - 1
+    return float((b - a) / (last[b] - last[a])) if b > a else float("nan")
+
+
+def full_batch(run: Run, skip: float = 0.2) -> float:
+    """Mean requests that run at once over the time that :func:`full_rate` looks at."""
+    last = np.sort(run.requests.last[run.requests.state == DONE])
+    a, b = last[int(len(last) * skip)], last[int(len(last) * (1.0 - skip)) - 1]
+    inside = (run.series.time > a) & (run.series.time <= b)
+    return float(run.series.running[inside].mean())

@@ -1,0 +1,91 @@
+"""vLLM (arXiv:2309.06180): keys and values in blocks that need not lie together, taken as a request grows.
+
+What a request reserves decides how many run at once, and that, how often weights are read for each token.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+import tierwise as tw
+from tierwise.papers.catalog._serving import full_batch, full_rate, served
+from tierwise.papers.types import Claim, Paper
+from tierwise.serving.outcome import Run
+from tierwise.serving.traffic.synthetic import synthetic
+
+# Model, machine and the memory table 1 gives to keys and values.
+MODELS = {"opt-13b": ("1xa100-sxm-40gb", 12e9), "opt-66b": ("4xa100-sxm-40gb", 21e9),
+          "opt-175b": ("8xa100-sxm-80gb", 264e9)}  # fmt: skip
+# Mean tokens of prompt and answer (figure 11).
+LENGTHS = {"sharegpt": (161.31, 337.99), "alpaca": (19.31, 58.45)}
+ORCA = {"max": "reserve_max", "pow2": "reserve_pow2", "oracle": "reserve_exact"}
+LONGEST = 2048
+
+
+@cache
+def run(kv: str, model: str = "opt-13b", data: str = "sharegpt", cv: float = 1.0, requests: int = 1000) -> Run:
+    """A server with more requests waiting than it can take, and a KV manager."""
+    machine, room = MODELS[model]
+    prompt, answer = LENGTHS[data]
+    # One token is the block of those that reserve contiguous room; vLLM's is 16 (section 7.2).
+    system = served(
+        tw.Scenario(model, machine, tw.Batch(1, 1, 1), tw.Plan(tp=float(machine[0]))),
+        kv=kv, max_len=LONGEST, budget=2560, block=16 if kv == "paged" else 1, prefix_cache=False,
+    ).with_prices(kv_room=room)  # fmt: skip
+    high = LONGEST // 2
+    return system.play(synthetic(
+        requests, concurrency=requests // 2, prompt=f"lognormal:mean={prompt},cv={cv},high={high}",
+        output=f"lognormal:mean={answer},cv={cv},high={high}",
+    ))  # fmt: skip
+
+
+def gain(orca: str, model: str = "opt-13b", data: str = "sharegpt", cv: float = 1.0) -> float:
+    """Requests per second, vLLM over Orca with one of its ways to reserve."""
+    return full_rate(run("paged", model, data, cv)) / full_rate(run(ORCA[orca], model, data, cv))
+
+
+def together(kv: str) -> float:
+    """Requests that run at once, OPT-13B on ShareGPT."""
+    return full_batch(run(kv))
+
+
+def middle() -> float:
+    """Geometric mean of the gain over the three models and the three ways Orca may reserve, on ShareGPT."""
+    return float(np.exp(np.mean([np.log(gain(orca, model)) for orca in ORCA for model in MODELS])))
+
+
+PAPER = Paper(
+    slug="vllm-pagedattention",
+    title="Efficient Memory Management for Large Language Model Serving with PagedAttention",
+    source="arXiv:2309.06180",
+    mechanism="KV cache in small blocks taken on demand: nothing is reserved for tokens that do not come.",
+    claims=(
+        Claim("requests per second over Orca, mean of three models and three ways to reserve", (2.0, 4.0), "x", "ratio",
+              "abstract", middle, why="FasterTransformer, at up to 22x, is left out: it batches whole requests"),
+        Claim("OPT-13B on ShareGPT, over Orca that knows lengths", (1.7, 2.7), "x", "ratio", "section 6.2",
+              lambda: gain("oracle"), extra=True),
+        Claim("OPT-13B on ShareGPT, over Orca that reserves the most", (2.7, 8.0), "x", "ratio", "section 6.2",
+              lambda: gain("max"), extra=True),
+        Claim("OPT-66B on ShareGPT, over Orca that knows lengths", (1.7, 2.7), "x", "ratio", "section 6.2",
+              lambda: gain("oracle", "opt-66b"), extra=True),
+        Claim("OPT-66B on ShareGPT, over Orca that reserves the most", (2.7, 8.0), "x", "ratio", "section 6.2",
+              lambda: gain("max", "opt-66b"), extra=True),
+        Claim("requests at once, vLLM over Orca that knows lengths", 2.2, "x", "ratio", "section 6.2, figure 13a",
+              lambda: together("paged") / together("reserve_exact"), extra=True),
+        Claim("requests at once, vLLM over Orca that reserves the most", 4.3, "x", "ratio", "section 6.2, figure 13a",
+              lambda: together("paged") / together("reserve_max"), extra=True),
+    ),
+    assumptions=(
+        "OPT-13B, 66B and 175B on 1, 4 and 8 A100, the last of 80 GB, with 12, 21 and 264 GB for keys and values "
+        "(table 1, as recalled)",
+        "mean lengths of figure 11 (as recalled); their spread is not stated: log-normal with a deviation equal to "
+        "the mean, each of prompt and answer at most 1024 tokens",
+        "Orca's room comes from a buddy allocator, so it is a power of two of tokens (section 6.1)",
+        "the rate a latency allows is taken as the rate of a server that always has work: curves of latency rise "
+        "steeply just below it (figure 12)",
+        "both schedule by tokens, prompts and answers in one step; blocks of 16 tokens",
+        "figure 13a counts at two requests a second; here the queue is never empty",
+    ),
+)  # fmt: skip
