@@ -28,7 +28,7 @@ def test_a_simulator_that_agrees_changes_nothing(load: dict[str, float]) -> None
     answer = priced(**load)
     found = finalists(answer, lambda row: run_of(answer, row))
     assert found.met and found.best is not None and answer.best is not None
-    assert answer.score[found.best.row] == pytest.approx(answer.score[answer.best.row], rel=6e-3)
+    assert answer.score[found.best.row] == pytest.approx(answer.score[answer.best.row], rel=1.1e-2)
 
 
 @pytest.mark.parametrize("load", [{}, {"rate": 12.0}, {"concurrency": 64.0}])
@@ -40,7 +40,7 @@ def test_a_simulator_that_is_off_everywhere_alike(load: dict[str, float], slower
     found = finalists(answer, lambda row: run_of(answer, row, slower))
     ok = (slower * p.ttft <= t.ttft) & (slower * p.tpot <= t.tpot)
     assert found.met and found.best is not None and ok[found.best.row]
-    assert answer.score[found.best.row] == pytest.approx(answer.score[ok].min(), rel=6e-3)
+    assert answer.score[found.best.row] == pytest.approx(answer.score[ok].min(), rel=1.1e-2)
 
 
 def test_what_falls_behind_is_not_chosen() -> None:
@@ -57,7 +57,7 @@ def test_nothing_holds() -> None:
     answer = priced(rate=12.0)
     found = finalists(answer, lambda row: run_of(answer, row, 50.0))
     assert not found.met and found.best is not None and not found.feasible.any()
-    assert len(found.finalists) >= 4
+    assert len(found.finalists) >= 5
 
 
 def test_the_runner_up_is_of_another_layout_and_no_better() -> None:
@@ -67,7 +67,7 @@ def test_the_runner_up_is_of_another_layout_and_no_better() -> None:
     assert found.best is not None and found.runner_up is not None
     a, b = found.best.row, found.runner_up.row
     assert any(getattr(p, n)[a] != getattr(p, n)[b] for n in ("tp", "pp", "dp", "ep", "p_tp", "p_pp"))
-    assert answer.score[b] >= answer.score[a] * (1 - 6e-3)
+    assert answer.score[b] >= answer.score[a] * (1 - 1.1e-2)
 
 
 def test_traffic_is_the_same_every_time() -> None:
@@ -96,7 +96,7 @@ def test_the_plan_is_what_simulating_everything_finds(load: dict[str, float]) ->
     assert answer.best is not None
     assert answer.met == bool(np.isfinite(min(values)))
     if answer.met:
-        assert values[answer.best.row] == pytest.approx(min(values), rel=6e-3)
+        assert values[answer.best.row] == pytest.approx(min(values), rel=1.1e-2)
 
 
 def test_finalists_fit_in_memory() -> None:
@@ -125,4 +125,4 @@ def test_a_percentile_asks_for_more_than_the_mean() -> None:
 
     mean, tail = finalists(answer, play), finalists(hard, play)
     assert mean.best is not None and tail.best is not None
-    assert answer.score[tail.best.row] >= answer.score[mean.best.row] * (1 - 6e-3)
+    assert answer.score[tail.best.row] >= answer.score[mean.best.row] * (1 - 1.1e-2)

@@ -66,7 +66,7 @@ def played(question: Question, flight: float) -> int:
     if demand.trace is not None:
         return len(demand.trace)
     if demand.kind != "open":
-        return max(4 * max(int(np.ceil(flight)), 1), LEAST // 4)
+        return max(3 * max(int(np.ceil(flight)), 1), LEAST // 4)
     return max(int(DEPTH * flight), LEAST)
 
 
@@ -86,7 +86,7 @@ def traffic(question: Question, flight: float) -> tuple[Trace, int, int]:
     prompt, output = lengths(demand.prompt), lengths(demand.output)
     if closed:
         # The first wave arrives at once, and the last empties the engines: neither is the steady state.
-        return replace(trace(np.zeros(n), prompt, output), closed_loop=held), int(1.5 * held), n - held
+        return replace(trace(np.zeros(n), prompt, output), closed_loop=held), int(1.25 * held), n - held
     arrival = np.cumsum(rng.exponential(1.0 / demand.rate, n))
     return trace(arrival, prompt, output), n // 4, n
 

@@ -18,8 +18,8 @@ UNKNOWN = float("nan")
 class Correction:
     """Factors on the steady state's TTFT, TPOT, rate and capacity, by variant (v,).
 
-    A variant that was simulated has its own; another one has the mean of those of its group (see :func:`groups`) that
-    were, 1 where none was. TTFT and TPOT then are those of the statistic the targets hold for.
+    A variant that was simulated has its own; another one has the mean (of TTFT the least) of those of its group (see
+    :func:`groups`) that were, 1 where none was. TTFT and TPOT then are those of the statistic the targets hold for.
     """
 
     ttft: Array
@@ -53,7 +53,9 @@ def correction(points: Points, rows: list[int], factors: list[tuple[float, ...]]
     variant = points.variant[rows].astype(int)
     for i, found in enumerate(np.log(np.asarray(factors, dtype=float)).T):
         known = np.isfinite(found)
+        # How long requests wait for each other differs from deployment to deployment: the least of it is taken over.
+        over = np.min if i == 0 else np.mean
         for g in np.unique(group[variant[known]]):
-            out[i, group == g] = np.exp(found[known & (group[variant] == g)].mean())
+            out[i, group == g] = np.exp(over(found[known & (group[variant] == g)]))
         out[i, variant[known]] = np.exp(found[known])
     return Correction(*out)

@@ -99,9 +99,11 @@ def parted(question: Question, model: Model, system: System, engine: str, kv: st
     first = ((p * rows)[:, None] * f + 0 * np.arange(f)).ravel()
     mine = replace(mine, prefill=priced.prefill[..., first])
     lanes = kinds.pp[p] * kinds.dp[p] * x / y
-    found = apart(load, mine, _client(how, np.full(cell.size, max(free.budgets))), np.repeat(lanes, f), k)
+    # A pass over one prompt fills the device; with more of them in it each would wait for the others.
+    tokens = min((b for b in free.budgets if b >= question.demand.prompt), default=max(free.budgets))
+    found = apart(load, mine, _client(how, np.full(cell.size, tokens)), np.repeat(lanes, f), k)
     return _curves(question, kinds.take(d), kinds.take(p), x.astype(float), y.astype(float), draft,
-                   np.full(len(p), max(free.budgets)), mine.room.reshape(-1, f), found)  # fmt: skip
+                   np.full(len(p), tokens), mine.room.reshape(-1, f), found)  # fmt: skip
 
 
 def _shallow(kinds: Engines) -> NDArray[np.bool_]:

@@ -17,11 +17,11 @@ from tierwise.search.points import Points
 from tierwise.serving.work import Array
 
 # Runs at least and at most, requests played in all between these, and more runs for a runner-up of another layout.
-FEWEST, RUNS, REQUESTS, MORE = 6, 12, 30_000, 3
+FEWEST, RUNS, REQUESTS, MORE = 6, 18, 80_000, 5
 # Of the runs, those kept for what is surest to hold while nothing does.
 SAFE = 3
 # A deployment must promise to be so much better than the best confirmed one to be worth a run.
-GAIN = 0.005
+GAIN = 0.01
 # What should miss a target by more than this will not hold either; the steady state is no further off than that.
 DOUBT = 1.25
 # A wait so much longer than the steady state's is a queue that builds up; it says nothing of waiting where none does.
@@ -67,15 +67,17 @@ class _Search:
         s = q.targets.statistic
         waits = found.ttft[s] / p.ttft[row]
         if holds or (found.keeps_up and waits < QUEUE):
-            times = (waits, max(found.tpot[s], 1e-9) / p.tpot[row], found.rate / p.rate[row])
-            self.factors[row] = (*times, UNKNOWN)
+            # How long requests wait for each other where that is too long says little of where they hardly do.
+            learned = waits if found.ttft[s] <= q.targets.ttft else UNKNOWN
+            times = (max(found.tpot[s], 1e-9) / p.tpot[row], found.rate / p.rate[row])
+            self.factors[row] = (learned, *times, UNKNOWN)
         else:
             able = min(found.rate, p.rate[row]) / max(p.capacity[row], 1e-12)
             self.factors[row] = (UNKNOWN, UNKNOWN, UNKNOWN, float(np.clip(able, LEAST, 1.0)))
 
     def between(self, row: int) -> int:
-        """The row, or where a queue built up in its kind one halfway to what holds there: such a run teaches no times
-        that would say how far to go back."""
+        """The row, or where requests waited too long in its kind one less loaded: a step back, then two, then four,
+        then by halves between what fails and what holds. Such runs teach no times that would say how far to go back."""
         p, score = self.answer.points, self.answer.score
         same = p.variant == p.variant[row]
         failed = [r for r in self.runs if same[r] and self.state[r] == -1 and not np.isfinite(self.factors[r][0])]
@@ -83,7 +85,11 @@ class _Search:
             return row
         held = min((score[r] for r in self.runs if same[r] and self.state[r] == 1), default=np.inf)
         rows = np.flatnonzero(same & (self.state == 0) & (score < held) & (score > score[failed].max()))
-        return int(rows[np.argsort(score[rows])[len(rows) // 2]]) if len(rows) else row
+        if not len(rows):
+            return row
+        rows = rows[np.argsort(score[rows], kind="stable")]
+        back = len(rows) // 2 if np.isfinite(held) else 2 ** (len(failed) - 1) - 1
+        return int(rows[min(back, len(rows) - 1)])
 
     def values(self, p: Points) -> Array:
         """The objective of every row, simulated where it is known; inf for what is ruled out."""
@@ -117,6 +123,8 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
         others = leading & ~(kinds == kinds[best]).all(axis=1)
         second = _best(search, others, len(search.runs) + MORE, doubts=False)
         best = _best(search, (kinds == kinds[best]).all(axis=1), len(search.runs) + MORE, doubts=False)
+        if second < 0:
+            second = _other(search, best)
     choices = tuple(Choice(row, run) for row, run in search.runs.items())
     corrected = search.corrected()
     values = search.values(corrected)
@@ -130,6 +138,13 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
         return replace(answer, met=False, best=nearest, feasible=np.zeros(len(values), dtype=bool))
     runner_up = Choice(second, search.runs[second]) if second >= 0 else None
     return replace(answer, met=True, best=Choice(best, search.runs[best]), runner_up=runner_up)
+
+
+def _other(search: _Search, best: int) -> int:
+    """The best other kind that held, the same degrees in another ratio perhaps; -1 for none."""
+    p = search.answer.points
+    rows = [r for r in search.runs if search.state[r] == 1 and p.variant[r] != p.variant[best]]
+    return min(rows, key=lambda r: value(search.answer, r, search.runs[r]), default=-1)
 
 
 def _affordable(answer: Answer) -> int:
@@ -168,7 +183,7 @@ def _best(search: _Search, among: NDArray[np.bool_], runs: int, doubts: bool = T
             continue
         row = int(np.argmin(far))
         # While nothing holds at all, the nearest are played whatever they miss, a few of them.
-        known = held >= 0 or len(search.runs) >= MORE
+        known = held >= 0 or len(search.runs) >= FEWEST
         if not np.isfinite(far[row]) or (known and (far[row] > DOUBT or not doubts)):
             return held
         search.run(row)
