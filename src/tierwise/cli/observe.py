@@ -33,6 +33,8 @@ def command(
     api_key_env: str | None = typer.Option(None, help="Environment variable with the server's key."),
     engine_arg: list[str] = typer.Option([], help="How the server was started, NAME=VALUE, kept with the recording: "
                                                   "max_num_seqs=128. Repeat for more."),
+    engine: str = typer.Option("", help="What serves: vllm, sglang, llama.cpp (default: as its metrics say)."),
+    on: str = typer.Option("", "--on", help="Machine it runs on, kept with the recording: h100-sxm, or a YAML file."),
     out: str | None = typer.Option(None, help="Folder to write: meta.json, requests.jsonl, timeseries.csv."),
     json: str | None = typer.Option(None, help='Write the numbers as JSON; "-" prints them instead of the tables.'),
 ) -> None:  # fmt: skip
@@ -56,13 +58,19 @@ def command(
     patience = parse(timeout, "time", "--timeout")
     if not patience:
         raise BadField("--timeout", "time", timeout, "more than 0 s")
+    if on:
+        from tierwise.machines import system
+
+        system(on)
     arguments = dict(_argument(text) for text in engine_arg)
     key = _key(api_key_env)
     asked = _traffic(trace, format, rate_scale, limit, rate, concurrency, arrivals, {
         "requests": requests, "prompt": prompt, "output": output, "turns": turns, "think": think, "system": shared,
         "seed": seed})  # fmt: skip
     found = _recorded(url, asked, {"model": model, "endpoint": endpoint, "key": key, "timeout": patience, "seed": seed})
-    written = save(found, Path(out), arguments) if out is not None and found.answered else []
+    written = []
+    if out is not None and found.answered:
+        written = save(found, Path(out), arguments, engine=engine, machine=on)
     if json is not None:
         write(json, jsonlib.dumps(numbers(found), indent=2, allow_nan=False))
     if json == "-":

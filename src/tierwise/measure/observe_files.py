@@ -2,7 +2,8 @@
 
 Source of the fields: https://github.com/casys-kaist/LLMServingSim, bench/README.md (LLMServingSim 2.0). Beyond them:
 ``cached_toks``, ``finish`` and ``itl`` (seconds between the pieces of an answer) of each request, and in meta.json who
-recorded, what failed and who counted the tokens. What a client cannot see (when a request was scheduled) is null.
+recorded, what failed and who counted the tokens. All times are of one clock, seconds since 1970 that only go forward;
+what a client cannot see (when the engine queued and scheduled a request) is null.
 """
 
 from __future__ import annotations
@@ -39,8 +40,14 @@ def check_folder(folder: Path) -> None:
         raise TierwiseError(f"{folder}: the folder {folder.parent} does not exist")
 
 
-def save(found: Recording, folder: Path, engine_arguments: dict[str, Any]) -> list[Path]:
+def save(
+    found: Recording, folder: Path, engine_arguments: dict[str, Any], *, engine: str = "", machine: str = ""
+) -> list[Path]:
     """Writes the folder; ``requests.jsonl`` comes last, so that a folder with it is whole.
+
+    Args:
+        engine_arguments: how the server was started, as far as is known.
+        engine: its name, where its metrics do not say it; ``machine``: what it runs on, where that is known.
 
     Returns:
         The files.
@@ -48,7 +55,7 @@ def save(found: Recording, folder: Path, engine_arguments: dict[str, Any]) -> li
     check_folder(folder)
     folder.mkdir(exist_ok=True)
     texts = {
-        "meta.json": json.dumps(meta(found, engine_arguments), indent=2) + "\n",
+        "meta.json": json.dumps(meta(found, engine_arguments, engine, machine), indent=2) + "\n",
         "timeseries.csv": "\n".join(series(found)) + "\n",
         "errors.jsonl": "".join(_failed(found, r) for r in _ordered(found.failed)),
         "requests.jsonl": "".join(_answered(found, r) for r in _ordered(found.answered)),
@@ -59,12 +66,15 @@ def save(found: Recording, folder: Path, engine_arguments: dict[str, Any]) -> li
     return written
 
 
-def meta(found: Recording, engine_arguments: dict[str, Any]) -> dict[str, Any]:
+def meta(found: Recording, engine_arguments: dict[str, Any], engine: str = "", machine: str = "") -> dict[str, Any]:
     """What was recorded, of what, and what is missing."""
     server, trace = found.server, found.trace
-    about: dict[str, Any] = {"schema_version": 1, "model": server.model, "engine": server.engine or "unknown"}
+    name = engine or server.engine or "unknown"
+    about: dict[str, Any] = {"schema_version": 1, "model": server.model, "engine": name}
+    if machine:
+        about["machine"] = machine
     if server.version:
-        about["vllm_version" if server.engine == "vllm" else "engine_version"] = server.version
+        about["vllm_version" if name == "vllm" else "engine_version"] = server.version
     known = {k: server.config[k] for k in ("max_model_len",) if k in server.config}
     return about | {
         "engine_kwargs": {"model": server.model} | known | engine_arguments,
@@ -109,11 +119,11 @@ def series(found: Recording) -> Iterator[str]:
     running = _before(first, ends) - _before(last, ends)
     full = np.full(n, np.nan)
     if found.server.engine:
-        running, waiting = np.full(n, np.nan), np.full(n, np.nan)
+        seen = np.full((n, 3), np.nan)
         for t, state in found.states:
-            i = round(t / TICK) - 1
-            if i < n:
-                running[i], waiting[i], full[i] = state.running, state.waiting, 100.0 * state.kv
+            # What was last seen stands until the next look; the last tick may be too short for one.
+            seen[round(t / TICK) - 1 :] = state.running, state.waiting, 100.0 * state.kv
+        running, waiting, full = seen.T
     for row in zip(ends, prompts, outputs, running, waiting, full, strict=True):
         yield ",".join(f"{x:.10g}" for x in row)
 
@@ -121,7 +131,8 @@ def series(found: Recording) -> Iterator[str]:
 def _answered(found: Recording, r: Observed) -> str:
     gaps = [round(float(x), 6) for x in np.diff(r.times)]
     return _line(_begun(found, r) | {
-        "scheduled_ts": None, "first_token_ts": r.times[0], "last_token_ts": r.times[-1],
+        "queued_ts": None, "scheduled_ts": None,
+        "first_token_ts": _clock(found, r.times[0]), "last_token_ts": _clock(found, r.times[-1]),
         "cached_toks": r.cached if r.cached >= 0 else None, "finish": r.finish, "itl": gaps,
     })  # fmt: skip
 
@@ -133,8 +144,12 @@ def _failed(found: Recording, r: Observed) -> str:
 def _begun(found: Recording, r: Observed) -> dict[str, Any]:
     return {
         "request_id": f"observe-{r.index}", "input_toks": r.prompt, "output_toks": r.output,
-        "arrival_time": round(found.epoch + (r.sent - found.start), 6), "queued_ts": r.sent,
+        "arrival_time": _clock(found, r.sent),
     }  # fmt: skip
+
+
+def _clock(found: Recording, t: float) -> float:
+    return round(found.epoch + (t - found.start), 6)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,8 +200,12 @@ def _step(b: Bench, config: shapes.Config, form: str, context: int, seqs: int) -
     return work
 
 
-def write_gguf(path: Path, config: shapes.Config, form: str) -> None:
-    """A GGUF file with random weights in one format; norms in fp32, embeddings in fp16, no vocabulary."""
+def write_gguf(path: Path, config: shapes.Config, form: str, words: Sequence[str] = ()) -> None:
+    """A GGUF file with random weights in one format; norms in fp32, embeddings in fp16.
+
+    Without ``words`` it has no vocabulary. With them each is one token, and what the model answers are words that
+    print, never an end.
+    """
     import gguf
     import numpy as np
 
@@ -222,10 +226,11 @@ def write_gguf(path: Path, config: shapes.Config, form: str) -> None:
     out.add_rope_dimension_count(config["head_dim"])
     out.add_layer_norm_rms_eps(1e-5)
     out.add_vocab_size(config["vocab_size"])
-    out.add_tokenizer_model("no_vocab")
+    mute = _vocabulary(out, words, config["vocab_size"])
 
-    def matrix(name: str, rows: int, columns: int, form: Any = kind) -> None:
+    def matrix(name: str, rows: int, columns: int, form: Any = kind, mute: int = 0) -> None:
         values = (rng.standard_normal((rows, columns), dtype=np.float32) / columns**0.5).astype(np.float32)
+        values[:mute] = 0.0
         out.add_tensor(name, gguf.quants.quantize(values, form), raw_dtype=form)
 
     def vector(name: str) -> None:
@@ -233,7 +238,7 @@ def write_gguf(path: Path, config: shapes.Config, form: str) -> None:
 
     matrix("token_embd.weight", config["vocab_size"], d, f16)
     vector("output_norm.weight")
-    matrix("output.weight", config["vocab_size"], d, f16)
+    matrix("output.weight", config["vocab_size"], d, f16, mute)
     for i in range(config["num_hidden_layers"]):
         for name, rows, columns in (("attn_q", d, d), ("attn_k", wide, d), ("attn_v", wide, d), ("attn_output", d, d),
                                     ("ffn_gate", inner, d), ("ffn_up", inner, d), ("ffn_down", d, inner)):  # fmt: skip
@@ -244,3 +249,28 @@ def write_gguf(path: Path, config: shapes.Config, form: str) -> None:
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
     out.close()
+
+
+def _vocabulary(out: Any, words: Sequence[str], size: int) -> int:
+    """Writes a SentencePiece vocabulary of ``size`` tokens; returns how many of the first are none to answer with.
+
+    A word's beginnings are tokens too: the tokenizer puts words together letter by letter.
+    """
+    if not words:
+        out.add_tokenizer_model("no_vocab")
+        return 0
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
+    kinds = [2, 3, 3] + [6] * 256  # unknown, control, byte (llama.cpp's token types)
+    parts = [("\u2581" + word)[:n] for word in words for n in range(1, len(word) + 2)]
+    letters = sorted({letter for word in words for letter in word})
+    named = list(dict.fromkeys([*letters, *parts]))
+    filling = [f"\u2581#{i}" for i in range(size - len(special) - len(named))]
+    tokens = [*special, *named, *filling]
+    out.add_tokenizer_model("llama")
+    out.add_token_list(tokens)
+    out.add_token_scores([0.0] * len(special) + [float(len(t)) for t in tokens[len(special) :]])
+    out.add_token_types(kinds + [1] * (size - len(special)))
+    out.add_bos_token_id(1)
+    out.add_eos_token_id(2)
+    out.add_unk_token_id(0)
+    return len(special)
