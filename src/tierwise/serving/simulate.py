@@ -12,7 +12,7 @@ from tierwise.errors import BadField, TierwiseError
 from tierwise.result import BASES
 from tierwise.serving.deployment import Deployment
 from tierwise.serving.outcome import DONE, REJECTED, RUNNING, WAITING, Requests, Run, Series, Steps
-from tierwise.serving.policies import load
+from tierwise.serving.policies import Policy, load
 from tierwise.serving.steps import StepPrices
 from tierwise.serving.traffic.trace import Trace
 
@@ -47,49 +47,85 @@ def simulate(
     Raises:
         TierwiseError: settings that cannot be; an unknown policy; numba is not installed.
     """
+    from tierwise.serving.loop.arrays import handle
     from tierwise.serving.loop.build import build
+    from tierwise.serving.loop.compile import loop
 
     if prices is None:
         from tierwise.serving.pricing import step_prices
 
         prices = [step_prices(deployment.model, g) for g in deployment.groups]
     _check(trace, deployment, prices)
-    state = build(trace, deployment, prices, log_steps, seed, tick or 1e-3)
+    policies = [(load("schedulers", g.settings.scheduler), load("kv", g.settings.kv)) for g in deployment.groups]
+    state = build(trace, deployment, prices, policies, log_steps, seed, tick or 1e-3)
     state.cluster["exact"] = exact
-    tokens, orders, blocks, route = _policies(deployment, state)
-    from tierwise.serving.loop.compile import loop
-
-    advance = loop(state)
+    state, functions = _policies(deployment, policies, state)
+    _first_events(state, trace, deployment)
+    advance, where = loop(), handle(state)
     from tierwise.serving.loop.jit import quiet
 
     interrupted, start = False, time.perf_counter()
     with quiet():
         try:
-            while not advance(state, EVENTS, tokens, orders, blocks, route):
+            while not advance(where, EVENTS, *functions):
                 if progress is not None:
                     progress(int(state.cluster["finished"][0]), len(trace), float(state.cluster["time"][0]))
         except KeyboardInterrupt:
             interrupted = True
+        advance(where, 0, *functions)
     wall = time.perf_counter() - start
     return _run(trace, deployment, prices, state, interrupted, wall)
 
 
-def _policies(deployment: Deployment, state: Any) -> tuple[Any, Any, Any, Any]:
-    """Compiled policies of every group, and the router; sets which of them each engine follows."""
-    from tierwise.serving.loop.compile import POLICIES, by_arrival, policy
+def _policies(deployment: Deployment, policies: Sequence[tuple[Policy, Policy]], state: Any) -> tuple[Any, Any]:
+    """The policies compiled: (state that knows which engine follows which, arguments of the loop)."""
+    from tierwise.serving.loop.compile import POLICIES, all_of_them, by_arrival, policy, rhythm
 
-    kinds = sorted({(g.settings.scheduler, g.settings.kv) for g in deployment.groups})
+    kinds = list(dict.fromkeys(policies))
     if len(kinds) > POLICIES:
         raise TierwiseError(f"the groups follow {len(kinds)} different pairs of scheduler and KV manager; at most "
                             f"{POLICIES} can be mixed")  # fmt: skip
-    of = [kinds.index((g.settings.scheduler, g.settings.kv)) for g in deployment.groups]
-    state.engines["policy"] = np.asarray(of)[state.engines["group"]]
+    state.engines["policy"] = np.array([kinds.index(p) for p in policies])[state.engines["group"]]
     kinds += [kinds[0]] * (POLICIES - len(kinds))
-    found = [(load("schedulers", a), load("kv", b)) for a, b in kinds]
-    tokens = tuple(policy("tokens", s.function("tokens")) for s, _ in found)
-    orders = tuple(policy("order", s.function("order") or by_arrival) for s, _ in found)
-    blocks = tuple(policy("blocks", k.function("blocks")) for _, k in found)
-    return tokens, orders, blocks, policy("route", load("routers", deployment.router).function("route"))
+    tokens = tuple(policy("tokens", a) for a, _ in kinds)
+    orders = tuple(policy("order", a) or policy("order", by_arrival) for a, _ in kinds)
+    blocks = tuple(policy("blocks", b) for _, b in kinds)
+    router = load("routers", deployment.router)
+    state.cluster["match"] = router.flag("PREFIX")
+    scaler = load("autoscalers", deployment.autoscaler) if deployment.autoscaler else None
+    if scaler is not None:
+        state.cluster["interval"] = float(getattr(scaler.module, "INTERVAL", 10.0))
+        state.engines["open"][1:], state.engines["since"][1:] = 0, np.nan
+    if len(state.requests):
+        for e in state.engines:
+            page = _page(deployment, e)
+            e["page"] = page
+            e["grow"], e["grown"] = rhythm(blocks[e["policy"]], e, state.requests[0])
+    state = state._replace(growth=np.zeros((len(state.engines), max(1, int(state.engines["grow"].max()))), np.int64))
+    replicas = policy("replicas", scaler) if scaler is not None else policy("replicas", all_of_them)
+    return state, (tokens, orders, blocks, policy("route", router), replicas)
+
+
+def _page(deployment: Deployment, engine: Any) -> int:
+    """Blocks of one 2 MiB page of the device's memory in each of a request's tensors: keys and values of each layer."""
+    del deployment, engine
+    return 1
+
+
+def _first_events(state: Any, trace: Trace, deployment: Deployment) -> None:
+    """A closed loop starts with as many requests as the client keeps in flight; failures and looks are known."""
+    from tierwise.serving.loop import layout
+
+    events = [(0.0, layout.SCALE, 0)] if deployment.autoscaler else []
+    for at, replica, down in deployment.failures:
+        events += [(at, layout.DOWN, replica), (at + down, layout.UP, replica)]
+    if trace.closed_loop:
+        first = np.flatnonzero(trace.after < 0)[: trace.closed_loop]
+        events += [(0.0, layout.ARRIVAL, int(i)) for i in first]
+        state.cluster["arrived"] = int(first[-1]) + 1 if len(first) else 0
+    for k, (at, kind, item) in enumerate(sorted(events)):
+        state.event_time[k], state.event_kind[k], state.event_item[k] = at, kind, item
+    state.cluster["events"] = len(events)
 
 
 def _check(trace: Trace, deployment: Deployment, prices: Sequence[StepPrices]) -> None:
@@ -110,7 +146,7 @@ def _run(
     trace: Trace, deployment: Deployment, prices: Sequence[StepPrices], state: Any, interrupted: bool, wall: float
 ) -> Run:
     from tierwise.serving.loop import layout
-    from tierwise.serving.loop.outcome import itl_edges, series
+    from tierwise.serving.loop.outcome import series
 
     cluster, q = state.cluster[0], state.requests
     end = float(cluster["end"])
@@ -121,8 +157,7 @@ def _run(
         longest=q["longest"].copy(), made=q["made"].copy(), cached=q["cached"].copy(),
         preempted=q["preempted"].copy(), replica=q["replica"].copy(), state=states[q["state"]],
     )  # fmt: skip
-    up = np.full(len(state.engines), end)
-    groups = state.engines["group"]
+    up, groups = state.engines["up"], state.engines["group"]
     totals = {k: float(cluster[k]) for k in ("steps", "preemptions", "cached_tokens", "drafted", "accepted", "end")}
     totals |= {"swapped_bytes": float(cluster["swapped"]), "transferred_bytes": float(cluster["transferred"]),
                "recomputed_tokens": float(cluster["recomputed"]), "output_tokens": float(cluster["output_tokens"]),
@@ -135,9 +170,9 @@ def _run(
     k = int(cluster["logged"])
     log, times = state.log_step[:k], state.log_time[:k]
     return Run(
-        deployment, trace, requests, series(state, end, up),
+        deployment, trace, requests, series(state, end),
         Steps(log[:, 0].copy(), times[:, 0].copy(), times[:, 1].copy(), log[:, 1].copy(), log[:, 2].copy()),
-        itl_edges(), state.itl.copy(), totals, interrupted, wall,
+        state.edges.copy(), state.itl.copy(), totals, interrupted, wall,
         basis=max((p.basis for p in prices), key=BASES.index),
         interval=(min(p.interval[0] for p in prices), max(p.interval[1] for p in prices)),
     )  # fmt: skip

@@ -2,108 +2,147 @@
 
 from __future__ import annotations
 
+from tierwise.serving.loop import arrays as of
+from tierwise.serving.loop import layout
+from tierwise.serving.loop.cluster import arrive, fail, follow, retire, scale, shut, start
+from tierwise.serving.loop.coast import coast, pass_by, settle_in, wake_up
+from tierwise.serving.loop.flight import begin_lanes, recall
 from tierwise.serving.loop.heap import pop_event, push_event
 from tierwise.serving.loop.jit import jit
-from tierwise.serving.loop.layout import ARRIVAL, BEGIN, END, IDLE, REJECTED
-from tierwise.serving.loop.queue import join_queue
-from tierwise.serving.loop.step import begin, end
+from tierwise.serving.loop.move import landed
+from tierwise.serving.loop.queue import count_waiting, next_of_lanes, wake
+from tierwise.serving.loop.settle import count_state, end
+from tierwise.serving.loop.step import begin
+
+INFINITY = float("inf")
 
 
-def advance(s, slice_steps, tokens, orders, blocks, route):  # type: ignore[no-untyped-def]
-    """Play at most ``slice_steps`` events. Returns 1 when nothing is left to happen.
+def advance(handle, events, tokens, orders, blocks, route, replicas):  # type: ignore[no-untyped-def]
+    """Play at most so many ``events``; 0 closes the books and plays none. Returns 1 when nothing is left.
 
     At equal times a step ends before requests arrive, and they arrive before the next step begins: what is there
     when a step is put together can be in it.
     """
-    cluster = s.cluster[0]
-    n = len(s.requests)
-    for _ in range(slice_steps):
-        r, at = _next_engine(s)
-        coming = float("inf")
+    s = handle[0]
+    cluster = of.cluster(s)[0]
+    n = len(of.requests(s))
+    if events == 0:
+        for r in range(len(of.engines(s))):
+            e = of.engines(s)[r]
+            if e.coasting > 0:
+                wake_up(s, r, blocks[e.policy])
+            count_state(s, e, cluster.end)
+            count_waiting(s, r, cluster.end)
+            cluster.time = cluster.end
+            shut(s, r)
+    for _ in range(events):
+        r, at, other = _next_engine(s)
         # A later turn comes after its predecessor, whatever its own time says.
-        while cluster.arrived < n and s.requests[cluster.arrived].after >= 0:
+        while cluster.arrived < n and of.requests(s)[cluster.arrived].after >= 0:
             cluster.arrived += 1
+        coming = INFINITY
         if cluster.closed == 0 and cluster.arrived < n:
-            coming = s.requests[cluster.arrived].arrival
-        listed = s.event_time[0] if cluster.events > 0 else float("inf")
+            coming = of.requests(s)[cluster.arrived].arrival
+        listed = of.event_time(s)[0] if cluster.events > 0 else INFINITY
         external = min(coming, listed)
-        if at == float("inf") and external == float("inf"):
+        if at == INFINITY and external == INFINITY:
             return 1
-        if external < at or (external == at and s.engines[r].next == BEGIN):
+        e = of.engines(s)[r]
+        if external < at or (external == at and e.next == layout.BEGIN):
             cluster.time = external
             if coming <= listed:
-                q = cluster.arrived
                 cluster.arrived += 1
-                arrive(s, q, orders, blocks, route)
+                arrive(s, cluster.arrived - 1, orders, blocks, route)
             else:
-                _, kind, item = pop_event(cluster, s.event_time, s.event_kind, s.event_item)
-                if kind == ARRIVAL:
-                    s.requests[item].arrival = cluster.time
-                    arrive(s, item, orders, blocks, route)
+                _happen(s, orders, blocks, route, replicas)
             continue
         cluster.time = at
-        cluster.end = at
-        e = s.engines[r]
-        if e.next == END:
-            finished = end(s, r)
-            for k in range(finished):
-                settle(s, s.scratch[k])
+        cluster.end = max(cluster.end, at)
+        if e.next == layout.BEGIN:
+            if e.coasting > 0 and coast(s, r, min(external, other) if cluster.linked > 0 else external,
+                                        blocks[e.policy]):  # fmt: skip
+                continue
+            if e.lanes > 1:
+                begin_lanes(s, r, tokens[e.policy], orders[e.policy], blocks[e.policy])
+                continue
+            # What it held while it had nothing to do is not part of a step.
+            count_state(s, e, e.at)
+            if begin(s, r, tokens[e.policy], orders[e.policy], blocks[e.policy]):
+                e.next = layout.END
+            else:
+                e.next, e.at, e.idle = layout.IDLE, INFINITY, 1
+        elif e.coasting > 0:
+            pass_by(s, r)
         else:
-            begin(s, r, tokens[e.policy], blocks[e.policy])
+            _end(s, r, orders, blocks, route)
     return 0
 
 
 @jit
+def _end(s, r, orders, blocks, route):  # type: ignore[no-untyped-def]
+    """A step is over: those that are done make room for others, those prefilled here go on elsewhere."""
+    e = of.engines(s)[r]
+    lane = max(e.lane, 0)
+    if e.lanes > 1:
+        recall(s, r, lane)
+    out = end(s, r, lane)
+    if e.lanes > 1:
+        of.flights(s)[r, lane].at = INFINITY
+        e.gate = min(e.gate, max(e.at, e.gate_after))
+        next_of_lanes(s, r)
+    else:
+        e.next = layout.BEGIN
+        if e.steady > 0 and out == 0 and e.dirty == 0:
+            settle_in(s, r)
+    for k in range(out):
+        item = of.scratch(s)[k]
+        if of.requests(s)[item].state == layout.DONE:
+            follow(s, item)
+        else:
+            arrive(s, item, orders, blocks, route)
+    if e.open == 0:
+        retire(s)
+
+
+@jit
+def _happen(s, orders, blocks, route, replicas):  # type: ignore[no-untyped-def]
+    """The first event of the heap happens."""
+    cluster = of.cluster(s)[0]
+    _, kind, item = pop_event(s)
+    if kind == layout.ARRIVAL:
+        of.requests(s)[item].arrival = cluster.time
+        arrive(s, item, orders, blocks, route)
+    elif kind == layout.LANDED:
+        q = of.requests(s)[item]
+        if q.state == layout.MOVING and q.until == cluster.time:
+            source = landed(s, item)
+            wake(s, q.replica)
+            if source >= 0 and of.engines(s)[source].waiting > 0:
+                wake(s, source)
+                of.engines(s)[source].dirty = 1
+    elif kind == layout.DOWN:
+        fail(s, item, orders, blocks, route)
+    elif kind == layout.UP:
+        start(s, item, orders, blocks, route)
+    else:
+        scale(s, replicas(cluster, of.engines(s)))
+        stuck = cluster.events == 0
+        for r in range(len(of.engines(s))):
+            stuck = stuck and of.engines(s)[r].next == layout.IDLE
+        to_come = cluster.closed == 0 and cluster.arrived < len(of.requests(s))
+        if cluster.finished < len(of.requests(s)) and (to_come or not stuck):
+            push_event(s, cluster.time + cluster.interval,
+                       layout.SCALE, 0)  # fmt: skip
+
+
+@jit
 def _next_engine(s):  # type: ignore[no-untyped-def]
-    best, at = 0, s.engines[0].at
-    for r in range(1, len(s.engines)):
-        e = s.engines[r]
-        if e.at < at or (e.at == at and e.next == END and s.engines[best].next == BEGIN):
-            best, at = r, e.at
-    return best, at
-
-
-@jit
-def arrive(s, item, orders, blocks, route):  # type: ignore[no-untyped-def]
-    """A request reaches the router, which sends it to a replica; one that can never be served is turned away."""
-    cluster, q = s.cluster[0], s.requests[item]
-    count = 0
-    for r in range(len(s.engines)):
-        e = s.engines[r]
-        whole = q.prompt + q.output
-        if e.open == 1 and whole <= e.max_len and blocks[e.policy](e, q, whole - 1) + e.fixed <= e.blocks:
-            s.scratch[count] = r
-            count += 1
-    if count == 0:
-        q.state = REJECTED
-        settle(s, item)
-        return
-    r = route(cluster, q, s.engines, s.scratch[:count])
-    cluster.turn += 1
-    e = s.engines[r]
-    q.ready = cluster.time
-    q.key = orders[e.policy](e, q, s.tenants[r, q.tenant])
-    e.load += q.prompt + q.output - 1  # the last token is never read
-    join_queue(s, r, q)
-    if e.next == IDLE:
-        e.next, e.at = BEGIN, cluster.time
-
-
-@jit
-def settle(s, item):  # type: ignore[no-untyped-def]
-    """A request has ended: those that come after it are on their way, and a closed loop sends the next."""
-    cluster, q = s.cluster[0], s.requests[item]
-    cluster.finished += 1
-    seen = max(cluster.time, q.last) if q.last == q.last else cluster.time
-    cluster.end = max(cluster.end, seen)
-    after = q.follower
-    while after >= 0:
-        next_one = s.requests[after]
-        push_event(cluster, s.event_time, s.event_kind, s.event_item, seen + next_one.think, ARRIVAL, after)
-        after = next_one.sibling
-    if cluster.closed > 0:
-        while cluster.arrived < len(s.requests) and s.requests[cluster.arrived].after >= 0:
-            cluster.arrived += 1
-        if cluster.arrived < len(s.requests):
-            push_event(cluster, s.event_time, s.event_kind, s.event_item, seen, ARRIVAL, cluster.arrived)
-            cluster.arrived += 1
+    """The engine that does something first, when, and when the next of the others does."""
+    best, at, other = 0, of.engines(s)[0].at, INFINITY
+    for r in range(1, len(of.engines(s))):
+        e = of.engines(s)[r]
+        if e.at < at or (e.at == at and e.next == layout.END and of.engines(s)[best].next == layout.BEGIN):
+            best, at, other = r, e.at, at
+        elif e.at < other:
+            other = e.at
+    return best, at, other

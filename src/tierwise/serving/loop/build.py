@@ -10,6 +10,8 @@ import numpy as np
 from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.layout import State
+from tierwise.serving.loop.tables import tables
+from tierwise.serving.policies import Policy
 from tierwise.serving.steps import StepPrices
 from tierwise.serving.traffic.trace import Trace
 
@@ -18,31 +20,63 @@ _ROLES = {"both": layout.BOTH, "prefill": layout.PREFILL, "decode": layout.DECOD
 
 
 def build(
-    trace: Trace, deployment: Deployment, prices: Sequence[StepPrices], log_steps: int, seed: int, width: float
-) -> State:
-    """The loop's state before anything has happened."""
-    engines = [(g, group) for g, group in enumerate(deployment.groups) for _ in range(group.count)]
-    groups, tables, graphs = _tables(prices)
-    records = np.zeros(len(engines), layout.ENGINE)
-    for r, (g, group) in enumerate(engines):
-        _engine(records[r], r, g, group, prices[g], float(deployment.model.max_context))
-    n, count = len(trace), len(engines)
+    trace: Trace, deployment: Deployment, prices: Sequence[StepPrices], policies: Sequence[tuple[Policy, Policy]],
+    log_steps: int, seed: int, width: float,
+) -> State:  # fmt: skip
+    """The loop's state before anything has happened. ``policies``: scheduler and KV manager of each group."""
+    n, owners = len(trace), [g for g, group in enumerate(deployment.groups) for _ in range(group.count)]
+    count = len(owners)
+    identities, blocks = np.unique(trace.blocks, return_inverse=True)
+    cached = len(identities) > 0 and any(g.settings.prefix_cache for g in deployment.groups)
+    identities, blocks = (identities, blocks) if cached else (identities[:0], blocks[:0])
+    starts = trace.block_start if cached else np.zeros(n + 1, np.int64)
+    units = max(len(identities), 1)
+    engines = np.zeros(count, layout.ENGINE)
+    for r, g in enumerate(owners):
+        group = deployment.groups[g]
+        _engine(engines[r], r, g, group, prices[g], policies[g], float(deployment.model.max_context))
+        _cache(engines[r], r, group, prices[g], policies[g][1], trace.block_size if cached else 0, deployment.pooled)
     tenants = np.zeros((count, max(1, len(trace.tenants), int(trace.tenant.max(initial=-1)) + 1)), layout.TENANT)
     tenants["id"] = np.arange(tenants.shape[1])
-    cluster = np.zeros(1, layout.CLUSTER)
-    cluster["seed"], cluster["closed"], cluster["width"] = seed, trace.closed_loop, width
-    room = n + 4 * count + 64
-    state = State(
-        cluster=cluster, requests=_requests(trace), engines=records, groups=groups, tenants=tenants,
-        running=np.zeros((count, int(records["max_seqs"].max())), np.int64),
-        queues=np.full((count, 1), -1, np.int64), tables=tables, graphs=graphs,
+    flights = np.zeros((count, int(engines["lanes"].max())), layout.FLIGHT)
+    flights["at"] = np.inf
+    groups, table, graphs = tables(deployment, prices)
+    tiers = 3 if (engines["host_units"] + engines["disk_units"]).any() else 1
+    adapters = int(trace.adapter.max(initial=-1)) + 1
+    most, room = int(engines["max_seqs"].max()), n + 4 * count + 2 * len(deployment.failures) + 64
+    return State(
+        cluster=_cluster(trace, deployment, seed, width), requests=_requests(trace), engines=engines, groups=groups,
+        flights=flights, tenants=tenants, running=np.zeros((count, most), np.int64),
+        queues=np.full((count, tenants.shape[1] if engines["by_tenant"].any() else 1), -1, np.int64),
+        tables=table, graphs=graphs,
         event_time=np.zeros(room), event_kind=np.zeros(room, np.int64), event_item=np.zeros(room, np.int64),
-        series=np.zeros((layout.BINS, len(layout.COLUMNS))), itl=np.zeros(layout.ITL_BINS, np.int64),
+        blocks=np.ascontiguousarray(blocks.ravel(), dtype=np.int64),
+        block_start=np.ascontiguousarray(starts, dtype=np.int64),
+        users=np.full((count, units), -1, np.int32), spare_ends=np.full((count, tiers, 2), -1, np.int64),
+        spare_links=np.full((count, tiers, 2, units), -1, np.int32),
+        below=np.zeros((count, units if tiers > 1 else 1), np.int8),
+        adapter_users=np.zeros((count, adapters), np.int64), adapter_used=np.full((count, adapters), -1.0),
+        growth=np.zeros((count, 1), np.int64),
+        series=np.zeros((layout.BINS, len(layout.COLUMNS))), edges=itl_edges(),
+        itl=np.zeros(layout.ITL_BINS, np.int64),
         log_step=np.zeros((log_steps, 3), np.int64), log_time=np.zeros((log_steps, 2)),
-        scratch=np.zeros(max(count, int(records["max_seqs"].max())), np.int64),
+        scratch=np.zeros(most, np.int64), among=np.zeros(count, np.int64),
     )  # fmt: skip
-    _first_events(state, trace)
-    return state
+
+
+def itl_edges() -> Any:
+    """Edges of the histogram of times between tokens, in seconds; the first also holds all that is shorter."""
+    edges = layout.ITL_LOW * 10.0 ** (np.arange(layout.ITL_BINS + 1) * (layout.ITL_DECADES / layout.ITL_BINS))
+    return edges
+
+
+def _cluster(trace: Trace, deployment: Deployment, seed: int, width: float) -> Any:
+    out = np.zeros(1, layout.CLUSTER)
+    out["seed"], out["closed"], out["width"], out["limbo"] = seed, trace.closed_loop, width, -1
+    out["startup"] = deployment.startup
+    roles = any(g.role != "both" for g in deployment.groups)
+    out["linked"] = bool(trace.closed_loop) or roles or bool((trace.after >= 0).any())
+    return out
 
 
 def _requests(trace: Trace) -> Any:
@@ -52,10 +86,12 @@ def _requests(trace: Trace) -> Any:
         out[name] = getattr(trace, name)
     for name in ("scheduled", "first", "last"):
         out[name] = np.nan
-    for name in ("follower", "sibling", "child", "peer", "replica"):
+    for name in ("follower", "sibling", "child", "peer", "replica", "source"):
         out[name] = -1
     later = np.flatnonzero(trace.after >= 0)
     out["arrival"][later] = np.nan
+    if trace.closed_loop:
+        out["arrival"] = np.nan
     # Those after the same request form a chain through ``sibling``, in the trace's order.
     by = later[np.argsort(trace.after[later], kind="stable")]
     same = np.flatnonzero(trace.after[by[1:]] == trace.after[by[:-1]])
@@ -65,61 +101,41 @@ def _requests(trace: Trace) -> Any:
     return out
 
 
-def _engine(e: Any, r: int, g: int, group: Replicas, price: StepPrices, context: float) -> None:
-    settings = group.settings
-    e["id"], e["group"], e["role"], e["open"] = r, g, _ROLES[group.role], 1
-    e["ahead"], e["begun"] = price.ahead, -np.inf
-    e["idle"] = 1
-    e["next"], e["at"] = layout.IDLE, np.inf
-    # Settings hold for each rank of attention data parallelism; the loop sees the engine whole.
+def _engine(
+    e: Any, r: int, g: int, group: Replicas, price: StepPrices, policies: tuple[Policy, Policy], context: float
+) -> None:
+    s, scheduler = group.settings, policies[0]
+    # Settings hold for each rank of data-parallel attention, the engine is all of them.
     ranks = int(group.plan.dp)
-    e["budget"], e["max_seqs"], e["block"] = settings.budget * ranks, settings.max_seqs * ranks, settings.block
-    longest = settings.max_len or context
+    e["id"], e["group"], e["role"], e["open"], e["since"] = r, g, _ROLES[group.role], 1, 0.0
+    e["next"], e["at"], e["idle"], e["begun"] = layout.IDLE, np.inf, 1, -np.inf
+    e["budget"], e["max_seqs"], e["block"] = s.budget * ranks, s.max_seqs * ranks, s.block
+    longest = s.max_len or context
     e["max_len"] = int(longest) if np.isfinite(longest) else UNLIMITED
     # A block is so many tokens; a model whose state does not grow counts sequences instead.
-    size = price.kv_token * settings.block or price.kv_fixed
+    size = price.kv_token * s.block or price.kv_fixed
     e["blocks"] = e["free"] = int(price.kv_room / size) if size > 0 else UNLIMITED
     e["fixed"] = int(np.ceil(price.kv_fixed / size)) if size > 0 else 0
-    e["reserve"] = int(settings.watermark * e["blocks"])
+    e["reserve"] = int(s.watermark * e["blocks"])
+    e["swaps"], e["slots"] = s.swap, s.adapters
+    e["hold"], e["waiting_first"] = scheduler.flag("HOLD"), scheduler.flag("WAITING_FIRST")
+    e["by_tenant"] = scheduler.flag("BY_TENANT")
+    e["keyed"] = scheduler.function("order") is not None and not e["by_tenant"]
+    e["stages"] = price.stages
+    e["lanes"] = 2 if s.prefill_share > 0 else price.stages
+    e["partition"], e["gate"] = s.prefill_share, np.inf
+    e["ahead"] = price.ahead if e["lanes"] == 1 else 0
+    draft = s.speculation
+    e["speculate"], e["tree"] = draft.length, max(draft.tree, draft.length)
+    e["adaptive"], e["accept"], e["cost"] = draft.adaptive, draft.accept, draft.cost
 
 
-def _tables(prices: Sequence[StepPrices]) -> tuple[Any, Any, Any]:
-    groups = np.zeros(len(prices), layout.GROUP)
-    pieces: list[Any] = []
-    at = 0
-    for g, p in zip(groups, prices, strict=True):
-        for name, table in (
-            ("tokens", p.tokens), ("heads", p.heads), ("seqs", p.decode_seqs), ("contexts", p.decode_context),
-            ("decode", p.decode),
-            ("mixing", p.decode if p.decode_mixed is None else p.decode_mixed),
-            ("news", p.prefill_new), ("cacheds", p.prefill_context), ("prefill", p.prefill),
-        ):  # fmt: skip
-            flat = np.ascontiguousarray(table, dtype=np.float64)
-            g[name] = at
-            if name + "_n" in (layout.GROUP.names or ()):
-                g[name + "_n"] = flat.shape[0]
-            pieces.append(flat.ravel())
-            at += flat.size
-        g["host_step"], g["host_sequence"], g["host_chunk"], g["host_token"] = p.host
-        for name, value in (
-            ("mixed", p.mixed_graphs), ("ahead", p.ahead), ("launch", p.launch),
-            ("request", p.request), ("kv_token", p.kv_token),
-            ("swap", p.swap), ("transfer", p.transfer), ("latency", p.transfer_latency), ("disk", p.disk),
-            ("idle_power", p.power_idle), ("rated_power", p.power_rated),
-        ):  # fmt: skip
-            g[name] = value
-    sizes = [np.asarray(p.graph_sizes, np.int64) for p in prices]
-    groups["graphs_n"] = [len(x) for x in sizes]
-    groups["graphs"] = np.cumsum([0, *(len(x) for x in sizes[:-1])])
-    return groups, np.concatenate(pieces), np.concatenate([*sizes, np.zeros(1, np.int64)])
-
-
-def _first_events(state: State, trace: Trace) -> None:
-    """A closed loop starts with as many requests as the client keeps in flight."""
-    if not trace.closed_loop:
+def _cache(e: Any, r: int, group: Replicas, price: StepPrices, kv: Policy, unit: int, pooled: bool) -> None:
+    s = group.settings
+    if not unit or not s.prefix_cache or not kv.flag("SHARES"):
         return
-    first = np.flatnonzero(trace.after < 0)[: trace.closed_loop]
-    k = len(first)
-    state.event_item[:k] = first
-    state.cluster["events"] = k
-    state.cluster["arrived"] = int(first[-1]) + 1 if k else 0
+    e["unit_tokens"], e["unit"] = unit, -(-unit // s.block)
+    size = unit * price.kv_token
+    e["pool"], e["pooled"] = (0 if pooled else r), pooled
+    if size > 0:
+        e["host_units"], e["disk_units"] = int(s.host_cache / size), int(s.disk_cache / size)

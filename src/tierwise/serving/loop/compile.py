@@ -10,9 +10,12 @@ from typing import Any
 import numba as _numba
 from numba import types as _types
 
+from tierwise.errors import TierwiseError
 from tierwise.serving.loop.advance import advance
+from tierwise.serving.loop.arrays import HANDLE
 from tierwise.serving.loop.jit import compiled
-from tierwise.serving.loop.layout import CLUSTER, ENGINE, REQUEST, TENANT, State
+from tierwise.serving.loop.layout import CLUSTER, ENGINE, REQUEST, TENANT
+from tierwise.serving.policies import Policy
 
 numba: Any = _numba
 types: Any = _types  # Numba has annotations for part of itself only
@@ -25,35 +28,91 @@ SIGNATURES = {
     "tokens": types.int64(_engine, _request, _tenant),
     "order": types.float64(_engine, _request, _tenant),
     "blocks": types.int64(_engine, _request, types.int64),
+    "replicas": types.int64(_cluster, types.Array(_engine, 1, "C")),
     "route": types.int64(_cluster, _request, types.Array(_engine, 1, "C"), types.Array(types.int64, 1, "C")),
 }
 
 
-@cache
-def policy(kind: str, function: Callable[..., Any]) -> Any:
-    """A policy's function compiled for its kind.
+def policy(kind: str, found: Policy | Callable[..., Any]) -> Any:
+    """A policy's function compiled for its kind; None where its file has none of that name.
 
     Raises:
-        numba.core.errors.NumbaError: it uses what cannot be compiled.
+        TierwiseError: it uses what cannot be compiled.
     """
+    function = found.function(kind) if isinstance(found, Policy) else found
+    if function is None:
+        return None
+    try:
+        return _compiled(kind, function)
+    except _numba.core.errors.NumbaError as error:
+        where = found.module.__file__ if isinstance(found, Policy) else kind
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        said = next((x for x in lines if x.startswith(("Unknown attribute", "Untyped global", "No implementation",
+                                                       "Invalid use", "NameError"))), lines[-1])  # fmt: skip
+        raise TierwiseError(f"{where}: {kind}() cannot be compiled: {said}; see docs/adding-a-policy.md") from None
+
+
+@cache
+def _compiled(kind: str, function: Callable[..., Any]) -> Any:
     return compiled(function, SIGNATURES[kind])
 
 
-def loop(state: State) -> Callable[..., int]:
-    """The event loop for states of this make; compiled once, or read from the cache."""
-    return _loop(numba.typeof(state))  # type: ignore[no-any-return]
-
-
 @cache
-def _loop(state: Any) -> Any:
+def loop() -> Callable[..., int]:
+    """The event loop; compiled once, or read from the cache."""
+
     def several(kind: str) -> Any:
         return types.UniTuple(types.FunctionType(SIGNATURES[kind]), POLICIES)
 
-    signature = types.int64(state, types.int64, several("tokens"), several("order"), several("blocks"),
-                            types.FunctionType(SIGNATURES["route"]))  # fmt: skip
-    return compiled(advance, signature)
+    handle = types.Array(numba.from_dtype(HANDLE), 1, "C")
+    signature = types.int64(
+        handle,
+        types.int64,
+        several("tokens"),
+        several("order"),
+        several("blocks"),
+        types.FunctionType(SIGNATURES["route"]),
+        types.FunctionType(SIGNATURES["replicas"]),
+    )
+    return compiled(advance, signature)  # type: ignore[no-any-return]
 
 
 def by_arrival(engine, request, tenant):  # type: ignore[no-untyped-def]
     """First come, first served: the order of a scheduler that does not say another."""
     return request.ready
+
+
+def all_of_them(cluster, engines):  # type: ignore[no-untyped-def]
+    """Every replica is up: no autoscaler."""
+    return len(engines)
+
+
+def rhythm(blocks: Any, engine: Any, request: Any) -> tuple[int, int]:
+    """Tokens between two requests for blocks and blocks of each, as a KV manager's function tells for every length up
+    to ``_PROBED``: (0, 0) where it never asks for more, (-1, 0) where there is no rhythm."""
+    return _rhythm_of()(blocks, engine, request)  # type: ignore[no-any-return]
+
+
+_PROBED = 4096
+
+
+@cache
+def _rhythm_of() -> Any:
+    signature = types.UniTuple(types.int64, 2)(types.FunctionType(SIGNATURES["blocks"]), _engine, _request)
+    return compiled(_rhythm, signature)
+
+
+def _rhythm(blocks, engine, request):  # type: ignore[no-untyped-def]
+    first, most = blocks(engine, request, 1), _PROBED
+    grow = 0
+    for tokens in range(2, most + 1):
+        if blocks(engine, request, tokens) != first:
+            grow = tokens - 1
+            break
+    if grow == 0:
+        return (0, 0)
+    grown = blocks(engine, request, grow + 1) - first
+    for tokens in range(1, most + 1):
+        if blocks(engine, request, tokens) != -(-tokens // grow) * grown:
+            return (-1, 0)
+    return (grow, grown)

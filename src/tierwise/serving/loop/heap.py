@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop.jit import jit
 
 
 @jit
-def push_event(cluster, times, kinds, items, time, kind, item):  # type: ignore[no-untyped-def]
+def push_event(s, time, kind, item):  # type: ignore[no-untyped-def]
     """Add an event. Equal times keep the order of kind, then item, so that a run is the same every time."""
+    cluster, times, kinds, items = of.cluster(s)[0], of.event_time(s), of.event_kind(s), of.event_item(s)
     i = cluster.events
     cluster.events += 1
     while i > 0:
@@ -20,8 +22,9 @@ def push_event(cluster, times, kinds, items, time, kind, item):  # type: ignore[
 
 
 @jit
-def pop_event(cluster, times, kinds, items):  # type: ignore[no-untyped-def]
+def pop_event(s):  # type: ignore[no-untyped-def]
     """Take the earliest event off: (time, kind, item)."""
+    cluster, times, kinds, items = of.cluster(s)[0], of.event_time(s), of.event_kind(s), of.event_item(s)
     out = (times[0], kinds[0], items[0])
     cluster.events -= 1
     n = cluster.events

@@ -37,10 +37,18 @@ REQUEST = np.dtype(
         ("made", "i8"),
         ("computed", "i8"),  # tokens whose keys and values are held
         ("left", "i8"),  # tokens a step could compute of it now; 1 when decoding
+        ("wanted", "i8"),  # what the scheduler would give it on admission
         ("chunk", "i8"),  # tokens the step in flight computes of it
+        ("lane", "i8"),  # and which of several in flight that is
         ("held", "i8"),  # KV blocks of its own
         ("shared", "i8"),  # KV blocks it shares through the prefix cache
+        ("units", "i8"),  # leading units of its prompt that it uses in the prefix cache
         ("cached", "i8"),
+        ("swapped", "i8"),  # what it had computed stands in host memory
+        ("source", "i8"),  # engine that holds what it needs to go on, -1 for none
+        ("source_held", "i8"),
+        ("source_units", "i8"),
+        ("until", "f8"),  # when what it waits for has come
         ("tenant", "i8"),
         ("priority", "i8"),
         ("samples", "i8"),
@@ -60,45 +68,105 @@ ENGINE = np.dtype(
     [
         ("id", "i8"),
         ("group", "i8"),
+        ("policy", "i8"),
         ("role", "i8"),
         ("open", "i8"),  # takes requests
-        ("time", "f8"),
-        ("at", "f8"),  # when it does what comes next
+        ("starting", "i8"),
+        ("down", "i8"),  # failures it has not come back from
+        ("since", "f8"),  # when its rent began, nan while it is away
+        ("up", "f8"),  # seconds it was there before that
+        # What comes next.
         ("next", "i8"),  # IDLE, BEGIN, END
+        ("at", "f8"),  # and when
         ("begun", "f8"),  # start of the step in flight, or of the last one
-        ("seen", "f8"),  # when the step being put together was: what came later is not in it
-        ("ahead", "i8"),  # steps are put together while one is in flight
+        ("seen", "f8"),  # what came later is not in the step being put together
         ("idle", "i8"),  # it stood still before what comes next
-        ("leaving", "i8"),  # sequences that the last step finished, if they still count in the next
-        ("returned", "i8"),  # and the blocks they gave back
+        ("dirty", "i8"),  # somebody has come to wait since the last step was put together
+        ("queued", "f8"),  # since when ``waiting`` has been what it is
+        ("counted", "f8"),  # until when the series know its state
+        # Settings.
         ("budget", "i8"),
         ("max_seqs", "i8"),
         ("max_len", "i8"),
         ("block", "i8"),
+        ("page", "i8"),  # blocks of one page of the device's virtual memory
+        ("reserve", "i8"),  # blocks kept free when a request is admitted
+        ("fixed", "i8"),  # blocks a sequence needs whatever its length
+        ("ahead", "i8"),  # steps are put together while one is in flight
+        ("swaps", "i8"),
+        ("hold", "i8"),  # places of those that are done stay taken until all are
+        ("waiting_first", "i8"),
+        ("keyed", "i8"),  # who loses its place is last in the scheduler's order
+        ("by_tenant", "i8"),  # each tenant has its own queue
+        ("grow", "i8"),  # tokens between two requests for blocks; 0 never, -1 unknown
+        ("grown", "i8"),  # blocks of each such request
+        # Blocks.
         ("blocks", "i8"),  # in all
         ("free", "i8"),
         ("spare", "i8"),  # cached ones that nobody uses now
-        ("reserve", "i8"),  # kept free when a request is admitted
-        ("fixed", "i8"),  # blocks a sequence needs whatever its length
+        ("peak", "i8"),  # most that were ever in use
+        ("unit", "i8"),  # blocks of one unit of the prefix cache; 0 without one
+        ("unit_tokens", "i8"),
+        ("match", "i8"),  # tokens of the request being routed that its cache holds
+        ("pool", "i8"),  # whose host and disk tiers it uses
+        ("pooled", "i8"),
+        ("host_units", "i8"),
+        ("disk_units", "i8"),
+        ("on_host", "i8"),
+        ("on_disk", "i8"),
+        ("busy_link", "f8"),  # until when its link to others is taken
+        ("busy_copy", "f8"),  # and its link to host and disk
+        ("slots", "i8"),  # LoRA adapters at once; 0 for any number
+        ("adapters", "i8"),  # loaded now
+        # Requests.
         ("running", "i8"),
+        ("width", "i8"),  # sequences of those that run
         ("waiting", "i8"),
         ("load", "i8"),  # tokens its requests still have to compute
         ("tokens", "i8"),  # tokens whose KV its running requests hold
-        ("left", "i8"),  # of the budget, in the step being put together
-        ("decoding", "i8"),  # sequences in the step that decode
-        ("prompts", "i8"),  # prefill chunks in it
+        ("leaving", "i8"),  # sequences that the last step finished, if they still count in the next
+        ("returned", "i8"),  # and the blocks they gave back
+        # The step being put together or in flight.
+        ("left", "i8"),  # of the budget
+        ("decoding", "i8"),  # sequences that decode
+        ("prompts", "i8"),  # prefill chunks
         ("prompt_tokens", "i8"),
         ("yields", "i8"),  # sequences whose next token it makes
         ("context", "i8"),  # tokens its decoding sequences read
-        ("dt", "f8"),  # seconds of the step, and of them those that compute, memory and link are busy
+        ("drafts", "i8"),  # draft tokens a sequence
+        ("copied", "f8"),  # bytes to or from the host that it waits for
+        ("dt", "f8"),  # seconds, and of them those that compute, memory and link are busy
         ("compute", "f8"),
         ("memory", "f8"),
         ("link", "f8"),
-        ("peak", "i8"),  # most blocks ever in use
-        ("queued", "f8"),  # since when ``waiting`` has been what it is
-        ("policy", "i8"),
+        ("blocked", "i8"),  # those that wait cannot come in while nothing ends
+        # Steps in which nothing changes.
+        ("steady", "i8"),
+        ("coasting", "i8"),
+        ("coasted", "i8"),
+        ("coast", "i8"),
+        ("span", "f8"),  # longest of them
+        # Several steps in flight.
+        ("lanes", "i8"),
+        ("lane", "i8"),
+        ("stages", "i8"),
+        ("partition", "f8"),  # share of the units for prefill beside decode, 0 for stages
+        ("gate", "f8"),  # when the next step may begin
+        ("gate_after", "f8"),
+        # Drafts.
+        ("speculate", "i8"),
+        ("tree", "i8"),
+        ("adaptive", "i8"),
+        ("accept", "f8"),
+        ("cost", "f8"),
     ]
 )
+
+# A step in flight beside others.
+FLIGHT = np.dtype(
+    [("at", "f8"), ("begun", "f8"), ("decoding", "i8"), ("prompts", "i8"), ("prompt_tokens", "i8"), ("drafts", "i8"),
+     ("dt", "f8"), ("compute", "f8"), ("memory", "f8"), ("link", "f8")]
+)  # fmt: skip
 
 GROUP = np.dtype(
     [
@@ -118,6 +186,7 @@ GROUP = np.dtype(
         ("request", "f8"),
         ("kv_token", "f8"),
         ("swap", "f8"), ("transfer", "f8"), ("latency", "f8"), ("disk", "f8"),
+        ("kv_fixed", "f8"), ("adapter", "f8"),
         ("idle_power", "f8"), ("rated_power", "f8"),
     ]
 )  # fmt: skip
@@ -137,6 +206,11 @@ CLUSTER = np.dtype(
         ("width", "f8"),  # seconds of a bin
         ("logged", "i8"),
         ("exact", "i8"),
+        ("bin", "i8"),  # of the last time between tokens
+        ("limbo", "i8"),  # first of the requests for which no replica is up
+        ("match", "i8"),  # the router asks what caches hold
+        ("startup", "f8"),
+        ("interval", "f8"),  # seconds between two looks of the autoscaler
         ("steps", "i8"),
         ("preemptions", "i8"),
         ("recomputed", "i8"),
@@ -153,27 +227,48 @@ CLUSTER = np.dtype(
 )
 
 # Columns of the series: sums over replicas of value x seconds, or of tokens.
-COLUMNS = ("running", "waiting", "kv", "fragmentation", "prompt_tokens", "output_tokens", "compute", "memory", "link")
-S_RUNNING, S_WAITING, S_KV, S_FRAGMENTATION, S_PROMPT, S_OUTPUT, S_COMPUTE, S_MEMORY, S_LINK = range(9)
+COLUMNS = (
+    "running",
+    "waiting",
+    "kv",
+    "fragmentation",
+    "prompt_tokens",
+    "output_tokens",
+    "compute",
+    "memory",
+    "link",
+    "replicas",
+)
+S_RUNNING, S_WAITING, S_KV, S_FRAGMENTATION, S_PROMPT, S_OUTPUT, S_COMPUTE, S_MEMORY, S_LINK, S_REPLICAS = range(10)
 
 
 class State(NamedTuple):
-    """Everything the loop reads and writes. Shapes: n requests, r replicas, g groups, t tenants, c queues a replica.
+    """Everything the loop reads and writes. Shapes: n requests, r replicas, g groups, t tenants, u cache units,
+    k tiers of the prefix cache (1 or 3), a adapters.
 
     Attributes:
         cluster: (1,) CLUSTER; requests: (n,) REQUEST; engines: (r,) ENGINE; groups: (g,) GROUP.
-        tenants: (r, t) TENANT; running: (r, most sequences) requests in order of admission.
-        queues: (r, c) roots of the waiting queues, -1 when empty.
+        flights: (r, lanes) FLIGHT; tenants: (r, t) TENANT.
+        running: (r, most sequences) requests in order of admission.
+        queues: (r, 1 or t) roots of the waiting queues, -1 when empty.
         tables: prices, one after the other; where each begins is in GROUP. graphs: batch sizes of recorded graphs.
         event_time, event_kind, event_item: (m,) a heap.
-        series: (BINS, columns); itl: (ITL_BINS,); log_step: (k, 3) replica, decoding, prompt tokens; log_time: (k, 2).
-        scratch: work space.
+        blocks, block_start: the trace's block identities, as units 0 to u.
+        users: (r, u) requests that use a cached unit, -1 where it is not cached.
+        spare_ends: (r, k, 2) and spare_links: (r, k, 2, u) lists of units by last use, of engine, host and disk.
+        below: (r, u) tier under the engine that holds a unit, 0 for none.
+        adapter_users, adapter_used: (r, a) requests that use one; when it was last asked for, -1 when not loaded.
+        growth: (r, most) how many sequences need a block in which of the next steps.
+        series: (BINS, columns); edges: (ITL_BINS + 1,) and itl: (ITL_BINS,).
+        log_step: (m, 3) replica, decoding, prompt tokens; log_time: (m, 2).
+        scratch, among: work space.
     """
 
     cluster: Any
     requests: Any
     engines: Any
     groups: Any
+    flights: Any
     tenants: Any
     running: Any
     queues: Any
@@ -182,8 +277,19 @@ class State(NamedTuple):
     event_time: Any
     event_kind: Any
     event_item: Any
+    blocks: Any
+    block_start: Any
+    users: Any
+    spare_ends: Any
+    spare_links: Any
+    below: Any
+    adapter_users: Any
+    adapter_used: Any
+    growth: Any
     series: Any
+    edges: Any
     itl: Any
     log_step: Any
     log_time: Any
     scratch: Any
+    among: Any

@@ -26,32 +26,51 @@ def chunk_price(group, tables, engine, new, context):  # type: ignore[no-untyped
 def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     """Seconds of the step put together in ``engine``: its chunks are in ``dt`` already, the rest is added here."""
     d, prompt = engine.decoding, engine.prompt_tokens
-    tokens, replayed = d + prompt, False
+    drafted = 0
+    if engine.drafts > 0 and d > 0:
+        drafted = d * (engine.tree * engine.drafts // engine.speculate)
+        # Drafting takes a share of a plain decode step for each token, one after the other.
+        chunks = (engine.dt, engine.compute, engine.memory, engine.link)
+        engine.dt, engine.compute, engine.memory, engine.link = 0.0, 0.0, 0.0, 0.0
+        plain = _padded(graphs, group.graphs, group.graphs_n, d)
+        _add(tables, group.tokens, group.tokens_n, max(plain, d), engine)
+        _add(tables, group.heads, group.heads_n, d, engine)
+        _decode(tables, group, engine, group.decode)
+        share = engine.cost * engine.drafts
+        engine.dt, engine.compute = chunks[0] + share * engine.dt, chunks[1] + share * engine.compute
+        engine.memory, engine.link = chunks[2] + share * engine.memory, chunks[3] + share * engine.link
+    tokens, replayed = d + drafted + prompt, False
     if (prompt == 0 or tokens <= group.mixed) and group.graphs_n > 0:
         padded = _padded(graphs, group.graphs, group.graphs_n, tokens)
         if padded > 0:
             tokens, replayed = padded, True
     _add(tables, group.tokens, group.tokens_n, tokens, engine)
-    _add(tables, group.heads, group.heads_n, engine.yields, engine)
+    _add(tables, group.heads, group.heads_n, engine.yields + drafted, engine)
     if d > 0:
-        a, u = _place(tables, group.seqs, group.seqs_n, d)
-        b, v = _place(tables, group.contexts, group.contexts_n, engine.context / d)
-        row = (group.mixing if prompt > 0 else group.decode) + (a * group.contexts_n + b) * 4
-        down = group.contexts_n * 4
-        w00, w01, w10, w11 = (1 - u) * (1 - v), (1 - u) * v, u * (1 - v), u * v
-        engine.dt += w00 * tables[row] + w01 * tables[row + 4] + w10 * tables[row + down] + w11 * tables[row + down + 4]
-        engine.compute += (w00 * tables[row + 1] + w01 * tables[row + 5]
-                           + w10 * tables[row + down + 1] + w11 * tables[row + down + 5])  # fmt: skip
-        engine.memory += (w00 * tables[row + 2] + w01 * tables[row + 6]
-                          + w10 * tables[row + down + 2] + w11 * tables[row + down + 6])  # fmt: skip
-        engine.link += (w00 * tables[row + 3] + w01 * tables[row + 7]
-                        + w10 * tables[row + down + 3] + w11 * tables[row + down + 7])  # fmt: skip
+        _decode(tables, group, engine, group.mixing if prompt > 0 else group.decode)
     if not replayed and engine.dt < group.launch:
         engine.dt = group.launch
     host = (group.host_step + group.host_sequence * (d + engine.prompts)
             + group.host_chunk * engine.prompts + group.host_token * prompt)  # fmt: skip
     # The host of steps put together ahead works beside the device.
     engine.dt = max(engine.dt, host) if group.ahead > 0 else engine.dt + host
+
+
+@jit
+def _decode(tables, group, engine, start):  # type: ignore[no-untyped-def]
+    """Attention of the decoding sequences over their mean context, from the table that begins at ``start``."""
+    a, u = _place(tables, group.seqs, group.seqs_n, engine.decoding)
+    b, v = _place(tables, group.contexts, group.contexts_n, engine.context / engine.decoding)
+    row = start + (a * group.contexts_n + b) * 4
+    down = group.contexts_n * 4
+    w00, w01, w10, w11 = (1 - u) * (1 - v), (1 - u) * v, u * (1 - v), u * v
+    engine.dt += w00 * tables[row] + w01 * tables[row + 4] + w10 * tables[row + down] + w11 * tables[row + down + 4]
+    engine.compute += (w00 * tables[row + 1] + w01 * tables[row + 5]
+                       + w10 * tables[row + down + 1] + w11 * tables[row + down + 5])  # fmt: skip
+    engine.memory += (w00 * tables[row + 2] + w01 * tables[row + 6]
+                      + w10 * tables[row + down + 2] + w11 * tables[row + down + 6])  # fmt: skip
+    engine.link += (w00 * tables[row + 3] + w01 * tables[row + 7]
+                    + w10 * tables[row + down + 3] + w11 * tables[row + down + 7])  # fmt: skip
 
 
 @jit
@@ -92,7 +111,7 @@ def _place(tables, start, n, x):  # type: ignore[no-untyped-def]
 @jit
 def _padded(graphs, start, n, size):  # type: ignore[no-untyped-def]
     """The smallest recorded batch that holds ``size``, 0 for none."""
-    if size > graphs[start + n - 1]:
+    if n == 0 or size > graphs[start + n - 1]:
         return 0
     low, high = -1, n - 1
     while high - low > 1:

@@ -53,3 +53,17 @@ def log_step(cluster, steps, times, replica, decoding, prompt_tokens, start, end
         steps[k, 0], steps[k, 1], steps[k, 2] = replica, decoding, prompt_tokens
         times[k, 0], times[k, 1] = start, end
         cluster.logged += 1
+
+
+@jit
+def count_gaps(cluster, edges, counts, gap, n):  # type: ignore[no-untyped-def]
+    """Add n equal times between tokens to the histogram; most often they fall where the last ones did."""
+    k = cluster.bin
+    if not edges[k] <= gap < edges[k + 1]:
+        k = gap_bin(gap)
+        while k > 0 and gap < edges[k]:
+            k -= 1
+        while k < ITL_BINS - 1 and gap >= edges[k + 1]:
+            k += 1
+        cluster.bin = k
+    counts[k] += n

@@ -1,183 +1,204 @@
-"""One step of an engine: put together by its scheduler, priced, and what it leaves behind."""
+"""One step of an engine, put together by its scheduler: who gets tokens, on what blocks, at what price."""
 
 from __future__ import annotations
 
+from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
-from tierwise.serving.loop.heap import pop_waiting
+from tierwise.serving.loop.admit import admit
 from tierwise.serving.loop.jit import jit
+from tierwise.serving.loop.kv import publish, release, take_blocks
 from tierwise.serving.loop.price import chunk_price, step_price
-from tierwise.serving.loop.queue import join_queue, leave_queue
-from tierwise.serving.loop.record import gap_bin, log_step, spread
+from tierwise.serving.loop.queue import join_queue
+from tierwise.serving.loop.speculate import drafts
 
 
 @jit
-def begin(s, r, tokens, blocks):  # type: ignore[no-untyped-def]
+def begin(s, r, tokens, order, blocks):  # type: ignore[no-untyped-def]
     """Put the next step of engine r together at its time: first what runs, in order of admission, then what waits,
-    while tokens, sequences and blocks last. Without anything to do the engine falls idle."""
-    e = s.engines[r]
-    group = s.groups[e.group]
-    running = s.running[r]
+    while tokens, sequences and blocks last (or the other way round, as the scheduler says). Returns False where there
+    is nothing to do."""
+    e = of.engines(s)[r]
+    lane = e.lane
     e.left, e.decoding, e.prompts, e.prompt_tokens, e.yields, e.context = e.budget, 0, 0, 0, 0, 0
-    e.dt, e.compute, e.memory, e.link = 0.0, 0.0, 0.0, 0.0
+    e.dt, e.compute, e.memory, e.link, e.copied, e.drafts = 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    e.steady, e.blocked, e.dirty = 0, 0, 0
     # Put together when the step before it began, unless there was nothing to put together then: what came
     # since, and what the last step gave back, counts from the next one on.
     early = e.ahead > 0 and e.idle == 0
     if early and e.running == 0:
-        early = e.waiting > 0 and s.requests[s.queues[r, 0]].ready <= e.begun
+        early = e.waiting > 0 and of.requests(s)[of.queues(s)[r, 0]].ready <= e.begun
     e.seen = e.begun if early else e.at
-    gone, kept = (e.leaving, e.returned) if early else (0, 0)
+    if not early:
+        e.leaving, e.returned = 0, 0
+    if e.speculate > 0:
+        e.drafts = drafts(s, r)
     lost = False
-    i = 0
+    if e.waiting_first > 0:
+        _waiting(s, r, lane, tokens, order, blocks)
+        lost = _running(s, r, lane, tokens, blocks)
+    else:
+        lost = _running(s, r, lane, tokens, blocks)
+        if not lost or e.left == e.budget:
+            _waiting(s, r, lane, tokens, order, blocks)
+    if e.left == e.budget:
+        return False
+    group = of.groups(s)[e.group]
+    step_price(group, of.tables(s), of.graphs(s), e)
+    if e.copied > 0.0:
+        e.dt += e.copied / group.swap
+        of.cluster(s)[0].swapped += e.copied
+    _shared_units(s, r, lane)
+    e.begun, e.idle, e.leaving, e.returned = e.at, 0, 0, 0
+    e.at = e.begun + e.dt
+    e.steady = (
+        e.grow >= 0 and e.decoding == e.running and e.prompts == 0 and e.width == e.running and not lost
+        and e.speculate == 0 and e.lanes == 1 and e.hold == 0 and (e.waiting == 0 or e.blocked > 0)
+        and of.cluster(s)[0].exact == 0
+    )  # fmt: skip
+    return True
+
+
+@jit
+def _running(s, r, lane, tokens, blocks):  # type: ignore[no-untyped-def]
+    """Tokens for those that run. Returns True where one lost its place."""
+    e, running = of.engines(s)[r], of.running(s)[r]
+    lost, i = False, 0
     while i < e.running and e.left > 0:
-        q = s.requests[running[i]]
-        q.left = q.prompt + q.made - q.computed
-        n = min(tokens(e, q, s.tenants[r, q.tenant]), q.left, e.left)
+        item = running[i]
+        q = of.requests(s)[item]
         i += 1
+        if q.chunk > 0 or q.state == layout.MOVING:
+            continue
+        if q.state == layout.DONE:
+            # A static batch goes on with those that are done in their places.
+            e.decoding += q.samples
+            e.context += q.samples * q.computed
+            continue
+        q.left = q.prompt + q.made - q.computed
+        decodes = q.made > 0 and q.left == 1
+        if e.lanes > 1 and e.partition > 0.0 and decodes != (lane == 1):
+            continue
+        n = min(tokens(e, q, of.tenants(s)[r, q.tenant]), q.left, e.left)
         if n <= 0:
             continue
-        more = blocks(e, q, q.computed + n) + e.fixed - q.held - q.shared
-        while more > e.free + e.spare - kept and i <= e.running:
-            # The newest goes first; it may be this one.
+        grown = 1 + min(e.drafts, q.output - q.made - 1) if decodes else n
+        more = blocks(e, q, q.computed + grown) + e.fixed * q.samples - q.held - q.shared
+        place = i - 1
+        while more > e.free + e.spare - e.returned and place >= 0:
+            victim = _victim(s, r)
+            if victim < 0:
+                place = -1
+                break
             lost = True
-            preempt(s, r)
-        if i > e.running:
-            break
-        _take(s, e, q, n, more, group)
-    while (not lost or e.left == e.budget) and e.left > 0 and e.running + gone < e.max_seqs and e.waiting > 0:
-        root = s.queues[r, 0]
-        q = s.requests[root]
-        if q.ready > e.seen:
-            break
-        q.left = q.prompt + q.made - q.computed
-        n = min(tokens(e, q, s.tenants[r, q.tenant]), q.left, e.left)
-        if n <= 0:
-            break
-        whole = blocks(e, q, q.prompt + q.made) + e.fixed - q.held - q.shared
-        if whole + (e.reserve if e.running > 0 else 0) > e.free + e.spare - kept:
-            break
-        s.queues[r, 0] = pop_waiting(s.requests, root)
-        leave_queue(s, r, q)
-        running[e.running] = root
-        e.running += 1
-        e.tokens += q.computed
-        q.state = layout.RUNNING
-        if q.scheduled != q.scheduled:
-            q.scheduled = e.seen
-        more = blocks(e, q, q.computed + n) + e.fixed - q.held - q.shared
-        _take(s, e, q, n, more, group)
-    if e.left == e.budget:
-        e.next, e.at, e.idle = layout.IDLE, float("inf"), 1
-        return
-    e.idle, e.leaving, e.returned = 0, 0, 0
-    step_price(group, s.tables, s.graphs, e)
-    e.begun, e.next = e.at, layout.END
-    e.at = e.begun + e.dt
+            preempt(s, r, victim)
+            if victim <= place:
+                i -= 1
+                place = place - 1 if victim < place else -1
+        if place >= 0:
+            take(s, r, q, n, more, lane, decodes)
+    return lost
 
 
 @jit
-def _take(s, e, q, n, more, group):  # type: ignore[no-untyped-def]
+def _waiting(s, r, lane, tokens, order, blocks):  # type: ignore[no-untyped-def]
+    """Places for those that wait, while tokens, sequences and blocks last."""
+    e = of.engines(s)[r]
+    if e.lanes > 1 and e.partition > 0.0 and lane == 1 and e.role != layout.DECODE:
+        return
+    while e.waiting > 0 and e.left > 0:
+        item = admit(s, r, tokens, order, blocks)
+        if item < 0:
+            return
+        q = of.requests(s)[item]
+        if q.state == layout.MOVING:
+            continue
+        q.left = q.prompt + q.made - q.computed
+        decodes = q.made > 0 and q.left == 1
+        n = min(q.wanted, q.left, e.left)
+        more = blocks(e, q, q.computed + n) + e.fixed * q.samples - q.held - q.shared
+        take(s, r, q, n, more, lane, decodes)
+
+
+@jit
+def take(s, r, q, n, more, lane, decodes):  # type: ignore[no-untyped-def]
     """Put n tokens of request q into the step, with the blocks they need."""
+    e = of.engines(s)[r]
     if more > 0:
-        e.free -= more
+        take_blocks(s, r, more)
         q.held += more
-        e.peak = max(e.peak, e.blocks - e.free - e.spare)
-    q.chunk = n
-    e.left -= n
-    if q.made > 0 and q.left == 1:
-        e.decoding += 1
-        e.context += q.computed + 1
+    q.lane = lane
+    if decodes:
+        q.chunk = 1
+        n = min(e.left, q.samples * (1 + e.tree * e.drafts // max(e.speculate, 1)))
+        e.decoding += q.samples
+        e.context += q.samples * (q.computed + 1)
+        e.yields += q.samples
     else:
+        q.chunk = n
         e.prompts += 1
         e.prompt_tokens += n
-        chunk_price(group, s.tables, e, n, q.computed)
-    if n == q.left:
-        e.yields += 1
+        chunk_price(of.groups(s)[e.group], of.tables(s), e, n, q.computed)
+        if n == q.left:
+            e.yields += q.samples
+        if e.unit > 0:
+            publish(s, r, q, q.computed + n)
+    e.left -= n
 
 
 @jit
-def preempt(s, r):  # type: ignore[no-untyped-def]
-    """Send the newest running request of engine r back to its queue; its keys and values are computed again."""
-    e, cluster = s.engines[r], s.cluster[0]
+def _victim(s, r):  # type: ignore[no-untyped-def]
+    """Place of the request that loses its own: the newest, or the last in the scheduler's order; -1 for none."""
+    e, running = of.engines(s)[r], of.running(s)[r]
+    best = -1
+    for i in range(e.running - 1, -1, -1):
+        q = of.requests(s)[running[i]]
+        if q.state != layout.RUNNING or q.chunk > 0:
+            continue
+        if e.keyed == 0:
+            return i
+        if best < 0 or q.key > of.requests(s)[running[best]].key:
+            best = i
+    return best
+
+
+@jit
+def preempt(s, r, place):  # type: ignore[no-untyped-def]
+    """Send a running request of engine r back to its queue; its keys and values are computed again, or move to the
+    host and back."""
+    e, cluster = of.engines(s)[r], of.cluster(s)[0]
+    q = of.requests(s)[of.running(s)[r, place]]
+    for i in range(place, e.running - 1):
+        of.running(s)[r, i] = of.running(s)[r, i + 1]
     e.running -= 1
-    q = s.requests[s.running[r, e.running]]
-    e.free += q.held
+    e.width -= q.samples
+    release(s, r, q, q.held, q.units)
     e.tokens -= q.computed
-    e.load += q.computed
+    q.held, q.shared, q.units, q.chunk = 0, 0, 0, 0
+    if q.adapter >= 0 and e.slots > 0:
+        of.adapter_users(s)[r, q.adapter] -= 1
     cluster.preemptions += 1
-    cluster.recomputed += q.computed
-    q.held, q.computed, q.chunk = 0, 0, 0
     q.preempted += 1
+    if e.swaps > 0:
+        q.swapped = 1
+        e.copied += q.computed * of.groups(s)[e.group].kv_token
+    else:
+        e.load += q.computed
+        cluster.recomputed += q.computed
+        q.computed = 0
+    of.tenants(s)[r, q.tenant].running -= 1
     join_queue(s, r, q)
 
 
 @jit
-def end(s, r):  # type: ignore[no-untyped-def]
-    """What the step in flight leaves: tokens, requests that are done, and their blocks free again. Returns how many
-    requests it finished; they stand at the end of ``scratch``."""
-    e, cluster = s.engines[r], s.cluster[0]
-    group = s.groups[e.group]
-    running = s.running[r]
-    now = e.at
-    _account(s, e)
-    seen = now + group.request
-    last_gap, last_bin, kept, finished, made = -1.0, 0, 0, 0, 0
-    for i in range(e.running):
-        q = s.requests[running[i]]
-        n = q.chunk
-        if n > 0:
-            q.chunk = 0
-            q.computed += n
-            e.tokens += n
-            e.load -= n
-            s.tenants[r, q.tenant].served += n
-            if q.computed == q.prompt + q.made:
-                q.made += 1
-                made += 1
-                if q.made == 1:
-                    q.first = seen
-                else:
-                    gap = seen - q.last
-                    if gap != last_gap:
-                        last_gap, last_bin = gap, gap_bin(gap)
-                    s.itl[last_bin] += 1
-                    q.longest = max(q.longest, gap)
-                q.last = seen
-                if q.made == q.output:
-                    q.state = layout.DONE
-                    e.free += q.held
-                    e.returned += q.held
-                    e.leaving += 1
-                    e.tokens -= q.computed
-                    q.held = 0
-                    s.tenants[r, q.tenant].running -= 1
-                    s.scratch[finished] = running[i]
-                    finished += 1
-                    continue
-        running[kept] = running[i]
-        kept += 1
-    e.running = kept
-    cluster.output_tokens += made
-    spread(cluster, s.series, layout.S_OUTPUT, e.begun, now, made / (now - e.begun))
-    e.next = layout.BEGIN
-    return finished
-
-
-@jit
-def _account(s, e):  # type: ignore[no-untyped-def]
-    cluster, group, series = s.cluster[0], s.groups[e.group], s.series
-    start, now = e.begun, e.at
-    span = now - start
-    log_step(cluster, s.log_step, s.log_time, e.id, e.decoding, e.prompt_tokens, start, now)
-    cluster.steps += 1
-    cluster.prompt_tokens += e.prompt_tokens
-    busy = max(e.compute, e.memory, e.link)
-    cluster.energy += (group.rated_power - group.idle_power) * min(busy, span)
-    used = e.blocks - e.free - e.spare
-    spread(cluster, series, layout.S_RUNNING, start, now, e.running)
-    spread(cluster, series, layout.S_KV, start, now, used / e.blocks)
-    if used > 0:
-        spread(cluster, series, layout.S_FRAGMENTATION, start, now, max(0.0, 1.0 - e.tokens / (used * e.block)))
-    spread(cluster, series, layout.S_PROMPT, start, now, e.prompt_tokens / span)
-    spread(cluster, series, layout.S_COMPUTE, start, now, min(e.compute / span, 1.0))
-    spread(cluster, series, layout.S_MEMORY, start, now, min(e.memory / span, 1.0))
-    spread(cluster, series, layout.S_LINK, start, now, min(e.link / span, 1.0))
+def _shared_units(s, r, lane):  # type: ignore[no-untyped-def]
+    """Two lanes on one device: each computes on its share of the units, and what the other reads of the memory, it
+    cannot. Twice the time is the most that one of two readers can lose."""
+    e = of.engines(s)[r]
+    if e.lanes < 2 or e.partition <= 0.0:
+        return
+    share = e.partition if lane == 0 else 1.0 - e.partition
+    e.dt += e.compute * (1.0 / share - 1.0)
+    other = of.flights(s)[r, 1 - lane]
+    if other.at < float("inf") and other.dt > 0.0:
+        free = max(0.5, 1.0 - other.memory / other.dt)
+        e.dt = max(e.dt, e.memory / free)

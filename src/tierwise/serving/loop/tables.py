@@ -1,0 +1,57 @@
+"""Prices as one flat array, and where in it each group's tables begin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tierwise.models.types import Model
+from tierwise.serving.deployment import Deployment
+from tierwise.serving.loop import layout
+from tierwise.serving.steps import StepPrices
+
+
+def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, Any, Any]:
+    """(g,) GROUP, the tables (flat floats), and the batch sizes of recorded graphs (flat integers)."""
+    groups = np.zeros(len(prices), layout.GROUP)
+    pieces: list[Any] = []
+    at = 0
+    for g, p, group in zip(groups, prices, deployment.groups, strict=True):
+        mixing = p.decode if p.decode_mixed is None else p.decode_mixed
+        for name, table in (
+            ("tokens", p.tokens), ("heads", p.heads), ("seqs", p.decode_seqs), ("contexts", p.decode_context),
+            ("decode", p.decode), ("mixing", mixing), ("news", p.prefill_new), ("cacheds", p.prefill_context),
+            ("prefill", p.prefill),
+        ):  # fmt: skip
+            flat = np.ascontiguousarray(table, dtype=np.float64)
+            g[name] = at
+            if name + "_n" in (layout.GROUP.names or ()):
+                g[name + "_n"] = flat.shape[0]
+            pieces.append(flat.ravel())
+            at += flat.size
+        g["host_step"], g["host_sequence"], g["host_chunk"], g["host_token"] = p.host
+        for name, value in (
+            ("mixed", p.mixed_graphs), ("ahead", p.ahead), ("launch", p.launch), ("request", p.request),
+            ("kv_token", p.kv_token), ("kv_fixed", p.kv_fixed), ("swap", p.swap), ("transfer", p.transfer),
+            ("latency", p.transfer_latency), ("disk", p.disk), ("idle_power", p.power_idle),
+            ("rated_power", p.power_rated), ("adapter", adapter_bytes(deployment.model, group.settings.rank)),
+        ):  # fmt: skip
+            g[name] = value
+    sizes = [np.asarray(p.graph_sizes, np.int64) for p in prices]
+    groups["graphs_n"] = [len(x) for x in sizes]
+    groups["graphs"] = np.cumsum([0, *(len(x) for x in sizes[:-1])])
+    return groups, np.concatenate(pieces), np.concatenate([*sizes, np.zeros(1, np.int64)])
+
+
+def adapter_bytes(model: Model, rank: int) -> float:
+    """Bytes of one LoRA adapter of every attention and MLP matrix: two thin ones of ``rank``, in 16 bits
+    (Hu et al., arXiv:2106.09685)."""
+    sides = 0.0
+    for stack in model.stacks:
+        for layer, times in stack.runs():
+            for weight in layer.weights():
+                if weight.role in ("attn", "mlp"):
+                    sides += times * (float(model.hidden) + float(weight.elements) / float(model.hidden))
+    return 2.0 * rank * sides
