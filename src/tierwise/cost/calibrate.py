@@ -20,6 +20,8 @@ from tierwise.cost.types import Efficiency, Fit
 from tierwise.machines.types import Device
 
 _HERE = Path(__file__).with_name("calibration")
+# Op classes whose arithmetic rate follows the clock that the power limit leaves.
+_PRODUCTS = ("matmul", "moe")
 
 
 def efficiency(device: Device, engine: str = "") -> Efficiency:
@@ -32,7 +34,7 @@ def efficiency(device: Device, engine: str = "") -> Efficiency:
             Classes that were not measured under that engine fall back to the typical one.
     """
     names = (device.name, device.family, f"{device.vendor}-{device.kind}".lower(), "generic")
-    found = _load(device.name, names, engine, device.clock, device.unit_share)
+    found = _load(device.name, names, engine, device.clock, device.unit_share, _watts(device))
     if not device.measured:
         return found
     # A machine that brings its own measurements rests on those; fractions only remain for its links.
@@ -41,14 +43,19 @@ def efficiency(device: Device, engine: str = "") -> Efficiency:
 
 
 @lru_cache(maxsize=256)
-def _load(device: str, names: tuple[str, ...], engine: str, clock: float = nan, unit_share: float = nan) -> Efficiency:
+def _load(
+    device: str, names: tuple[str, ...], engine: str, clock: float = nan, unit_share: float = nan, watts: float = 0.0
+) -> Efficiency:
     fits: dict[tuple[str, str, str], Fit] = {}
     for name in names:
         found = {f.op for f in fits.values()} if fits else set()
         for path in sorted((_HERE / name).glob("*.yaml")):
             if path.stem not in found:
                 data = _read(path)
-                fits.update(_fits(path.stem, data, device, carry(data, clock, unit_share)))
+                factors = carry(data, clock, unit_share)
+                if path.stem in _PRODUCTS and device not in data["devices"]:
+                    factors["compute"] = _sustained(tuple(data["devices"]), watts)
+                fits.update(_fits(path.stem, data, device, factors))
         path = _HERE / f"{name}.yaml"
         if path.is_file():
             data = _read(path)
@@ -70,6 +77,26 @@ def carry(data: Mapping[str, Any], clock: float, unit_share: float) -> dict[str,
         return {}
     share = float(at["unit_share"]) / unit_share / slower
     return {**dict.fromkeys(data.get("cycles", ()), slower), **dict.fromkeys(data.get("draws", ()), share)}
+
+
+def _watts(device: Device) -> float:
+    """Rated watts for each 16-bit FLOP per second of the peak; 0 where there is none."""
+    peak = max((e.rates.get(d, 0.0) for e in device.engines for d in ("bf16", "fp16")), default=0.0)
+    return device.power.rated / peak if peak else 0.0
+
+
+@lru_cache(maxsize=64)
+def _sustained(measured: tuple[str, ...], watts: float) -> float:
+    """The clock of matrix products over that of the sibling they were measured on.
+
+    Products at full rate are bound by power. A card that has fewer watts for its peak than the sibling runs slower:
+    dynamic power goes with the cube of the clock, since the voltage follows it (Chandrakasan et al., Low-Power CMOS
+    Digital Design, 1992). One that has more gains nothing: both boost to their peak.
+    """
+    from tierwise.machines import device
+
+    known = [_watts(device(name)) for name in measured]
+    return min(watts / known[0], 1.0) ** (1.0 / 3.0) if known and known[0] and watts else 1.0
 
 
 def _fits(
