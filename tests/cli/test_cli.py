@@ -40,6 +40,12 @@ def test_explain_writes_what_it_is_asked_for(capsys: pytest.CaptureFixture[str],
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d.json", "r.html", "t.json"]
 
 
+def test_an_eager_framework_is_bound_by_its_launches(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "explain", "llama-3.2-1b", "--on", "h100-sxm", "--framework", "transformers")
+    assert code == 0
+    assert "the host starting kernels" in " ".join(out.split())
+
+
 def test_json_to_standard_output_is_only_json(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "explain", "deepseek-v3", "--on", "16xh800", "--ep", "16", "--json", "-")
     found = json.loads(out)
@@ -68,6 +74,7 @@ def test_a_model_that_does_not_fit_is_an_answer(capsys: pytest.CaptureFixture[st
         (("compare", "llama-2-7b --on a100-80gb"), "at least two"),
         (("compare", "llama-2-7b --on a100-80gb", "… --bogus 3"), "bogus"),
         (("papers", "run"), "name at least one"),
+        (("explain", "llama-3.1-8b", "--on", "h100-sxm", "--framework", "torch"), "unknown framework 'torch'"),
         (("papers", "run", "no-such-paper"), "unknown paper"),
         (("models", "no-such-model"), "unknown model"),
         (("machines", "no-such-machine"), "unknown machine"),

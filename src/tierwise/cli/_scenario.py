@@ -35,6 +35,7 @@ class Flags:
     chunk: str | None = None
     eager: bool = False
     unfused: bool = False
+    framework: str | None = None
 
 
 def scenario(flags: Flags) -> Scenario:
@@ -46,6 +47,7 @@ def scenario(flags: Flags) -> Scenario:
     from tierwise.machines import system
     from tierwise.models.load import load_model
     from tierwise.planning import default_plan
+    from tierwise.techniques.execution import eager
 
     model, machine = load_model(flags.model), system(flags.on)
     given = {k: float(v) for k in ("tp", "pp", "dp", "ep") if (v := getattr(flags, k)) is not None}
@@ -63,7 +65,8 @@ def scenario(flags: Flags) -> Scenario:
     if flags.chunk is not None:
         plan = replace(plan, chunk=_count("--chunk", flags.chunk))
     plan = replace(plan, graphs=not flags.eager, flash=not flags.unfused)
-    return Scenario(model, machine, _traffic(flags, model), plan)
+    found = Scenario(model, machine, _traffic(flags, model), plan)
+    return found if flags.framework is None else found.apply(eager(flags.framework))
 
 
 def _traffic(flags: Flags, model: Model) -> Batch:
@@ -98,7 +101,8 @@ def from_text(text: str, base: str | None = None) -> Scenario:
     parser = _Parser(prog="scenario", add_help=False)
     parser.add_argument("model")
     parser.add_argument("--on", required=True)
-    for name in ("batch", "prompt", "output", "images", "image-size", "weights", "activations", "kv", "chunk"):
+    for name in ("batch", "prompt", "output", "images", "image-size", "weights", "activations", "kv", "chunk",
+                 "framework"):  # fmt: skip
         parser.add_argument("--" + name)
     for name in ("tp", "pp", "dp", "ep"):
         parser.add_argument("--" + name, type=int)

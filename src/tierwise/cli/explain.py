@@ -23,6 +23,7 @@ def command(
     chunk: str | None = typer.Option(None, help="Most prompt tokens in one pass (default 8192)."),
     eager: bool = typer.Option(False, "--eager", help="Kernels are launched one by one, not from a recorded graph."),
     unfused: bool = typer.Option(False, "--unfused", help="Attention writes its scores to memory."),
+    framework: str | None = typer.Option(None, help="Run the model's code line by line in it: transformers."),
     ops: int = typer.Option(12, help="Rows of the op table; 0 for none."),
     html: str | None = typer.Option(None, help="Write a self-contained HTML report."),
     trace: str | None = typer.Option(None, help="Write a timeline for Perfetto (ui.perfetto.dev)."),
@@ -40,7 +41,7 @@ def command(
     result = evaluate(
         scenario(
             Flags(model, on, batch, prompt, output, images, image_size, tp, pp, dp, ep, weights, activations, kv,
-                  chunk, eager, unfused)
+                  chunk, eager, unfused, framework)
         )
     )  # fmt: skip
     advice = [a.as_dict() for a in advise(result)]
