@@ -13,6 +13,7 @@ import pytest
 from tests.search.cases import ask, priced
 from tierwise.errors import BadField
 from tierwise.search.judge import cost
+from tierwise.search.parts import parts
 from tierwise.search.question import Demand
 from tierwise.search.serve import plan
 
@@ -155,3 +156,24 @@ def test_the_python_of_the_docs_runs() -> None:
     names: dict[str, object] = {}
     exec(compile(block, str(path), "exec"), names)
     assert names["answer"].met  # type: ignore[attr-defined]
+
+
+def test_engines_run_where_their_documentation_says() -> None:
+    with pytest.raises(BadField, match="trtllm"):
+        plan(replace(ask(on=("4xmi300x",)), engines=("trtllm",)), confirm=False)
+    both = plan(replace(ask(on=("2xmi300x", "2xh100-sxm")), engines=("vllm", "trtllm")), confirm=False)
+    assert {(f.engine, f.system.device.vendor) for f in both.families} == {
+        ("vllm", "AMD"), ("vllm", "NVIDIA"), ("trtllm", "NVIDIA")}  # fmt: skip
+    names = [a.name for a in both.alternatives]
+    assert len(names) == len(set(names)) and {"vllm", "trtllm"} <= set(names)
+
+
+def test_shares_of_a_decode_step_add_up() -> None:
+    answer = priced()
+    shares = parts(answer, [0, 5, len(answer.points) - 1])
+    for x in shares:
+        assert sum(x.values()) == pytest.approx(1.0) and all(v >= 0 for v in x.values())
+    p = answer.points
+    wide, alone = (int(np.flatnonzero((p.prefills == 0) & (p.tp == tp) & (p.pp == 1))[0]) for tp in (4, 1))
+    a, b = parts(answer, [wide, alone])
+    assert a["collective"] > b["collective"] == 0.0

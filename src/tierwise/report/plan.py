@@ -102,7 +102,11 @@ def _money(d: Json) -> list[str]:
 
 def _named(d: Json, e: Json) -> str:
     several = len({m["device"] for m in d["question"]["machines"]}) > 1
-    return f"{e['machine'].split('x', 1)[-1]} {short(e)}" if several else short(e)
+    parts = [e["machine"].split("x", 1)[-1]] if several else []
+    parts += [e["engine"]] if len(d["question"]["engines"]) > 1 else []
+    return " ".join(
+        [*parts, short(e), *([] if e["own_formats"] else [f"kv {e['kv']}" if not e["weights"] else e["weights"]])]
+    )
 
 
 def _prices(d: Json, e: Json, per_million: float | None) -> list[str]:

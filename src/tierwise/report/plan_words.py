@@ -38,10 +38,17 @@ def headline(d: Json) -> str:
         "throughput": "none with more throughput",
         "latency": "no faster one",
     }[q["objective"]]
+    priced = f"{d['considered']:,} configurations"
     return (
-        f"Serve {q['model']} with {layout(a)} on {hardware(a)}{price(a)}: of {d['considered']:,} configurations "
-        f"{best} {_meets(d)}{_binds(d)}."
+        f"Serve {q['model']} with {layout(a)}{_by(d, a)} on {hardware(a)}{price(a)}: of {priced} {best} "
+        f"{_meets(d)}{_binds(d)}."
     )
+
+
+def _by(d: Json, a: Json) -> str:
+    """Whose engines, and formats that change the model, where the question left them open."""
+    parts = [f"of {a['engine']}"] if len(d["question"]["engines"]) > 1 else []
+    return "".join(f" {x}" for x in parts) + ("" if a["own_formats"] else f" with {_changed_formats(a)}")
 
 
 def _meets(d: Json) -> str:

@@ -121,10 +121,14 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
     second = -1
     if best >= 0:
         others = leading & ~(kinds == kinds[best]).all(axis=1)
-        second = _best(search, others, len(search.runs) + MORE, doubts=False)
-        best = _best(search, (kinds == kinds[best]).all(axis=1), len(search.runs) + MORE, doubts=False)
-        if second < 0:
-            second = _other(search, best)
+        _best(search, others, len(search.runs) + MORE, doubts=False)
+        _best(search, (kinds == kinds[best]).all(axis=1), len(search.runs) + MORE, doubts=False)
+        # Whether to part prefill from decode is what everyone asks: the best of the other mode is played too.
+        two = answer.points.prefills > 0
+        _best(search, leading & (two != two[best]), len(search.runs) + MORE, doubts=False)
+        held = [r for r in search.runs if search.state[r] == 1]
+        best = min(held, key=lambda r: value(answer, r, search.runs[r]))
+        second = _other(search, best, kinds)
     choices = tuple(Choice(row, run) for row, run in search.runs.items())
     corrected = search.corrected()
     values = search.values(corrected)
@@ -140,11 +144,12 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
     return replace(answer, met=True, best=Choice(best, search.runs[best]), runner_up=runner_up)
 
 
-def _other(search: _Search, best: int) -> int:
-    """The best other kind that held, the same degrees in another ratio perhaps; -1 for none."""
+def _other(search: _Search, best: int, kinds: Array) -> int:
+    """The best that held of another layout, else of the same degrees in another ratio; -1 for none."""
     p = search.answer.points
     rows = [r for r in search.runs if search.state[r] == 1 and p.variant[r] != p.variant[best]]
-    return min(rows, key=lambda r: value(search.answer, r, search.runs[r]), default=-1)
+    others = [r for r in rows if not np.array_equal(kinds[r], kinds[best])]
+    return min(others or rows, key=lambda r: value(search.answer, r, search.runs[r]), default=-1)
 
 
 def _affordable(answer: Answer) -> int:

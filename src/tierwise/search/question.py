@@ -11,6 +11,7 @@ from tierwise.errors import BadField
 from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.numerics import Format
+from tierwise.search.support import runs
 from tierwise.serving.traffic.trace import Trace
 
 Objective = Literal["cost", "throughput", "latency"]
@@ -114,6 +115,10 @@ def check(question: Question) -> None:
         raise BadField(model.name, "task", model.task, "a model that generates text")
     if other := [s.stream for s in model.stacks if s.stream in ("encode", "audio")]:
         raise BadField(model.name, "stacks", other[0], "a decoder alone: the steady state knows no encoder's passes")
+    for engine in question.engines:
+        if not any(runs(engine, s) for s in question.systems):
+            names = ", ".join(s.device.name for s in question.systems)
+            raise BadField("--engine", "value", engine, f"an engine that runs on {names[:60]}")
     sizes = (("--prompt", demand.prompt), ("--output", demand.output))
     for name, value in sizes:
         if not (np.isfinite(value) and value >= 1):

@@ -21,6 +21,7 @@ from tierwise.search.judge import cost, feasible, misses, order, score
 from tierwise.search.pareto import front
 from tierwise.search.points import Points, evaluated
 from tierwise.search.question import Question, check
+from tierwise.search.support import runs
 from tierwise.search.why import alternatives, binding, changes
 
 
@@ -95,7 +96,7 @@ def families_of(question: Question) -> tuple[Family, ...]:
             for kv in question.freedom.kv:
                 own = str(model.kv_format or model.activations)
                 out += [Family(model, system, engine, kv or own, weights, most, not kv or kv == own)
-                        for engine in question.engines]  # fmt: skip
+                        for engine in question.engines if runs(engine, system)]  # fmt: skip
     return tuple(out)
 
 

@@ -84,16 +84,24 @@ def alternatives(answer: Answer) -> tuple[Alternative, ...]:
         ("disaggregated", ~agg),
         ("speculative decoding", p.draft > 0),
     ]
-    for i, family in enumerate(answer.families):
-        mine = p.family == i
-        if len({f.system.device.name for f in answer.families}) > 1:
-            groups.append((family.system.device.title, mine))
-        if not family.own:
-            groups.append((f"KV cache in {family.kv}", mine))
-        if family.weights is not None:
-            groups.append((f"weights in {family.weights}", mine))
+    groups += _families(answer)
     out = [_best_of(answer, name, mask) for name, mask in groups if mask.any()]
     return tuple(out + _too_large(answer))
+
+
+def _families(answer: Answer) -> list[tuple[str, Mask]]:
+    """Rows by machine, engine and format, where there are several."""
+    named: dict[str, list[int]] = {}
+    machines = {f.system.name for f in answer.families}
+    engines_ = {f.engine for f in answer.families}
+    for i, f in enumerate(answer.families):
+        names = [f.system.device.title] if len(machines) > 1 else []
+        names += [f.engine] if len(engines_) > 1 else []
+        names += [] if f.own else [f"KV cache in {f.kv}"]
+        names += [] if f.weights is None else [f"weights in {f.weights}"]
+        for name in names:
+            named.setdefault(name, []).append(i)
+    return [(name, np.isin(answer.points.family, members)) for name, members in named.items()]
 
 
 def _best_of(answer: Answer, name: str, mask: Mask) -> Alternative:
