@@ -43,7 +43,7 @@ PAPER = Paper(
     source="arXiv:2401.02669",
     mechanism="Keys and values of one request may lie in any instance; attention is computed there and merged.",
     claims=(
-        Claim("context length, two instances over one", 2.0, "x", "ratio", "abstract (2 to 19 times, 2 to 32 instances)",
+        Claim("context length, two instances over one", 2.0, "x", "ratio", "abstract (2 to 19 times)",
               lambda: longer(2.0)),
         Claim("context length, 32 instances over one", 19.0, "x", "ratio", "abstract (2 to 19 times)",
               lambda: longer(float(CLUSTER)), why="bounded by the longest context of the traces, not by the pool"),
@@ -56,8 +56,8 @@ PAPER = Paper(
               lambda: devices_for(1e6), extra=True),
     ),
     assumptions=(
-        "Llama-2-7B, an instance on each A100 of 80 GB (32 of them in four nodes, section 7), nine tenths of its memory "
-        "for weights, activations and cache",
+        "Llama-2-7B, an instance on each A100 of 80 GB (32 of them in four nodes, section 7), nine tenths of its "
+        "memory for weights, activations and cache",
         "every instance keeps all weights; the pool is the sum of what they leave",
         "2 to 19 times and 2 to 32 instances are the two ends of one sweep",
     ),

@@ -1,5 +1,5 @@
-"""vAttention (arXiv:2405.04437): keys and values stay contiguous in virtual memory, pages are mapped as a request grows,
-so that attention kernels made for contiguous caches serve unchanged, in place of kernels that look up blocks."""
+"""vAttention (arXiv:2405.04437): keys and values stay contiguous in virtual memory, pages are mapped as a request
+grows, so that attention kernels made for contiguous caches serve unchanged, in place of kernels that look up blocks."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def decode_gain(requests: float, kernel: float = KERNEL) -> float:
 
 def kv_token(model: Model | str) -> float:
     """KiB of keys and values of one token."""
-    s = tw.Scenario(model, "1xa100-sxm-80gb", tw.Batch(prompt=1024, output=1, batch=1))
-    return float(tw.evaluate(s).memory.per_sequence) / 1025 / 1024
+    s = tw.Scenario(model, "1xa100-sxm-80gb", tw.Batch(prompt=1023, output=1, batch=1))
+    return float(tw.evaluate(s).memory.per_sequence) / 1024 / 1024
 
 
 _PAGED = (
-    "The engine prices one attention kernel for paged and contiguous caches alike; what looking up blocks costs one that "
-    "computes prompts (and how it splits chunks of 2048 queries) is not in it, nor a ratio of the two kernels in the text."
+    "The engine prices one attention kernel for paged and contiguous caches alike; what looking up blocks costs one "
+    "that computes prompts, in chunks of 2048 queries, is not in it, nor is a ratio of the two kernels in the text."
 )
 
 PAPER = Paper(
