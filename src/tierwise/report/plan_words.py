@@ -281,6 +281,9 @@ def rests(d: Json) -> list[str]:
         out.append(f"Steady state: {a['basis']} coefficients; 80 % of measurements are expected between "
                    f"{seconds(a['ttft_interval'][0])} and {seconds(a['ttft_interval'][1])} (TTFT), "
                    f"{seconds(a['tpot_interval'][0])} and {seconds(a['tpot_interval'][1])} (TPOT).")  # fmt: skip
+    if not d["finalists"]:
+        out.append("No finalist was simulated: these are times of the steady state. Simulation needs "
+                   "pip install 'tierwise[serve]'.")  # fmt: skip
     if a["draft_tokens"]:
         right = f"{100 * a['accept']:.0f} times in 100"
         out.append(f"A draft token is taken to be right {right}, as in the measured runs that speculated; the model "

@@ -37,6 +37,15 @@ class Simulated:
         return self.keeps_up and self.ttft[t.statistic] <= t.ttft and self.tpot[t.statistic] <= t.tpot
 
 
+def can_simulate() -> bool:
+    """Whether what the simulator is compiled with is installed."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 def simulated(question: Question, deployment: Deployment, flight: float) -> Simulated:
     """Play the question's traffic on a deployment that is expected to hold ``flight`` requests."""
     from tierwise.serving.simulate import simulate

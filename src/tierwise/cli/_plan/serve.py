@@ -40,6 +40,7 @@ def command(
     from tierwise.cli._files import check_writable, write
     from tierwise.cli._plan._question import Asked, question
     from tierwise.report.plan_data import cloud, to_dict
+    from tierwise.search.confirm import can_simulate
     from tierwise.search.serve import plan
 
     for target in (html, json):
@@ -49,7 +50,7 @@ def command(
         model, tuple(on), any_gpu, budget, prompt, output, rate, trace, rate_scale, concurrency, ttft, tpot, statistic,
         objective, tuple(engine), tuple(mode), tuple(weights), tuple(kv), tuple(draft), tuple(budget_tokens), seed,
     ))  # fmt: skip
-    answer = plan(asked, confirm=confirm)
+    answer = plan(asked, confirm=confirm and can_simulate())
     found = to_dict(answer)
     if out is not None:
         from tierwise.cli._plan._launch import launch
