@@ -144,6 +144,7 @@ def deployment(run: Recorded, on: str = "") -> Deployment:
         plain, engine=str(run.meta.get("engine") or "vllm"), max_seqs=int(number("max_num_seqs", plain.max_seqs)),
         budget=int(number("max_num_batched_tokens", plain.budget)), max_len=int(number("max_model_len", 0)),
         block=int(number("block_size", plain.block)), memory=number("gpu_memory_utilization", plain.memory, 0.01),
+        watermark=0.0,  # vLLM admits a request for whose next tokens there are blocks
         graphs=0 if x.get("enforce_eager") else plain.graphs,
     )  # fmt: skip
     machine = _machine(run, on, int(tp * pp * dp))

@@ -15,6 +15,10 @@ from tierwise.models.types import Model
 from tierwise.num import ceil_div
 from tierwise.serving.deployment import Replicas
 
+# Bytes an engine's sampler holds for each logit at its worst: as computed (2), in fp32 (4), sorted (4) with their
+# indices (8), and their probabilities (4): PyTorch's sort as vLLM's sampler calls it. Its profiling run samples for as
+# many sequences as a step may have.
+_LOGIT = 22.0
 # What backs the disk tier of the prefix cache where a deployment names no other.
 _DISK = "nvme-gen4-dc"
 
@@ -38,7 +42,7 @@ def room_of(model: Model, replicas: Replicas, budget: float, longest: float) -> 
     """The memory of one engine, over all its devices.
 
     The engine takes ``settings.memory`` of each device; of that go weights, the activations of a step of ``budget``
-    tokens (what an engine finds out by a profiling run) and the runtime's own reserve. Layers that look back only so
+    tokens or the sampler's (what an engine finds out by a profiling run), and the runtime's own reserve. Layers that look back only so
     far are linearized at half and whole ``longest`` context: what they keep counts as fixed.
     """
     s, plan, system = replicas.settings, replace(replicas.plan, mtp=False), replicas.machine
@@ -57,6 +61,7 @@ def room_of(model: Model, replicas: Replicas, budget: float, longest: float) -> 
     fixed = max(whole - token * longest, 0.0) + state
     weights = float(np.max(sum(weight_bytes(model, plan).values(), 0.0)))
     live = float(np.max(live_activations(lower(Step(model, plan, 1.0, budget, 0.0, "prefill")))))
+    live = max(live, s.max_seqs * float(np.max(model.vocab)) * _LOGIT)
     memory = system.device.memory.capacity
     free = max(memory * s.memory - weights - live - system.device.reserve, 0.0)
     # A stage holds its layers of every sequence, so the fullest stage decides; ranks hold different sequences.
