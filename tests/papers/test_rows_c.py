@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import tierwise as tw
+from tierwise import techniques
+from tierwise.cost import framework
 from tierwise.papers import load, run
 from tierwise.papers.catalog import (
     comet_w4a4kv4,
@@ -67,6 +69,18 @@ def test_four_bits_hold_more_requests() -> None:
     plain, four = tw.evaluate(base), tw.evaluate(base.apply(*comet_w4a4kv4.COMET))
     assert four.batch > 3.5 * plain.batch
     assert comet_w4a4kv4.gain() > 1.0
+
+
+def test_a_smaller_cache_leaves_the_host_in_the_way() -> None:
+    base = tw.Scenario("vicuna-13b", "1xa100-sxm-40gb", tw.Batch(prompt=1024, output=512, batch=8))
+    base = base.apply(techniques.eager("transformers"), techniques.unfuse_attention())
+    full, once, twice = (
+        tw.evaluate(base.apply(techniques.concatenate_cache(times), techniques.evict_kv(keep))).phase("decode")
+        for times, keep in ((1, 1.0), (1, 0.2), (2, 0.2))
+    )
+    assert full.bound_by != "launch" and once.bound_by == twice.bound_by == "launch"
+    launch = once.target.device.dispatch.eager + framework.load("transformers").host
+    assert twice.pass_time - once.pass_time == pytest.approx(40 * 2 * launch)
 
 
 def test_a_trillion_parameters_are_mostly_experts() -> None:

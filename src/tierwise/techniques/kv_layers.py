@@ -36,13 +36,14 @@ def budget_kv_layers(budgets: Sequence[Num], stack: str = "decoder") -> Techniqu
     return on_model("KV budget by layer", model)
 
 
-def concatenate_cache() -> Technique:
+def concatenate_cache(times: int = 1) -> Technique:
     """Grow the cache by writing it anew each step, as eager frameworks do that concatenate the new token's keys
-    and values (the default cache of `transformers`): on top of attention's read, one more read and one write."""
+    and values (the default cache of `transformers`): on top of attention's read, one more read and one write.
+    Twice (``times``) where code around the model also cuts an entry out and concatenates what is left."""
 
     def change(block: Block) -> Block:
         if isinstance(block, Attention) and block.causal and block.source == "self":
-            return replace(block, copied=True)
+            return replace(block, copied=times)
         return block
 
     return on_model("concatenated KV cache", lambda m: m.map_blocks(change))

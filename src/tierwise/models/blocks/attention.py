@@ -29,7 +29,7 @@ class Attention:
         k_eq_v: values are the keys (one projection, one cache).
         density: fraction of the causal pairs computed, stored and read (static sparsity patterns).
         budget: at most this many tokens of this layer's cache are kept after the prompt, whatever the plan keeps.
-        copied: every decode step writes the whole cache anew (frameworks that concatenate it with the new token).
+        copied: how often a decode step writes the whole cache anew (frameworks that concatenate it with the new token).
         expanded: keys and values are copied to every query head of their group before use.
         extra: further parameters (sinks, relative-position tables).
         kv_hidden: width of what keys and values are projected from, when not ``hidden``.
@@ -52,7 +52,7 @@ class Attention:
     k_eq_v: bool = False
     density: Num = 1.0
     budget: Num = float("inf")
-    copied: bool = False
+    copied: int = 0
     expanded: bool = False
     extra: Num = 0.0
     kv_hidden: Num | None = None
@@ -111,8 +111,8 @@ class Attention:
             cached = tuple(Operand(p.name, "kv", t * p.width, p.format) for p in self._parts(step, g))
             yield elementwise(step, f"{self.name}.rope_cache", "attn", {"qkv": t * (q_width + fresh)},
                               {"q": t * q_width}, 6.0, cached)  # fmt: skip
-            if self.copied and step.phase == "decode":
-                yield self._copy(step, g)
+            if step.phase == "decode":
+                yield from [self._copy(step, g)] * self.copied
         if self.expanded:
             yield self._expand(step, h, g)
         yield self._core(step, h, h if self.expanded else g)
