@@ -72,11 +72,12 @@ def test_four_bits_hold_more_requests() -> None:
 
 
 def test_a_smaller_cache_leaves_the_host_in_the_way() -> None:
-    base = tw.Scenario("vicuna-13b", "1xa100-sxm-40gb", tw.Batch(prompt=1024, output=512, batch=8))
-    base = base.apply(techniques.eager("transformers"), techniques.unfuse_attention())
+    loop = (techniques.eager("transformers"), techniques.unfuse_attention())
+    base = tw.Scenario("vicuna-13b", "1xa100-sxm-40gb", tw.Batch(prompt=1024, output=512, batch=8)).apply(*loop)
+    few = base.with_traffic(batch=1.0)
     full, once, twice = (
-        tw.evaluate(base.apply(techniques.concatenate_cache(times), techniques.evict_kv(keep))).phase("decode")
-        for times, keep in ((1, 1.0), (1, 0.2), (2, 0.2))
+        tw.evaluate(s.apply(techniques.concatenate_cache(times), techniques.evict_kv(keep))).phase("decode")
+        for s, times, keep in ((base, 1, 1.0), (few, 1, 0.2), (few, 2, 0.2))
     )
     assert full.bound_by != "launch" and once.bound_by == twice.bound_by == "launch"
     launch = once.target.device.dispatch.eager + framework.load("transformers").host
