@@ -42,8 +42,8 @@ def room_of(model: Model, replicas: Replicas, budget: float, longest: float) -> 
     """The memory of one engine, over all its devices.
 
     The engine takes ``settings.memory`` of each device; of that go weights, the activations of a step of ``budget``
-    tokens or the sampler's (what an engine finds out by a profiling run), and the runtime's own reserve. Layers that look back only so
-    far are linearized at half and whole ``longest`` context: what they keep counts as fixed.
+    tokens or the sampler's (what an engine finds out by a profiling run), and the runtime's own reserve. Layers that
+    look back only so far are linearized at half and whole ``longest`` context: what they keep counts as fixed.
     """
     s, plan, system = replicas.settings, replace(replicas.plan, mtp=False), replicas.machine
     devices = float(plan.devices)
