@@ -91,12 +91,14 @@ def test_a_trace_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     pytest.importorskip("numba")
     file = tmp_path / "t.csv"
     rows = [f"{0.2 * i},{400 + 7 * (i % 30)},{50 + i % 20}" for i in range(300)]
+    rows[150] = "30.0,200000,10"  # longer than the model's context
     file.write_text("arrival,prompt,output\n" + "\n".join(rows) + "\n")
     asked = ["--trace", str(file), "--ttft", "1s", "--tpot", "40ms", "--statistic", "p90", "--mode", "aggregated"]
     assert plan("serve", "llama-3.1-8b", "--on", "2xh100-sxm", *asked, "--json", "-") == 0
     d = json.loads(capsys.readouterr().out)
     assert d["question"]["trace_requests"] == 300 and d["question"]["requests_per_s"] == pytest.approx(5.0, rel=0.01)
-    assert d["met"] and d["answer"]["simulated"]["requests"] == 300
+    assert d["met"] and d["answer"]["simulated"]["requests"] == 299
+    assert d["question"]["too_long"] == 1 and d["answer"]["simulated"]["rejected"] == 0
 
 
 @pytest.mark.parametrize(

@@ -126,3 +126,10 @@ def test_a_percentile_asks_for_more_than_the_mean() -> None:
     mean, tail = finalists(answer, play), finalists(hard, play)
     assert mean.best is not None and tail.best is not None
     assert answer.score[tail.best.row] >= answer.score[mean.best.row] * (1 - 1.1e-2)
+
+
+def test_what_turns_requests_away_does_not_hold() -> None:
+    answer = priced(rate=12.0)
+    p = answer.points
+    found = finalists(answer, lambda row: replace(run_of(answer, row), rejected=int(p.tp[row] == 1)))
+    assert found.met and found.best is not None and p.tp[found.best.row] > 1

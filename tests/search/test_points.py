@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -100,3 +102,13 @@ def test_a_row_becomes_a_deployment() -> None:
         assert made.rent == pytest.approx(answer.points.rent[row])
         roles = {g.role for g in made.groups}
         assert roles == ({"prefill", "decode"} if answer.points.prefills[row] > 0 else {"both"})
+
+
+def test_the_longest_request_must_fit_every_engine_it_visits() -> None:
+    question = ask(model="llama-3.1-70b", on=("8xh100-sxm",), prompt=1000.0)
+    long = replace(question, demand=replace(question.demand, longest=120_000.0))
+    (some, *_), (few, *_) = (curves_of(q, families_of(q)[0]) for q in (question, long))
+    able, still = (np.isfinite(c.flight).any(axis=1) for c in (some, few))
+    assert np.all(able | ~still) and still.any() and able.sum() > still.sum()
+    two = (few.engines.tp == 2) & (few.engines.pp == 1)
+    assert np.any(able & two) and not np.any(still & two)  # 120,000 tokens are 39 GB of KV

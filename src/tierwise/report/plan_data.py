@@ -31,7 +31,7 @@ def to_dict(answer: Answer) -> Json:
         if run is not None and run.simulated is not None:
             s = run.simulated
             found["simulated"] = {"ttft_s": dict(s.ttft), "tpot_s": dict(s.tpot), "requests_per_s": s.rate,
-                                  "requests": s.requests, "keeps_up": s.keeps_up,
+                                  "requests": s.requests, "keeps_up": s.keeps_up, "rejected": s.rejected,
                                   "meets": s.meets(answer.question)}  # fmt: skip
         return found
 
@@ -85,7 +85,8 @@ def question(q: Question) -> Json:
         "model": q.name, "machines": machines, "prompt": d.prompt, "output": d.output, "load": d.kind,
         "requests_per_s": d.rate, "concurrency": d.concurrency, "trace": d.trace.source if d.trace else None,
         "trace_requests": len(d.trace) if d.trace else None, "notices": list(d.trace.notices) if d.trace else [],
-        "shared": d.shared, "ttft_s": q.targets.ttft, "tpot_s": q.targets.tpot, "statistic": q.targets.statistic,
+        "shared": d.shared,
+        "too_long": d.too_long, "ttft_s": q.targets.ttft, "tpot_s": q.targets.tpot, "statistic": q.targets.statistic,
         "objective": q.objective, "budget_usd_per_hour": q.budget * 3600.0, "engines": list(q.engines),
     }  # fmt: skip
 

@@ -33,11 +33,10 @@ def headline(d: Json) -> str:
             f"Nothing within {machines(d)} serves {q['model']} {conditions(d)}: the nearest is {layout(a)} on "
             f"{hardware(a)}, which {short_of(d, a)}."
         )
-    best = {
-        "cost": "no cheaper one",
-        "throughput": "none with more throughput",
-        "latency": "no faster one",
-    }[q["objective"]]
+    best = {"cost": "the cheapest", "throughput": "the one with most throughput", "latency": "the fastest"}[
+        q["objective"]
+    ]
+    best += " shown to hold" if a.get("simulated") else " that should hold"
     priced = f"{d['considered']:,} configurations"
     return (
         f"Serve {q['model']} with {layout(a)}{_by(d, a)} on {hardware(a)}{price(a)}: of {priced} {best} "
@@ -53,7 +52,7 @@ def _by(d: Json, a: Json) -> str:
 
 def _meets(d: Json) -> str:
     asked = conditions(d)
-    return f"holds {asked.removeprefix('with ')}" if asked else "was found"
+    return asked.removeprefix("with ") or "at all"
 
 
 def _binds(d: Json) -> str:
@@ -63,7 +62,7 @@ def _binds(d: Json) -> str:
     return {
         "memory": "; the KV cache has no room for more",
         "load": "; it is the least that runs the model at all",
-        "rate": "; what costs less falls behind",
+        "rate": "; what was tried for less falls behind",
         "budget": "; the next step costs more than the budget",
         "devices": "; there are no more devices",
     }.get(by, "")
@@ -84,6 +83,8 @@ def short_of(d: Json, a: Json) -> str:
     parts += [f"has {' and '.join(times)}"] if times else []
     if run and not run["keeps_up"]:
         parts.append(f"answers {number(run['requests_per_s'])} requests/s and falls behind")
+    if run and run["rejected"]:
+        parts.append(f"turns {run['rejected']:,} requests away, too long for its memory")
     if q["requests_per_s"] is not None and a["requests_per_s"] < q["requests_per_s"] * 0.999:
         parts.append(f"sustains {number(a['requests_per_s'])} requests/s of the {number(q['requests_per_s'])} asked")
     return " and ".join(parts) or "misses the budget"
@@ -141,6 +142,9 @@ def why(d: Json) -> list[str]:
         out += fastest(d)
     if a and not a["own_formats"]:
         out.append(f"It stores {_changed_formats(a)}, which changes the model's answers: check their quality.")
+    if q["too_long"]:
+        out.append(f"{q['too_long']:,} requests of the trace are longer than the model's context; any deployment turns "
+                   "them away.")  # fmt: skip
     if q["notices"]:
         out.append("Of the trace: " + "; ".join(q["notices"]) + ".")
     return out

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tierwise.search.question import STATISTICS, Question
 from tierwise.serving.deployment import Deployment
+from tierwise.serving.outcome import REJECTED
 from tierwise.serving.traffic.trace import Trace, trace
 from tierwise.serving.work import Array
 
@@ -22,19 +23,30 @@ DEPTH, LEAST = 6.0, 400
 
 @dataclass(frozen=True)
 class Simulated:
-    """What a run showed: seconds by statistic, requests answered per second, how many counted, and whether every
-    request was answered at the rate it came."""
+    """What a run showed.
+
+    Attributes:
+        ttft, tpot: seconds by statistic; ``rate``: requests answered per second; ``requests``: how many counted.
+        keeps_up: every request was answered, at the rate they came.
+        rejected: requests turned away that the model's context has room for.
+    """
 
     ttft: Mapping[str, float]
     tpot: Mapping[str, float]
     rate: float
     requests: int
     keeps_up: bool
+    rejected: int = 0
 
     def meets(self, question: Question) -> bool:
         """Whether it keeps up within the targets."""
         t = question.targets
-        return self.keeps_up and self.ttft[t.statistic] <= t.ttft and self.tpot[t.statistic] <= t.tpot
+        return (
+            self.keeps_up
+            and not self.rejected
+            and self.ttft[t.statistic] <= t.ttft
+            and self.tpot[t.statistic] <= t.tpot
+        )
 
 
 def can_simulate() -> bool:
@@ -53,20 +65,22 @@ def simulated(question: Question, deployment: Deployment, flight: float) -> Simu
     requests, first, last = traffic(question, flight)
     run = simulate(requests, deployment, seed=question.seed)
     r = run.requests
-    done = np.isfinite(r.last)
+    away = r.state == REJECTED
+    rejected = max(int(away.sum()) - question.demand.too_long, 0)
+    done = np.isfinite(r.last) & ~away
     index = np.arange(len(r.arrival))
     counted = done & (index >= first) & (index < last)
     if not counted.any():
         never = dict.fromkeys(STATISTICS, float("inf"))
-        return Simulated(never, never, 0.0, 0, False)
+        return Simulated(never, never, 0.0, 0, False, rejected)
     ttft = (r.first - r.arrival)[counted]
     many = r.made[counted] > 1
     tpot = ((r.last - r.first)[counted] / np.maximum(r.made[counted] - 1, 1))[many]
-    up = _keeps_up(r.arrival, r.last, done)
+    up = _keeps_up(r.arrival[~away], r.last[~away], done[~away])
     rate = (
         question.demand.rate if up and question.demand.kind == "open" else _rate(requests, r.arrival, r.last, counted)
     )
-    return Simulated(_statistics(ttft), _statistics(tpot), rate, int(counted.sum()), up)
+    return Simulated(_statistics(ttft), _statistics(tpot), rate, int(counted.sum()), up, rejected)
 
 
 def played(question: Question, flight: float) -> int:

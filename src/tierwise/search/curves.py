@@ -97,7 +97,10 @@ def parted(question: Question, model: Model, system: System, engine: str, kv: st
     cell = ((d * rows + np.tile(np.arange(rows), n))[:, None] * f + np.arange(f)).ravel()
     load, mine = _take(load, cell), _take(priced, cell)
     first = ((p * rows)[:, None] * f + 0 * np.arange(f)).ravel()
-    mine = replace(mine, prefill=priced.prefill[..., first])
+    # What prefills must hold the longest request too.
+    longest = np.maximum(question.demand.longest, question.demand.prompt + question.demand.output)
+    whole = priced.room[first] * np.repeat(kinds.pp[p], f) * (question.demand.prompt + question.demand.output)
+    mine = replace(mine, prefill=priced.prefill[..., first], room=np.where(whole >= longest, mine.room, 0.0))
     lanes = kinds.pp[p] * kinds.dp[p] * x / y
     # A pass over one prompt fills the device; with more of them in it each would wait for the others.
     tokens = min((b for b in free.budgets if b >= question.demand.prompt), default=max(free.budgets))
@@ -144,7 +147,12 @@ def _curves(
 ) -> Curves:  # fmt: skip
     shape = (len(x), len(FLIGHTS))
     lanes = (own.pp * own.dp * y)[:, None]
-    fits = (np.minimum(room, question.freedom.max_seqs / own.pp[:, None]) >= FLIGHTS) & np.isfinite(lanes)
+    whole = room * own.pp[:, None] * (question.demand.prompt + question.demand.output)
+    fits = (
+        (whole >= question.demand.longest)
+        & (np.minimum(room, question.freedom.max_seqs / own.pp[:, None]) >= FLIGHTS)
+        & np.isfinite(lanes)
+    )
     flight = np.where(fits, FLIGHTS * lanes, np.nan)
     ttft, tpot = found.ttft.reshape(shape), found.tpot.reshape(shape)
     rate = flight / (ttft + question.demand.output * tpot)

@@ -17,13 +17,13 @@ from tierwise.search.points import Points
 from tierwise.serving.work import Array
 
 # Runs at least and at most, requests played in all between these, and more runs for a runner-up of another layout.
-FEWEST, RUNS, REQUESTS, MORE = 6, 18, 80_000, 5
+FEWEST, RUNS, REQUESTS, MORE = 8, 18, 200_000, 4
 # Of the runs, those kept for what is surest to hold while nothing does.
 SAFE = 3
 # A deployment must promise to be so much better than the best confirmed one to be worth a run.
 GAIN = 0.01
 # What should miss a target by more than this will not hold either; the steady state is no further off than that.
-DOUBT = 1.25
+DOUBT = 1.5
 # A wait so much longer than the steady state's is a queue that builds up; it says nothing of waiting where none does.
 QUEUE = 3.0
 
@@ -186,12 +186,26 @@ def _best(search: _Search, among: NDArray[np.bool_], runs: int, doubts: bool = T
             row = int(np.argmin(np.where(should <= least * (1.0 + 1e-9), latency, np.inf)))
             search.run(search.between(row))
             continue
-        row = int(np.argmin(far))
         # While nothing holds at all, the nearest are played whatever they miss, a few of them.
         known = held >= 0 or len(search.runs) >= FEWEST
-        if not np.isfinite(far[row]) or (known and (far[row] > DOUBT or not doubts)):
+        if known:
+            far[far > DOUBT] = np.inf
+        row = _doubtful(values, far, limit, len(search.runs))
+        if not np.isfinite(far[row]) or (known and not doubts):
             return held
         search.run(row)
+
+
+def _doubtful(values: Array, far: Array, limit: float, turn: int) -> int:
+    """Of rows that should just not hold, the one nearest to holding; by turns among all of them and among those that
+    would improve on the best by half of what is possible, so that a wrong doubt is found out in few runs."""
+    row = int(np.argmin(far))
+    open_ = np.isfinite(far)
+    if turn % 2 and np.isfinite(limit) and open_.any():
+        halfway = np.sqrt(values[open_].min() * limit)
+        much = np.where(values <= halfway, far, np.inf)
+        row = int(np.argmin(much)) if np.isfinite(much).any() else row
+    return row
 
 
 def _leading(points: Points, score: Array) -> NDArray[np.bool_]:

@@ -29,6 +29,8 @@ class Demand:
         rate: requests per second, nan where the plan may choose how many it takes.
         concurrency: requests that clients keep in flight, nan for none.
         trace: real arrivals that confirm the plan, None for synthetic ones.
+        longest: tokens of the longest request that the model's context has room for; 0 for the mean one.
+        too_long: requests of the trace beyond that context: every deployment turns them away.
         peak: rate that requests of a trace meet, over its mean rate (1 for steady arrivals).
         shared: share of prompt tokens that an unbounded prefix cache would hold already.
     """
@@ -38,6 +40,8 @@ class Demand:
     rate: float = float("nan")
     concurrency: float = float("nan")
     trace: Trace | None = None
+    longest: float = 0.0
+    too_long: int = 0
     peak: float = 1.0
     shared: float = 0.0
 

@@ -79,19 +79,19 @@ def question(asked: Asked) -> Question:
         asked.statistic,
     )  # fmt: skip
     return Question(
-        model, asked.model, systems, _demand(asked), targets, asked.objective,  # type: ignore[arg-type]
+        model, asked.model, systems, _demand(asked, model.max_context), targets, asked.objective,  # type: ignore[arg-type]
         budget, asked.engines, freedom, asked.seed,
     )  # fmt: skip
 
 
-def _demand(asked: Asked) -> Demand:
+def _demand(asked: Asked, context: float) -> Demand:
     given = [n for n in ("rate", "trace", "concurrency") if getattr(asked, n) is not None]
     if len(given) > 1:
         raise BadField(
             "--" + given[1], "value", getattr(asked, given[1]), f"nothing beside --{given[0]}: one load only"
         )
     if asked.trace is not None:
-        return of_trace(_trace(asked), asked.statistic)
+        return of_trace(_trace(asked), asked.statistic, context)
     missing = [f"--{n}" for n in ("prompt", "output") if getattr(asked, n) is None]
     if missing:
         raise BadField(missing[0], "tokens", None, "a number of tokens (or --trace FILE)")
@@ -116,13 +116,23 @@ def _trace(asked: Asked) -> Trace:
     return load(Path(asked.trace), rate_scale=asked.rate_scale)
 
 
-def of_trace(trace: Trace, statistic: str = "mean") -> Demand:
-    """The steady demand of a trace: its mean rate and lengths, and what a prefix cache could hold of its prompts."""
+def of_trace(trace: Trace, statistic: str = "mean", context: float = float("inf")) -> Demand:
+    """The steady demand of a trace: its mean rate and lengths, and what a prefix cache could hold of its prompts.
+
+    Args:
+        context: tokens a request may have at most; longer ones do not count.
+    """
     if len(trace) < 2 or not trace.duration > 0:
         raise BadField(trace.source or "trace", "requests", len(trace), "at least two, at different times")
-    rate = (len(trace) - 1) / trace.duration
-    return Demand(float(np.mean(trace.prompt)), float(np.mean(trace.output)), rate, trace=trace,
-                  peak=peak(trace, statistic), shared=shared(trace))  # fmt: skip
+    tokens = trace.prompt + trace.output
+    fits = tokens <= context
+    if not fits.any():
+        raise BadField(trace.source or "trace", "tokens", int(tokens.min()), f"requests of at most {context:,.0f}")
+    return Demand(
+        float(np.mean(trace.prompt[fits])), float(np.mean(trace.output[fits])),
+        max(float(fits.sum()) - 1.0, 1.0) / trace.duration, trace=trace, longest=float(tokens[fits].max()),
+        too_long=int((~fits).sum()), peak=peak(trace, statistic), shared=shared(trace),
+    )  # fmt: skip
 
 
 # Seconds over which arrivals are counted: about as long as requests stay in the system.
