@@ -7,4 +7,4 @@ def blocks(engine, request, tokens):  # type: ignore[no-untyped-def]
     room = 1
     while room < max(request.prompt + request.output, tokens):
         room *= 2
-    return -(-min(room, max(engine.max_len, tokens)) // engine.block)
+    return request.samples * -(-min(room, max(engine.max_len, tokens)) // engine.block)

@@ -4,4 +4,4 @@ Orca, OSDI 2022; "Orca (Max)" of Kwon et al., SOSP 2023, arXiv:2309.06180."""
 
 def blocks(engine, request, tokens):  # type: ignore[no-untyped-def]
     """Blocks of the longest request that is allowed."""
-    return -(-max(engine.max_len, tokens) // engine.block)
+    return request.samples * -(-max(engine.max_len, tokens) // engine.block)

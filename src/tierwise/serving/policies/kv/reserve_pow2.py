@@ -9,4 +9,4 @@ def blocks(engine, request, tokens):  # type: ignore[no-untyped-def]
         answer *= 2
     while room < max(request.prompt + answer, tokens):
         room *= 2
-    return -(-min(room, max(engine.max_len, tokens)) // engine.block)
+    return request.samples * -(-min(room, max(engine.max_len, tokens)) // engine.block)
