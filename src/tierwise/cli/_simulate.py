@@ -139,7 +139,8 @@ def _plan(asked: Asked, model: Any, machine: Any) -> Any:
     from tierwise.planning import default_plan
     from tierwise.scenario import KV, Plan
 
-    given = {k: float(_positive(asked, k)) for k in ("tp", "pp", "dp", "ep") if getattr(asked, k) is not None}
+    degrees = [k for k in ("tp", "pp", "dp", "ep") if getattr(asked, k) is not None]
+    given: dict[str, Any] = {k: float(_positive(asked, k)) for k in degrees}
     split = (asked.prefill_replicas is not None) or (asked.decode_replicas is not None)
     engines = (asked.prefill_replicas or 1) + (asked.decode_replicas or 1) if split else asked.replicas or 1
     if given:
@@ -163,6 +164,8 @@ def _groups(asked: Asked, machine: Any, plan: Any, settings: Any) -> tuple[Repli
     from tierwise.serving.deployment import Replicas
 
     size = int(plan.devices)
+    counts: tuple[int, ...]
+    groups: tuple[Replicas, ...]
     room = machine.count // size
     if asked.prefill_replicas is not None or asked.decode_replicas is not None:
         if asked.replicas is not None:
@@ -172,7 +175,7 @@ def _groups(asked: Asked, machine: Any, plan: Any, settings: Any) -> tuple[Repli
                   Replicas(machine, plan, counts[1], "decode", settings))  # fmt: skip
     else:
         counts = (asked.replicas if asked.replicas is not None else max(room, 1),)
-        groups = (Replicas(machine, plan, counts[0], "both", settings),)  # type: ignore[assignment]
+        groups = (Replicas(machine, plan, counts[0], "both", settings),)
     if min(counts) < 1:
         raise BadField("--replicas", "count", min(counts), "a whole number of at least 1")
     if sum(counts) > room:

@@ -59,7 +59,7 @@ def simulate(
     policies = [(load("schedulers", g.settings.scheduler), load("kv", g.settings.kv)) for g in deployment.groups]
     state = build(trace, deployment, prices, policies, log_steps, seed, tick or 1e-3)
     state.cluster["exact"] = exact
-    state, functions = _policies(deployment, policies, state)
+    state, functions = _policies(deployment, prices, policies, state)
     _first_events(state, trace, deployment)
     advance, where = loop(), handle(state)
     from tierwise.serving.loop.jit import quiet
@@ -77,7 +77,9 @@ def simulate(
     return _run(trace, deployment, prices, state, interrupted, wall)
 
 
-def _policies(deployment: Deployment, policies: Sequence[tuple[Policy, Policy]], state: Any) -> tuple[Any, Any]:
+def _policies(
+    deployment: Deployment, prices: Sequence[StepPrices], policies: Sequence[tuple[Policy, Policy]], state: Any
+) -> tuple[Any, Any]:
     """The policies compiled: (state that knows which engine follows which, arguments of the loop)."""
     from tierwise.serving.loop.compile import POLICIES, all_of_them, by_arrival, policy, rhythm
 
@@ -98,18 +100,24 @@ def _policies(deployment: Deployment, policies: Sequence[tuple[Policy, Policy]],
         state.engines["open"][1:], state.engines["since"][1:] = 0, np.nan
     if len(state.requests):
         for e in state.engines:
-            page = _page(deployment, e)
-            e["page"] = page
+            g = int(e["group"])
+            e["page"] = _page(deployment, prices[g], g, policies[g][1])
             e["grow"], e["grown"] = rhythm(blocks[e["policy"]], e, state.requests[0])
     state = state._replace(growth=np.zeros((len(state.engines), max(1, int(state.engines["grow"].max()))), np.int64))
     replicas = policy("replicas", scaler) if scaler is not None else policy("replicas", all_of_them)
     return state, (tokens, orders, blocks, policy("route", router), replicas)
 
 
-def _page(deployment: Deployment, engine: Any) -> int:
-    """Blocks of one 2 MiB page of the device's memory in each of a request's tensors: keys and values of each layer."""
-    del deployment, engine
-    return 1
+def _page(deployment: Deployment, prices: StepPrices, group: int, kv: Policy) -> int:
+    """Blocks of one page of the device's memory in each of a sequence's tensors, keys and values of every layer; 1
+    where the KV manager knows no pages."""
+    size = float(getattr(kv.module, "PAGE_BYTES", 0.0))
+    if not size or not prices.kv_token:
+        return 1
+    g = deployment.groups[group]
+    depth = sum(stack.depth for stack in deployment.model.stacks if stack.stream == "text" and stack.active)
+    tokens = size * 2.0 * depth * float(g.plan.tp) / prices.kv_token
+    return max(1, int(np.ceil(tokens / g.settings.block)))
 
 
 def _first_events(state: Any, trace: Trace, deployment: Deployment) -> None:
@@ -146,7 +154,7 @@ def _run(
     trace: Trace, deployment: Deployment, prices: Sequence[StepPrices], state: Any, interrupted: bool, wall: float
 ) -> Run:
     from tierwise.serving.loop import layout
-    from tierwise.serving.loop.outcome import series
+    from tierwise.serving.loop.outcome import audit, series
 
     cluster, q = state.cluster[0], state.requests
     end = float(cluster["end"])
@@ -162,6 +170,7 @@ def _run(
     totals |= {"swapped_bytes": float(cluster["swapped"]), "transferred_bytes": float(cluster["transferred"]),
                "recomputed_tokens": float(cluster["recomputed"]), "output_tokens": float(cluster["output_tokens"]),
                "prompt_tokens": float(cluster["prompt_tokens"]), "replica_seconds": float(up.sum())}  # fmt: skip
+    totals |= audit(state)
     devices = np.array([float(g.plan.devices) for g in deployment.groups])
     totals["device_seconds"] = float((devices[groups] * up).sum())
     totals["rent"] = float((np.array([p.rent for p in prices])[groups] * up).sum())

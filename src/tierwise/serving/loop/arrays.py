@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
-from numba import carray, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -33,14 +34,19 @@ def handle(state: State) -> Any:
     return out
 
 
-@intrinsic
-def _pointer(typingctx, address):  # type: ignore[no-untyped-def]
+carray: Any = numba.carray  # type: ignore[attr-defined]
+
+
+def _address(typingctx, address):  # type: ignore[no-untyped-def]
     """An address as a pointer."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return builder.inttoptr(args[0], cgutils.voidptr_t)
 
     return types.voidptr(types.int64), codegen
+
+
+_pointer: Any = intrinsic(_address)
 
 
 _CLUSTER, _REQUEST, _ENGINE, _GROUP = layout.CLUSTER, layout.REQUEST, layout.ENGINE, layout.GROUP

@@ -121,6 +121,8 @@ def _engine(
     e["hold"], e["waiting_first"] = scheduler.flag("HOLD"), scheduler.flag("WAITING_FIRST")
     e["by_tenant"] = scheduler.flag("BY_TENANT")
     e["keyed"] = scheduler.function("order") is not None and not e["by_tenant"]
+    if scheduler.flag("UNLIMITED"):
+        e["budget"] = UNLIMITED
     e["stages"] = price.stages
     e["lanes"] = 2 if s.prefill_share > 0 else price.stages
     e["partition"], e["gate"] = s.prefill_share, np.inf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
+from tierwise.serving.loop.coast import wake_up
 from tierwise.serving.loop.heap import pop_waiting, push_event
 from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.kv import drop_cache, matched
@@ -77,6 +78,8 @@ def follow(s, item):  # type: ignore[no-untyped-def]
 def fail(s, r, orders, blocks, route):  # type: ignore[no-untyped-def]
     """Replica r is gone, with all it held: its requests go back to the router and are computed again."""
     e, cluster = of.engines(s)[r], of.cluster(s)[0]
+    if e.coasting > 0:
+        wake_up(s, r, blocks[e.policy])
     shut(s, r)
     e.down += 1
     count_state(s, e, cluster.time)

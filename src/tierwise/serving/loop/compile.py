@@ -110,9 +110,11 @@ def _rhythm(blocks, engine, request):  # type: ignore[no-untyped-def]
             grow = tokens - 1
             break
     if grow == 0:
-        return (0, 0)
+        return (0, 0) if blocks(engine, request, engine.max_len) == first else (-1, 0)
     grown = blocks(engine, request, grow + 1) - first
     for tokens in range(1, most + 1):
         if blocks(engine, request, tokens) != -(-tokens // grow) * grown:
             return (-1, 0)
+    if blocks(engine, request, engine.max_len) != -(-engine.max_len // grow) * grown:
+        return (-1, 0)
     return (grow, grown)

@@ -26,7 +26,8 @@ def folder() -> str:
     """Where compiled code lives: per user, per source. A changed file of the loop never meets code of the old one
     (Numba itself looks only at the file that holds a function, not at those it calls)."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    here = Path(__file__).parent
+    for path in sorted([*here.glob("*.py"), *(here.parent / "policies").glob("*.py")]):
         digest.update(path.read_bytes())
     digest.update(f"{numba.__version__} {sys.version}".encode())
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

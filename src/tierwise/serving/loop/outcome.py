@@ -19,3 +19,14 @@ def series(state: State, end: float) -> Series:
         # Means over the replicas that are there.
         column[name] = column[name] / np.maximum(column["replicas"], 1e-12)
     return Series(time=edges[1:], **column)
+
+
+def audit(state: State) -> dict[str, float]:
+    """Where the KV blocks are: ``kv_lost`` are neither free, nor cached, nor held by a request (0 unless the loop is
+    wrong); ``kv_peak`` is the largest share of a replica's blocks that was ever in use."""
+    e, q = state.engines, state.requests
+    held = np.bincount(np.maximum(q["replica"], 0), weights=q["held"], minlength=len(e))
+    held += np.bincount(np.maximum(q["source"], 0), weights=q["source_held"], minlength=len(e))
+    used = (state.users > 0).sum(axis=1) * e["unit"]
+    lost = np.abs(e["blocks"] - e["free"] - e["spare"] - held - used)
+    return {"kv_lost": float(lost.sum()), "kv_peak": float((e["peak"] / np.maximum(e["blocks"], 1)).max(initial=0.0))}

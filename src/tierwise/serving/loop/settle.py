@@ -30,7 +30,6 @@ def end(s, r, lane):  # type: ignore[no-untyped-def]
             q.computed += n
             e.tokens += n
             e.load -= n
-            of.tenants(s)[r, q.tenant].served += n
             if q.made == q.output:
                 q.state = layout.DONE
                 of.scratch(s)[out] = item

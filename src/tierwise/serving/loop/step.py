@@ -9,6 +9,7 @@ from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.kv import publish, release, take_blocks
 from tierwise.serving.loop.price import chunk_price, step_price
 from tierwise.serving.loop.queue import join_queue
+from tierwise.serving.loop.settle import give_back
 from tierwise.serving.loop.speculate import drafts
 
 
@@ -38,6 +39,8 @@ def begin(s, r, tokens, order, blocks):  # type: ignore[no-untyped-def]
         lost = _running(s, r, lane, tokens, blocks)
     else:
         lost = _running(s, r, lane, tokens, blocks)
+        if e.hold > 0 and e.left == e.budget:
+            _end_batch(s, r)
         if not lost or e.left == e.budget:
             _waiting(s, r, lane, tokens, order, blocks)
     if e.left == e.budget:
@@ -50,11 +53,10 @@ def begin(s, r, tokens, order, blocks):  # type: ignore[no-untyped-def]
     _shared_units(s, r, lane)
     e.begun, e.idle, e.leaving, e.returned = e.at, 0, 0, 0
     e.at = e.begun + e.dt
-    e.steady = (
-        e.grow >= 0 and e.decoding == e.running and e.prompts == 0 and e.width == e.running and not lost
-        and e.speculate == 0 and e.lanes == 1 and e.hold == 0 and (e.waiting == 0 or e.blocked > 0)
-        and of.cluster(s)[0].exact == 0
-    )  # fmt: skip
+    alone = e.lanes == 1 and e.hold == 0 and e.speculate == 0 and (e.by_tenant == 0 or of.tenants(s).shape[1] == 1)
+    only_decode = e.decoding == e.running and e.prompts == 0 and e.width == e.running and not lost
+    closed = e.waiting == 0 or e.blocked > 0
+    e.steady = alone and only_decode and closed and e.grow >= 0 and of.cluster(s)[0].exact == 0
     return True
 
 
@@ -100,6 +102,22 @@ def _running(s, r, lane, tokens, blocks):  # type: ignore[no-untyped-def]
 
 
 @jit
+def _end_batch(s, r):  # type: ignore[no-untyped-def]
+    """All that is left of a static batch is done: the last one lost its place."""
+    e, running = of.engines(s)[r], of.running(s)[r]
+    for i in range(e.running):
+        q = of.requests(s)[running[i]]
+        if q.state == layout.DONE:
+            give_back(s, r, q)
+    kept = 0
+    for i in range(e.running):
+        if of.requests(s)[running[i]].state != layout.DONE:
+            running[kept] = running[i]
+            kept += 1
+    e.running, e.leaving, e.returned, e.decoding, e.context = kept, 0, 0, 0, 0
+
+
+@jit
 def _waiting(s, r, lane, tokens, order, blocks):  # type: ignore[no-untyped-def]
     """Places for those that wait, while tokens, sequences and blocks last."""
     e = of.engines(s)[r]
@@ -127,6 +145,7 @@ def take(s, r, q, n, more, lane, decodes):  # type: ignore[no-untyped-def]
         take_blocks(s, r, more)
         q.held += more
     q.lane = lane
+    of.tenants(s)[r, q.tenant].served += q.samples if decodes else n
     if decodes:
         q.chunk = 1
         n = min(e.left, q.samples * (1 + e.tree * e.drafts // max(e.speculate, 1)))

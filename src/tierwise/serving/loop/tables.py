@@ -48,10 +48,10 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
 def adapter_bytes(model: Model, rank: int) -> float:
     """Bytes of one LoRA adapter of every attention and MLP matrix: two thin ones of ``rank``, in 16 bits
     (Hu et al., arXiv:2106.09685)."""
-    sides = 0.0
+    sides: Any = 0.0
     for stack in model.stacks:
         for layer, times in stack.runs():
             for weight in layer.weights():
                 if weight.role in ("attn", "mlp"):
                     sides += times * (float(model.hidden) + float(weight.elements) / float(model.hidden))
-    return 2.0 * rank * sides
+    return float(2.0 * rank * sides)
