@@ -61,7 +61,8 @@ class Phase:
         """Every op of the graph with its price, in the order of ``graph.walk()``."""
         costs = self._alone
         if not self.target.graphs:
-            costs = paced(costs, [s.repeat for s, _ in self.graph.walk()])
+            under = self.target.framework
+            costs = paced(costs, [s.repeat for s, _ in self.graph.walk()], under.interval if under else None)
         return tuple(PricedOp(s, op, cost) for (s, op), cost in zip(self.graph.walk(), costs, strict=True))
 
     @cached_property

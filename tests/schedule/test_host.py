@@ -38,5 +38,11 @@ def test_where_the_host_is_slower_every_op_is_bound_by_its_launch() -> None:
     assert {str(c.bound_by) for c in paced(ops, [1.0] * 10)} == {"launch"}
 
 
+def test_a_spread_of_hosts_is_the_interval_where_they_set_the_pace() -> None:
+    costs = [Cost({"compute": np.asarray([1.0, 9.0]), "launch": 2.0}, {}, 1.0, interval=(0.9, 1.5))]
+    low, high = paced(costs, [1.0], (0.7, 1.3))[0].interval
+    np.testing.assert_allclose([low, high], [[0.7, 0.9], [1.3, 1.5]])
+
+
 def test_what_the_device_works_on_leaves_launches_out() -> None:
     assert working(cost(1.0, 0.5, 9.0)) == 1.0

@@ -36,6 +36,7 @@ class Framework:
         traffic: bytes its kernels move over what one fused kernel moves, by class, 1 where not named; of a kernel that
             moves them slowly, as many as the bus would have moved meanwhile.
         scores: bytes moved for each attention score, when scores are written.
+        interval: factors on the host's time that 80 % of hosts are expected between.
         source: of all of these.
     """
 
@@ -45,6 +46,7 @@ class Framework:
     kernels: Mapping[str, float]
     traffic: Mapping[str, float]
     scores: float
+    interval: tuple[float, float]
     source: str
 
 
@@ -104,4 +106,5 @@ def load(name: str) -> Framework:
     if name not in names():
         raise UnknownName("framework", name, names())
     data = yaml.safe_load((_HERE / f"{name}.yaml").read_text("utf-8"))
-    return Framework(name=name, **data)
+    low, high = data.pop("interval")
+    return Framework(name=name, interval=(float(low), float(high)), **data)

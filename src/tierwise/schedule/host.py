@@ -13,12 +13,13 @@ from tierwise.num import Num, minimum, where
 LAUNCH = "launch"
 
 
-def paced(costs: Sequence[Cost], repeats: Sequence[Num]) -> list[Cost]:
+def paced(costs: Sequence[Cost], repeats: Sequence[Num], spread: tuple[float, float] | None = None) -> list[Cost]:
     """The costs of a pass's ops when launches queue up on the device.
 
     Args:
         costs: each with the host's seconds as ``launch`` among what overlaps (none: nothing to start).
         repeats: executions of each.
+        spread: factors on the host's time that 80 % of hosts lie between; the ops' own intervals unless given.
 
     The host does not wait for a kernel to end, so its time and the device's run side by side until the end of the
     pass, where the result is waited for: the slower of the two sets the pace of all ops. Where it is the host, an op
@@ -30,10 +31,10 @@ def paced(costs: Sequence[Cost], repeats: Sequence[Num]) -> list[Cost]:
         host = host + times * cost.overlapped.get(LAUNCH, 0.0)
         device = device + times * (working(cost) + sum(cost.serial.values(), 0.0))
     slow = np.asarray(host) > np.asarray(device)
-    return [_paced(cost, slow) for cost in costs]
+    return [_paced(cost, slow, spread or cost.interval) for cost in costs]
 
 
-def _paced(cost: Cost, slow: object) -> Cost:
+def _paced(cost: Cost, slow: object, spread: tuple[Num, Num]) -> Cost:
     launch = cost.overlapped.get(LAUNCH, 0.0)
     # The launch comes first: of equal parts the first names the bound.
     overlapped: dict[str, Num] = {LAUNCH: where(slow, launch, 0.0)}
@@ -41,7 +42,8 @@ def _paced(cost: Cost, slow: object) -> Cost:
         if name != LAUNCH:
             overlapped[name] = where(slow, minimum(t, launch), t)
     serial = {name: where(slow, 0.0, t) for name, t in cost.serial.items()}
-    return replace(cost, overlapped=overlapped, serial=serial)
+    low, high = (where(slow, host, own) for host, own in zip(spread, cost.interval, strict=True))
+    return replace(cost, overlapped=overlapped, serial=serial, interval=(low, high))
 
 
 def working(cost: Cost) -> Num:
