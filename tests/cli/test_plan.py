@@ -138,8 +138,8 @@ def test_bad_input_is_one_line(args: list[str], said: str, capsys: pytest.Captur
 def test_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan("serve", "llama-3.1-8b", "--prompt", "10", "--output", "10") == 2
     assert "--any-gpu" in capsys.readouterr().err
-    assert plan("serve", "llama-3.1-8b", "--on", "h100-sxm", "--prompt", "10") == 2
-    assert "--output" in capsys.readouterr().err
+    assert plan("serve", "llama-3.1-8b", "--on", "h100-sxm", "--no-confirm") == 0
+    assert "2,048 tokens in · 256 out" in capsys.readouterr().out
     assert plan("sevre") == 2
     assert "'serve'" in capsys.readouterr().err
     assert plan() == 0

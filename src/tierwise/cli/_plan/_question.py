@@ -15,6 +15,8 @@ from tierwise.serving.traffic.trace import Trace
 from tierwise.units import parse
 
 ENGINES = ("vllm", "sglang", "trtllm")
+# Tokens of a request that nobody described, as `tierwise explain` has them.
+PROMPT, OUTPUT = 2048.0, 256.0
 # Devices of a kind at most, where neither a machine nor a budget says so.
 MANY = 64
 
@@ -92,11 +94,8 @@ def _demand(asked: Asked, context: float) -> Demand:
         )
     if asked.trace is not None:
         return of_trace(_trace(asked), asked.statistic, context)
-    missing = [f"--{n}" for n in ("prompt", "output") if getattr(asked, n) is None]
-    if missing:
-        raise BadField(missing[0], "tokens", None, "a number of tokens (or --trace FILE)")
     return Demand(
-        _quantity(asked.prompt, "count", "--prompt", 0.0), _quantity(asked.output, "count", "--output", 0.0),
+        _quantity(asked.prompt, "count", "--prompt", PROMPT), _quantity(asked.output, "count", "--output", OUTPUT),
         _quantity(asked.rate, "rate", "--rate", float("nan")),
         _quantity(asked.concurrency, "count", "--concurrency", float("nan")),
     )  # fmt: skip
