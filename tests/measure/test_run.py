@@ -215,3 +215,16 @@ def test_recorded_runs_calibrated_on_the_other(on: str, tested: str) -> None:
     for quantity in ("TTFT", "TPOT", "latency"):
         error = np.abs(c.error(quantity))
         assert error[0] < 0.04 and error[-1] < 0.04
+
+
+def test_a_request_that_lost_its_place_finds_blocks_again_where_they_are_cached(tmp_path: Path) -> None:
+    n = np.zeros(60)
+    found = {}
+    for caching in (True, False):
+        folder = run_folder(tmp_path / "vllm-rtx4090-m", n, n + 1000, n + 500, n + 1, n + 2, max_num_seqs=128,
+                            enable_prefix_caching=caching)  # fmt: skip
+        recorded = read_run(folder)
+        found[caching] = replay(recorded, deployment(recorded), Adjustment()).totals
+    assert found[True]["preemptions"] > 0 and found[False]["preemptions"] > 0
+    assert found[True]["cached_tokens"] > 0 and found[False]["cached_tokens"] == 0
+    assert found[True]["end"] < found[False]["end"]

@@ -65,8 +65,20 @@ class Recorded:
 
     @property
     def trace(self) -> Trace:
-        """Arrivals and lengths, to play."""
-        return trace(self.arrival, self.prompt, self.output, source=str(self.folder))
+        """Arrivals and lengths, to play; in a closed loop where the client kept so many requests in flight.
+
+        What prompts share is not recorded, so the blocks of each are its own: a request that lost its place finds those
+        again that nobody took meanwhile.
+        """
+        closed = self.meta.get("closed_loop") or 0
+        if isinstance(closed, bool) or not isinstance(closed, int) or closed < 0:
+            raise BadField(str(self.folder / "meta.json"), "closed_loop", closed, "a whole number, 0 for an open loop")
+        known = self.meta.get("engine_kwargs") or {}
+        size = int(known.get("block_size") or Settings().block)
+        start = np.concatenate([[0], np.cumsum(self.prompt // size)])
+        cached = known.get("enable_prefix_caching") is not False
+        blocks = {"blocks": np.arange(start[-1]), "block_start": start, "block_size": size} if cached else {}
+        return trace(self.arrival, self.prompt, self.output, closed_loop=closed, source=str(self.folder), **blocks)
 
 
 def times(arrival: Floats, first: Floats, last: Floats, output: NDArray[np.int64]) -> dict[str, Floats]:
