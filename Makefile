@@ -16,7 +16,7 @@ $(VENV)/.dev: $(VENV)/.base
 
 $(VENV)/.truth: $(VENV)/.dev
 	$(BIN)/python -m pip install -q -e '.[dev,truth,fit,serve]' 'onnxruntime>=1.20' 'gguf>=0.10'
-	$(BIN)/python -m pip install -q 'llama-cpp-python>=0.3.10' \
+	$(BIN)/python -m pip install -q 'llama-cpp-python[server]>=0.3.10' \
 		|| echo "llama.cpp could not be built here (that takes a C++ compiler): its checks skip"
 	touch $@
 

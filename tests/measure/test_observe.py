@@ -26,6 +26,7 @@ from tierwise.measure.observe_prompts import Ruler, prompt
 from tierwise.measure.observe_report import numbers, times
 from tierwise.measure.observe_server import gauges
 from tierwise.measure.observe_stream import Events, piece
+from tierwise.measure.recorded import read_run
 from tierwise.serving.traffic import load, synthetic, trace
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
@@ -236,7 +237,8 @@ def test_the_folder_is_a_recorded_run(tmp_path: Path, capsys: pytest.CaptureFixt
     series = list(csv.DictReader((folder / "timeseries.csv").open()))
     assert sum(float(s["gen_throughput"]) for s in series) == pytest.approx(12 * 7)
     assert sum(float(s["prompt_throughput"]) for s in series) == pytest.approx(sum(r["input_toks"] for r in requests))
-    assert float(series[-1]["running"]) == 0 and series[0]["kv_cache_pct"] == "nan"
+    assert float(series[-1]["in_flight"]) == 0
+    assert {series[0][k] for k in ("running", "waiting", "kv_cache_pct")} == {"nan"}  # no metrics say it
 
 
 def test_a_recording_is_traffic(tmp_path: Path) -> None:
@@ -248,6 +250,18 @@ def test_a_recording_is_traffic(tmp_path: Path) -> None:
     assert again.prompt.tolist() == [21, 31, 41] and again.output.tolist() == [2, 3, 4]
     assert np.allclose(again.arrival, [0.0, 0.05, 0.1], atol=0.04)
     assert sorted(r.prompt for r in found.answered) == [21, 31, 41]
+
+
+def test_a_recording_is_a_run_to_validate(tmp_path: Path) -> None:
+    with serving(Behaviour(first=0.03, each=0.01)) as live:
+        save(observe(live.url, synthetic(6, concurrency=2, prompt=21, output=4)), tmp_path / "run", {}, machine="l4")
+    found = read_run(tmp_path / "run")
+    assert found.trace.closed_loop == 2 and not found.inside and found.meta["machine"] == "l4"
+    assert (found.times["TTFT"] >= 0.03).all() and (found.times["TPOT"] >= 0.01).all()
+    assert found.trace.output.tolist() == [4] * 6 and np.isnan(found.scheduled).all()
+    (tmp_path / "run/meta.json").write_text('{"model": "tiny", "closed_loop": -1}')
+    with pytest.raises(TierwiseError, match="closed_loop"):
+        _ = read_run(tmp_path / "run").trace
 
 
 def test_recordings_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

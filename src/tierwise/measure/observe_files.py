@@ -22,7 +22,7 @@ from tierwise.errors import TierwiseError
 from tierwise.measure.observe import TICK, Observed, Recording
 
 FILES = ("meta.json", "requests.jsonl", "timeseries.csv")
-COLUMNS = ("t", "prompt_throughput", "gen_throughput", "running", "waiting", "kv_cache_pct")
+COLUMNS = ("t", "prompt_throughput", "gen_throughput", "running", "waiting", "kv_cache_pct", "in_flight")
 
 
 def check_folder(folder: Path) -> None:
@@ -93,15 +93,14 @@ def meta(found: Recording, engine_arguments: dict[str, Any], engine: str = "", m
         "stopped": found.stopped,
         "prompt_tokens_by": dict(Counter(r.prompt_by for r in found.answered)),
         "output_tokens_by": dict(Counter(r.output_by for r in found.answered)),
-        "series_by": "server" if server.engine else "client",
     }
 
 
 def series(found: Recording) -> Iterator[str]:
     """Lines of timeseries.csv: tokens a second in each tick, and the server's state at its end.
 
-    A prompt's tokens count in the tick of the first token. Without metrics of the server, ``running`` are the answers
-    that have begun, ``waiting`` those that have not, and the cache is nan.
+    A prompt's tokens count in the tick of the first token. Without metrics of the server, what runs, what waits and
+    what the cache holds is nan: a client knows only how many are ``in_flight`` (of those that were answered).
     """
     yield ",".join(COLUMNS)
     n = max(1, int(np.ceil((found.end - found.start) / TICK)))
@@ -115,16 +114,12 @@ def series(found: Recording) -> Iterator[str]:
     outputs = np.histogram(times, edges, weights=each)[0] / TICK
     sent = np.array([r.sent for r in done]) - found.start
     last = np.array([r.times[-1] for r in done]) - found.start
-    waiting = _before(sent, ends) - _before(first, ends)
-    running = _before(first, ends) - _before(last, ends)
-    full = np.full(n, np.nan)
-    if found.server.engine:
-        seen = np.full((n, 3), np.nan)
-        for t, state in found.states:
-            # What was last seen stands until the next look; the last tick may be too short for one.
-            seen[round(t / TICK) - 1 :] = state.running, state.waiting, 100.0 * state.kv
-        running, waiting, full = seen.T
-    for row in zip(ends, prompts, outputs, running, waiting, full, strict=True):
+    seen = np.full((n, 3), np.nan)
+    for t, state in found.states if found.server.engine else ():
+        # What was last seen stands until the next look; the last tick may be too short for one.
+        seen[round(t / TICK) - 1 :] = state.running, state.waiting, 100.0 * state.kv
+    flying = _before(sent, ends) - _before(last, ends)
+    for row in zip(ends, prompts, outputs, *seen.T, flying, strict=True):
         yield ",".join(f"{x:.10g}" for x in row)
 
 

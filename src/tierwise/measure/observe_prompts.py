@@ -64,10 +64,10 @@ def prompt(trace: Trace, i: int, measure: Ruler, seed: int) -> str:
 
 
 def _text(words: int, seed: tuple[int, ...]) -> str:
-    return " ".join(np.random.default_rng(seed).choice(_words(), words))
+    return " ".join(np.random.default_rng(seed).choice(vocabulary(), words))
 
 
 @cache
-def _words() -> NDArray[np.str_]:
+def vocabulary() -> NDArray[np.str_]:
     """Words so short and common that most vocabularies have each as one token."""
     return np.array(files(__package__).joinpath("observe_words.txt").read_text("utf-8").split())

@@ -1,0 +1,106 @@
+"""A real client case: llama.cpp's server recorded here, calibrated by one load, and two other loads predicted.
+
+The model has random weights; the machine is this computer, one thread of it. A recording of the first load made again
+at the end says whether the machine was quiet enough for anything to be said.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("llama_cpp", reason="llama.cpp is not installed")
+pytest.importorskip("fastapi", reason="llama.cpp's server is not installed (llama-cpp-python[server])")
+pytest.importorskip("sse_starlette", reason="llama.cpp's server is not installed (llama-cpp-python[server])")
+pytest.importorskip("gguf", reason="writing GGUF files needs gguf")
+pytest.importorskip("numba", reason="the simulator needs numba")
+
+from tierwise.cli import main
+from tierwise.measure.calibrate_run import fit
+from tierwise.measure.engines import shapes
+from tierwise.measure.engines.with_llamacpp import write_gguf
+from tierwise.measure.observe_prompts import vocabulary
+from tierwise.measure.recorded import read_run
+from tierwise.measure.run import compare, statistics
+
+pytestmark = pytest.mark.truth
+
+WITHIN = 0.2
+REPEATS = 0.1  # a load that takes this much longer or shorter the second time says that the machine was not quiet
+# As the server works: one request after the other, prompts in pieces of 512, nothing recorded or put together ahead.
+HOW = ("max_num_seqs=1", "max_num_batched_tokens=512", "max_model_len=2048", "enforce_eager=true",
+       "async_scheduling=false")  # fmt: skip
+FIRST = ("--concurrency", "1", "--requests", "30", "--prompt", "uniform:low=50,high=350", "--output",
+         "uniform:low=10,high=60")  # fmt: skip
+OTHERS = {
+    "open": ("--rate", "1.2/s", "--requests", "30", "--prompt", "uniform:low=100,high=800", "--output",
+             "uniform:low=20,high=80"),
+    "closed": ("--concurrency", "3", "--requests", "20", "--prompt", "300", "--output", "100"),
+}  # fmt: skip
+
+
+def run(*args: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(list(args))
+    assert not stop.value.code
+
+
+@contextmanager
+def serving(model: Path) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        port = place.getsockname()[1]
+    # A server that is interrupted by the next request answers only the last of them. Flash attention is llama.cpp's own
+    # default, which the machine is measured with, but not that of its Python server.
+    options = {"model": model, "model_alias": model, "host": "127.0.0.1", "port": port, "n_threads": 1,
+               "n_threads_batch": 1, "n_ctx": 2048, "n_batch": 512, "logits_all": "false", "verbose": "false",
+               "interrupt_requests": "false", "flash_attn": "true"}  # fmt: skip
+    command = [sys.executable, "-m", "llama_cpp.server", *(x for k, v in options.items() for x in (f"--{k}", str(v)))]
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(300):
+                try:
+                    with urllib.request.urlopen(f"{url}/v1/models", timeout=5.0):
+                        break
+                except (urllib.error.URLError, ConnectionError, TimeoutError):
+                    assert server.poll() is None, "the server did not start"
+                    time.sleep(0.2)
+            yield url
+        finally:
+            server.terminate()
+
+
+def test_other_loads_are_predicted_from_one(tmp_path: Path) -> None:
+    machine, model = tmp_path / "machine.yaml", tmp_path / "model.gguf"
+    write_gguf(model, shapes.llama(512, 1376, 8, 8, 2, 4000), "q8_0", vocabulary().tolist())
+    run("calibrate", "-o", str(machine), "--engine", "llama.cpp", "--quick", "--threads", "1", "--clock", "cpu",
+        "--no-disk")  # fmt: skip
+    arguments = [x for a in HOW for x in ("--engine-arg", a)]
+    with serving(model) as url:
+        for seed, (name, load) in enumerate({"first": FIRST, **OTHERS, "again": FIRST}.items()):
+            run("observe", "--url", url, *load, "--seed", str(0 if name == "again" else seed), "--engine", "llama.cpp",
+                "--on", str(machine), *arguments, "--out", str(tmp_path / name))  # fmt: skip
+    first, again = (statistics(read_run(tmp_path / n).times["latency"])[1] for n in ("first", "again"))
+    if abs(again / first - 1.0) > REPEATS:
+        pytest.skip(
+            f"this machine is too busy to measure on: one load took {first:.3f} s, then {again:.3f} s at the median"
+        )
+    found = fit(read_run(tmp_path / "first"))
+    for name in OTHERS:
+        c = compare(read_run(tmp_path / name), adjust=found.adjustment)
+        before = compare(read_run(tmp_path / name))
+        for quantity in c.measured:
+            print(f"{name:6s} {quantity:7s} mean, median, p90, p95, p99:",
+                  *(f"{e:+.1%}" for e in c.error(quantity)), "uncalibrated:",
+                  *(f"{e:+.1%}" for e in before.error(quantity)))  # fmt: skip
+            # The rarest of a few dozen requests are chance; the means, medians and p90 are not.
+            assert abs(c.error(quantity)[:3]).max() < WITHIN, (name, quantity)
