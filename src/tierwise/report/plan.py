@@ -87,7 +87,8 @@ def short(e: Json) -> str:
     """``10×TP1 + 6×TP2`` prefilling and decoding, ``16×TP2`` for engines that do both."""
 
     def one(g: Json) -> str:
-        names = "".join(f"{n.upper()}{g[n]}" for n in ("tp", "pp", "dp", "ep") if g[n] > 1 or n == "tp")
+        shown = [n for n in ("tp", "pp", "dp", "ep") if g[n] > 1] or ["tp"]
+        names = "".join(f"{n.upper()}{g[n]}" for n in shown)
         return f"{g['count']}×{names}"
 
     text = f"{one(e['prefill'])} + {one(e['decode'])}" if e["mode"] == "disaggregated" else one(e["engines"])
@@ -148,4 +149,7 @@ def _table(console: Console, columns: list[str], rows: list[list[str]]) -> None:
     table = plain_table(*columns)
     for row in rows:
         table.add_row(*row)
+    # Names give way before numbers do.
+    for i, column in enumerate(table.columns[1:], start=1):
+        column.min_width = max(len(cells[i]) for cells in [columns, *rows])
     console.print(Padding(table, (0, 0, 0, 2), expand=False))

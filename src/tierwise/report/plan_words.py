@@ -264,6 +264,8 @@ def changed(d: Json, c: Json) -> str:
     else:
         times = f"TTFT {seconds(c['ttft_s'])}, TPOT {seconds(c['tpot_s'])}"
         text = f"{c['name']}: {_holds(d, c)} ({times})"
+    if "in flight" in c["name"]:
+        return text
     if best is None:
         return text + "; no other would meet them then"
     if q["load"] != "free":

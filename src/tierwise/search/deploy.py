@@ -62,10 +62,15 @@ def deployment(question: Question, families: tuple[Family, ...], points: Points,
     own = group(points.tp[row], points.pp[row], points.dp[row], points.ep[row], points.decodes[row],
                 "decode" if two else "both", points.most[row])  # fmt: skip
     if not two:
-        return Deployment(question.model, (own,))
+        return Deployment(question.model, (own,), router(question))
     first = group(points.p_tp[row], points.p_pp[row], points.p_dp[row], points.p_ep[row], points.prefills[row],
                   "prefill", Settings().max_seqs)  # fmt: skip
-    return Deployment(question.model, (first, own))
+    return Deployment(question.model, (first, own), router(question))
+
+
+def router(question: Question) -> str:
+    """How requests find an engine: to where their prefix is where prompts share any, else to the freer of two."""
+    return question.freedom.router or ("prefix_aware" if question.demand.shared > 0 else "power_of_two")
 
 
 def speculation(family: Family, length: int) -> Speculation:

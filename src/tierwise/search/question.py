@@ -74,6 +74,7 @@ class Freedom:
         budgets: tokens in one step (``max_num_batched_tokens``), which also bounds a chunk of prefill.
         max_seqs: sequences of one engine rank at most.
         memory: share of the device that an engine takes.
+        router: file of ``serving/policies/routers``; "" for the one that suits the traffic.
         prefix_cache: whether full blocks of earlier prompts may be reused.
     """
 
@@ -84,6 +85,7 @@ class Freedom:
     budgets: tuple[float, ...] = (2048.0, 4096.0, 8192.0, 16384.0)
     max_seqs: float = 1024.0
     memory: float = 0.9
+    router: str = ""
     prefix_cache: tuple[bool, ...] = (True,)
 
 

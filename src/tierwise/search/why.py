@@ -160,11 +160,23 @@ def changes(
         for factor in (0.8, 1.2):
             demand = replace(q.demand, **{name: getattr(q.demand, name) * factor})
             out.append(_changed(answer, curves, replace(q, demand=demand), f"{name} {factor - 1.0:+.0%}"))
+    else:
+        out += [_crowded(answer, factor) for factor in (0.8, 1.2)]
     if uncached is not None:
         out.append(_changed(answer, uncached[1], uncached[0], "no prefix cache"))
     for end, name in ((0, "fast end of the interval"), (1, "slow end of the interval")):
         out.append(_at_end(answer, end, name))
     return tuple(out)
+
+
+def _crowded(answer: Answer, factor: float) -> Change:
+    """So many times the requests in flight on the same deployment."""
+    assert answer.best is not None
+    p, row = answer.known, answer.best.row
+    same = np.flatnonzero((p.variant == p.variant[row]) & (p.units == p.units[row]))
+    mine = int(same[np.argmin(np.abs(p.flight[same] - factor * p.flight[row]))])
+    holds = bool(feasible(answer.question, p.take(np.asarray([mine])))[0])
+    return Change(f"{factor - 1.0:+.0%} in flight", holds, float(p.ttft[mine]), float(p.tpot[mine]), p, row)
 
 
 def _changed(answer: Answer, curves: Sequence[Sequence[Curves]], q: Question, name: str) -> Change:

@@ -45,6 +45,7 @@ class Asked:
     kv: tuple[str, ...]
     drafts: tuple[int, ...]
     tokens: tuple[int, ...]
+    router: str
     seed: int
 
 
@@ -70,6 +71,7 @@ def question(asked: Asked) -> Question:
     systems = _systems(asked, budget)
     plain = Freedom()
     freedom = Freedom(
+        router=asked.router,
         modes=asked.modes or plain.modes,
         kv=("", *(str(fmt(k)) for k in asked.kv)),
         weights=(None, *(fmt(w) for w in asked.weights)),

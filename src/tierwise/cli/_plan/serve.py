@@ -31,6 +31,9 @@ def command(
     draft: list[int] = typer.Option([], help="Draft tokens a step to try, where the model can speculate."),
     budget_tokens: list[int] = typer.Option([], "--tokens", help="Token budgets of a step to try."),
     confirm: bool = typer.Option(True, "--confirm/--no-confirm", help="Simulate the finalists."),
+    router: str = typer.Option(
+        "", help="How requests find an engine: power_of_two, or prefix_aware for shared prefixes."
+    ),
     seed: int = typer.Option(0, help="Of synthetic traffic."),
     out: str | None = typer.Option(None, help="Folder for launch files."),
     html: str | None = typer.Option(None, help="Write a self-contained HTML report."),
@@ -48,7 +51,8 @@ def command(
             check_writable(target)
     asked = question(Asked(
         model, tuple(on), any_gpu, budget, prompt, output, rate, trace, rate_scale, concurrency, ttft, tpot, statistic,
-        objective, tuple(engine), tuple(mode), tuple(weights), tuple(kv), tuple(draft), tuple(budget_tokens), seed,
+        objective, tuple(engine), tuple(mode), tuple(weights), tuple(kv), tuple(draft), tuple(budget_tokens), router,
+        seed,
     ))  # fmt: skip
     answer = plan(asked, confirm=confirm and can_simulate())
     found = to_dict(answer)
