@@ -55,12 +55,12 @@ def test_times_are_those_the_server_takes() -> None:
         n = [6, 3][r.index]
         assert len(r.times) == r.output == n and r.output_by == "usage"
         assert r.times[0] - r.sent >= b.first
-        assert r.times[-1] - r.times[0] >= (n - 1) * b.each
+        # A first token may be seen late, so gaps have no lower bound; the whole has.
+        assert r.times[-1] - r.sent >= b.first + (n - 1) * b.each
         assert list(r.times) == sorted(r.times)
     t = times(found)
     assert (t["latency"] >= t["ttft"]).all() and len(t["itl"]) == 5 + 2
-    # A busy machine may be late, never early; half of the gaps are late by less than the gap itself.
-    assert b.each <= np.median(t["itl"]) < 2 * b.each
+    assert 0.5 * b.each < np.median(t["itl"]) < 2 * b.each
 
 
 def test_prompts_have_the_tokens_asked_for_and_share_nothing() -> None:
@@ -257,7 +257,7 @@ def test_a_recording_is_a_run_to_validate(tmp_path: Path) -> None:
         save(observe(live.url, synthetic(6, concurrency=2, prompt=21, output=4)), tmp_path / "run", {}, machine="l4")
     found = read_run(tmp_path / "run")
     assert found.trace.closed_loop == 2 and not found.inside and found.meta["machine"] == "l4"
-    assert (found.times["TTFT"] >= 0.03).all() and (found.times["TPOT"] >= 0.01).all()
+    assert (found.times["TTFT"] >= 0.03).all() and (found.times["latency"] >= 0.06).all()
     assert found.trace.output.tolist() == [4] * 6 and np.isnan(found.scheduled).all()
     (tmp_path / "run/meta.json").write_text('{"model": "tiny", "closed_loop": -1}')
     with pytest.raises(TierwiseError, match="closed_loop"):
