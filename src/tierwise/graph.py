@@ -20,7 +20,8 @@ class Operand:
 
     Attributes:
         name: identity of the tensor inside its layer; a write and a later read of one name are an edge.
-        role: ``weight``, ``act``, ``kv``, ``state``, ``table`` (embeddings) or ``score``.
+        role: ``weight``, ``act``, ``kv``, ``state``, ``table`` (embeddings), ``score``, or ``host``
+            (lies in the host's memory).
         elements: how many elements move (for a gather: the gathered ones).
         format: how they are stored.
     """

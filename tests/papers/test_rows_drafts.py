@@ -1,0 +1,60 @@
+"""What must be true of papers on drafts and on long caches, whatever the numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tierwise.papers import load, run
+from tierwise.papers.catalog import distributed_speculative_inference as dsi
+from tierwise.papers.catalog import mixture_of_attentions_sd as moa
+from tierwise.papers.catalog import scale_test_time, shadowkv, smartspec_goodput
+from tierwise.papers.types import Claim
+
+SLUGS = (
+    "distributed-speculative-inference", "dresd", "ets", "mixture-of-attentions-sd", "s3d-self-speculative",
+    "scale-test-time", "shadowkv", "smartspec-goodput",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_every_claim_has_a_source_and_every_gap_a_reason(slug: str) -> None:
+    paper = load(slug)
+    assert paper.slug == slug and paper.source.startswith("arXiv:")
+    for outcome in run(paper):
+        claim: Claim = outcome.claim
+        assert claim.source
+        assert outcome.state == "reproduced" or claim.why, claim.what
+        assert claim.compute is None or np.isfinite(outcome.value)
+
+
+@pytest.mark.parametrize("pair", dsi.PAIRS)
+def test_copies_of_the_target_help_every_pair(pair: str) -> None:
+    turns, beside = dsi.times(pair)
+    target = dsi.PAIRS[pair][0]
+    assert beside < min(turns)
+    assert beside < dsi.TOKENS * target
+
+
+def test_each_further_layer_of_the_drafter_lengthens_a_cycle() -> None:
+    cycles = [moa.cycle(own) for own in (None, 0, 1, 3)]
+    assert cycles == sorted(cycles)
+    assert cycles[3] - cycles[2] == pytest.approx(2 * (cycles[2] - cycles[1]), rel=0.02)  # two layers for one
+
+
+def test_long_chains_cost_more_than_as_many_tokens_in_short_ones() -> None:
+    Spent = scale_test_time.Spent
+    whole, halves = (scale_test_time.work("qwen3-32b", Spent(each, 16384.0)) for each in (16384.0, 8192.0))
+    assert halves < whole
+
+
+def test_a_longer_context_leaves_throughput_of_both_in_proportion() -> None:
+    """Twice the context at half the batch: the cache read a step is the same, and so is the time of a step."""
+    short, long = shadowkv.ROWS[1:3]
+    for shadow in (False, True):
+        assert shadowkv.rate(short, shadow) / shadowkv.rate(long, shadow) == pytest.approx(2.0, rel=0.05)
+
+
+def test_drafts_that_are_right_more_often_pay_more() -> None:
+    gains = [smartspec_goodput.gain(1.0, accept) for accept in smartspec_goodput.ACCEPT]
+    assert gains == sorted(gains) and gains[0] >= 1.0
