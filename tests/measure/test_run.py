@@ -174,6 +174,9 @@ def test_bad_settings_are_named(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "vllm-h100-m", one, one + 1, one + 1, one + 1, one + 1, max_num_seqs=-1)
     with pytest.raises(BadField, match="max_num_seqs"):
         deployment(read_run(folder))
+    (folder / "meta.json").write_text('{"model": "llama-3.1-8b", "engine_kwargs": [1]}')
+    with pytest.raises(BadField, match="engine_kwargs"):
+        read_run(folder)
 
 
 def test_the_commands_say_what_is_wrong_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

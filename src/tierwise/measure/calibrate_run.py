@@ -91,7 +91,10 @@ def fit(recorded: Recorded, on: str = "") -> Fitted:
     found = at(x * scale)
     after = compare(recorded, on, found)
     low, high = _interval(recorded, after)
-    source = f"{recorded.folder.name}, {len(recorded.arrival)} requests"
+    group = served.groups[0]
+    source = f"{recorded.folder.name}, {len(recorded.arrival)} requests on {group.machine.device.name} under " + (
+        group.settings.engine
+    )
     found = replace(found, basis="calibrated", source=source, interval=(low, high))
     return Fitted(found, dict(zip(names, sd.tolist(), strict=True)), before, replace(after, adjustment=found))
 

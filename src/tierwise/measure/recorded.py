@@ -101,6 +101,8 @@ def read_run(folder: Path) -> Recorded:
     if not isinstance(meta, dict) or not isinstance(meta.get("model"), str):
         raise BadField(str(folder / "meta.json"), "model", meta.get("model") if isinstance(meta, dict) else meta,
                        "the name of a model")  # fmt: skip
+    if not isinstance(meta.get("engine_kwargs") or {}, dict):
+        raise BadField(str(folder / "meta.json"), "engine_kwargs", meta["engine_kwargs"], "arguments by name")
     columns, notices = _requests(folder / "requests.jsonl")
     arrival, first, last = columns["arrival_time"], columns["first_token_ts"], columns["last_token_ts"]
     queued = columns["queued_ts"]

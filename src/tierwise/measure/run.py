@@ -59,6 +59,10 @@ def validate(paths: Sequence[Path], json: Path | None, on: str = "", calibration
     """
     if not paths:
         raise TierwiseError("validate run: name at least one folder of a recorded run")
+    from tierwise.cli._files import check_writable, write
+
+    if json is not None:
+        check_writable(str(json))
     given = read_adjustment(Path(calibration)) if calibration else None
     found = [compare(read_run(path), on, given) for path in paths]
     if json is None or str(json) != "-":
@@ -68,8 +72,6 @@ def validate(paths: Sequence[Path], json: Path | None, on: str = "", calibration
             for part in shown(c):
                 console().print(part)
     if json is not None:
-        from tierwise.cli._files import write
-
         write(
             str(json),
             jsonlib.dumps({"schema": "tierwise.validation-run/1", "runs": [data(c) for c in found]}, indent=1),
