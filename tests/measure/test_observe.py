@@ -76,19 +76,19 @@ def test_prompts_have_the_tokens_asked_for_and_share_nothing() -> None:
 
 def test_open_loop_waits_for_nobody_and_keeps_the_arrivals() -> None:
     arrival = np.array([0.0, 0.03, 0.06, 0.09])
-    with serving(Behaviour(first=0.3, each=0.0)) as live:
+    with serving(Behaviour(first=0.6, each=0.0)) as live:
         found = observe(live.url, trace(arrival, [9] * 4, [1] * 4))
     sent = np.array([r.sent for r in sorted(found.answered, key=lambda r: r.index)]) - found.start
-    assert (sent >= arrival).all() and (sent < 0.3).all()
+    assert (sent >= arrival).all() and (sent < 0.6).all()
     assert live.busiest[0] > 1
 
 
 def test_closed_loop_keeps_its_number_in_flight() -> None:
     with serving(Behaviour(first=0.02, each=0.002)) as live:
         found = observe(live.url, synthetic(9, concurrency=3, prompt=9, output=4))
-    assert live.busiest[0] == 3 and len(found.answered) == 9
+    assert len(found.answered) == 9
     events = sorted([(r.sent, 1) for r in found.answered] + [(r.times[-1], -1) for r in found.answered])
-    assert max(np.cumsum([e[1] for e in events])) <= 3
+    assert max(np.cumsum([e[1] for e in events])) == 3
 
 
 def test_later_turns_follow_the_answer_by_the_think_time_and_repeat_the_history() -> None:
