@@ -27,8 +27,9 @@ class Served:
         """The same with prices of every group replaced."""
         return replace(self, prices=tuple(replace(p, **changes) for p in self.prices))
 
-    def play(self, trace: Trace) -> Run:
-        return simulate(trace, self.deployment, self.prices, log_steps=0)
+    def play(self, trace: Trace, log_steps: int = 0) -> Run:
+        """What happens to the trace; the first ``log_steps`` steps are kept one by one."""
+        return simulate(trace, self.deployment, self.prices, log_steps=log_steps)
 
 
 def served(scenario: Scenario, count: int = 1, router: str = "round_robin", **settings: Any) -> Served:
