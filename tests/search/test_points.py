@@ -11,10 +11,13 @@ from tests.search.cases import ask, priced
 from tierwise.memory.footprint import weight_bytes
 from tierwise.models.load import load_model
 from tierwise.scenario import Plan
+from tierwise.search.curves import FLIGHTS, _priced, _room
 from tierwise.search.deploy import deployment
 from tierwise.search.engines import engines
 from tierwise.search.points import _position
 from tierwise.search.serve import curves_of, families_of
+from tierwise.serving.deployment import Replicas, Settings
+from tierwise.serving.pricing import step_prices
 from tierwise.serving.steady import steady
 from tierwise.serving.work import Load, work
 
@@ -112,3 +115,21 @@ def test_the_longest_request_must_fit_every_engine_it_visits() -> None:
     assert np.all(able | ~still) and still.any() and able.sum() > still.sum()
     two = (few.engines.tp == 2) & (few.engines.pp == 1)
     assert np.any(able & two) and not np.any(still & two)  # 120,000 tokens are 39 GB of KV
+
+
+@pytest.mark.parametrize(("model", "on"), [("qwen3-32b", "8xh100-sxm"), ("qwen3-30b-a3b", "4xl40s")])
+def test_room_is_that_of_the_engine(model: str, on: str) -> None:
+    """The arrays keep the same account of memory as the prices of one engine's steps."""
+    question = ask(model=model, on=(on,), prompt=4000.0, output=500.0)
+    found, machine = question.model, question.systems[0]
+    kinds, _ = engines(found, machine)
+    _, priced_ = _priced(question, found, machine, "vllm", "bf16", kinds, np.zeros(len(kinds.tp)))
+    room = _room(question, found, machine, "bf16", kinds, priced_, 8192.0)
+    f = 10
+    seqs = int(FLIGHTS[f] + 4 * np.sqrt(FLIGHTS[f]))
+    for i in range(0, len(kinds.tp), 4):
+        tp, pp, dp, ep = (float(getattr(kinds, n)[i]) for n in ("tp", "pp", "dp", "ep"))
+        one = Replicas(machine, Plan(tp=tp, pp=pp, dp=dp, ep=ep), 1, "both", Settings(max_seqs=seqs, budget=8192))
+        prices = step_prices(found, one)
+        mine = room[i, f] * pp * dp * 4500 * prices.kv_token
+        assert mine == pytest.approx(prices.kv_room, rel=0.06)

@@ -17,6 +17,7 @@ from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.search.engines import Engines
 from tierwise.search.question import Question
+from tierwise.search.room import taken
 from tierwise.serving.apart import apart
 from tierwise.serving.coefficients import calibration, levels
 from tierwise.serving.recipes import Conditions, conditions
@@ -71,11 +72,12 @@ def together(question: Question, model: Model, system: System, engine: str, kv: 
     budgets = np.asarray(free.budgets)
     repeat = np.tile(np.arange(load.tp.size), len(budgets))
     tokens = np.repeat(budgets, load.tp.size)
-    found = steady(_take(load, repeat), _take(priced, repeat), _client(how, tokens), k)
+    room = np.concatenate([_room(question, model, system, kv, some, priced, b) for b in budgets])
+    found = steady(_take(load, repeat), replace(_take(priced, repeat), room=room.ravel()), _client(how, tokens), k)
     variant = np.tile(np.arange(len(kind)), len(budgets))
     shape = (len(variant), len(FLIGHTS))
     return _curves(question, some.take(variant), None, np.zeros(shape[0]), np.ones(shape[0]), draft[variant],
-                   tokens.reshape(shape)[:, 0], priced.room[repeat].reshape(shape), found)  # fmt: skip
+                   tokens.reshape(shape)[:, 0], room, found)  # fmt: skip
 
 
 def parted(question: Question, model: Model, system: System, engine: str, kv: str, kinds: Engines) -> Curves | None:
@@ -97,13 +99,14 @@ def parted(question: Question, model: Model, system: System, engine: str, kv: st
     cell = ((d * rows + np.tile(np.arange(rows), n))[:, None] * f + np.arange(f)).ravel()
     load, mine = _take(load, cell), _take(priced, cell)
     first = ((p * rows)[:, None] * f + 0 * np.arange(f)).ravel()
-    # What prefills must hold the longest request too.
-    longest = np.maximum(question.demand.longest, question.demand.prompt + question.demand.output)
-    whole = priced.room[first] * np.repeat(kinds.pp[p], f) * (question.demand.prompt + question.demand.output)
-    mine = replace(mine, prefill=priced.prefill[..., first], room=np.where(whole >= longest, mine.room, 0.0))
     lanes = kinds.pp[p] * kinds.dp[p] * x / y
     # A pass over one prompt fills the device; with more of them in it each would wait for the others.
     tokens = min((b for b in free.budgets if b >= question.demand.prompt), default=max(free.budgets))
+    room = _room(question, model, system, kv, kinds.take(every), priced, tokens).ravel()
+    # What prefills must hold the longest request too.
+    longest = np.maximum(question.demand.longest, question.demand.prompt + question.demand.output)
+    whole = room[first] * np.repeat(kinds.pp[p], f) * (question.demand.prompt + question.demand.output)
+    mine = replace(mine, prefill=priced.prefill[..., first], room=np.where(whole >= longest, room[cell], 0.0))
     found = apart(load, mine, _client(how, np.full(cell.size, tokens)), np.repeat(lanes, f), k)
     return _curves(question, kinds.take(d), kinds.take(p), x.astype(float), y.astype(float), draft,
                    np.full(len(p), tokens), mine.room.reshape(-1, f), found)  # fmt: skip
@@ -132,6 +135,16 @@ def _priced(
     found = work(model, system, engine, kv, load, question.freedom.memory, pp)
     # Tokens found in the prefix cache are not computed again.
     return load, replace(found, prefill=found.prefill * (1.0 - demand.shared))
+
+
+def _room(
+    question: Question, model: Model, system: System, kv: str, kinds: Engines, priced: Work, budget: float
+) -> Array:  # fmt: skip
+    """Requests per rank and stage whose KV fits beside weights, activations and the runtime, shape (kinds, flights)."""
+    length = question.demand.prompt + question.demand.output
+    seqs = FLIGHTS + 4.0 * np.sqrt(FLIGHTS)
+    room = priced.room.reshape(len(kinds.tp), -1)
+    return np.maximum(room - taken(model, system, kv, kinds, length, budget, seqs), 0.0)
 
 
 def _client(how: Conditions, tokens: Array) -> Client:
