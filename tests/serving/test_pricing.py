@@ -125,6 +125,7 @@ def test_recorded_batch_sizes() -> None:
     assert list(sizes[:4]) == [1, 2, 4, 8] and sizes[-1] == 256 and 120 in sizes and 100 not in sizes
     assert len(engine_facts("vllm").graph_sizes(128, 0)) == 0
     assert engine_facts("vllm").graph_sizes(1024, 512)[-1] == 512
+    assert len(engine_facts("llama.cpp").graph_sizes(128, 512)) == 0 and not engine_facts("llama.cpp").ahead
     assert np.all(np.diff(engine_facts("trtllm").graph_sizes(1000, 1000)) > 0)
 
 

@@ -41,13 +41,16 @@ def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = No
     Where attention is data parallel (``plan.dp`` ranks in one engine), settings hold for each rank as engines mean
     them, tables cover the whole engine's tokens and sequences, and ranks are taken to share them evenly.
 
-    Args:
-        adjust: host times and factors on op classes; by default what serving measurements of this engine gave, see
-            :func:`tierwise.serving.adjust.adjustment`, which says which coefficients of the closed loop it takes.
-
     A model whose weights leave no memory for KV is priced all the same, with ``kv_room`` 0.
+
+    Args:
+        adjust: gaps, host times, and factors on what the machine reaches; by default what serving measurements of
+            this engine gave, see :func:`tierwise.serving.adjust.adjustment`.
     """
-    s, system, facts = replicas.settings, replicas.machine, engine_facts(replicas.settings.engine)
+    s, system = replicas.settings, replicas.machine
+    # A machine that was itself measured brings its engines.
+    own = system.device.measured
+    facts = engine_facts(s.engine if not own or s.engine in own else next(iter(own)))
     # Engines leave all-reduces to a library where devices have no links of their own.
     plan = replace(replicas.plan, mtp=False, library=replicas.plan.library or system.device.link("scale-up") is None)
     k = adjustment(model, replicas) if adjust is None else adjust
