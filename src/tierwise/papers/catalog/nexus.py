@@ -126,8 +126,8 @@ PAPER = Paper(
         "L20 cards, Qwen2.5-3B and Llama-3.1-8B on one, Qwen2.5-14B on two; Poisson arrivals; mixed traffic is 60 % of "
         "ShareGPT and 40 % of Long Data Collections (section 6)",
         "Long Data Collections: prompts of 5546 tokens with a deviation of 1422, answers of 174 and 175, of these "
-        "prompts of 4000 to 10000 and answers of 100 to 500; of ShareGPT prompts of 200 to 1500 (an author's script that "
-        "draws the requests); log-normal in between, means of ShareGPT from vLLM's paper",
+        "prompts of 4000 to 10000 and answers of 100 to 500; of ShareGPT prompts of 200 to 1500 (an author's script "
+        "that draws the requests); log-normal in between, means of ShareGPT from vLLM's paper",
         "vLLM V1 with 2048 tokens in a step; rates of 0.8 to 1.3 times what it sustains, which the text does not give",
     ),
 )  # fmt: skip
