@@ -177,3 +177,11 @@ def test_shares_of_a_decode_step_add_up() -> None:
     wide, alone = (int(np.flatnonzero((p.prefills == 0) & (p.tp == tp) & (p.pp == 1))[0]) for tp in (4, 1))
     a, b = parts(answer, [wide, alone])
     assert a["collective"] > b["collective"] == 0.0
+
+
+def test_throughput_for_a_given_rate_is_headroom() -> None:
+    answer = priced(rate=8.0, objective="throughput")
+    assert answer.best is not None
+    p = answer.points
+    assert p.capacity[answer.best.row] == pytest.approx(p.capacity[answer.feasible].max())
+    assert p.capacity[answer.best.row] > 8.0

@@ -173,7 +173,9 @@ def _loses(d: Json, a: Json, r: Json) -> str:
         unit = "a token" if d["question"]["load"] == "free" else "an hour"
         text = f"costs {100 * (ratio - 1):.0f} % more {unit}" if ratio >= 1.005 else f"costs the same {unit}"
     elif objective == "throughput":
-        text = f"serves {100 * (1 - _rate(r) / _rate(a)):.0f} % fewer requests"
+        name = "capacity_requests_per_s" if d["question"]["load"] == "open" else ""
+        most = [float(e[name]) if name else _rate(e) for e in (a, r)]
+        text = f"serves {100 * (1 - most[1] / most[0]):.0f} % fewer requests"
     else:
         text = f"takes {seconds(_latency(d, r))} for a request instead of {seconds(_latency(d, a))}"
     return f"{text} (TTFT {seconds(_shown(r, 'ttft'))}, TPOT {seconds(_shown(r, 'tpot'))})"
@@ -348,7 +350,7 @@ def machines(d: Json) -> str:
 
 def _changed_formats(a: Json) -> str:
     parts = [f"weights in {a['weights']}"] if a["weights"] else []
-    return " and ".join([*parts, f"the KV cache in {a['kv']}"])
+    return " and ".join([*parts, *([] if a["own_kv"] else [f"the KV cache in {a['kv']}"])])
 
 
 def number(x: float | None) -> str:

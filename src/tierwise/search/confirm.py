@@ -89,7 +89,8 @@ def played(question: Question, flight: float) -> int:
     if demand.trace is not None:
         return len(demand.trace)
     if demand.kind != "open":
-        return max(3 * max(int(np.ceil(flight)), 1), LEAST // 4)
+        held = max(int(np.ceil(flight)), 1)
+        return int(2.25 * held) + max(held, LEAST // 2)
     return max(int(DEPTH * flight), LEAST)
 
 

@@ -47,6 +47,11 @@ class _Search:
     def open(self) -> bool:
         return self.answer.question.demand.kind == "open"
 
+    @property
+    def load(self) -> Array:
+        """Requests in flight in one unit (n,): of one kind, what has more of them is harder."""
+        return self.answer.points.flight / self.answer.points.units
+
     def correction(self) -> Correction:
         p = self.answer.points
         return correction(p, list(self.factors), list(self.factors.values()), self.answer.variants)
@@ -56,14 +61,14 @@ class _Search:
         return self.correction().apply(self.answer.points, self.open)
 
     def run(self, row: int) -> None:
-        """Play one. What asks more of the same engines than one that does not hold does not hold either."""
+        """Play one. What loads the same engines more than one that does not hold does not hold either."""
         q, p = self.answer.question, self.answer.points
         found = self.runs[row] = self.play(row)
         holds = found.meets(q)
         self.state[row] = 1 if holds else -1
-        if not holds and q.objective != "latency":
-            same = (p.variant == p.variant[row]) & (self.answer.score <= self.answer.score[row])
-            self.state[same & (self.state == 0)] = -1
+        if not holds:
+            heavier = (p.variant == p.variant[row]) & (self.load >= self.load[row])
+            self.state[heavier & (self.state == 0)] = -1
         s = q.targets.statistic
         waits = found.ttft[s] / p.ttft[row]
         if holds or (found.keeps_up and waits < QUEUE):
@@ -78,16 +83,16 @@ class _Search:
     def between(self, row: int) -> int:
         """The row, or where requests waited too long in its kind one less loaded: a step back, then two, then four,
         then by halves between what fails and what holds. Such runs teach no times that would say how far to go back."""
-        p, score = self.answer.points, self.answer.score
+        p, load = self.answer.points, self.load
         same = p.variant == p.variant[row]
         failed = [r for r in self.runs if same[r] and self.state[r] == -1 and not np.isfinite(self.factors[r][0])]
         if not failed:
             return row
-        held = min((score[r] for r in self.runs if same[r] and self.state[r] == 1), default=np.inf)
-        rows = np.flatnonzero(same & (self.state == 0) & (score < held) & (score > score[failed].max()))
+        held = max((load[r] for r in self.runs if same[r] and self.state[r] == 1), default=-np.inf)
+        rows = np.flatnonzero(same & (self.state == 0) & (load > held) & (load < load[failed].min()))
         if not len(rows):
             return row
-        rows = rows[np.argsort(score[rows], kind="stable")]
+        rows = rows[np.argsort(-load[rows], kind="stable")]
         back = len(rows) // 2 if np.isfinite(held) else 2 ** (len(failed) - 1) - 1
         return int(rows[min(back, len(rows) - 1)])
 

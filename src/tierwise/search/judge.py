@@ -34,7 +34,8 @@ def score(question: Question, points: Points, rate: Array | None = None) -> Arra
     """The objective (n,), smaller is better.
 
     ``cost``: dollars an hour for a given load, dollars per request where the plan fills the machine.
-    ``throughput``: seconds per request of the whole deployment. ``latency``: seconds of a whole request.
+    ``throughput``: seconds per request of the whole deployment, for a given rate those it could take within the
+    targets. ``latency``: seconds of a whole request.
 
     Args:
         rate: requests per second, where simulated ones are known.
@@ -42,6 +43,8 @@ def score(question: Question, points: Points, rate: Array | None = None) -> Arra
     served = points.rate if rate is None else rate
     if question.objective == "latency":
         return points.latency(question.demand.output)
+    if question.objective == "throughput" and question.demand.kind == "open":
+        return np.asarray(1.0 / np.maximum(points.capacity, 1e-12))
     if question.objective == "throughput":
         return np.asarray(1.0 / np.maximum(served, 1e-12))
     return cost(question, points, served)
