@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import csv
 import json
 import os
@@ -21,7 +23,7 @@ from tierwise.cli import main
 from tierwise.errors import TierwiseError
 from tierwise.measure.observe import observe
 from tierwise.measure.observe_files import meta, save
-from tierwise.measure.observe_http import Client
+from tierwise.measure.observe_http import Client, ServerError
 from tierwise.measure.observe_prompts import Ruler, prompt
 from tierwise.measure.observe_report import numbers, times
 from tierwise.measure.observe_server import gauges
@@ -323,6 +325,7 @@ def test_faults_of_one_request_are_told_and_the_rest_recorded(fault: bytes, said
         (("--url", "127.0.0.1:8000", "--rate", "1/s"), "allowed: an address such as"),
         (("--url", "ftp://x", "--rate", "1/s"), "allowed: an address such as"),
         (("--url", "http://u:p@x", "--rate", "1/s"), "allowed: an address such as"),
+        (("--url", "http://x/\u00e9", "--rate", "1/s"), "allowed: an address such as"),
         (("--url", "http://x:99999", "--rate", "1/s"), "allowed: an address such as"),
         (("--url", NOBODY), "Give one of --trace FILE, --rate 4/s, --concurrency 32"),
         (("--url", NOBODY, "--rate", "1/s", "--concurrency", "2"), "Give one of"),
@@ -413,7 +416,60 @@ def test_ctrl_c_leaves_what_was_recorded(tmp_path: Path, capsys: pytest.CaptureF
     assert about["num_requests"] + about["unsent"] + about["failed"] == 5000
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_ctrl_c_before_any_answer_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(Behaviour(first=0.0, each=0.0, hang=True)) as live:
+
+        def stop() -> None:
+            while not live.streamed:
+                time.sleep(0.005)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=stop, daemon=True).start()
+        code, out, _ = run(capsys, "--url", live.url, "--concurrency", "1", "--requests", "2", "--prompt", "9",
+                           "--out", str(tmp_path / "run"))  # fmt: skip
+    assert code == 0 and "2 requests were not sent or had not ended" in " ".join(out.split())
+    assert not (tmp_path / "run").exists()
+
+
 # ---------------------------------------------------------------- the parts
+
+
+def test_whatever_bytes_answer_is_told_as_such() -> None:
+    whole = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab\ncd\r\n0\r\nX: y\r\n\r\n",
+             b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab\ncd", b"HTTP/1.0 200 OK\r\n\r\nab\ncd",
+             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab\ncd")  # fmt: skip
+    said = [b""]
+    with socket.create_server(("127.0.0.1", 0)) as place:
+
+        def answer() -> None:
+            while True:
+                try:
+                    link = place.accept()[0]
+                except OSError:
+                    return
+                with link:
+                    link.recv(65536)
+                    link.sendall(said[0])
+
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"http://127.0.0.1:{place.getsockname()[1]}"
+
+        async def ask() -> bytes:
+            async with Client(url, timeout=5.0).send("GET", "/") as answer:
+                return await answer.read()
+
+        for said[0] in whole:
+            assert asyncio.run(ask()) == b"ab\ncd"
+
+        @settings(max_examples=60, deadline=None)
+        @given(st.sampled_from(whole), st.integers(0, 90), st.binary(max_size=4), st.integers(0, 90))
+        def spoiled(text: bytes, at: int, other: bytes, end: int) -> None:
+            said[0] = (text[:at] + other + text[at + len(other) :])[: max(end, at)]
+            with contextlib.suppress(ServerError):
+                asyncio.run(ask())
+
+        spoiled()
 
 
 @given(st.lists(st.tuples(st.text(alphabet=st.characters(blacklist_characters="\r\n", blacklist_categories=("Cs",))),

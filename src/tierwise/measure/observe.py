@@ -128,11 +128,14 @@ async def _record(server: Server, trace: Trace, seed: int, progress: Progress | 
     gone = asyncio.Event()
     epoch, start = time.time(), time.monotonic()
 
-    async def ask(i: int) -> bool:
+    def write(i: int) -> str:
+        return prompt(trace, i, server.ruler, seed)
+
+    async def ask(i: int, text: str) -> bool:
         nonlocal lost
         flying.add(i)
         try:
-            found, here = await _ask(server, i, prompt(trace, i, server.ruler, seed), int(trace.output[i]))
+            found, here = await _ask(server, i, text, int(trace.output[i]))
         finally:
             flying.discard(i)
         done.append(found)
@@ -152,10 +155,11 @@ async def _record(server: Server, trace: Trace, seed: int, progress: Progress | 
             await _until(start + tick * TICK)
             states.append((tick * TICK, await server.state()))
             told()
-            tick += 1
+            # A server too busy to answer in time misses looks; none is dated back.
+            tick = max(tick, int((time.monotonic() - start) / TICK)) + 1
 
     watching = asyncio.create_task(watch())
-    playing = asyncio.create_task(_play(trace, start, ask))
+    playing = asyncio.create_task(_play(trace, start, write, ask))
     leaving = asyncio.create_task(gone.wait())
     stopped = ""
     try:
@@ -179,27 +183,31 @@ async def _record(server: Server, trace: Trace, seed: int, progress: Progress | 
     return Recording(server, trace, answered, failed, len(trace) - len(done), start, epoch, end, tuple(states), stopped)
 
 
-async def _play(trace: Trace, start: float, ask: Callable[[int], Awaitable[bool]]) -> None:
-    """Sends every request at its time. The turns of a session end with the first that fails."""
+async def _play(
+    trace: Trace, start: float, write: Callable[[int], str], ask: Callable[[int, str], Awaitable[bool]]
+) -> None:
+    """Sends every request at its time; its text is written before, so that long ones are not late. The turns of a
+    session end with the first that fails."""
     followers: dict[int, list[int]] = {}
     for i in (trace.after >= 0).nonzero()[0].tolist():
         followers.setdefault(int(trace.after[i]), []).append(i)
     opening = (trace.after < 0).nonzero()[0].tolist()
 
-    async def session(i: int) -> None:
-        if await ask(i) and i in followers:
+    async def session(i: int, text: str) -> None:
+        if await ask(i, text) and i in followers:
             now = time.monotonic()
             async with asyncio.TaskGroup() as turns:
                 for j in followers[i]:
                     turns.create_task(turn(j, now + float(trace.think[j])))
 
     async def turn(i: int, at: float) -> None:
+        text = write(i)
         await _until(at)
-        await session(i)
+        await session(i, text)
 
     async def user(sessions: Iterator[int]) -> None:
         for i in sessions:
-            await session(i)
+            await session(i, write(i))
 
     async with asyncio.TaskGroup() as all_:
         if trace.closed_loop:
@@ -208,8 +216,9 @@ async def _play(trace: Trace, start: float, ask: Callable[[int], Awaitable[bool]
                 all_.create_task(user(shared))
         else:
             for i in opening:
+                text = write(i)
                 await _until(start + float(trace.arrival[i]))
-                all_.create_task(session(i))
+                all_.create_task(session(i, text))
 
 
 async def _until(at: float) -> None:

@@ -63,7 +63,8 @@ class Client:
             port = parts.port
         except ValueError:
             parts, port = urlsplit(""), None
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        plain = url.strip().isascii() and url.strip().isprintable() and " " not in url.strip()
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or not plain:
             raise BadField("--url", "server", url, "an address such as http://127.0.0.1:8000")
         self.tls = ssl.create_default_context() if parts.scheme == "https" else None
         self.host, self.port = parts.hostname, port or (443 if self.tls else 80)

@@ -72,6 +72,12 @@ def show(found: Recording, out: Console) -> None:
 def _remarks(found: Recording) -> list[str]:
     """What a reader of the numbers must know."""
     lines = list(found.trace.notices)
+    unsent = [name for name, plain in (("samples", 1), ("adapter", -1), ("priority", 0))
+              if (getattr(found.trace, name) != plain).any()]  # fmt: skip
+    if unsent:
+        lines.append(
+            f"The trace's {', '.join(unsent)} were not sent: every request asks the model itself for one answer."
+        )
     if found.stopped:
         lines.append(f"Stopped: {found.stopped}; {found.unsent:,} requests were not sent or had not ended.")
     for error, n in Counter(r.error for r in found.failed).most_common(3):

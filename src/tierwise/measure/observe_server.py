@@ -136,7 +136,7 @@ async def _options(client: Client, model: str, endpoint: str | None) -> tuple[st
             try:
                 await _streams(client, name, asking(model, name, "one two three", 2) | {"stream": True} | options)
             except ServerError as error:
-                if error.status not in (400, 404, 405, 422, 501):
+                if error.status not in (400, 404, 405, 422, 500, 501):
                     raise
                 # The reason that counts is the one given to the plainest request, on the endpoint that is there.
                 if refused is None or error.status not in (404, 405) or refused.status in (404, 405):
