@@ -28,17 +28,20 @@ from tierwise.serving.coefficients import FILE, PRICED, levels, levels_of
 from tierwise.serving.predict import Priced, priced, solve
 from tierwise.serving.recipes import Conditions
 from tierwise.serving.rows import Row, read_rows
-from tierwise.serving.steady import START, Client
+from tierwise.serving.steady import START, Client, Steady
 
 Array = NDArray[np.float64]
 NAMES = tuple(START)
 # Standard deviations of the priors, in the log.
-BASE = {"priced": 0.25, "host.poll": 0.15, "other": 0.7}
+BASE = {"priced": 0.25, "host.poll": 0.15, "routing": 0.03, "other": 0.7}
 SPREAD = {"engine": 0.2, "system": 0.1, "engine+system": 0.13, "build": 0.15, "client": 0.4, "engine+client": 0.2,
           "dense": 0.12, "experts": 0.12, "engine+dense": 0.12, "engine+experts": 0.12}  # fmt: skip
 SIGMA = {"tpot": 0.05, "ttft": 0.18}  # what the losses call one deviation
 WEIGHT = {"tpot": 1.0, "ttft": 0.35, "disaggregated": 0.3}
-TAIL = 2.0  # Cauchy: squared deviations from which a row starts to count less
+# Cauchy: squared deviations from which a row starts to count less. From wide to narrow, a few iterations each, so that
+# no start decides which rows are called wrong.
+TAILS = (200.0, 30.0, 8.0)
+TAIL, EACH = 2.0, 5
 STEP = 0.02
 
 
@@ -150,9 +153,9 @@ def some(q: Problem, index: NDArray[np.intp]) -> Problem:
                    {by: names[index] for by, names in q.level.items()})  # fmt: skip
 
 
-def times(q: Problem, logs: Array) -> tuple[Array, Array]:
-    """Logs of predicted TPOT and TTFT."""
-    found = solve(q.p, dict(zip(NAMES, np.exp(logs), strict=True)))
+def times(q: Problem, logs: Array, near: Steady | None = None) -> tuple[Array, Array]:
+    """Logs of predicted TPOT and TTFT; ``near``: a solution close by, to start from."""
+    found = solve(q.p, dict(zip(NAMES, np.exp(logs), strict=True)), near)
     return np.log(found.tpot), np.log(found.ttft)
 
 
@@ -167,7 +170,7 @@ def fit(q: Problem, iterations: int = 30, say: Callable[[str], None] | None = No
     start = np.repeat(np.log(np.asarray(list(START.values())))[:, None], n, axis=1)
 
     def loss(z: Array) -> Array:
-        return TAIL * np.log1p(z * z / TAIL)
+        return tail * np.log1p(z * z / tail)
 
     def evaluate(theta: Array) -> tuple[float, Array, Array, Array]:
         logs = start.copy()
@@ -178,14 +181,17 @@ def fit(q: Problem, iterations: int = 30, say: Callable[[str], None] | None = No
         total = (q.weight * (WEIGHT["tpot"] * loss(a) + WEIGHT["ttft"] * loss(b))).sum() + ((theta / sd) ** 2).sum()
         return float(total), logs, a, b
 
-    theta = np.zeros(len(keys))
+    theta, tail = np.zeros(len(keys)), TAILS[0]
     best, logs, a, b = evaluate(theta)
     damping, still = 1.0, 0
     for i in range(iterations):
+        if i % EACH == 0 and tail != TAIL:
+            tail, still = (*TAILS, TAIL)[i // EACH], 0
+            best, logs, a, b = evaluate(theta)
         slope_a, slope_b = _slopes(q, logs, a, b)
         grad_a, grad_b = masks * slope_a[rows], masks * slope_b[rows]
-        wa = q.weight * WEIGHT["tpot"] / (1.0 + a * a / TAIL)
-        wb = q.weight * WEIGHT["ttft"] / (1.0 + b * b / TAIL)
+        wa = q.weight * WEIGHT["tpot"] / (1.0 + a * a / tail)
+        wb = q.weight * WEIGHT["ttft"] / (1.0 + b * b / tail)
         hessian = (grad_a * wa) @ grad_a.T + (grad_b * wb) @ grad_b.T + np.diag(1.0 / sd**2)
         gradient = (grad_a * wa) @ a + (grad_b * wb) @ b + theta / sd**2
         for _ in range(8):
@@ -195,7 +201,9 @@ def fit(q: Problem, iterations: int = 30, say: Callable[[str], None] | None = No
                 break
             damping *= 4.0
         else:
-            break
+            if tail == TAIL:
+                break
+            continue
         gain = (best - trial[0]) / best
         theta = theta + np.clip(step, -0.4, 0.4)
         best, logs, a, b = trial
@@ -203,7 +211,7 @@ def fit(q: Problem, iterations: int = 30, say: Callable[[str], None] | None = No
         still = still + 1 if gain < 1e-3 else 0
         if say:
             say(f"  {i}: {best:.1f}  TPOT {_median(a * SIGMA['tpot']):.1%}  TTFT {_median(b * SIGMA['ttft']):.1%}")
-        if still >= 3:
+        if still >= 3 and tail == TAIL:
             break
     return Fit(keys, theta)
 
@@ -211,10 +219,11 @@ def fit(q: Problem, iterations: int = 30, say: Callable[[str], None] | None = No
 def _slopes(q: Problem, logs: Array, a: Array, b: Array) -> tuple[Array, Array]:
     """Derivatives of both errors by each coefficient's log, row by row, shape (coefficients, n)."""
     out_a, out_b = np.zeros_like(logs), np.zeros_like(logs)
+    near = solve(q.p, dict(zip(NAMES, np.exp(logs), strict=True)))
     for i in range(len(NAMES)):
         moved = logs.copy()
         moved[i] += STEP
-        tpot, ttft = times(q, moved)
+        tpot, ttft = times(q, moved, near)
         out_a[i] = ((tpot - q.tpot) / SIGMA["tpot"] - a) / STEP
         out_b[i] = ((ttft - q.ttft) / SIGMA["ttft"] - b) / STEP
     return np.clip(out_a, -60.0, 60.0), np.clip(out_b, -17.0, 17.0)

@@ -69,6 +69,9 @@ def advance(handle, events, tokens, orders, blocks, route, replicas):  # type: i
             count_state(s, e, e.at)
             if begin(s, r, tokens[e.policy], orders[e.policy], blocks[e.policy]):
                 e.next = layout.END
+            elif e.idle == 0 and e.waiting > 0:
+                # Nothing could be put together ahead: again at once, with what the last step gave back.
+                e.idle = 1
             else:
                 e.next, e.at, e.idle = layout.IDLE, INFINITY, 1
         elif e.coasting > 0:
