@@ -222,7 +222,7 @@ def test_the_folder_is_a_recorded_run(tmp_path: Path, capsys: pytest.CaptureFixt
                              "--output", "7", "--out", str(folder), "--engine-arg", "max-num-seqs=4",
                              "--engine-arg", "dtype=bfloat16")  # fmt: skip
     assert code == 0, err
-    assert "time to first token" in out and "12 requests answered" in " ".join(out.split())
+    assert "TTFT" in out and "between pieces" in out and "12 requests answered" in " ".join(out.split())
     assert sorted(p.name for p in folder.iterdir()) == ["meta.json", "requests.jsonl", "timeseries.csv"]
     about, requests = json.loads((folder / "meta.json").read_text()), rows(folder)
     assert about["num_requests"] == len(requests) == 12 and about["schema_version"] == 1

@@ -81,7 +81,7 @@ def serving(model: Path) -> Iterator[str]:
 
 def test_other_loads_are_predicted_from_one(tmp_path: Path) -> None:
     machine, model = tmp_path / "machine.yaml", tmp_path / "model.gguf"
-    write_gguf(model, shapes.llama(512, 1376, 8, 8, 2, 4000), "q8_0", vocabulary().tolist())
+    write_gguf(model, shapes.llama(512, 1376, 8, 8, 2, 4000), "q8_0", vocabulary())
     run("calibrate", "-o", str(machine), "--engine", "llama.cpp", "--quick", "--threads", "1", "--clock", "cpu",
         "--no-disk")  # fmt: skip
     arguments = [x for a in HOW for x in ("--engine-arg", a)]

@@ -8,7 +8,6 @@ from functools import cache
 from importlib.resources import files
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tierwise.errors import TierwiseError
 from tierwise.serving.traffic.trace import Trace
@@ -40,8 +39,8 @@ async def ruler(count: Count, seed: int) -> Ruler:
     Raises:
         TierwiseError: the longer text does not have more tokens.
     """
-    few = await count(_text(_FEW, (seed, 0)))
-    many = await count(_text(_MANY, (seed, 1)))
+    few = await count(" ".join(_words(_FEW, (seed, 0))))
+    many = await count(" ".join(_words(_MANY, (seed, 1))))
     if not 0 < few < many:
         raise TierwiseError(f"the server counts {few} tokens in {_FEW} words and {many} in {_MANY}: no prompts of a "
                             "given length can be written for it")  # fmt: skip
@@ -54,20 +53,21 @@ def prompt(trace: Trace, i: int, measure: Ruler, seed: int) -> str:
     n = measure.words(int(trace.prompt[i]))
     own = (seed, 2, i)
     if len(trace.block_start) <= len(trace) or not len(trace.blocks):
-        return _text(n, own)
+        return " ".join(_words(n, own))
     known = trace.blocks[trace.block_start[i] : trace.block_start[i + 1]]
     each = max(1, round(trace.block_size / measure.per_word))
-    parts = [_text(each, (seed, 3, int(block) & (2**63 - 1))) for block in known[: -(-n // each)]]
-    words = " ".join(parts).split(" ")[:n] if parts else []
-    rest = [_text(n - len(words), own)] if len(words) < n else []
-    return " ".join([*words, *rest])
+    found: list[str] = []
+    for block in known[: -(-n // each)].tolist():
+        found += _words(each, (seed, 3, block & (2**63 - 1)))
+    return " ".join([*found[:n], *_words(max(n - len(found), 0), own)])
 
 
-def _text(words: int, seed: tuple[int, ...]) -> str:
-    return " ".join(np.random.default_rng(seed).choice(vocabulary(), words))
+def _words(n: int, seed: tuple[int, ...]) -> list[str]:
+    known = vocabulary()
+    return [known[k] for k in np.random.default_rng(seed).integers(len(known), size=n).tolist()]
 
 
 @cache
-def vocabulary() -> NDArray[np.str_]:
-    """Words so short and common that most vocabularies have each as one token."""
-    return np.array(files(__package__).joinpath("observe_words.txt").read_text("utf-8").split())
+def vocabulary() -> tuple[str, ...]:
+    """Words so short and common that most tokenizers have each as one token."""
+    return tuple(files(__package__).joinpath("observe_words.txt").read_text("utf-8").split())

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -15,8 +16,7 @@ from tierwise.units import seconds
 
 Floats = NDArray[np.float64]
 QUANTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
-NAMES = {"ttft": "time to first token", "tpot": "time per output token", "itl": "between two pieces",
-         "latency": "whole answer"}  # fmt: skip
+NAMES = {"ttft": "TTFT", "tpot": "TPOT", "itl": "between pieces", "latency": "latency"}
 
 
 def times(found: Recording) -> dict[str, Floats]:
@@ -58,7 +58,7 @@ def show(found: Recording, out: Console) -> None:
     out.print(f"{said.model} at {said.client.name} ({whose}, {said.endpoint}): {n['requests']:,} requests answered in "
               f"{n['seconds']:.1f} s, {n['requests_per_second']:.3g} requests/s, {n['output_tokens_per_second']:,.4g} "
               f"tokens/s out, {n['prompt_tokens_per_second']:,.4g} tokens/s in")  # fmt: skip
-    table = Table("", "mean", *QUANTILES, "largest")
+    table = Table("", "mean", *QUANTILES, "largest", box=box.SIMPLE_HEAD, show_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for key, name in NAMES.items():
