@@ -33,15 +33,12 @@ from tierwise.serving.steady import START, Client, Steady
 Array = NDArray[np.float64]
 NAMES = tuple(START)
 # Standard deviations of the priors, in the log.
-BASE = {"priced": 0.25, "host.poll": 0.15, "routing": 0.03, "other": 0.7}
+BASE = {"priced": 0.25, "host.poll": 0.15, "other": 0.7}
 SPREAD = {"engine": 0.2, "system": 0.1, "engine+system": 0.13, "build": 0.15, "client": 0.4, "engine+client": 0.2,
           "dense": 0.12, "experts": 0.12, "engine+dense": 0.12, "engine+experts": 0.12}  # fmt: skip
 SIGMA = {"tpot": 0.05, "ttft": 0.18}  # what the losses call one deviation
 WEIGHT = {"tpot": 1.0, "ttft": 0.35, "disaggregated": 0.3}
-# Cauchy: squared deviations from which a row starts to count less. From wide to narrow, a few iterations each, so that
-# no start decides which rows are called wrong.
-TAILS = (200.0, 30.0, 8.0)
-TAIL, EACH = 2.0, 5
+TAIL = 2.0  # Cauchy: squared deviations from which a row starts to count less
 STEP = 0.02
 
 
@@ -70,7 +67,7 @@ class Fit:
         for (name, by, key), value in zip(self.keys, self.theta, strict=True):
             mask = 1.0 if by == "base" else (level[by] == key)
             out[NAMES.index(name)] += value * mask
-        return np.clip(out, -25.0, 12.0)
+        return np.asarray(np.clip(out, -25.0, 12.0))
 
 
 def problem(rows: Sequence[Row], configs: str = "") -> Problem:
@@ -170,7 +167,7 @@ def fit(q: Problem, iterations: int = 30, say: Callable[[str], None] | None = No
     start = np.repeat(np.log(np.asarray(list(START.values())))[:, None], n, axis=1)
 
     def loss(z: Array) -> Array:
-        return tail * np.log1p(z * z / tail)
+        return TAIL * np.log1p(z * z / TAIL)
 
     def evaluate(theta: Array) -> tuple[float, Array, Array, Array]:
         logs = start.copy()
@@ -181,17 +178,14 @@ def fit(q: Problem, iterations: int = 30, say: Callable[[str], None] | None = No
         total = (q.weight * (WEIGHT["tpot"] * loss(a) + WEIGHT["ttft"] * loss(b))).sum() + ((theta / sd) ** 2).sum()
         return float(total), logs, a, b
 
-    theta, tail = np.zeros(len(keys)), TAILS[0]
+    theta = np.zeros(len(keys))
     best, logs, a, b = evaluate(theta)
     damping, still = 1.0, 0
     for i in range(iterations):
-        if i % EACH == 0 and tail != TAIL:
-            tail, still = (*TAILS, TAIL)[i // EACH], 0
-            best, logs, a, b = evaluate(theta)
         slope_a, slope_b = _slopes(q, logs, a, b)
         grad_a, grad_b = masks * slope_a[rows], masks * slope_b[rows]
-        wa = q.weight * WEIGHT["tpot"] / (1.0 + a * a / tail)
-        wb = q.weight * WEIGHT["ttft"] / (1.0 + b * b / tail)
+        wa = q.weight * WEIGHT["tpot"] / (1.0 + a * a / TAIL)
+        wb = q.weight * WEIGHT["ttft"] / (1.0 + b * b / TAIL)
         hessian = (grad_a * wa) @ grad_a.T + (grad_b * wb) @ grad_b.T + np.diag(1.0 / sd**2)
         gradient = (grad_a * wa) @ a + (grad_b * wb) @ b + theta / sd**2
         for _ in range(8):
@@ -201,9 +195,7 @@ def fit(q: Problem, iterations: int = 30, say: Callable[[str], None] | None = No
                 break
             damping *= 4.0
         else:
-            if tail == TAIL:
-                break
-            continue
+            break
         gain = (best - trial[0]) / best
         theta = theta + np.clip(step, -0.4, 0.4)
         best, logs, a, b = trial
@@ -211,7 +203,7 @@ def fit(q: Problem, iterations: int = 30, say: Callable[[str], None] | None = No
         still = still + 1 if gain < 1e-3 else 0
         if say:
             say(f"  {i}: {best:.1f}  TPOT {_median(a * SIGMA['tpot']):.1%}  TTFT {_median(b * SIGMA['ttft']):.1%}")
-        if still >= 3 and tail == TAIL:
+        if still >= 3:
             break
     return Fit(keys, theta)
 

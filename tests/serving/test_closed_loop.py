@@ -7,8 +7,10 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from tierwise.serving.predict import Priced, find_model, predict, priced
+from tierwise.serving.coefficients import calibration, levels
+from tierwise.serving.predict import Priced, find_model, predict, priced, solve
 from tierwise.serving.rows import Pool, Row
+from tierwise.serving.steady import Steady
 
 
 def row(**changes: object) -> Row:
@@ -99,3 +101,40 @@ def test_every_answer_has_an_interval_and_a_basis() -> None:
     assert widths[1] > widths[0]
     assert all(np.all(np.isfinite(v)) for v in found.parts.values())
     assert {f.name for f in fields(p.load)} == {"tp", "dp", "ep", "flight", "isl", "osl", "draft"}
+
+
+def settled(r: Row, **client: float) -> Steady:
+    """The steady state of one row under one setting of its client."""
+    p, _ = priced([r])
+    how = p.conditions
+    changed = replace(how.client, **{name: np.asarray([value]) for name, value in client.items()})
+    return solve(replace(p, conditions=replace(how, client=changed)), calibration().of(levels(p.rows, how), 1))
+
+
+def test_prompts_kept_waiting_come_together() -> None:
+    one = settled(row(concurrency=64.0), poll=0.5)
+    many = settled(row(concurrency=64.0), poll=20.0)
+    assert many.ttft[0] > one.ttft[0]
+    assert many.parts["together"][0] > one.parts["together"][0]
+    assert many.tpot[0] < one.tpot[0]  # fewer passes carry the same prompts
+
+
+def test_ranks_that_wait_for_each_other_answer_later() -> None:
+    r = row(model="deepseek-v3", system="h200_sxm", engine="trtllm", pool=Pool(1, 8, 8), concurrency=128.0)
+    waits = [settled(r, timeout=t).ttft[0] for t in (0.0, 20.0, 60.0)]
+    assert waits[0] < waits[1] < waits[2]
+
+
+def test_kernels_compiled_on_first_use_delay_the_first_wave() -> None:
+    r = row(model="deepseek-v3", system="h200_sxm", pool=Pool(8, 1, 8), concurrency=64.0)
+    cold, warm = (settled(r, cold=c) for c in (1.0, 0.0))
+    assert cold.ttft[0] > warm.ttft[0]
+
+
+def test_a_solution_close_by_is_a_start() -> None:
+    p, _ = priced([row(), row(concurrency=64.0, isl=4096.0)])
+    k = calibration().of(levels(p.rows, p.conditions), 2)
+    full = solve(p, k)
+    near = solve(p, {**k, "host.step": 1.01 * k["host.step"]}, full)
+    again = solve(p, {**k, "host.step": 1.01 * k["host.step"]})
+    assert near.tpot == pytest.approx(again.tpot, rel=2e-3) and near.ttft == pytest.approx(again.ttft, rel=5e-3)

@@ -13,19 +13,28 @@ from tierwise.serving.steady import Client, Coefficients, Steady, _accepted, _at
 from tierwise.serving.work import Array, Load, Work
 
 
-def apart(load: Load, work: Work, client: Client, servers: Array, k: Coefficients, rounds: int = 40) -> Steady:
+def apart(
+    load: Load,
+    work: Work,
+    client: Client,
+    servers: Array,
+    k: Coefficients,
+    rounds: int = 40,
+    start: Steady | None = None,
+) -> Steady:
     """TTFT and TPOT of disaggregated deployments.
 
     Args:
         load, work: of the decoding engine, with ``work.prefill`` that of a prefilling one.
         servers: prefilling ranks per decoding engine; each takes one pass of prompts at a time.
+        rounds: of the fixed point, damped by half; ``start``: a solution close by, where it begins.
     """
     accepted = _accepted(k["accept"], load.draft)
     ranks = load.flight / load.dp
     limit = np.maximum(np.minimum(ranks, work.room), 1.0)
     request = _request(load, client, k) + k["apart.request"]
     own = k["apart.prefill"] * _at_prompts(_prefill(work, k), np.ones_like(ranks))
-    active, ttft = limit, request + own
+    active, ttft = (limit, request + own) if start is None else (start.parts["active"], start.ttft)
     for _ in range(rounds):
         tpot = k["apart.decode"] * _step(load, work, k, active) / accepted
         decode = load.osl * tpot

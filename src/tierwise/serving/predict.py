@@ -121,8 +121,11 @@ def _priced(rows: list[Row], models: list[Model]) -> Priced:
     def column(of: Callable[[Row], float]) -> Array:
         return np.asarray([float(of(r)) for r in rows])
 
+    tp = column(lambda r: r.pool.tp)
+    spread = how.whole > 1
     load = Load(
-        column(lambda r: r.pool.tp), column(lambda r: r.pool.dp), column(lambda r: r.pool.ep),
+        np.where(spread, 1.0, tp), np.where(spread, tp, column(lambda r: r.pool.dp)),
+        np.where(how.whole > 0, tp, column(lambda r: r.pool.ep)),
         column(lambda r: r.concurrency / r.pool.workers), column(lambda r: r.isl) * how.shorten,
         np.maximum(column(lambda r: r.osl) * how.shorten, 1.0), how.draft,
     )  # fmt: skip
@@ -179,10 +182,13 @@ def _take(value: _Arrays, index: NDArray[np.intp]) -> _Arrays:
     return type(value)(**{f.name: getattr(value, f.name)[..., index] for f in fields(value)})
 
 
-def solve(p: Priced, k: Coefficients) -> Steady:
-    """The closed loop of every row; where drafts are as likely as not, the geometric mean of both."""
+def solve(p: Priced, k: Coefficients, near: Steady | None = None) -> Steady:
+    """The closed loop of every row; where drafts are as likely as not, the geometric mean of both.
+
+    ``near``: a solution for almost the same coefficients, from which few rounds lead to this one.
+    """
     index = np.arange(len(p.rows))
-    ttft, tpot, parts = _loop(p, p.load, p.work, index, k)
+    ttft, tpot, parts = _loop(p, p.load, p.work, index, k, near)
     either, load, work_ = p.plain
     if len(either):
         some = {name: np.broadcast_to(v, len(p.rows))[either] for name, v in k.items()}
@@ -192,18 +198,23 @@ def solve(p: Priced, k: Coefficients) -> Steady:
 
 
 def _loop(
-    p: Priced, load: Load, work_: Work, index: NDArray[np.intp], k: Coefficients
+    p: Priced, load: Load, work_: Work, index: NDArray[np.intp], k: Coefficients, near: Steady | None = None
 ) -> tuple[Array, Array, Mapping[str, Array]]:
     client, servers = _take(p.conditions.client, index), p.servers[index]
-    found = steady(load, work_, client, k)
+    found = steady(load, work_, client, k) if near is None else steady(load, work_, client, k, 4, near.parts["active"])
     ttft, tpot, parts = found.ttft, found.tpot, found.parts
     two = np.flatnonzero(servers > 0)
     if len(two):
         some = {name: np.broadcast_to(v, len(index))[two] for name, v in k.items()}
-        pair = apart(_take(load, two), _take(work_, two), _take(client, two), servers[two], some)
+        pool = _take(load, two), _take(work_, two), _take(client, two), servers[two], some
+        pair = apart(*pool) if near is None else apart(*pool, 6, _part(near, two))
         ttft[two], tpot[two] = pair.ttft, pair.tpot
         parts = {name: _put(values, two, pair.parts.get(name, 0.0)) for name, values in parts.items()}
     return ttft, tpot, parts
+
+
+def _part(s: Steady, index: NDArray[np.intp]) -> Steady:
+    return Steady(s.ttft[index], s.tpot[index], {name: values[index] for name, values in s.parts.items()})
 
 
 def _put(values: Array, index: NDArray[np.intp], new: Array | float) -> Array:

@@ -20,7 +20,7 @@ _INFERENCEX = re.compile(r"config_id=|(?<!\d)\d{4}-\d\d-\d\d\.csv|(?<!auto-)gap-
 _DATE = re.compile(r"measured=(\d{4}-\d\d-\d\d)")
 _DEFAULTS: Mapping[str, float] = {
     "budget": 8192.0, "budget_prompts": 0.0, "memory": 0.9, "poll": 1.0, "waves": 10.0, "spread": 0.0, "shorten": 1.0,
-    "cold": 0.0, "slots": 1e9, "draft": 0.0, "either": 0.0,
+    "cold": 0.0, "slots": 1e9, "draft": 0.0, "either": 0.0, "timeout": 0.0, "whole": 0.0,
 }  # fmt: skip
 
 
@@ -32,6 +32,7 @@ class Conditions:
         client: see :class:`Client`.
         shorten: mean tokens over nominal ones; ``memory``: share of the device the engine takes; ``slots``: sequences
             an engine runs at once at most; ``draft``: draft tokens a step; ``either``: 1 where it may as well be none.
+        whole: 1 where experts are divided over all devices of an engine, 2 where attention runs on a rank each besides.
         kind: whose client, ``inferencex`` or ``other``; ``build``: engine and version, or month where none is given.
     """
 
@@ -41,6 +42,7 @@ class Conditions:
     slots: Array
     draft: Array
     either: Array
+    whole: Array
     kind: NDArray[np.str_]
     build: NDArray[np.str_]
 
@@ -56,17 +58,20 @@ def conditions(rows: Sequence[Row]) -> Conditions:
     stated = [r.draft is not None for r in rows]
     draft = np.where(stated, [r.draft or 0.0 for r in rows], column("draft"))
     budget = np.maximum(column("budget"), column("budget_prompts") * isl)
-    client = Client(budget, column("waves"), column("spread"), column("poll") / 2.0, column("cold"))
+    client = Client(budget, column("waves"), column("spread"), column("poll") / 2.0, column("cold"),
+                    column("timeout"))  # fmt: skip
     kind = np.asarray(["inferencex" if _INFERENCEX.search(r.source) else "other" for r in rows], dtype=np.str_)
     build = np.asarray([f"{r.engine}/{r.version or _date(r)[:7] or '?'}" for r in rows], dtype=np.str_)
     either = np.where(stated, 0.0, column("either"))
-    return Conditions(client, column("shorten"), column("memory"), column("slots"), draft, either, kind, build)
+    shorten, memory, slots, whole = (column(name) for name in ("shorten", "memory", "slots", "whole"))
+    return Conditions(client, shorten, memory, slots, draft, either, whole, kind, build)
 
 
 def _settings(row: Row) -> dict[str, float]:
     out = dict(_DEFAULTS)
     for rule in _rules():
-        if all(_TESTS[name](row, value) for name, value in rule.items() if name != "set"):
+        # A rule may look at what earlier ones have set.
+        if all(_TESTS[name](row, value, out) for name, value in rule.items() if name != "set"):
             out.update({name: float(value) for name, value in rule["set"].items()})
     return out
 
@@ -77,19 +82,23 @@ def _date(row: Row) -> str:
 
 
 _TESTS: Mapping[str, Any] = {
-    "source": lambda r, v: bool(_INFERENCEX.search(r.source)) == (v == "inferencex"),
-    "engine": lambda r, v: r.engine == v,
-    "system": lambda r, v: r.system.lower().startswith(v),
-    "model": lambda r, v: re.search(v, r.model.lower()) is not None,
-    "version": lambda r, v: re.fullmatch(v, r.version) is not None,
-    "dense": lambda r, v: r.dense == v,
-    "tp": lambda r, v: r.pool.tp == v,
-    "ep": lambda r, v: r.pool.ep == v,
-    "apart": lambda r, v: (r.prefill is not None) == bool(v),
-    "ranks": lambda r, v: r.pool.dp >= v,
-    "flight": lambda r, v: r.concurrency >= v,
-    "from": lambda r, v: _date(r) >= str(v),
-    "before": lambda r, v: "" < _date(r) < str(v),
+    "source": lambda r, v, s: bool(_INFERENCEX.search(r.source)) == (v == "inferencex"),
+    "engine": lambda r, v, s: r.engine == v,
+    "system": lambda r, v, s: r.system.lower().startswith(v),
+    "model": lambda r, v, s: re.search(v, r.model.lower()) is not None,
+    "version": lambda r, v, s: re.fullmatch(v, r.version) is not None,
+    "dense": lambda r, v, s: r.dense == v,
+    "tp": lambda r, v, s: r.pool.tp == v,
+    "under": lambda r, v, s: r.pool.tp < v,
+    "ep": lambda r, v, s: r.pool.ep == v,
+    "apart": lambda r, v, s: (r.prefill is not None) == bool(v),
+    "ranks": lambda r, v, s: r.pool.dp >= v,
+    "isl": lambda r, v, s: r.isl == v,
+    "osl": lambda r, v, s: r.osl == v,
+    "drafted": lambda r, v, s: s["draft"] >= v,
+    "flight": lambda r, v, s: r.concurrency >= v,
+    "from": lambda r, v, s: _date(r) >= str(v),
+    "before": lambda r, v, s: "" < _date(r) < str(v),
 }
 
 

@@ -33,7 +33,7 @@ START: Mapping[str, float] = {
     "host.poll": 1.0,  # steps before the scheduler takes a request, over those between its looks
     "host.cold": 0.1,  # seconds of compilation in the first wave, spread over all requests
     "host.lost": 0.05,  # slots of the batch that stay empty, so that a request waits for another's end
-    "rank.wait": 3.0,  # steps that attention-parallel ranks wait for each other before they take prompts
+    "rank.wait": 0.5,  # share of the longest wait of attention-parallel ranks for each other's prompts
     "rank.gather": 0.5,  # how far such ranks take their prompts together (0: each when it comes)
     "routing": 0.85,  # tokens choose experts as alike as tokens**routing independent ones
     "imbalance": 0.5,  # weight of the fullest expert rank's excess
@@ -53,7 +53,8 @@ START: Mapping[str, float] = {
 class Client:
     """How the requests are made, shape (n,): ``budget`` tokens a prefill pass takes, ``waves`` requests per slot.
 
-    ``poll``: steps between two looks at the queue. ``cold``: 1 where the first wave also compiles kernels.
+    ``poll``: mean steps to the next look at the queue. ``timeout``: most steps that attention-parallel ranks wait until
+    each has a prompt. ``cold``: 1 where the first wave also compiles kernels.
     ``spread``: 1 where lengths differ from request to request, so that arrivals spread out; 0 where all are equal.
     """
 
@@ -62,6 +63,7 @@ class Client:
     spread: Array
     poll: Array
     cold: Array
+    timeout: Array
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,15 @@ class Steady:
     parts: Mapping[str, Array]
 
 
-def steady(load: Load, work: Work, client: Client, k: Coefficients, rounds: int = 12) -> Steady:
+def steady(
+    load: Load, work: Work, client: Client, k: Coefficients, rounds: int = 12, start: Array | None = None
+) -> Steady:
     """TTFT and TPOT of every deployment whose engines both prefill and decode.
 
     Args:
         k: a value for every name of :data:`START`, shape (n,) or scalar.
-        rounds: of the fixed point, damped by half.
+        rounds: of the fixed point, damped by half; ``start``: sequences that decode, where it begins (all of them
+            unless given).
     """
     ranks = load.flight / load.dp
     accepted = _accepted(k["accept"], load.draft)
@@ -90,12 +95,14 @@ def steady(load: Load, work: Work, client: Client, k: Coefficients, rounds: int 
     request = _request(load, client, k)
     limit = np.maximum(np.minimum(ranks, work.room), 1.0)
     company = 1.0 - 1.0 / np.maximum(load.flight, 1.0)  # a request alone finds no step running and no slot taken
-    looks = k["host.poll"] * client.poll + k["rank.wait"] * (load.dp > 1)
-    active = limit
+    looks = k["host.poll"] * client.poll + k["rank.wait"] * client.timeout
+    active = limit if start is None else start
     for _ in range(rounds):
         step = _step(load, work, k, active)
         arrivals = active * load.dp * accepted / load.osl
-        each = np.maximum(arrivals / -np.expm1(-arrivals) / load.dp, lumps)
+        # Whatever came since the last look is taken together.
+        seen = arrivals * np.maximum(2.0 * client.poll, 1.0)
+        each = np.maximum(seen / -np.expm1(-seen) / load.dp, lumps)
         each = np.minimum(np.maximum(each, 1.0), most)
         # Ranks that step together share a prefill pass where the engine gathers a prompt for each; else any one's
         # prompt holds up all.
