@@ -58,3 +58,10 @@ def test_a_longer_context_leaves_throughput_of_both_in_proportion() -> None:
 def test_drafts_that_are_right_more_often_pay_more() -> None:
     gains = [smartspec_goodput.gain(1.0, accept) for accept in smartspec_goodput.ACCEPT]
     assert gains == sorted(gains) and gains[0] >= 1.0
+
+
+@pytest.mark.parametrize("accept", smartspec_goodput.MEASURED)
+def test_as_many_drafts_as_pay_are_no_worse_than_any_fixed_number(accept: float) -> None:
+    """Within the few percent that the tail of the last requests can move."""
+    adaptive = smartspec_goodput.throughput(accept, 7, True)
+    assert all(adaptive > 0.97 * smartspec_goodput.throughput(accept, k, False) for k in (0, 1, 3, 5, 7))
