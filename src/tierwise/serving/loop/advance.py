@@ -45,7 +45,7 @@ def advance(handle, events, tokens, orders, blocks, route, replicas):  # type: i
             coming = of.requests(s)[cluster.arrived].arrival
         listed = of.event_time(s)[0] if cluster.events > 0 else INFINITY
         external = min(coming, listed)
-        if at == INFINITY and external == INFINITY:
+        if cluster.finished >= n or (at == INFINITY and external == INFINITY):
             return 1
         e = of.engines(s)[r]
         if external < at or (external == at and e.next == layout.BEGIN):

@@ -164,7 +164,7 @@ def start(s, r, orders, blocks, route):  # type: ignore[no-untyped-def]
 def shut(s, r):  # type: ignore[no-untyped-def]
     """Replica r takes no more requests and its rent ends."""
     e = of.engines(s)[r]
-    if e.since == e.since:
+    if e.since < of.cluster(s)[0].time:
         spread(of.cluster(s)[0], of.series(s), layout.S_REPLICAS, e.since, of.cluster(s)[0].time, 1.0)
         e.up += of.cluster(s)[0].time - e.since
     e.since, e.open = float("nan"), 0

@@ -42,10 +42,13 @@ def policy(kind: str, found: Policy | Callable[..., Any]) -> Any:
     function = found.function(kind) if isinstance(found, Policy) else found
     if function is None:
         return None
+    where = found.module.__file__ if isinstance(found, Policy) else kind
     try:
         return _compiled(kind, function)
-    except _numba.core.errors.NumbaError as error:
-        where = found.module.__file__ if isinstance(found, Policy) else kind
+    except KeyError as error:
+        raise TierwiseError(f"{where}: {kind}() cannot be compiled: there is no field {error}; "
+                            "see docs/adding-a-policy.md") from None  # fmt: skip
+    except numba.core.errors.NumbaError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         said = next((x for x in lines if x.startswith(("Unknown attribute", "Untyped global", "No implementation",
                                                        "Invalid use", "NameError"))), lines[-1])  # fmt: skip

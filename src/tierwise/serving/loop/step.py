@@ -27,22 +27,18 @@ def begin(s, r, tokens, order, blocks):  # type: ignore[no-untyped-def]
     # since, and what the last step gave back, counts from the next one on.
     early = e.ahead > 0 and e.idle == 0
     if early and e.running == 0:
-        early = e.waiting > 0 and of.requests(s)[of.queues(s)[r, 0]].ready <= e.begun
+        first = of.queues(s)[r, 0]
+        early = e.by_tenant == 0 and first >= 0 and of.requests(s)[first].ready <= e.begun
     e.seen = e.begun if early else e.at
     if not early:
         e.leaving, e.returned = 0, 0
     if e.speculate > 0:
         e.drafts = drafts(s, r)
-    lost = False
-    if e.waiting_first > 0:
-        _waiting(s, r, lane, tokens, order, blocks)
-        lost = _running(s, r, lane, tokens, blocks)
-    else:
-        lost = _running(s, r, lane, tokens, blocks)
-        if e.hold > 0 and e.left == e.budget:
-            _end_batch(s, r)
-        if not lost or e.left == e.budget:
-            _waiting(s, r, lane, tokens, order, blocks)
+    lost = _compose(s, r, lane, tokens, order, blocks)
+    if early and e.left == e.budget:
+        # What the last step gave back is all there is: an empty step takes no time, the next one has it.
+        e.seen, e.leaving, e.returned, e.blocked = e.at, 0, 0, 0
+        lost = _compose(s, r, lane, tokens, order, blocks)
     if e.left == e.budget:
         return False
     group = of.groups(s)[e.group]
@@ -58,6 +54,21 @@ def begin(s, r, tokens, order, blocks):  # type: ignore[no-untyped-def]
     closed = e.waiting == 0 or e.blocked > 0
     e.steady = alone and only_decode and closed and e.grow >= 0 and of.cluster(s)[0].exact == 0
     return True
+
+
+@jit
+def _compose(s, r, lane, tokens, order, blocks):  # type: ignore[no-untyped-def]
+    """Fill the step. Returns True where one that ran lost its place."""
+    e = of.engines(s)[r]
+    if e.waiting_first > 0:
+        _waiting(s, r, lane, tokens, order, blocks)
+        return _running(s, r, lane, tokens, blocks)
+    lost = _running(s, r, lane, tokens, blocks)
+    if e.hold > 0 and e.left == e.budget:
+        _end_batch(s, r)
+    if not lost or e.left == e.budget:
+        _waiting(s, r, lane, tokens, order, blocks)
+    return lost
 
 
 @jit
