@@ -7,7 +7,7 @@ from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
 
 _TRAFFIC = (
     "What decides is how much of their prefixes the clients' requests share, in which order they come and how much of "
-    "it the cache holds: workloads, rates per client, GPUs and quantum stand in no text or code we found (no repository "
+    "it the cache holds: workloads, rates per client, GPUs and quantum stand in no text or code found (no repository "
     "is named). Of the mechanism, the scheduler `fair` and the routers `deficit` and `prefix_aware` are there."
 )
 
