@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 import tierwise as tw
 from tierwise.cost import Target, efficiency, price
+from tierwise.numerics import fmt
 from tierwise.result import Phase
 from tierwise.techniques import rebuild_keys
 
@@ -58,9 +62,11 @@ def test_selecting_passes_over_wide_numbers_more_often() -> None:
     system = BASE.resolved().machine
     on = Target(system, efficiency(system.device))
     op = next(p.op for p in decode().ops if p.op.kind == "select")
-    from dataclasses import replace
-
-    from tierwise.numerics import fmt
-
     wide = replace(op, reads=tuple(replace(o, format=fmt("fp32")) for o in op.reads))
     assert price(wide, on).time > price(op, on).time
+
+
+def test_ranks_and_budgets_may_be_arrays() -> None:
+    ranks = np.array([64.0, 160.0])
+    together = tw.evaluate(BASE.apply(rebuild_keys(ranks, 8, 1024))).tpot
+    assert np.asarray(together).tolist() == pytest.approx([float(decode(rank=r).pass_time) for r in ranks])

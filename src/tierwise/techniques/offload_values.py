@@ -24,4 +24,4 @@ def rebuild_keys(rank: Num, chunk: Num, budget: Num, kept: Num = 0.0, hit: Num =
             return RebuiltAttention(block, num(rank), num(chunk), num(budget), num(kept), num(hit))
         return block
 
-    return on_model(f"keys of rank {rank:g}, values on the host", lambda m: m.map_blocks(change))
+    return on_model(f"keys of rank {rank}, values on the host", lambda m: m.map_blocks(change))
