@@ -99,10 +99,12 @@ def _policies(
         state.cluster["interval"] = float(getattr(scaler.module, "INTERVAL", 10.0))
         state.engines["open"][1:], state.engines["since"][1:] = 0, np.nan
     if len(state.requests):
+        plain = state.requests[:1].copy()
+        plain["samples"] = 1
         for e in state.engines:
             g = int(e["group"])
             e["page"] = _page(deployment, prices[g], g, policies[g][1])
-            e["grow"], e["grown"] = rhythm(blocks[e["policy"]], e, state.requests[0])
+            e["grow"], e["grown"] = rhythm(blocks[e["policy"]], e, plain[0])
     state = state._replace(growth=np.zeros((len(state.engines), max(1, int(state.engines["grow"].max()))), np.int64))
     replicas = policy("replicas", scaler) if scaler is not None else policy("replicas", all_of_them)
     return state, (tokens, orders, blocks, policy("route", router), replicas)

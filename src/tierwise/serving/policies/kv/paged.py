@@ -4,6 +4,9 @@ SHARES = True  # blocks may be shared through a prefix cache
 
 
 def blocks(engine, request, tokens):  # type: ignore[no-untyped-def]
-    """Blocks that hold so many tokens; sequences of one prompt share those that it fills."""
-    whole = min(tokens, request.prompt) // engine.block if request.samples > 1 else 0
+    """Blocks that hold so many tokens. Sequences of one prompt share those it fills, and copy the last, half-full one
+    when they go apart."""
+    if request.samples == 1 or tokens <= request.prompt:
+        return -(-tokens // engine.block)
+    whole = request.prompt // engine.block
     return whole + request.samples * (-(-tokens // engine.block) - whole)
