@@ -41,6 +41,24 @@ def test_policies_given_twice_are_compared(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
+    "args",
+    [
+        ("--prefill-replicas", "1", "--decode-replicas", "2", "--tp", "1"),
+        ("--tp", "2", "--pp", "2"),
+        ("--tp", "2", "--fail", "1s:0:2s", "--router", "least_loaded"),
+        ("--tp", "4", "--draft", "3", "--accept", "0.8", "--no-prefix-cache"),
+        ("--tp", "4", "--prefill-share", "0.4"),
+        ("--tp", "1", "--autoscaler", "queue_length", "--startup", "2s"),
+        ("--tp", "4", "--turns", "3", "--shared", "64", "--host-cache", "8GB", "--disk-cache", "8GB", "--pooled"),
+    ],
+)
+def test_every_way_to_deploy_serves_the_traffic(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulate("llama-2-7b", "--on", "4xa100-80gb", *TRAFFIC, "--json", "-", *args) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["done"] == 30 and found["metrics"]["unfinished"] == 0
+
+
+@pytest.mark.parametrize(
     ("args", "said"),
     [
         ((), "what comes in"),
