@@ -56,15 +56,15 @@ class RebuiltAttention:
         h, g = a.local_heads(step)
         t, landmarks = step.tokens, step.past / self.chunk
         scores = t * h * landmarks
+        # A product of its own for each sequence and KV head, whose result is written out to be ranked.
         yield Op(
-            kind="attention", name=f"{name}.landmarks", role="attn",
-            dims={"batch": step.seqs, "heads": h, "kv_heads": g, "q": step.new, "kv": landmarks,
-                  "head_dim": a.head_dim, "v_dim": 0.0, "columns": landmarks},
+            kind="matmul", name=f"{name}.landmarks", role="attn",
+            dims={"m": step.new * h / g, "n": landmarks, "k": a.head_dim, "batch": step.seqs * g},
             flops=2.0 * scores * a.head_dim,
             reads=(act(step, "q", t * h * a.head_dim),
                    Operand("landmarks", "kv", step.seqs * landmarks * g * a.head_dim, step.act)),
             writes=(act(step, "scores", scores),),
-            arithmetic=step.act.arithmetic, options={"flash": True, "phase": step.phase},
+            arithmetic=step.act.arithmetic,
         )  # fmt: skip
         # Softmax; the most any query head of a group gives a chunk; the best chunks of each KV head.
         yield elementwise(step, f"{name}.softmax", "attn", {"scores": scores}, {"scores": scores}, 8.0)
