@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("numba")
 
-from tierwise.papers import load
+from tierwise.errors import TierwiseError
+from tierwise.papers import load, run
 from tierwise.papers.catalog import (
     alisa,
     infinite_llm,
@@ -18,11 +19,22 @@ from tierwise.papers.catalog import (
     vllm_pagedattention,
 )
 from tierwise.papers.catalog._serving import full_batch, full_rate
+from tierwise.papers.types import Claim, Paper
 from tierwise.serving.outcome import DONE
 from tierwise.serving.policies import load as policy
 
 SLUGS = ("alisa", "dlpm", "elasticmoe", "infinite-llm", "memserve", "nanoflow", "nexus", "relayattention", "vattention",
          "vllm-pagedattention")  # fmt: skip
+
+
+def test_a_part_that_is_not_installed_is_said_and_stops_no_other_claim() -> None:
+    def without() -> float:
+        raise TierwiseError("simulating needs numba")
+
+    claims = (Claim("a", 1.0, "x", "ratio", "here", without), Claim("b", 1.0, "x", "ratio", "here", lambda: 1.0))
+    first, second = run(Paper("p", "P", "arXiv:0", "none", claims))
+    assert (first.state, first.error) == ("needs-feature", "simulating needs numba")
+    assert (second.state, second.error) == ("reproduced", "")
 
 
 class Engine:
@@ -38,7 +50,9 @@ class Request:
 def test_every_claim_has_a_source_and_every_gap_a_reason(slug: str) -> None:
     paper = load(slug)
     assert paper.slug == slug and paper.source.startswith("arXiv:")
-    assert all(c.source and (c.compute is not None or c.why) for c in paper.claims)
+    for o in run(paper):
+        assert o.claim.source and not o.error
+        assert o.state == "reproduced" or o.claim.why, o.claim.what
 
 
 @pytest.mark.parametrize("prompt", [1, 100, 1000])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from tierwise.errors import UnknownName
+from tierwise.errors import TierwiseError, UnknownName
 from tierwise.papers import catalog
-from tierwise.papers.types import Outcome, Paper
+from tierwise.papers.types import NEEDS_FEATURE, Outcome, Paper
 
 
 def slugs() -> list[str]:
@@ -36,6 +36,10 @@ def run(paper: Paper) -> list[Outcome]:
         if claim.compute is None:
             out.append(Outcome(claim, float("nan"), claim.missing))
             continue
-        value = float(claim.compute())
+        try:
+            value = float(claim.compute())
+        except TierwiseError as error:  # a part that is not installed: simulating needs an extra
+            out.append(Outcome(claim, float("nan"), NEEDS_FEATURE, str(error)))
+            continue
         out.append(Outcome(claim, value, claim.judge(value)))
     return out

@@ -102,8 +102,8 @@ def show_claims(found: Rows, as_json: bool) -> None:
             table.add_row(o.claim.what + mark, published(o.claim), engine, deviation, shown)
         out.print(table)
         for o in outcomes:
-            if o.state != "reproduced" and o.claim.why:
-                out.print(f"  {o.claim.what}: {o.claim.why}", markup=False, highlight=False)
+            if o.state != "reproduced" and (o.error or o.claim.why):
+                out.print(f"  {o.claim.what}: {o.error or o.claim.why}", markup=False, highlight=False)
         for text in paper.assumptions:
             out.print(f"  - {text}", markup=False, highlight=False)
         out.print()

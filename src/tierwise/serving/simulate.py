@@ -47,6 +47,7 @@ def simulate(
     Raises:
         TierwiseError: settings that cannot be; an unknown policy; numba is not installed.
     """
+    from tierwise.serving.loop.jit import quiet  # isort: skip  # first: it says what to install without Numba
     from tierwise.serving.loop.arrays import handle
     from tierwise.serving.loop.build import build
     from tierwise.serving.loop.compile import loop
@@ -62,8 +63,6 @@ def simulate(
     state, functions = _policies(deployment, prices, policies, state)
     _first_events(state, trace, deployment)
     advance, where = loop(), handle(state)
-    from tierwise.serving.loop.jit import quiet
-
     interrupted, start = False, time.perf_counter()
     with quiet():
         try:
