@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,13 @@ def test_what_cannot_be_is_one_clear_line(args: tuple[str, ...], said: str, caps
     assert simulate("llama-2-7b", "--on", "a100-80gb", *args) == 2
     err = capsys.readouterr().err
     assert said in err and "Traceback" not in err and len(err.strip().splitlines()) <= 2
+
+
+def test_without_numba_it_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['numba'] = None\n"
+        "from tierwise.cli import main\n"
+        "main(['simulate', 'llama-2-7b', '--on', 'a100-80gb', '--rate', '1/s', '--requests', '2'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "tierwise[serve]" in done.stderr and "Traceback" not in done.stderr
