@@ -215,6 +215,7 @@ def played(trace: Trace, plans: Sequence[Deployment], seed: int, calibration: st
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from tierwise.serving.adjust import read_adjustment
+    from tierwise.serving.loop.jit import folder
     from tierwise.serving.pricing import step_prices
     from tierwise.serving.simulate import simulate
 
@@ -223,7 +224,9 @@ def played(trace: Trace, plans: Sequence[Deployment], seed: int, calibration: st
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         for deployment_ in plans:
-            task = bar.add_task("simulating", total=max(len(trace), 1), said="")
+            first = not Path(folder()).exists()
+            said = "compiling, once: about half a minute" if first else ""
+            task = bar.add_task("simulating", total=max(len(trace), 1), said=said)
 
             def progress(done: int, total: int, at: float, task: Any = task) -> None:
                 bar.update(task, completed=done, said=f"{done:,} of {total:,} requests, {at:,.0f} s")
