@@ -76,7 +76,7 @@ def max_min(demand: Floats, total: float) -> Floats:
     # With the i smallest served in full, the others share the rest; the first level below the next demand is it.
     below = np.concatenate([[0.0], np.cumsum(order)[:-1]])
     levels = (total - below) / np.arange(len(order), 0, -1)
-    return np.minimum(demand, levels[np.argmax(levels <= order)])
+    return np.asarray(np.minimum(demand, levels[np.argmax(levels <= order)]), dtype=np.float64)
 
 
 def _samples(run: Run) -> Ints:
@@ -97,7 +97,7 @@ def _served(run: Run, until: float, served: NDArray[np.bool_]) -> Floats:
 
 
 def _sum(tenant: Ints, values: Floats, k: int) -> Floats:
-    return np.bincount(tenant, weights=values, minlength=k)[:k]
+    return np.bincount(tenant, weights=values, minlength=k)[:k].astype(np.float64)
 
 
 def _count(tenant: Ints, k: int) -> Ints:
