@@ -127,3 +127,9 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TierwiseError, match="does not exist"):
         parquet(made("calm"), str(tmp_path / "no" / "r.csv"))
+
+
+def test_other_endings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TierwiseError, match=r"ends in '.foo'; allowed: .parquet or .csv"):
+        parquet(made("calm"), str(tmp_path / "r.foo"))
+    assert not list(tmp_path.iterdir())

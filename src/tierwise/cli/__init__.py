@@ -38,8 +38,12 @@ def _run(args: list[str]) -> int:
         return code if isinstance(code, int) else 0
     except TierwiseError as error:
         return _fail(str(error))
-    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        return _fail(f"{error.filename}: {error.strerror}")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except MemoryError as error:
+        return _fail(f"the memory of this computer is too small for what was asked ({error})")
     except Exception as error:
         # Usage errors, told by what they can do: their class moved between versions of Typer.
         if hasattr(error, "format_message"):

@@ -11,17 +11,33 @@ from pathlib import Path
 from tierwise.errors import TierwiseError
 
 
-def check_writable(path: str) -> None:
-    """Refuse a target before any work is done; ``-`` is standard output."""
+def check_writable(path: str, endings: tuple[str, ...] = ()) -> None:
+    """Refuse a target before any work is done; ``-`` is standard output.
+
+    Args:
+        endings: those that the file's name may have, where its format follows from it.
+    """
     if path == "-":
         return
     target = Path(path)
     if target.is_dir():
         raise TierwiseError(f"{path}: is a folder; give a file name")
+    if endings and not _stream(target) and target.suffix.lower() not in endings:
+        raise TierwiseError(f"{path}: ends in {target.suffix or "nothing"!r}; allowed: {' or '.join(endings)}")
     if not target.parent.is_dir():
         raise TierwiseError(f"{path}: the folder {target.parent} does not exist")
-    if not os.access(target.parent, os.W_OK):
-        raise TierwiseError(f"{path}: no permission to write in {target.parent}")
+    try:
+        if not _stream(target):
+            tempfile.TemporaryFile(dir=Path(os.path.realpath(target)).parent).close()
+        elif not os.access(target, os.W_OK):
+            raise TierwiseError(f"{path}: no permission to write")
+    except OSError as error:
+        raise TierwiseError(f"{path}: cannot write in {target.parent}: {error.strerror}") from None
+
+
+def _stream(target: Path) -> bool:
+    """Whether it is a device or a pipe, which is written to and never replaced."""
+    return target.exists() and not target.is_file() and not target.is_dir()
 
 
 def write(path: str, text: str) -> None:
@@ -33,9 +49,15 @@ def write(path: str, text: str) -> None:
 
 
 def write_by(path: str, make: Callable[[str], None]) -> None:
-    """Let ``make`` write a temporary file beside the target, then put it in its place: whole or not at all."""
+    """Let ``make`` write a temporary file beside the target, then put it in its place: whole or not at all.
+
+    A link stays one: the file it names is replaced. Devices and pipes (``/dev/stdout``) are written to as they are.
+    """
     check_writable(path)
-    target = Path(path)
+    if _stream(Path(path)):
+        make(path)
+        return
+    target = Path(os.path.realpath(path))
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     os.close(handle)
     try:

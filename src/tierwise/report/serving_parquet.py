@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.cli._files import write_by
+from tierwise.cli._files import check_writable, write_by
 from tierwise.errors import TierwiseError
 from tierwise.serving.metrics import times
 from tierwise.serving.outcome import Run
 
 # Names of the states, in the order of their numbers.
 STATES = ("waiting", "running", "done", "rejected")
+ENDINGS = (".parquet", ".csv")
 _ROWS = 100_000  # of a CSV, written at a time
 
 
@@ -23,8 +24,9 @@ def parquet(run: Run, path: str) -> None:
     """Write one row a request, in the trace's order; see :func:`columns`. The old file stays until all is written.
 
     Raises:
-        TierwiseError: the folder cannot be written; Parquet is asked for and pyarrow is not installed.
+        TierwiseError: the folder cannot be written; another ending; Parquet is asked for and pyarrow is not installed.
     """
+    check_writable(path, ENDINGS)
     put = _csv if path.lower().endswith(".csv") else _parquet
     write_by(path, lambda temporary: put(temporary, columns(run)))
 

@@ -22,12 +22,13 @@ def show_traffic(requests: Trace, as_json: bool = False) -> None:
         return
     s = summarized(requests)
     print(requests.source)
-    sessions = f" in {s.sessions:,} sessions" if s.sessions != s.requests else ""
+    sessions = f" in {_count(s.sessions, 'session')}" if s.sessions != s.requests else ""
+    many = _count(s.requests, "request") + sessions
     if s.closed_loop:
-        print(f"  {s.requests:,} requests{sessions}, a closed loop with {s.closed_loop:,} in flight")
+        print(f"  {many}, a closed loop with {s.closed_loop:,} in flight")
     else:
         rate = "all at once" if math.isnan(s.rate) else f"over {seconds(s.duration)}, {s.rate:.3g} requests/s"
-        print(f"  {s.requests:,} requests{sessions} {rate}" + ("" if math.isnan(s.cv) else f", CV {s.cv:.2f}"))
+        print(f"  {many} {rate}" + ("" if math.isnan(s.cv) else f", CV {s.cv:.2f}"))
     print(_lengths("prompt", s.prompt))
     print(_lengths("output", s.output))
     if not math.isnan(s.shared):
@@ -64,3 +65,7 @@ def sparkline(values: Floats) -> str:
 def _lengths(name: str, tokens: Lengths) -> str:
     return (f"  {name} tokens: mean {tokens.mean:,.0f}, median {tokens.p50:,.0f}, p99 {tokens.p99:,.0f}, "
             f"largest {tokens.most:,.0f}")  # fmt: skip
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")

@@ -32,6 +32,7 @@ def load(folder: Path, text: str | bytes, name: str = "t.csv", format: str | Non
         ("-1,5,5", "line 3: arrival: found '-1'; allowed: a time of 0 or later"),
         ("nan,5,5", "line 3: arrival: found 'nan'"),
         ("inf,5,5", "line 3: arrival: found 'inf'"),
+        ("1e300,5,5", "line 3: arrival: found '1e300'; allowed: a time of 0 or later, at most 9e+09"),
         ("x,5,5", "line 3: arrival: found 'x'"),
         (",5,5", "line 3: arrival: found ''"),
         ("1,0,5", "line 3: prompt: found '0'; allowed: a whole number of at least 1"),
@@ -52,6 +53,13 @@ def test_a_bad_row_is_refused_with_its_line_and_the_rest_is_read(tmp_path: Path,
     assert len(t.notices) == 1
     assert told in t.notices[0]
     assert t.notices[0].startswith("1 row of 3 refused: ")
+
+
+def test_readings_of_a_clock_are_counted_from_the_first(tmp_path: Path) -> None:
+    t = load(tmp_path, f"{HEADER}1700000000.5,1,2\n1700000001.5,1,2\n")
+    assert t.arrival.tolist() == [0, 1]
+    assert t.notices == ("arrival is the time of a clock, 1700000000 at first: counted from there",)
+    assert load(tmp_path, f"{HEADER}500,1,2\n501,1,2\n").arrival.tolist() == [500, 501]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tierwise.serving.traffic._rules import Rule
-from tierwise.serving.traffic.synthetic import arrival_rule, draw
+from tierwise.serving.traffic.synthetic import arrival_rule, draw, generator
 from tierwise.serving.traffic.trace import Floats, Ints, Trace
 
 
@@ -22,13 +22,13 @@ def arriving(requests: Trace, arrivals: str | None = None, *, rate: float | None
         think: seconds between an answer and the next turn (number, rule of ``traffic/lengths``, function); None
             keeps the trace's own.
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     opens = requests.after < 0
     start, closed, source = requests.arrival[opens], requests.closed_loop, requests.source
     if arrivals is not None:
         start, closed = arrival_rule(arrivals, rate)(len(start), rng)
         source = f"{source}, {arrivals}, seed {seed}"
-    waits = requests.think if think is None else np.where(opens, 0.0, draw(think, len(requests), rng))
+    waits = requests.think if think is None else np.where(opens, 0.0, draw(think, len(requests), rng, "think"))
     root, waited = rooted(requests.after, waits)
     times = start[(np.cumsum(opens) - 1)[root]] + waited
     out = replace(requests, arrival=times, think=waits, closed_loop=closed, source=source)

@@ -15,6 +15,8 @@ from tierwise.serving.traffic.trace import Floats, Ints, Trace, trace
 
 LISTED = 5  # refused lines told one by one; the rest are counted
 EXACT = 2.0**53  # the largest whole number up to which float64 holds every one
+LATEST = EXACT * 1e-6  # seconds up to which float64 tells every microsecond
+CLOCK = 1e8  # seconds; a first arrival after more than three years is the reading of a clock (of Unix, since 1973)
 Bools = NDArray[np.bool_]
 
 
@@ -73,14 +75,18 @@ def built(
     if left_out is not None and left_out[0].any():
         gone = left_out[0]
         notices.append(f"{_count(int(gone.sum()), 'row')} left out: {left_out[1]}")
-    bad, told = _refused(rows, (arrival, prompt, output), absolute, whole, ~gone)
+    bad, told = _refused(rows, (arrival, prompt, output), absolute, unit, whole, ~gone)
     if told:
         notices.append(told)
     keep = ~(gone | bad)
     if not keep.any():
         raise TierwiseError(f"{rows.path}: no request can be used. {' '.join(notices) or 'The file holds no rows.'}")
     times = rows.numbers[arrival]
-    times = (times - (times[keep].min() if absolute else 0.0)) * unit
+    start = float(times[keep].min())
+    if not absolute and start * unit >= CLOCK:
+        notices.append(f"{arrival} is the time of a clock, {start:.0f} at first: counted from there")
+        absolute = True
+    times = (times - (start if absolute else 0.0)) * unit
     fill = {name: np.where(keep, rows.numbers[name], 1.0).astype(np.int64) for name in (prompt, output)}
     whole_trace = trace(np.where(keep, times, 0.0), fill[prompt], fill[output], **other)
     return settled(whole_trace, keep, rows, notices)
@@ -103,14 +109,14 @@ def settled(requests: Trace, keep: Bools, rows: Rows, notices: list[str]) -> Tra
     return replace(out, source=str(rows.path), notices=tuple(notices))
 
 
-def _refused(rows: Rows, needed: tuple[str, str, str], absolute: bool, whole: Mapping[str, float],
+def _refused(rows: Rows, needed: tuple[str, str, str], absolute: bool, unit: float, whole: Mapping[str, float],
              asked: Bools) -> tuple[Bools, str]:  # fmt: skip
     """Which rows hold what a request cannot hold (n,), and the sentence that says so, the first lines one by one."""
     arrival, prompt, output = needed
     times = rows.numbers[arrival]
-    good_time = np.isfinite(times) if absolute else np.isfinite(times) & (times >= 0)
+    good_time = np.isfinite(times) if absolute else (times >= 0) & (times * unit <= LATEST)
     count = "a whole number of at least 1"
-    checks = [(arrival, good_time, "a time" if absolute else "a time of 0 or later")]
+    checks = [(arrival, good_time, "a time" if absolute else f"a time of 0 or later, at most {LATEST / unit:.2g}")]
     for name in (prompt, output):
         x = rows.numbers[name]
         checks.append((name, (x >= 1) & (x <= EXACT) & (x == np.floor(x)), count))

@@ -61,11 +61,12 @@ def synthetic(
         TierwiseError: a rule that is unknown or lacks an argument; a number that cannot be.
     """
     if concurrency is not None:
+        _allowed(concurrency=concurrency)
         arrivals = f"closed:concurrency={concurrency}"
     _allowed(requests=requests, systems=systems, samples=samples, block_size=block_size)
-    if system < 0:
-        raise TierwiseError(f"system: found {system}; allowed: tokens, 0 or more")
-    rng = np.random.default_rng(seed)
+    if not 0 <= system <= MOST:
+        raise TierwiseError(f"system: found {system}; allowed: tokens, 0 to {MOST:g}")
+    rng = generator(seed)
     session, turn, count = _sessions(turns, requests, rng)
     starts = arrival_rule(arrivals, rate)
     start, closed = starts(len(count), rng)
@@ -73,7 +74,7 @@ def synthetic(
     first = np.cumsum(count) - count  # index of each session's first turn
     grown = np.cumsum(asked + answered) - (asked + answered)
     history = grown - grown[first][session]
-    waits = np.where(turn > 0, draw(think, requests, rng), 0.0)
+    waits = np.where(turn > 0, draw(think, requests, rng, "think"), 0.0)
     rested = np.cumsum(waits)
     earliest = start[session] + rested - rested[first][session]
     tenant = _pick(len(count), list((tenants or {"all": 1.0}).values()), rng)
@@ -126,7 +127,7 @@ def arrival_rule(arrivals: str, rate: float | None = None) -> Callable[[int, np.
 
 def _sessions(turns: Rule, requests: int, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
     """Session and turn of each request (n,), turns of each session; the last session is cut to fit."""
-    drawn = np.maximum(np.rint(draw(turns, requests, rng)), 1).astype(np.int64)
+    drawn = np.maximum(np.rint(draw(turns, requests, rng, "turns", 1.0)), 1).astype(np.int64)
     count = drawn[: int(np.searchsorted(np.cumsum(drawn), requests)) + 1]
     count[-1] -= int(count.sum()) - requests
     session = np.repeat(np.arange(len(count)), count)
@@ -138,24 +139,40 @@ def _turns(prompt: Rule, output: Rule, like: Trace | None, n: int, rng: np.rando
     if like is not None:
         row = rng.integers(len(like), size=n)
         return like.prompt[row], like.output[row]
-    asked, answered = draw(prompt, n, rng), draw(output, n, rng)
+    asked, answered = draw(prompt, n, rng, "prompt", 1.0), draw(output, n, rng, "output", 1.0)
     return tuple(np.maximum(np.rint(x), 1).astype(np.int64) for x in (asked, answered))  # type: ignore[return-value]
 
 
-def draw(what: Rule, n: int, rng: np.random.Generator) -> Floats:
-    """Values (n,) of a number, a written rule, or a function; each finite and not negative."""
+def draw(what: Rule, n: int, rng: np.random.Generator, name: str = "length", least: float = 0.0) -> Floats:
+    """Values (n,) of a number, a written rule, or a function; each finite and not negative.
+
+    Args:
+        name: what they are, for messages; ``least``: the smallest number that may be given (what a rule draws below
+            it is the rule's tail, for the caller to cut).
+    """
     found = value(what) if isinstance(what, str) else what
     if isinstance(found, str):
         module, how = rule(lengths_package, found)
         values = module.draw(n, rng, **how)
+    elif callable(found):
+        values = found(n, rng)
     else:
-        values = found(n, rng) if callable(found) else np.full(n, float(found))
+        if not least <= found <= MOST:
+            raise TierwiseError(f"{name}: found {what}; allowed: a number from {least:g} to {MOST:g}, or a rule")
+        values = np.full(n, float(found))
     values = np.asarray(values, np.float64)
     if values.shape != (n,) or not ((values >= 0) & (values <= MOST)).all():
         wrong = values[~((values >= 0) & (values <= MOST))] if values.shape == (n,) else np.zeros(0)
         found = f"{wrong[0]:g}" if len(wrong) else f"an array of shape {values.shape}"
-        raise TierwiseError(f"length {what!r}: found {found}; allowed: {n} numbers from 0 to {MOST:g}")
+        raise TierwiseError(f"{name} {what!r}: found {found}; allowed: {n} numbers from 0 to {MOST:g}")
     return values
+
+
+def generator(seed: int) -> np.random.Generator:
+    """What draws, by seed."""
+    if seed < 0:
+        raise TierwiseError(f"seed: found {seed}; allowed: a whole number of at least 0")
+    return np.random.default_rng(seed)
 
 
 def _pick(n: int, weights: list[float], rng: np.random.Generator) -> Ints:
