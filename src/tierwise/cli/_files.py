@@ -22,8 +22,9 @@ def check_writable(path: str, endings: tuple[str, ...] = ()) -> None:
     target = Path(path)
     if target.is_dir():
         raise TierwiseError(f"{path}: is a folder; give a file name")
-    if endings and not _stream(target) and target.suffix.lower() not in endings:
-        raise TierwiseError(f"{path}: ends in {target.suffix or "nothing"!r}; allowed: {' or '.join(endings)}")
+    ending = target.suffix or "nothing"
+    if endings and not _stream(target) and ending.lower() not in endings:
+        raise TierwiseError(f"{path}: ends in {ending!r}; allowed: {' or '.join(endings)}")
     if not target.parent.is_dir():
         raise TierwiseError(f"{path}: the folder {target.parent} does not exist")
     try:
