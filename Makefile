@@ -37,6 +37,8 @@ truth: $(VENV)/.truth  ## against torch, transformers and the shared measurement
 bench: $(VENV)/.dev  ## speed, as ratios against a baseline in the same run
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/serving_speed.py
+	$(BIN)/python benchmarks/planner_speed.py
 
 clean:
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache
