@@ -45,6 +45,7 @@ class Asked:
     turns: str
     think: float
     shared: int
+    search: str | None
     engine: str
     autoscaler: str
     startup: str
@@ -68,11 +69,18 @@ class Asked:
 
 
 def traffic(asked: Asked) -> Trace:
-    """The requests: of a file, or made up.
+    """The requests: of a file, or made up; each a tree of them where it is searched.
 
     Raises:
         TierwiseError: neither or both; a file or a rule that cannot be.
     """
+    from tierwise.serving.traffic import searching
+
+    found = _traffic(asked)
+    return found if asked.search is None else searching(found, asked.search, seed=asked.seed)
+
+
+def _traffic(asked: Asked) -> Trace:
     from tierwise.serving import traffic as made
 
     if asked.trace is not None:

@@ -31,6 +31,8 @@ def command(
     turns: str = typer.Option("1", help="Turns of a made-up session, likewise."),
     think: float = typer.Option(0.0, help="Seconds from an answer to the next turn of a made-up session."),
     shared: int = typer.Option(0, help="Tokens in front of every made-up prompt, shared by all."),
+    search: str | None = typer.Option(None, help="Each request is a question answered by tree search: "
+                                                 "width=16,keep=4,depth=8,step=64."),
     engine: str = typer.Option("vllm", help="vllm, sglang or trtllm: whose host times and kernels."),
     scheduler: list[str] = typer.Option(["chunked"], help="Policy or your file.py. Repeat to compare."),
     router: list[str] = typer.Option(["round_robin"], help="Policy or your file.py. Repeat to compare."),

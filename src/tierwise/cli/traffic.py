@@ -18,6 +18,8 @@ def command(
     turns: str = typer.Option("1", help="Turns of a session, likewise."),
     think: str | None = typer.Option(None, help="Seconds from an answer to the next turn, likewise."),
     system: int = typer.Option(0, help="Tokens of a shared system prompt."),
+    search: str | None = typer.Option(None, help="Each request is a question answered by tree search: "
+                                                 "width=16,keep=4,depth=8,step=64."),
     seed: int = typer.Option(0, help="Of all that is random."),
     out: str | None = typer.Option(None, help="Write the requests as CSV (- prints)."),
     json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
@@ -38,6 +40,8 @@ def command(
         found = traffic.load(file, format, limit=limit, rate_scale=rate_scale)
         if arrivals is not None or think is not None:
             found = traffic.arriving(found, arrivals, think=think, seed=seed)
+    if search is not None:
+        found = traffic.searching(found, search, seed=seed)
     if out is not None:
         write(out, text(found))
     if out != "-":

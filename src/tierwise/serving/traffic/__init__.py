@@ -2,7 +2,8 @@
 
 from tierwise.serving.traffic.arriving import arriving
 from tierwise.serving.traffic.load import load
+from tierwise.serving.traffic.search import Search, searching
 from tierwise.serving.traffic.synthetic import synthetic
 from tierwise.serving.traffic.trace import Trace, trace
 
-__all__ = ["Trace", "arriving", "load", "synthetic", "trace"]
+__all__ = ["Search", "Trace", "arriving", "load", "searching", "synthetic", "trace"]
