@@ -153,15 +153,22 @@ def test_among_requests_that_come_together_order_does_not_change_totals(seed: in
     assert np.sort(same.requests.last) == pytest.approx(np.sort(mixed.requests.last))
 
 
+@pytest.mark.parametrize(("kv", "least"), [("reserve_exact", 1.0), ("paged", 1.5)])
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.floats(1.0, 4.0))
-def test_more_memory_or_speed_never_lowers_closed_loop_throughput(seed: int, more: float) -> None:
-    rng = np.random.default_rng(seed)
+@given(seed=st.integers(0, 10**6), part=st.floats(0.0, 1.0))
+def test_more_memory_or_speed_never_lowers_closed_loop_throughput(
+    kv: str, least: float, seed: int, part: float
+) -> None:
+    """Whatever is added, where a request's whole KV is reserved. An engine that admits requests before it knows how
+    long they get preempts and computes again, and a few percent more memory can bring more of that: there it holds
+    from half as much again (of 1,500 runs with up to four times the memory 11 took longer, by 4 % at most, and all of
+    those had less than 1.11 times)."""
+    rng, more = np.random.default_rng(seed), least + part * (4.0 - least)
     asked = trace(np.zeros(60), np.full(60, rng.integers(1, 600)), np.full(60, rng.integers(2, 200)), closed_loop=16)
-    base = simulate(asked, served(), [PRICES])
-    memory = simulate(asked, served(), [replace(PRICES, kv_room=PRICES.kv_room * more)])
     faster = replace(PRICES, tokens=PRICES.tokens / more, decode=PRICES.decode / more, prefill=PRICES.prefill / more)
-    speed = simulate(asked, served(), [faster])
+    base = simulate(asked, served(kv=kv), [PRICES])
+    memory = simulate(asked, served(kv=kv), [replace(PRICES, kv_room=PRICES.kv_room * more)])
+    speed = simulate(asked, served(kv=kv), [faster])
     assert memory.totals["end"] <= base.totals["end"] * (1.0 + 1e-9)
     assert speed.totals["end"] <= base.totals["end"] * (1.0 + 1e-9)
 
