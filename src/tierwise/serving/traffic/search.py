@@ -74,7 +74,7 @@ def searching(questions: Trace, search: Search | str, *, seed: int = 0) -> Trace
         blocks=blocks, block_start=block_start, block_size=size, tenants=questions.tenants,
         source=f"{questions.source}, each searched: {_text(how)}",
         notices=(*questions.notices, f"{n:,} questions, each a tree of {1 + how.width * how.depth:,} requests: counts "
-                                     "and times below are of requests, not of questions"),
+                                     "and times are of requests, not of questions"),
     )  # fmt: skip
     return whole.take(np.argsort(whole.arrival, kind="stable"))
 
@@ -178,7 +178,8 @@ def _check(questions: Trace, how: Search) -> None:
 
 
 def _text(how: Search) -> str:
-    return ",".join(f"{f.name}={getattr(how, f.name)}" for f in fields(Search))
+    given = ((f.name, getattr(how, f.name)) for f in fields(Search))
+    return ",".join(f"{k}={v:g}" if isinstance(v, int | float) else f"{k}={v}" for k, v in given)
 
 
 __all__ = ["Search", "searching"]
