@@ -7,13 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tierwise.errors import BadField, TierwiseError
+from tierwise.errors import BadField, TierwiseError, UnknownName
 from tierwise.units import parse
 
 if TYPE_CHECKING:
-    from tierwise.serving.deployment import Deployment, Replicas
+    from tierwise.machines.types import System
+    from tierwise.scenario import Plan
+    from tierwise.serving.deployment import Deployment, Replicas, Settings
     from tierwise.serving.outcome import Run
     from tierwise.serving.traffic.trace import Trace
+
+
+# Tokens, and so sequences, of one step at most: as long as the longest context that step prices reach.
+MOST = 2**20
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,7 @@ class Asked:
     replicas: int | None
     prefill_replicas: int | None
     decode_replicas: int | None
+    prefill_plan: str | None
     weights: str | None
     activations: str | None
     kv: str | None
@@ -112,6 +119,7 @@ def deployment(asked: Asked, scheduler: str, router: str, kv: str) -> Deployment
     from tierwise.models.load import load_model
     from tierwise.planning import check_machine, check_plan
     from tierwise.serving.deployment import Deployment, Settings, Speculation
+    from tierwise.serving.engines import engine_names
     from tierwise.serving.policies import load
 
     for kind, name in (("schedulers", scheduler), ("routers", router), ("kv", kv), ("autoscalers", asked.autoscaler)):
@@ -119,6 +127,10 @@ def deployment(asked: Asked, scheduler: str, router: str, kv: str) -> Deployment
             load(kind, name)
     model, machine = load_model(asked.model), system(asked.on)
     check_machine(machine)
+    if asked.engine not in engine_names():
+        raise UnknownName("value of --engine:", asked.engine, engine_names(), f"Allowed: {', '.join(engine_names())}.")
+    for name in ("max_len", "draft", "adapters", "seed"):
+        _whole(asked, name, 0)
     if not 0.0 < asked.memory <= 1.0:
         raise BadField("--memory", "share", asked.memory, "above 0, at most 1")
     if not 0.0 <= asked.prefill_share < 1.0:
@@ -126,8 +138,8 @@ def deployment(asked: Asked, scheduler: str, router: str, kv: str) -> Deployment
     if not 0.0 <= asked.accept <= 1.0:
         raise BadField("--accept", "probability", asked.accept, "0 to 1")
     settings = Settings(
-        engine=asked.engine, scheduler=scheduler, kv=kv, max_seqs=_positive(asked, "max_seqs"),
-        budget=_positive(asked, "budget"), max_len=asked.max_len, block=_positive(asked, "block"),
+        engine=asked.engine, scheduler=scheduler, kv=kv, max_seqs=_whole(asked, "max_seqs", 1, MOST),
+        budget=_whole(asked, "budget", 1, MOST), max_len=asked.max_len, block=_positive(asked, "block"),
         memory=asked.memory, prefix_cache=asked.prefix_cache, swap=asked.swap,
         host_cache=_bytes(asked, "host_cache"), disk_cache=_bytes(asked, "disk_cache"),
         graphs=0 if asked.eager else Settings.graphs,
@@ -136,12 +148,14 @@ def deployment(asked: Asked, scheduler: str, router: str, kv: str) -> Deployment
     )  # fmt: skip
     plan = _plan(asked, model, machine)
     check_plan(plan, model, machine)
-    groups = _groups(asked, machine, plan, settings)
+    first = _prefill_plan(asked, plan)
+    check_plan(first, model, machine)
+    groups = _groups(asked, machine, plan, first, settings)
     return Deployment(model, groups, router, asked.autoscaler, parse(asked.startup, "time", "--startup"), asked.pooled,
                       tuple(_failure(f, sum(g.count for g in groups)) for f in asked.fail))  # fmt: skip
 
 
-def _plan(asked: Asked, model: Any, machine: Any) -> Any:
+def _plan(asked: Asked, model: Any, machine: System) -> Plan:
     """One engine: the degrees given; without any, tensor parallel over the devices each replica has."""
     from tierwise.numerics import fmt
     from tierwise.planning import default_plan
@@ -168,27 +182,44 @@ def _plan(asked: Asked, model: Any, machine: Any) -> Any:
     return plan
 
 
-def _groups(asked: Asked, machine: Any, plan: Any, settings: Any) -> tuple[Replicas, ...]:
+def _prefill_plan(asked: Asked, plan: Plan) -> Plan:
+    """That of engines which only prefill, where their degrees are others than those of the engines that decode."""
+    if asked.prefill_plan is None:
+        return plan
+    if asked.prefill_replicas is None:
+        raise BadField("--prefill-plan", "value", asked.prefill_plan, "nothing without --prefill-replicas")
+    given: dict[str, Any] = {"tp": 1.0, "pp": 1.0, "dp": 1.0, "ep": 1.0}
+    for part in asked.prefill_plan.split(","):
+        name, _, value = part.partition("=")
+        if name.strip() not in given or not value.strip().isdecimal() or int(value) < 1:
+            raise BadField("--prefill-plan", "degrees", asked.prefill_plan, "such as tp=2 or tp=2,pp=1,dp=4,ep=8")
+        given[name.strip()] = float(value)
+    return replace(plan, **given)
+
+
+def _groups(asked: Asked, machine: System, plan: Plan, first: Plan, settings: Settings) -> tuple[Replicas, ...]:
+    """``first``: the plan of engines that only prefill."""
     from tierwise.serving.deployment import Replicas
 
     size = int(plan.devices)
-    counts: tuple[int, ...]
-    groups: tuple[Replicas, ...]
-    room = machine.count // size
-    if asked.prefill_replicas is not None or asked.decode_replicas is not None:
+    if asked.prefill_replicas is None and asked.decode_replicas is None:
+        count = max(machine.count // size, 1) if asked.replicas is None else _whole(asked, "replicas", 1)
+        groups: tuple[Replicas, ...] = (Replicas(machine, plan, count, "both", settings),)
+        told = f"{count} engines of {size} devices"
+    else:
         if asked.replicas is not None:
             raise TierwiseError("--replicas are engines that do both; with --prefill-replicas give --decode-replicas")
-        counts = (asked.prefill_replicas or 1, asked.decode_replicas or 1)
-        groups = (Replicas(machine, plan, counts[0], "prefill", settings),
-                  Replicas(machine, plan, counts[1], "decode", settings))  # fmt: skip
-    else:
-        counts = (asked.replicas if asked.replicas is not None else max(room, 1),)
-        groups = (Replicas(machine, plan, counts[0], "both", settings),)
-    if min(counts) < 1:
-        raise BadField("--replicas", "count", min(counts), "a whole number of at least 1")
-    if sum(counts) > room:
-        raise TierwiseError(f"{sum(counts)} engines of {size} devices need {sum(counts) * size}; {asked.on} has "
-                            f"{machine.count}")  # fmt: skip
+        given = {n: 1 if getattr(asked, n) is None else _whole(asked, n, 1)
+                 for n in ("prefill_replicas", "decode_replicas")}  # fmt: skip
+        before, after = given["prefill_replicas"], given["decode_replicas"]
+        groups = (Replicas(machine, first, before, "prefill", settings),
+                  Replicas(machine, plan, after, "decode", settings))  # fmt: skip
+        told = f"{before} engines of {int(first.devices)} devices and {after} of {size}"
+        if first.devices == plan.devices:
+            told = f"{before + after} engines of {size} devices"
+    needed = sum(int(g.plan.devices) * g.count for g in groups)
+    if needed > machine.count:
+        raise TierwiseError(f"{told} need {needed}; {asked.on} has {machine.count}")
     return groups
 
 
@@ -206,9 +237,14 @@ def _failure(text: str, replicas: int) -> tuple[float, int, float]:
 
 
 def _positive(asked: Asked, name: str) -> int:
+    return _whole(asked, name, 1)
+
+
+def _whole(asked: Asked, name: str, least: int, most: int | None = None) -> int:
     value = int(getattr(asked, name))
-    if value < 1:
-        raise BadField("--" + name.replace("_", "-"), "value", value, "a whole number of at least 1")
+    if value < least or (most is not None and value > most):
+        allowed = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most:,}"
+        raise BadField("--" + name.replace("_", "-"), "value", value, allowed)
     return value
 
 

@@ -15,6 +15,8 @@ def command(
     replicas: int | None = typer.Option(None, help="Engines (default: as many as the machine holds)."),
     prefill_replicas: int | None = typer.Option(None, help="Engines that only prefill, before others that decode."),
     decode_replicas: int | None = typer.Option(None, help="Engines that only decode."),
+    prefill_plan: str | None = typer.Option(None, help="Degrees of those that only prefill, where they are others "
+                                                       "than those that decode have: tp=2,ep=2."),
     weights: str | None = typer.Option(None, help="Format of linear weights: bf16, fp8, …"),
     activations: str | None = typer.Option(None, help="Format of activations."),
     kv: str | None = typer.Option(None, help="Format of the KV cache: fp8, …"),
@@ -22,7 +24,7 @@ def command(
     format: str | None = typer.Option(None, help="Its format, where it is not recognized."),
     rate_scale: float = typer.Option(1.0, help="Play arrivals so many times as fast."),
     limit: int | None = typer.Option(None, help="The first so many requests only."),
-    rate: str | None = typer.Option(None, help="Requests made up at this rate: 4/s."),
+    rate: str | None = typer.Option(None, help="Requests made up at this rate: 4/s (sessions, with --turns)."),
     concurrency: int | None = typer.Option(None, help="Requests a client keeps in flight, instead of a rate."),
     requests: int = typer.Option(1000, help="How many to make up."),
     arrivals: str | None = typer.Option(None, help="poisson, gamma:cv=2, bursty, diurnal, or your file.py."),
@@ -69,11 +71,12 @@ def command(
 
     from tierwise.cli._files import check_writable
     from tierwise.cli._simulate import Asked, deployment, played, traffic, written
+    from tierwise.report.serving_parquet import ENDINGS
     from tierwise.units import parse
 
-    for target in (html, trace_out, parquet, json):
+    for target, endings in ((html, ()), (trace_out, ()), (parquet, ENDINGS), (json, ())):
         if target is not None:
-            check_writable(target)
+            check_writable(target, endings)
     asked = Asked(**{k: v for k, v in locals().items() if k in Asked.__dataclass_fields__})
     target_ttft, target_tpot = (
         None if x is None else parse(x, "time", n) for x, n in ((ttft, "--ttft"), (tpot, "--tpot"))

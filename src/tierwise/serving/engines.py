@@ -23,7 +23,7 @@ class EngineFacts:
         per_seqs: sizes reach at most so many times the sequences of a step.
         mixed: steps with prefill are replayed too, where they are no larger than the largest size.
         ahead: the next step is put together while one runs.
-        together: families of devices on which one attention kernel serves prefill and decoding rows together.
+        together: families of devices on which one attention kernel serves prefill and decoding rows together; ``tile``: its query rows.
         source: where this stands.
     """
 
@@ -33,6 +33,7 @@ class EngineFacts:
     mixed: bool
     ahead: bool
     together: frozenset[str]
+    tile: int
     source: str
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
@@ -44,6 +45,14 @@ class EngineFacts:
         return sizes[sizes <= most].astype(np.int64)
 
 
+@lru_cache(maxsize=1)
+def engine_names() -> tuple[str, ...]:
+    """Engines on file."""
+    import yaml
+
+    return tuple(name for name in yaml.safe_load(_FILE.read_text()) if name != "*")
+
+
 @lru_cache(maxsize=32)
 def engine_facts(engine: str) -> EngineFacts:
     """The facts of an engine, of a typical one where it is not on file."""
@@ -53,4 +62,4 @@ def engine_facts(engine: str) -> EngineFacts:
     x = data.get(engine) or data["*"]
     steps = tuple((int(a), int(b)) for a, b in x["steps"])
     return EngineFacts(steps, tuple(map(int, x["few"])), float(x["per_seqs"]), bool(x["mixed"]), bool(x["ahead"]),
-                       frozenset(x["together"]), str(x["source"]))  # fmt: skip
+                       frozenset(x["together"]), int(x.get("tile", 0)), str(x["source"]))  # fmt: skip
