@@ -12,6 +12,7 @@ from tierwise.search.answer import Answer
 from tierwise.search.confirm import Simulated, simulated, traffic
 from tierwise.search.deploy import deployment
 from tierwise.search.finalists import finalists, value
+from tierwise.search.judge import cost
 from tierwise.search.question import STATISTICS
 from tierwise.search.serve import plan
 
@@ -133,3 +134,54 @@ def test_what_turns_requests_away_does_not_hold() -> None:
     p = answer.points
     found = finalists(answer, lambda row: replace(run_of(answer, row), rejected=int(p.tp[row] == 1)))
     assert found.met and found.best is not None and p.tp[found.best.row] > 1
+
+
+def saturated(answer: Answer, row: int) -> Simulated:
+    """A run whose prefilling engines are short: few requests ever decode, so tokens come fast, after a long wait."""
+    run = run_of(answer, row)
+    if answer.points.prefills[row] == 0:
+        return run
+    return replace(run, ttft=dict.fromkeys(STATISTICS, 20 * run.ttft["mean"]), rate=0.6 * run.rate,
+                   tpot=dict.fromkeys(STATISTICS, 0.3 * run.tpot["mean"]))  # fmt: skip
+
+
+def test_a_queue_elsewhere_makes_no_token_faster() -> None:
+    """What starved decoding engines did in one run is promised of no other deployment or load."""
+    answer = priced(ttft=np.inf, tpot=np.inf, modes=("disaggregated",))
+    found = finalists(answer, lambda row: saturated(answer, row))
+    assert found.corrected is not None
+    others = np.ones(len(answer.points), dtype=bool)
+    others[[c.row for c in found.finalists]] = False
+    np.testing.assert_allclose(found.corrected.tpot[others], answer.points.tpot[others])
+    assert np.all(found.corrected.rate <= answer.points.rate * (1 + 1e-9))
+    # Little's law: what is in flight is served at that rate.
+    held = found.corrected.rate * (found.corrected.ttft + 200 * found.corrected.tpot)
+    assert np.all(held[others] >= answer.points.flight[others] * (1 - 1e-6))
+
+
+@pytest.mark.parametrize("load", [{}, {"concurrency": 64.0}])
+def test_no_correction_makes_a_request_faster_than_alone(load: dict[str, float]) -> None:
+    answer = priced(**load, ttft=np.inf, tpot=np.inf)
+    found = finalists(answer, lambda row: run_of(answer, row, 0.4))
+    assert found.corrected is not None and np.all(answer.points.alone <= answer.points.tpot * (1 + 1e-9))
+    others = np.ones(len(answer.points), dtype=bool)
+    others[[c.row for c in found.finalists]] = False
+    assert np.all(found.corrected.tpot[others] >= answer.points.alone[others] * (1 - 1e-9))
+
+
+@pytest.mark.parametrize("load", [{}, {"rate": 12.0}, {"concurrency": 64.0}])
+def test_the_front_is_of_what_was_simulated(load: dict[str, float]) -> None:
+    """Nothing is on it that was not played, as it was seen; nothing there that keeps the targets beats the answer."""
+    pytest.importorskip("numba")
+    answer = plan(ask(**load, on=("2xh100-sxm",), tpot=0.014))  # type: ignore[arg-type]
+    assert answer.best is not None and answer.best.simulated is not None and answer.met and len(answer.front) > 1
+    runs = {c.row: c.simulated for c in answer.finalists}
+    p, t = answer.known, answer.question.targets
+    best = value(answer, answer.best.row, answer.best.simulated)
+    for row in answer.front:
+        run = runs[int(row)]
+        assert run is not None and run.tpot["mean"] == p.tpot[row] and run.ttft["mean"] == p.ttft[row] <= t.ttft
+        if run.meets(answer.question):
+            assert value(answer, int(row), run) >= best * (1 - 1e-9)
+    paid = cost(answer.question, p)
+    assert paid[answer.front].min() <= paid[answer.best.row] * (1 + 1e-9)

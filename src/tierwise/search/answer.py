@@ -69,12 +69,13 @@ class Answer:
         best: the answer, None where nothing fits in memory at all; ``met``: whether it meets the targets, else it is
             the nearest to them.
         runner_up: best of another layout; ``finalists``: all that were simulated.
-        front: rows on the Pareto front of cost against speed per user, among those that meet the TTFT target.
+        front: rows on the Pareto front of cost against speed per user, among those that meet the TTFT target; only
+            simulated ones, as they were seen, where any was.
         binding: what keeps the answer from being better, see :func:`tierwise.search.why.binding`.
         most: points of their own and a row: the most requests per second within the targets, where the asked load
             cannot be met.
-        correction, corrected: what simulation says of all points (None: nothing was simulated); ``feasible`` and
-            ``score`` then are of the corrected ones.
+        correction, corrected: what simulation says of all points, of the simulated ones what it showed (None: nothing
+            was simulated); ``feasible`` and ``score`` then are of the corrected ones.
         variants: of units that there are curves of; ``priced``: configurations whose steady state was computed;
             ``seconds``: of ``pricing`` and ``simulation``.
     """

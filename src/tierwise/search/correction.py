@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tierwise.search.points import Points
+from tierwise.search.question import Question
 from tierwise.serving.work import Array
 
 # What a run may teach: factors on TTFT, on TPOT, on requests per second and on how many of those an engine can take.
@@ -20,6 +21,9 @@ class Correction:
 
     A variant that was simulated has its own; another one has the mean (of TTFT the least) of those of its group (see
     :func:`groups`) that were, 1 where none was. TTFT and TPOT then are those of the statistic the targets hold for.
+
+    Times and rate are those of an engine that serves what it holds. What a run showed an engine to take at most
+    (``capacity``) bounds the rate of more load, and the rest of that load waits.
     """
 
     ttft: Array
@@ -27,12 +31,18 @@ class Correction:
     rate: Array
     capacity: Array
 
-    def apply(self, points: Points, fixed: bool) -> Points:
-        """The points with corrected times; ``fixed`` where the rate is given and stays."""
+    def apply(self, points: Points, question: Question) -> Points:
+        """The points with corrected times; a given rate stays what it is."""
         v = points.variant.astype(int)
-        rate = points.rate if fixed else points.rate * self.rate[v]
-        return replace(points, ttft=points.ttft * self.ttft[v], tpot=points.tpot * self.tpot[v], rate=rate,
-                       capacity=points.capacity * self.capacity[v], limit=points.limit * self.capacity[v])  # fmt: skip
+        ttft, tpot = points.ttft * self.ttft[v], np.maximum(points.tpot * self.tpot[v], points.alone)
+        rate, limit = points.rate, points.limit * self.capacity[v]
+        if question.demand.kind != "open":
+            rate = np.minimum(rate * self.rate[v], limit)
+            # Little's law: requests in flight that are not being decoded wait for their first token.
+            queue = points.flight / rate - question.demand.output * tpot
+            ttft = np.where(points.rate * self.rate[v] > limit, np.maximum(ttft, queue), ttft)
+        return replace(points, ttft=ttft, tpot=tpot, rate=rate, capacity=points.capacity * self.capacity[v],
+                       limit=limit)  # fmt: skip
 
 
 def groups(points: Points) -> Array:

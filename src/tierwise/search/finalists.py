@@ -12,7 +12,7 @@ from tierwise.search.answer import Answer, Choice
 from tierwise.search.confirm import Simulated, played, simulated
 from tierwise.search.correction import UNKNOWN, Correction, correction
 from tierwise.search.deploy import deployment
-from tierwise.search.judge import feasible, misses, score
+from tierwise.search.judge import feasible, misses, on_front, score
 from tierwise.search.points import Points
 from tierwise.serving.work import Array
 
@@ -26,6 +26,10 @@ GAIN = 0.01
 DOUBT = 1.5
 # A wait so much longer than the steady state's is a queue that builds up; it says nothing of waiting where none does.
 QUEUE = 3.0
+# Beside a rate or a TPOT so far below the steady state's, such a wait says that something else binds than it takes to.
+SHORT = 0.9
+# Rows of the front that are played, in each of two rounds.
+SHOWN = 5
 
 # What a queue that builds up says of how much can be served, at the least: short runs see little of it end.
 LEAST = 0.5
@@ -58,7 +62,17 @@ class _Search:
 
     def corrected(self) -> Points:
         """All rows as simulation says so far."""
-        return self.correction().apply(self.answer.points, self.open)
+        return self.correction().apply(self.answer.points, self.answer.question)
+
+    def known(self) -> Points:
+        """All rows as corrected, those that were played as they were seen; inf where they fell behind."""
+        p, s = self.corrected(), self.answer.question.targets.statistic
+        ttft, tpot, rate = p.ttft.copy(), p.tpot.copy(), p.rate.copy()
+        for row, run in self.runs.items():
+            ttft[row] = run.ttft[s] if run.keeps_up and not run.rejected else np.inf
+            tpot[row] = max(run.tpot[s], 1e-9)
+            rate[row] = rate[row] if self.open else run.rate
+        return replace(p, ttft=ttft, tpot=tpot, rate=rate)
 
     def run(self, row: int) -> None:
         """Play one. What loads the same engines more than one that does not hold does not hold either."""
@@ -71,11 +85,19 @@ class _Search:
             self.state[heavier & (self.state == 0)] = -1
         s = q.targets.statistic
         waits = found.ttft[s] / p.ttft[row]
-        if holds or (found.keeps_up and waits < QUEUE):
+        # Those that wait are not decoding: how fast the few others were says nothing of any other load.
+        starved = waits >= QUEUE and (found.rate < SHORT * p.rate[row] or found.tpot[s] < SHORT * p.tpot[row])
+        if not starved and (holds or (found.keeps_up and waits < QUEUE)):
             # How long requests wait for each other where that is too long says little of where they hardly do.
             learned = waits if found.ttft[s] <= q.targets.ttft else UNKNOWN
             times = (max(found.tpot[s], 1e-9) / p.tpot[row], found.rate / p.rate[row])
             self.factors[row] = (learned, *times, UNKNOWN)
+        elif not self.open:
+            # What is held beyond what it serves only waits.
+            able = found.rate / p.limit[row]
+            self.factors[row] = (UNKNOWN, UNKNOWN, UNKNOWN, float(min(able, 1.0)) if able > 0 else UNKNOWN)
+        elif holds:
+            self.factors[row] = (UNKNOWN,) * 4
         else:
             able = min(found.rate, p.rate[row]) / max(p.capacity[row], 1e-12)
             self.factors[row] = (UNKNOWN, UNKNOWN, UNKNOWN, float(np.clip(able, LEAST, 1.0)))
@@ -131,12 +153,11 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
         # Whether to part prefill from decode is what everyone asks: the best of the other mode is played too.
         two = answer.points.prefills > 0
         _best(search, leading & (two != two[best]), len(search.runs) + MORE, doubts=False)
-        held = [r for r in search.runs if search.state[r] == 1]
-        best = min(held, key=lambda r: value(answer, r, search.runs[r]))
+        _front(search)
+        best = _fastest(search)
         second = _other(search, best, kinds)
     choices = tuple(Choice(row, run) for row, run in search.runs.items())
-    corrected = search.corrected()
-    values = search.values(corrected)
+    values, corrected = search.values(search.corrected()), search.known()
     answer = replace(
         answer, finalists=choices, correction=search.correction(), corrected=corrected,
         feasible=np.isfinite(values) & (feasible(answer.question, corrected) | (search.state == 1)),
@@ -147,6 +168,22 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
         return replace(answer, met=False, best=nearest, feasible=np.zeros(len(values), dtype=bool))
     runner_up = Choice(second, search.runs[second]) if second >= 0 else None
     return replace(answer, met=True, best=Choice(best, search.runs[best]), runner_up=runner_up)
+
+
+def _fastest(search: _Search) -> int:
+    """The best of what holds."""
+    held = [r for r in search.runs if search.state[r] == 1]
+    return min(held, key=lambda r: value(search.answer, r, search.runs[r]))
+
+
+def _front(search: _Search) -> None:
+    """Play what should lie on the front, evenly spread along it, twice: the second time it may lie elsewhere."""
+    for _ in range(2):
+        rows = on_front(search.answer.question, search.known())
+        places = np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(int)
+        for row in (int(r) for r in rows[places]):
+            if row not in search.runs:
+                search.run(row)
 
 
 def _other(search: _Search, best: int, kinds: Array) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.search.pareto import front
 from tierwise.search.points import Points
 from tierwise.search.question import Question
 from tierwise.serving.work import Array
@@ -56,6 +57,17 @@ def cost(question: Question, points: Points, rate: Array | None = None) -> Array
         return points.rent * 3600.0
     served = points.rate if rate is None else rate
     return np.asarray(points.rent / np.maximum(served, 1e-12) / question.demand.output * 1e6)
+
+
+def on_front(question: Question, points: Points, among: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
+    """Rows on the Pareto front of cost against speed per user, of what keeps the TTFT target and the budget."""
+    usable = (points.ttft <= question.targets.ttft) & np.isfinite(points.ttft)
+    usable &= points.rent <= question.budget * (1.0 + 1e-9)
+    if among is not None:
+        usable &= among
+    if question.demand.kind == "open":
+        usable &= points.rate <= points.limit
+    return front(cost(question, points), np.where(usable, 1.0 / points.tpot, np.nan))
 
 
 def order(question: Question, points: Points) -> NDArray[np.intp]:

@@ -32,6 +32,7 @@ class Points:
         ttft, tpot: mean seconds.
         capacity: requests per second it answers within the targets, however many come.
         limit: requests per second it answers at all.
+        alone: seconds per token of a request that no other one slows; no load makes an engine faster than that.
         most: sequences that one engine rank may hold: its mean and some more, so that chance finds no seat taken.
     """
 
@@ -58,6 +59,7 @@ class Points:
     tpot: Array
     capacity: Array
     limit: Array
+    alone: Array
     most: Array
 
     def __len__(self) -> int:
@@ -142,8 +144,7 @@ def points(question: Question, curves: Curves, family: int, first: int, most: in
         curves.prefills[variant] * count, curves.decodes[variant] * count, count,
         curves.draft[variant], curves.tokens[variant], devices,
         devices * (rent if np.isfinite(rent) else 1.0), flight, rate, ttft, tpot, able[variant] * count,
-        peak[variant] * count,
-        most_seqs,
+        peak[variant] * count, np.minimum(tpot, curves.tpot[variant, 0]), most_seqs,
     )  # fmt: skip
     keep = np.isfinite(found.ttft) & np.isfinite(found.tpot) & np.isfinite(found.rate)
     return found.take(keep)

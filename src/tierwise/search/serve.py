@@ -17,8 +17,7 @@ from tierwise.search.curves import Curves, parted, together
 from tierwise.search.deploy import Family
 from tierwise.search.engines import engines
 from tierwise.search.finalists import finalists
-from tierwise.search.judge import cost, feasible, misses, order, score
-from tierwise.search.pareto import front
+from tierwise.search.judge import feasible, misses, on_front, order, score
 from tierwise.search.points import Points, evaluated
 from tierwise.search.question import Question, check
 from tierwise.search.support import runs
@@ -73,12 +72,13 @@ def plan(question: Question, *, confirm: bool = True) -> Answer:
 
 
 def _front(answer: Answer) -> NDArray[np.intp]:
-    """Cost against speed per user, among what keeps the TTFT target and the budget."""
-    q, p = answer.question, answer.known
-    usable = (p.ttft <= q.targets.ttft) & (p.rent <= q.budget)
-    if q.demand.kind == "open":
-        usable &= p.rate <= p.limit
-    return front(cost(q, p), np.where(usable, 1.0 / p.tpot, np.nan))
+    """The front of what was simulated, so that nothing is on it that the answer was not judged by; where nothing was
+    simulated, of what the steady state says."""
+    if not answer.finalists:
+        return on_front(answer.question, answer.known)
+    among = np.zeros(len(answer.known), dtype=bool)
+    among[[c.row for c in answer.finalists]] = True
+    return on_front(answer.question, answer.known, among)
 
 
 def families_of(question: Question) -> tuple[Family, ...]:

@@ -183,7 +183,7 @@ def _changed(answer: Answer, curves: Sequence[Sequence[Curves]], q: Question, na
     assert answer.best is not None
     p, row = evaluated(q, [(f.most, f.rent) for f in answer.families], curves), answer.best.row
     if answer.correction is not None:
-        p = answer.correction.apply(p, q.demand.kind == "open")
+        p = answer.correction.apply(p, q)
     same = np.flatnonzero((p.variant == answer.points.variant[row]) & (p.units == answer.points.units[row]))
     ok = feasible(q, p)
     best = int(next((i for i in order(q, p) if ok[i]), -1))
