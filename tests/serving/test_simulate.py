@@ -164,3 +164,11 @@ def test_a_plain_replay_in_python_gives_the_same_times(ahead: int, rate: int) ->
     assert run.totals["steps"] == plain["steps"]
     for name in ("scheduled", "first", "last"):
         assert getattr(run.requests, name) == pytest.approx(plain[name], rel=1e-12)
+
+
+def test_empty_places_are_of_the_blocks_in_use_wherever_they_are() -> None:
+    """One replica holds a hundred full blocks, the other a single one that is nearly empty."""
+    prices = plain_prices(fixed=10e-3, per_token=0.0, per_context=0.0, quadratic=0.0)
+    run = simulate(trace([0.0, 0.0], [1600, 1], [8, 8]), served(2), [prices])
+    empty = run.series.fragmentation[(run.series.kv > 0) & (run.series.time > 12e-3)]  # the prompts are in by then
+    assert len(empty) and (empty < 0.03).all() and (empty > 0.005).all()

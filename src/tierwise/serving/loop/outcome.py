@@ -15,7 +15,9 @@ def series(state: State, end: float) -> Series:
     edges = np.minimum(np.arange(k + 1) * width, max(end, width * 1e-9))
     span = np.maximum(np.diff(edges), 1e-12)
     column = dict(zip(COLUMNS, state.series[:k].T / span, strict=True))
-    for name in ("kv", "fragmentation", "compute", "memory", "link"):
+    # Of the blocks in use, wherever they are: a replica that holds little counts little.
+    column["fragmentation"] = column["fragmentation"] / np.maximum(column["kv"], 1e-12)
+    for name in ("kv", "compute", "memory", "link"):
         # Means over the replicas that are there.
         column[name] = column[name] / np.maximum(column["replicas"], 1e-12)
     return Series(time=edges[1:], **column)

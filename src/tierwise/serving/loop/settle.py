@@ -148,6 +148,6 @@ def count_state(s, e, now):  # type: ignore[no-untyped-def]
         spread(cluster, series, layout.S_RUNNING, start, now, e.width)
     if used > 0:
         spread(cluster, series, layout.S_KV, start, now, used / e.blocks)
-        empty = 1.0 - e.tokens / (used * e.block)
+        empty = used - e.tokens / e.block
         if empty > 0.0:
-            spread(cluster, series, layout.S_FRAGMENTATION, start, now, empty)
+            spread(cluster, series, layout.S_FRAGMENTATION, start, now, empty / e.blocks)
