@@ -146,3 +146,16 @@ def test_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert "serve" in capsys.readouterr().out
     assert plan("serve", "whisper-large-v3", "--on", "h100-sxm", "--prompt", "10", "--output", "10") == 2
     assert "decoder" in capsys.readouterr().err
+
+
+def test_the_numbers_said_are_the_simulated_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("numba")
+    data = tmp_path / "plan.json"
+    assert plan("serve", "llama-3.1-8b", "--on", "2xh100-sxm", "--mode", "aggregated", "--json", str(data)) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    d = json.loads(data.read_text())
+    run = d["answer"]["simulated"]
+    assert "Expected:" not in said and f"Simulated over {run['requests']:,} requests: TTFT" in said
+    assert "The steady state had promised" in said
+    # No queue: a wait of seconds would serve nobody more.
+    assert run["ttft_s"]["mean"] < 3.0

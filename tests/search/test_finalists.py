@@ -185,3 +185,25 @@ def test_the_front_is_of_what_was_simulated(load: dict[str, float]) -> None:
             assert value(answer, int(row), run) >= best * (1 - 1e-9)
     paid = cost(answer.question, p)
     assert paid[answer.front].min() <= paid[answer.best.row] * (1 + 1e-9)
+
+
+def test_a_plan_holds_no_queue() -> None:
+    """Engines that serve 0.6 of what is promised: the load is chosen at which they do, not one that waits."""
+    answer = priced(ttft=np.inf, tpot=np.inf, modes=("aggregated",))
+    p = answer.points
+
+    def play(row: int) -> Simulated:
+        run, flight = run_of(answer, row), float(p.flight[row])
+        rate = min(run.rate, 0.6 * float(p.limit[row]))
+        waits = max(flight / rate - 200 * run.tpot["mean"], run.ttft["mean"])
+        return replace(run, rate=rate, ttft=dict.fromkeys(STATISTICS, waits))
+
+    found = finalists(answer, play)
+    assert found.best is not None and found.best.simulated is not None and found.runner_up is not None
+    best = min(value(answer, r, play(r)) for r in range(len(p)))
+    for choice in (found.best, found.runner_up):
+        run = choice.simulated
+        assert run is not None
+        enough = (p.variant == p.variant[choice.row]) & (p.rate >= run.rate * (1 - 1e-9))
+        assert p.flight[choice.row] <= 1.3 * p.flight[enough].min() and run.ttft["mean"] < 1.0
+    assert value(answer, found.best.row, found.best.simulated) <= best * 1.03

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 
 from tierwise.report import plan_words as words
+from tierwise.report.plan_expected import number
 from tierwise.report.terminal import heading, paragraph, plain_table
 from tierwise.units import dollars, seconds
 
@@ -129,7 +130,7 @@ def _finalist(d: Json, e: Json) -> list[str]:
     times = [_change(e[n], run[n]["mean"]) for n in ("ttft_s", "tpot_s")]
     state = "met" if run["meets"] else "missed" if run["keeps_up"] else "behind"
     load = [f"{e['in_flight']:,.0f}", f"{e['max_num_batched_tokens']:,}"]
-    return [_named(d, e), str(e["devices"]), *load, *_prices(d, e, paid), words.number(per_device), *times, state]
+    return [_named(d, e), str(e["devices"]), *load, *_prices(d, e, paid), number(per_device), *times, state]
 
 
 def _change(before: float, after: float | None) -> str:
@@ -141,7 +142,7 @@ def _change(before: float, after: float | None) -> str:
 
 def _point(d: Json, e: Json) -> list[str]:
     return [_named(d, e), str(e["devices"]), f"{e['in_flight']:,.0f}", *_prices(d, e, e["usd_per_million"]),
-            words.number(e["user_tokens_per_s"]), words.number(e["requests_per_s"]), seconds(e["ttft_s"]),
+            number(e["user_tokens_per_s"]), number(e["requests_per_s"]), seconds(e["ttft_s"]),
             seconds(e["tpot_s"])]  # fmt: skip
 
 

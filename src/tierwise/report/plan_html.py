@@ -12,6 +12,7 @@ from typing import Any
 from tierwise.report import plan_words as words
 from tierwise.report.html import asset, cards, embedded, escaped, fill
 from tierwise.report.plan import counted, finalist_rows, front_rows
+from tierwise.report.plan_expected import number
 from tierwise.units import dollars, seconds
 
 Json = dict[str, Any]
@@ -67,8 +68,8 @@ def key_numbers(d: Json) -> list[tuple[str, str, str]]:
         target = q[name + "_s"]
         remark = f"{tail}; target {seconds(target)}" if target is not None else tail
         out.append((name.upper(), seconds(x["mean"]), remark))
-    out.append(("Throughput", f"{words.number(rate)} requests/s", f"{words.number(rate * q['output'])} tokens/s"))
-    out.append(("Per device", f"{words.number(rate * q['output'] / a['devices'])} tokens/s", how))
+    out.append(("Throughput", f"{number(rate)} requests/s", f"{number(rate * q['output'])} tokens/s"))
+    out.append(("Per device", f"{number(rate * q['output'] / a['devices'])} tokens/s", how))
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tierwise.report.plan_expected import expected, number, steady
 from tierwise.units import dollars, seconds
 
 Json = dict[str, Any]
@@ -62,6 +63,7 @@ def _binds(d: Json) -> str:
     return {
         "memory": "; the KV cache has no room for more",
         "load": "; it is the least that runs the model at all",
+        "queue": "; more in flight would only wait",
         "rate": "; what was tried for less falls behind",
         "budget": "; the next step costs more than the budget",
         "devices": "; there are no more devices",
@@ -122,20 +124,9 @@ def why(d: Json) -> list[str]:
     a, r, q = d["answer"], d["runner_up"], d["question"]
     if a is None:
         return []
-    out = [
-        f"Expected: TTFT {seconds(a['ttft_s'])}, {number(1 / a['tpot_s'])} tokens/s for each user "
-        f"(TPOT {seconds(a['tpot_s'])}), {number(a['requests_per_s'])} requests/s in all, "
-        f"{number(a['tokens_per_s_per_device'])} tokens/s a device, {number(a['in_flight'])} requests in flight; "
-        f"at most {a['max_num_seqs']:,} sequences and {a['max_num_batched_tokens']:,} tokens in a step of an engine."
-    ]
-    run = a.get("simulated")
-    if run:
-        t, p = run["ttft_s"], run["tpot_s"]
-        out.append(
-            f"Simulated over {run['requests']:,} requests: TTFT {seconds(t['mean'])} (p99 {seconds(t['p99'])}), TPOT "
-            f"{seconds(p['mean'])} (p99 {seconds(p['p99'])}), {number(run['requests_per_s'])} requests/s"
-            + ("." if run["keeps_up"] else ", and it falls behind.")
-        )
+    out = [expected(d, a)]
+    if a.get("simulated"):
+        out.append(steady(a))
     if r is not None:
         out.append(f"The runner-up, {layout(r)} on {hardware(r)}, {_loses(d, a, r)}.")
     if not d["met"]:
@@ -351,10 +342,3 @@ def machines(d: Json) -> str:
 def _changed_formats(a: Json) -> str:
     parts = [f"weights in {a['weights']}"] if a["weights"] else []
     return " and ".join([*parts, *([] if a["own_kv"] else [f"the KV cache in {a['kv']}"])])
-
-
-def number(x: float | None) -> str:
-    """Three digits or so."""
-    if x is None:
-        return "–"
-    return f"{x:,.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.3g}"

@@ -154,6 +154,9 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
         two = answer.points.prefills > 0
         _best(search, leading & (two != two[best]), len(search.runs) + MORE, doubts=False)
         _front(search)
+        second = _other(search, _fastest(search), kinds)
+        for row in (_fastest(search), second):
+            _eased(search, row)
         best = _fastest(search)
         second = _other(search, best, kinds)
     choices = tuple(Choice(row, run) for row, run in search.runs.items())
@@ -171,9 +174,43 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
 
 
 def _fastest(search: _Search) -> int:
-    """The best of what holds."""
+    """The best of what holds; where a load is free, of the same with fewer in flight the one that answers fastest,
+    while that costs no more than a run can tell."""
     held = [r for r in search.runs if search.state[r] == 1]
-    return min(held, key=lambda r: value(search.answer, r, search.runs[r]))
+    best = min(held, key=lambda r: value(search.answer, r, search.runs[r]))
+    return _lightest(search, best)
+
+
+def _lightest(search: _Search, row: int) -> int:
+    """Of the same deployment's loads that held and are as good, within what a run can tell, the least."""
+    if search.answer.question.demand.kind != "free":
+        return row
+    p, found = search.answer.points, value(search.answer, row, search.runs[row])
+    same = [r for r in search.runs if search.state[r] == 1 and p.variant[r] == p.variant[row]]
+    near = [r for r in same if value(search.answer, r, search.runs[r]) <= found * (1.0 + GAIN)]
+    return min(near, key=lambda r: p.flight[r])
+
+
+def _eased(search: _Search, row: int) -> None:
+    """Where a queue builds up in front of what holds, play it with fewer in flight: who waits is not served. First as
+    many as are served, then by halves down to where the steady state serves as much, the least that is as good."""
+    if row < 0 or search.answer.question.demand.kind != "free":
+        return
+    q, p = search.answer.question, search.answer.points
+    for turn in range(MORE):
+        row = _lightest(search, row)
+        run = search.runs[row]
+        if run.ttft["mean"] < QUEUE * p.ttft[row]:
+            return
+        same = (p.variant == p.variant[row]) & (p.flight < p.flight[row])
+        few = max((p.flight[r] for r in search.runs if same[r]), default=0.0)
+        served = run.rate * (p.ttft[row] + q.demand.output * run.tpot["mean"])
+        rows = np.flatnonzero(same & (p.rate >= run.rate) & (p.flight > few))
+        if not len(rows):
+            return
+        rows = rows[np.argsort(p.flight[rows])]
+        first = min(int(np.searchsorted(p.flight[rows], served)), len(rows) - 1)
+        search.run(int(rows[len(rows) // 2 if turn else first]))
 
 
 def _front(search: _Search) -> None:
@@ -191,7 +228,8 @@ def _other(search: _Search, best: int, kinds: Array) -> int:
     p = search.answer.points
     rows = [r for r in search.runs if search.state[r] == 1 and p.variant[r] != p.variant[best]]
     others = [r for r in rows if not np.array_equal(kinds[r], kinds[best])]
-    return min(others or rows, key=lambda r: value(search.answer, r, search.runs[r]), default=-1)
+    found = min(others or rows, key=lambda r: value(search.answer, r, search.runs[r]), default=-1)
+    return found if found < 0 else _lightest(search, found)
 
 
 def _affordable(answer: Answer) -> int:

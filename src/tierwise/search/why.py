@@ -19,10 +19,11 @@ Mask = NDArray[np.bool_]
 
 
 def binding(answer: Answer) -> tuple[str, float]:
-    """(``ttft``, ``tpot``, ``memory``, ``load``, ``budget``, ``devices`` or ``targets``; the value there).
+    """(``ttft``, ``tpot``, ``memory``, ``queue``, ``load``, ``budget``, ``devices`` or ``targets``; the value there).
 
     Found from the next better deployment of the same kind: the target it would miss and by what it would miss it.
-    Without one, the KV cache has no more room (``memory``), or one unit is the least (``load``).
+    Without one, the KV cache has no more room (``memory``), what has it only waits (``queue``), or one unit is the
+    least (``load``).
     """
     assert answer.best is not None
     q, p, row = answer.question, answer.known, answer.best.row
@@ -47,6 +48,9 @@ def binding(answer: Answer) -> tuple[str, float]:
     over = {"ttft": p.ttft[nearest] / q.targets.ttft, "tpot": p.tpot[nearest] / q.targets.tpot,
             "budget": p.rent[nearest] / q.budget}  # fmt: skip
     name = max(over, key=lambda n: over[n])
+    if over[name] <= 1.0:
+        # A little better by what is known, and within every target: no more than a run can tell.
+        return ("queue" if q.demand.kind == "free" else "rate"), float("nan")
     value = {"ttft": p.ttft[nearest], "tpot": p.tpot[nearest], "budget": p.rent[nearest]}[name]
     return name, float(value)
 
@@ -59,7 +63,8 @@ def _beyond(answer: Answer) -> tuple[str, float]:
         return "devices", float("nan")
     rows = np.flatnonzero(answer.score < answer.score[row] * (1.0 - 1e-9))
     if not len(rows):
-        return ("memory" if q.demand.kind == "free" else "load"), float("nan")
+        more = (p.variant == p.variant[row]) & (p.flight > p.flight[row])
+        return ("load" if q.demand.kind != "free" else "queue" if more.any() else "memory"), float("nan")
     near = int(rows[np.argmin(misses(q, p.take(rows)))])
     over = {"ttft": p.ttft[near] / q.targets.ttft, "tpot": p.tpot[near] / q.targets.tpot}
     name = max(over, key=lambda n: over[n])

@@ -1,0 +1,60 @@
+"""What a plan's answer is expected to do, in words: as simulated, and how far off the steady state was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tierwise.units import seconds
+
+Json = dict[str, Any]
+
+
+def expected(d: Json, a: Json) -> str:
+    """What users will see: as simulated, else of the steady state."""
+    run = a.get("simulated")
+    limits = f"{a['max_num_seqs']:,} sequences and {a['max_num_batched_tokens']:,} tokens in a step of an engine"
+    tail = f"{number(a['in_flight'])} requests in flight; at most {limits}."
+    if not run:
+        return (
+            f"Expected: TTFT {seconds(a['ttft_s'])}, {number(1 / a['tpot_s'])} tokens/s for each user "
+            f"(TPOT {seconds(a['tpot_s'])}), {number(a['requests_per_s'])} requests/s in all, "
+            f"{number(a['tokens_per_s_per_device'])} tokens/s a device, {tail}"
+        )
+    if not run["requests"]:
+        return f"Simulated: no request is answered of {tail}"
+    t, p = run["ttft_s"], run["tpot_s"]
+    behind = "" if run["keeps_up"] else "it falls behind; "
+    each = run["requests_per_s"] * d["question"]["output"] / a["devices"]
+    speed = f"{number(1 / p['mean'])} tokens/s for each user (" if p["mean"] else "("
+    return (
+        f"Simulated over {run['requests']:,} requests: TTFT {seconds(t['mean'])} (p99 {seconds(t['p99'])}), "
+        f"{speed}TPOT {seconds(p['mean'])}, p99 {seconds(p['p99'])}), {number(run['requests_per_s'])} requests/s in "
+        f"all, {number(each)} tokens/s a device; {behind}{tail}"
+    )
+
+
+def steady(a: Json) -> str:
+    """How far the steady state is from what was simulated."""
+    run = a["simulated"]
+    parts = []
+    for name, shown in (("TTFT", run["ttft_s"]["mean"]), ("TPOT", run["tpot_s"]["mean"])):
+        parts.append(f"{name} {seconds(a[name.lower() + '_s'])}{_off(a[name.lower() + '_s'], shown)}")
+    parts.append(f"{number(a['requests_per_s'])} requests/s{_off(a['requests_per_s'], run['requests_per_s'])}")
+    return f"The steady state had promised {', '.join(parts)}."
+
+
+def _off(said: float, shown: float | None) -> str:
+    """`` (34 % less)``; nothing where they agree to a hundredth."""
+    if not shown or abs(said / shown - 1.0) < 0.01:
+        return ""
+    ratio = said / shown
+    if not 1 / 3 < ratio < 3:
+        return f" ({number(max(ratio, 1 / ratio))} times {'more' if ratio > 1 else 'less'})"
+    return f" ({100 * abs(ratio - 1.0):.0f} % {'more' if ratio > 1 else 'less'})"
+
+
+def number(x: float | None) -> str:
+    """Three digits or so."""
+    if x is None:
+        return "–"
+    return f"{x:,.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.3g}"
