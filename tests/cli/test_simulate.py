@@ -104,3 +104,24 @@ def test_without_numba_it_says_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "tierwise[serve]" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("model", "said"), [("bert-base", "generates text"), ("whisper-large-v3", "decoder alone")])
+def test_models_that_no_engine_serves_token_by_token(model: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulate(model, "--on", "a100-80gb", "--rate", "1/s") == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("llama-3.1-70b", "--on", "h100-sxm"), "its weights take 141 GB of a device of 85.5 GB"),
+        (("llama-3.1-8b", "--on", "h100-sxm", "--budget", "1000000"), "steps of 1,000,000 tokens"),
+    ],
+)
+def test_what_no_memory_holds_is_an_answer(
+    args: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert simulate(*args, "--rate", "1/s", "--requests", "5") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "none of 5 requests finished" in out and said in out

@@ -127,6 +127,10 @@ def deployment(asked: Asked, scheduler: str, router: str, kv: str) -> Deployment
             load(kind, name)
     model, machine = load_model(asked.model), system(asked.on)
     check_machine(machine)
+    if model.task != "generate" or not any(x.stream == "text" for x in model.stacks):
+        raise BadField(model.name, "task", model.task, "a model that generates text")
+    if other := [x.stream for x in model.stacks if x.stream in ("encode", "audio")]:
+        raise BadField(model.name, "stacks", other[0], "a decoder alone: steps know no encoder's passes")
     if asked.engine not in engine_names():
         raise UnknownName("value of --engine:", asked.engine, engine_names(), f"Allowed: {', '.join(engine_names())}.")
     for name in ("max_len", "draft", "adapters", "seed"):

@@ -6,14 +6,16 @@ Everything is computed from the arrays of a :class:`~tierwise.serving.outcome.Ru
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.memory.footprint import weight_bytes
 from tierwise.serving.fairness import Fairness, fairness
 from tierwise.serving.load import Load, load
 from tierwise.serving.outcome import DONE, REJECTED, Run, Series
+from tierwise.units import gb
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -230,9 +232,27 @@ def reasons(run: Run) -> dict[str, int]:
     tokens = (run.trace.prompt + run.trace.output)[rejected]
     longest = max(max_len(run, g) for g in range(len(run.deployment.groups)))
     long = int(np.count_nonzero(tokens > longest))
-    out = {f"longer than the {longest:,.0f} tokens a request may have": long,
-           "need more KV memory than a replica has": len(tokens) - long}  # fmt: skip
+    out = {f"longer than the {longest:,.0f} tokens a request may have": long}
+    if len(tokens) > long:
+        out[_crowded(run)] = len(tokens) - long
     return {reason: n for reason, n in out.items() if n}
+
+
+def _crowded(run: Run) -> str:
+    """Why KV memory turned requests away: there is too little, or none because of what else an engine holds."""
+    from tierwise.serving.room import room_of
+
+    model = run.deployment.model
+    for i, group in enumerate(run.deployment.groups):
+        s, memory = group.settings, group.machine.device.memory.capacity
+        if room_of(model, group, float(s.budget), max_len(run, i)).room > 0:
+            continue
+        weights = float(np.max(sum(weight_bytes(model, replace(group.plan, mtp=False)).values(), 0.0)))
+        if weights >= s.memory * memory - group.machine.device.reserve:
+            return f"find no engine: its weights take {gb(weights)} of a device of {gb(memory)}"
+        return (f"find no KV memory: what steps of {s.budget:,} tokens and {s.max_seqs:,} sequences take beside the "
+                "weights leaves none")  # fmt: skip
+    return "need more KV memory than a replica has"
 
 
 def max_len(run: Run, group: int) -> float:
