@@ -89,7 +89,7 @@ def test_other_loads_are_predicted_from_one(tmp_path: Path) -> None:
             return
     # The server keeps one processor at work and its client little of another; more is somebody else.
     if noise > REPEATS or os.getloadavg()[0] > 1.7:
-        pytest.skip(f"this machine is too busy to measure on: errors up to {worst:.0%}, one load repeated {noise:.0%} off")
+        pytest.skip(f"this machine is too busy to measure on: up to {worst:.0%} off, one load repeated {noise:.0%} off")
     raise AssertionError(f"means, medians and p90 are up to {worst:.0%} off, in {ATTEMPTS} attempts")
 
 
