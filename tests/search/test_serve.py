@@ -142,6 +142,16 @@ def test_questions_that_cannot_be_asked() -> None:
             plan(ask(**wrong), confirm=False)  # type: ignore[arg-type]
 
 
+def test_arrivals_ages_apart_have_a_rate() -> None:
+    from tierwise.cli._plan._question import peak
+    from tierwise.serving.traffic.trace import trace
+
+    bursts = np.repeat([0.0, 1e13, 2e13], 10) + np.tile(np.arange(10.0), 3)
+    found = trace(bursts, np.full(30, 10.0), np.full(30, 5.0))
+    # Ten requests in a window each time.
+    assert peak(found, "mean") == pytest.approx(10 / 30.0 * found.duration / 29.0)
+
+
 def test_shared_prefixes_make_it_cheaper() -> None:
     question = ask(rate=20.0)
     shared = replace(question, demand=Demand(1000.0, 200.0, 20.0, shared=0.6))

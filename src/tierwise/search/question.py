@@ -18,6 +18,8 @@ Objective = Literal["cost", "throughput", "latency"]
 OBJECTIVES = ("cost", "throughput", "latency")
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 MODES = ("aggregated", "disaggregated")
+# Devices of a kind at most: every number of them is a deployment of its own. More than that is several deployments.
+DEVICES = 4096
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,18 @@ def check(question: Question) -> None:
         if not any(runs(engine, s) for s in question.systems):
             names = ", ".join(s.device.name for s in question.systems)
             raise BadField("--engine", "value", engine, f"an engine that runs on {names[:60]}")
+    for system in question.systems:
+        if system.count > DEVICES:
+            raise BadField("--on", "devices", system.count, f"at most {DEVICES:,} of a kind: plan a part of them")
+    if question.seed < 0:
+        raise BadField("--seed", "value", question.seed, "a whole number of zero or more")
     sizes = (("--prompt", demand.prompt), ("--output", demand.output))
     for name, value in sizes:
         if not (np.isfinite(value) and value >= 1):
             raise BadField(name, "tokens", value, "a number of at least 1")
+    for draft in question.freedom.drafts:
+        if draft >= max(demand.output, 2.0):
+            raise BadField("--draft", "tokens", draft, f"fewer than the {demand.output:,.0f} tokens of an answer")
     if demand.prompt + demand.output > model.max_context:
         raise BadField("--prompt and --output", "tokens", demand.prompt + demand.output,
                        f"at most the {model.max_context:,.0f} tokens of context of {model.name}")  # fmt: skip

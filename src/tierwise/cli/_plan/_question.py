@@ -56,6 +56,7 @@ def question(asked: Asked) -> Question:
         TierwiseError: an unknown name, a value that cannot be, or flags that contradict each other.
     """
     from tierwise.models.load import load_model
+    from tierwise.serving import policies
 
     model = load_model(asked.model)
     for flag, value, known in (
@@ -67,7 +68,11 @@ def question(asked: Asked) -> Question:
         _known("--engine", name, ENGINES)
     for name in asked.modes:
         _known("--mode", name, MODES)
+    if asked.budget is not None and "/" not in asked.budget:
+        raise BadField("--budget", "value", asked.budget, "dollars an hour such as 40/h")
     budget = _quantity(asked.budget, "money", "--budget", float("inf"))
+    if asked.router:
+        policies.load("routers", asked.router)
     systems = _systems(asked, budget)
     plain = Freedom()
     freedom = Freedom(
@@ -142,7 +147,7 @@ WINDOW = 30.0
 
 def peak(trace: Trace, statistic: str) -> float:
     """The rate that requests arrive into, over the mean rate: its mean over requests, or the percentile asked for."""
-    counts = np.bincount(((trace.arrival - trace.arrival[0]) / WINDOW).astype(int))
+    _, counts = np.unique(np.floor((trace.arrival - trace.arrival[0]) / WINDOW), return_counts=True)
     met = np.repeat(counts, counts) / WINDOW
     found = np.mean(met) if statistic == "mean" else np.percentile(met, float(statistic.removeprefix("p")))
     return max(float(found) * trace.duration / (len(trace) - 1), 1.0)
