@@ -75,7 +75,22 @@ def test_nobody_meets_the_targets(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_model_that_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan("serve", "llama-3.1-405b", "--on", "2xl4", "--prompt", "100", "--output", "10") == 0
-    assert "cannot run on" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "cannot run on" in said and "they would fit 64 × NVIDIA L4" in said and "0 configurations" not in said
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--rate", "1e12/s"], "serves llama-3.1-8b at 1,000,000,000,000 requests/s"),
+        (["--concurrency", "1e12"], "of the 1,000,000,000,000 requests in flight."),
+        (["--tokens", "1000000000000"], "beside the activations of a step of 1,000,000,000,000 tokens"),
+    ],
+)
+def test_what_cannot_be_is_said_by_its_name(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan("serve", "llama-3.1-8b", "--on", "2xh100-sxm", *args, "--no-confirm") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert said in text and "budget" not in text.split(" · ")[0] and " : " not in text
 
 
 def test_any_gpu_within_a_budget(capsys: pytest.CaptureFixture[str]) -> None:

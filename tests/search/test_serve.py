@@ -111,6 +111,19 @@ def test_a_model_too_large_is_an_answer() -> None:
     assert {a.verdict for a in answer.alternatives} == {"memory"}
 
 
+def test_what_a_model_that_fits_nowhere_would_need() -> None:
+    """405e9 weights of 2 bytes need eleven H100 at 0.9 × 80 GB at least, of 1 byte six; degrees are powers of two."""
+    alone = {(n.devices, n.weights) for n in priced(model="llama-3.1-405b", on=("1xh100-sxm",)).needs}
+    assert alone == {(16, "")}
+    node = {(n.devices, n.weights) for n in priced(model="llama-3.1-405b", on=("8xh100-sxm",)).needs}
+    assert node == {(16, ""), (8, "fp8")}
+
+
+def test_a_step_too_large_is_not_a_model_too_large() -> None:
+    (need,) = priced(budgets=(1e12,)).needs
+    assert need.room
+
+
 def test_alternatives_say_what_they_lose() -> None:
     answer = priced()
     named = {a.name: a for a in answer.alternatives}

@@ -65,6 +65,8 @@ def front_rows(d: Json) -> tuple[list[str], list[list[str]]]:
 def counted(d: Json) -> str:
     """How much was looked at, and how long it took."""
     s = d["seconds"]
+    if not d["considered"]:
+        return f"No division holds the weights and a request; nothing was priced, in {seconds(s['pricing'])}."
     text = f"{d['considered']:,} configurations priced in {seconds(s['pricing'])}"
     if d["finalists"]:
         text += f", {len(d['finalists'])} simulated in {seconds(s['simulation'])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ def to_dict(answer: Answer) -> Json:
         "finalists": [entry(c) for c in answer.finalists],
         "front": [entry(int(row)) for row in answer.front],
         "limits": limits(answer),
+        "needs": [asdict(n) for n in answer.needs],
         "binding": {"by": answer.binding[0], "value": answer.binding[1]},
         "alternatives": alternatives(answer, entry),
         "changes": [change(answer, c) for c in answer.changes],
@@ -87,7 +89,8 @@ def question(q: Question) -> Json:
         "trace_requests": len(d.trace) if d.trace else None, "notices": list(d.trace.notices) if d.trace else [],
         "shared": d.shared,
         "too_long": d.too_long, "ttft_s": q.targets.ttft, "tpot_s": q.targets.tpot, "statistic": q.targets.statistic,
-        "objective": q.objective, "budget_usd_per_hour": q.budget * 3600.0, "engines": list(q.engines),
+        "tokens": list(q.freedom.budgets), "objective": q.objective,
+        "budget_usd_per_hour": q.budget * 3600.0, "engines": list(q.engines),
     }  # fmt: skip
 
 

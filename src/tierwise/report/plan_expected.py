@@ -53,6 +53,29 @@ def _off(said: float, shown: float | None) -> str:
     return f" ({100 * abs(ratio - 1.0):.0f} % {'more' if ratio > 1 else 'less'})"
 
 
+def demanded(d: Json) -> str:
+    """``at 40 requests/s``; nothing where the plan takes what it can."""
+    q = d["question"]
+    if q["load"] == "open":
+        return f"at {number(q['requests_per_s'])} requests/s"
+    return f"with {number(q['concurrency'])} requests in flight" if q["load"] == "closed" else ""
+
+
+def lacking(d: Json) -> str:
+    """Why nothing runs at all, and what would."""
+    needs = d["needs"]
+    if any(n["room"] for n in needs):
+        tokens = min(d["question"]["tokens"])
+        beside = f"the activations of a step of {tokens:,.0f} tokens"
+        return f"its weights fit, but not one request beside {beside}: fewer --tokens or shorter requests may."
+    text = "no division of its weights fits their memory"
+    if not needs:
+        return f"{text}."
+    some = [f"{n['devices']} × {n['device']}" + (f" with weights in {n['weights']}" if n["weights"] else "")
+            for n in needs[:3]]  # fmt: skip
+    return f"{text}; they would fit {' or '.join(some)}."
+
+
 def number(x: float | None) -> str:
     """Three digits or so."""
     if x is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tierwise.report.plan_expected import expected, number, steady
+from tierwise.report.plan_expected import demanded, expected, lacking, number, steady
 from tierwise.units import dollars, seconds
 
 Json = dict[str, Any]
@@ -28,15 +28,18 @@ def headline(d: Json) -> str:
     """The answer in one sentence, with its reason."""
     q, a = d["question"], d["answer"]
     if a is None:
-        return f"{q['model']} cannot run on {machines(d)}: no division of its weights fits their memory."
+        return f"{q['model']} cannot run on {machines(d)}: {lacking(d)}"
     if not d["met"]:
+        wanted = " ".join(x for x in (q["model"], demanded(d), conditions(d)) if x)
         return (
-            f"Nothing within {machines(d)} serves {q['model']} {conditions(d)}: the nearest is {layout(a)} on "
-            f"{hardware(a)}, which {short_of(d, a)}."
+            f"Nothing within {machines(d)} serves {wanted}: "
+            f"the nearest is {layout(a)} on {hardware(a)}, which {short_of(d, a)}."
         )
-    best = {"cost": "the cheapest", "throughput": "the one with most throughput", "latency": "the fastest"}[
-        q["objective"]
-    ]
+    best = {
+        "cost": "the cheapest" if a["usd_per_hour"] is not None else "the one on fewest devices for its load",
+        "throughput": "the one with most throughput",
+        "latency": "the fastest",
+    }[q["objective"]]
     best += " shown to hold" if a.get("simulated") else " that should hold"
     priced = f"{d['considered']:,} configurations"
     return (
@@ -89,7 +92,9 @@ def short_of(d: Json, a: Json) -> str:
         parts.append(f"turns {run['rejected']:,} requests away, too long for its memory")
     if q["requests_per_s"] is not None and a["requests_per_s"] < q["requests_per_s"] * 0.999:
         parts.append(f"sustains {number(a['requests_per_s'])} requests/s of the {number(q['requests_per_s'])} asked")
-    return " and ".join(parts) or "misses the budget"
+    if q["concurrency"] is not None and a["in_flight"] < q["concurrency"] * 0.999:
+        parts.append(f"holds {number(a['in_flight'])} of the {number(q['concurrency'])} requests in flight")
+    return " and ".join(parts) or ("misses the budget" if q["budget_usd_per_hour"] is not None else "falls behind")
 
 
 def conditions(d: Json) -> str:

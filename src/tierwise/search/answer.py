@@ -11,6 +11,7 @@ from tierwise.search.confirm import Simulated
 from tierwise.search.correction import Correction
 from tierwise.search.curves import basis, intervals
 from tierwise.search.deploy import Family
+from tierwise.search.nearest import Need
 from tierwise.search.points import Points
 from tierwise.search.question import Question
 from tierwise.serving.work import Array
@@ -73,7 +74,7 @@ class Answer:
             simulated ones, as they were seen, where any was.
         binding: what keeps the answer from being better, see :func:`tierwise.search.why.binding`.
         most: points of their own and a row: the most requests per second within the targets, where the asked load
-            cannot be met.
+            cannot be met. ``needs``: what it would take, where no machine holds the model.
         correction, corrected: what simulation says of all points, of the simulated ones what it showed (None: nothing
             was simulated); ``feasible`` and ``score`` then are of the corrected ones.
         variants: of units that there are curves of; ``priced``: configurations whose steady state was computed;
@@ -94,6 +95,7 @@ class Answer:
     alternatives: tuple[Alternative, ...] = ()
     changes: tuple[Change, ...] = ()
     most: tuple[Points, int] | None = None
+    needs: tuple[Need, ...] = ()
     correction: Correction | None = None
     corrected: Points | None = None
     variants: int = 0

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.machines.types import System
 from tierwise.memory.footprint import weight_bytes
+from tierwise.models.step import LINEAR_ROLES
 from tierwise.models.types import Model
+from tierwise.numerics import Format
 from tierwise.planning import _depth, _experts, _heads
 from tierwise.scenario import Plan
 from tierwise.serving.work import Array
@@ -55,3 +57,9 @@ def engines(model: Model, system: System, memory: float = 0.9) -> tuple[Engines,
     held = sum(weight_bytes(model, Plan(tp=tp, pp=pp, dp=dp, ep=ep)).values(), 0.0) + 0.0 * tp
     fits = np.asarray(held < memory * system.device.memory.capacity - system.device.reserve)
     return found.take(np.flatnonzero(fits)), found.take(np.flatnonzero(~fits))
+
+
+def stored(model: Model, weights: Format) -> Model:
+    """The model with its linear weights in another format, those aside that must keep theirs."""
+    formats = {**model.formats, **dict.fromkeys(LINEAR_ROLES - model.pinned, weights)}
+    return replace(model, formats=formats)

@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.machines.types import System
-from tierwise.models.step import LINEAR_ROLES
-from tierwise.models.types import Model
-from tierwise.numerics import Format
 from tierwise.search.answer import Answer, Choice
 from tierwise.search.curves import Curves, parted, together
 from tierwise.search.deploy import Family
-from tierwise.search.engines import engines
+from tierwise.search.engines import engines, stored
 from tierwise.search.finalists import finalists
 from tierwise.search.judge import feasible, misses, on_front, order, score
+from tierwise.search.nearest import needs
 from tierwise.search.points import Points, evaluated
 from tierwise.search.question import Question, check
 from tierwise.search.support import runs
@@ -52,6 +50,8 @@ def plan(question: Question, *, confirm: bool = True) -> Answer:
             other = answer.most[0]
             answer = replace(answer, points=other, feasible=np.zeros(len(other), dtype=bool), score=score(free, other),
                              best=Choice(answer.most[1]))  # fmt: skip
+        else:
+            answer = replace(answer, needs=needs(question, families))
         spent = {"pricing": time.perf_counter() - started, "simulation": 0.0}
         return replace(answer, alternatives=alternatives(answer), seconds=spent)
     if met:
@@ -92,7 +92,7 @@ def families_of(question: Question) -> tuple[Family, ...]:
         if most < 1:
             continue
         for weights in question.freedom.weights:
-            model = question.model if weights is None else _stored(question.model, weights)
+            model = question.model if weights is None else stored(question.model, weights)
             for kv in question.freedom.kv:
                 own = str(model.kv_format or model.activations)
                 out += [Family(model, system, engine, kv or own, weights, most, not kv or kv == own)
@@ -138,8 +138,3 @@ def _most(
 def _cut(system: System, most: int) -> System:
     """The machine with no more devices than may be paid for."""
     return system if most >= system.count else replace(system, count=most, per_node=min(system.per_node, most))
-
-
-def _stored(model: Model, weights: Format) -> Model:
-    formats = {**model.formats, **dict.fromkeys(LINEAR_ROLES - model.pinned, weights)}
-    return replace(model, formats=formats)
