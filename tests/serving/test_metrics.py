@@ -136,6 +136,15 @@ def test_more_seats_sustain_more() -> None:
     assert rates == sorted(rates) and rates[-1] > 7.5 * rates[0]
 
 
+def test_batches_that_still_grow_are_too_short_a_trace_to_tell() -> None:
+    """Places for all, so that nobody waits; requests stay longer than the trace is long."""
+    t = steady(200, 4.0)
+    slow, quick = run(t, 256, each=0.2 * 60.0 / OUTPUT * 10), run(t, 256, each=0.01)
+    assert load(slow).filling > 60 and not load(slow).saturated
+    assert load(quick).filling == 0 and not load(quick).saturated
+    assert all(load(served(3000, 0.9, seed=seed)).filling == 0 for seed in range(12))
+
+
 def test_too_few_requests_to_tell_are_not_called_saturated() -> None:
     assert not load(served(8, 3.0)).saturated
 

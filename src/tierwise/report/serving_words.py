@@ -57,6 +57,11 @@ def headline(d: Json) -> str:
         if load["behind"]:
             when = f"{_things(round(load['peak']), 'request')} waited at {seconds(load['peak_time'])}"
             does += f" on average, but not at the busiest time, when {when}"
+        elif load["filling"]:
+            does = (
+                f"takes in {rate(load['offered'])} requests/s, too briefly to tell whether it keeps up (when arrivals "
+                f"ended it held {_things(round(load['filling']), 'request')} more than halfway)"
+            )
     return f"{where} {does}: {_verdict(d)}."
 
 

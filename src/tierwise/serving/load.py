@@ -35,6 +35,9 @@ class Load:
             system fell behind and had not caught up when arrivals ended. ``judged``: that rate, nan where it kept up.
         peak, peak_time: most requests waiting (mean of a time bin), and when; ``behind``: share of the arrivals' time
             in which more waited than chance explains. A system may keep up on the whole and fall behind for a while.
+        filling: requests in flight when the last one arrived more than in the middle of the arrivals' time, where that
+            is more than chance explains and nobody waits in vain: batches were still growing, so that the trace is too
+            short to tell whether the system keeps up; else 0.
         sustainable: requests per second that finished while others waited, from the middle of the arrivals' time until
             nobody waits any more (or the end): what the system gives when it always has work. nan where no queue
             stood at the end of the arrivals.
@@ -59,6 +62,7 @@ class Load:
     peak: float
     peak_time: float
     behind: float
+    filling: float
     sustainable: float
     window: tuple[float, float]
     kv_waiting: float
@@ -82,7 +86,7 @@ def load(run: Run) -> Load:
         return Load(
             "closed" if clients > 0 else "at once", clients, offered=_NAN, late_offered=_NAN, late_served=_NAN,
             growth=_NAN, noise=_NAN, queue=_NAN, queue_noise=_NAN, saturated=False, judged=_NAN,
-            peak=peak, peak_time=peak_time, behind=_NAN, sustainable=_NAN, window=(_NAN, _NAN),
+            peak=peak, peak_time=peak_time, behind=_NAN, filling=0.0, sustainable=_NAN, window=(_NAN, _NAN),
             **waited,
         )  # fmt: skip
     middle = (first + last) / 2.0
@@ -97,12 +101,13 @@ def load(run: Run) -> Load:
     # A burst at the very end leaves a queue too, but on the whole there was time enough.
     saturated = fell and not judged <= sustainable
     during = s.waiting[s.time <= last]
+    more = len(late) - float(np.count_nonzero((r.last > middle) & (r.last <= last) & (r.state == DONE)))
     return Load(
         "open", 0, offered=offered, late_offered=rate,
         late_served=min(rate, rate - growth / (last - middle)), growth=growth, noise=noise, queue=queue,
         queue_noise=queue_noise, saturated=saturated, judged=judged if saturated else _NAN,
         peak=peak, peak_time=peak_time, behind=float((during > queue_noise).mean()) if len(during) else 0.0,
-        sustainable=sustainable, window=window, **waited,
+        filling=more if more > noise and not saturated else 0.0, sustainable=sustainable, window=window, **waited,
     )  # fmt: skip
 
 
