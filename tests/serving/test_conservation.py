@@ -162,7 +162,8 @@ def test_more_memory_or_speed_never_lowers_closed_loop_throughput(
     """Whatever is added, where a request's whole KV is reserved. An engine that admits requests before it knows how
     long they get preempts and computes again, and a few percent more memory can bring more of that: there it holds
     from half as much again (of 1,500 runs with up to four times the memory 11 took longer, by 4 % at most, and all of
-    those had less than 1.11 times)."""
+    those had less than 1.11 times). It is a property of scheduling, for prices of rows that do not depend on what else
+    is in the step: where chunks slow decoding rows (FlashAttention 2, ``decode_mixed``), more in flight can lose."""
     rng, more = np.random.default_rng(seed), least + part * (4.0 - least)
     asked = trace(np.zeros(60), np.full(60, rng.integers(1, 600)), np.full(60, rng.integers(2, 200)), closed_loop=16)
     faster = replace(PRICES, tokens=PRICES.tokens / more, decode=PRICES.decode / more, prefill=PRICES.prefill / more)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tierwise import Batch, Scenario, evaluate
-from tierwise.errors import BadField
+from tierwise.errors import BadField, UnknownName
 from tierwise.machines import system
 from tierwise.models.load import load_model
 from tierwise.scenario import Plan
@@ -188,3 +188,10 @@ def test_files_that_are_no_adjustment_are_refused_in_one_line(tmp_path: Path, te
     with pytest.raises(BadField, match=says) as caught:
         read_adjustment(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_engine_that_is_not_on_file_is_refused() -> None:
+    with pytest.raises(UnknownName, match="vllm"):
+        step_prices(
+            load_model("llama-3.1-8b"), Replicas(system("1xh100-sxm"), Plan(), settings=Settings(engine="vlmm"))
+        )

@@ -23,7 +23,8 @@ class EngineFacts:
         per_seqs: sizes reach at most so many times the sequences of a step.
         mixed: steps with prefill are replayed too, where they are no larger than the largest size.
         ahead: the next step is put together while one runs.
-        together: families of devices on which one attention kernel serves prefill and decoding rows together; ``tile``: its query rows.
+        together: families of devices on which one attention kernel serves prefill and decoding rows together.
+        tile: query rows of that kernel's tile, 0 where there is none.
         source: where this stands.
     """
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.cost import Target, efficiency, price
+from tierwise.errors import UnknownName
 from tierwise.graph import Graph
 from tierwise.memory.footprint import weight_bytes
 from tierwise.models.lower import lower
@@ -22,7 +23,8 @@ from tierwise.models.types import Model
 from tierwise.scenario import Plan
 from tierwise.serving.adjust import Adjustment, adjustment
 from tierwise.serving.deployment import Replicas
-from tierwise.serving.engines import engine_facts
+from tierwise.serving.engines import engine_facts, engine_names
+from tierwise.serving.mixed import beside_chunks
 from tierwise.serving.room import room_of
 from tierwise.serving.steps import QUANTITIES, StepPrices
 
@@ -31,8 +33,6 @@ Names = frozenset[tuple[str, str]]
 
 # The longest context tables reach where neither the settings nor the model bound it.
 _LONGEST = 2.0**20
-# New tokens of a chunk as short as can be: a kernel's arrangements for single rows do not apply to it.
-_CHUNK = 1.0 + 1e-6
 
 
 def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = None) -> StepPrices:
@@ -46,10 +46,15 @@ def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = No
     Args:
         adjust: gaps, host times, and factors on what the machine reaches; by default what serving measurements of
             this engine gave, see :func:`tierwise.serving.adjust.adjustment`.
+
+    Raises:
+        UnknownName: an engine that is not on file; ``""`` is a typical one.
     """
     s, system = replicas.settings, replicas.machine
     # A machine that was itself measured brings its engines.
     own = system.device.measured
+    if s.engine and not own and s.engine not in engine_names():
+        raise UnknownName("engine", s.engine, engine_names(), f"Allowed: {', '.join(engine_names())}.")
     facts = engine_facts(s.engine if not own or s.engine in own else next(iter(own)))
     # Engines leave all-reduces to a library where devices have no links of their own.
     plan = replace(replicas.plan, mtp=False, library=replicas.plan.library or system.device.link("scale-up") is None)
@@ -74,9 +79,8 @@ def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = No
     decode = _total(decoding, kinds.of_decode, target, k, d.shape)
     mixed = decode
     if system.device.family in facts.together:
-        # A decoding row then is the shortest of chunks to a kernel made for long ones.
-        rows = lower(Step(model, plan, d, _CHUNK, c, "prefill"))
-        mixed = np.maximum(_total(rows, kinds.of_prefill, target, k, d.shape), decode)
+        rows = lower(Step(model, plan, d, 1.0, c, "prefill"))
+        mixed = decode + beside_chunks(decoding, rows, target, facts.tile, k.ops)
     new, past = _ladder(float(budget), 4.0), _ladder(longest, 1.0)
     q, p = np.meshgrid(np.maximum(new, 1.0), past, indexing="ij")
     prefilling = lower(Step(model, plan, 1.0, q, p, "prefill"))
