@@ -155,6 +155,12 @@ def test_bad_input_is_one_line(args: list[str], said: str, capsys: pytest.Captur
     assert captured.err.startswith("tierwise: ") and captured.err.count("\n") == 1
 
 
+def test_nothing_is_cheapest_where_no_rent_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan("serve", "llama-3.1-8b", "--on", "2xgb200", "--no-confirm") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "none known" in said and "the cheapest" not in said and "fewest devices for each token" in said
+
+
 def test_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan("serve", "llama-3.1-8b", "--prompt", "10", "--output", "10") == 2
     assert "--any-gpu" in capsys.readouterr().err

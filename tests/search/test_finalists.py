@@ -9,7 +9,7 @@ import pytest
 
 from tests.search.cases import ask, priced
 from tierwise.search.answer import Answer
-from tierwise.search.confirm import Simulated, simulated, traffic
+from tierwise.search.confirm import Simulated, played, simulated, traffic
 from tierwise.search.deploy import deployment
 from tierwise.search.finalists import finalists, value
 from tierwise.search.judge import cost
@@ -185,6 +185,14 @@ def test_the_front_is_of_what_was_simulated(load: dict[str, float]) -> None:
             assert value(answer, int(row), run) >= best * (1 - 1e-9)
     paid = cost(answer.question, p)
     assert paid[answer.front].min() <= paid[answer.best.row] * (1 + 1e-9)
+
+
+def test_what_is_played_is_bounded() -> None:
+    """However many devices: runs of what is chosen, and no more of the front than requests allow."""
+    answer = priced(on=("512xh100-sxm",), ttft=np.inf, tpot=np.inf)
+    found = finalists(answer, lambda row: run_of(answer, row))
+    lengths = [played(answer.question, float(answer.points.flight[c.row])) for c in found.finalists]
+    assert max(lengths) > 100_000 and sum(lengths) < 200_000 + 6 * max(lengths)
 
 
 def test_a_plan_holds_no_queue() -> None:

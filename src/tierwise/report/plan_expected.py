@@ -61,6 +61,16 @@ def demanded(d: Json) -> str:
     return f"with {number(q['concurrency'])} requests in flight" if q["load"] == "closed" else ""
 
 
+def superlative(d: Json, a: Json) -> str:
+    """``the cheapest``: what the answer is the most of; without a rent it is devices that are counted."""
+    q = d["question"]
+    if q["objective"] != "cost":
+        return {"throughput": "the one with most throughput", "latency": "the fastest"}[q["objective"]]
+    if a["usd_per_hour"] is not None:
+        return "the cheapest"
+    return "the one with fewest devices" + (" for each token" if q["load"] == "free" else "")
+
+
 def lacking(d: Json) -> str:
     """Why nothing runs at all, and what would."""
     needs = d["needs"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tierwise.report.plan_expected import demanded, expected, lacking, number, steady
+from tierwise.report.plan_expected import demanded, expected, lacking, number, steady, superlative
 from tierwise.units import dollars, seconds
 
 Json = dict[str, Any]
@@ -35,11 +35,7 @@ def headline(d: Json) -> str:
             f"Nothing within {machines(d)} serves {wanted}: "
             f"the nearest is {layout(a)} on {hardware(a)}, which {short_of(d, a)}."
         )
-    best = {
-        "cost": "the cheapest" if a["usd_per_hour"] is not None else "the one on fewest devices for its load",
-        "throughput": "the one with most throughput",
-        "latency": "the fastest",
-    }[q["objective"]]
+    best = superlative(d, a)
     best += " shown to hold" if a.get("simulated") else " that should hold"
     priced = f"{d['considered']:,} configurations"
     return (
@@ -167,7 +163,10 @@ def _loses(d: Json, a: Json, r: Json) -> str:
     if objective == "cost":
         ratio = paid(d, r) / paid(d, a)
         unit = "a token" if d["question"]["load"] == "free" else "an hour"
-        text = f"costs {100 * (ratio - 1):.0f} % more {unit}" if ratio >= 1.005 else f"costs the same {unit}"
+        if r["usd_per_hour"] is None:
+            unit = "devices" + (" a token" if d["question"]["load"] == "free" else "")
+        verb = "costs" if r["usd_per_hour"] is not None else "takes"
+        text = f"{verb} {100 * (ratio - 1):.0f} % more {unit}" if ratio >= 1.005 else f"{verb} the same {unit}"
     elif objective == "throughput":
         name = "capacity_requests_per_s" if d["question"]["load"] == "open" else ""
         most = [float(e[name]) if name else _rate(e) for e in (a, r)]

@@ -52,6 +52,15 @@ class _Search:
         return self.answer.question.demand.kind == "open"
 
     @property
+    def spent(self) -> int:
+        """Requests played so far."""
+        return sum(self.length(row) for row in self.runs)
+
+    def length(self, row: int) -> int:
+        """Requests that a run of a row plays."""
+        return played(self.answer.question, float(self.answer.points.flight[row]))
+
+    @property
     def load(self) -> Array:
         """Requests in flight in one unit (n,): of one kind, what has more of them is harder."""
         return self.answer.points.flight / self.answer.points.units
@@ -206,7 +215,7 @@ def _eased(search: _Search, row: int) -> None:
         few = max((p.flight[r] for r in search.runs if same[r]), default=0.0)
         served = run.rate * (p.ttft[row] + q.demand.output * run.tpot["mean"])
         rows = np.flatnonzero(same & (p.rate >= run.rate) & (p.flight > few))
-        if not len(rows):
+        if not len(rows) or search.spent > 2 * REQUESTS:
             return
         rows = rows[np.argsort(p.flight[rows])]
         first = min(int(np.searchsorted(p.flight[rows], served)), len(rows) - 1)
@@ -214,12 +223,13 @@ def _eased(search: _Search, row: int) -> None:
 
 
 def _front(search: _Search) -> None:
-    """Play what should lie on the front, evenly spread along it, twice: the second time it may lie elsewhere."""
+    """Play what should lie on the front, evenly spread along it, twice: the second time it may lie elsewhere. Not what
+    would play more requests than all runs together should."""
     for _ in range(2):
         rows = on_front(search.answer.question, search.known())
         places = np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(int)
         for row in (int(r) for r in rows[places]):
-            if row not in search.runs:
+            if row not in search.runs and search.spent + search.length(row) <= REQUESTS:
                 search.run(row)
 
 
