@@ -17,7 +17,7 @@ from tierwise.cli import main
 from tierwise.errors import BadField, TierwiseError
 from tierwise.measure.calibrate_run import fit, to_yaml
 from tierwise.measure.recorded import deployment, read_run
-from tierwise.measure.run import compare, data, replay, spark, statistics
+from tierwise.measure.run import compare, data, replay, runs_in, spark, statistics
 from tierwise.serving.adjust import Adjustment, adjustment, read_adjustment
 from tierwise.serving.pricing import step_prices
 
@@ -131,6 +131,15 @@ def test_what_one_run_gives_holds_for_another_model(tmp_path: Path) -> None:
     path.write_text(to_yaml(found))
     assert read_adjustment(path).bandwidth == pytest.approx(found.adjustment.bandwidth, rel=1e-3)
     assert found.adjustment.link == known.link  # one device says nothing about links
+
+
+def test_a_folder_of_runs_stands_for_all_of_them(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "requests.jsonl").touch()
+    assert runs_in(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    assert runs_in(tmp_path / "a") == [tmp_path / "a"]
+    assert runs_in(tmp_path / "nothing") == [tmp_path / "nothing"]
 
 
 def test_statistics_and_bars() -> None:

@@ -51,6 +51,12 @@ class Comparison:
         return np.asarray(self.predicted[quantity] / self.measured[quantity] - 1.0)
 
 
+def runs_in(path: Path) -> list[Path]:
+    """The folders of runs that a path stands for: itself, or those inside a folder that is none."""
+    inside = sorted(p.parent for p in path.glob("*/requests.jsonl"))
+    return inside if inside and not (path / "requests.jsonl").exists() else [path]
+
+
 def validate(paths: Sequence[Path], json: Path | None, on: str = "", calibration: str = "") -> None:
     """The command ``validate run``: every folder's run beside its replay.
 
@@ -64,7 +70,7 @@ def validate(paths: Sequence[Path], json: Path | None, on: str = "", calibration
     if json is not None:
         check_writable(str(json))
     given = read_adjustment(Path(calibration)) if calibration else None
-    found = [compare(read_run(path), on, given) for path in paths]
+    found = [compare(read_run(folder), on, given) for path in paths for folder in runs_in(path)]
     if json is None or str(json) != "-":
         from tierwise.report.console import console
 
