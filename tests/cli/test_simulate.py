@@ -52,6 +52,7 @@ def test_policies_given_twice_are_compared(capsys: pytest.CaptureFixture[str]) -
         ("--tp", "4", "--draft", "3", "--accept", "0.8", "--no-prefix-cache"),
         ("--tp", "4", "--prefill-share", "0.4"),
         ("--tp", "1", "--autoscaler", "queue_length", "--startup", "2s"),
+        ("--tp", "1", "--autoscaler", "queue_length", "--startup", "peer"),
         ("--tp", "4", "--turns", "3", "--shared", "64", "--host-cache", "8GB", "--disk-cache", "8GB", "--pooled"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,8 +156,20 @@ def deployment(asked: Asked, scheduler: str, router: str, kv: str) -> Deployment
     first = _prefill_plan(asked, plan)
     check_plan(first, model, machine)
     groups = _groups(asked, machine, plan, first, settings)
-    return Deployment(model, groups, router, asked.autoscaler, parse(asked.startup, "time", "--startup"), asked.pooled,
+    return Deployment(model, groups, router, asked.autoscaler, _startup(asked.startup, model, groups), asked.pooled,
                       tuple(_failure(f, sum(g.count for g in groups)) for f in asked.fail))  # fmt: skip
+
+
+def _startup(text: str, model: Any, groups: tuple[Replicas, ...]) -> float:
+    from tierwise.serving.startup import SOURCES, startup
+
+    word = text.strip().lower()
+    if word not in SOURCES:
+        return parse(text, "time", "--startup")
+    found = max(startup(model, g, word) for g in groups)
+    if not math.isfinite(found):
+        raise BadField("--startup", "source", word, "a source this machine has a link to, or seconds")
+    return found
 
 
 def _plan(asked: Asked, model: Any, machine: System) -> Plan:
