@@ -40,7 +40,7 @@ def command(
     router: list[str] = typer.Option(["round_robin"], help="Policy or your file.py. Repeat to compare."),
     kv_manager: list[str] = typer.Option(["paged"], help="Policy or your file.py. Repeat to compare."),
     autoscaler: str = typer.Option("", help="Policy or your file.py."),
-    startup: str = typer.Option("60s", help="Until a new replica serves: 60s, or where weights come from (disk, host, peer)."),
+    startup: str = typer.Option("60s", help="Until a new replica serves: 60s, or its weights from disk, host, peer."),
     max_seqs: int = typer.Option(256, help="Sequences in one step."),
     budget: int = typer.Option(8192, help="Tokens in one step."),
     max_len: int = typer.Option(0, help="Tokens one request may have (default: the model's own)."),
