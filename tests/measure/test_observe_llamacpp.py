@@ -6,7 +6,6 @@ at the end says whether the machine was quiet enough for anything to be said.
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -82,15 +81,18 @@ def serving(model: Path) -> Iterator[str]:
 
 
 def test_other_loads_are_predicted_from_one(tmp_path: Path) -> None:
-    """Tried up to three times: what shares the processor shows most where requests queue."""
+    """Tried up to three times: what shares the processor shows most where requests queue. Only attempts in which the
+    first load took as long again as before say anything against the prediction."""
+    tried = []
     for number in range(ATTEMPTS):
         worst, noise = attempt(tmp_path / str(number))
         if worst < WITHIN:
             return
-    # The server keeps one processor at work and its client little of another; more is somebody else.
-    if noise > REPEATS or os.getloadavg()[0] > 1.7:
-        pytest.skip(f"this machine is too busy to measure on: up to {worst:.0%} off, one load repeated {noise:.0%} off")
-    raise AssertionError(f"means, medians and p90 are up to {worst:.0%} off, in {ATTEMPTS} attempts")
+        tried.append((worst, noise))
+    told = ", ".join(f"errors up to {worst:.0%} with one load repeated {noise:.0%} off" for worst, noise in tried)
+    if any(noise > REPEATS for _, noise in tried):
+        pytest.skip(f"this machine is too busy to measure on: {told}")
+    raise AssertionError(told)
 
 
 def attempt(folder: Path) -> tuple[float, float]:
