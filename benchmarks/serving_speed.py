@@ -23,7 +23,7 @@ import numpy as np
 
 from tierwise.machines import system
 from tierwise.models.load import load_model
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 from tierwise.serving import traffic
 from tierwise.serving.deployment import Deployment, Replicas, Settings
 from tierwise.serving.pricing import step_prices

@@ -15,9 +15,9 @@ from benchmarks.fit.common import Array
 from tierwise.cost import Efficiency, Target, price
 from tierwise.cost.attention import formats
 from tierwise.cost.types import Fit
-from tierwise.graph import Op
 from tierwise.measure.ops import Table
 from tierwise.measure.rows import attention
+from tierwise.program.types import Op
 
 PREFILL = {
     "launch": Free(8e-6, 5e-7, 1e-4),

@@ -13,9 +13,9 @@ from benchmarks.fit.common import Array
 
 from tierwise.cost import Efficiency, Target, price
 from tierwise.cost.types import Fit
-from tierwise.graph import Op
 from tierwise.measure.ops import Table
 from tierwise.measure.rows import collective, custom_allreduce
+from tierwise.program.types import Op
 
 NCCL = {
     "start": Free(5e-6, 5e-7, 1e-4),

@@ -13,9 +13,9 @@ from benchmarks.fit.common import Array
 from tierwise.cost import Efficiency, Target, price
 from tierwise.cost.moe import formats
 from tierwise.cost.types import Fit
-from tierwise.graph import Op
 from tierwise.measure.ops import Table
 from tierwise.measure.rows import moe
+from tierwise.program.types import Op
 
 FREE = {
     "launch": Free(2e-5, 1e-6, 2e-4),

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares
 
-from tierwise.errors import TierwiseError
-from tierwise.numerics import fmt
-from tierwise.scenario import KV, Plan
+from tierwise.core.errors import TierwiseError
+from tierwise.core.numerics import fmt
+from tierwise.scenario.types import KV, Plan
 from tierwise.serving.adjust import FILE, Adjustment
 from tierwise.serving.deployment import Replicas, Settings
 from tierwise.serving.predict import find_model, find_system

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "Scenario": "scenario", "Batch": "scenario", "Plan": "scenario", "KV": "scenario",
+    "Scenario": "scenario.types", "Batch": "scenario.types", "Plan": "scenario.types", "KV": "scenario.types",
     "evaluate": "evaluation", "Result": "result", "compare": "comparison",
-    "fmt": "numerics", "Format": "numerics", "TierwiseError": "errors",
+    "fmt": "core.numerics", "Format": "core.numerics", "TierwiseError": "core.errors",
     "load_model": "models.load", "model_names": "models.load",
     "load_system": "machines.load", "device_names": "machines.load",
 }  # fmt: skip
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from tierwise import models as models
     from tierwise import techniques as techniques
     from tierwise.comparison import compare as compare
-    from tierwise.errors import TierwiseError as TierwiseError
+    from tierwise.core.errors import TierwiseError as TierwiseError
+    from tierwise.core.numerics import Format as Format
+    from tierwise.core.numerics import fmt as fmt
     from tierwise.evaluation import evaluate as evaluate
     from tierwise.models.load import load_model as load_model
-    from tierwise.numerics import Format as Format
-    from tierwise.numerics import fmt as fmt
     from tierwise.result import Result as Result
-    from tierwise.scenario import KV as KV
-    from tierwise.scenario import Batch as Batch
-    from tierwise.scenario import Plan as Plan
-    from tierwise.scenario import Scenario as Scenario
+    from tierwise.scenario.types import KV as KV
+    from tierwise.scenario.types import Batch as Batch
+    from tierwise.scenario.types import Plan as Plan
+    from tierwise.scenario.types import Scenario as Scenario
 
 
 def __getattr__(name: str) -> Any:

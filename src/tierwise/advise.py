@@ -6,15 +6,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
+from tierwise.core.num import num
+from tierwise.core.numerics import fmt
+from tierwise.core.units import dollars, gb, seconds
 from tierwise.evaluation import evaluate, largest_batch
 from tierwise.machines.types import System
-from tierwise.num import num
-from tierwise.numerics import fmt
-from tierwise.planning import default_plan
 from tierwise.result import Result
-from tierwise.scenario import Resolved, Scenario
-from tierwise.units import dollars, gb, seconds
+from tierwise.scenario.resolve import default_plan
+from tierwise.scenario.types import Resolved, Scenario
 
 # A change is worth a line when it moves the rate by more than this; smaller ones drown in the interval.
 _WORTH = 1.05

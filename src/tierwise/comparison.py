@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tierwise.core.num import Num
 from tierwise.evaluation import evaluate
-from tierwise.num import Num
 from tierwise.result import Result
-from tierwise.scenario import Scenario
+from tierwise.scenario.types import Scenario
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.core.num import Num, ceil_div, maximum, minimum, num, scalar, where
 from tierwise.cost import Target, efficiency
 from tierwise.cost.framework import load as framework
-from tierwise.graph import Graph
 from tierwise.memory.footprint import Memory, footprint, weight_bytes
 from tierwise.models.lower import lower, running
 from tierwise.models.step import Step
-from tierwise.num import Num, ceil_div, maximum, minimum, num, scalar, where
+from tierwise.program.types import Graph
 from tierwise.result import Phase, Result
-from tierwise.scenario import Resolved, Scenario
+from tierwise.scenario.types import Resolved, Scenario
 
 
 def evaluate(scenario: Scenario) -> Result:

@@ -9,14 +9,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.core.num import Num, maximum, where
+from tierwise.core.numerics import Names
 from tierwise.cost import Cost, Target, price
 from tierwise.cost.types import name_of_largest
-from tierwise.graph import Graph, Op, Segment
 from tierwise.memory.footprint import Memory
 from tierwise.models.step import Step
-from tierwise.num import Num, maximum, where
-from tierwise.numerics import Names
-from tierwise.scenario import Resolved
+from tierwise.program.types import Graph, Op, Segment
+from tierwise.scenario.types import Resolved
 from tierwise.schedule.host import paced, working
 from tierwise.schedule.streams import overlapped
 

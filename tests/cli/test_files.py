@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tierwise.cli import main
-from tierwise.cli._files import check_writable, write, write_by
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
+from tierwise.core.files import check_writable, write, write_by
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tierwise.cost import Target, efficiency, price
-from tierwise.graph import Op
 from tierwise.machines import system
 from tierwise.measure import ops
 from tierwise.measure.rows import attention
+from tierwise.program.types import Op
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data/ops"
 DEVICES = ["a100-sxm-80gb", "h100-sxm", "l40s", "b200-sxm"]

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tierwise.core.errors import TierwiseError
 from tierwise.cost import Target, efficiency, price
 from tierwise.cost.types import Cost
-from tierwise.errors import TierwiseError
-from tierwise.graph import Op
 from tierwise.machines import system
+from tierwise.program.types import Op
 
 
 def run(kind: str, size: object, group: object, name: str = "8xh100-sxm") -> Cost:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tierwise.cost import Target, efficiency, price
-from tierwise.graph import Op
 from tierwise.machines import system
 from tierwise.measure import ops
+from tierwise.program.types import Op
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data/ops"
 SIZES = 2.0 ** np.arange(8, 31)

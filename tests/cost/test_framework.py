@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import tierwise as tw
+from tierwise.core.errors import UnknownName
 from tierwise.cost import framework
-from tierwise.errors import UnknownName
 from tierwise.techniques import all_logits, concatenate_cache, eager, expand_heads
 
 

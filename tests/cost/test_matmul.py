@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tierwise.core.numerics import fmt
 from tierwise.cost import Target, efficiency, price
-from tierwise.graph import Op, Operand
 from tierwise.machines import system
-from tierwise.numerics import fmt
+from tierwise.program.types import Op, Operand
 
 BF16 = fmt("bf16")
 

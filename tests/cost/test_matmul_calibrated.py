@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tests.cost.test_matmul import gemm
 
+from tierwise.core.numerics import fmt
 from tierwise.cost import Target, efficiency, price
 from tierwise.machines import system
-from tierwise.numerics import fmt
 
 MEASURED = ("a100-80gb", "h100-sxm", "l40s", "b200-sxm")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tierwise.core.numerics import Format, fmt
 from tierwise.cost import Target, efficiency, price
-from tierwise.graph import Op, Operand
 from tierwise.machines import system
-from tierwise.numerics import Format, fmt
+from tierwise.program.types import Op, Operand
 
 MACHINE = system("a100-sxm-80gb")
 ON = Target(MACHINE, efficiency(MACHINE.device))

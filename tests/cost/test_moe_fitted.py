@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tierwise.cost import Target, efficiency, price
-from tierwise.graph import Op
 from tierwise.machines import system
 from tierwise.measure import ops
 from tierwise.measure.rows import moe
+from tierwise.program.types import Op
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data/ops"
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierwise.errors import BadField, TierwiseError, Truncated, UnknownName
+from tierwise.core.errors import BadField, TierwiseError, Truncated, UnknownName
 from tierwise.models.importers._gguf_config import ARCHITECTURES as SUPPORTED
 from tierwise.models.importers._gguf_header import Skipped, read_header
 from tierwise.models.importers.gguf import read

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierwise.errors import BadField, TierwiseError, Truncated
-from tierwise.graph import Graph
+from tierwise.core.errors import BadField, TierwiseError, Truncated
+from tierwise.core.num import Num
 from tierwise.models.importers.onnx import read
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.num import Num
-from tierwise.scenario import Plan
+from tierwise.program.types import Graph
+from tierwise.scenario.types import Plan
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -169,7 +169,7 @@ def test_edges_follow_names_through_reshapes(tmp_path: Path) -> None:
 
 
 def test_the_plan_changes_weights_and_activations(tmp_path: Path) -> None:
-    from tierwise.numerics import fmt
+    from tierwise.core.numerics import fmt
 
     model = load(tmp_path, encoder())
     halved = ops(model, 1.0, 16.0, Plan(activations=fmt("fp16"), weights=fmt("fp16")))

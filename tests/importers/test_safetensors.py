@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierwise.errors import BadField, TierwiseError, Truncated
+from tierwise.core.errors import BadField, TierwiseError, Truncated
 from tierwise.models.importers.safetensors import read, read_tensors, role
 
 BITS = {"F32": 32, "BF16": 16, "F8_E4M3": 8, "I32": 32, "U8": 8, "I64": 64}
@@ -150,8 +150,8 @@ def test_absent_prediction_modules_are_no_difference(tmp_path: Path) -> None:
     """A stack that is not run by default may or may not be in the file; either way the rest adds up."""
     from dataclasses import replace
 
+    from tierwise.core.numerics import fmt
     from tierwise.models.importers._stored import Stored, with_stored
-    from tierwise.numerics import fmt
 
     model = read(folder(tmp_path, llama()))
     model = replace(model, notes=(), stacks=(*model.stacks, replace(model.stacks[0], name="mtp", active=False)))

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import settings as bounded
 
 from tests.launch.ways import DENSE, ENGINES, EXPERTS, MACHINE, deployments, refused, refused_options
-from tierwise.errors import BadField, UnknownName
+from tierwise.core.errors import BadField, UnknownName
+from tierwise.core.numerics import fmt
 from tierwise.launch import engines
 from tierwise.launch.asked import asked
 from tierwise.launch.files import addresses, as_engine, engine, facts, pools
 from tierwise.launch.shell import local_urls
-from tierwise.numerics import fmt
-from tierwise.scenario import KV, Plan
+from tierwise.scenario.types import KV, Plan
 from tierwise.serving.deployment import Deployment, Replicas, Settings, Speculation
 
 

@@ -15,13 +15,13 @@ from hypothesis import settings as bounded
 from hypothesis import strategies as st
 
 from tests.launch.ways import DENSE, ENGINES, EXPERTS, MACHINE, NAMES, deployments
-from tierwise.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.numerics import fmt
 from tierwise.launch import folder, kubernetes, readme, write
 from tierwise.launch.compose import text as composed
 from tierwise.launch.files import Pool, as_engine, engine, pools
 from tierwise.launch.shell import filled, script, words
-from tierwise.numerics import fmt
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Deployment, Replicas, Settings, Speculation
 
 APART = Deployment(

@@ -9,11 +9,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.conftest import HIDDEN, decoder
+from tierwise.core.numerics import fmt
 from tierwise.launch.asked import Env
 from tierwise.machines import system
 from tierwise.models.blocks.moe import MoE
-from tierwise.numerics import fmt
-from tierwise.scenario import KV, Plan
+from tierwise.scenario.types import KV, Plan
 from tierwise.serving.deployment import Deployment, Replicas, Settings, Speculation
 
 ENGINES = ("sglang", "trtllm", "vllm")

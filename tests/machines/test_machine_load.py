@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierwise.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.machines import device, device_names, system
 from tierwise.machines.load import MAX_COUNT
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from tierwise.graph import Op
 from tierwise.machines.profile import Class, Curve, Products, Profile
 from tierwise.measure import calibrate
 from tierwise.measure.bench_clock import Stopwatch
 from tierwise.measure.engines import Bench, with_llamacpp, with_numpy, with_onnxruntime, with_torch
+from tierwise.program.types import Op
 
 ENGINES: list[ModuleType] = [with_numpy, with_onnxruntime, with_torch, with_llamacpp]
 

@@ -10,7 +10,7 @@ import pytest
 from tests.measure import fakes
 
 from tierwise.cli import main
-from tierwise.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.machines import system
 from tierwise.machines.profile import Curve
 from tierwise.measure import calibrate, engines
@@ -18,7 +18,7 @@ from tierwise.measure.bench_clock import Stopwatch, summary
 from tierwise.measure.bench_disk import measure_disk
 from tierwise.measure.bench_fit import nnls
 from tierwise.measure.calibrate import Probe
-from tierwise.scenario import Batch, Scenario
+from tierwise.scenario.types import Batch, Scenario
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +159,8 @@ def test_arrays_agree_with_scalars(written: Path) -> None:
 
 
 def test_arrays_of_formats_agree_with_scalars(written: Path) -> None:
+    from tierwise.core.numerics import fmt
     from tierwise.evaluation import evaluate
-    from tierwise.numerics import fmt
 
     base = Scenario("llama-3.2-1b", str(written), Batch(64.0, 4.0, 2.0))
     names, acts = ["fp32", "bf16", "q8_0"], ["fp32", "bf16", "fp32"]

@@ -12,7 +12,7 @@ import pytest
 from tests.measure import fakes
 
 from tierwise.cli import main
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.machines import system
 from tierwise.measure import calibrate
 from tierwise.measure.engines import chosen

@@ -12,7 +12,7 @@ import pytest
 from tests.measure.observing import NOBODY, rows, run
 from tests.measure.openai_server import Behaviour, serving, tokens
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.measure.observe import observe
 from tierwise.measure.observe_files import save
 from tierwise.measure.observe_prompts import prompt

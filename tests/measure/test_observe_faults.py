@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.measure.observing import NOBODY, rows, run
 from tests.measure.openai_server import Behaviour, serving
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.measure.observe import observe
 from tierwise.measure.observe_files import meta, save
 from tierwise.measure.observe_http import Client, ServerError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tierwise.cli import main
-from tierwise.errors import BadField, TierwiseError
+from tierwise.core.errors import BadField, TierwiseError
 from tierwise.measure.ops import accuracy, groups, kind_of, predict, read, summary
 
 pytest.importorskip("pyarrow", reason="reading measurements needs pyarrow (pip install 'tierwise[fit]')")

@@ -14,7 +14,7 @@ pytest.importorskip("numba")
 from tests.serving.replay import replay as plain_replay
 
 from tierwise.cli import main
-from tierwise.errors import BadField, TierwiseError
+from tierwise.core.errors import BadField, TierwiseError
 from tierwise.measure.calibrate_run import fit, to_yaml
 from tierwise.measure.recorded import deployment, read_run
 from tierwise.measure.run import compare, data, replay, runs_in, spark, statistics

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.measure.serving import check, validate
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "serving" / "inferencex_dev.csv"

@@ -10,7 +10,7 @@ from tierwise.models.load import load_model
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 
 MODEL = Model("toy", "toy", 64.0, 0.0, ())
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import tierwise as tw
+from tierwise.core.numerics import fmt
 from tierwise.cost import Target, efficiency, price
-from tierwise.numerics import fmt
 from tierwise.result import Phase
 from tierwise.techniques import rebuild_keys
 

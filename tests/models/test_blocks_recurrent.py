@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tierwise.graph import Op
+from tierwise.core.numerics import fmt
 from tierwise.models.blocks.delta_net import GatedDeltaNet
 from tierwise.models.blocks.linear_attention import LinearAttention
 from tierwise.models.blocks.rwkv import ChannelMix, MatrixTimeMix, TimeMix
@@ -15,8 +15,8 @@ from tierwise.models.blocks.scan import chunk_flops
 from tierwise.models.blocks.ssm import Mamba, Mamba2
 from tierwise.models.step import Step
 from tierwise.models.types import Block, Model
-from tierwise.numerics import fmt
-from tierwise.scenario import Plan
+from tierwise.program.types import Op
+from tierwise.scenario.types import Plan
 
 MODEL = Model("toy", "toy", 1024.0, 0.0, ())
 

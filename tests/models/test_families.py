@@ -18,7 +18,7 @@ from tierwise.models.load import load_model, model_names
 from tierwise.models.lower import lower, state_bytes
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 
 
 def kv_per_token(model: Model, context: float = 4096.0) -> float:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.moe import MoE
 from tierwise.models.hf import from_config
@@ -20,7 +20,7 @@ from tierwise.models.load import CATALOG, load_model
 from tierwise.models.lower import lower, state_bytes
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 
 # Parameters in millions as published: papers' tables (BERT: 110 and 340 rounded; T5 section 3.7; Switch table 9;
 # DeiT table 5; Vim table 1; ViG table 2; Jamba, Nemotron-H and Qwen model cards; Whisper's model card table;

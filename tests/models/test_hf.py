@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tierwise.errors import BadField, TierwiseError
+from tierwise.core.errors import BadField, TierwiseError
+from tierwise.core.numerics import fmt
 from tierwise.models.hf import find_family, from_config, supported_types
 from tierwise.models.hf_modules import Selection
 from tierwise.models.load import CATALOG
-from tierwise.numerics import fmt
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4,

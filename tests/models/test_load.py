@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tierwise.errors import BadField, TierwiseError, Truncated, UnknownName
+from tierwise.core.errors import BadField, TierwiseError, Truncated, UnknownName
 from tierwise.models import load, load_model, model_names
 from tierwise.models.hf import from_config
 from tierwise.models.jsonfile import DEEPEST, nesting, parse_json

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tierwise import Batch, Scenario, evaluate, techniques
-from tierwise.num import num
+from tierwise.core.num import num
 from tierwise.papers import load, run
 from tierwise.papers.catalog import (
     attention_io_complexity,

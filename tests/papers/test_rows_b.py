@@ -7,11 +7,11 @@ import pytest
 
 import tierwise as tw
 from tierwise import papers
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
+from tierwise.core.num import ceil_div
 from tierwise.memory.footprint import weight_bytes
 from tierwise.models.blocks.memory_layer import MemoryLayer
 from tierwise.models.types import Layer, Model, Stack
-from tierwise.num import ceil_div
 from tierwise.papers.catalog import (
     _lightning,
     chain_of_experts,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.papers.claims import check
 
 import tierwise as tw
 from tierwise import techniques
 from tierwise.cost import framework
-from tierwise.papers import load, run
 from tierwise.papers.catalog import (
     comet_w4a4kv4,
     deepseek_v3_insights,
@@ -17,7 +17,6 @@ from tierwise.papers.catalog import (
     skip_tklqt,
     xfastertransformer_cpu,
 )
-from tierwise.papers.types import Claim
 
 SLUGS = (
     "autolife-lite-study", "comet-w4a4kv4", "deepseek-v3-insights", "deepspeed-inference", "dnn-server-overheads",
@@ -27,13 +26,7 @@ SLUGS = (
 
 @pytest.mark.parametrize("slug", SLUGS)
 def test_every_claim_has_a_source_and_every_gap_a_reason(slug: str) -> None:
-    paper = load(slug)
-    assert paper.slug == slug and paper.source.startswith("arXiv:")
-    for outcome in run(paper):
-        claim: Claim = outcome.claim
-        assert claim.source
-        assert outcome.state == "reproduced" or claim.why, claim.what
-        assert claim.compute is None or np.isfinite(outcome.value)
+    check(slug)
 
 
 def test_a_latent_is_cached_once_for_all_heads() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
+from tests.papers.claims import check
 
-from tierwise.papers import load, run
 from tierwise.papers.catalog import distributed_speculative_inference as dsi
 from tierwise.papers.catalog import mixture_of_attentions_sd as moa
 from tierwise.papers.catalog import scale_test_time, shadowkv, smartspec_goodput
-from tierwise.papers.types import Claim
 
 SLUGS = (
     "distributed-speculative-inference", "dresd", "ets", "mixture-of-attentions-sd", "s3d-self-speculative",
@@ -19,13 +17,7 @@ SLUGS = (
 
 @pytest.mark.parametrize("slug", SLUGS)
 def test_every_claim_has_a_source_and_every_gap_a_reason(slug: str) -> None:
-    paper = load(slug)
-    assert paper.slug == slug and paper.source.startswith("arXiv:")
-    for outcome in run(paper):
-        claim: Claim = outcome.claim
-        assert claim.source
-        assert outcome.state == "reproduced" or claim.why, claim.what
-        assert claim.compute is None or np.isfinite(outcome.value)
+    check(slug)
 
 
 @pytest.mark.parametrize("pair", dsi.PAIRS)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.papers.claims import check
 
 pytest.importorskip("numba")
 
-from tierwise.errors import TierwiseError
-from tierwise.papers import load, run
+from tierwise.core.errors import TierwiseError
+from tierwise.papers import run
 from tierwise.papers.catalog import (
     alisa,
     infinite_llm,
@@ -48,11 +49,7 @@ class Request:
 
 @pytest.mark.parametrize("slug", SLUGS)
 def test_every_claim_has_a_source_and_every_gap_a_reason(slug: str) -> None:
-    paper = load(slug)
-    assert paper.slug == slug and paper.source.startswith("arXiv:")
-    for o in run(paper):
-        assert o.claim.source and not o.error
-        assert o.state == "reproduced" or o.claim.why, o.claim.what
+    check(slug)
 
 
 @pytest.mark.parametrize("prompt", [1, 100, 1000])

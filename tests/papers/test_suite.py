@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tierwise import papers
-from tierwise.errors import UnknownName
+from tierwise.core.errors import UnknownName
 from tierwise.papers.types import Claim, Outcome, paper_state
 
 

@@ -17,7 +17,7 @@ from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.patch import Mean
 from tierwise.models.types import Layer, Model, Stack
 from tierwise.result import Result
-from tierwise.scenario import Batch, Plan, Scenario
+from tierwise.scenario.types import Batch, Plan, Scenario
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&{{data}}"
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.report.data import to_dict
 from tierwise.report.html import SCRIPTS, asset, page
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.serving.runs import interrupted, poisson, run
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.report import serving_parquet, serving_trace
 from tierwise.report.serving_parquet import columns, parquet
 from tierwise.report.serving_trace import perfetto

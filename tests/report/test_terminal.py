@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
+from tierwise.core.units import gb, seconds
 from tierwise.report.terminal import show
-from tierwise.units import gb, seconds
 
 from .cases import ADVICE, HOSTILE, SCALAR, result
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.report.trace import THREADS, perfetto
 
 from .cases import SCALAR, result

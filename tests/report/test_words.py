@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tierwise.core.units import gb, seconds
 from tierwise.report import words
 from tierwise.report.data import to_dict
-from tierwise.units import gb, seconds
 
 from .cases import ADVICE, SCALAR, result
 

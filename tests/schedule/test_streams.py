@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierwise.cost.types import Cost
-from tierwise.graph import Op
+from tierwise.program.types import Op
 from tierwise.schedule.streams import chain, events, overlapped
 
 

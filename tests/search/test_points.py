@@ -10,7 +10,7 @@ import pytest
 from tests.search.cases import ask, priced
 from tierwise.memory.footprint import weight_bytes
 from tierwise.models.load import load_model
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 from tierwise.search.curves import FLIGHTS, _priced, _room
 from tierwise.search.deploy import deployment
 from tierwise.search.engines import engines

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.search.cases import ask, priced
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
 from tierwise.search.judge import cost
 from tierwise.search.parts import parts
 from tierwise.search.question import Demand

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from tests.report.cases import llm, machine
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Deployment, Replicas, Settings
 from tierwise.serving.outcome import DONE, REJECTED, Requests, Run, Series, Steps
 from tierwise.serving.traffic.trace import Trace, trace

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("numba")
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.serving.simulate import simulate
 from tierwise.serving.steps import plain_prices
 

@@ -10,7 +10,7 @@ import pytest
 from tierwise.cost import Target, efficiency, flash
 from tierwise.machines import system
 from tierwise.models.load import load_model
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Replicas, Settings
 from tierwise.serving.mixed import rows_in_tiles
 from tierwise.serving.pricing import step_prices

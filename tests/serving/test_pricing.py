@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tierwise import Batch, Scenario, evaluate
-from tierwise.errors import BadField, UnknownName
+from tierwise.core.errors import BadField, UnknownName
 from tierwise.machines import system
 from tierwise.models.load import load_model
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 from tierwise.serving.adjust import Adjustment, as_data, read_adjustment
 from tierwise.serving.deployment import Replicas, Settings
 from tierwise.serving.engines import engine_facts

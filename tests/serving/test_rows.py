@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.serving.rows import Pool, read_rows
 
 HEAD = ("id,backend,backend_version,model_path,system,precision,mode,isl,osl,gemm_quant_mode,moe_quant_mode,"

@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("numba")
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.machines import system
 from tierwise.models.load import load_model
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Deployment, Replicas, Settings
 from tierwise.serving.outcome import DONE, REJECTED
 from tierwise.serving.simulate import simulate

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from tierwise.errors import UnknownName
+from tierwise.core.errors import UnknownName
 from tierwise.machines import system
 from tierwise.models.load import load_model
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Replicas
 from tierwise.serving.startup import startup
 

@@ -4,7 +4,7 @@ import pytest
 
 import tierwise as tw
 from tierwise import techniques as t
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.models.types import Model
 
 

@@ -23,13 +23,13 @@ from reference import instantiate  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from transformers.modeling_outputs import MoEModelOutput  # noqa: E402
 
-from tierwise.graph import Op  # noqa: E402
 from tierwise.models.hf import from_config  # noqa: E402
 from tierwise.models.load import CATALOG  # noqa: E402
 from tierwise.models.lower import lower  # noqa: E402
 from tierwise.models.step import Step  # noqa: E402
 from tierwise.models.types import Model  # noqa: E402
-from tierwise.scenario import Plan  # noqa: E402
+from tierwise.program.types import Op  # noqa: E402
+from tierwise.scenario.types import Plan  # noqa: E402
 
 pytestmark = pytest.mark.truth
 

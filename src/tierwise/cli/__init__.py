@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(args: list[str]) -> int:
-    from tierwise.errors import TierwiseError
+    from tierwise.core.errors import TierwiseError
 
     try:
         code = _app(args)(args, standalone_mode=False)
@@ -59,7 +59,7 @@ def _app(args: list[str]) -> Any:
     from typer.main import get_command
 
     from tierwise import __version__
-    from tierwise.errors import UnknownName
+    from tierwise.core.errors import UnknownName
 
     app = typer.Typer(
         name="tierwise",

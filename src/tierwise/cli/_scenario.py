@@ -7,11 +7,11 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from tierwise.errors import BadField, TierwiseError
+from tierwise.core.errors import BadField, TierwiseError
+from tierwise.core.numerics import fmt
+from tierwise.core.units import parse
 from tierwise.models.types import Model
-from tierwise.numerics import fmt
-from tierwise.scenario import KV, Batch, Scenario
-from tierwise.units import parse
+from tierwise.scenario.types import KV, Batch, Plan, Scenario
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def scenario(flags: Flags) -> Scenario:
     """
     from tierwise.machines import system
     from tierwise.models.load import load_model
-    from tierwise.planning import default_plan
+    from tierwise.scenario.resolve import default_plan
     from tierwise.techniques.execution import eager
 
     model, machine = load_model(flags.model), system(flags.on)
@@ -54,19 +54,24 @@ def scenario(flags: Flags) -> Scenario:
     for key, value in given.items():
         if value < 1:
             raise BadField("--" + key, "degree", int(value), "a whole number of at least 1")
-    plan = default_plan(model, machine, **given)
-    if flags.weights is not None:
-        plan = replace(plan, weights=fmt(flags.weights))
-    if flags.activations is not None:
-        plan = replace(plan, activations=fmt(flags.activations))
-    if flags.kv is not None:
-        form = fmt(flags.kv, zero_bits=16.0)
-        plan = replace(plan, kv=KV(key=form, value=form))
+    plan = with_formats(default_plan(model, machine, **given), flags.weights, flags.activations, flags.kv)
     if flags.chunk is not None:
         plan = replace(plan, chunk=_count("--chunk", flags.chunk))
     plan = replace(plan, graphs=not flags.eager, flash=not flags.unfused)
     found = Scenario(model, machine, _traffic(flags, model), plan)
     return found if flags.framework is None else found.apply(eager(flags.framework))
+
+
+def with_formats(plan: Plan, weights: str | None, activations: str | None, kv: str | None) -> Plan:
+    """The plan with the formats that flags name; None keeps the plan's own."""
+    if weights is not None:
+        plan = replace(plan, weights=fmt(weights))
+    if activations is not None:
+        plan = replace(plan, activations=fmt(activations))
+    if kv is not None:
+        form = fmt(kv, zero_bits=16.0)
+        plan = replace(plan, kv=KV(key=form, value=form))
+    return plan
 
 
 def _traffic(flags: Flags, model: Model) -> Batch:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tierwise.errors import BadField, TierwiseError, UnknownName
-from tierwise.units import parse
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.units import parse
 
 if TYPE_CHECKING:
     from tierwise.machines.types import System
-    from tierwise.scenario import Plan
+    from tierwise.scenario.types import Plan
     from tierwise.serving.deployment import Deployment, Replicas, Settings
     from tierwise.serving.outcome import Run
     from tierwise.serving.traffic.trace import Trace
@@ -118,7 +118,7 @@ def deployment(asked: Asked, scheduler: str, router: str, kv: str) -> Deployment
     """
     from tierwise.machines import system
     from tierwise.models.load import load_model
-    from tierwise.planning import check_machine, check_plan
+    from tierwise.scenario.resolve import check_machine, check_plan
     from tierwise.serving.deployment import Deployment, Settings, Speculation
     from tierwise.serving.engines import engine_names
     from tierwise.serving.policies import load
@@ -174,9 +174,9 @@ def _startup(text: str, model: Any, groups: tuple[Replicas, ...]) -> float:
 
 def _plan(asked: Asked, model: Any, machine: System) -> Plan:
     """One engine: the degrees given; without any, tensor parallel over the devices each replica has."""
-    from tierwise.numerics import fmt
-    from tierwise.planning import default_plan
-    from tierwise.scenario import KV, Plan
+    from tierwise.cli._scenario import with_formats
+    from tierwise.scenario.resolve import default_plan
+    from tierwise.scenario.types import Plan
 
     degrees = [k for k in ("tp", "pp", "dp", "ep") if getattr(asked, k) is not None]
     given: dict[str, Any] = {k: float(_positive(asked, k)) for k in degrees}
@@ -188,15 +188,7 @@ def _plan(asked: Asked, model: Any, machine: System) -> Plan:
             plan = default_plan(model, replace(machine, count=max(1, machine.count // engines)), **given)
     else:
         plan = default_plan(model, replace(machine, count=max(1, machine.count // engines)))
-    plan = replace(plan, graphs=not asked.eager)
-    if asked.weights is not None:
-        plan = replace(plan, weights=fmt(asked.weights))
-    if asked.activations is not None:
-        plan = replace(plan, activations=fmt(asked.activations))
-    if asked.kv is not None:
-        form = fmt(asked.kv, zero_bits=16.0)
-        plan = replace(plan, kv=KV(key=form, value=form))
-    return plan
+    return with_formats(replace(plan, graphs=not asked.eager), asked.weights, asked.activations, asked.kv)
 
 
 def _prefill_plan(asked: Asked, plan: Plan) -> Plan:
@@ -307,7 +299,7 @@ def written(
     """What was asked for: files of the first run, JSON of all, tables on the terminal."""
     import json as jsonlib
 
-    from tierwise.cli._files import write
+    from tierwise.core.files import write
 
     run = runs[0]
     if html is not None:

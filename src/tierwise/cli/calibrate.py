@@ -36,8 +36,8 @@ def command(
     """Measure memory, disk and every installed engine; write a machine file. Or fit a recorded serving run."""
     from dataclasses import replace
 
-    from tierwise.cli._files import check_writable, write
-    from tierwise.errors import BadField
+    from tierwise.core.errors import BadField
+    from tierwise.core.files import check_writable, write
 
     if from_run is not None:
         from tierwise.measure.calibrate_run import calibrate as from_recorded
@@ -93,7 +93,7 @@ def start(threads: int | None, clock: str, quick: bool) -> tuple[Bench, str]:
     """(how to measure, the clock's name). Sets the thread counts of libraries, so it comes before they load."""
     import os
 
-    from tierwise.errors import BadField
+    from tierwise.core.errors import BadField
 
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = count if threads is None else threads
@@ -148,8 +148,8 @@ def _busy(threads: int) -> list[str]:
 def _report(found: dict, bench: Bench) -> None:  # type: ignore[type-arg]
     from rich.table import Table
 
+    from tierwise.core.units import gb, seconds, si
     from tierwise.report.console import console
-    from tierwise.units import gb, seconds, si
 
     out = console()
     table = Table("tier", "capacity", "bandwidth", "latency", title=found["title"])

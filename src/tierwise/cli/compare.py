@@ -12,10 +12,10 @@ def command(
     json: str | None = typer.Option(None, help='Write the comparison as JSON; "-" prints it.'),
 ) -> None:
     """Compare scenarios: the first is the baseline."""
-    from tierwise.cli._files import check_writable, write
     from tierwise.cli._scenario import from_text
     from tierwise.comparison import Comparison
-    from tierwise.errors import TierwiseError
+    from tierwise.core.errors import TierwiseError
+    from tierwise.core.files import check_writable, write
     from tierwise.evaluation import evaluate
 
     if len(scenarios) < 2:

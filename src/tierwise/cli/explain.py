@@ -31,8 +31,8 @@ def command(
 ) -> None:
     """Explain what a model costs on a machine."""
     from tierwise.advise import advise
-    from tierwise.cli._files import check_writable, write
     from tierwise.cli._scenario import Flags, scenario
+    from tierwise.core.files import check_writable, write
     from tierwise.evaluation import evaluate, largest_batch, longest_context
 
     for target in (html, trace, json):

@@ -42,12 +42,12 @@ def command(
     import json as jsonlib
     from pathlib import Path
 
-    from tierwise.cli._files import check_writable, write
-    from tierwise.errors import BadField
+    from tierwise.core.errors import BadField
+    from tierwise.core.files import check_writable, write
+    from tierwise.core.units import parse
     from tierwise.measure.observe_files import check_folder, save
     from tierwise.measure.observe_report import numbers, show
     from tierwise.report.console import console
-    from tierwise.units import parse
 
     if json is not None:
         check_writable(json)
@@ -87,9 +87,9 @@ def _traffic(
 ) -> Trace:  # fmt: skip
     from dataclasses import replace
 
-    from tierwise.errors import BadField, TierwiseError
+    from tierwise.core.errors import BadField, TierwiseError
+    from tierwise.core.units import parse
     from tierwise.serving import traffic
-    from tierwise.units import parse
 
     if concurrency is not None and concurrency < 1:
         raise BadField("--concurrency", "value", concurrency, "a whole number of at least 1")
@@ -128,7 +128,7 @@ def _argument(text: str) -> tuple[str, Any]:
     """NAME=VALUE, the value as JSON where it is some."""
     import json
 
-    from tierwise.errors import BadField
+    from tierwise.core.errors import BadField
 
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
@@ -143,7 +143,7 @@ def _key(variable: str | None) -> str:
     """The key in an environment variable; it is never shown or kept."""
     import os
 
-    from tierwise.errors import TierwiseError
+    from tierwise.core.errors import TierwiseError
 
     if variable is None:
         return ""

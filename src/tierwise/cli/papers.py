@@ -13,7 +13,7 @@ def command(
 ) -> None:
     """List the papers and their states, or run some: `tierwise papers run kivi marlin`."""
     from tierwise import papers
-    from tierwise.errors import TierwiseError
+    from tierwise.core.errors import TierwiseError
     from tierwise.report.papers import show_claims, show_states
 
     if action not in (None, "run"):

@@ -19,7 +19,7 @@ def command(ctx: typer.Context) -> None:
     from typer.main import get_command
 
     from tierwise.cli import _plan
-    from tierwise.errors import UnknownName
+    from tierwise.core.errors import UnknownName
 
     goals = sorted(i.name for i in pkgutil.iter_modules(_plan.__path__) if not i.name.startswith("_"))
     goal, *rest = [*ctx.args] or ["--help"]

@@ -69,10 +69,10 @@ def command(
     """Play requests against a deployment: what each waits and gets, what is busy, whether it keeps up."""
     from itertools import product
 
-    from tierwise.cli._files import check_writable
     from tierwise.cli._simulate import Asked, deployment, played, traffic, written
+    from tierwise.core.files import check_writable
+    from tierwise.core.units import parse
     from tierwise.report.serving_parquet import ENDINGS
-    from tierwise.units import parse
 
     for target, endings in ((html, ()), (trace_out, ()), (parquet, ENDINGS), (json, ())):
         if target is not None:

@@ -25,7 +25,7 @@ def command(
     json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
 ) -> None:  # fmt: skip
     """Summarize a trace, or traffic made up by rule: rate, lengths, and what prompts share."""
-    from tierwise.cli._files import check_writable, write
+    from tierwise.core.files import check_writable, write
     from tierwise.report.traffic import show_traffic
     from tierwise.serving import traffic
     from tierwise.serving.traffic.formats.simple import text

@@ -28,7 +28,7 @@ def command(
     import pkgutil
 
     from tierwise import measure
-    from tierwise.errors import BadField, UnknownName
+    from tierwise.core.errors import BadField, UnknownName
 
     found = {i.name: f"{measure.__name__}.{i.name}" for i in pkgutil.iter_modules(measure.__path__)}
     module = importlib.import_module(found[action]) if action in found else None

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tierwise.cost.calibrate import efficiency
 from tierwise.cost.types import Cost, Efficiency, Target
-from tierwise.graph import Op
+from tierwise.program.types import Op
 
 
 class _Module(Protocol):

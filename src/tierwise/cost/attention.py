@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from tierwise.core.num import Num, ceil_div, is_array, maximum, minimum, scalar, where
+from tierwise.core.numerics import Names
 from tierwise.cost import flash
 from tierwise.cost.types import Cost, Fit, Target
-from tierwise.graph import Op
-from tierwise.num import Num, ceil_div, is_array, maximum, minimum, scalar, where
-from tierwise.numerics import Names
+from tierwise.program.types import Op
 
 # Query rows of one tile of a fused kernel (FlashAttention-2 uses 128), and the fewest rows a matrix engine
 # works on at once (the M of one mma instruction, PTX ISA).

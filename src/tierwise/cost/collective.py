@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from tierwise.core.errors import TierwiseError
+from tierwise.core.num import Num, maximum, minimum, scalar, where
 from tierwise.cost import protocols
 from tierwise.cost.types import Cost, Fit, Target
-from tierwise.errors import TierwiseError
-from tierwise.graph import Op
 from tierwise.machines.types import Link
-from tierwise.num import Num, maximum, minimum, scalar, where
+from tierwise.program.types import Op
 
 # Devices without links of their own copy through the host: every doubling of the devices halves what a copy gets
 # twice over (shared root complex, then both sockets); fitted to NCCL on two, four and eight PCIe cards.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tierwise.core.num import minimum
 from tierwise.cost.matmul import memory_bytes, tiled
 from tierwise.cost.types import Cost, Target
-from tierwise.graph import Op
-from tierwise.num import minimum
+from tierwise.program.types import Op
 
 
 def price(op: Op, on: Target) -> Cost:

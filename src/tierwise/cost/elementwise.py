@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tierwise.core.num import where
 from tierwise.cost.types import Cost, Target
-from tierwise.graph import Op
-from tierwise.num import where
+from tierwise.program.types import Op
 
 
 def price(op: Op, on: Target) -> Cost:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tierwise.core.num import Num, ceil_div, maximum, minimum, where
 from tierwise.cost.flash import Chip, warm_read
-from tierwise.num import Num, ceil_div, maximum, minimum, where
 
 # Rows of the tiles grouped kernels choose from, and the columns of one (CUTLASS, Triton and DeepGEMM builds).
 TILES = (16.0, 32.0, 64.0, 128.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tierwise.cost.types import Cost, Target
-from tierwise.graph import Op
+from tierwise.program.types import Op
 
 
 def price(op: Op, on: Target) -> Cost:

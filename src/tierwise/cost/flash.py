@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierwise.num import Num, ceil_div, maximum, minimum, scalar, where
+from tierwise.core.num import Num, ceil_div, maximum, minimum, scalar, where
 
 # Positions of one step along the keys, and the query rows one block of a decode kernel takes at most
 # (FlashAttention-2/3, FlashInfer and TensorRT-LLM use 64 to 128 of each).

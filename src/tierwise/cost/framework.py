@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tierwise.core.errors import UnknownName
 from tierwise.cost.measured import describe
 from tierwise.cost.types import Cost, Target
-from tierwise.errors import UnknownName
-from tierwise.graph import Op, Operand
+from tierwise.program.types import Op, Operand
 
 _HERE = Path(__file__).with_name("frameworks")
 # Kernels whose gaps are in the price of an op already; one where not named.

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tierwise.core.num import Num, ceil_div, maximum, minimum, scalar, where
 from tierwise.cost.types import Fit, Target
 from tierwise.machines.types import Engine
-from tierwise.num import Num, ceil_div, maximum, minimum, scalar, where
 
 # Rows of the shortest tile: the M of one matrix instruction (PTX ISA). Decoding kernels use it.
 _SHORT = (16, 64)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from tierwise.core.num import Num, ceil_div, is_array, maximum, minimum, where
+from tierwise.core.numerics import Names
 from tierwise.cost.gemm import kernel, quantize
 from tierwise.cost.types import Cost, Fit, Target
-from tierwise.graph import Op
 from tierwise.machines.types import Engine
-from tierwise.num import Num, ceil_div, is_array, maximum, minimum, where
-from tierwise.numerics import Names
+from tierwise.program.types import Op
 
 # Cutting K further than this leaves too few steps to fill a unit's multiply pipeline (CUTLASS mainloops
 # step through K in blocks of 32 to 64 and prefetch three to four of them).

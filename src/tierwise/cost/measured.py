@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.core.num import Num, maximum, scalar, where
+from tierwise.core.numerics import Names
 from tierwise.cost.types import Cost, Target
-from tierwise.graph import Op
 from tierwise.machines.profile import Class, Curve, Products, Profile
-from tierwise.num import Num, maximum, scalar, where
-from tierwise.numerics import Names
+from tierwise.program.types import Op
 
 # A cache that is still in use gives this much of the best bandwidth, and is flushed by this many times its size
 # (eight ways of a set-associative cache, each replaced once).

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from tierwise.core.num import Num, is_array, maximum
+from tierwise.core.numerics import Names
 from tierwise.cost.attention import chip
 from tierwise.cost.experts import TILES, grouped, tile_rows
 from tierwise.cost.matmul import memory_bytes, tiled
 from tierwise.cost.types import Cost, Fit, Target
-from tierwise.graph import Op
-from tierwise.num import Num, is_array, maximum
-from tierwise.numerics import Names
+from tierwise.program.types import Op
 
 
 def price(op: Op, on: Target) -> Cost:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tierwise.num import Num, scalar
+from tierwise.core.num import Num, scalar
 
 # Sharpness of the switch from one protocol to the next.
 _SHARP = 6.0

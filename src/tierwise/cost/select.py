@@ -7,9 +7,9 @@ counts of ties, two scans of two kernels, and the gathering of what is left: the
 
 from __future__ import annotations
 
+from tierwise.core.num import ceil_div, where
 from tierwise.cost.types import Cost, Target
-from tierwise.graph import Op
-from tierwise.num import ceil_div, where
+from tierwise.program.types import Op
 
 _DIGIT = 8.0
 _A_DIGIT, _AROUND = 3.0, 7.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.num import Num, scalar
+from tierwise.core.num import Num, scalar
 
 # Tile sides tried: four an octave up to 2**30, as whole numbers. The exact optimum of a square is added.
 _SIDES = np.unique(np.floor(2.0 ** (np.arange(0, 121) / 4.0)))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tierwise.graph import Op
+from tierwise.core.num import Num, is_array, maximum
+from tierwise.core.numerics import Names
 from tierwise.machines.types import Device, Engine, System, Tier
-from tierwise.num import Num, is_array, maximum
-from tierwise.numerics import Names
+from tierwise.program.types import Op
 
 if TYPE_CHECKING:
     from tierwise.cost.framework import Framework

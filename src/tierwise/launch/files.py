@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tierwise.errors import UnknownName
+from tierwise.core.errors import UnknownName
 from tierwise.launch.asked import asked
 from tierwise.serving.deployment import Deployment, Replicas
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tierwise.errors import BadField, TierwiseError
+from tierwise.core.errors import BadField, TierwiseError
 from tierwise.launch import compose, kubernetes, readme
 from tierwise.launch.files import Pool, addresses, as_engine, engine, engines, pools
 from tierwise.launch.shell import local_urls, router_script, script

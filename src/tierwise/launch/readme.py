@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tierwise import units
+from tierwise.core import units
 from tierwise.launch.files import Pool, disaggregated, engine, facts
 from tierwise.launch.kubernetes import label
 from tierwise.launch.shell import local_ports, variables, words

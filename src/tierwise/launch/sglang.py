@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tierwise.launch.asked import Asked, Env, asked, beyond_any
+from tierwise.launch.asked import Asked, Env, arrivals, asked, beyond_any
 from tierwise.launch.files import Router, Urls
 from tierwise.serving.deployment import Deployment, Replicas, Speculation
 
@@ -148,10 +148,7 @@ def benchmark(model: str, url: str, load: dict[str, float]) -> list[str]:
     out += ["--dataset-name", "random-ids", "--random-range-ratio", "1"]
     out += ["--random-input-len", f"{load['prompt']:.0f}", "--random-output-len", f"{load['output']:.0f}"]
     out += ["--num-prompts", f"{load['requests']:.0f}"]
-    if "rate" in load:
-        out += ["--request-rate", f"{load['rate']:g}"]
-    if "concurrency" in load:
-        out += ["--max-concurrency", f"{load['concurrency']:.0f}"]
+    out += arrivals(load)
     return out
 
 

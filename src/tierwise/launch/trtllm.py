@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from tierwise.launch.asked import Env, asked, beyond_any, has_experts
+from tierwise.launch.asked import Env, arrivals, asked, beyond_any, has_experts
 from tierwise.launch.files import Router, Urls, dump
 from tierwise.serving.deployment import Deployment, Replicas
 
@@ -198,10 +198,7 @@ def benchmark(model: str, url: str, load: dict[str, float]) -> list[str]:
     out += ["--model", model, "--dataset-name", "random", "--random-ids"]
     out += ["--random-input-len", f"{load['prompt']:.0f}", "--random-output-len", f"{load['output']:.0f}"]
     out += ["--num-prompts", f"{load['requests']:.0f}", "--ignore-eos"]
-    if "rate" in load:
-        out += ["--request-rate", f"{load['rate']:g}"]
-    if "concurrency" in load:
-        out += ["--max-concurrency", f"{load['concurrency']:.0f}"]
+    out += arrivals(load)
     return [*out, "--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,90,99"]
 
 

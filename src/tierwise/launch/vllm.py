@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tierwise.launch.asked import Asked, Env, asked, beyond_any
+from tierwise.launch.asked import Asked, Env, arrivals, asked, beyond_any
 from tierwise.launch.files import Router, Urls
 from tierwise.serving.deployment import Deployment, Replicas
 
@@ -163,10 +163,7 @@ def benchmark(model: str, url: str, load: dict[str, float]) -> list[str]:
     ]
     out += ["--random-input-len", f"{load['prompt']:.0f}", "--random-output-len", f"{load['output']:.0f}"]
     out += ["--num-prompts", f"{load['requests']:.0f}", "--ignore-eos"]
-    if "rate" in load:
-        out += ["--request-rate", f"{load['rate']:g}"]
-    if "concurrency" in load:
-        out += ["--max-concurrency", f"{load['concurrency']:.0f}"]
+    out += arrivals(load)
     return [*out, "--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,90,99"]
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tierwise.errors import BadField, nearest
+from tierwise.core.errors import BadField, nearest
 from tierwise.machines import profile, types
 from tierwise.machines.schema import PASSIVE, CurveFile, DeviceFile, LinkFile, NodeFile, ProfileFile, check
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tierwise.errors import BadField, UnknownName
+from tierwise.core.errors import BadField, UnknownName
 from tierwise.machines.types import Device, Link, System
 
 CATALOG = Path(__file__).parent / "catalog"

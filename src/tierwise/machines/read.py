@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from tierwise.errors import BadField, nearest
-from tierwise.units import parse
+from tierwise.core.errors import BadField, nearest
+from tierwise.core.units import parse
 
 Model = TypeVar("Model", bound=BaseModel)
 

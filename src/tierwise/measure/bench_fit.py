@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.cost.measured import along, describe, product_time, spilled
-from tierwise.graph import Graph
 from tierwise.machines.profile import Class, Curve, Products, Profile
+from tierwise.program.types import Graph
 
 TERMS = ("call", "step", "passes", "rate")
 

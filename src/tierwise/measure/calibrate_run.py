@@ -53,7 +53,7 @@ class Fitted:
 
 def calibrate(folder: Path, output: str, on: str = "") -> None:
     """The command ``calibrate --from-run``: fit, show, and write the file that ``--calibration`` takes."""
-    from tierwise.cli._files import check_writable, write
+    from tierwise.core.files import check_writable, write
     from tierwise.measure.run import shown
     from tierwise.report.console import console
 

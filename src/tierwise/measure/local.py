@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.machines.types import System
 from tierwise.measure.bench_clock import Timing
 from tierwise.measure.engines import Bench
@@ -71,8 +71,8 @@ def validate(paths: list[Path], json: Path | None, on: str = "", quick: bool = F
     Raises:
         TierwiseError: no machine file, one without measurements, or no engine to run.
     """
-    from tierwise.cli._files import check_writable, write
     from tierwise.cli.calibrate import start
+    from tierwise.core.files import check_writable, write
     from tierwise.report.console import console
 
     name = on or (str(paths[0]) if paths else "")
@@ -153,8 +153,8 @@ def using(machine: System, engine: str) -> System:
 def _show(report: Report) -> None:
     from rich.table import Table
 
+    from tierwise.core.units import seconds
     from tierwise.report.console import console
-    from tierwise.units import seconds
 
     out = console()
     title = f"Predicted and measured on {report.machine}"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.measure.observe_http import Client, ServerError, refuse
 from tierwise.measure.observe_prompts import prompt
 from tierwise.measure.observe_server import PATHS, Server, State, meet

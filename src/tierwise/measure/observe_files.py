@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.cli._files import write
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
+from tierwise.core.files import write
 from tierwise.measure.observe import TICK, Observed, Recording
 
 FILES = ("meta.json", "requests.jsonl", "timeseries.csv")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from tierwise.errors import BadField, TierwiseError
+from tierwise.core.errors import BadField, TierwiseError
 
 LINE = 1 << 20  # bytes of the longest header or chunk line
 SHOWN = 300  # characters of a server's own message that are passed on

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.serving.traffic.trace import Trace
 
 Count = Callable[[str], Awaitable[int]]

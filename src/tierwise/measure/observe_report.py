@@ -11,8 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tierwise.core.units import seconds
 from tierwise.measure.observe import Recording
-from tierwise.units import seconds
 
 Floats = NDArray[np.float64]
 QUANTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tierwise.errors import BadField, TierwiseError
+from tierwise.core.errors import BadField, TierwiseError
 from tierwise.measure.observe_http import Client, ServerError, refuse
 from tierwise.measure.observe_prompts import Ruler, ruler
 from tierwise.measure.observe_stream import DONE, Events, piece

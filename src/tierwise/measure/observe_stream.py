@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 
 DONE = "[DONE]"
 _TEXTS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call")

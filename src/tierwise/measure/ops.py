@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.cost import Efficiency, Target, efficiency
-from tierwise.errors import BadField, TierwiseError, UnknownName
 from tierwise.machines import system
 from tierwise.machines.types import System
 from tierwise.measure import rows as kinds

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.numerics import fmt
 from tierwise.machines import system
 from tierwise.machines.types import System
-from tierwise.numerics import fmt
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Deployment, Replicas, Settings
 from tierwise.serving.predict import find_model
 from tierwise.serving.traffic.trace import Trace, trace

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.measure.recorded import Recorded, deployment, read_run, times
 from tierwise.serving.adjust import Adjustment, adjustment, read_adjustment
 from tierwise.serving.deployment import Deployment
@@ -65,7 +65,7 @@ def validate(paths: Sequence[Path], json: Path | None, on: str = "", calibration
     """
     if not paths:
         raise TierwiseError("validate run: name at least one folder of a recorded run")
-    from tierwise.cli._files import check_writable, write
+    from tierwise.core.files import check_writable, write
 
     if json is not None:
         check_writable(str(json))
@@ -144,7 +144,7 @@ def shown(c: Comparison) -> list[RenderableType]:
     """Tables and lines for people."""
     from rich.table import Table
 
-    from tierwise.units import seconds
+    from tierwise.core.units import seconds
 
     group, n = c.run.deployment.groups[0], len(c.recorded.arrival)
     plan = group.plan

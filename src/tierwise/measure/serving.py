@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.serving.predict import Prediction, Priced, predict, priced
 from tierwise.serving.rows import Refused, Row, read_rows
 

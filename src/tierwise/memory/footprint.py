@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.graph import Graph, Op, Operand
+from tierwise.core.num import Num, ceil_div, maximum, scalar
 from tierwise.machines.types import System
 from tierwise.models.blocks.ends import Head
 from tierwise.models.lower import state_bytes
 from tierwise.models.step import LINEAR_ROLES, Step
 from tierwise.models.types import Block, Model, Stack, Weight
-from tierwise.num import Num, ceil_div, maximum, scalar
-from tierwise.scenario import Plan
+from tierwise.program.types import Graph, Op, Operand
+from tierwise.scenario.types import Plan
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
 
 _MISSING = object()
 

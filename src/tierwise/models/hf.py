@@ -10,7 +10,7 @@ from itertools import takewhile
 from types import ModuleType
 from typing import Any
 
-from tierwise.errors import BadField, TierwiseError, nearest
+from tierwise.core.errors import BadField, TierwiseError, nearest
 from tierwise.models import families
 from tierwise.models.config import Config
 from tierwise.models.hf_quant import numerics

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
+from tierwise.core.numerics import Format, fmt
 from tierwise.models.config import Config
 from tierwise.models.hf_modules import Selection
 from tierwise.models.types import Model
-from tierwise.numerics import Format, fmt
 
 _DTYPES = {
     "float32": "fp32", "float": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.errors import BadField, TierwiseError, Truncated
+from tierwise.core.errors import BadField, TierwiseError, Truncated
 
 LARGEST = 20_000_000  # bytes; the largest real configuration we know (per-layer quantization) has 3 MB
 DEEPEST = 64  # nesting; real configurations stay below 10

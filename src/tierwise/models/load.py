@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tierwise.errors import TierwiseError, UnknownName
+from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.models.jsonfile import LARGEST, parse_json, read_json
 from tierwise.models.types import Model
 

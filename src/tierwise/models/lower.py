@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tierwise.graph import Graph, Op, Segment
+from tierwise.core.num import Num
 from tierwise.models.blocks.common import collective
 from tierwise.models.step import Step
 from tierwise.models.types import Model, Stack
-from tierwise.num import Num
+from tierwise.program.types import Graph, Op, Segment
 
 _STREAMS = {"prefill": ("text",), "decode": ("text",), "encode": ("encode",), "vision": ("vision",),
             "audio": ("audio",)}  # fmt: skip

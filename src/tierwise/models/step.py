@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tierwise.core.num import Num, maximum, minimum
+from tierwise.core.numerics import Format
 from tierwise.models.types import Model
-from tierwise.num import Num, maximum, minimum
-from tierwise.numerics import Format
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 
 LINEAR_ROLES = frozenset({"attn", "mlp", "expert", "shared_expert", "ssm", "vision"})
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from tierwise.graph import Op
-from tierwise.num import Num, is_zero
-from tierwise.numerics import Format, fmt
+from tierwise.core.num import Num, is_zero
+from tierwise.core.numerics import Format, fmt
+from tierwise.program.types import Op
 
 if TYPE_CHECKING:
     from tierwise.models.step import Step

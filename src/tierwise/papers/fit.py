@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tierwise.num import Num
+from tierwise.core.num import Num
 
 
 def exponent(x: Num, y: Num) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from tierwise.errors import TierwiseError, UnknownName
+from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.papers import catalog
 from tierwise.papers.types import NEEDS_FEATURE, Outcome, Paper
 

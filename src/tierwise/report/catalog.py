@@ -6,12 +6,12 @@ import json as jsonlib
 import math
 from typing import Any
 
+from tierwise.core.num import num
+from tierwise.core.units import dollars, gb, seconds, si
 from tierwise.machines.types import Device, System
 from tierwise.models.step import Step
 from tierwise.models.types import Model, Stack
-from tierwise.num import num
-from tierwise.scenario import Plan
-from tierwise.units import dollars, gb, seconds, si
+from tierwise.scenario.types import Plan
 
 
 def show_models(as_json: bool) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tierwise.comparison import Comparison, Ratio
+from tierwise.core.units import dollars, gb, joules, seconds
 from tierwise.result import Result
-from tierwise.units import dollars, gb, joules, seconds
 
 _ROWS: tuple[tuple[str, str, Callable[[Comparison], Ratio], Callable[[float], str]], ...] = (
     ("throughput", "tokens (requests) per second", lambda c: c.throughput, lambda x: f"{x:,.1f}"),

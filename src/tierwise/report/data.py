@@ -12,15 +12,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tierwise.core.errors import TierwiseError
+from tierwise.core.numerics import Format
 from tierwise.cost import efficiency
-from tierwise.errors import TierwiseError
 from tierwise.models.step import Step
-from tierwise.numerics import Format
 from tierwise.report.phases import phase_dict
 from tierwise.report.plain import plain
 from tierwise.report.words import headline, why
 from tierwise.result import Result
-from tierwise.scenario import Plan, Resolved
+from tierwise.scenario.types import Plan, Resolved
 
 SCHEMA = "tierwise.result/1"
 

@@ -36,13 +36,12 @@ def page(
     """
     found = {"largest_batch": largest_batch, "longest_context": longest_context}
     d = scalar_dict(result, "HTML report", advice, **found)
-    scripts = "\n".join(asset(name) for name in SCRIPTS)
-    return fill(
-        asset("page.html"),
-        title=escape(f"{d['scenario']['model']['name']} on {words.machine_text(d)}"),
-        style=asset("page.css"),
-        model=escape(d["scenario"]["model"]["name"]),
-        machine=escape(words.machine_text(d)),
+    model, machine = d["scenario"]["model"]["name"], words.machine_text(d)
+    return framed(
+        "page.html",
+        SCRIPTS,
+        title=escape(f"{model} on {machine}"),
+        heading=f"{escape(model)} <span>on {escape(machine)}</span>",
         subtitle=escaped(words.subtitle(d)),
         headline=escaped(d["text"]["headline"]),
         state="fits" if d["summary"]["fits"] else "too-large",
@@ -53,8 +52,20 @@ def page(
         basis=_basis(d),
         scenario=_scenario(d),
         data=embedded(_payload(d, result)),
-        script=f'"use strict";\n{scripts}',
     )
+
+
+def framed(body: str, scripts: Iterable[str], sheets: Iterable[str] = (), **parts: str) -> str:
+    """A whole page around a body.
+
+    Args:
+        body: asset that stands between header and footer; ``scripts`` and ``sheets`` beside ``page.css`` likewise.
+        parts: HTML by the names that body and frame (title, heading, subtitle, headline, state, data) ask for.
+    """
+    script = "\n".join(asset(name) for name in scripts)
+    style = "".join(asset(name) for name in ("page.css", *sheets))
+    main = fill(asset(body), **parts).removesuffix("\n")
+    return fill(asset("frame.html"), main=main, style=style, script=f'"use strict";\n{script}', **parts)
 
 
 def asset(name: str) -> str:
@@ -73,8 +84,8 @@ def _payload(d: Json, result: Result) -> Json:
         "result": d,
         "rows": [words.grouped(p["ops"]) for p in d["phases"]],
         "timeline": [_timeline(p) for p in result.phases],
-        "families": {name: words.family(d, name) for name in names},
-        "labels": {"resources": {name: words.resource(name) for name in names}, "roles": words.ROLES},
+        "families": {name: words.family(d, name) for name in sorted(names)},
+        "labels": {"resources": {name: words.resource(name) for name in sorted(names)}, "roles": words.ROLES},
     }
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tierwise.core.num import Num, maximum, minimum, where
 from tierwise.cost import Target, efficiency
-from tierwise.num import Num, maximum, minimum, where
 from tierwise.report.plain import plain
 from tierwise.result import Phase, PricedOp, Result
 

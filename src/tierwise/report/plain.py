@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.numerics import Format
+from tierwise.core.numerics import Format
 
 
 def plain(x: Any) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.padding import Padding
 
+from tierwise.core.units import dollars, seconds
 from tierwise.report import plan_words as words
 from tierwise.report.plan_expected import number
 from tierwise.report.terminal import heading, paragraph, plain_table
-from tierwise.units import dollars, seconds
 
 Json = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tierwise.units import seconds
+from tierwise.core.units import seconds
 
 Json = dict[str, Any]
 

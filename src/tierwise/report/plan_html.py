@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from tierwise.core.units import dollars, seconds
 from tierwise.report import plan_words as words
-from tierwise.report.html import asset, cards, embedded, escaped, fill
+from tierwise.report.html import cards, embedded, escaped, framed
 from tierwise.report.plan import counted, finalist_rows, front_rows
 from tierwise.report.plan_expected import number
-from tierwise.units import dollars, seconds
 
 Json = dict[str, Any]
 
@@ -26,14 +26,14 @@ def page(d: Json, cloud: Json) -> str:
     Args:
         d: the plan's JSON form; ``cloud``: see :func:`tierwise.report.plan_data.cloud`.
     """
-    scripts = "\n".join(asset(name) for name in SCRIPTS)
     text = d["text"]
-    return fill(
-        asset("plan.html"),
-        title=escape(f"{d['question']['model']}: a serving plan"),
-        style=asset("page.css") + asset("plan.css"),
-        model=escape(d["question"]["model"]),
-        machine=escape(words.machines(d)),
+    model = d["question"]["model"]
+    return framed(
+        "plan.html",
+        SCRIPTS,
+        ("plan.css",),
+        title=escape(f"{model}: a serving plan"),
+        heading=f"Serving {escape(model)} <span>within {escape(words.machines(d))}</span>",
         subtitle=escaped(text["load"]),
         headline=escaped(text["headline"]),
         state="fits" if d["met"] else "missed",
@@ -45,7 +45,6 @@ def page(d: Json, cloud: Json) -> str:
         changes=_list("If things change", text["changes"]),
         basis="".join(f"<p>{escaped(x)}</p>" for x in [*text["rests"], counted(d)]),
         data=embedded({"plan": d, "cloud": cloud}),
-        script=f'"use strict";\n{scripts}',
     )
 
 

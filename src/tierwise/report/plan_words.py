@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tierwise.core.units import dollars, seconds
 from tierwise.report.plan_expected import demanded, expected, lacking, number, steady, superlative
-from tierwise.units import dollars, seconds
 
 Json = dict[str, Any]
 

@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from tierwise.report import serving_words as words
-from tierwise.report.html import asset, cards, embedded, escaped, fill
+from tierwise.report.html import cards, embedded, escaped, framed
 from tierwise.report.serving_data import to_dict
 from tierwise.report.serving_words import percent, seconds
 from tierwise.report.words import count
@@ -35,13 +35,13 @@ def page(run: Run, ttft: float | None = None, tpot: float | None = None) -> str:
     d["tenants_left_out"] = max(0, len(d["tenants"]) - _TENANTS)
     d["tenants"] = d["tenants"][:_TENANTS]
     state = "empty" if not d["metrics"]["done"] else "saturated" if d["load"]["saturated"] else "fits"
-    scripts = "\n".join(asset(name) for name in SCRIPTS)
-    return fill(
-        asset("serving.html"),
-        title=escape(f"{d['deployment']['model']} on {words.machines(d)}: a simulation"),
-        style=asset("page.css") + asset("serving.css"),
-        model=escape(d["deployment"]["model"]),
-        machine=escape(words.machines(d)),
+    model, machine = d["deployment"]["model"], words.machines(d)
+    return framed(
+        "serving.html",
+        SCRIPTS,
+        ("serving.css",),
+        title=escape(f"{model} on {machine}: a simulation"),
+        heading=f"{escape(model)} <span>on {escape(machine)}</span>",
         subtitle=escaped(words.subtitle(d)),
         headline=escaped(d["text"]["headline"]),
         state=state,
@@ -52,7 +52,6 @@ def page(run: Run, ttft: float | None = None, tpot: float | None = None) -> str:
         scenario=_list(words.scenario(d)),
         basis=f"<p>{escaped(words.basis(d))}</p>",
         data=embedded(d),
-        script=f'"use strict";\n{scripts}',
     )
 
 

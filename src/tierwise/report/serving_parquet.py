@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.cli._files import check_writable, write_by
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
+from tierwise.core.files import check_writable, write_by
 from tierwise.serving.metrics import times
 from tierwise.serving.outcome import Run
 

@@ -11,13 +11,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tierwise.core.units import dollars
 from tierwise.report import serving_words as words
 from tierwise.report.serving_data import to_dict
 from tierwise.report.serving_words import seconds
 from tierwise.report.terminal import heading, paragraph, plain_table
 from tierwise.report.words import count, rate
 from tierwise.serving.outcome import Run
-from tierwise.units import dollars
 
 Json = dict[str, Any]
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from tierwise.core.units import dollars, joules, si
+from tierwise.core.units import seconds as _seconds
 from tierwise.report.words import BASES, count, rate
-from tierwise.units import dollars, joules, si
-from tierwise.units import seconds as _seconds
 
 Json = dict[str, Any]
 

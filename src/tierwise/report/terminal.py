@@ -11,10 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tierwise.core.units import gb, seconds, si
 from tierwise.report import words
 from tierwise.report.data import scalar_dict
 from tierwise.result import Result
-from tierwise.units import gb, seconds, si
 
 Json = dict[str, Any]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tierwise.cost.types import Cost
-from tierwise.graph import Op
+from tierwise.program.types import Op
 from tierwise.report.data import scalar_dict
 from tierwise.result import Phase, Result
 from tierwise.schedule.streams import events

@@ -7,9 +7,9 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from tierwise.core.units import seconds
 from tierwise.serving.traffic.summary import Lengths, rates, summarized
 from tierwise.serving.traffic.trace import Floats, Trace
-from tierwise.units import seconds
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 60

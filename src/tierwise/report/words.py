@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tierwise.units import dollars, gb, joules, seconds, si
+from tierwise.core.units import dollars, gb, joules, seconds, si
 
 Json = dict[str, Any]
 

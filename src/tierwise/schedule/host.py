@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from tierwise.core.num import Num, minimum, where
 from tierwise.cost.types import Cost
-from tierwise.num import Num, minimum, where
 
 LAUNCH = "launch"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tierwise.core.num import Num, maximum
 from tierwise.cost.types import Cost
-from tierwise.graph import Op
-from tierwise.num import Num, maximum
+from tierwise.program.types import Op
 
 
 def chain(costs: Sequence[Cost]) -> Num:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tierwise.core.numerics import Format, fmt
 from tierwise.machines.types import System
 from tierwise.models.types import Model
-from tierwise.numerics import Format, fmt
-from tierwise.scenario import KV, Plan
+from tierwise.scenario.types import KV, Plan
 from tierwise.search.curves import coefficients
 from tierwise.search.points import Points
 from tierwise.search.question import Question

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.core.numerics import Format
 from tierwise.machines.types import System
 from tierwise.memory.footprint import weight_bytes
 from tierwise.models.step import LINEAR_ROLES
 from tierwise.models.types import Model
-from tierwise.numerics import Format
-from tierwise.planning import _depth, _experts, _heads
-from tierwise.scenario import Plan
+from tierwise.scenario.resolve import _depth, _experts, _heads
+from tierwise.scenario.types import Plan
 from tierwise.serving.work import Array
 
 # Widest engine: experts of published deployments spread over at most so many devices.

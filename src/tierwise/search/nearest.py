@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
+from tierwise.core.numerics import fmt
 from tierwise.machines import system
-from tierwise.numerics import fmt
 from tierwise.search.deploy import Family
 from tierwise.search.engines import WIDEST, engines, stored
 from tierwise.search.question import Question

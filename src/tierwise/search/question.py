@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
+from tierwise.core.numerics import Format
 from tierwise.machines.types import System
 from tierwise.models.types import Model
-from tierwise.numerics import Format
 from tierwise.search.support import runs
 from tierwise.serving.traffic.trace import Trace
 

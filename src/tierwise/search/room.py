@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from tierwise.core.num import num
+from tierwise.core.numerics import fmt
 from tierwise.machines.types import System
 from tierwise.memory.footprint import live_activations
 from tierwise.models.lower import lower, state_bytes
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.num import num
-from tierwise.numerics import fmt
-from tierwise.scenario import KV, Plan
+from tierwise.scenario.types import KV, Plan
 from tierwise.search.engines import Engines
 from tierwise.serving.room import _LOGIT
 from tierwise.serving.work import Array

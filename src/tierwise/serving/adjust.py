@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from tierwise.core.errors import BadField
 from tierwise.cost import Target
-from tierwise.errors import BadField
 from tierwise.models.types import Model
 from tierwise.serving.coefficients import calibration
 from tierwise.serving.deployment import Replicas

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tierwise.machines.types import System
 from tierwise.models.types import Model
-from tierwise.scenario import Plan
+from tierwise.scenario.types import Plan
 
 Role = Literal["both", "prefill", "decode"]
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.core.num import Num, ceil_div, maximum, num
 from tierwise.evaluation import evaluate
 from tierwise.models.lower import lower
-from tierwise.num import Num, ceil_div, maximum, num
 from tierwise.result import Phase
-from tierwise.scenario import Scenario
+from tierwise.scenario.types import Scenario
 
 Floats = NDArray[np.float64]
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.core.units import gb
 from tierwise.memory.footprint import weight_bytes
 from tierwise.serving.fairness import Fairness, fairness
 from tierwise.serving.load import Load, load
 from tierwise.serving.outcome import DONE, REJECTED, Run, Series
-from tierwise.units import gb
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

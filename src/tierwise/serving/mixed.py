@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from tierwise.core.num import Num, maximum, minimum, where
 from tierwise.cost import Target, attention, flash, price
-from tierwise.graph import Graph, Op
-from tierwise.num import Num, maximum, minimum, where
+from tierwise.program.types import Graph, Op
 
 # Key positions of a step of the kernel, by the widest head it holds for (run_mha_fwd_splitkv_dispatch).
 _COLUMNS = ((64.0, 256.0), (128.0, 128.0), (float("inf"), 64.0))

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.core.errors import UnknownName
 from tierwise.cost import Target, efficiency, price
-from tierwise.errors import UnknownName
-from tierwise.graph import Graph
 from tierwise.memory.footprint import weight_bytes
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.scenario import Plan
+from tierwise.program.types import Graph
+from tierwise.scenario.types import Plan
 from tierwise.serving.adjust import Adjustment, adjustment
 from tierwise.serving.deployment import Replicas
 from tierwise.serving.engines import engine_facts, engine_names

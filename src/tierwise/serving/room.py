@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tierwise.core.num import ceil_div
 from tierwise.cost import efficiency
 from tierwise.machines import device
 from tierwise.memory.footprint import live_activations, weight_bytes
 from tierwise.models.lower import lower, state_bytes
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.num import ceil_div
 from tierwise.serving.deployment import Replicas
 
 # Bytes an engine's sampler holds for each logit at its worst: as computed (2), in fp32 (4), sorted (4) with their

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 
 _NEEDED = ("model_path", "system", "backend", "mode", "isl", "osl")
 _LIMIT = 1e9

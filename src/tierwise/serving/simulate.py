@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.errors import BadField, TierwiseError
+from tierwise.core.errors import BadField, TierwiseError
 from tierwise.result import BASES
 from tierwise.serving.deployment import Deployment
 from tierwise.serving.outcome import DONE, REJECTED, RUNNING, WAITING, Requests, Run, Series, Steps

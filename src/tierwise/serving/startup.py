@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tierwise.errors import UnknownName
+from tierwise.core.errors import UnknownName
 from tierwise.memory.footprint import weight_bytes
 from tierwise.models.types import Model
 from tierwise.serving.deployment import Replicas

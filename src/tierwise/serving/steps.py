@@ -43,7 +43,6 @@ class StepPrices:
         swap: bytes per second to host memory and back; ``transfer``: bytes per second and ``transfer_latency``
             seconds to another replica.
         disk: bytes per second of the disk tier.
-        draft_step: seconds of drafting one token over the time of a decode step, see Speculation.
         power_idle, power_rated: watts of the whole replica; ``rent``: its dollars per second.
         interval: factors on the time that 80 % of measurements lie between; ``basis``: what the prices rest on.
         stages: pipeline stages: as many steps are in flight at once.

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.core.num import num
+from tierwise.core.numerics import Format, fmt
 from tierwise.cost import Target, efficiency, price
-from tierwise.graph import Graph
 from tierwise.machines.types import System
 from tierwise.memory.footprint import weight_bytes
 from tierwise.models.lower import lower, state_bytes
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.num import num
-from tierwise.numerics import Format, fmt
-from tierwise.scenario import KV, Plan
+from tierwise.program.types import Graph
+from tierwise.scenario.types import KV, Plan
 
 Array = NDArray[np.float64]
 

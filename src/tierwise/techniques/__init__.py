@@ -12,7 +12,7 @@ import pkgutil
 from functools import cache
 from typing import Any
 
-from tierwise.errors import UnknownName
+from tierwise.core.errors import UnknownName
 
 
 @cache

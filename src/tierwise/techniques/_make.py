@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from tierwise.models.types import Model
-from tierwise.scenario import KV, Plan, Scenario
+from tierwise.scenario.types import KV, Plan, Scenario
 
 Technique: TypeAlias = Callable[[Scenario], Scenario]
 

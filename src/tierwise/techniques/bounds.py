@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tierwise.scenario import Scenario
+from tierwise.scenario.types import Scenario
 from tierwise.techniques._make import Technique
 
 

@@ -8,14 +8,14 @@ from functools import cache
 
 import numpy as np
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
+from tierwise.core.num import Num
+from tierwise.core.numerics import Format, fmt
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Extra
 from tierwise.models.blocks.moe import MoE
 from tierwise.models.types import Layer, Model
-from tierwise.num import Num
-from tierwise.numerics import Format, fmt
-from tierwise.scenario import Scenario
+from tierwise.scenario.types import Scenario
 from tierwise.techniques._make import Technique, on_kv, on_model, on_plan
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tierwise.core.num import Num, num
 from tierwise.cost.framework import load
 from tierwise.models.blocks.ends import Head
 from tierwise.models.types import Block, Model
-from tierwise.num import Num, num
 from tierwise.techniques._make import Technique, on_model, on_plan
 
 

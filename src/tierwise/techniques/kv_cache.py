@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tierwise.num import Num, num
+from tierwise.core.num import Num, num
 from tierwise.techniques._make import Technique, on_kv
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
+from tierwise.core.num import Num, num
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.types import Block, Layer, Model, Stack
-from tierwise.num import Num, num
 from tierwise.techniques._make import Technique, on_model
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tierwise.core.num import Num, num
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.rebuilt import RebuiltAttention
 from tierwise.models.types import Block
-from tierwise.num import Num, num
 from tierwise.techniques._make import Technique, on_model
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from tierwise.graph import Op
 from tierwise.models.blocks.ssm import Mamba, Mamba2
 from tierwise.models.step import Step
 from tierwise.models.types import Block, Layer, Model, Stack, State, Weight
+from tierwise.program.types import Op
 from tierwise.techniques._make import Technique, on_model
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tierwise.errors import BadField
-from tierwise.num import Num, num
-from tierwise.numerics import Format, fmt
-from tierwise.scenario import Plan
+from tierwise.core.errors import BadField
+from tierwise.core.num import Num, num
+from tierwise.core.numerics import Format, fmt
+from tierwise.scenario.types import Plan
 from tierwise.techniques._make import Technique, on_kv, on_plan
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("pyarrow", reason="reading traces needs pyarrow (pip install 'tierwise[serve]')")
 
-from tierwise.errors import TierwiseError, UnknownName
+from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.serving import traffic
 from tierwise.serving.traffic import Trace
 
@@ -123,7 +123,7 @@ def test_turns_that_follow_nothing_or_the_future_are_told(tmp_path: Path) -> Non
         (f"{HEADER}0,0,0\n", "no request can be used. 1 row of 1 refused: line 2: prompt"),
         (b"\xff\xfea\x00", "is UTF-16"),
         (f"{HEADER}0,1,1\n".encode() + b"1,caf\xe9,1\n", "line 3: found byte 0xe9, which is not UTF-8"),
-        (gzip.compress(b"arrival,prompt,output\n" + b"0,1,1\n" * 99)[:-12], "gzip file is damaged or cut off"),
+        (gzip.compress(b"arrival,prompt,output\n" + b"0,1,1\n" * 99, mtime=0)[:-12], "gzip file is damaged or cut off"),
         (b"PAR1\x00\x00", "is a Parquet file"),
         ("arrival,prompt,prompt,output\n0,1,1,1\n", "the column 'prompt' is there twice"),
         ("hello world\nwhat is this\n", "no known trace format (it begins 'hello world"),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierwise.errors import TierwiseError, UnknownName
+from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.serving import traffic
 from tierwise.serving.outcome import Run
 from tierwise.serving.traffic import Search, Trace

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierwise.errors import TierwiseError, UnknownName
+from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.serving import traffic
 from tierwise.serving.traffic import Trace
 from tierwise.serving.traffic.arriving import rooted

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tierwise.errors import BadField, UnknownName
+from tierwise.core.errors import BadField, UnknownName
+from tierwise.core.numerics import fmt
+from tierwise.core.units import parse
 from tierwise.machines.types import System
-from tierwise.numerics import fmt
 from tierwise.search.question import MODES, OBJECTIVES, STATISTICS, Demand, Freedom, Question, Targets
 from tierwise.serving.traffic.trace import Trace
-from tierwise.units import parse
 
 ENGINES = ("vllm", "sglang", "trtllm")
 # Tokens of a request that nobody described, as `tierwise explain` has them.
@@ -173,7 +173,7 @@ def _systems(asked: Asked, budget: float) -> tuple[System, ...]:
         raise BadField("--on", "machine", None, "a machine such as 32xh200-sxm, or --any-gpu")
     found = tuple(system(text) for text in asked.on)
     for one in found:
-        from tierwise.planning import check_machine
+        from tierwise.scenario.resolve import check_machine
 
         check_machine(one)
         if np.isfinite(budget) and not np.isfinite(one.device.price.rent):

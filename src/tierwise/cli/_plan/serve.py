@@ -40,8 +40,8 @@ def command(
     json: str | None = typer.Option(None, help='Write everything as JSON; "-" prints it instead of the tables.'),
 ) -> None:
     """The deployment that meets the targets best, why, and what else there was."""
-    from tierwise.cli._files import check_writable, write
     from tierwise.cli._plan._question import Asked, question
+    from tierwise.core.files import check_writable, write
     from tierwise.report.plan_data import cloud, to_dict
     from tierwise.search.confirm import can_simulate
     from tierwise.search.serve import plan

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 
-from tierwise.errors import TierwiseError, UnknownName
-from tierwise.graph import Graph, Op, Segment
+from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.machines.types import System
 from tierwise.measure.bench_clock import Stopwatch
 from tierwise.models.types import Model
+from tierwise.program.types import Graph, Op, Segment
 from tierwise.result import Phase
-from tierwise.scenario import Batch, Plan, Scenario
+from tierwise.scenario.types import Batch, Plan, Scenario
 
 EXTRA = "tierwise[measure]"
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tierwise.core.num import num
+from tierwise.core.numerics import fmt
 from tierwise.machines.profile import Products
 from tierwise.measure.engines import Bench, Run, curves, shapes
-from tierwise.num import num
-from tierwise.numerics import fmt
-from tierwise.scenario import KV, Batch, Plan
+from tierwise.scenario.types import KV, Batch, Plan
 
 NAME = "llama.cpp"
 PACKAGES = ("llama-cpp-python", "gguf")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from tierwise.core.numerics import fmt
 from tierwise.machines.profile import Products
 from tierwise.measure.engines import Bench, Run, curves, onnx_graphs, shapes
-from tierwise.numerics import fmt
-from tierwise.scenario import Batch, Plan
+from tierwise.scenario.types import Batch, Plan
 
 NAME = "onnxruntime"
 PACKAGES = ("onnxruntime", "onnx")

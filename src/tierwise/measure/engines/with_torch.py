@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+from tierwise.core.numerics import fmt
 from tierwise.machines.profile import Products
 from tierwise.measure.engines import Bench, Piece, Run, curves, shapes
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.mlp import MLP
 from tierwise.models.step import Step
-from tierwise.numerics import fmt
-from tierwise.scenario import Batch, Plan
+from tierwise.scenario.types import Batch, Plan
 
 NAME = "torch"
 PACKAGES = ("torch", "transformers")

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from tierwise.core.errors import BadField
+from tierwise.core.numerics import fmt
 from tierwise.cost import Cost, Target, price
-from tierwise.errors import BadField
-from tierwise.graph import Op, Operand
-from tierwise.numerics import fmt
+from tierwise.program.types import Op, Operand
 
 COLUMNS = frozenset({"batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim", "kv_cache_dtype"})
 DTYPE = "kv_cache_dtype"

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from tierwise.core.errors import UnknownName
 from tierwise.cost import Cost, Target, price
-from tierwise.errors import UnknownName
-from tierwise.graph import Op
 from tierwise.machines import system
+from tierwise.program.types import Op
 
 COLUMNS = frozenset({"op_name", "num_gpus", "message_size", "nccl_dtype"})
 DTYPE = "op_name"

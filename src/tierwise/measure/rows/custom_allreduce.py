@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from tierwise.cost import Cost, Target, price
-from tierwise.graph import Op
 from tierwise.measure.rows.collective import node
+from tierwise.program.types import Op
 
 COLUMNS = frozenset({"allreduce_dtype", "num_gpus", "message_size"})
 DTYPE = "allreduce_dtype"

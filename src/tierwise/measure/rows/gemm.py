@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from tierwise.core.errors import UnknownName
+from tierwise.core.numerics import fmt
 from tierwise.cost import Cost, Target, price
 from tierwise.cost.matmul import fitted, kernel_class
-from tierwise.errors import UnknownName
-from tierwise.graph import Op, Operand
-from tierwise.numerics import fmt
+from tierwise.program.types import Op, Operand
 
 COLUMNS = frozenset({"m", "n", "k", "gemm_dtype"})
 DTYPE = "gemm_dtype"

@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from tierwise.core.errors import UnknownName
+from tierwise.core.num import Num, ceil_div, where
+from tierwise.core.numerics import fmt
 from tierwise.cost import Cost, Target, flash
 from tierwise.cost.attention import chip
-from tierwise.errors import UnknownName
-from tierwise.graph import Op
 from tierwise.measure.rows.attention import join, names
-from tierwise.num import Num, ceil_div, where
-from tierwise.numerics import fmt
+from tierwise.program.types import Op
 
 COLUMNS = frozenset({"batch_size", "isl", "step", "num_heads", "kv_cache_dtype", "mla_dtype", "gemm_type", "model"})
 DTYPE = "gemm_type"

@@ -15,12 +15,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.core.errors import BadField, UnknownName
+from tierwise.core.num import ceil_div
+from tierwise.core.numerics import fmt
 from tierwise.cost import Cost, Target, price
 from tierwise.cost.experts import TILES
-from tierwise.errors import BadField, UnknownName
-from tierwise.graph import Op, Operand
-from tierwise.num import ceil_div
-from tierwise.numerics import fmt
+from tierwise.program.types import Op, Operand
 
 COLUMNS = frozenset({"num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size",
                      "distribution", "moe_dtype"})  # fmt: skip

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tierwise.graph import Op, Operand
+from tierwise.core.num import Num, is_zero, minimum, where
 from tierwise.models.blocks.cache import Part, past_read, reads, states
 from tierwise.models.blocks.common import Linear, act, all_reduce, elementwise, matmul, share
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
-from tierwise.num import Num, is_zero, minimum, where
+from tierwise.program.types import Op, Operand
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from tierwise.graph import Operand
+from tierwise.core.num import Num, is_zero, maximum, minimum
+from tierwise.core.numerics import Format
 from tierwise.models.step import Step
 from tierwise.models.types import State
-from tierwise.num import Num, is_zero, maximum, minimum
-from tierwise.numerics import Format
+from tierwise.program.types import Operand
 
 
 @dataclass(frozen=True)

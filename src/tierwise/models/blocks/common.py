@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tierwise.graph import Op, Operand
+from tierwise.core.num import Num, ceil_div, is_zero, maximum
+from tierwise.core.numerics import Format, fmt, multiply_in
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
-from tierwise.num import Num, ceil_div, is_zero, maximum
-from tierwise.numerics import Format, fmt, multiply_in
+from tierwise.program.types import Op, Operand
 
 INDEX = fmt("int32")
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from tierwise.graph import Op, Operand
+from tierwise.core.num import Num, minimum
+from tierwise.core.numerics import fmt
 from tierwise.models.blocks.cache import Part, reads, states
 from tierwise.models.blocks.common import Linear, act, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.mla import Indexer
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
-from tierwise.num import Num, minimum
-from tierwise.numerics import fmt
+from tierwise.program.types import Op, Operand
 
 
 @dataclass(frozen=True)

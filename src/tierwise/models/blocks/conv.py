@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierwise.graph import Op, Operand
+from tierwise.core.num import Num, is_zero, where
+from tierwise.core.numerics import Format, multiply_in
 from tierwise.models.blocks.common import act, elementwise
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
-from tierwise.num import Num, is_zero, where
-from tierwise.numerics import Format, multiply_in
+from tierwise.program.types import Op, Operand
 
 
 @dataclass(frozen=True)

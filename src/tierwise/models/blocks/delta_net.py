@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tierwise.graph import Op
+from tierwise.core.num import Num
+from tierwise.core.numerics import Format
 from tierwise.models.blocks.common import Linear, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.conv import causal_conv, recurrent_state
 from tierwise.models.blocks.scan import scan
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
-from tierwise.num import Num
-from tierwise.numerics import Format
+from tierwise.program.types import Op
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tierwise.graph import Op, Operand
+from tierwise.core.num import Num
+from tierwise.core.numerics import Format, Names, multiply_in
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
-from tierwise.num import Num
-from tierwise.numerics import Format, Names, multiply_in
+from tierwise.program.types import Op, Operand
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from tierwise.graph import Op, Operand
+from tierwise.core.num import Num
 from tierwise.models.blocks.common import INDEX, Linear, act, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.moe import distinct
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
-from tierwise.num import Num
+from tierwise.program.types import Op, Operand
 
 
 @dataclass(frozen=True)

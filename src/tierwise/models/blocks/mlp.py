@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from tierwise.graph import Op
+from tierwise.core.num import Num
 from tierwise.models.blocks.common import Linear, all_reduce, elementwise, matmul, share
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
-from tierwise.num import Num
+from tierwise.program.types import Op
 
 
 @dataclass(frozen=True)

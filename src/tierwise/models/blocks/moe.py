@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierwise.graph import Op, Operand
+from tierwise.core.num import Num, ceil_div, is_zero, maximum, minimum, where
+from tierwise.core.numerics import multiply_in
 from tierwise.models.blocks.common import INDEX, Linear, act, collective, elementwise, matmul
 from tierwise.models.blocks.mlp import MLP
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
-from tierwise.num import Num, ceil_div, is_zero, maximum, minimum, where
-from tierwise.numerics import multiply_in
+from tierwise.program.types import Op, Operand
 
 
 def distinct(experts: Num, top_k: Num, tokens: Num) -> Num:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from tierwise.graph import Op
+from tierwise.core.num import Num, is_zero
 from tierwise.models.blocks.common import Linear, elementwise, matmul
 from tierwise.models.blocks.conv import Conv
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
-from tierwise.num import Num, is_zero
+from tierwise.program.types import Op
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tierwise.graph import Op, Operand
+from tierwise.core.num import Num, maximum, minimum
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import act, elementwise
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
-from tierwise.num import Num, maximum, minimum
+from tierwise.program.types import Op, Operand
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierwise.graph import Op, Operand
+from tierwise.core.num import Num, where
+from tierwise.core.numerics import fmt
 from tierwise.models.blocks.common import Linear, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.scan import scan
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
-from tierwise.num import Num, where
-from tierwise.numerics import fmt
+from tierwise.program.types import Op, Operand
 
 _FP32 = fmt("fp32")
 

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tierwise.graph import Op, Operand
+from tierwise.core.num import Num, minimum, where
+from tierwise.core.numerics import Format
 from tierwise.models.blocks.common import act
 from tierwise.models.step import Step
-from tierwise.num import Num, minimum, where
-from tierwise.numerics import Format
+from tierwise.program.types import Op, Operand
 
 # Vector operations per token and state element. selective: Δ·A, exp, (Δx)·B, and two multiply-adds (update,
 # output); linear: decay, two multiply-adds; delta: one more multiply-add, to read what the state predicts.

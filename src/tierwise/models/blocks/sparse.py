@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from tierwise.graph import Op, Operand
+from tierwise.core.num import Num
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.cache import Part, states
 from tierwise.models.blocks.common import Linear, act, matmul
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
-from tierwise.num import Num
+from tierwise.program.types import Op, Operand
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
+from tierwise.core.num import Num
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Linear, Norm, Projection
 from tierwise.models.blocks.ends import Embedding, Head
 from tierwise.models.blocks.mlp import MLP
 from tierwise.models.config import Config
 from tierwise.models.types import Block, Layer, Model, Stack
-from tierwise.num import Num
 
 MOST_LAYERS = 10_000
 

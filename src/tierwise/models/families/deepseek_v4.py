@@ -6,7 +6,7 @@ only; a small one comes with an indexer and overlapping windows of compression).
 
 from __future__ import annotations
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.compressed import CompressedAttention, HyperConnection
 from tierwise.models.blocks.moe import MoE

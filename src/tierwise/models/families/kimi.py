@@ -5,7 +5,7 @@ Shapes after `transformers` (models/deepseek_v3, kimi_k25).
 
 from __future__ import annotations
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.patch import Merger, PatchEmbed
 from tierwise.models.config import Config

@@ -6,7 +6,7 @@ heads' outputs and an output gate; every layer has experts. The published remote
 
 from __future__ import annotations
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
 from tierwise.models.blocks.linear_attention import LinearAttention
 from tierwise.models.blocks.moe import MoE
 from tierwise.models.config import Config

@@ -7,14 +7,14 @@ may work in a narrower latent width.
 
 from __future__ import annotations
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
+from tierwise.core.numerics import fmt
 from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.moe import MoE
 from tierwise.models.blocks.ssm import Mamba2
 from tierwise.models.config import Config
 from tierwise.models.families._common import attention, decoder, mtp_stack, pre_norm
 from tierwise.models.types import Block, Layer, Model, Stack
-from tierwise.numerics import fmt
 
 TYPES = ("nemotron_h",)
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Linear, Norm, Projection
 from tierwise.models.blocks.mlp import MLP

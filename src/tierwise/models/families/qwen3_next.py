@@ -6,6 +6,7 @@ normed heads; the multimodal releases add an image tower whose 2×2 patches are 
 
 from __future__ import annotations
 
+from tierwise.core.numerics import fmt
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.delta_net import GatedDeltaNet
 from tierwise.models.blocks.moe import MoE
@@ -25,7 +26,6 @@ from tierwise.models.families._common import (
 from tierwise.models.families._encoder import encoder_layer
 from tierwise.models.families.qwen import feed_forward
 from tierwise.models.types import Layer, Model, Stack
-from tierwise.numerics import fmt
 
 TYPES = ("qwen3_next", "qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text")
 

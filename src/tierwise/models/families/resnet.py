@@ -6,7 +6,7 @@ side; earlier stages are finer by powers of two.
 
 from __future__ import annotations
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
 from tierwise.models.blocks.conv import Conv, Merge, Pool
 from tierwise.models.blocks.ends import Head
 from tierwise.models.config import Config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import BinaryIO
 
-from tierwise.errors import BadField, Truncated
+from tierwise.core.errors import BadField, Truncated
 
 
 class Reader:

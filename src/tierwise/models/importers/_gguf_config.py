@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tierwise.errors import BadField, UnknownName
+from tierwise.core.errors import BadField, UnknownName
 from tierwise.models.importers._gguf_header import Header, Skipped, Tensor
 
 Config = dict[str, Any]

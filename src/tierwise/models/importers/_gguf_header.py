@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tierwise.errors import BadField, TierwiseError, Truncated
+from tierwise.core.errors import BadField, TierwiseError, Truncated
+from tierwise.core.numerics import Format, fmt
 from tierwise.models.importers._bytes import Reader
-from tierwise.numerics import Format, fmt
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

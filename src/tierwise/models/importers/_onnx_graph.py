@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tierwise.errors import BadField, TierwiseError
+from tierwise.core.errors import BadField, TierwiseError
+from tierwise.core.numerics import Format, fmt
 from tierwise.models.importers import _onnx_wire
 from tierwise.models.importers._onnx_fold import SMALL, fold
 from tierwise.models.importers._onnx_nodes import Node, Shape
 from tierwise.models.importers._onnx_sizes import Grid, grid
-from tierwise.numerics import Format, fmt
 
 # Element type: (number format, bits), from onnx.proto. Strings (8) are no numbers.
 ELEMENT: Mapping[int, tuple[str, int]] = {

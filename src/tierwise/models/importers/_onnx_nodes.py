@@ -43,7 +43,7 @@ class Work:
     """A node's work at concrete sizes.
 
     Attributes:
-        kind, dims: as in :class:`tierwise.graph.Op`.
+        kind, dims: as in :class:`tierwise.program.types.Op`.
         factor, product: FLOPs are ``factor`` times the product of those dims.
         carrier: the dim that grows with the batch.
         reads: elements read of inputs, by position, where fewer than all.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tierwise.errors import TierwiseError, Truncated
+from tierwise.core.errors import TierwiseError, Truncated
 from tierwise.models.importers._bytes import Reader
 
 LARGEST = 2**31 - 1  # bytes a protobuf message may have

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from tierwise.core.numerics import Format
 from tierwise.models.types import Model
-from tierwise.numerics import Format
 
 NOT_WEIGHTS = "(none)"  # role of tensors a description does not count: rotary tables, token ids
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tierwise.errors import BadField, TierwiseError
+from tierwise.core.errors import BadField, TierwiseError
 from tierwise.models.hf import from_config
 from tierwise.models.importers._gguf_config import to_config
 from tierwise.models.importers._gguf_header import Header, Tensor, read_header

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tierwise.core.numerics import Format, fmt
 from tierwise.models.blocks.fixed import Fixed, Size, Tensor
 from tierwise.models.importers._onnx_graph import ELEMENT, FLOATS, Constant, Graph, is_standard, read_graph
 from tierwise.models.importers._onnx_nodes import STATIC, VIEWS, Node, Work, known, work_of
 from tierwise.models.importers._stored import NOT_WEIGHTS, Stored, with_stored
 from tierwise.models.types import Layer, Model, Stack, Weight
-from tierwise.numerics import Format, fmt
 
 _MATRIX = ("conv", "matmul")
 

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tierwise.errors import BadField, TierwiseError, Truncated
+from tierwise.core.errors import BadField, TierwiseError, Truncated
+from tierwise.core.numerics import fmt
 from tierwise.models.hf import from_config
 from tierwise.models.importers._bytes import Reader
 from tierwise.models.importers._stored import NOT_WEIGHTS, Stored, with_stored
 from tierwise.models.jsonfile import parse_json, read_json
 from tierwise.models.types import Model
-from tierwise.numerics import fmt
 
 LARGEST_HEADER = 100_000_000  # bytes; the format's own limit
 _INDEX = ".safetensors.index.json"

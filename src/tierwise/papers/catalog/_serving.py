@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.scenario import Scenario
+from tierwise.scenario.types import Scenario
 from tierwise.serving.deployment import Deployment, Replicas, Settings
 from tierwise.serving.outcome import DONE, Run
 from tierwise.serving.pricing import step_prices

@@ -6,8 +6,8 @@ FlashAttention attains; below d², tiled products move N²d/√M.
 
 import numpy as np
 
+from tierwise.core.num import Num, num
 from tierwise.cost.tiling import attention_traffic
-from tierwise.num import Num, num
 from tierwise.papers.fit import exponent
 from tierwise.papers.types import Claim, Paper
 

@@ -4,13 +4,13 @@ router, so that fewer experts or fewer layers reach the same loss."""
 from __future__ import annotations
 
 import tierwise as tw
+from tierwise.core.numerics import fmt
 from tierwise.memory.footprint import weight_bytes
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.ends import Embedding, Head
 from tierwise.models.blocks.mla import MLA
 from tierwise.models.blocks.moe import MoE
 from tierwise.models.types import Layer, Model, Stack
-from tierwise.numerics import fmt
 from tierwise.papers.types import Claim, Paper
 
 # AdamW in fp32: a weight, its gradient and two moments, 4 bytes each, for every parameter.

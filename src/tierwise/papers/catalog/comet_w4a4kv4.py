@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import cache
 
 import tierwise as tw
-from tierwise.numerics import Format
+from tierwise.core.numerics import Format
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
 from tierwise.techniques import quantize_activations, quantize_kv, quantize_weights
 

@@ -9,12 +9,12 @@ import numpy as np
 
 import tierwise as tw
 from tierwise.cost import Target, efficiency, price
-from tierwise.graph import Op
 from tierwise.machines import system
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.step import Step
 from tierwise.models.types import Layer, Model, Stack
 from tierwise.papers.types import NEEDS_FEATURE, Claim, Paper
+from tierwise.program.types import Op
 
 TOKENS, WIDTH = 16384.0, 2048.0
 LENGTHS = np.asarray(2.0 ** np.arange(9, 15))

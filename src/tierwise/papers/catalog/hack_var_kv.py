@@ -10,7 +10,7 @@ from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.papers.catalog._infinity import SIDES, infinity
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
-from tierwise.scenario import Plan, Scenario
+from tierwise.scenario.types import Plan, Scenario
 from tierwise.techniques import slide_window
 
 # Any budget far below the last scale's tokens gives the same exponent.

@@ -7,7 +7,7 @@ square of its length, and attention rather than parameters dominates.
 import numpy as np
 
 from tierwise import Batch, Scenario, evaluate
-from tierwise.num import Num, num
+from tierwise.core.num import Num, num
 from tierwise.papers.fit import exponent
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
 

@@ -7,9 +7,9 @@ tensor cores are busy.
 import numpy as np
 
 from tierwise import Batch, Scenario, evaluate, techniques
+from tierwise.core.num import Num, num
 from tierwise.models.blocks.common import Linear, Projection
 from tierwise.models.types import Layer, Model, Stack
-from tierwise.num import Num, num
 from tierwise.papers.types import Claim, Paper
 
 FORMAT = techniques.quantize_weights("int4-g128-sym")

@@ -4,7 +4,7 @@ Ranks are searched per layer and head for a given budget, so that the budget is 
 """
 
 from tierwise import Batch, Scenario, compare, techniques
-from tierwise.num import Num
+from tierwise.core.num import Num
 from tierwise.papers.types import Claim, Paper
 
 BASE = Scenario("llama-2-7b", "a100-sxm-80gb", Batch(prompt=2048, output=2, batch=1))

@@ -6,9 +6,9 @@ Queries of all requests meet the shared keys and values in one product; partial 
 from functools import cache
 
 from tierwise import Batch, Scenario, evaluate, techniques
+from tierwise.core.num import Num
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.types import Layer, Model, Stack
-from tierwise.num import Num
 from tierwise.papers.catalog._serving import full_rate, served
 from tierwise.papers.types import Claim, Paper
 from tierwise.serving.outcome import Run

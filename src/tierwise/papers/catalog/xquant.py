@@ -5,7 +5,7 @@ which bear fewer still.
 """
 
 from tierwise import Batch, Scenario, compare, techniques
-from tierwise.numerics import Format
+from tierwise.core.numerics import Format
 from tierwise.papers.types import Claim, Paper
 from tierwise.techniques._make import Technique
 from tierwise.techniques.quantization import quantize_kv

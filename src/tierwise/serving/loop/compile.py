@@ -10,7 +10,7 @@ from typing import Any
 import numba as _numba
 from numba import types as _types
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.serving.loop.advance import advance
 from tierwise.serving.loop.arrays import HANDLE
 from tierwise.serving.loop.jit import compiled

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 
 try:
     import numba

@@ -10,16 +10,7 @@ def chunk_price(group, tables, engine, new, context):  # type: ignore[no-untyped
     """Add the attention of a prefill chunk of ``new`` tokens after ``context`` to the step being put together."""
     a, u = _place(tables, group.news, group.news_n, new)
     b, v = _place(tables, group.cacheds, group.cacheds_n, context)
-    row = group.prefill + (a * group.cacheds_n + b) * 4
-    down = group.cacheds_n * 4
-    w00, w01, w10, w11 = (1 - u) * (1 - v), (1 - u) * v, u * (1 - v), u * v
-    engine.dt += w00 * tables[row] + w01 * tables[row + 4] + w10 * tables[row + down] + w11 * tables[row + down + 4]
-    engine.compute += (w00 * tables[row + 1] + w01 * tables[row + 5]
-                       + w10 * tables[row + down + 1] + w11 * tables[row + down + 5])  # fmt: skip
-    engine.memory += (w00 * tables[row + 2] + w01 * tables[row + 6]
-                      + w10 * tables[row + down + 2] + w11 * tables[row + down + 6])  # fmt: skip
-    engine.link += (w00 * tables[row + 3] + w01 * tables[row + 7]
-                    + w10 * tables[row + down + 3] + w11 * tables[row + down + 7])  # fmt: skip
+    _between(tables, group.prefill, group.cacheds_n, a, u, b, v, engine)
 
 
 @jit
@@ -61,8 +52,14 @@ def _decode(tables, group, engine, start):  # type: ignore[no-untyped-def]
     """Attention of the decoding sequences over their mean context, from the table that begins at ``start``."""
     a, u = _place(tables, group.seqs, group.seqs_n, engine.decoding)
     b, v = _place(tables, group.contexts, group.contexts_n, engine.context / engine.decoding)
-    row = start + (a * group.contexts_n + b) * 4
-    down = group.contexts_n * 4
+    _between(tables, start, group.contexts_n, a, u, b, v, engine)
+
+
+@jit
+def _between(tables, start, columns, a, u, b, v, engine):  # type: ignore[no-untyped-def]
+    """Add what a table says ``u`` of the way from row ``a`` to the next and ``v`` from column ``b`` to the next."""
+    row = start + (a * columns + b) * 4
+    down = columns * 4
     w00, w01, w10, w11 = (1 - u) * (1 - v), (1 - u) * v, u * (1 - v), u * v
     engine.dt += w00 * tables[row] + w01 * tables[row + 4] + w10 * tables[row + down] + w11 * tables[row + down + 4]
     engine.compute += (w00 * tables[row + 1] + w01 * tables[row + 5]

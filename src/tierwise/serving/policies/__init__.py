@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tierwise.errors import TierwiseError, UnknownName
+from tierwise.core.errors import TierwiseError, UnknownName
 
 # What a file of each kind must define, and what it may.
 NEEDED = {"schedulers": "tokens", "routers": "route", "kv": "blocks", "autoscalers": "replicas"}

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tierwise import units
-from tierwise.errors import TierwiseError, UnknownName
+from tierwise.core import units
+from tierwise.core.errors import TierwiseError, UnknownName
 
 Rule = str | float | Callable[..., Any]
 

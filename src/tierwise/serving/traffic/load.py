@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from tierwise.errors import TierwiseError, UnknownName
+from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.serving.traffic import formats
 from tierwise.serving.traffic.formats._text import HEAD, checked, content
 from tierwise.serving.traffic.trace import Trace

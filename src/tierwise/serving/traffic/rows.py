@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.serving.traffic.trace import Floats, Ints, Trace, trace
 
 LISTED = 5  # refused lines told one by one; the rest are counted

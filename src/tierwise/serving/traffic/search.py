@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass, fields
 
 import numpy as np
 
-from tierwise.errors import TierwiseError, UnknownName
+from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.serving.traffic._rules import Rule, value
 from tierwise.serving.traffic.blocks import BLOCK
 from tierwise.serving.traffic.synthetic import draw, generator

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.serving.traffic import arrivals as arrivals_package
 from tierwise.serving.traffic import lengths as lengths_package
 from tierwise.serving.traffic._rules import Rule, rule, value

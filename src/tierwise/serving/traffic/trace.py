@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 
 if TYPE_CHECKING:
     from tierwise.serving.traffic.summary import Summary

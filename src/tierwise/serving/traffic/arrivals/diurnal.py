@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.serving.traffic.trace import Floats
 
 GRID = 4096  # points of one period on which the integral of the rate is inverted; between them it is linear

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.errors import TierwiseError, nearest
+from tierwise.core.errors import TierwiseError, nearest
 from tierwise.serving.traffic.formats._text import arrow_extra, checked, content
 from tierwise.serving.traffic.rows import Rows
 from tierwise.serving.traffic.trace import Floats, Ints

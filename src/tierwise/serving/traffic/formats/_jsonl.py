@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.serving.traffic.formats._csv import missing
 from tierwise.serving.traffic.formats._text import checked, content
 from tierwise.serving.traffic.rows import Rows

@@ -7,7 +7,7 @@ import gzip
 import zlib
 from pathlib import Path
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 
 HEAD = 1 << 16
 _GZIP = b"\x1f\x8b"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.serving.traffic.blocks import BLOCK, session_blocks
 from tierwise.serving.traffic.formats import _estimate
 from tierwise.serving.traffic.formats._jsonl import parsed

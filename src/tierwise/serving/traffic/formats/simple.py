@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.serving.traffic.formats._csv import Table, has
 from tierwise.serving.traffic.formats._text import arrow_extra
 from tierwise.serving.traffic.rows import Bools, built

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.serving.traffic.arrivals import gamma
 from tierwise.serving.traffic.formats import _estimate
 from tierwise.serving.traffic.formats._jsonl import has, parsed

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from tierwise.num import Num
-from tierwise.numerics import Format, Names
+from tierwise.core.num import Num
+from tierwise.core.numerics import Format, Names
 
 
 @dataclass(frozen=True)

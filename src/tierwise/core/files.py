@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tierwise.errors import TierwiseError
+from tierwise.core.errors import TierwiseError
 
 
 def check_writable(path: str, endings: tuple[str, ...] = ()) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierwise.errors import BadField
-from tierwise.units import dollars, gb, joules, parse, seconds, si
+from tierwise.core.errors import BadField
+from tierwise.core.units import dollars, gb, joules, parse, seconds, si
 
 
 @pytest.mark.parametrize(

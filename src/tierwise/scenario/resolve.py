@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tierwise.errors import BadField
+from tierwise.core.errors import BadField
 from tierwise.models.types import Model
-from tierwise.scenario import Batch, Plan, Resolved, Scenario
+from tierwise.scenario.types import Batch, Plan, Resolved, Scenario
 
 if TYPE_CHECKING:
     from tierwise.machines.types import System

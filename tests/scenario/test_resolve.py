@@ -3,10 +3,10 @@
 import pytest
 
 import tierwise as tw
-from tierwise.errors import BadField, UnknownName
+from tierwise.core.errors import BadField, UnknownName
 from tierwise.machines import system
 from tierwise.models.types import Model
-from tierwise.planning import default_plan, describe
+from tierwise.scenario.resolve import default_plan, describe
 
 
 @pytest.mark.parametrize(

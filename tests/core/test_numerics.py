@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierwise.errors import UnknownName
-from tierwise.numerics import fmt, known_formats, multiply_in
+from tierwise.core.errors import UnknownName
+from tierwise.core.numerics import fmt, known_formats, multiply_in
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Errors that help: the closest valid names, each once."""
 
-from tierwise.errors import BadField, UnknownName, nearest
+from tierwise.core.errors import BadField, UnknownName, nearest
 
 
 def test_one_letter_off_comes_first() -> None:

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.errors import UnknownName
-from tierwise.num import Num, is_array, num
+from tierwise.core.errors import UnknownName
+from tierwise.core.num import Num, is_array, num
 
 Names: TypeAlias = str | NDArray[np.str_]
 

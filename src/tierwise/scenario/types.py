@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from tierwise.num import Num, maximum, minimum, num
-from tierwise.numerics import Format, fmt
+from tierwise.core.num import Num, maximum, minimum, num
+from tierwise.core.numerics import Format, fmt
 
 if TYPE_CHECKING:
     from tierwise.machines.types import System
@@ -137,7 +137,7 @@ class Scenario:
         model: a Model, a catalog name, or a path to a config.json, GGUF, safetensors index or ONNX file.
         machine: a System, a name such as ``"8xh100-sxm"``, or a path to a YAML file.
         traffic: what arrives.
-        plan: how it runs; None picks one (see :func:`tierwise.planning.default_plan`).
+        plan: how it runs; None picks one (see :func:`tierwise.scenario.resolve.default_plan`).
         techniques: names of the techniques applied, in order, for reports.
     """
 
@@ -160,7 +160,7 @@ class Scenario:
         Raises:
             UnknownName, BadField: a name or degree that does not exist or cannot be.
         """
-        from tierwise.planning import resolve
+        from tierwise.scenario.resolve import resolve
 
         return resolve(self)
 

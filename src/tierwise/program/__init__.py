@@ -1,0 +1,1 @@
+"""What runs, without prices: ops over tensors, in nested repeats."""

@@ -1,0 +1,5 @@
+"""What is asked: a model on a machine under a plan, with the work it gets."""
+
+from tierwise.scenario.types import KV, Batch, Plan, Resolved, Scenario
+
+__all__ = ["KV", "Batch", "Plan", "Resolved", "Scenario"]
