@@ -14,7 +14,7 @@ from tierwise.cost.framework import load as framework
 from tierwise.memory.footprint import Memory, footprint, weight_bytes
 from tierwise.models.lower import lower, running
 from tierwise.models.step import Step
-from tierwise.program.types import Graph
+from tierwise.program.program import Program
 from tierwise.result import Phase, Result
 from tierwise.scenario.types import Resolved, Scenario
 
@@ -135,7 +135,7 @@ def _stack_tokens(r: Resolved, name: str) -> Num:
     return r.model.stack(name).tokens_at(r.traffic.image_size)
 
 
-def _memory(r: Resolved, weights: dict[str, Num], batch: Num, steps: list[tuple[Step, Graph]]) -> Memory:
+def _memory(r: Resolved, weights: dict[str, Num], batch: Num, steps: list[tuple[Step, Program]]) -> Memory:
     traffic, plan = r.traffic, r.plan
     generates = any(running(r.model, "decode"))
     asked = num(traffic.prompt)

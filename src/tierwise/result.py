@@ -15,7 +15,8 @@ from tierwise.cost import Cost, Target, price
 from tierwise.cost.types import name_of_largest
 from tierwise.memory.footprint import Memory
 from tierwise.models.step import Step
-from tierwise.program.types import Graph, Op, Segment
+from tierwise.program.program import Program
+from tierwise.program.types import Op, Segment
 from tierwise.scenario.types import Resolved
 from tierwise.schedule.host import paced, working
 from tierwise.schedule.streams import overlapped
@@ -50,7 +51,7 @@ class Phase:
 
     name: str
     step: Step
-    graph: Graph
+    graph: Program
     target: Target
     passes: Num
     fill: Num = 1.0

@@ -22,7 +22,7 @@ from tierwise.models.importers.onnx import read
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.program.types import Graph
+from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
 
 onnx = pytest.importorskip("onnx")
@@ -49,12 +49,12 @@ def load(path: Path, proto: Any, **more: Any) -> Model:
     return read(str(path / "m.onnx"), **more)
 
 
-def ops(model: Model, seqs: Num = 1.0, new: Num = 1.0, plan: Plan | None = None) -> Graph:
+def ops(model: Model, seqs: Num = 1.0, new: Num = 1.0, plan: Plan | None = None) -> Program:
     phase = {"vision": "vision", "encode": "encode"}[model.stacks[0].stream]
     return lower(Step(model, plan or Plan(), seqs, new, 0.0, phase))
 
 
-def macs(graph: Graph) -> Num:
+def macs(graph: Program) -> Num:
     return sum((op.flops for _, op in graph.walk() if op.kind in ("conv", "matmul")), 0.0) / 2.0
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tierwise.cost.measured import along, describe, product_time, spilled
 from tierwise.machines.profile import Class, Curve, Products, Profile
-from tierwise.program.types import Graph
+from tierwise.program.program import Program
 
 TERMS = ("call", "step", "passes", "rate")
 
@@ -20,7 +20,7 @@ class Observation:
     """One timed pass: its graph on one device, bytes of weights it reads in all, seconds."""
 
     name: str
-    graph: Graph
+    graph: Program
     working: float
     seconds: float
 

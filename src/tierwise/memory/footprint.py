@@ -14,7 +14,8 @@ from tierwise.models.blocks.ends import Head
 from tierwise.models.lower import state_bytes
 from tierwise.models.step import LINEAR_ROLES, Step
 from tierwise.models.types import Block, Model, Stack, Weight
-from tierwise.program.types import Graph, Op, Operand
+from tierwise.program.program import Program
+from tierwise.program.types import Op, Operand
 from tierwise.scenario.types import Plan
 
 
@@ -123,7 +124,7 @@ def _add(out: dict[str, Num], role: str, size: Num) -> None:
     out[role] = out.get(role, 0.0) + size
 
 
-def live_activations(graph: Graph) -> Num:
+def live_activations(graph: Program) -> Num:
     """Peak bytes of activations alive at once, over the ops of a pass.
 
     A tensor lives from the op that writes it to the last op of its layer that reads it; the residual stream
@@ -165,7 +166,7 @@ def _scores(op: Op) -> Num:
 
 
 def footprint(
-    model: Model, system: System, plan: Plan, weights: Mapping[str, Num], steps: list[tuple[Step, Graph]], final: Step
+    model: Model, system: System, plan: Plan, weights: Mapping[str, Num], steps: list[tuple[Step, Program]], final: Step
 ) -> Memory:
     """Memory of the fullest device.
 

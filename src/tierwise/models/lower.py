@@ -1,4 +1,4 @@
-"""From a model and a step to the op graph of one device: no prices, no schedule."""
+"""From a model and a step to the program of one device: no prices, no schedule."""
 
 from __future__ import annotations
 
@@ -9,45 +9,38 @@ from tierwise.core.num import Num
 from tierwise.models.blocks.common import collective
 from tierwise.models.step import Step
 from tierwise.models.types import Model, Stack
-from tierwise.program.types import Graph, Op, Segment
+from tierwise.program.program import Body, Program, Repeat
+from tierwise.program.types import Op
 
 _STREAMS = {"prefill": ("text",), "decode": ("text",), "encode": ("encode",), "vision": ("vision",),
             "audio": ("audio",)}  # fmt: skip
 
 
-def lower(step: Step) -> Graph:
-    """The ops of one pass over the stacks that run in ``step.phase``, on one device.
+def lower(step: Step) -> Program:
+    """The program of one pass over the stacks that run in ``step.phase``, on one device.
 
-    Pipeline parallelism does not appear here: the graph is that of a whole pass over all layers.
+    Pipeline parallelism appears as the hand-overs between stages: the program is that of a whole pass over all layers.
 
     Returns:
-        A graph whose segments are the distinct layers (with their number of executions) and the blocks
-        around them; ``order`` is the order of execution.
+        Bodies of the blocks around the layers, and for each stack a repeat of its distinct layers in their pattern.
     """
-    segments: list[Segment] = []
-    order: list[int] = []
+    items: list[Body | Repeat] = []
     for stack in running(step.model, step.phase, step.plan.mtp):
-        base = len(segments)
         prefix = "" if len(step.model.stacks) == 1 or stack.stream == "text" else stack.name + "."
         before = tuple(op for b in stack.before for op in b.ops(step))
         if before:
-            segments.append(Segment(prefix + "input", 1.0, before))
-            order.append(len(segments) - 1)
-        base = len(segments)
-        for kind, n in stack.runs():
-            ops = tuple(_named(op for b in kind.blocks for op in b.ops(step)))
-            segments.append(Segment(prefix + kind.name, n, ops))
-        used = sorted(set(stack.pattern))
-        order += [base + used.index(i) for i in stack.pattern]
+            items.append(Body(prefix + "input", before))
+        kinds = tuple(
+            Body(prefix + kind.name, tuple(_named(op for b in kind.blocks for op in b.ops(step)))) for kind in stack.kinds
+        )
+        items.append(Repeat(prefix + "layers", kinds, stack.pattern, carries={"x": 1, "y": 1}))
         after = tuple(op for b in stack.after for op in b.ops(step))
         if after:
-            segments.append(Segment(prefix + "output", 1.0, after))
-            order.append(len(segments) - 1)
+            items.append(Body(prefix + "output", after))
     handover = _handover(step)
-    if handover and order:
-        segments.append(Segment("pipeline", step.plan.pp - 1.0, tuple(handover)))
-        order.append(len(segments) - 1)
-    return Graph(tuple(segments), tuple(order))
+    if handover and items:
+        items.append(Repeat("stages", (Body("pipeline", tuple(handover)),), count=step.plan.pp - 1.0))
+    return Program(tuple(items))
 
 
 def _handover(step: Step) -> list[Op]:

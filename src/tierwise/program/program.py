@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from tierwise.core.num import Num
-from tierwise.program.types import Op
+from tierwise.program.types import Op, Segment
 
 
 @dataclass(frozen=True)
 class Body:
-    """Ops (and repeats of further bodies) executed one after the other, such as a layer.
+    """Ops (and bodies and repeats of further ops) executed one after the other, such as a layer.
 
     Attributes:
         name: of the layer kind, or of the blocks around the layers (``input``, ``output``).
@@ -44,15 +45,6 @@ class Repeat:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an op stands: the body it is in, the repeats around that, and how often it runs in all."""
-
-    name: str
-    path: tuple[str, ...]
-    repeat: Num
-
-
-@dataclass(frozen=True)
 class Program:
     """What one role of device runs.
 
@@ -64,52 +56,68 @@ class Program:
     items: tuple[Body | Repeat, ...]
     role: str = "device"
 
-    def walk(self) -> Iterator[tuple[Place, Op]]:
-        """Every op once, with where it stands and how often it runs."""
-        for item in self.items:
-            yield from _walk(item, (), 1.0)
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """Every body's own ops with how often they run in all, in the order they stand in."""
+        return tuple(s for item in self.items for s in _segments(item, (), 1.0))
 
-    def bodies(self) -> Iterator[tuple[Place, Body]]:
-        """Every body that holds ops, once, in order of first execution."""
-        for item in self.items:
-            yield from _bodies(item, (), 1.0)
+    @cached_property
+    def order(self) -> tuple[int, ...]:
+        """Indexes into :attr:`segments` as they are executed; a repeat whose turns are all equal is told once."""
+        return _order(self.items, 0)[0]
+
+    def walk(self) -> Iterator[tuple[Segment, Op]]:
+        """Every op once, with the segment that says how often it runs."""
+        for segment in self.segments:
+            for op in segment.ops:
+                yield segment, op
 
     @property
     def flops(self) -> Num:
         """Arithmetic of the whole program."""
-        return sum((where.repeat * op.flops for where, op in self.walk()), 0.0)
+        return sum((s.repeat * op.flops for s, op in self.walk()), 0.0)
 
     def bytes_of(self, role: str) -> Num:
         """Compulsory traffic of one operand role, bytes."""
-        return sum((where.repeat * op.bytes_of(role) for where, op in self.walk()), 0.0)
+        return sum((s.repeat * op.bytes_of(role) for s, op in self.walk()), 0.0)
 
     def scaled(self, factor: Num) -> Program:
         """The same program, ``factor`` times over."""
-        return replace(self, items=(Repeat("times", (Body("once", self.items),), count=factor),))
+        return Program((Repeat("times", (Body("", self.items),), count=factor),), self.role)
 
 
-def _walk(item: Op | Body | Repeat, path: tuple[str, ...], times: Num, name: str = "") -> Iterator[tuple[Place, Op]]:
-    if isinstance(item, Op):
-        yield Place(name, path, times), item
-    elif isinstance(item, Body):
-        for x in item.items:
-            yield from _walk(x, path, times, item.name)
-    else:
+def _segments(item: Body | Repeat, path: tuple[str, ...], times: Num) -> Iterator[Segment]:
+    if isinstance(item, Repeat):
         for i, body in enumerate(item.bodies):
             n = item.pattern.count(i)
             if n:
-                yield from _walk(body, (*path, item.name), times * (n * item.count))
+                yield from _segments(body, (*path, item.name), times * (n * item.count))
+        return
+    ops = tuple(x for x in item.items if isinstance(x, Op))
+    if ops:
+        yield Segment(item.name, times, ops, path)
+    for x in item.items:
+        if not isinstance(x, Op):
+            yield from _segments(x, path, times)
 
 
-def _bodies(item: Body | Repeat, path: tuple[str, ...], times: Num) -> Iterator[tuple[Place, Body]]:
-    if isinstance(item, Body):
-        if any(isinstance(x, Op) for x in item.items):
-            yield Place(item.name, path, times), item
-        for x in item.items:
-            if not isinstance(x, Op):
-                yield from _bodies(x, path, times)
-    else:
+def _order(items: Sequence[Op | Body | Repeat], first: int) -> tuple[tuple[int, ...], int]:
+    """(segments in order of execution, number of the next segment) of items whose segments count from ``first``."""
+    out: list[int] = []
+    for item in items:
+        if isinstance(item, Op):
+            continue
+        if isinstance(item, Body):
+            if any(isinstance(x, Op) for x in item.items):
+                out.append(first)
+                first += 1
+            inner, first = _order(item.items, first)
+            out += inner
+            continue
+        turns: dict[int, tuple[int, ...]] = {}
         for i, body in enumerate(item.bodies):
-            n = item.pattern.count(i)
-            if n:
-                yield from _bodies(body, (*path, item.name), times * (n * item.count))
+            if i in item.pattern:
+                turns[i], first = _order((body,), first)
+        for i in item.pattern:
+            out += turns[i]
+    return tuple(out), first

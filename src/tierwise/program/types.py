@@ -1,4 +1,4 @@
-"""The op graph: what is computed, on what, and what follows from it. No prices.
+"""Ops and their operands: what is computed, on what, and what follows from it. No prices.
 
 An :class:`Op` knows its work: iteration dims, operands, FLOPs. What it costs on a device is the business
 of :mod:`tierwise.cost`. Everything is per device: sharding has already happened when a graph is built.
@@ -7,8 +7,8 @@ All sizes may be arrays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tierwise.core.num import Num
 from tierwise.core.numerics import Format, Names
@@ -78,38 +78,13 @@ class Op:
 
 @dataclass(frozen=True)
 class Segment:
-    """Ops executed ``repeat`` times in a row, such as the equal layers of a stack."""
+    """The ops of one body of a program, executed ``repeat`` times in all, such as the equal layers of a stack.
+
+    Attributes:
+        path: names of the repeats around it.
+    """
 
     name: str
     repeat: Num
     ops: tuple[Op, ...]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A whole pass: segments in order of first execution, and the order itself for timelines.
-
-    ``order`` lists segment indexes as executed (a hybrid model interleaves its layer kinds).
-    """
-
-    segments: tuple[Segment, ...]
-    order: tuple[int, ...]
-
-    @property
-    def flops(self) -> Num:
-        """Total arithmetic of the pass on one device."""
-        return sum((s.repeat * op.flops for s, op in self.walk()), 0.0)
-
-    def bytes_of(self, role: str) -> Num:
-        """Compulsory traffic of one operand role over the pass, bytes."""
-        return sum((s.repeat * op.bytes_of(role) for s, op in self.walk()), 0.0)
-
-    def walk(self) -> Iterator[tuple[Segment, Op]]:
-        """Every op once, with the segment that repeats it."""
-        for segment in self.segments:
-            for op in segment.ops:
-                yield segment, op
-
-    def scaled(self, factor: Num) -> Graph:
-        """The same pass, ``factor`` times over."""
-        return replace(self, segments=tuple(replace(s, repeat=s.repeat * factor) for s in self.segments))
+    path: tuple[str, ...] = ()

@@ -28,13 +28,14 @@ import numpy as np
 
 from tierwise.core.num import Num, maximum, minimum, where
 from tierwise.cost import Target, attention, flash, price
-from tierwise.program.types import Graph, Op
+from tierwise.program.program import Program
+from tierwise.program.types import Op
 
 # Key positions of a step of the kernel, by the widest head it holds for (run_mha_fwd_splitkv_dispatch).
 _COLUMNS = ((64.0, 256.0), (128.0, 128.0), (float("inf"), 64.0))
 
 
-def beside_chunks(decoding: Graph, chunks: Graph, target: Target, tile: int, factor: float) -> Any:
+def beside_chunks(decoding: Program, chunks: Program, target: Target, tile: int, factor: float) -> Any:
     """What decoding rows take beside a chunk beyond what they take alone, all layers: seconds, and of them those of
     arithmetic, of memory and of links, (..., 4); 0 where no op differs.
 

@@ -19,7 +19,7 @@ from tierwise.memory.footprint import weight_bytes
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.program.types import Graph
+from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
 from tierwise.serving.adjust import Adjustment, adjustment
 from tierwise.serving.deployment import Replicas
@@ -150,7 +150,7 @@ class _Kinds:
                       frozenset(prefill.keys() - known))  # fmt: skip
 
 
-def _signatures(graph: Graph, n: int) -> dict[tuple[str, str], Floats]:
+def _signatures(graph: Program, n: int) -> dict[tuple[str, str], Floats]:
     """By op, its dims, FLOPs and operands as an array (numbers, n)."""
     out = {}
     for segment, op in graph.walk():
@@ -160,7 +160,7 @@ def _signatures(graph: Graph, n: int) -> dict[tuple[str, str], Floats]:
     return out
 
 
-def _total(graph: Graph, names: Names, target: Target, k: Adjustment, shape: tuple[int, ...]) -> Floats:
+def _total(graph: Program, names: Names, target: Target, k: Adjustment, shape: tuple[int, ...]) -> Floats:
     """Seconds of some ops of a graph as adjusted, and of them those of each resource: (*shape, 4)."""
     out = np.zeros((*shape, len(QUANTITIES)))
     memory = target.memory.name
@@ -177,7 +177,7 @@ def _total(graph: Graph, names: Names, target: Target, k: Adjustment, shape: tup
     return out
 
 
-def _kernels(graph: Graph) -> float:
+def _kernels(graph: Program) -> float:
     """Kernels of a step, collectives aside."""
     return sum(float(np.max(s.repeat)) for s, op in graph.walk() if op.kind != "collective")
 

@@ -18,7 +18,7 @@ from tierwise.memory.footprint import weight_bytes
 from tierwise.models.lower import lower, state_bytes
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.program.types import Graph
+from tierwise.program.program import Program
 from tierwise.scenario.types import KV, Plan
 
 Array = NDArray[np.float64]
@@ -135,14 +135,14 @@ def work(
     )  # fmt: skip
 
 
-def _by_class(graph: Graph, target: Target, shape: tuple[int, ...]) -> Array:
+def _by_class(graph: Program, target: Target, shape: tuple[int, ...]) -> Array:
     out = np.zeros((len(CLASSES), *shape))
     for segment, op in graph.walk():
         out[_OF_KIND.get(op.kind, 4)] += segment.repeat * price(op, target).time
     return out
 
 
-def _spread(graph: Graph, ranks: Array, shape: tuple[int, ...]) -> Array:
+def _spread(graph: Program, ranks: Array, shape: tuple[int, ...]) -> Array:
     """Excess of the largest of ``ranks`` binomial counts of touched experts over their mean, relative.
 
     The maximum of n near-normal counts lies about sqrt(2 ln n) deviations above their mean.

@@ -18,7 +18,8 @@ from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.machines.types import System
 from tierwise.measure.bench_clock import Stopwatch
 from tierwise.models.types import Model
-from tierwise.program.types import Graph, Op, Segment
+from tierwise.program.program import Body, Program
+from tierwise.program.types import Op
 from tierwise.result import Phase
 from tierwise.scenario.types import Batch, Plan, Scenario
 
@@ -69,8 +70,8 @@ class Piece:
     prepare: Callable[[], Callable[[], object]]
 
     @property
-    def graph(self) -> Graph:
-        return Graph((Segment(self.name, 1.0, self.ops),), (0,))
+    def graph(self) -> Program:
+        return Program((Body(self.name, self.ops),))
 
 
 def engines() -> dict[str, ModuleType]:
