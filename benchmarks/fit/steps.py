@@ -8,6 +8,7 @@ numbers an engine: a factor on the ops' time, seconds a step, seconds a sequence
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.optimize import least_squares
 from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import fmt
 from tierwise.scenario.types import KV, Plan
-from tierwise.serving.adjust import FILE, Adjustment
+from tierwise.serving.coefficients import calibration
 from tierwise.serving.deployment import Replicas, Settings
 from tierwise.serving.predict import find_model, find_system
 from tierwise.serving.pricing import step_prices
@@ -24,6 +25,7 @@ from tierwise.serving.recipes import conditions
 from tierwise.serving.rows import Row, read_rows
 from tierwise.serving.steps import StepPrices
 from tierwise.serving.work import formats_of
+from tierwise.steps.corrections import FILE, Corrections
 
 LEAST = 4.0
 
@@ -65,7 +67,7 @@ def priced(r: Row, cache: dict[object, StepPrices]) -> tuple[float, float] | Non
     return float(tokens + heads + np.interp(n, p.decode_seqs, d)), n / r.pool.dp
 
 
-BARE = Adjustment()
+BARE = Corrections()
 
 
 def fit(measured: np.ndarray, ops: np.ndarray, seqs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,6 +80,19 @@ def fit(measured: np.ndarray, ops: np.ndarray, seqs: np.ndarray) -> tuple[np.nda
     found = least_squares(lambda x: np.append(np.log(predicted(x) / measured), x[0] / 0.1), [0.0, 0.3, 3.0],
                           bounds=([-1.0, 0.0, 0.0], [1.0, 5.0, 100.0]), loss="soft_l1", f_scale=0.1)  # fmt: skip
     return found.x, predicted(found.x) / measured - 1.0
+
+
+# What the closed loop's fit says about an engine whatever its clients: launching a kernel, handling a request.
+LOOP = {"launch": "host.launch", "request": "host.request"}
+
+
+def loop_of(engine: str) -> dict[str, float]:
+    """Seconds that the closed loop's calibration gives an engine."""
+    cal = calibration()
+    none = np.asarray([""], dtype=np.str_)
+    of = {name: none for table in cal.factors.values() for name in table} | {"engine": np.asarray([engine])}
+    found = cal.of(of, 1)
+    return {name: float(found[key][0]) for name, key in LOOP.items()}
 
 
 def main() -> None:
@@ -97,6 +112,7 @@ def main() -> None:
              f"{args.file.name} with {LEAST:g} or more",
              "  output tokens a prompt token and no drafts; fitted by benchmarks/fit/steps.py",
              f"date: '{args.date}'", "engines:"]  # fmt: skip
+    found_lines: list[str] = []
     for engine, values in sorted(by.items()):
         measured, ops, seqs = np.asarray(values).T
         x, error = fit(measured, ops, seqs)
@@ -109,7 +125,14 @@ def main() -> None:
         numbers = {"factor": np.exp(x[0]), "gap": round(1e-3 * x[1], 6), "sequence": round(1e-6 * x[2], 8),
                    "rows": len(values), "median": np.median(np.abs(error))}  # fmt: skip
         said = ", ".join(f"{k}: {v:.4g}" for k, v in numbers.items())
-        lines.append(f"  {engine}: {{{said}, interval: [{low:.3f}, {high:.3f}]}}")
+        loop = loop_of(engine)
+        said += ", " + ", ".join(f"{k}: {v:.9g}" for k, v in loop.items())
+        found_lines.append(f"  {engine}: {{{said}, interval: [{low:.3f}, {high:.3f}]}}")
+    base, other = calibration(), lines.pop()
+    lines += [f"seen: {json.dumps({k: sorted(v) for k, v in base.seen.items()})}", other, *found_lines]
+    others = ", ".join(f"{name}: {base.base[key]:.9g}" for name, key in LOOP.items())
+    lines += ["# An engine that was not measured: factor, gap and interval of the middle of those that were, and the base",
+              "# of the others.", f"others: {{{others}}}"]  # fmt: skip
     if args.write:
         FILE.write_text("\n".join(lines) + "\n")
 

@@ -18,8 +18,8 @@ from tierwise.core.errors import BadField, TierwiseError
 from tierwise.measure.calibrate_run import fit, to_yaml
 from tierwise.measure.recorded import deployment, read_run
 from tierwise.measure.run import compare, data, replay, runs_in, spark, statistics
-from tierwise.serving.adjust import Adjustment, adjustment, read_adjustment
-from tierwise.serving.pricing import step_prices
+from tierwise.serving.pricing import corrections_of, step_prices
+from tierwise.steps.corrections import Corrections, read_corrections
 
 RUNS = Path(__file__).parents[3] / "shared" / "data" / "runs"
 recorded_runs = pytest.mark.skipif(not RUNS.is_dir(), reason="the recorded runs of ../shared/data/runs are not here")
@@ -44,7 +44,7 @@ def run_folder(
     return folder
 
 
-def played(folder: Path, truth: Adjustment, model: str = "llama-3.1-8b", n: int = 60, **kwargs: object) -> Path:
+def played(folder: Path, truth: Corrections, model: str = "llama-3.1-8b", n: int = 60, **kwargs: object) -> Path:
     """A run as an engine would record it whose steps cost what ``truth`` says."""
     rng = np.random.default_rng(0)
     arrival = np.cumsum(rng.exponential(0.15, n))
@@ -98,19 +98,19 @@ def test_a_run_of_the_simulator_itself_has_no_error(tmp_path: Path) -> None:
     folder = tmp_path / "vllm-rtxpro6000-m"
     run_folder(folder, np.zeros(1), np.ones(1), np.ones(1), np.ones(1), np.ones(1))
     served = deployment(read_run(folder))
-    truth = adjustment(served.model, served.groups[0])
+    truth = corrections_of(served)
     c = compare(read_run(played(folder, truth)))
     for quantity in ("TTFT", "TPOT", "latency"):
         assert np.all(np.abs(c.error(quantity)) < 1e-4)
 
 
 def test_the_compiled_loop_agrees_with_a_plain_one(tmp_path: Path) -> None:
-    folder = played(tmp_path / "vllm-rtxpro6000-m", Adjustment())
+    folder = played(tmp_path / "vllm-rtxpro6000-m", Corrections())
     recorded = read_run(folder)
     served = deployment(recorded)
-    p = step_prices(served.model, served.groups[0], Adjustment())
+    p = step_prices(served.model, served.groups[0], Corrections())
     slow = plain_replay(recorded.arrival, recorded.prompt, recorded.output, p, 16, 1024)
-    fast = replay(recorded, served, Adjustment()).requests
+    fast = replay(recorded, served, Corrections()).requests
     assert fast.first == pytest.approx(slow["first"], abs=1e-6)
     assert fast.last == pytest.approx(slow["last"], abs=1e-6)
 
@@ -119,7 +119,7 @@ def test_what_one_run_gives_holds_for_another_model(tmp_path: Path) -> None:
     one = np.zeros(1)
     folder = run_folder(tmp_path / "vllm-rtxpro6000-a", one, one + 1, one + 1, one + 1, one + 1)
     served = deployment(read_run(folder))
-    known = adjustment(served.model, served.groups[0])
+    known = corrections_of(served)
     truth = replace(known, arithmetic=0.8, bandwidth=0.85, gap=known.gap + 1e-3)
     found = fit(read_run(played(folder, truth)))
     other = read_run(played(tmp_path / "vllm-rtxpro6000-b", truth, "qwen3-8b"))
@@ -129,7 +129,7 @@ def test_what_one_run_gives_holds_for_another_model(tmp_path: Path) -> None:
     assert abs(before.error("TPOT")[0]) > 0.1
     path = tmp_path / "run.yaml"
     path.write_text(to_yaml(found))
-    assert read_adjustment(path).bandwidth == pytest.approx(found.adjustment.bandwidth, rel=1e-3)
+    assert read_corrections(path).bandwidth == pytest.approx(found.adjustment.bandwidth, rel=1e-3)
     assert found.adjustment.link == known.link  # one device says nothing about links
 
 
@@ -236,7 +236,7 @@ def test_a_request_that_lost_its_place_finds_blocks_again_where_they_are_cached(
         folder = run_folder(tmp_path / "vllm-rtx4090-m", n, n + 1000, n + 500, n + 1, n + 2, max_num_seqs=128,
                             enable_prefix_caching=caching)  # fmt: skip
         recorded = read_run(folder)
-        found[caching] = replay(recorded, deployment(recorded), Adjustment()).totals
+        found[caching] = replay(recorded, deployment(recorded), Corrections()).totals
     assert found[True]["preemptions"] > 0 and found[False]["preemptions"] > 0
     assert found[True]["cached_tokens"] > 0 and found[False]["cached_tokens"] == 0
     assert found[True]["end"] < found[False]["end"]

@@ -12,9 +12,9 @@ from tierwise.machines import system
 from tierwise.models.load import load_model
 from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Replicas, Settings
-from tierwise.serving.mixed import rows_in_tiles
 from tierwise.serving.pricing import step_prices
 from tierwise.serving.steps import StepPrices
+from tierwise.steps.mixed import rows_in_tiles
 
 MEASURED = Path(__file__).parents[3] / "shared" / "data" / "ops" / "attention_decode.parquet"
 

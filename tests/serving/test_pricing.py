@@ -16,15 +16,15 @@ from tierwise.core.errors import BadField, UnknownName
 from tierwise.machines import system
 from tierwise.models.load import load_model
 from tierwise.scenario.types import Plan
-from tierwise.serving.adjust import Adjustment, as_data, read_adjustment
 from tierwise.serving.deployment import Replicas, Settings
 from tierwise.serving.engines import engine_facts
 from tierwise.serving.pricing import step_prices
 from tierwise.serving.steps import StepPrices
+from tierwise.steps.corrections import Corrections, as_data, read_corrections
 
 from .replay import bilinear
 
-BARE = Adjustment()
+BARE = Corrections()
 LAYOUTS = [
     ("llama-3.1-8b", "1xrtx-pro-6000", Plan()),
     ("qwen3-32b", "2xrtx-pro-6000", Plan(tp=2.0, library=True)),
@@ -165,10 +165,10 @@ def test_steps_are_put_together_ahead_except_in_pipelines() -> None:
 
 
 def test_adjustments_survive_a_file(tmp_path: Path) -> None:
-    a = Adjustment(ops=0.9, gap=1e-3, interval=(0.9, 1.1), basis="calibrated", source="a run")
+    a = Corrections(ops=0.9, gap=1e-3, interval=(0.9, 1.1), basis="calibrated", source="a run")
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump({"adjustment": as_data(a)}))
-    assert read_adjustment(path) == a
+    assert read_corrections(path) == a
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_files_that_are_no_adjustment_are_refused_in_one_line(tmp_path: Path, te
     path = tmp_path / "run.yaml"
     path.write_text(text)
     with pytest.raises(BadField, match=says) as caught:
-        read_adjustment(path)
+        read_corrections(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 

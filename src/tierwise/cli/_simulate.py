@@ -267,12 +267,12 @@ def played(trace: Trace, plans: Sequence[Deployment], seed: int, calibration: st
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from tierwise.serving.adjust import read_adjustment
     from tierwise.serving.loop.jit import folder
     from tierwise.serving.pricing import step_prices
     from tierwise.serving.simulate import simulate
+    from tierwise.steps.corrections import read_corrections
 
-    found = None if calibration is None else read_adjustment(Path(calibration))
+    found = None if calibration is None else read_corrections(Path(calibration))
     runs: list[Run] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from tierwise.measure.recorded import Recorded, deployment, read_run, times
 from tierwise.measure.run import STATISTICS, Comparison, compare, replay, statistics
-from tierwise.serving.adjust import Adjustment, adjustment, as_data
 from tierwise.serving.deployment import Deployment
+from tierwise.serving.pricing import corrections_of
+from tierwise.steps.corrections import Corrections, as_data
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +46,7 @@ class Fitted:
     """What a run gave: ``adjustment``; by fitted name, its standard deviation afterwards over that beforehand (1: the
     run says nothing about it); the run replayed before and after."""
 
-    adjustment: Adjustment
+    adjustment: Corrections
     left: Mapping[str, float]
     before: Comparison
     after: Comparison
@@ -72,10 +73,10 @@ def calibrate(folder: Path, output: str, on: str = "") -> None:
 def fit(recorded: Recorded, on: str = "") -> Fitted:
     """Fit a run."""
     served = deployment(recorded, on)
-    base = adjustment(served.model, served.groups[0])
+    base = corrections_of(served)
     names = _names(recorded, served)
 
-    def at(x: Floats) -> Adjustment:
+    def at(x: Floats) -> Corrections:
         given: dict[str, Any] = {}
         for name, v in zip(names, x, strict=True):
             known = float(getattr(base, name))
@@ -107,7 +108,7 @@ def _names(recorded: Recorded, served: Deployment) -> list[str]:
     return names + ["gap"] + ([] if recorded.inside else ["request"])
 
 
-def _misfit(recorded: Recorded, served: Deployment, a: Adjustment) -> Floats:
+def _misfit(recorded: Recorded, served: Deployment, a: Corrections) -> Floats:
     """How far the statistics of each quantity are off, in units of what repeats scatter by."""
     q = replay(recorded, served, a).requests
     found = times(q.arrival, q.first, q.last, recorded.output)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from tierwise.core.errors import TierwiseError
 from tierwise.measure.recorded import Recorded, deployment, read_run, times
-from tierwise.serving.adjust import Adjustment, adjustment, read_adjustment
 from tierwise.serving.deployment import Deployment
 from tierwise.serving.outcome import Run
-from tierwise.serving.pricing import step_prices
+from tierwise.serving.pricing import corrections_of, step_prices
+from tierwise.steps.corrections import Corrections, read_corrections
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,7 +40,7 @@ class Comparison:
 
     recorded: Recorded
     run: Run
-    adjustment: Adjustment
+    adjustment: Corrections
     measured: Mapping[str, Floats]
     predicted: Mapping[str, Floats]
     at: Floats
@@ -69,7 +69,7 @@ def validate(paths: Sequence[Path], json: Path | None, on: str = "", calibration
 
     if json is not None:
         check_writable(str(json))
-    given = read_adjustment(Path(calibration)) if calibration else None
+    given = read_corrections(Path(calibration)) if calibration else None
     found = [compare(read_run(folder), on, given) for path in paths for folder in runs_in(path)]
     if json is None or str(json) != "-":
         from tierwise.report.console import console
@@ -84,7 +84,7 @@ def validate(paths: Sequence[Path], json: Path | None, on: str = "", calibration
         )
 
 
-def compare(recorded: Recorded, on: str = "", adjust: Adjustment | None = None) -> Comparison:
+def compare(recorded: Recorded, on: str = "", adjust: Corrections | None = None) -> Comparison:
     """Play a recorded run's arrivals and lengths against what ran, and set the outcome beside it.
 
     Args:
@@ -92,7 +92,7 @@ def compare(recorded: Recorded, on: str = "", adjust: Adjustment | None = None) 
         adjust: what another run on that machine found; None for what is known of the engine alone.
     """
     served = deployment(recorded, on)
-    used = adjust if adjust is not None else adjustment(served.model, served.groups[0])
+    used = adjust if adjust is not None else corrections_of(served)
     run = replay(recorded, served, used)
     q = run.requests
     replayed = times(q.arrival, q.first, q.last, recorded.output)
@@ -104,7 +104,7 @@ def compare(recorded: Recorded, on: str = "", adjust: Adjustment | None = None) 
     )  # fmt: skip
 
 
-def replay(recorded: Recorded, served: Deployment, adjust: Adjustment) -> Run:
+def replay(recorded: Recorded, served: Deployment, adjust: Corrections) -> Run:
     """The simulator's run. What lies between engine and client counts only where the client took the times."""
     from tierwise.serving.simulate import simulate
 

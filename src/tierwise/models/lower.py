@@ -31,7 +31,7 @@ def lower(step: Step) -> Program:
         if before:
             items.append(Body(prefix + "input", before))
         kinds = tuple(
-            Body(prefix + kind.name, tuple(_named(op for b in kind.blocks for op in b.ops(step)))) for kind in stack.kinds
+            Body(prefix + k.name, tuple(_named(op for b in k.blocks for op in b.ops(step)))) for k in stack.kinds
         )
         items.append(Repeat(prefix + "layers", kinds, stack.pattern, carries={"x": 1, "y": 1}))
         after = tuple(op for b in stack.after for op in b.ops(step))

@@ -48,4 +48,9 @@ def _paced(cost: Cost, slow: object, spread: tuple[Num, Num]) -> Cost:
 
 def working(cost: Cost) -> Num:
     """Seconds of the resource of the device that takes longest."""
-    return replace(cost, overlapped={k: v for k, v in cost.overlapped.items() if k != LAUNCH}).busy
+    return launched(cost).busy
+
+
+def launched(cost: Cost) -> Cost:
+    """The cost of an op that was launched in time."""
+    return replace(cost, overlapped={k: v for k, v in cost.overlapped.items() if k != LAUNCH})

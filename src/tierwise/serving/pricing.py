@@ -1,41 +1,51 @@
-"""Prices of engine steps: the cost model evaluated once over grids, as the tables the simulator looks up.
+"""Tables of step prices: the one step function evaluated over grids, as the simulator looks it up.
 
-Every table is one evaluation of the same op graphs and prices that :func:`tierwise.evaluate` uses. What an op depends
-on is found out by lowering, not by name: ops whose work follows from the number of tokens alone are priced by tokens,
-those that also follow from how many tokens need logits by heads, and all others (attention, scans, convolutions over a
-sequence) by sequences and context, apart for decode and prefill.
+A step is the sum of what follows from its tokens, from the tokens that need logits, from its decoding sequences and
+from each chunk of a prompt (:mod:`tierwise.steps`). At the nodes of the tables their sum is what the step function
+says.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import UnknownName
-from tierwise.cost import Target, efficiency, price
-from tierwise.memory.footprint import weight_bytes
+from tierwise.core.num import is_zero, num
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.program import Program
-from tierwise.scenario.types import Plan
-from tierwise.serving.adjust import Adjustment, adjustment
-from tierwise.serving.deployment import Replicas
-from tierwise.serving.engines import engine_facts, engine_names
-from tierwise.serving.mixed import beside_chunks
+from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.room import room_of
 from tierwise.serving.steps import QUANTITIES, StepPrices
+from tierwise.steps.corrections import Corrections, corrections
+from tierwise.steps.kinds import Names, kinds
+from tierwise.steps.mixed import beside_chunks
+from tierwise.steps.price import EngineOn, engine_on, price_program
+from tierwise.steps.state import Chunk, StepState
 
 Floats = NDArray[np.float64]
-Names = frozenset[tuple[str, str]]
 
 # The longest context tables reach where neither the settings nor the model bound it.
 _LONGEST = 2.0**20
 
 
-def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = None) -> StepPrices:
+def corrections_of(served: Deployment) -> Corrections:
+    """What is on file about the first engine of a deployment."""
+    group = served.groups[0]
+    return corrections(group.settings.engine or "typical", group.machine.device, served.model.name)
+
+
+def engine_of(model: Model, replicas: Replicas, fixes: Corrections | None = None) -> EngineOn:
+    """One engine of ``replicas``, as the step function sees it."""
+    s = replicas.settings
+    plan = replace(replicas.plan, mtp=False, graphs=bool(np.all(replicas.plan.graphs)) and s.graphs > 0)
+    return engine_on(model, plan, replicas.machine, s.engine or "typical", fixes, max_seqs=s.max_seqs, graphs=s.graphs)
+
+
+def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = None) -> StepPrices:
     """The prices of one engine of ``replicas``.
 
     Where attention is data parallel (``plan.dp`` ranks in one engine), settings hold for each rank as engines mean
@@ -44,131 +54,81 @@ def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = No
     A model whose weights leave no memory for KV is priced all the same, with ``kv_room`` 0.
 
     Args:
-        adjust: gaps, host times, and factors on what the machine reaches; by default what serving measurements of
-            this engine gave, see :func:`tierwise.serving.adjust.adjustment`.
+        fixes: gaps, host times, and factors on what the machine reaches; by default what serving measurements of
+            this engine gave, see :func:`tierwise.steps.corrections.corrections`.
 
     Raises:
         UnknownName: an engine that is not on file; ``""`` is a typical one.
     """
     s, system = replicas.settings, replicas.machine
-    # A machine that was itself measured brings its engines.
-    own = system.device.measured
-    if s.engine and not own and s.engine not in engine_names():
-        raise UnknownName("engine", s.engine, engine_names(), f"Allowed: {', '.join(engine_names())}.")
-    facts = engine_facts(s.engine if not own or s.engine in own else next(iter(own)))
-    # Engines leave all-reduces to a library where devices have no links of their own.
-    plan = replace(replicas.plan, mtp=False, library=replicas.plan.library or system.device.link("scale-up") is None)
-    k = adjustment(model, replicas) if adjust is None else adjust
-    target = k.target(_target(model, replicas, plan))
+    on = engine_of(model, replicas, fixes)
+    plan, k, facts = on.plan, on.fixes, on.facts
+    of = kinds(model, plan)
     ranks = float(plan.dp)
     budget, most = int(s.budget * ranks), int(s.max_seqs * ranks)
     longest = float(s.max_len or min(model.max_context, _LONGEST))
-    kinds = _Kinds.of(model, plan)
 
+    context, new, past = _ladder(longest, 2.0), _ladder(float(budget), 4.0), _ladder(longest, 1.0)
+    seqs = _ladder(float(most), 2.0)
     tokens_at = _counts(budget, ranks)
     seqs_at = _counts(most, ranks)
     by_tokens = lower(Step(model, plan, np.maximum(tokens_at, 1.0) / ranks, 1.0, 1.0, "decode"))
     by_seqs = lower(Step(model, plan, np.maximum(seqs_at, 1.0) / ranks, 1.0, 1.0, "decode"))
-    tokens = _total(by_tokens, kinds.of_tokens, target, k, tokens_at.shape)
-    heads = _total(by_seqs, kinds.of_heads, target, k, seqs_at.shape)
+    tokens = _total(on, by_tokens, of.tokens, tokens_at.shape)
+    heads = _total(on, by_seqs, of.heads, seqs_at.shape)
 
-    context = _ladder(longest, 2.0)
-    seqs = _ladder(float(most), 2.0)
     d, c = np.meshgrid(np.maximum(seqs, 1.0) / ranks, context, indexing="ij")
     decoding = lower(Step(model, plan, d, 1.0, c, "decode"))
-    decode = _total(decoding, kinds.of_decode, target, k, d.shape)
+    decode = _total(on, decoding, of.decode, d.shape)
     mixed = decode
-    if system.device.family in facts.together:
+    if facts is not None and system.device.family in facts.together:
         rows = lower(Step(model, plan, d, 1.0, c, "prefill"))
-        mixed = decode + beside_chunks(decoding, rows, target, facts.tile, k.ops)
-    new, past = _ladder(float(budget), 4.0), _ladder(longest, 1.0)
+        mixed = decode + beside_chunks(decoding, rows, on.target, facts.tile, k.ops)
     q, p = np.meshgrid(np.maximum(new, 1.0), past, indexing="ij")
     prefilling = lower(Step(model, plan, 1.0, q, p, "prefill"))
-    prefill = _total(prefilling, kinds.of_prefill, target, k, q.shape)
+    prefill = _total(on, prefilling, of.prefill, q.shape)
 
     # One launch of the sequence ops is in every step, however many sequences and chunks it serves.
     once = np.minimum(decode[0, 0], prefill[0, 0])
-    kernels = _kernels(by_tokens)
+    launch = float(np.max(num(price_program(on, by_tokens, StepState(), 0.0).launch)))
     tokens[:, 0] += once[0] + k.gap
     tokens[:, 1:] += once[1:]
     decode, mixed = np.maximum(decode - once, 0.0), np.maximum(mixed - once, 0.0)
     prefill = np.maximum(prefill - once, 0.0) / ranks
+    if not is_zero(num(np.asarray(plan.overlap, dtype=float))):
+        saved = _saved(on, decoding, StepState(decodes=d, context=d * c))
+        decode[..., 0] -= saved
+        mixed = mixed - np.stack([saved, *[np.zeros_like(saved)] * 3], axis=-1)
+        prefill[..., 0] -= _saved(on, prefilling, StepState(chunks=(Chunk(q, p),))) / ranks
     for table in (tokens, heads, decode, mixed, prefill):
         table[0] = 0.0
-    graphs = facts.graph_sizes(s.max_seqs, s.graphs)
+    graphs = np.zeros(0, np.int64) if facts is None else facts.graph_sizes(s.max_seqs, on.graphs)
     room = room_of(model, replicas, tokens_at[-1] / ranks, longest)
     return StepPrices(
         tokens=_dense(tokens, tokens_at), heads=_dense(heads, seqs_at),
         decode_seqs=seqs, decode_context=context, decode=decode,
         prefill_new=new, prefill_context=past, prefill=prefill,
-        host=np.array([k.step, k.sequence / ranks, k.chunk, k.token / ranks]), launch=k.launch * kernels,
-        graph_sizes=graphs * int(ranks), mixed_graphs=int(graphs[-1] * ranks) if len(graphs) and facts.mixed else 0,
+        host=np.array([k.step, k.sequence / ranks, k.chunk, k.token / ranks]), launch=launch,
+        graph_sizes=graphs * int(ranks),
+        mixed_graphs=int(graphs[-1] * ranks) if len(graphs) and facts is not None and facts.mixed else 0,
         request=k.request, kv_token=room.token, kv_fixed=room.fixed, kv_room=room.room,
         swap=room.swap, transfer=room.transfer, transfer_latency=room.latency, disk=room.disk,
         power_idle=room.devices * (system.device.power.idle + system.overhead_power),
         power_rated=room.devices * (system.device.power.rated + system.overhead_power),
         rent=room.devices * system.device.price.rent,
         interval=k.interval, basis=k.basis, stages=int(plan.pp), decode_mixed=mixed,
-        ahead=int(facts.ahead and plan.pp == 1),
+        ahead=int(facts is not None and facts.ahead and plan.pp == 1),
     )  # fmt: skip
 
 
-def _target(model: Model, replicas: Replicas, plan: Plan) -> Target:
-    """The machine as :func:`tierwise.evaluate` prices it, with this engine's kernels."""
-    system = replicas.machine
-    target = Target(system, efficiency(system.device, replicas.settings.engine))
-    read = sum((size for role, size in weight_bytes(model, plan).items() if role != "embed"), 0.0)
-    working = lower(Step(model, plan, 1.0, 1.0, 0.0, "decode")).bytes_of("weight") if system.device.measured else 0.0
-    return replace(target, resident=1.0 if np.max(read) <= target.cache_capacity else 0.0, working=working)
-
-
-@dataclass(frozen=True)
-class _Kinds:
-    """Ops (segment, name) by what their work follows from: tokens, heads, and sequences in either phase."""
-
-    of_tokens: Names
-    of_heads: Names
-    of_decode: Names
-    of_prefill: Names
-
-    @staticmethod
-    def of(model: Model, plan: Plan) -> _Kinds:
-        """By lowering 64 tokens as steps that differ in one thing each: context, logits, phase, sequences."""
-        past, logits = np.array([100.0, 5000.0, 100.0]), np.array([1.0, 1.0, 0.5])
-        decode = _signatures(lower(Step(model, plan, 64.0, 1.0, past, "decode", logits)), 3)
-        seqs, past = np.array([1.0, 2.0, 1.0]), np.array([100.0, 100.0, 5000.0])
-        prefill = _signatures(lower(Step(model, plan, seqs, 64.0 / seqs, past, "prefill", 1.0 / seqs)), 3)
-        heads = {name for name, s in decode.items() if not np.array_equal(s[:, 0], s[:, 2])}
-        tokens = {
-            name
-            for name, s in decode.items()
-            if name not in heads and name in prefill and s.shape == prefill[name].shape
-            and np.allclose(np.hstack([s, prefill[name]]), s[:, :1], rtol=1e-9)
-        }  # fmt: skip
-        known = tokens | heads
-        return _Kinds(frozenset(tokens), frozenset(heads), frozenset(decode.keys() - known),
-                      frozenset(prefill.keys() - known))  # fmt: skip
-
-
-def _signatures(graph: Program, n: int) -> dict[tuple[str, str], Floats]:
-    """By op, its dims, FLOPs and operands as an array (numbers, n)."""
-    out = {}
-    for segment, op in graph.walk():
-        operands = (o.elements for o in (*op.reads, *op.writes))
-        rows = [np.broadcast_to(x, n) for x in (*op.dims.values(), op.flops, *operands)]
-        out[segment.name, op.name] = np.stack(rows).astype(float)
-    return out
-
-
-def _total(graph: Program, names: Names, target: Target, k: Adjustment, shape: tuple[int, ...]) -> Floats:
-    """Seconds of some ops of a graph as adjusted, and of them those of each resource: (*shape, 4)."""
+def _total(on: EngineOn, program: Program, names: Names, shape: tuple[int, ...]) -> Floats:
+    """Seconds of some ops of a program, and of them those of each resource: (*shape, 4)."""
     out = np.zeros((*shape, len(QUANTITIES)))
-    memory = target.memory.name
-    for segment, op in graph.walk():
-        if (segment.name, op.name) not in names:
+    memory = on.target.memory.name
+    for p in price_program(on, program, StepState()).on_device:
+        if (p.segment.name, p.op.name) not in names:
             continue
-        cost = price(op, target)
-        times = segment.repeat * k.ops / (k.link if op.kind == "collective" else 1.0)
+        cost, times = p.cost, p.segment.repeat
         busy = (cost.overlapped.get("compute", 0.0), cost.overlapped.get(memory, 0.0) + cost.serial.get(memory, 0.0),
                 cost.overlapped.get("link", 0.0))  # fmt: skip
         out[..., 0] += times * cost.time
@@ -177,9 +137,10 @@ def _total(graph: Program, names: Names, target: Target, k: Adjustment, shape: t
     return out
 
 
-def _kernels(graph: Program) -> float:
-    """Kernels of a step, collectives aside."""
-    return sum(float(np.max(s.repeat)) for s, op in graph.walk() if op.kind != "collective")
+def _saved(on: EngineOn, program: Program, state: StepState) -> Floats:
+    """Seconds that overlap takes off a whole step."""
+    found = price_program(on, program, state)
+    return np.asarray(found.line + on.fixes.gap - found.device)
 
 
 def _counts(most: int, ranks: float) -> Floats:

@@ -3,8 +3,6 @@ in one kernel, and a depthwise convolution for local detail."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import tierwise as tw
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
 from tierwise.techniques import unfuse_attention
@@ -23,10 +21,9 @@ def flops(model: str, size: float, seen: bool = False) -> float:
     ``seen``: only what the authors' counter sees, which is not the down projection of ViG's MLP.
     """
     graph = run(model, size).phases[0].graph
-    if seen and model.startswith("vig"):
-        segments = (replace(s, ops=tuple(op for op in s.ops if op.name != "mlp.down")) for s in graph.segments)
-        graph = replace(graph, segments=tuple(segments))
-    return sum(float(s.repeat * op.flops) for s, op in graph.walk() if op.kind not in ("elementwise", "norm"))
+    unseen = {"mlp.down"} if seen and model.startswith("vig") else set()
+    counted = ((s, op) for s, op in graph.walk() if op.kind not in ("elementwise", "norm") and op.name not in unseen)
+    return sum(float(s.repeat * op.flops) for s, op in counted)
 
 
 def _parameters() -> float:

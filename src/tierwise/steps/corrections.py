@@ -1,10 +1,8 @@
 """How an engine's steps deviate from the bare sum of its ops: host times, gaps, and what a device was found to reach.
 
-By default they come from serving measurements: ``calibration/steps.yaml`` (a factor on the ops and a gap a step, by
-engine, fitted to steps in which decoding dominates) and, of the closed loop's ``calibration/serving.yaml``, those
-that describe an engine rather than that approximation: ``host.launch`` and ``host.request``. The loop's factors on op
-classes and its other host times stand for what a simulation does itself, for that data's clients, or for each other,
-and are left out. A run of one's own gives others: :mod:`tierwise.measure.calibrate_run`.
+By default they come from serving measurements (``corrections.yaml``): a factor on the ops and a gap a step, by engine,
+fitted to steps in which decoding dominates, and what launching a kernel and handling a request take. A run of one's own
+gives others: :mod:`tierwise.measure.calibrate_run`.
 """
 
 from __future__ import annotations
@@ -19,15 +17,13 @@ import numpy as np
 
 from tierwise.core.errors import BadField
 from tierwise.cost import Target
-from tierwise.models.types import Model
-from tierwise.serving.coefficients import calibration
-from tierwise.serving.deployment import Replicas
+from tierwise.machines.types import Device
 
-FILE = Path(__file__).parent / "calibration" / "steps.yaml"
+FILE = Path(__file__).with_name("corrections.yaml")
 
 
 @dataclass(frozen=True)
-class Adjustment:
+class Corrections:
     """What prices of steps are made with; the defaults leave the bare sum of op prices.
 
     Attributes:
@@ -69,38 +65,40 @@ class Adjustment:
         return replace(on, system=replace(system, device=replace(x, engines=engines, tiers=tiers)))
 
 
-def adjustment(model: Model, replicas: Replicas) -> Adjustment:
-    """What serving measurements say about an engine on a machine; nothing where the machine brings its own prices."""
-    device, engine = replicas.machine.device, replicas.settings.engine
+def corrections(engine: str, device: Device, model: str) -> Corrections:
+    """What serving measurements say about an engine on a device; nothing where the device brings its own prices.
+
+    Args:
+        engine: by name; ``""`` for kernels alone, which nothing corrects.
+    """
     if device.measured:
         own = next(iter(device.measured.values()))
-        return Adjustment(interval=own.interval, basis="measured")
-    found, cal = _engines().get(engine), calibration()
-    found = found or _engines()["*"]
-    none = np.asarray([""], dtype=np.str_)
-    of = {name: none for table in cal.factors.values() for name in table} | {"engine": np.asarray([engine])}
-    k = {name: float(value[0]) for name, value in cal.of(of, 1).items()}
-    seen = ((engine, "engine"), (device.name.replace("-", "_"), "system"), (model.name, "model"))
-    basis = "calibrated" if all(name in cal.seen[kind] for name, kind in seen) else "transferred"
-    return replace(found, launch=k["host.launch"], request=k["host.request"], basis=basis)
+        return Corrections(interval=own.interval, basis="measured")
+    if not engine:
+        return Corrections()
+    known, seen = _engines()
+    names = ((engine, "engine"), (device.name.replace("-", "_"), "system"), (model, "model"))
+    basis = "calibrated" if all(name in seen[kind] for name, kind in names) else "transferred"
+    return replace(known.get(engine, known["*"]), basis=basis)
 
 
 @lru_cache(maxsize=1)
-def _engines() -> dict[str, Adjustment]:
-    """By engine, and ``*`` for one that was not measured: the middle of those that were."""
+def _engines() -> tuple[dict[str, Corrections], dict[str, frozenset[str]]]:
+    """By engine, and ``*`` for one that was not measured: the middle of those that were; and what was measured."""
     import yaml
 
     data: dict[str, Any] = yaml.safe_load(FILE.read_text())
     out = {}
     for name, x in data["engines"].items():
         low, high = x["interval"]
-        out[name] = Adjustment(ops=x["factor"], gap=x["gap"], sequence=x["sequence"], interval=(low, high),
-                               source=data["source"])  # fmt: skip
+        out[name] = Corrections(ops=x["factor"], gap=x["gap"], sequence=x["sequence"], launch=x["launch"],
+                                request=x["request"], interval=(low, high), source=data["source"])  # fmt: skip
     by_time = sorted(out, key=lambda name: out[name].ops)
-    return {**out, "*": out[by_time[len(by_time) // 2]]}
+    middle = replace(out[by_time[len(by_time) // 2]], **data["others"])
+    return {**out, "*": middle}, {k: frozenset(map(str, v)) for k, v in data["seen"].items()}
 
 
-def read_adjustment(path: Path) -> Adjustment:
+def read_corrections(path: Path) -> Corrections:
     """An adjustment from a file that ``tierwise calibrate --from-run`` wrote.
 
     Raises:
@@ -116,7 +114,7 @@ def read_adjustment(path: Path) -> Adjustment:
     if not isinstance(data, Mapping) or not isinstance(data.get("adjustment"), Mapping):
         raise BadField(str(path), "adjustment", None if not isinstance(data, Mapping) else list(data), kind)
     given = dict(data["adjustment"])
-    known = {f.name for f in fields(Adjustment)}
+    known = {f.name for f in fields(Corrections)}
     for name, value in given.items():
         where = f"adjustment.{name}"
         if name not in known:
@@ -129,9 +127,9 @@ def read_adjustment(path: Path) -> Adjustment:
             raise BadField(str(path), where, value, f"a number of at least {least:g}")
     if "interval" in given:
         given["interval"] = tuple(map(float, given["interval"]))
-    return Adjustment(**given)
+    return Corrections(**given)
 
 
-def as_data(a: Adjustment) -> dict[str, Any]:
+def as_data(a: Corrections) -> dict[str, Any]:
     """An adjustment as plain data, for a file."""
     return {**asdict(a), "interval": list(a.interval)}

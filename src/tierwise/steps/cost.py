@@ -1,0 +1,203 @@
+"""The price of one step: ops priced one by one, scheduled, and what the engine and its host add to them.
+
+A step of an engine takes ``max(device, launch if not replayed) + host``, or ``max(device, launch, host)`` where the
+engine puts the next step together while one runs. ``device`` is the time of the ops on the device, corrected by what
+was measured of the engine, and the gap it leaves between steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from tierwise.core.num import Num, is_zero, maximum, num, where
+from tierwise.core.numerics import Names
+from tierwise.cost import Cost, Target, price
+from tierwise.cost.types import name_of_largest
+from tierwise.program.program import Program
+from tierwise.program.types import Op, Segment
+from tierwise.schedule.host import LAUNCH, launched, paced, working
+from tierwise.schedule.streams import overlapped
+from tierwise.steps.corrections import Corrections
+from tierwise.steps.state import StepState
+
+# What the engine and its host add, in the bounds of a step.
+HOST = "host"
+
+
+@dataclass(frozen=True)
+class PricedOp:
+    """An op, what one execution costs, and how often it runs in its pass."""
+
+    segment: Segment
+    op: Op
+    cost: Cost
+
+    @property
+    def time(self) -> Num:
+        """Seconds over all executions of one pass."""
+        return self.segment.repeat * self.cost.time
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a step costs on one device, an engine on a machine.
+
+    Attributes:
+        program: what runs. ``target``: what it is priced on, when somebody asks (a sweep that wants decode only never
+            prices prefill). ``corrections``: what was measured of the engine.
+        state: what the step works on; ``ranks``: data-parallel ranks of the engine, each with such a step.
+        overlap: collectives run beside the block that follows (may be an array of 0 and 1).
+        replayed: the kernels come from a recorded graph (may be an array); ``ahead``: the host puts the next step
+            together while this one runs.
+        shared: seconds of launches that ops of several sequences' kinds share, to be taken off the sum; negative where
+            they get in each other's way.
+    """
+
+    program: Program
+    target: Target
+    corrections: Corrections
+    state: StepState
+    ranks: Num = 1.0
+    overlap: Num = 0.0
+    replayed: Num = 1.0
+    ahead: bool = False
+    shared: Num = 0.0
+
+    @cached_property
+    def ops(self) -> tuple[PricedOp, ...]:
+        """Every op of the program with its price, in the order of ``program.walk()``; where the host sets the pace, an
+        op takes as long as its launch."""
+        costs = self.costs
+        if not self.target.graphs:
+            under = self.target.framework
+            costs = paced(costs, [s.repeat for s, _ in self.program.walk()], under.interval if under else None)
+        return tuple(PricedOp(s, op, cost) for (s, op), cost in zip(self.program.walk(), costs, strict=True))
+
+    @cached_property
+    def costs(self) -> list[Cost]:
+        """The price of each op as if it ran by itself."""
+        return [corrected(op, price(op, self.target), self.corrections) for _, op in self.program.walk()]
+
+    @cached_property
+    def on_device(self) -> tuple[PricedOp, ...]:
+        """Every op with what the device spends on it, whatever the host takes to launch it."""
+        costs = self.costs if self.target.graphs else [launched(c) for c in self.costs]
+        return tuple(PricedOp(s, op, cost) for (s, op), cost in zip(self.program.walk(), costs, strict=True))
+
+    @cached_property
+    def line(self) -> Num:
+        """Seconds of the device when its ops run one after the other."""
+        return sum((p.time for p in self.on_device), 0.0)
+
+    @cached_property
+    def device(self) -> Num:
+        """Seconds of the device: its ops as scheduled, and the gap to the next step."""
+        time = self.line
+        if not is_zero(self.overlap):
+            beside: Num = 0.0
+            for segment in self.program.segments:
+                ops = [p for p in self.on_device if p.segment is segment]
+                beside = beside + overlapped([p.op for p in ops], [p.cost for p in ops], segment.repeat, 1)
+            time = beside if np.all(np.asarray(self.overlap) > 0) else where(self.overlap, beside, time)
+        return time - self.shared + self.corrections.gap
+
+    @cached_property
+    def kernels(self) -> Num:
+        """Kernels of the step, collectives aside."""
+        return sum((s.repeat for s, op in self.program.walk() if op.kind != "collective"), 0.0)
+
+    @cached_property
+    def launch(self) -> Num:
+        """Seconds the host needs to launch the kernels one by one; 0 where they are replayed."""
+        engine = where(np.asarray(self.replayed) > 0, 0.0, self.corrections.launch * self.kernels)
+        if self.target.graphs:
+            return engine
+        walked = zip(self.program.walk(), self.costs, strict=True)
+        return maximum(num(engine), num(sum((s.repeat * c.overlapped.get(LAUNCH, 0.0) for (s, _), c in walked), 0.0)))
+
+    @cached_property
+    def host(self) -> Num:
+        """Seconds of the host's other work on the step."""
+        c, s = self.corrections, self.state
+        chunks = sum((x.count for x in s.chunks), 0.0)
+        return c.step + c.sequence * s.sequences + c.chunk * chunks * self.ranks + c.token * s.prompt_tokens
+
+    @cached_property
+    def time(self) -> Num:
+        """Seconds of the step."""
+        return step_time(self.device, self.launch, self.host, self.ahead)
+
+    def by_segment(self) -> Iterator[tuple[Segment, list[PricedOp]]]:
+        for segment in self.program.segments:
+            yield segment, [p for p in self.ops if p.segment is segment]
+
+    def total(self, of: Callable[[PricedOp], Num]) -> Num:
+        """Sum of ``of(priced op) × executions``."""
+        return sum((p.segment.repeat * of(p) for p in self.ops), 0.0)
+
+    @cached_property
+    def flops(self) -> Num:
+        """Arithmetic on one device."""
+        return self.total(lambda p: p.cost.flops)
+
+    @cached_property
+    def traffic(self) -> dict[str, Num]:
+        """Bytes on one device, by tier and link."""
+        out: dict[str, Num] = {}
+        for p in self.ops:
+            for tier, size in p.cost.bytes.items():
+                out[tier] = out.get(tier, 0.0) + p.segment.repeat * size
+        return out
+
+    @cached_property
+    def bounds(self) -> dict[str, Num]:
+        """Seconds by the resource that bounds each op, dispatch and latency apart; and what the host adds.
+
+        For arrays, seconds are split at each configuration by its own bound.
+        """
+        out: dict[str, Num] = {}
+        for p in self.ops:
+            names = list(p.cost.overlapped)
+            best = name_of_largest(p.cost.overlapped) if names else "none"
+            for name in names:
+                mine = where(np.asarray(best) == name, p.cost.busy, 0.0)
+                out[name] = out.get(name, 0.0) + p.segment.repeat * mine
+            for name, t in p.cost.serial.items():
+                out[name] = out.get(name, 0.0) + p.segment.repeat * t
+        waits = self.time - (self.device - self.corrections.gap)
+        if self.target.graphs and not is_zero(waits):
+            out[HOST] = waits
+        return out
+
+    @property
+    def bound_by(self) -> Names:
+        """The resource most of the step is spent on."""
+        return name_of_largest(self.bounds)
+
+    @cached_property
+    def busy(self) -> Num:
+        """Seconds in which the binding resource of each op works; launching is the host's work."""
+        walked = zip(self.program.walk(), self.costs, strict=True)
+        return sum((s.repeat * working(cost) for (s, _), cost in walked), 0.0)
+
+
+def step_time(device: Num, launch: Num, host: Num, ahead: bool) -> Num:
+    """Seconds of a step from its parts (the loop of the simulator does the same, compiled)."""
+    slower = maximum(num(device), num(launch))
+    return maximum(slower, num(host)) if ahead else slower + host
+
+
+def corrected(op: Op, cost: Cost, c: Corrections) -> Cost:
+    """A price with what was measured of the engine: a factor on every op, and on what links carry."""
+    factor = c.ops / (c.link if op.kind == "collective" else 1.0)
+    if factor == 1.0:
+        return cost
+    return replace(cost, overlapped={k: v * factor for k, v in cost.overlapped.items()},
+                   serial={k: v * factor for k, v in cost.serial.items()})  # fmt: skip
+
+
+__all__ = ["HOST", "PricedOp", "StepCost", "corrected", "step_time"]

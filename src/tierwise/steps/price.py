@@ -1,0 +1,155 @@
+"""The one step function: what a step of an engine costs, whoever asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tierwise.core.errors import UnknownName
+from tierwise.core.num import Num, is_zero, minimum, num, scalar, where
+from tierwise.cost import Target, efficiency, price
+from tierwise.cost.framework import load as framework
+from tierwise.machines.types import System
+from tierwise.memory.footprint import weight_bytes
+from tierwise.models.lower import lower
+from tierwise.models.step import Step
+from tierwise.models.types import Model
+from tierwise.program.program import Program
+from tierwise.scenario.types import Plan
+from tierwise.serving.engines import EngineFacts, engine_facts, engine_names
+from tierwise.steps.corrections import Corrections, corrections
+from tierwise.steps.cost import StepCost, corrected
+from tierwise.steps.kinds import Names, kinds
+from tierwise.steps.mixed import beside_chunks
+from tierwise.steps.program import Part, step_program
+from tierwise.steps.state import StepState
+
+# Kernels priced alone, with no engine and no host around them; and an engine like most.
+KERNELS, TYPICAL = "kernels", "typical"
+
+
+@dataclass(frozen=True)
+class EngineOn:
+    """An engine that runs a model on a machine, as its steps see it.
+
+    Attributes:
+        plan: as the engine runs it.
+        target: what ops are priced on. ``fixes``: what was measured of the engine.
+        facts: what it does by default; None for kernels alone.
+        max_seqs, graphs: sequences of a step, and largest batch that is replayed from a recorded graph (0 for none).
+    """
+
+    model: Model
+    plan: Plan
+    target: Target
+    fixes: Corrections
+    facts: EngineFacts | None
+    max_seqs: int = 256
+    graphs: int = 512
+
+
+def engine_on(
+    model: Model, plan: Plan, system: System, engine: str, fixes: Corrections | None = None, *,
+    max_seqs: int = 256, graphs: int = 512,
+) -> EngineOn:  # fmt: skip
+    """An engine on a machine.
+
+    Args:
+        engine: by name; ``typical``, or ``kernels`` for the ops alone.
+        fixes: what a run of one's own found; what is on file for the engine unless given.
+
+    Raises:
+        UnknownName: an engine that is not on file.
+    """
+    device = system.device
+    # A machine that was itself measured brings its engines.
+    own = device.measured
+    if engine not in (KERNELS, TYPICAL) and not own and engine not in engine_names():
+        raise UnknownName("engine", engine, [*engine_names(), TYPICAL, KERNELS])
+    alone = engine == KERNELS or bool(plan.framework)
+    name = "" if engine in (KERNELS, TYPICAL) else engine
+    facts = None if alone else engine_facts(name if not own or name in own else next(iter(own)))
+    if not alone:
+        # Engines leave all-reduces to a library where devices have no links of their own.
+        plan = replace(plan, library=plan.library or device.link("scale-up") is None)
+    found = fixes or (Corrections() if alone else corrections(name or TYPICAL, device, model.name))
+    under = framework(plan.framework) if plan.framework else None
+    target = Target(system, efficiency(device, name), plan.graphs and under is None, under)
+    read = sum((size for role, size in weight_bytes(model, plan).items() if role != "embed"), 0.0)
+    resident = where(np.asarray(read) <= target.cache_capacity, 1.0, 0.0)
+    return EngineOn(model, plan, found.target(replace(target, resident=resident)), found, facts, max_seqs,
+                    graphs if plan.graphs else 0)  # fmt: skip
+
+
+def price_step(on: EngineOn, state: StepState) -> StepCost:
+    """What a step costs.
+
+    Args:
+        state: of one data-parallel rank; decoding steps are padded here to the size that is replayed.
+    """
+    padded, replayed = recorded(on, state)
+    program, parts = step_program(on.model, on.plan, padded)
+    shared: Num = 0.0
+    if parts:
+        once = shared_launch(on)
+        shared = once * (sum((p.share for p in parts), 0.0) - 1.0)
+        if len(parts) > 1 and not is_zero(state.decodes):
+            shared = shared - _beside(on, state, parts[0])
+    return price_program(on, program, padded, replayed, shared)
+
+
+def price_program(
+    on: EngineOn, program: Program, state: StepState, replayed: Num = 1.0, shared: Num = 0.0
+) -> StepCost:  # fmt: skip
+    """What a program costs that an engine runs as one step."""
+    overlap = num(np.asarray(on.plan.overlap, dtype=float))
+    ahead = on.facts is not None and on.facts.ahead and bool(np.all(np.asarray(on.plan.pp) <= 1))
+    target = on.target
+    if target.device.measured:
+        target = replace(target, working=program.bytes_of("weight"))
+    return StepCost(program, target, on.fixes, state, on.plan.dp, overlap, replayed, ahead, shared)
+
+
+def recorded(on: EngineOn, state: StepState) -> tuple[StepState, Num]:
+    """The step as the engine runs it: padded to the next recorded batch size, and whether it is replayed from one."""
+    if on.facts is None:
+        return state, 1.0
+    ranks = on.plan.dp
+    prompt = any(not is_zero(c.count * c.new) for c in state.chunks)
+    sizes = on.facts.graph_sizes(max(on.max_seqs, int(np.max(state.sequences * ranks))), on.graphs) * 1.0
+    if not len(sizes) or (prompt and not on.facts.mixed):
+        return state, 0.0
+    # Sizes are of one rank; ranks share the tokens evenly.
+    at = np.searchsorted(sizes, np.asarray(state.tokens) * (1.0 - 1e-12))
+    fits = at < len(sizes)
+    padded = np.where(fits, sizes[np.minimum(at, len(sizes) - 1)], state.tokens)
+    return replace(state, padding=scalar(padded - state.tokens)), where(fits, 1.0, 0.0)
+
+
+def shared_launch(on: EngineOn) -> Num:
+    """Seconds of the sequence ops that are in every step, however many sequences and chunks it serves: what they take
+    for one sequence with one token."""
+    k = kinds(on.model, on.plan)
+    decode = seconds(on, lower(Step(on.model, on.plan, 1.0, 1.0, 0.0, "decode")), k.decode)
+    prefill = seconds(on, lower(Step(on.model, on.plan, 1.0, 1.0, 0.0, "prefill")), k.prefill)
+    return minimum(decode, prefill)
+
+
+def seconds(on: EngineOn, program: Program, names: Names) -> Num:
+    """Seconds of some ops of a program, one after the other."""
+    return sum((s.repeat * corrected(op, price(op, on.target), on.fixes).time for s, op in program.walk()
+                if (s.name, op.name) in names), 0.0)  # fmt: skip
+
+
+def _beside(on: EngineOn, state: StepState, decoding: Part) -> Num:
+    """What decoding rows take longer beside chunks, on devices where one kernel serves both."""
+    if on.facts is None or on.target.device.family not in on.facts.together:
+        return 0.0
+    rows = lower(Step(on.model, on.plan, state.decodes, 1.0 + state.drafts, state.mean_context, "prefill"))
+    found = beside_chunks(decoding.program, rows, on.target, on.facts.tile, on.fixes.ops)
+    return 0.0 if isinstance(found, float) else scalar(found[..., 0])
+
+
+__all__ = ["KERNELS", "TYPICAL", "EngineOn", "engine_on", "price_program", "price_step",
+           "recorded", "seconds", "shared_launch"]  # fmt: skip
