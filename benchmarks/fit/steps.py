@@ -131,8 +131,8 @@ def main() -> None:
     base, other = calibration(), lines.pop()
     lines += [f"seen: {json.dumps({k: sorted(v) for k, v in base.seen.items()})}", other, *found_lines]
     others = ", ".join(f"{name}: {base.base[key]:.9g}" for name, key in LOOP.items())
-    lines += ["# An engine that was not measured: factor, gap and interval of the middle of those that were, and the base",
-              "# of the others.", f"others: {{{others}}}"]  # fmt: skip
+    lines += ["# An engine that was not measured: factor, gap and interval of the middle of those that were.",
+              f"others: {{{others}}}"]  # fmt: skip
     if args.write:
         FILE.write_text("\n".join(lines) + "\n")
 
