@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.core.errors import BadField, UnknownName
+from tierwise.machines.names import aliases, find, plain_name
 from tierwise.machines.types import Device, Link, System
 
 CATALOG = Path(__file__).parent / "catalog"
@@ -46,13 +47,13 @@ def system(text: str) -> System:
         if "device" not in data:
             return _compose(count, _build(path), path.stem)
         return _times(count, _system_from(path, data))
-    found = _find(name, SYSTEMS)
+    found = find(name, SYSTEMS)
     if found is not None:
         return _times(count, _catalog_system(found))
-    known = _find(name, CATALOG)
+    known = find(name, CATALOG)
     if known is None:
         raise UnknownName("machine", name[:80], [*device_names(), *system_names(), *_all_aliases()], _HINT)
-    return _compose(count, _catalog_part(known), _plain(name))
+    return _compose(count, _catalog_part(known), plain_name(name))
 
 
 def device_names() -> list[str]:
@@ -134,16 +135,6 @@ def _times(count: int, one: System) -> System:
 # ---------------------------------------------------------------- finding
 
 
-def _plain(name: str) -> str:
-    """How names are compared: ``"H100_SXM"`` and ``"h100 sxm"`` are ``"h100-sxm"``."""
-    return re.sub(r"[\s_]+", "-", name.strip().lower())
-
-
-def _bare(name: str) -> str:
-    """Names that differ only in punctuation are one name: ``rtx4090`` is ``rtx-4090``."""
-    return re.sub(r"[\s_.-]+", "", name.lower())
-
-
 def _as_path(name: str, base: Path | None = None) -> Path | None:
     """The file a name means, if it means one: by its ending, or because it has a slash and exists."""
     path = Path(os.path.expanduser(name))
@@ -152,26 +143,8 @@ def _as_path(name: str, base: Path | None = None) -> Path | None:
     return base / path if base is not None and not path.is_absolute() else path
 
 
-def _find(name: str, folder: Path) -> str | None:
-    """The file a name or alias belongs to."""
-    plain = _plain(name)
-    if re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,60}", plain) and (folder / f"{plain}.yaml").is_file():
-        return plain
-    return _aliases(folder).get(_bare(name)) if _bare(name) else None
-
-
-@cache
-def _aliases(folder: Path) -> dict[str, str]:
-    """Every alias of a folder and the file it is in, file names included."""
-    from tierwise.machines.read import read_mapping
-
-    files = sorted(folder.glob("*.yaml"))
-    aliases = {_bare(a): p.stem for p in files for a in read_mapping(p, trusted=True).get("aliases") or ()}
-    return aliases | {_bare(p.stem): p.stem for p in files}
-
-
 def _all_aliases() -> list[str]:
-    return [*_aliases(CATALOG), *_aliases(SYSTEMS)]
+    return [*aliases(CATALOG), *aliases(SYSTEMS)]
 
 
 def _part(name: str, base: Path | None = None) -> _Part:
@@ -181,9 +154,9 @@ def _part(name: str, base: Path | None = None) -> _Part:
     path = _as_path(name.strip(), base)
     if path is not None:
         return _build(path)
-    found = _find(name, CATALOG)
+    found = find(name, CATALOG)
     if found is None:
-        raise UnknownName("device", name[:80], [*device_names(), *_aliases(CATALOG)], _HINT)
+        raise UnknownName("device", name[:80], [*device_names(), *aliases(CATALOG)], _HINT)
     return _catalog_part(found)
 
 
@@ -267,13 +240,16 @@ _OWN = {"aliases", "title", "released", "notes", "price"}
 """Facts of one device that its siblings do not share."""
 
 
-def _inherit(data: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Fill a file from the device it is ``like``: one level, named parts merged, ``without`` left out.
+def _inherit(data: dict[str, Any], path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Fill a file from the device it is ``like``, which may be like another: named parts merged, ``without`` left out.
 
     A part that changes any number must bring its own ``source``.
     """
     if "like" not in data:
         return data
+    if path.resolve() in seen:
+        chain = " like ".join(p.name for p in (*seen, path.resolve()))
+        raise BadField(_where(path), "like", data["like"], f"a device that is not in the end like itself ({chain})")
     data = dict(data)
     parent_name, without = data.pop("like"), data.pop("without", [])
     where = _where(path)
@@ -281,14 +257,11 @@ def _inherit(data: dict[str, Any], path: Path) -> dict[str, Any]:
         raise BadField(where, "like", parent_name, "the name of a device; `without` is a list of part names")
     parent_path = _as_path(parent_name, path.parent)
     if parent_path is None:
-        found = _find(parent_name, CATALOG)
+        found = find(parent_name, CATALOG)
         if found is None:
             raise UnknownName("device", parent_name[:80], device_names(), f"in `like` of {where}")
         parent_path = CATALOG / f"{found}.yaml"
-    parent = _read(parent_path)
-    if "like" in parent:
-        allowed = f"a device that is not itself like another, such as {parent['like']}"
-        raise BadField(where, "like", parent_name, allowed)
+    parent = _inherit(_read(parent_path), parent_path, (*seen, path.resolve()))
     merged = {k: v for k, v in parent.items() if k not in _OWN}
     for key, value in data.items():
         merged[key] = _merge(merged.get(key), value)
