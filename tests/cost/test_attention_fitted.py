@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import recorded
 
 from tierwise.cost import Target, efficiency, price
 from tierwise.machines import system
-from tierwise.measure import ops
 from tierwise.measure.rows import attention
 from tierwise.program.types import Op
 
-SHARED = Path(__file__).resolve().parents[3] / "shared/data/ops"
 DEVICES = ["a100-sxm-80gb", "h100-sxm", "l40s", "b200-sxm"]
 
 
@@ -91,13 +89,7 @@ def test_arrays_agree_with_scalars() -> None:
 @pytest.mark.parametrize("file,most", [("attention_prefill", 0.08), ("attention_decode", 0.08), ("mla_prefill", 0.08),
                                        ("mla_decode", 0.08)])  # fmt: skip
 def test_recorded_measurements_are_met(file: str, most: float) -> None:
-    path = SHARED / f"{file}.parquet"
-    if not path.is_file():
-        pytest.skip("no recorded measurements beside the checkout")
-    pytest.importorskip("pyarrow")
-    table = {c: v[::7] for c, v in ops.read(path).items()}
-    found = ops.accuracy(ops.predict(table, ops.kind_of(table)))
-    assert found.answered == found.rows
+    found = recorded.accuracy(file, step=7)
     assert found.median <= most
     assert 0.75 <= found.coverage <= 0.87
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from tests import recorded
 
 from tierwise.cost import Target, efficiency, price
 from tierwise.machines import system
-from tierwise.measure import ops
 from tierwise.program.types import Op
 
-SHARED = Path(__file__).resolve().parents[3] / "shared/data/ops"
 SIZES = 2.0 ** np.arange(8, 31)
 
 
@@ -49,11 +46,5 @@ def test_an_engine_reduces_small_messages_faster_than_the_library() -> None:
 
 @pytest.mark.parametrize("file", ["collective", "custom_allreduce"])
 def test_recorded_measurements_are_met(file: str) -> None:
-    path = SHARED / f"{file}.parquet"
-    if not path.is_file():
-        pytest.skip("no recorded measurements beside the checkout")
-    pytest.importorskip("pyarrow")
-    table = ops.read(path)
-    found = ops.accuracy(ops.predict(table, ops.kind_of(table)))
-    assert found.answered == found.rows
+    found = recorded.accuracy(file)
     assert found.median <= 0.10

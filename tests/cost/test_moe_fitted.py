@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from tests import recorded
 
 from tierwise.cost import Target, efficiency, price
 from tierwise.machines import system
-from tierwise.measure import ops
 from tierwise.measure.rows import moe
 from tierwise.program.types import Op
-
-SHARED = Path(__file__).resolve().parents[3] / "shared/data/ops"
 
 
 def on(name: str, engine: str = "") -> Target:
@@ -57,12 +53,6 @@ def test_a_power_law_loads_its_worst_rank_more_but_not_beyond_all() -> None:
 
 
 def test_recorded_measurements_are_met() -> None:
-    path = SHARED / "moe.parquet"
-    if not path.is_file():
-        pytest.skip("no recorded measurements beside the checkout")
-    pytest.importorskip("pyarrow")
-    table = {c: v[::9] for c, v in ops.read(path).items()}
-    found = ops.accuracy(ops.predict(table, ops.kind_of(table)))
-    assert found.answered == found.rows
+    found = recorded.accuracy("moe", step=9)
     assert found.median <= 0.10
     assert 0.75 <= found.coverage <= 0.87

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tierwise.cli import main
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.machines import device, device_names, system
+from tierwise.machines.graph import graph
 from tierwise.machines.load import MAX_COUNT
 
 BOARD = """
@@ -128,14 +130,14 @@ def test_a_users_system_names_or_embeds_a_device(tmp_path: Path) -> None:
 def test_like_changes_what_it_says_and_nothing_else(tmp_path: Path) -> None:
     text = """
 like: h100-sxm
-title: H100 with twice the bandwidth
+title: H100 with a faster memory
 released: 2030-01
 without: [pcie5]
 tiers:
-  - {name: hbm, bandwidth: 6.7TB/s, source: "estimate: a what-if"}
+  - {name: hbm, bandwidth: 6TB/s, source: "estimate: a what-if"}
 """
     d, h100 = device(write(tmp_path, text)), device("h100-sxm")
-    assert d.memory.bandwidth == 6.7e12 and d.memory.capacity == h100.memory.capacity
+    assert d.memory.bandwidth == 6e12 and d.memory.capacity == h100.memory.capacity
     assert d.engines == h100.engines and d.tiers[:2] == h100.tiers[:2]
     assert d.link("host") is None and d.link("scale-up") == h100.link("scale-up")
     assert d.price.list_price != d.price.list_price  # a price is a device's own
@@ -158,9 +160,7 @@ def test_an_unknown_name_brings_the_nearest() -> None:
         device("zzzz")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "  ", "0xh100-sxm", "00000xh100", f"{MAX_COUNT + 1}xh100", "9" * 6000 + "xt4"]
-)
+@pytest.mark.parametrize("text", ["", "  ", "0xh100-sxm", "00000xh100", f"{MAX_COUNT + 1}xh100", "9" * 6000 + "xt4"])
 def test_impossible_counts(text: str) -> None:
     with pytest.raises(BadField, match="allowed"):
         system(text)
@@ -265,13 +265,121 @@ def test_any_mangled_file_is_a_device_or_an_error_of_ours(
         assert "mangled.yaml" in str(error)
 
 
-def test_like_goes_one_level_and_no_further(tmp_path: Path) -> None:
-    with pytest.raises(BadField, match="not itself like another"):
-        device(write(tmp_path, "like: h200-sxm\ntitle: x\nreleased: 2030-01\n"))
+def test_like_of_a_like_goes_as_deep_as_it_is_written(tmp_path: Path) -> None:
+    write(tmp_path, "like: h200-sxm\ntitle: one\nreleased: 2030-01\nwithout: [nvlink4]\n", "one.yaml")
+    two = "like: one.yaml\ntitle: two\nreleased: 2030-02\npower: {rated: 600W, idle: 70W, source: a cap of mine}\n"
+    write(tmp_path, two, "two.yaml")
+    d = device(write(tmp_path, "like: two.yaml\ntitle: three\nreleased: 2030-03\n", "three.yaml"))
+    h200 = device("h200-sxm")
+    assert (d.memory, d.engines, d.power.rated, d.title) == (h200.memory, h200.engines, 600.0, "three")
+    assert d.link("scale-up") is None and h200.link("scale-up") is not None
     with pytest.raises(UnknownName, match="h100"):
         device(write(tmp_path, "like: h1000-sxm\ntitle: x\nreleased: 2030-01\n"))
-    with pytest.raises(TierwiseError):
-        device(write(tmp_path, "like: board.yaml\ntitle: x\nreleased: 2030-01\n"))  # itself
+
+
+def test_a_circle_of_likes_is_refused_by_name(tmp_path: Path) -> None:
+    for name, like in (("a", "b"), ("b", "c"), ("c", "a")):
+        path = write(tmp_path, f"like: {like}.yaml\ntitle: x\nreleased: 2030-01\n", f"{name}.yaml")
+    with pytest.raises(BadField, match=r"c\.yaml like a\.yaml like b\.yaml like c\.yaml"):
+        device(path)
+    with pytest.raises(BadField, match=r"board\.yaml like board\.yaml"):
+        device(write(tmp_path, "like: board.yaml\ntitle: x\nreleased: 2030-01\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("b300_sxm", "b300-sxm"),
+        ("gb200_sxm", "gb200"),
+        ("rtx_pro_6000_server", "rtx-pro-6000-server"),
+        ("b60", "arc-b60"),
+        ("NVIDIA H100 80GB HBM3", "h100-sxm"),
+        ("NVIDIA A100-SXM4-40GB", "a100-sxm-40gb"),
+        ("NVIDIA A100 80GB PCIe", "a100-pcie-80gb"),
+        ("NVIDIA B300 SXM6 AC", "b300-sxm"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000-server"),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "rtx-pro-6000"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("Tesla V100-SXM2-32GB", "v100-sxm-32gb"),
+        ("AMD Instinct MI300X", "mi300x"),
+        ("Intel(R) Arc(TM) Pro B60 Graphics", "arc-b60"),
+        ("NVIDIA GH200 480GB", "gh200"),
+    ],
+)
+def test_a_device_answers_to_what_drivers_and_recordings_call_it(text: str, found: str) -> None:
+    assert device(text).name == found
+    assert system(f"2x{text}").device.name == found
+
+
+@pytest.mark.parametrize("text", ["NVIDIA", "sxm", "NVIDIA 80GB HBM3", "h100-120gb", "b200-pcie", "NVIDIA Tesla"])
+def test_a_name_that_could_mean_another_device_is_no_name(text: str) -> None:
+    with pytest.raises(UnknownName):
+        system(text)
+
+
+# ---------------------------------------------------------------- all that is wrong, at once
+
+
+def test_everything_that_is_missing_or_wrong_is_told_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = """
+title: A bad board
+kind: npu
+family: mine
+released: someday
+tiers:
+  - {name: sram, kind: scratchpad, bandwith: 1TB/s, latency: 20ns, source: notes of mine}
+engines:
+  - {name: array, kind: matrix, rates: {int9: 20TOPS}, source: notes of mine}
+"""
+    path = write(tmp_path, text)
+    told = ("vendor", "released", "tiers[0].capacity", "tiers[0].bandwith", "engines[0].units", "engines[0].rates",
+            "tiers:", "dispatch")  # fmt: skip
+    with pytest.raises(BadField) as error:
+        device(path)
+    lines = str(error.value).splitlines()
+    assert lines[0].endswith(f"{len(told)} fields are wrong or missing:")
+    assert len(lines) == 1 + len(told)
+    assert all(any(line.strip().startswith(field) for line in lines[1:]) for field in told), lines
+    with pytest.raises(SystemExit) as done:
+        main(["machines", path])
+    assert done.value.code == 2 and "dispatch" in capsys.readouterr().err
+
+
+def test_what_cannot_be_built_is_told_at_once_too(tmp_path: Path) -> None:
+    text = BOARD.replace("bandwidth: 1TB/s", "bandwidth: 50GB/s").replace(
+        '"my own notes"}\n  - {name: dram', "notes}\n  - {name: dram"
+    )
+    with pytest.raises(BadField, match=r"(?s)2 fields.*tiers\[1\]\.bandwidth.*nearer sram.*tiers\[0\]\.source"):
+        device(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("kind: memory,", "kind: memory, to: [sram2],", r"tiers\[1\]\.to: found 'sram2'.*array, sram"),
+        ("kind: scratchpad,", "kind: scratchpad, to: [dram],", r"tiers\[0\]\.to.*a way to an engine \(array\)"),
+        ("capacity: 16GB, bandwidth: 100GB/s", "capacity: 16GB, bandwidth: 2TB/s", "at most that of the nearer sram"),
+    ],
+)
+def test_tiers_must_lead_to_an_engine_and_slow_down_outward(tmp_path: Path, old: str, new: str, says: str) -> None:
+    with pytest.raises(BadField, match=says):
+        device(write(tmp_path, BOARD.replace(old, new)))
+
+
+def test_two_scratchpads_side_by_side_feed_one_array(tmp_path: Path) -> None:
+    more = """
+  - {name: wmem, kind: scratchpad, to: [array], capacity: 1MB, bandwidth: 3TB/s, latency: 9ns, source: "my own notes"}
+"""
+    text = (
+        BOARD.replace("tiers:\n", "tiers:" + more)
+        .replace("kind: scratchpad, capacity: 8MB", "kind: scratchpad, to: [array], capacity: 8MB")
+        .replace("kind: memory,", "kind: memory, to: [wmem, sram],")
+    )
+    g = graph(system(write(tmp_path, text)))
+    assert {e.of for e in g.edges if e.to == "array"} == {"wmem", "sram"}
+    assert {e.to for e in g.edges if e.of == "dram"} == {"wmem", "sram"}
 
 
 # ---------------------------------------------------------------- costs nothing until used

@@ -5,15 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import recorded
 
 from tierwise.cli import main
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.measure.ops import accuracy, groups, kind_of, predict, read, summary
 
 pytest.importorskip("pyarrow", reason="reading measurements needs pyarrow (pip install 'tierwise[fit]')")
-
-GEMM = Path(__file__).resolve().parents[3] / "shared/data/ops/gemm.parquet"
-measured = pytest.mark.skipif(not GEMM.is_file(), reason="the shared measurements are not beside this checkout")
 
 
 def csv(tmp_path: Path, text: str) -> Path:
@@ -88,15 +86,11 @@ def test_reading_without_the_reader_names_the_extra(monkeypatch: pytest.MonkeyPa
         read(csv(tmp_path, ROWS))
 
 
-@measured
 def test_gemm_predictions_agree_with_the_recorded_measurements() -> None:
-    table = read(GEMM)
-    p = predict(table, kind_of(table))
-    whole = accuracy(p)
-    assert whole.answered == whole.rows
+    by_system = recorded.accuracies("gemm")
+    whole = by_system["all"]
     assert whole.median <= 0.06
     assert whole.mean <= 2.0 * whole.median
     assert 0.75 <= whole.coverage <= 0.85
-    assert set(p.basis) == {"calibrated"}
-    for (name,), rows in groups(table, ("system",)).items():
-        assert accuracy(p, rows).median <= 0.08, name
+    for name, found in by_system.items():
+        assert found.median <= 0.08, name

@@ -6,7 +6,7 @@ A model that does not fit is an answer (see :mod:`tierwise.evaluate`), never one
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class TierwiseError(Exception):
@@ -45,9 +45,29 @@ class BadField(TierwiseError):
     """
 
     def __init__(self, where: str, field: str, found: object, allowed: str) -> None:
-        shown = repr(found)
-        shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        super().__init__(f"{where}: {field}: found {shown}; allowed: {allowed}")
+        super().__init__(f"{where}: {_problem(field, found, allowed)}")
+
+
+class BadFields(BadField):
+    """Several fields hold what they cannot hold, or are missing: all of them are told at once.
+
+    Args:
+        where: file or argument.
+        problems: (field, found, allowed) as in :class:`BadField`, at least one.
+    """
+
+    def __init__(self, where: str, problems: Sequence[tuple[str, object, str]]) -> None:
+        if len(problems) == 1:
+            super().__init__(where, *problems[0])
+            return
+        lines = "\n".join(f"  {_problem(*p)}" for p in problems)
+        TierwiseError.__init__(self, f"{where}: {len(problems)} fields are wrong or missing:\n{lines}")
+
+
+def _problem(field: str, found: object, allowed: str) -> str:
+    shown = repr(found)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return f"{field}: found {shown}; allowed: {allowed}"
 
 
 class Truncated(TierwiseError):

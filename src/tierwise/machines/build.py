@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tierwise.core.errors import BadField, nearest
+from tierwise.core.errors import BadField, BadFields, nearest
 from tierwise.machines import profile, types
-from tierwise.machines.schema import PASSIVE, CurveFile, DeviceFile, LinkFile, NodeFile, ProfileFile, check
+from tierwise.machines.checks import impossible, missing
+from tierwise.machines.schema import CurveFile, DeviceFile, LinkFile, NodeFile, Problem, ProfileFile, check
 
 
 def build_device(
@@ -23,14 +24,15 @@ def build_device(
         where: the file, for errors.
         library: references every file may cite by key, besides its own ``sources``.
     """
-    f = check(DeviceFile, data, where)
-    _refuse_hollow(f, where)
-    cite = citer(f.sources, library, where)
+    f = check(DeviceFile, data, where, missing(data))
+    problems = impossible(f)
+    cite = citer(f.sources, library, where, problems)
     nan = math.nan
-    _refuse_twins(f, where)
     own: dict[str, str] = dict(f.sources)
     if f.reserve:
         own["reserve"] = cite(f.reserve.source, "reserve.source")
+    if f.process:
+        own["process"] = cite(f.process.source, "process.source")
     if f.node:
         own["node"] = cite(f.node.source, "node.source")
     built = types.Device(
@@ -51,6 +53,11 @@ def build_device(
                 energy=nan if t.energy is None else t.energy,
                 source=cite(t.source, f"tiers[{i}].source"),
                 compute={str(k): v for k, v in (t.compute or {}).items()},
+                write_energy=nan if t.write_energy is None else t.write_energy,
+                unit=t.unit,
+                units=t.units,
+                fanout=dict(t.fanout),
+                to=t.to,
             )
             for i, t in enumerate(f.tiers)
         ),
@@ -64,10 +71,13 @@ def build_device(
                 sparse=e.sparse,
                 cluster=e.cluster,
                 clock=e.clock if e.clock is not None else nan,
+                fanout=dict(e.fanout),
+                energy={str(k): v for k, v in e.energy.items()},
                 source=cite(e.source, f"engines[{i}].source"),
             )
             for i, e in enumerate(f.engines)
-        ),
+        )
+        or _engines_of_tiers(f, cite),
         links=tuple(build_link(x, cite, f"links[{i}]") for i, x in enumerate(f.links)),
         power=types.Power(f.power.rated, f.power.idle, cite(f.power.source, "power.source"))
         if f.power
@@ -87,8 +97,20 @@ def build_device(
         sources=own,
         notes=f.notes,
         measured={p.engine: _profile(p) for p in f.calibration},
+        process=f.process.node if f.process else nan,
     )
+    if problems:
+        raise BadFields(where, problems)
     return built, f.node
+
+
+def _engines_of_tiers(f: DeviceFile, cite: Callable[[str, str], str]) -> tuple[types.Engine, ...]:
+    """The engines of a device that computes in its memory alone: of the tier's name, since they are one node."""
+    return tuple(
+        types.Engine(t.name, "vector", {str(k): v for k, v in t.compute.items()}, t.units, (), 1.0,
+                     cite(t.source, f"tiers[{i}].source"), fanout=dict(t.fanout))
+        for i, t in enumerate(f.tiers) if t.compute
+    )  # fmt: skip
 
 
 def _profile(p: ProfileFile) -> profile.Profile:
@@ -120,14 +142,18 @@ def build_link(x: LinkFile, cite: Callable[[str, str], str], field: str) -> type
         x.reduces,
         cite(x.source, f"{field}.source"),
         x.peer,
+        math.nan if x.back is None else x.back,
+        math.nan if x.energy is None else x.energy,
     )
 
 
-def citer(own: Mapping[str, str], library: Mapping[str, str], where: str) -> Callable[[str, str], str]:
+def citer(
+    own: Mapping[str, str], library: Mapping[str, str], where: str, problems: list[Problem] | None = None
+) -> Callable[[str, str], str]:
     """A function that spells out a source: ``"datasheet (page 2) + oconnor2017"`` becomes both citations.
 
     A part is a key, a key with a remark (``key (...)`` or ``key: ...``), or a citation in full. A bare word
-    must be a key.
+    must be a key; where it is not, that is added to ``problems``, or raised where there is no such list.
     """
     known = {**library, **own}
 
@@ -138,32 +164,11 @@ def citer(own: Mapping[str, str], library: Mapping[str, str], where: str) -> Cal
             key, remark = (match[1], match[2] or "") if match else ("", part)
             if match and not remark and key not in known:
                 close = ", ".join(nearest(part, known)) or "a key of `sources`"
-                raise BadField(where, field, part, f"a citation, or a key such as {close}")
+                problem = (field, part, f"a citation, or a key such as {close}")
+                if problems is None:
+                    raise BadField(where, *problem)
+                problems.append(problem)
             out.append(known.get(key, key) + remark)
         return "; ".join(out)
 
     return cite
-
-
-def _refuse_hollow(f: DeviceFile, where: str) -> None:
-    """What a device of its kind cannot do without."""
-    if f.kind in PASSIVE:
-        part = "links" if f.kind == "nic" else "tiers"
-        if not getattr(f, part):
-            raise BadField(where, part, [], f"at least one, for a {f.kind}")
-        return
-    if not any(t.kind == "memory" for t in f.tiers):
-        raise BadField(where, "tiers", [t.kind for t in f.tiers], "at least one tier of kind memory")
-    if not f.engines and not any(t.compute for t in f.tiers):
-        raise BadField(where, "engines", [], "at least one engine, or a tier with compute")
-    if f.dispatch is None:
-        raise BadField(where, "dispatch", None, "eager, graph and source, for a device that runs kernels")
-
-
-def _refuse_twins(f: DeviceFile, where: str) -> None:
-    """Parts are named in reports and in ``like``, so a name means one part."""
-    for part in ("tiers", "engines", "links"):
-        names = [x.name for x in getattr(f, part)]
-        for i, twice in enumerate(names):
-            if twice in names[:i]:
-                raise BadField(where, f"{part}[{i}].name", twice, f"a name no other of its {part} has")

@@ -1,25 +1,25 @@
 """From a name to a machine: ``h100-sxm``, ``16xh800``, ``2xdgx-h100``, ``my-board.yaml``.
 
 Every ``catalog/*.yaml`` is a device and every ``catalog/systems/*.yaml`` a system; adding a file adds the
-machine. A name is a file's name first, and only on a miss an alias inside one.
+machine. A name is a file's name first, on a miss an alias inside one, or what drivers call it
+(:mod:`tierwise.machines.names`).
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tierwise.core.errors import BadField, UnknownName
-from tierwise.machines.types import Device, Link, System
+from tierwise.machines.compose import MAX_COUNT, Member, compose, from_file, times
+from tierwise.machines.inherit import inherit
+from tierwise.machines.names import aliases, find, plain_name
+from tierwise.machines.place import CATALOG, SYSTEMS, as_path, library, read, where
+from tierwise.machines.types import Device, System
 
-CATALOG = Path(__file__).parent / "catalog"
-SYSTEMS = CATALOG / "systems"
-MAX_COUNT = 10_000_000
+__all__ = ["CATALOG", "MAX_COUNT", "SYSTEMS", "device", "device_names", "system", "system_names"]
 
 
 def device(name: str) -> Device:
@@ -29,7 +29,7 @@ def device(name: str) -> Device:
         UnknownName: no such device, with the nearest names.
         BadField, TierwiseError: the file is wrong; says where and how.
     """
-    return _part(name).device
+    return _member(name).device
 
 
 def system(text: str) -> System:
@@ -40,19 +40,22 @@ def system(text: str) -> System:
             these after a count (``"16xh800"`` is two nodes of eight, ``"2xdgx-h100"`` two such systems).
     """
     count, name = _split(text)
-    path = _as_path(name)
+    path = as_path(name)
     if path is not None:
-        data = _read(path)
+        data = read(path)
         if "device" not in data:
-            return _compose(count, _build(path), path.stem)
-        return _times(count, _system_from(path, data))
-    found = _find(name, SYSTEMS)
+            return compose(count, _build(path), path.stem)
+        return times(count, _system(path, data))
+    found = find(name, SYSTEMS)
     if found is not None:
-        return _times(count, _catalog_system(found))
-    known = _find(name, CATALOG)
+        return times(count, _catalog_system(found))
+    known = find(name, CATALOG)
     if known is None:
-        raise UnknownName("machine", name[:80], [*device_names(), *system_names(), *_all_aliases()], _HINT)
-    return _compose(count, _catalog_part(known), _plain(name))
+        all_names = [*device_names(), *system_names(), *aliases(CATALOG), *aliases(SYSTEMS)]
+        raise UnknownName("machine", name[:80], all_names, _HINT)
+    # A plain name stays as it was written (8xh100); one of several words becomes the catalog's.
+    plain = plain_name(name)
+    return compose(count, _catalog_member(known), plain if re.fullmatch(r"[a-z0-9.+-]+", plain) else known)
 
 
 def device_names() -> list[str]:
@@ -69,19 +72,6 @@ _HINT = "(a new one is one YAML file: see docs/adding-a-machine.md)"
 _COUNTED = re.compile(r"^(\d+)\s*[x×*]\s*(\S.*)$", re.IGNORECASE | re.DOTALL)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A device with how many share a node, and the watts around each."""
-
-    device: Device
-    size: int
-    overhead_power: float
-    source: str
-
-
-# ---------------------------------------------------------------- composing
-
-
 def _split(text: str) -> tuple[int, str]:
     if not isinstance(text, str) or not text.strip():
         raise BadField("machine", "name", text, "a name such as 8xh200-sxm, or a path to a YAML file")
@@ -95,217 +85,49 @@ def _split(text: str) -> tuple[int, str]:
     return int(digits), match[2]
 
 
-def _compose(count: int, part: _Part, name: str) -> System:
-    """``count`` devices, filled node by node."""
-    per_node = min(count, part.size)
-    several = count > 1
-    return System(
-        name=f"{count}x{name}" if several else name,
-        device=part.device,
-        count=count,
-        per_node=per_node,
-        scale_up=_scale_up(part.device, per_node) if per_node > 1 else None,
-        scale_out=part.device.link("scale-out") if several else None,
-        overhead_power=part.overhead_power,
-        source=part.source,
-    )
-
-
-def _scale_up(dev: Device, per_node: int) -> Link | None:
-    """The link that joins all of a node: a bridge between pairs does not join eight, PCIe does."""
-    own = [x for x in dev.links if x.kind == "scale-up"]
-    wide = next((x for x in own if x.domain >= per_node), None)
-    host = dev.link("host")
-    if wide is None and host is not None:
-        return replace(host, kind="scale-up", domain=per_node)
-    return wide or (own[0] if own else None)
-
-
-def _times(count: int, one: System) -> System:
-    """``count`` systems beside each other."""
-    if count == 1:
-        return one
-    if one.count * count > MAX_COUNT:
-        raise BadField("machine", "count", count, f"at most {MAX_COUNT} devices in all")
-    scale_out = one.scale_out or one.device.link("scale-out")
-    return replace(one, name=f"{count}x{one.name}", count=one.count * count, scale_out=scale_out)
-
-
-# ---------------------------------------------------------------- finding
-
-
-def _plain(name: str) -> str:
-    """How names are compared: ``"H100_SXM"`` and ``"h100 sxm"`` are ``"h100-sxm"``."""
-    return re.sub(r"[\s_]+", "-", name.strip().lower())
-
-
-def _bare(name: str) -> str:
-    """Names that differ only in punctuation are one name: ``rtx4090`` is ``rtx-4090``."""
-    return re.sub(r"[\s_.-]+", "", name.lower())
-
-
-def _as_path(name: str, base: Path | None = None) -> Path | None:
-    """The file a name means, if it means one: by its ending, or because it has a slash and exists."""
-    path = Path(os.path.expanduser(name))
-    if path.suffix.lower() not in (".yaml", ".yml") and not ("/" in name and os.path.isfile(path)):
-        return None
-    return base / path if base is not None and not path.is_absolute() else path
-
-
-def _find(name: str, folder: Path) -> str | None:
-    """The file a name or alias belongs to."""
-    plain = _plain(name)
-    if re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,60}", plain) and (folder / f"{plain}.yaml").is_file():
-        return plain
-    return _aliases(folder).get(_bare(name)) if _bare(name) else None
-
-
-@cache
-def _aliases(folder: Path) -> dict[str, str]:
-    """Every alias of a folder and the file it is in, file names included."""
-    from tierwise.machines.read import read_mapping
-
-    files = sorted(folder.glob("*.yaml"))
-    aliases = {_bare(a): p.stem for p in files for a in read_mapping(p, trusted=True).get("aliases") or ()}
-    return aliases | {_bare(p.stem): p.stem for p in files}
-
-
-def _all_aliases() -> list[str]:
-    return [*_aliases(CATALOG), *_aliases(SYSTEMS)]
-
-
-def _part(name: str, base: Path | None = None) -> _Part:
+def _member(name: str, base: Path | None = None) -> Member:
     """A device by name, alias or path; paths are relative to ``base``."""
     if not isinstance(name, str) or not name.strip():
         raise BadField("device", "name", name, "a name such as h100-sxm, or a path to a YAML file")
-    path = _as_path(name.strip(), base)
+    path = as_path(name.strip(), base)
     if path is not None:
         return _build(path)
-    found = _find(name, CATALOG)
+    found = find(name, CATALOG)
     if found is None:
-        raise UnknownName("device", name[:80], [*device_names(), *_aliases(CATALOG)], _HINT)
-    return _catalog_part(found)
-
-
-# ---------------------------------------------------------------- building
+        raise UnknownName("device", name[:80], [*device_names(), *aliases(CATALOG)], _HINT)
+    return _catalog_member(found)
 
 
 @cache
-def _catalog_part(stem: str) -> _Part:
+def _catalog_member(stem: str) -> Member:
     return _build(CATALOG / f"{stem}.yaml")
 
 
 @cache
 def _catalog_system(stem: str) -> System:
     path = SYSTEMS / f"{stem}.yaml"
-    return _system_from(path, _read(path))
+    return _system(path, read(path))
 
 
-@cache
-def _library() -> Mapping[str, str]:
-    """References that several files cite, by key."""
-    from tierwise.machines.read import read_mapping
-
-    return read_mapping(Path(__file__).parent / "references.yaml", trusted=True)
+def _build(path: Path) -> Member:
+    return _member_from(path.stem, read(path), path)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    from tierwise.machines.read import read_mapping
-
-    return read_mapping(path, trusted=path.parent in (CATALOG, SYSTEMS))
-
-
-def _build(path: Path) -> _Part:
-    return _part_from(path.stem, _read(path), path)
-
-
-def _part_from(name: str, data: dict[str, Any], path: Path) -> _Part:
+def _member_from(name: str, data: dict[str, Any], path: Path) -> Member:
     from tierwise.machines.build import build_device
 
-    built, node = build_device(name, _inherit(data, path), _where(path), _library())
+    built, node = build_device(name, inherit(data, path), where(path), library())
     up = built.link("scale-up")
     if node is None:
-        return _Part(built, up.domain if up else 1, 0.0, up.source if up else "one device")
-    return _Part(built, node.size, node.overhead_power, built.sources["node"])
+        return Member(built, up.domain if up else 1, 0.0, up.source if up else "one device")
+    return Member(built, node.size, node.overhead_power, built.sources["node"])
 
 
-def _system_from(path: Path, data: dict[str, Any]) -> System:
-    from tierwise.machines.build import build_link, citer
-    from tierwise.machines.schema import SystemFile, check
+def _system(path: Path, data: dict[str, Any]) -> System:
+    """Names in a user's system file are relative to it."""
+    base = None if path.parent == SYSTEMS else path.parent
 
-    where = _where(path)
-    f = check(SystemFile, data, where)
-    cite = citer(f.sources, _library(), where)
-    if isinstance(f.device, str):
-        base = None if path.parent == SYSTEMS else path.parent
-        part = _part(f.device, base)
-    else:
-        part = _part_from(path.stem, dict(f.device), path)
-    per_node = f.per_node or min(f.count, part.size)
-    up = build_link(f.scale_up, cite, "scale_up") if f.scale_up else _scale_up(part.device, per_node)
-    out = build_link(f.scale_out, cite, "scale_out") if f.scale_out else part.device.link("scale-out")
-    return System(
-        name=path.stem,
-        device=part.device,
-        count=f.count,
-        per_node=per_node,
-        scale_up=up if per_node > 1 else None,
-        scale_out=out if f.count > 1 else None,
-        overhead_power=f.overhead_power,
-        source=cite(f.source, "source"),
-    )
+    def part_of(given: str | dict[str, Any]) -> Member:
+        return _member(given, base) if isinstance(given, str) else _member_from(path.stem, given, path)
 
-
-def _where(path: Path) -> str:
-    """A catalog file by its name alone (its folder differs on every machine), a user's file as given."""
-    return f"catalog/{path.name}" if path.parent in (CATALOG, SYSTEMS) else str(path)
-
-
-# ---------------------------------------------------------------- `like:`
-
-_OWN = {"aliases", "title", "released", "notes", "price"}
-"""Facts of one device that its siblings do not share."""
-
-
-def _inherit(data: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Fill a file from the device it is ``like``: one level, named parts merged, ``without`` left out.
-
-    A part that changes any number must bring its own ``source``.
-    """
-    if "like" not in data:
-        return data
-    data = dict(data)
-    parent_name, without = data.pop("like"), data.pop("without", [])
-    where = _where(path)
-    if not isinstance(parent_name, str) or not isinstance(without, list):
-        raise BadField(where, "like", parent_name, "the name of a device; `without` is a list of part names")
-    parent_path = _as_path(parent_name, path.parent)
-    if parent_path is None:
-        found = _find(parent_name, CATALOG)
-        if found is None:
-            raise UnknownName("device", parent_name[:80], device_names(), f"in `like` of {where}")
-        parent_path = CATALOG / f"{found}.yaml"
-    parent = _read(parent_path)
-    if "like" in parent:
-        allowed = f"a device that is not itself like another, such as {parent['like']}"
-        raise BadField(where, "like", parent_name, allowed)
-    merged = {k: v for k, v in parent.items() if k not in _OWN}
-    for key, value in data.items():
-        merged[key] = _merge(merged.get(key), value)
-    for key in ("tiers", "engines", "links"):
-        parts = merged.get(key)
-        if isinstance(parts, list):
-            merged[key] = [p for p in parts if not (isinstance(p, dict) and p.get("name") in without)]
-    return merged
-
-
-def _merge(old: Any, new: Any) -> Any:
-    if isinstance(old, dict) and isinstance(new, dict):
-        if "source" in old:  # a described thing: its numbers changed, so its source must too
-            old = {k: v for k, v in old.items() if k != "source"}
-        return {**old, **new}
-    if isinstance(old, list) and isinstance(new, list) and all(isinstance(x, dict) for x in old + new):
-        changed = {x.get("name"): x for x in new}
-        kept = [_merge(x, changed.pop(x.get("name"))) if x.get("name") in changed else x for x in old]
-        return kept + [x for x in new if x.get("name") in changed]
-    return new
+    return from_file(path, data, part_of)

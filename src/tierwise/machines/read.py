@@ -35,6 +35,8 @@ def read_mapping(path: Path, trusted: bool = False) -> dict[str, Any]:
             _refuse_hostile(path, text)
         data = yaml.load(text, Loader=_loader())  # a safe loader: see _loader
     except yaml.YAMLError as error:
+        if _brackets(text) > MAX_DEPTH:  # some releases of the library refuse these themselves, in words of their own
+            raise TierwiseError(f"{path}: nested deeper than {MAX_DEPTH} levels") from error
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -77,6 +79,15 @@ def _refuse_hostile(path: Path, text: str) -> None:
                 raise TierwiseError(f"{path}, line {line}: nested deeper than {MAX_DEPTH} levels")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+
+
+def _brackets(text: str) -> int:
+    """How deep brackets nest, those in quotes counted too."""
+    depth = deepest = 0
+    for c in text:
+        depth += (c in "[{") - (c in "]}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 @cache

@@ -7,24 +7,31 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from tierwise.core.errors import BadField, nearest
+from tierwise.core.errors import BadField, BadFields, nearest
 from tierwise.core.units import parse
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def check(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
-    """Validate a mapping; the first thing wrong becomes a :class:`BadField`."""
+Problem = tuple[str, object, str]
+"""(field, found, allowed)."""
+
+
+def check(model: type[Model], data: Mapping[str, Any], where: str, more: Sequence[Problem] = ()) -> Model:
+    """Validate a mapping. All that is wrong with it becomes one :class:`BadFields`, ``more`` problems included."""
     try:
-        return model.model_validate(data)
+        found = model.model_validate(data)
     except ValidationError as error:
-        raise _explain(model, error, where) from None
+        raise BadFields(where, [*_explain(model, error), *more]) from None
+    if more:
+        raise BadFields(where, more)
+    return found
 
 
 # ---------------------------------------------------------------- quantities
@@ -87,6 +94,7 @@ Rates = Annotated[dict[Dtype, Flops], Field(min_length=1)]
 Kind = Literal[
     "gpu", "cpu", "npu", "tpu", "fpga", "pim", "mcu", "soc", "wafer", "storage", "memory", "nic"
 ]  # fmt: skip
+Topology = Literal["switch", "ring", "mesh", "torus", "fat-tree", "rail"]
 PASSIVE = ("storage", "memory", "nic")
 """Kinds of device that hold or carry bytes and run no kernels."""
 
@@ -106,7 +114,12 @@ class TierFile(_Strict):
     write_bandwidth: Bandwidth | None = None
     latency: Time
     energy: Energy | None = None
+    write_energy: Energy | None = None
+    unit: Bytes = 1.0
     compute: Rates | None = None
+    units: Count = 1
+    fanout: dict[Name, Count] = {}
+    to: tuple[Name, ...] = ()
     source: Words
 
 
@@ -119,6 +132,8 @@ class EngineFile(_Strict):
     sparse: Annotated[float, Field(ge=1, le=64)] = 1.0
     cluster: Annotated[int, Field(ge=1, le=1024)] = 1
     clock: Frequency | None = None
+    fanout: dict[Name, Count] = {}
+    energy: dict[Dtype, Energy] = {}
     source: Words
 
 
@@ -128,9 +143,27 @@ class LinkFile(_Strict):
     bandwidth: Bandwidth
     latency: Time
     domain: Count = 1
-    topology: Literal["switch", "ring", "mesh", "torus", "fat-tree", "rail"] = "switch"
+    topology: Topology = "switch"
     reduces: bool = False
     peer: bool = True
+    back: Bandwidth | None = None
+    energy: Energy | None = None
+    source: Words
+
+
+class LinkChange(_Strict):
+    """What is different about a link in one system; a whole link where it has name, bandwidth and latency."""
+
+    name: Name | None = None
+    kind: Literal["scale-up", "scale-out", "host"] | None = None
+    bandwidth: Bandwidth | None = None
+    latency: Time | None = None
+    domain: Count | None = None
+    topology: Topology | None = None
+    reduces: bool | None = None
+    peer: bool | None = None
+    back: Bandwidth | None = None
+    energy: Energy | None = None
     source: Words
 
 
@@ -161,6 +194,24 @@ class DispatchFile(_Strict):
 
 class ReserveFile(_Strict):
     bytes: Bytes
+    source: Words
+
+
+class ProcessFile(_Strict):
+    """Nanometres, as the maker of the chip names its process."""
+
+    node: Annotated[float, Field(gt=0.5, le=1000)]
+    source: Words
+
+
+class HostFile(_Strict):
+    """What stands around the devices of one node: its main memory, processors and storage."""
+
+    memory: Bytes | None = None
+    bandwidth: Bandwidth | None = None
+    cpu: str | None = None
+    sockets: Count = 1
+    storage: tuple[str, ...] = ()
     source: Words
 
 
@@ -226,6 +277,7 @@ class DeviceFile(_Strict):
     price: PriceFile | None = None
     dispatch: DispatchFile | None = None
     reserve: ReserveFile | None = None
+    process: ProcessFile | None = None
     node: NodeFile | None = None
     calibration: tuple[ProfileFile, ...] = ()
     notes: str = ""
@@ -238,8 +290,12 @@ class SystemFile(_Strict):
     device: str | dict[str, Any]
     count: Count
     per_node: Count | None = None
-    scale_up: LinkFile | None = None
-    scale_out: LinkFile | None = None
+    scale_up: LinkChange | None = None
+    scale_out: LinkChange | None = None
+    host_link: LinkChange | None = None
+    host: HostFile | None = None
+    power_cap: Watts | None = None
+    clock: Frequency | None = None
     overhead_power: Watts = 0.0
     source: Words
     notes: str = ""
@@ -248,25 +304,28 @@ class SystemFile(_Strict):
 # ---------------------------------------------------------------- pydantic's errors, in our words
 
 
-def _explain(model: type[BaseModel], error: ValidationError, where: str) -> BadField:
-    # a misspelled field is also a missing one: say the spelling
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    field, found = _path(first["loc"]), first["input"]
-    problem = first["type"]
-    if problem == "extra_forbidden":
-        names = _fields_at(model, first["loc"][:-1])
-        wrong = str(first["loc"][-1])
-        close = nearest(wrong, names, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        return BadField(where, field, found, f"no such field; {hint}fields here: {', '.join(names)}")
-    if problem == "missing":
-        return BadField(where, field, "nothing", "a value (this field is required)")
-    if problem == "literal_error":
-        options = [str(o) for o in _options(str(first.get("ctx", {}).get("expected", "")))]
-        close = nearest(str(found), options, 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        return BadField(where, field, found, "one of " + ", ".join(options) + hint)
-    return BadField(where, field, found, first["msg"][0].lower() + first["msg"][1:])
+def _explain(model: type[BaseModel], error: ValidationError) -> list[Problem]:
+    out: list[Problem] = []
+    meant: set[str] = set()  # a misspelled field is also a missing one: only the spelling is told
+    for e in sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden"):
+        field, found, problem = _path(e["loc"]), e["input"], e["type"]
+        if problem == "extra_forbidden":
+            names = _fields_at(model, e["loc"][:-1])
+            close = nearest(str(e["loc"][-1]), names, 1)
+            meant |= {_path((*e["loc"][:-1], c)) for c in close}
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            out.append((field, found, f"no such field; {hint}fields here: {', '.join(names)}"))
+        elif problem == "missing":
+            if field not in meant:
+                out.append((field, "nothing", "a value (this field is required)"))
+        elif problem == "literal_error":
+            options = [str(o) for o in _options(str(e.get("ctx", {}).get("expected", "")))]
+            close = nearest(str(found), options, 1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            out.append((field, found, "one of " + ", ".join(options) + hint))
+        else:
+            out.append((field, found, e["msg"][0].lower() + e["msg"][1:]))
+    return out
 
 
 def _path(loc: tuple[int | str, ...]) -> str:

@@ -26,9 +26,14 @@ class Tier:
         bandwidth: bytes per second over the whole device, reading.
         write_bandwidth: the same for writing (equal to ``bandwidth`` unless stated).
         latency: seconds from request to first byte.
-        energy: joules per byte moved; ``nan`` when no source gives one.
+        energy: joules per byte read; ``nan`` when no source gives one.
         compute: FLOP per second by dtype of processing in or near this tier (PIM), empty when none.
         source: where the numbers come from.
+        write_energy: joules per byte written; ``nan`` where it is not known to differ from reading.
+        unit: bytes that are allocated at a time (a page, a DRAM row, a flash block).
+        units: how many equal units ``compute`` is made of.
+        fanout: instances in named spatial dimensions (banks, PE rows), where the whole is made of equal parts.
+        to: names of the tiers and engines that it feeds; empty for the usual chain (:mod:`tierwise.machines.wiring`).
     """
 
     name: str
@@ -40,6 +45,11 @@ class Tier:
     energy: float
     source: str
     compute: Mapping[str, float] = field(default_factory=dict)
+    write_energy: float = float("nan")
+    unit: float = 1.0
+    units: int = 1
+    fanout: Mapping[str, int] = field(default_factory=dict)
+    to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,8 @@ class Engine:
         source: where the numbers come from.
         cluster: units that fetch shared operands once for all of them (multicast), 1 for none.
         clock: hertz it boosts to; nan when no source says.
+        fanout: processing elements of one unit in named spatial dimensions (``{"rows": 128, "columns": 128}``).
+        energy: joules per FLOP by dtype, where somebody published them.
     """
 
     name: str
@@ -68,6 +80,8 @@ class Engine:
     source: str
     cluster: int = 1
     clock: float = float("nan")
+    fanout: Mapping[str, int] = field(default_factory=dict)
+    energy: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,8 @@ class Link:
         reduces: the fabric itself sums (in-network reduction).
         source: where the numbers come from.
         peer: devices reach each other's memory over it; else what one sends another goes through the host's.
+        back: bytes per second of the other direction (into the device); ``nan`` where it is as fast.
+        energy: joules per byte; ``nan`` when no source gives one.
     """
 
     name: str
@@ -96,6 +112,8 @@ class Link:
     reduces: bool
     source: str
     peer: bool = True
+    back: float = float("nan")
+    energy: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -135,7 +153,8 @@ class Device:
 
     ``tiers`` are ordered from the engines outward. ``reserve`` is what the runtime keeps of the main
     memory for itself. ``family`` names the calibration it shares with its siblings.
-    ``measured`` is what engines were measured to reach on this very machine, the usual one first.
+    ``measured`` is what engines were measured to reach on this very machine, the usual one first. ``process`` is the
+    name of its silicon process in nanometres, ``nan`` when no source says.
     """
 
     name: str
@@ -154,6 +173,7 @@ class Device:
     sources: Mapping[str, str]
     notes: str = ""
     measured: Mapping[str, Profile] = field(default_factory=dict)
+    process: float = float("nan")
 
     @property
     def memory(self) -> Tier:
@@ -174,12 +194,33 @@ class Device:
     @property
     def unit_share(self) -> float:
         """Bytes per second of the main memory's bandwidth that fall to one vector unit; nan without one."""
-        units = next((e.units for e in self.engines if e.kind == "vector"), 0)
-        return self.memory.bandwidth / units if units else float("nan")
+        units = next((e.units for e in self.engines if e.kind == "vector"), None)
+        return float("nan") if units is None else self.memory.bandwidth / units
 
     def link(self, kind: str) -> Link | None:
         """The link of a kind ("scale-up", "scale-out", "host"), or None."""
         return next((x for x in self.links if x.kind == kind), None)
+
+
+@dataclass(frozen=True)
+class Host:
+    """What stands around the devices of one node, and is shared by them.
+
+    Attributes:
+        memory: bytes of its main memory.
+        bandwidth: bytes per second of that memory; ``inf`` where nobody said (the link then binds).
+        cpu: one of its processors; None when not stated.
+        sockets: how many of them.
+        storage: disks attached to it.
+        source: where the numbers come from.
+    """
+
+    memory: float
+    bandwidth: float
+    cpu: Device | None
+    sockets: int
+    storage: tuple[Device, ...]
+    source: str
 
 
 @dataclass(frozen=True)
@@ -195,6 +236,10 @@ class System:
             no second device, or no way to it.
         overhead_power: watts per device of everything around it (CPU, NICs, fans), 0 when not stated.
         source: where the composition comes from.
+        host: what stands around the devices of a node; None when not stated.
+        power_cap: watts that a device may draw here, ``nan`` when nobody lowered what it is rated for.
+        clock: hertz that the clock is held at, ``nan`` when it is not; the rates of ``device`` are already those at
+            this clock.
     """
 
     name: str
@@ -205,6 +250,18 @@ class System:
     scale_out: Link | None
     overhead_power: float = 0.0
     source: str = ""
+    host: Host | None = None
+    power_cap: float = float("nan")
+    clock: float = float("nan")
+
+    @property
+    def power(self) -> Power:
+        """What a device may draw in this system: its rating, or the cap where one was set."""
+        import numpy as np
+
+        given = self.device.power
+        rated = np.fmin(given.rated, self.power_cap)
+        return replace(given, rated=float(rated) if np.ndim(rated) == 0 else rated)
 
     @property
     def nodes(self) -> int:

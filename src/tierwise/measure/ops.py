@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.cost import Efficiency, Target, efficiency
 from tierwise.machines import system
-from tierwise.machines.types import System
 from tierwise.measure import rows as kinds
 
 Table = dict[str, NDArray[Any]]
@@ -138,7 +137,7 @@ def predict(table: Table, kind: ModuleType, calibration: Mapping[str, Efficiency
     basis = np.full(len(measured), "", dtype="<U12")
     for (name, engine, kernel, _), rows in groups(table, ("system", "engine", "kernel_source", kind.DTYPE)).items():
         try:
-            machine = machine_of(name)
+            machine = system(name)
         except UnknownName:
             continue
         source = f"{engine}:{kernel}"
@@ -155,15 +154,6 @@ def predict(table: Table, kind: ModuleType, calibration: Mapping[str, Efficiency
         basis[rows] = cost.basis
     predicted, low, high = out
     return Predictions(measured, predicted, low, high, basis)
-
-
-def machine_of(name: str) -> System:
-    """One device by the name recorded files use: ``h100_sxm``, ``gb200_sxm``."""
-    name = name.replace("_", "-")
-    try:
-        return system(name)
-    except UnknownName:
-        return system(name.removesuffix("-sxm"))
 
 
 def accuracy(p: Predictions, rows: NDArray[np.intp] | slice = slice(None)) -> Accuracy:
