@@ -9,8 +9,10 @@ import numpy as np
 
 from tierwise.core.errors import BadField
 from tierwise.models.facts import depth, heads
-from tierwise.scenario.legality import check_plan as check_plan
+from tierwise.scenario.legality import check_plan
 from tierwise.scenario.types import Batch, Plan, Resolved, Scenario
+
+__all__ = ["check_machine", "check_plan", "check_traffic", "default_plan", "describe", "resolve"]
 
 if TYPE_CHECKING:
     from tierwise.machines.types import System
@@ -33,7 +35,7 @@ def resolve(scenario: Scenario) -> Resolved:
     plan = scenario.plan if scenario.plan is not None else default_plan(model, machine)
     check_traffic(scenario.traffic, model)
     check_plan(plan, model, machine)
-    return Resolved(model, machine, scenario.traffic, plan, scenario.techniques)
+    return Resolved(model, machine, scenario.traffic, plan, scenario.techniques, scenario.applied)
 
 
 def check_machine(machine: System) -> None:

@@ -223,11 +223,10 @@ class Attention:
         if not self.causal:
             return None
         if self.source == "cross":
-            return Cache("cross", dict.fromkeys(POLICIES, "the encoder's keys and values are kept as they are computed"))
+            return Cache("cross", dict.fromkeys(POLICIES, "an encoder's keys and values are kept as they are computed"))
         refuses = {}
         if self.source == "shared":
-            same = "it reads the cache of an earlier layer"
-            refuses = dict.fromkeys(("copied", "rebuilt"), same)
+            refuses = dict.fromkeys(("copied", "rebuilt"), "it reads the cache of an earlier layer")
         if np.all(np.asarray(self.heads) == self.kv_heads):
             refuses["expanded"] = "every query head has keys and values of its own"
         if self.expanded:

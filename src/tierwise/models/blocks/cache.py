@@ -128,9 +128,8 @@ def revised(block: Any, policy: str, value: Any) -> Any:
     old = getattr(block, policy)
     if policy == "density" and not is_zero(1.0 - old):
         raise BadField("sparsify_attention", "density", value, f"nothing: a static pattern of density {old} is there")
-    new = {
-        "window": lambda: value if old is None else minimum(old, value),
-        "budget": lambda: minimum(old, value),
-        "copied": lambda: old + value,
-    }.get(policy, lambda: value)()
-    return replace(block, **{policy: new})
+    if policy in ("window", "budget") and old is not None:
+        value = minimum(old, value)
+    elif policy == "copied":
+        value = old + value
+    return replace(block, **{policy: value})

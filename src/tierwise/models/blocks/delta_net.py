@@ -96,7 +96,8 @@ class GatedDeltaNet:
             spill=True,
             state_format=self.state_format,
         )
-        yield elementwise(step, f"{self.name}.gated_norm", "ssm", {"scan.y": size, "qkvz": size}, {"o": size}, GATED_NORM)
+        reads = {"scan.y": size, "qkvz": size}
+        yield elementwise(step, f"{self.name}.gated_norm", "ssm", reads, {"o": size}, GATED_NORM)
         yield matmul(step, f"{self.name}.out_proj", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 

@@ -149,7 +149,8 @@ class MLA:
         rank = step.plan.kv.rank if absorbed else 1.0
         t = step.tokens
         fresh = 0.0 if absorbed else t * h * (qk + v)
-        expand = 0.0 if absorbed else 2.0 * step.seqs * past * self.density * h * self.kv_rank * (self.nope_dim + self.v_dim)
+        each = 2.0 * h * self.kv_rank * (self.nope_dim + self.v_dim)
+        expand = 0.0 if absorbed else step.seqs * past * self.density * each
         return Op(
             kind="attention",
             name=f"{self.name}.core",

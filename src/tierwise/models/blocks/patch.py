@@ -120,7 +120,8 @@ class Merger:
         m = step.tokens / self.merge**2
         first, second = self._linears()
         yield matmul(step, f"{self.name}.fc1", "vision", m, [first], "h", "u")
-        yield elementwise(step, f"{self.name}.act", "vision", {"u": m * first.d_out}, {"a": m * first.d_out}, ACTIVATION)
+        wide = m * first.d_out
+        yield elementwise(step, f"{self.name}.act", "vision", {"u": wide}, {"a": wide}, ACTIVATION)
         yield matmul(step, f"{self.name}.fc2", "vision", m, [second], "a", "y")
 
     def state(self, step: Step) -> Iterable[State]:

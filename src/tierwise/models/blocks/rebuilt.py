@@ -16,7 +16,6 @@ from tierwise.models.step import Step
 from tierwise.models.types import Block, State, Weight
 from tierwise.program.types import Op, Operand
 
-
 # Vector operations a score: widened, scaled, maximum, difference, exponential, sum, division, narrowed.
 _SOFTMAX = 8.0
 # And a landmark, for each KV head: a comparison, two selections (score and index), one pass more to merge.
@@ -44,9 +43,9 @@ class RebuiltAttention:
         kept: tokens whose keys and values never leave the device (outliers and the newest).
         hit: fraction of the chosen tokens that the step before had chosen as well: still on the device.
 
-    A KV format applies to the low-rank keys, the landmarks and the values; keys that were multiplied out are kept in the
-    activations' format. The factorisation after the prompt and the transfer of its values to the host are not priced, nor is the host's
-    memory held against its capacity.
+    A KV format applies to the low-rank keys, the landmarks and the values; keys that were multiplied out are kept in
+    the activations' format. The factorisation after the prompt and the transfer of its values to the host are not
+    priced, nor is the host's memory held against its capacity.
     """
 
     attn: Attention

@@ -155,7 +155,8 @@ class MatrixTimeMix:
             state_format=_FP32,
             state_name="wkv_state",
         )
-        yield elementwise(step, f"{self.name}.norm_gate", "ssm", {"scan.y": t * d, "rkvg": t * d}, {"o": t * d}, GATED_NORM)
+        reads = {"scan.y": t * d, "rkvg": t * d}
+        yield elementwise(step, f"{self.name}.norm_gate", "ssm", reads, {"o": t * d}, GATED_NORM)
         yield matmul(step, f"{self.name}.output", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 

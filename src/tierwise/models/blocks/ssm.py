@@ -192,7 +192,8 @@ class Mamba2:
             spill=True,
             state_format=self.state_format,
         )
-        yield elementwise(step, f"{self.name}.gated_norm", "ssm", {"scan.y": t * d, "xz": t * d}, {"o": t * d}, GATED_NORM)
+        reads = {"scan.y": t * d, "xz": t * d}
+        yield elementwise(step, f"{self.name}.gated_norm", "ssm", reads, {"o": t * d}, GATED_NORM)
         yield matmul(step, f"{self.name}.out_proj", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
