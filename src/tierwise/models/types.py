@@ -1,6 +1,6 @@
 """What a model is: blocks in layers in stacks. A model knows its shapes and what it computes, not its price.
 
-A block is any frozen dataclass with the three methods of :class:`Block`; families
+A block is any frozen dataclass with the four methods of :class:`Block`; families
 (``models/families/*.py``) only arrange blocks. Sizes may be arrays, so that an architect can sweep them.
 """
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tierwise.core.num import Num, is_zero
 from tierwise.core.numerics import Format, fmt
+from tierwise.models.facts import Facts, facts_of
 from tierwise.program.types import Op
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class Block(Protocol):
 
     def state(self, step: Step) -> Iterable[State]:
         """What one instance keeps per running sequence on one device."""
+        ...
+
+    def facts(self) -> Facts:
+        """What others need to know of it: heads, experts, what it caches."""
         ...
 
 
@@ -197,7 +202,7 @@ class Model:
             blocks: list[tuple[Block, Num]] = [(b, 1.0) for b in (*stack.before, *stack.after)]
             blocks += [(b, n / k.copies) for k, n in stack.runs() for b in k.blocks]
             for block, n in blocks:
-                used = getattr(block, "active_fraction", 1.0)
+                used = facts_of(block).active_fraction
                 for w in block.weights():
                     total = total + n * w.elements * (used if w.role == "expert" else 1.0)
         return total

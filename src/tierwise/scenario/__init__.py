@@ -1,5 +1,5 @@
 """What is asked: a model on a machine under a plan, with the work it gets."""
 
-from tierwise.scenario.types import KV, Batch, Plan, Resolved, Scenario
+from tierwise.scenario.types import KV, Applied, Batch, Plan, Resolved, Scenario
 
-__all__ = ["KV", "Batch", "Plan", "Resolved", "Scenario"]
+__all__ = ["KV", "Applied", "Batch", "Plan", "Resolved", "Scenario"]

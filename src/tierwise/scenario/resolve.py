@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tierwise.core.errors import BadField
-from tierwise.models.types import Model
+from tierwise.models.facts import depth, heads
+from tierwise.scenario.legality import check_plan
 from tierwise.scenario.types import Batch, Plan, Resolved, Scenario
+
+__all__ = ["check_machine", "check_plan", "check_traffic", "default_plan", "describe", "resolve"]
 
 if TYPE_CHECKING:
     from tierwise.machines.types import System
+    from tierwise.models.types import Model
 
 
 def resolve(scenario: Scenario) -> Resolved:
@@ -31,7 +35,7 @@ def resolve(scenario: Scenario) -> Resolved:
     plan = scenario.plan if scenario.plan is not None else default_plan(model, machine)
     check_traffic(scenario.traffic, model)
     check_plan(plan, model, machine)
-    return Resolved(model, machine, scenario.traffic, plan, scenario.techniques)
+    return Resolved(model, machine, scenario.traffic, plan, scenario.techniques, scenario.applied)
 
 
 def check_machine(machine: System) -> None:
@@ -62,74 +66,15 @@ def default_plan(model: Model, machine: System, **given: float) -> Plan:
     if pp is None:
         left = count // int(tp * (dp or 1))
         across = machine.nodes if ep is None and dp is None else 1
-        pp = across if across and left % max(across, 1) == 0 and _depth(model) >= across else 1
+        pp = across if across and left % max(across, 1) == 0 and depth(model) >= across else 1
     if dp is None:
         dp = max(count // int(tp * pp), 1)
     return Plan(tp=float(tp), pp=float(pp), dp=float(dp), ep=float(ep or 1))
 
 
 def _divides(model: Model, degree: int) -> bool:
-    heads = _heads(model)
-    return heads is None or heads % degree == 0
-
-
-def _heads(model: Model) -> int | None:
-    """Query heads of the text stacks (their greatest common divisor), or None without attention."""
-    return _common(model, "heads")
-
-
-def _common(model: Model, field: str) -> int | None:
-    """Greatest common divisor of a field over the text blocks that have it as a plain number."""
-    values = (
-        getattr(block, field, None)
-        for stack in model.stacks
-        if stack.stream in ("text", "encode")
-        for layer in stack.kinds
-        for block in layer.blocks
-    )
-    found = [int(v) for v in values if isinstance(v, (int, float))]
-    return int(np.gcd.reduce(found)) if found else None
-
-
-def _depth(model: Model) -> int:
-    return max((s.depth for s in model.stacks if s.stream == "text"), default=1)
-
-
-def _experts(model: Model) -> int | None:
-    return _common(model, "experts")
-
-
-def check_plan(plan: Plan, model: Model, machine: System) -> None:
-    """Refuse degrees that cannot be, saying which can."""
-    for name in ("tp", "pp", "dp", "ep"):
-        values = np.asarray(getattr(plan, name), dtype=float)
-        if np.any(values < 1) or np.any(values != np.floor(values)):
-            raise BadField("plan", name, getattr(plan, name), "whole numbers of at least 1")
-    used = np.asarray(plan.devices)
-    if np.any(used > machine.count):
-        raise BadField("plan", "tp × pp × dp", _show(used), f"at most the {machine.count} device(s) of {machine.name}")
-    heads = _heads(model)
-    if heads is not None and np.any(heads % np.asarray(plan.tp) != 0):
-        allowed = [d for d in range(1, min(heads, machine.count) + 1) if heads % d == 0]
-        raise BadField("plan", "tp", _show(np.asarray(plan.tp)),
-                       f"a divisor of the {heads} attention heads: {', '.join(map(str, allowed))}")  # fmt: skip
-    depth = _depth(model)
-    if np.any(np.asarray(plan.pp) > depth):
-        raise BadField("plan", "pp", _show(np.asarray(plan.pp)), f"at most the {depth} layers")
-    experts = _experts(model)
-    ep = np.asarray(plan.ep)
-    if np.any(ep > 1):
-        if experts is None:
-            raise BadField("plan", "ep", _show(ep), f"1: {model.name} has no routed experts")
-        group = np.asarray(plan.tp * plan.dp)
-        if np.any(ep > group) or np.any(group % ep != 0):
-            raise BadField("plan", "ep", _show(ep), f"a divisor of tp × dp = {_show(group)}")
-        if np.any(ep > experts):
-            raise BadField("plan", "ep", _show(ep), f"at most the {experts} experts")
-    for name in ("sparsity",):
-        values = np.asarray(getattr(plan, name))
-        if np.any(values < 0) or np.any(values >= 1):
-            raise BadField("plan", name, getattr(plan, name), "a fraction from 0 up to 1")
+    whole = heads(model)
+    return whole is None or bool(np.all(whole % degree == 0))
 
 
 def check_traffic(traffic: Batch, model: Model) -> None:
@@ -143,11 +88,6 @@ def check_traffic(traffic: Batch, model: Model) -> None:
         values = np.asarray(value, dtype=float)
         if not np.all(np.isfinite(values)) or np.any(values < least):
             raise BadField("traffic", name, value, f"numbers of at least {least}")
-
-
-def _show(x: Any) -> object:
-    values = np.unique(x)
-    return int(values[0]) if values.size == 1 else [int(v) for v in values[:8]]
 
 
 def describe(plan: Plan) -> str:

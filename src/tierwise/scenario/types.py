@@ -9,7 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from tierwise.core.num import Num, maximum, minimum, num
+import numpy as np
+
+from tierwise.core.errors import BadField
+from tierwise.core.num import Num, is_zero, maximum, minimum, num
 from tierwise.core.numerics import Format, fmt
 
 if TYPE_CHECKING:
@@ -40,6 +43,9 @@ class Batch:
 class KV:
     """How the KV cache is stored and read. The defaults are a plain cache.
 
+    The ``and_`` methods add one policy to those that are there: it composes by its meaning or is refused, never
+    overwritten, so their order does not matter.
+
     Attributes:
         key, value: formats; None for the model's own.
         residual: newest tokens kept in the activations' format.
@@ -68,6 +74,74 @@ class KV:
     remat: bool = False
     shared_prefix: Num = 0.0
     relay: bool = False
+
+    def policies(self) -> frozenset[str]:
+        """What it does to a plain cache, by the names of ``tierwise.models.facts.POLICIES``."""
+        on = {
+            "format": self.key is not None or self.value is not None,
+            "evict": not is_zero(1.0 - self.keep) or bool(np.any(np.isfinite(self.budget))),
+            "read": not is_zero(1.0 - self.read) or bool(np.any(np.isfinite(self.read_budget)))
+            or not is_zero(self.selector),
+            "rank": not is_zero(1.0 - self.rank),
+            "remat": self.remat,
+            "prefix": not is_zero(self.shared_prefix),
+            "relay": self.relay,
+        }  # fmt: skip
+        return frozenset(name for name, is_on in on.items() if is_on)
+
+    def and_formats(self, key: Format, value: Format, residual: Num = 0.0) -> KV:
+        """Stored in these formats.
+
+        Raises:
+            BadField: it is stored in others already.
+        """
+        if self.key is not None or self.value is not None:
+            held = " and ".join(dict.fromkeys(str(f) for f in (self.key, self.value) if f is not None))
+            raise BadField("plan", "kv.key", str(key), f"nothing more: the KV cache is already stored in {held}")
+        return replace(self, key=key, value=value, residual=residual)
+
+    def and_evicted(self, keep: Num, budget: Num) -> KV:
+        """A fraction kept of the tokens kept before, and at most the smaller budget."""
+        return replace(self, keep=self.keep * keep, budget=minimum(self.budget, budget))
+
+    def and_sparse(self, read: Num, budget: Num, selector: Num) -> KV:
+        """A fraction read of the tokens read before, chosen among them by another look at the keys."""
+        return replace(self, read=self.read * read, read_budget=minimum(self.read_budget, budget),
+                       selector=self.selector + selector)  # fmt: skip
+
+    def and_low_rank(self, rank: Num, window: Num) -> KV:
+        """A fraction stored of the channels stored before, and the longer window of whole tokens.
+
+        Raises:
+            BadField: keys and values are not stored at all.
+        """
+        if self.remat:
+            raise BadField("plan", "kv.rank", rank, "1: the layer's input is cached, not keys and values")
+        return replace(self, rank=self.rank * rank, window=maximum(self.window, window))
+
+    def and_rematerialized(self) -> KV:
+        """The layer's input cached.
+
+        Raises:
+            BadField: it is already, or keys and values are stored in fewer channels.
+        """
+        if self.remat:
+            raise BadField("plan", "kv.remat", True, "once: the layer's input is already cached")
+        if not is_zero(1.0 - self.rank):
+            raise BadField("plan", "kv.remat", True, f"nothing: a fraction {self.rank} of the channels of keys and "
+                           "values is cached, from which they are read and not recomputed")  # fmt: skip
+        return replace(self, remat=True)
+
+    def and_prefix(self, tokens: Num, relay: bool) -> KV:
+        """The first ``tokens`` tokens shared.
+
+        Raises:
+            BadField: another number of them is.
+        """
+        if not is_zero(self.shared_prefix):
+            raise BadField("plan", "kv.shared_prefix", tokens, f"nothing more: the first {self.shared_prefix} tokens "
+                           "are already shared")  # fmt: skip
+        return replace(self, shared_prefix=tokens, relay=relay)
 
     def stored(self, context: Num) -> Num:
         """Tokens kept of a context of that many tokens."""
@@ -130,6 +204,22 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Applied:
+    """A technique that was applied, and what it touched.
+
+    Attributes:
+        name: of the technique with its settings, for reports.
+        matched: (what, how many), such as ``("layers with a cache", 32.0)``; never empty.
+    """
+
+    name: str
+    matched: tuple[tuple[str, float], ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(f'{n:g} {what}' for what, n in self.matched)})"
+
+
+@dataclass(frozen=True)
 class Scenario:
     """What to evaluate.
 
@@ -139,6 +229,7 @@ class Scenario:
         traffic: what arrives.
         plan: how it runs; None picks one (see :func:`tierwise.scenario.resolve.default_plan`).
         techniques: names of the techniques applied, in order, for reports.
+        applied: the same with what each of them touched.
     """
 
     model: Model | str
@@ -146,6 +237,7 @@ class Scenario:
     traffic: Batch = field(default_factory=Batch)
     plan: Plan | None = None
     techniques: tuple[str, ...] = ()
+    applied: tuple[Applied, ...] = ()
 
     def apply(self, *techniques: Callable[[Scenario], Scenario]) -> Scenario:
         """The scenario with techniques applied left to right."""
@@ -189,3 +281,4 @@ class Resolved:
     traffic: Batch
     plan: Plan
     techniques: tuple[str, ...] = ()
+    applied: tuple[Applied, ...] = ()

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from tierwise.core.numerics import Format
 from tierwise.machines.types import System
 from tierwise.memory.footprint import weight_bytes
+from tierwise.models import facts
 from tierwise.models.step import LINEAR_ROLES
 from tierwise.models.types import Model
-from tierwise.scenario.resolve import _depth, _experts, _heads
+from tierwise.scenario.legality import legal
 from tierwise.scenario.types import Plan
 from tierwise.serving.work import Array
 
@@ -43,18 +44,18 @@ def engines(model: Model, system: System, memory: float = 0.9) -> tuple[Engines,
     Tensor parallelism stays inside a node. A mixture of experts may divide attention by data (``dp``), its experts
     then over all devices of the engine. Stages of a pipeline are not mixed with that.
     """
-    heads, experts, depth = _heads(model), _experts(model), _depth(model)
     powers = [2**i for i in range(int(np.log2(max(min(system.count, WIDEST), 1))) + 1)]
-    tps = [t for t in powers if t <= system.per_node and (heads is None or heads % t == 0)]
     rows: list[tuple[int, int, int, int]] = []
-    for tp in tps:
-        rows += [(tp, pp, 1, 1) for pp in powers if tp * pp <= system.count and pp <= min(depth, 8)]
-        if experts is not None:
-            rows += [(tp, 1, 1, tp)] if tp > 1 and tp <= experts else []
-            rows += [(tp, 1, dp, tp * dp) for dp in powers[1:] if tp * dp <= min(system.count, WIDEST, experts)]
+    for tp in (t for t in powers if t <= system.per_node):
+        rows += [(tp, pp, 1, 1) for pp in powers if pp <= 8]
+        if facts.experts(model) is not None:
+            rows += [(tp, 1, 1, tp)] if tp > 1 else []
+            rows += [(tp, 1, dp, tp * dp) for dp in powers[1:] if tp * dp <= WIDEST]
     tp, pp, dp, ep = np.asarray(rows, dtype=float).T
-    found = Engines(tp, pp, dp, ep)
-    held = sum(weight_bytes(model, Plan(tp=tp, pp=pp, dp=dp, ep=ep)).values(), 0.0) + 0.0 * tp
+    allowed = np.flatnonzero(legal(Plan(tp=tp, pp=pp, dp=dp, ep=ep), model, system).mask)
+    found = Engines(tp, pp, dp, ep).take(allowed)
+    plan = Plan(tp=found.tp, pp=found.pp, dp=found.dp, ep=found.ep)
+    held = sum(weight_bytes(model, plan).values(), 0.0) + 0.0 * found.tp
     fits = np.asarray(held < memory * system.device.memory.capacity - system.device.reserve)
     return found.take(np.flatnonzero(fits)), found.take(np.flatnonzero(~fits))
 

@@ -1,7 +1,8 @@
 """Techniques: functions ``Scenario -> Scenario``, made by the functions here.
 
 Every public function of every module in this folder is a technique maker, reachable as
-``tierwise.techniques.<name>``. A new technique is a function in a new or fitting file; there is no list.
+``tierwise.techniques.<name>``, and from text by :func:`parse`. A new technique is a function in a new or fitting file;
+there is no list.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ def all_techniques() -> dict[str, Any]:
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
+    if name == "parse":
+        from tierwise.techniques._parse import parse
+
+        return parse
     found = all_techniques()
     if name not in found:
         raise AttributeError(str(UnknownName("technique", name, found)))
@@ -39,4 +44,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return ["all_techniques", *sorted(all_techniques())]
+    return ["all_techniques", "parse", *sorted(all_techniques())]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tierwise.core.num import is_zero
 from tierwise.scenario.types import Scenario
-from tierwise.techniques._make import Technique
+from tierwise.techniques._make import Technique, applied
 
 
 def roofline() -> Technique:
@@ -15,14 +16,22 @@ def roofline() -> Technique:
     def technique(s: Scenario) -> Scenario:
         machine = s.resolved().machine
         device = machine.device
+        kept = tuple(t for t in device.tiers if t.kind not in ("cache", "scratchpad"))
+        matched = (
+            ("caches", float(len(device.tiers) - len(kept))),
+            ("latencies", float(sum(not is_zero(t.latency) for t in kept))),
+            ("tile shapes", float(sum(bool(e.tiles) or not is_zero(e.units - 1.0) for e in device.engines))),
+            ("launch times", float(not is_zero(device.dispatch.eager) or not is_zero(device.dispatch.graph))),
+            ("reserves of memory", float(not is_zero(device.reserve))),
+        )
         ideal = machine.with_device(
             name=f"{device.name} (roofline)",
             family="roofline",
-            tiers=tuple(replace(t, latency=0.0) for t in device.tiers if t.kind not in ("cache", "scratchpad")),
+            tiers=tuple(replace(t, latency=0.0) for t in kept),
             engines=tuple(replace(e, units=1, tiles=()) for e in device.engines),
             dispatch=replace(device.dispatch, eager=0.0, graph=0.0),
             reserve=0.0,
         )
-        return replace(s, machine=ideal, techniques=(*s.techniques, "roofline"))
+        return applied(replace(s, machine=ideal), "roofline", matched, machine.name, "it is already ideal")
 
     return technique

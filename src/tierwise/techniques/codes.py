@@ -8,15 +8,24 @@ from functools import cache
 
 import numpy as np
 
-from tierwise.core.errors import BadField
+from tierwise.core.errors import BadField, UnknownName
 from tierwise.core.num import Num
 from tierwise.core.numerics import Format, fmt
-from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Extra
-from tierwise.models.blocks.moe import MoE
-from tierwise.models.types import Layer, Model
+from tierwise.models.facts import blocks, facts_of
+from tierwise.models.types import Block, Layer, Model
 from tierwise.scenario.types import Scenario
-from tierwise.techniques._make import Technique, on_kv, on_model, on_plan
+from tierwise.techniques._make import (
+    NothingMatched,
+    Technique,
+    changed,
+    following,
+    on_kv,
+    on_model,
+    on_plan,
+    running,
+    weights_of,
+)
 
 
 def quantize_roles(form: str | Format, *roles: str) -> Technique:
@@ -27,7 +36,16 @@ def quantize_roles(form: str | Format, *roles: str) -> Technique:
     def change(m: Model) -> Model:
         return replace(m, formats={**m.formats, **dict.fromkeys(roles, stored)}, pinned=m.pinned.union(roles))
 
-    return on_model(f"{', '.join(roles)} in {stored}", change)
+    def technique(s: Scenario) -> Scenario:
+        r = s.resolved()
+        there = {w.role for st in running(r.model) for b, _ in blocks(st) for w in b.weights()}
+        for role in roles:
+            if role not in there:
+                raise UnknownName("weight role", role, there, f"{r.model.name} has {', '.join(sorted(there))}.")
+        name = f"{', '.join(roles)} in {stored}"
+        return changed(s, name, r, change(r.model), weights_of(r.model, roles), "no role was named")
+
+    return technique
 
 
 def quantize_with_outliers(bits: float, outliers: Num, group: int = 16, second: int = 16, scale_bits: float = 3.0,
@@ -39,7 +57,8 @@ def quantize_with_outliers(bits: float, outliers: Num, group: int = 16, second: 
     """
     meta = (scale_bits + zero_bits) / group + 4.0 * 16.0 / (group * second) + 32.0 * outliers
     form = Format(f"{bits:g}-bit with outliers", float(bits), meta, "")
-    return on_plan(f"weights {form}", lambda plan: replace(plan, weights=form))
+    return on_plan(f"weights {form}", lambda plan: replace(plan, weights=form), lambda r: weights_of(r.model),
+                   "it has no weights of linear layers")  # fmt: skip
 
 
 def dictionary_experts(zeros: float, codewords: int = 2**16, longest: int = 28, row_bits: float = 64.0) -> Technique:
@@ -52,9 +71,13 @@ def dictionary_experts(zeros: float, codewords: int = 2**16, longest: int = 28, 
         row_bits: what each row of a matrix stores besides (offset, two levels).
     """
 
+    name = f"experts ternary, {zeros:.1%} zeros, dictionary-coded"
+
     def change(m: Model) -> Model:
-        shapes = {(float(b.width), float(b.inner)) for s in m.stacks for k in s.kinds for b in k.blocks
-                  if isinstance(b, MoE)}  # fmt: skip
+        shapes = {(float(w), float(i)) for s in m.stacks for k in s.kinds for b in k.blocks
+                  for w, i in [facts_of(b).expert_shape or (0.0, 0.0)] if w}  # fmt: skip
+        if not shapes:
+            raise NothingMatched(name, m.name, "it has no routed experts")
         if len(shapes) != 1:
             raise BadField(m.name, "experts", sorted(shapes), "experts of one shape")
         rows = shapes.pop()  # An up projection's rows are as long as the width, a down projection's as the inner one.
@@ -62,7 +85,7 @@ def dictionary_experts(zeros: float, codewords: int = 2**16, longest: int = 28, 
         form = Format("dictionary-coded ternary", code, row_bits * sum(1.0 / r for r in rows) / len(rows), "")
         return replace(m, formats={**m.formats, "expert": form})
 
-    return on_model(f"experts ternary, {zeros:.1%} zeros, dictionary-coded", change)
+    return on_model(name, change)
 
 
 @cache
@@ -114,9 +137,11 @@ def sparse_code_kv(nonzeros: float, coefficient_bits: float = 16.0, index_bits: 
     """
 
     def technique(s: Scenario) -> Scenario:
-        model = s.resolved().model
-        widths = {float(b.head_dim) for st in model.stacks for k in st.kinds for b in k.blocks
-                  if isinstance(b, Attention)}  # fmt: skip
+        r = s.resolved()
+        model = r.model
+        following("sparse codes", model, "format")
+        widths = {float(d) for st in running(model) for b, _ in blocks(st) if _coded(b)
+                  and (d := facts_of(b).head_dim) is not None}  # fmt: skip
         if len(widths) != 1:
             raise BadField(model.name, "head_dim", sorted(widths), "heads of one width")
         width = widths.pop()
@@ -124,12 +149,18 @@ def sparse_code_kv(nonzeros: float, coefficient_bits: float = 16.0, index_bits: 
         form = Format(f"{nonzeros:g} atoms a head", coefficient_bits * per, index_bits * per, "")
 
         def layer(k: Layer) -> Layer:
-            if not any(isinstance(b, Attention) for b in k.blocks):
+            if not any(_coded(b) for b in k.blocks):
                 return k
             return replace(k, blocks=(*k.blocks, Extra("kv_dictionary", 2.0 * atoms * width, "kv_dictionary")))
 
         stacks = tuple(replace(st, kinds=tuple(layer(k) for k in st.kinds)) for st in model.stacks)
-        store = on_kv(f"KV cache {form}", key=form, value=form)
+        store = on_kv(f"KV cache {form}", "format", lambda kv: kv.and_formats(form, form))
         return store(replace(s, model=replace(model, stacks=stacks)))
 
     return technique
+
+
+def _coded(block: Block) -> bool:
+    """It keeps keys and values of its own."""
+    cache = facts_of(block).cache
+    return cache is not None and cache.layout in ("keys", "rebuilt", "latent", "entries")

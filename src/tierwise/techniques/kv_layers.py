@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num, num
-from tierwise.models.blocks.attention import Attention
-from tierwise.models.types import Block, Layer, Model, Stack
-from tierwise.techniques._make import Technique, on_model
+from tierwise.models.facts import facts_of
+from tierwise.models.types import Block, Layer, Stack
+from tierwise.models.wrapper import adapt
+from tierwise.scenario.types import Scenario
+from tierwise.techniques._make import Technique, changed, following, on_caches
 
 
 def budget_kv_layers(budgets: Sequence[Num], stack: str = "decoder") -> Technique:
@@ -30,39 +32,31 @@ def budget_kv_layers(budgets: Sequence[Num], stack: str = "decoder") -> Techniqu
             pattern.append(known[key])
         return replace(s, kinds=tuple(kinds), pattern=tuple(pattern))
 
-    def model(m: Model) -> Model:
-        return replace(m, stacks=tuple(change(s) if s.name == stack else s for s in m.stacks))
+    def technique(s: Scenario) -> Scenario:
+        r = s.resolved()
+        matched = following("KV budget by layer", r.model, "budget", lambda st, _: st.name == stack)
+        model = replace(r.model, stacks=tuple(change(x) if x.name == stack else x for x in r.model.stacks))
+        return changed(s, "KV budget by layer", r, model, matched)
 
-    return on_model("KV budget by layer", model)
+    return technique
 
 
 def concatenate_cache(times: int = 1) -> Technique:
     """Grow the cache by writing it anew each step, as eager frameworks do that concatenate the new token's keys
     and values (the default cache of `transformers`): on top of attention's read, one more read and one write.
     Twice (``times``) where code around the model also cuts an entry out and concatenates what is left."""
-
-    def change(block: Block) -> Block:
-        if isinstance(block, Attention) and block.causal and block.source == "self":
-            return replace(block, copied=times)
-        return block
-
-    return on_model("concatenated KV cache", lambda m: m.map_blocks(change))
+    return on_caches("concatenated KV cache", "copied", times)
 
 
 def expand_heads() -> Technique:
     """Copy grouped keys and values to every query head before attention, as eager frameworks do whose attention
     knows no groups (``repeat_kv`` of `transformers`): attention then reads as many heads as it has queries."""
-
-    def change(block: Block) -> Block:
-        if isinstance(block, Attention) and block.causal and block.source == "self":
-            return replace(block, expanded=True)
-        return block
-
-    return on_model("heads expanded", lambda m: m.map_blocks(change))
+    return on_caches("heads expanded", "expanded", True)
 
 
 def _limited(layer: Layer, budget: Num) -> Layer:
-    blocks = tuple(
-        replace(b, budget=budget) if isinstance(b, Attention) and b.source == "self" else b for b in layer.blocks
-    )
-    return replace(layer, name=f"{layer.name}, {budget:g} tokens", blocks=blocks)
+    def change(block: Block) -> Block:
+        cache = facts_of(block).cache
+        return block if cache is None or "budget" in cache.refuses else adapt(block, "budget", budget)
+
+    return replace(layer, name=f"{layer.name}, {budget:g} tokens", blocks=tuple(change(b) for b in layer.blocks))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tierwise.core.num import Num, num
-from tierwise.models.blocks.attention import Attention
-from tierwise.models.blocks.rebuilt import RebuiltAttention
-from tierwise.models.types import Block
-from tierwise.techniques._make import Technique, on_model
+from tierwise.models.blocks.rebuilt import rebuilt
+from tierwise.models.wrapper import inside
+from tierwise.scenario.types import Scenario
+from tierwise.techniques._make import Technique, changed, following, shown
 
 
 def rebuild_keys(rank: Num, chunk: Num, budget: Num, kept: Num = 0.0, hit: Num = 0.0) -> Technique:
@@ -18,10 +18,12 @@ def rebuild_keys(rank: Num, chunk: Num, budget: Num, kept: Num = 0.0, hit: Num =
         budget: tokens a step attends to; ``kept``: further ones that never leave the device.
         hit: fraction of a step's tokens that are on the device from the step before.
     """
+    name = f"keys of rank {shown(rank)}, values on the host"
+    sizes = (num(rank), num(chunk), num(budget), num(kept), num(hit))
 
-    def change(block: Block) -> Block:
-        if isinstance(block, Attention) and block.causal and block.source == "self":
-            return RebuiltAttention(block, num(rank), num(chunk), num(budget), num(kept), num(hit))
-        return block
+    def technique(s: Scenario) -> Scenario:
+        r = s.resolved()
+        matched = following(name, r.model, "rebuilt")
+        return changed(s, name, r, r.model.map_blocks(lambda b: inside(b, lambda x: rebuilt(x, *sizes))), matched)
 
-    return on_model(f"keys of rank {rank}, values on the host", lambda m: m.map_blocks(change))
+    return technique

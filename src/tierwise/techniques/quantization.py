@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from tierwise.core.errors import BadField
-from tierwise.core.num import Num, num
+from tierwise.core.num import Num, is_zero, num
 from tierwise.core.numerics import Format, fmt
+from tierwise.models.step import LINEAR_ROLES
 from tierwise.scenario.types import Plan
-from tierwise.techniques._make import Technique, on_kv, on_plan
+from tierwise.techniques._make import Technique, on_kv, on_plan, ops_of, shown, weights_of
+
+_NO_LINEAR = "it has no weights of linear layers but such as keep a format of their own"
 
 
 def quantize_weights(format: str | Format | Sequence[str]) -> Technique:
@@ -19,23 +24,25 @@ def quantize_weights(format: str | Format | Sequence[str]) -> Technique:
     Embeddings, the output head, routers and norms keep the checkpoint's format.
     """
     form = fmt(format)
-    return on_plan(f"weights {form}", lambda plan: replace(plan, weights=form))
+    return on_plan(f"weights {form}", lambda p: replace(p, weights=form), lambda r: weights_of(r.model), _NO_LINEAR)
 
 
 def quantize_activations(format: str | Format) -> Technique:
     """Run activations in a format, such as ``"int8"`` (SmoothQuant, arXiv:2211.10438) or ``"fp8"``."""
     form = fmt(format)
-    return on_plan(f"activations {form}", lambda plan: replace(plan, activations=form))
+    return on_plan(f"activations {form}", lambda plan: replace(plan, activations=form),
+                   lambda r: (("ops", ops_of(r, lambda op: True)),), "it computes nothing")  # fmt: skip
 
 
 def quantize_kv(
-    bits: int | None = None, group: int = 128, residual: Num = 0.0, *, format: str | Format | None = None,
-    value_format: str | Format | None = None, zero_bits: float = 16.0,
+    bits: Num | None = None, group: Num = 128.0, residual: Num = 0.0, *,
+    format: str | Format | Sequence[str] | None = None, value_format: str | Format | Sequence[str] | None = None,
+    zero_bits: float = 16.0,
 ) -> Technique:  # fmt: skip
     """Store the KV cache in few bits, with one fp16 scale and one fp16 zero per group (KIVI, arXiv:2402.02750).
 
     Args:
-        bits: bits of an element; or give ``format`` ("fp8", "int4-g64", ...).
+        bits: bits of an element, or an array of them for a sweep; or give ``format`` ("fp8", "int4-g64", ...).
         group: elements that share a scale and a zero.
         residual: newest tokens kept in the activations' format.
         value_format: another format for values than for keys.
@@ -43,17 +50,17 @@ def quantize_kv(
     """
     if (bits is None) == (format is None):
         raise BadField("quantize_kv", "bits", bits, "either bits (with group) or a format, not both")
-    key = fmt(format, zero_bits=zero_bits) if format is not None else fmt(f"int{bits}-g{group}", zero_bits=zero_bits)
+    key = fmt(_integers(bits, group) if format is None else format, zero_bits=zero_bits)
     value = key if value_format is None else fmt(value_format, zero_bits=zero_bits)
-    return on_kv(f"KV cache {key}", key=key, value=value, residual=num(residual))
+    return on_kv(f"KV cache {key}", "format", lambda kv: kv.and_formats(key, value, num(residual)))
 
 
 def mix_kv_bits(important: Num, high: Num = 4.0, low: Num = 2.0) -> Technique:
     """Store the cache of an ``important`` share of the tokens in ``high`` bits and of the others in ``low`` bits
     (ZipVL, arXiv:2410.08584). Scales shared by whole channels or tokens weigh nothing and are left out."""
     share = num(important)
-    form = Format(f"{high:g}/{low:g}-bit", share * high + (1.0 - share) * low, 0.0, "")
-    return on_kv(f"KV cache {form}", key=form, value=form)
+    form = Format(f"{shown(high)}/{shown(low)}-bit", share * high + (1.0 - share) * low, 0.0, "")
+    return on_kv(f"KV cache {form}", "format", lambda kv: kv.and_formats(form, form))
 
 
 def sparsify_weights(sparsity: Num, structured: bool = False) -> Technique:
@@ -62,6 +69,20 @@ def sparsify_weights(sparsity: Num, structured: bool = False) -> Technique:
     pass a format that includes it to :func:`quantize_weights` where it matters."""
 
     def change(plan: Plan) -> Plan:
+        if not is_zero(plan.sparsity):
+            gone = f"nothing more: {plan.sparsity} are already removed"
+            raise BadField("sparsify_weights", "sparsity", sparsity, gone)
         return replace(plan, sparsity=num(sparsity), structured=structured)
 
-    return on_plan(f"{sparsity:.0%} of weights pruned" if isinstance(sparsity, float) else "weights pruned", change)
+    name = f"{sparsity:.0%} of weights pruned" if isinstance(sparsity, float) else "weights pruned"
+    return on_plan(name, change, lambda r: weights_of(r.model, LINEAR_ROLES), _NO_LINEAR)
+
+
+def _integers(bits: Num | None, group: Num) -> str | Sequence[str]:
+    """Names of integer formats: one, or as many as there are bits and groups."""
+    both = np.broadcast_arrays(np.asarray(bits, dtype=float), np.asarray(group, dtype=float))
+    for name, values in zip(("bits", "group"), both, strict=True):
+        if np.any(values < 1) or np.any(values != np.floor(values)):
+            raise BadField("quantize_kv", name, bits if name == "bits" else group, "whole numbers of at least 1")
+    names = [f"int{b:.0f}-g{g:.0f}" for b, g in zip(both[0].ravel(), both[1].ravel(), strict=True)]
+    return names[0] if both[0].ndim == 0 else np.asarray(names).reshape(both[0].shape)  # type: ignore[return-value]

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num, num
-from tierwise.models.blocks.attention import Attention
 from tierwise.models.types import Block, Layer, Model, Stack
-from tierwise.techniques._make import Technique, on_model
+from tierwise.techniques._make import Technique, on_caches, on_model, shown
 
 
 def prune_layers(count: int | None = None, layers: Collection[int] | None = None, stack: str = "decoder") -> Technique:
@@ -22,53 +21,39 @@ def prune_layers(count: int | None = None, layers: Collection[int] | None = None
             raise BadField("prune_layers", "layers", sorted(drop), f"some, not all, of 0 to {s.depth - 1}")
         return replace(s, pattern=tuple(k for i, k in enumerate(s.pattern) if i not in drop))
 
-    return on_model(f"{len(layers) if layers is not None else count} layers removed", _on_stack(stack, change))
+    gone = len(set(layers)) if layers is not None else count or 0
+    name = f"{gone} layers removed"
+    return on_model(name, _on_stack(stack, change), (("layers removed", gone),), "none was named: give count or layers")
 
 
 def share_layers(copies: Num, stack: str = "decoder") -> Technique:
-    """Groups of ``copies`` layers share one set of weights: memory shrinks, arithmetic stays (ALBERT,
-    arXiv:1909.11942; FoldGPT, arXiv:2407.00928)."""
+    """Groups of ``copies`` layers share one set of weights (groups of groups, when applied again): memory shrinks,
+    arithmetic stays (ALBERT, arXiv:1909.11942; FoldGPT, arXiv:2407.00928)."""
 
     def change(s: Stack) -> Stack:
-        return replace(s, kinds=tuple(replace(k, copies=num(copies)) for k in s.kinds))
+        return replace(s, kinds=tuple(replace(k, copies=k.copies * num(copies)) for k in s.kinds))
 
-    return on_model(f"weights shared by {copies:g} layers", _on_stack(stack, change))
+    name = f"weights shared by {shown(copies)} layers"
+    return on_model(name, _on_stack(stack, change), needs="the stack has no layers")
 
 
 def slide_window(window: Num, where: Callable[[Layer], bool] | None = None) -> Technique:
-    """Causal attention looks back ``window`` tokens only (Longformer, arXiv:2004.05150); ``where`` picks layers."""
+    """Causal attention looks back ``window`` tokens only (Longformer, arXiv:2004.05150), or as far as it did where that
+    is less; ``where`` picks layers."""
 
-    def change(block: Block) -> Block:
-        if isinstance(block, Attention) and block.causal and block.source == "self":
-            return replace(block, window=num(window))
-        return block
-
-    def model(m: Model) -> Model:
-        if where is None:
-            return m.map_blocks(change)
-        stacks = []
-        for s in m.stacks:
-            kinds = tuple(
-                replace(k, blocks=tuple(change(b) for b in k.blocks)) if where(k) else k for k in s.kinds
-            )
-            stacks.append(replace(s, kinds=kinds))
-        return replace(m, stacks=tuple(stacks))
-
-    return on_model(f"window of {window:g} tokens", model)
+    picks = None if where is None else (lambda s, i: where(s.kinds[i]))
+    return on_caches(f"window of {shown(window)} tokens", "window", num(window), picks)
 
 
 def sparsify_attention(density: Num) -> Technique:
     """A static pattern computes, stores and reads a fraction of the causal pairs (block-sparse, strided)."""
-
-    def change(block: Block) -> Block:
-        return replace(block, density=num(density)) if isinstance(block, Attention) and block.causal else block
-
-    return on_model("static sparse attention", lambda m: m.map_blocks(change))
+    return on_caches("static sparse attention", "density", num(density))
 
 
 def drop_blocks(test: Callable[[Block], bool], name: str = "blocks removed") -> Technique:
     """Remove every block a test picks, such as all state-space blocks of a hybrid."""
-    return on_model(name, lambda m: m.map_blocks(lambda b: None if test(b) else b))
+    return on_model(name, lambda m: m.map_blocks(lambda b: None if test(b) else b),
+                    needs="no block passes the test")  # fmt: skip
 
 
 def _on_stack(name: str, change: Callable[[Stack], Stack]) -> Callable[[Model], Model]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from tierwise.core.num import Num, is_zero, minimum, where
-from tierwise.models.blocks.cache import Part, past_read, reads, states
-from tierwise.models.blocks.common import Linear, act, all_reduce, elementwise, matmul, share
+from tierwise.models.blocks.cache import Part, copy, past_read, reads, revised, states
+from tierwise.models.blocks.common import GATE, ROPE, Linear, act, all_reduce, elementwise, matmul, share
+from tierwise.models.facts import POLICIES, Cache, Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
@@ -20,7 +24,8 @@ class Attention:
     Attributes:
         hidden: width of the residual stream.
         heads, kv_heads, head_dim: as usual; ``v_dim`` when values are of another width.
-        window: sliding window in tokens, or None; ``chunk``: attend inside aligned chunks of that size.
+        window: sliding window in tokens, or None; ``chunk``: attend inside aligned chunks of that size. With both, a
+            token looks back the window as far as its chunk goes.
         causal: a token sees only those before it.
         qkv_bias, out_bias: biases.
         qk_norm: ``""``, ``head`` (one scale per channel of a head) or ``full`` (per channel of all heads).
@@ -66,7 +71,9 @@ class Attention:
     @property
     def span(self) -> Num | None:
         """The longest distance a token looks back, or None."""
-        return self.window if self.window is not None else self.chunk
+        if self.window is None or self.chunk is None:
+            return self.window if self.chunk is None else self.chunk
+        return minimum(self.window, self.chunk)
 
     def _q(self) -> Linear:
         width = self.heads * self.head_dim * (2.0 if self.gate else 1.0)
@@ -110,26 +117,31 @@ class Attention:
             fresh = 0.0 if self.source == "shared" else g * (self.head_dim + (0.0 if self.k_eq_v else self.value_dim))
             cached = tuple(Operand(p.name, "kv", t * p.width, p.format) for p in self._parts(step, g))
             yield elementwise(step, f"{self.name}.rope_cache", "attn", {"qkv": t * (q_width + fresh)},
-                              {"q": t * q_width}, 6.0, cached)  # fmt: skip
+                              {"q": t * q_width}, ROPE, cached)  # fmt: skip
             if step.phase == "decode":
-                yield from [self._copy(step, g)] * self.copied
+                past = step.seqs * self._extent(step)[0] * self.density
+                yield from [copy(step, self.name, self._parts(step, g), past)] * self.copied
         if self.expanded:
             yield self._expand(step, h, g)
         yield self._core(step, h, h if self.expanded else g)
         if self.gate:
             o = t * h * self.value_dim
-            yield elementwise(step, f"{self.name}.gate", "attn", {"o": o, "qkv": o}, {"o": o}, 5.0)
+            yield elementwise(step, f"{self.name}.gate", "attn", {"o": o, "qkv": o}, {"o": o}, GATE)
         yield matmul(step, f"{self.name}.o_proj", "attn", t, [self._o()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
     def _core(self, step: Step, h: Num, g: Num) -> Op:
         """The attention itself: scores, softmax, weighted sum."""
-        past, seen, columns = self._extent(step)
-        past, seen = past * self.density, seen * self.density
+        read, seen, columns = self._extent(step)
+        past, seen = read * self.density, seen * self.density
         dims = self.head_dim + self.value_dim
         flops = 2.0 * step.seqs * h * dims * seen * self._rank(step)
         parts = self._parts(step, g) if self.source != "shared" else self._parts(step, g, shared=True)
-        cached = tuple(reads(step, parts, past)) if parts else ()
+        cached: tuple[Operand, ...] = ()
+        if parts and self.source == "cross":
+            cached = tuple(Operand(p.name, "kv", step.seqs * past * p.width, p.format) for p in parts)
+        elif parts:
+            cached = tuple(reads(step, parts, read, self.span, self.density))
         if self._remat(step):
             flops = flops + 2.0 * step.seqs * past * self.hidden * g * dims
         fresh = 0.0 if step.phase == "decode" or self.source == "cross" else step.tokens * g * dims
@@ -149,16 +161,10 @@ class Attention:
             options={"flash": step.plan.flash, "phase": step.phase},
         )  # fmt: skip
 
-    def _copy(self, step: Step, g: Num) -> Op:
-        """The past cache read and written again, to stand in one piece with the new token."""
-        past = step.seqs * self._extent(step)[0] * self.density
-        moved = tuple(Operand(p.name, "kv", past * p.width, p.format) for p in self._parts(step, g))
-        return Op("elementwise", f"{self.name}.cache_copy", "attn", {"elements": past}, 0.0, moved, moved, "fp32")
-
     def _expand(self, step: Step, h: Num, g: Num) -> Op:
         """Keys and values of each head written once for every query head that shares them."""
         tokens = step.seqs * (self._extent(step)[0] * self.density + step.new)
-        wide, own = (tuple(Operand(p.name, "kv", tokens * p.width, p.format) for p in self._parts(step, x))
+        wide, own = (tuple(Operand(p.name, "kv", tokens * p.width, p.format) for p in self._parts(step, x, True))
                      for x in (h, g))  # fmt: skip
         return Op("elementwise", f"{self.name}.expand_heads", "attn", {"elements": tokens}, 0.0, own, wide, "fp32")
 
@@ -169,23 +175,23 @@ class Attention:
             return step.encoder, new * step.encoder, step.encoder
         if not self.causal:
             return 0.0, new * new, new
-        past = past_read(step, self.span)
-        if step.phase == "decode":
-            past = minimum(past, self.budget)
-        if self.window is not None or self.chunk is None:
+        past = past_read(step, self.span, self.budget)
+        if self.chunk is None or self.span is None:
             return past, step.but(past=past).seen_tokens(self.window), past + new
-        # Aligned chunks: a token sees on average half a chunk back.
-        far = step.past + new > self.chunk
-        past = where(far, minimum(past, self.chunk / 2.0), past)
-        whole = new * (self.chunk + 1.0) / 2.0
-        part = new * past + new * (minimum(new, self.chunk) + 1.0) / 2.0
-        return past, where(new >= self.chunk, whole, minimum(part, new * self.chunk)), past + new
+        # Aligned chunks: a token sees on average half a chunk back. With a window, one at place i of its chunk sees
+        # min(i, window); the means over i are those below, and half a chunk where the window is as long.
+        chunk, reach = self.chunk, self.span
+        far = step.past + new > chunk
+        past = where(far, minimum(past, reach - reach**2 / (2.0 * chunk)), past)
+        whole = new * (reach * (reach + 1.0) / 2.0 + (chunk - reach) * reach) / chunk
+        part = new * past + new * (minimum(new, chunk) + 1.0) / 2.0
+        return past, where(new >= chunk, whole, minimum(part, new * reach)), past + new
 
     def _remat(self, step: Step) -> bool:
-        return step.plan.kv.remat and self.source == "self" and self.causal and step.phase == "decode"
+        return step.plan.kv.remat and self.source != "cross" and self.causal and step.phase == "decode"
 
     def _rank(self, step: Step) -> Num:
-        return step.plan.kv.rank if self.source == "self" and self.causal else 1.0
+        return step.plan.kv.rank if self.source != "cross" and self.causal else 1.0
 
     def _parts(self, step: Step, g: Num, shared: bool = False) -> list[Part]:
         """The cached tensors of one token on one device."""
@@ -208,5 +214,33 @@ class Attention:
             for p in parts:
                 yield State(p.name, "kv", step.encoder * p.width, p.format)
         elif parts:
-            span = self.budget if self.span is None else minimum(self.span, self.budget)
-            yield from states(step, parts, span, self.density)
+            yield from states(step, parts, self.span, self.density, self.budget)
+
+    def facts(self) -> Facts:
+        return Facts(self.heads, self.kv_heads, self.head_dim, scores=True, cache=self._cache())
+
+    def _cache(self) -> Cache | None:
+        if not self.causal:
+            return None
+        if self.source == "cross":
+            return Cache("cross", dict.fromkeys(POLICIES, "an encoder's keys and values are kept as they are computed"))
+        refuses = {}
+        if self.source == "shared":
+            refuses = dict.fromkeys(("copied", "rebuilt"), "it reads the cache of an earlier layer")
+        if np.all(np.asarray(self.heads) == self.kv_heads):
+            refuses["expanded"] = "every query head has keys and values of its own"
+        if self.expanded:
+            refuses["remat"] = "keys and values are copied to every query head before use"
+        for name, differs, why in (
+            ("copied", self.copied > 0, "its cache is written anew each step"),
+            ("expanded", self.expanded, "keys and values are copied to every query head before use"),
+            ("density", not is_zero(1.0 - self.density), "a static pattern chooses what it stores"),
+            ("budget", bool(np.any(np.isfinite(self.budget))), "a budget limits its cache"),
+        ):
+            if differs and name not in refuses:
+                refuses.setdefault("rebuilt", why)
+        return Cache("shared" if self.source == "shared" else "keys", refuses)
+
+    def adapted(self, policy: str, value: Any) -> Attention:
+        found: Attention = revised(self, policy, value)
+        return found

@@ -9,11 +9,21 @@ import numpy as np
 
 from tierwise.core.num import Num, ceil_div, is_zero, maximum
 from tierwise.core.numerics import Format, fmt, multiply_in
+from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
 
 INDEX = fmt("int32")
+
+# Vector operations an element of kernels that memory binds, counted from their formulas (an exponential, a division and
+# a root count one each).
+NORM = 4.0  # x² and its sum; times the inverse root, times the weight. A residual's addition and a mean are left out.
+ROPE = 6.0  # (a cos - b sin, a sin + b cos): 6 for a pair, so 3 for an element of a query, and 3 for one of a key.
+GATE = 5.0  # y σ(g): negation, exponential, addition, reciprocal, product.
+ACTIVATION = 6.0  # u x σ(x), as a gate and one more product; GELU by a polynomial costs no less.
+GATED_NORM = 8.0  # A norm, then y / (1 + exp(-g)): negation, exponential, addition, division.
+ROUTE = 8.0  # Softmax: maximum, difference, exponential, sum, division; top k: a comparison, two selections.
 
 
 def act(step: Step, name: str, elements: Num) -> Operand:
@@ -154,7 +164,8 @@ def collective(
             dims={"bytes": buffer.bytes, "group": group, "stride": stride},
             flops=0.0,
             reads=(buffer,),
-            writes=(Operand(source + ".comm", "act", 0.0, step.act),),
+            # In place: whoever reads the tensor afterwards waits for it.
+            writes=(Operand(source, "act", 0.0, step.act),),
             arithmetic="fp32",
             after=after,
             stream="comm" if step.plan.overlap else "compute",
@@ -193,11 +204,14 @@ class Norm:
         size = step.tokens * self.width
         reads = {"x": size, "y": size} if self.residual else {"x": size}
         writes = {"h": size, "x": size} if self.residual else {"h": size}
-        op = elementwise(step, self.name, "norm", reads, writes, per_element=4.0, kind="norm")
+        op = elementwise(step, self.name, "norm", reads, writes, per_element=NORM, kind="norm")
         yield replace(op, options={"centered": self.bias})
 
     def state(self, step: Step) -> Iterable[State]:
         return ()
+
+    def facts(self) -> Facts:
+        return Facts()
 
 
 @dataclass(frozen=True)
@@ -216,6 +230,9 @@ class Extra:
 
     def state(self, step: Step) -> Iterable[State]:
         return ()
+
+    def facts(self) -> Facts:
+        return Facts()
 
 
 @dataclass(frozen=True)
@@ -238,3 +255,6 @@ class Projection:
 
     def state(self, step: Step) -> Iterable[State]:
         return ()
+
+    def facts(self) -> Facts:
+        return Facts()

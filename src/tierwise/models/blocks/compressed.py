@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tierwise.core.num import Num, minimum
 from tierwise.core.numerics import fmt
-from tierwise.models.blocks.cache import Part, reads, states
-from tierwise.models.blocks.common import Linear, act, all_reduce, elementwise, matmul, share
+from tierwise.models.blocks.cache import Part, copy, past_kept, past_read, reads, revised, states
+from tierwise.models.blocks.common import ROPE, Linear, act, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.mla import Indexer
+from tierwise.models.facts import Cache, Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
@@ -27,10 +29,11 @@ class CompressedAttention:
         heads, head_dim: of queries; key and value are one vector of ``head_dim`` for all heads.
         q_rank: rank of queries; ``o_groups`` groups of heads are each projected to ``o_rank``, then
             together out.
-        window: whole tokens attended to.
+        near: whole tokens attended to; ``window``: how far a token looks back at all, through entries.
         ratio: tokens of one compressed entry, or None without compression.
         series: projections of a token that enter entries (2 when windows of compression overlap).
         indexer: chooses among compressed entries, with keys of its own.
+        copied: as in :class:`tierwise.models.blocks.attention.Attention`.
     """
 
     hidden: Num
@@ -39,10 +42,12 @@ class CompressedAttention:
     q_rank: Num
     o_groups: Num
     o_rank: Num
-    window: Num
+    near: Num
     ratio: Num | None = None
     series: Num = 1.0
     indexer: Indexer | None = None
+    window: Num | None = None
+    copied: int = 0
     name: str = "attn"
 
     def _down(self) -> list[Linear]:
@@ -89,7 +94,9 @@ class CompressedAttention:
         yield matmul(step, f"{n}.down_proj", "attn", t, self._down(), "h", "c")
         cached = tuple(Operand(p.name, "kv", t * p.width, p.format) for p in self._parts(step)[:1])
         width = self.q_rank + self.head_dim
-        yield elementwise(step, f"{n}.norm_rope_cache", "attn", {"c": t * width}, {"c": t * width}, 6.0, cached)
+        yield elementwise(step, f"{n}.norm_rope_cache", "attn", {"c": t * width}, {"c": t * width}, ROPE, cached)
+        if step.phase == "decode":
+            yield from [op for _ in range(self.copied) for op in self._copies(step)]
         yield matmul(step, f"{n}.q_up", "attn", t, [self._q_up()], "c", "q")
         if self.ratio is not None:
             yield matmul(step, f"{n}.compress", "attn", t, self._compress(self.head_dim), "h", "e")
@@ -110,7 +117,8 @@ class CompressedAttention:
         yield matmul(step, f"{n}.index_compress", "attn", t, self._compress(ix.dim), "h", "ie")
         yield matmul(step, f"{n}.index_q", "attn", t, self._index_q(ix), "c", "iq")
         yield matmul(step, f"{n}.index_w", "attn", t, [Linear("index_w", self.hidden, ix.heads)], "h", "iw")
-        seen = step.seen_tokens() / ratio
+        kept = past_kept(step, self.window)
+        seen = step.but(past=kept).seen_tokens(self.window) / ratio
         yield Op(
             kind="attention",
             name=f"{n}.index",
@@ -122,7 +130,7 @@ class CompressedAttention:
             flops=2.0 * step.seqs * ix.heads * ix.dim * seen,
             reads=(
                 act(step, "iq", t * ix.heads * ix.dim),
-                Operand("index_k", "kv", step.seqs * step.past / ratio * ix.dim, fmt("fp8")),
+                Operand("index_k", "kv", step.seqs * kept / ratio * ix.dim, fmt("fp8")),
             ),
             writes=(Operand("chosen", "act", t * ix.top_k, fmt("int32")),),
             arithmetic="fp8",
@@ -130,22 +138,24 @@ class CompressedAttention:
         )  # fmt: skip
 
     def _core(self, step: Step, h: Num) -> Op:
-        near, d = step.seen_tokens(self.window), self.head_dim
-        past = minimum(step.past, self.window)
+        read, whole, d = past_read(step, self.window), self._whole, self.head_dim
+        step_read = step.but(past=read)
+        near = step_read.seen_tokens(whole)
+        past = minimum(read, whole)
         entries: Num = 0.0
         older: Num = 0.0
         if self.ratio is not None:
-            entries = step.past / self.ratio
-            older = step.seen_tokens() / self.ratio
+            entries = read / self.ratio
+            older = step_read.seen_tokens(self.window) / self.ratio
             if self.indexer is not None:
                 entries = minimum(entries, self.indexer.top_k)
                 older = minimum(older, step.new * self.indexer.top_k)
         seen, t = near + older, step.tokens
         parts = self._parts(step)
-        cached = [
-            *reads(step, parts[:1], past),
-            *(reads(step, parts[1:2], entries) if len(parts) > 1 else ()),
-        ]
+        cached = list(reads(step, parts[:1], past, whole, select=self.ratio is None))
+        if self.ratio is not None:
+            # Entries stand for tokens: what a policy takes of tokens it takes of them.
+            cached += reads(step, parts[1:2], entries * self.ratio, self.window, 1.0 / self.ratio)
         fresh = 0.0 if step.phase == "decode" else t * d
         return Op(
             kind="attention",
@@ -155,18 +165,30 @@ class CompressedAttention:
                 "batch": step.seqs, "heads": h, "kv_heads": 1.0, "q": step.new, "kv": seen / step.new,
                 "head_dim": d, "v_dim": d, "columns": past + step.new + entries,
             },
-            flops=4.0 * step.seqs * h * d * seen,
+            flops=4.0 * step.seqs * h * d * seen * step.plan.kv.rank,
             reads=(act(step, "q", t * h * d), act(step, "c", fresh), *cached),
             writes=(act(step, "o", t * h * d),),
             arithmetic=step.act.arithmetic,
             options={"flash": step.plan.flash, "phase": step.phase},
         )  # fmt: skip
 
-    def _parts(self, step: Step) -> list[Part]:
-        """Cached tensors: one vector a token of the window, one an entry, one index key an entry."""
-        parts = [Part("kv_cache", self.head_dim, self.head_dim, step.key)]
+    @property
+    def _whole(self) -> Num:
+        """Whole tokens within reach."""
+        return self.near if self.window is None else minimum(self.near, self.window)
+
+    def _copies(self, step: Step) -> Iterator[Op]:
+        whole, *compressed = self._parts(step)
+        yield copy(step, self.name, [whole], step.seqs * minimum(past_kept(step, self.window), self._whole))
         if self.ratio is not None:
-            parts.append(Part("entries", self.head_dim, self.head_dim, step.key))
+            yield copy(step, f"{self.name}.entries", compressed, step.seqs * past_kept(step, self.window) / self.ratio)
+
+    def _parts(self, step: Step) -> list[Part]:
+        """Cached tensors: one vector a near token, one an entry, one index key an entry."""
+        kept = self.head_dim * step.plan.kv.rank
+        parts = [Part("kv_cache", kept, self.head_dim, step.key)]
+        if self.ratio is not None:
+            parts.append(Part("entries", kept, self.head_dim, step.key))
             if self.indexer is not None:
                 parts.append(Part("index_k", self.indexer.dim, self.indexer.dim, fmt("fp8")))
         return parts
@@ -174,9 +196,26 @@ class CompressedAttention:
     def state(self, step: Step) -> Iterator[State]:
         # The one key-value vector serves all heads, so tensor parallelism replicates it.
         whole, *compressed = self._parts(step)
-        yield from states(step, [whole], self.window)
+        yield from states(step, [whole], self._whole)
         if self.ratio is not None:
-            yield from states(step, compressed, None, 1.0 / self.ratio)
+            yield from states(step, compressed, self.window, 1.0 / self.ratio)
+
+    def facts(self) -> Facts:
+        one = "one vector a token is key and value of every head"
+        refuses = {
+            "remat": one,
+            "rebuilt": one,
+            "expanded": f"{one}, inside the kernel",
+            "density": "its near tokens and compressed entries are a static pattern already",
+            "budget": "near tokens are a fixed number, and older ones are held by entries",
+        }
+        if self.indexer is not None:
+            refuses["read"] = "an indexer already chooses the entries it reads"
+        return Facts(self.heads, 1.0, self.head_dim, scores=True, cache=Cache("entries", refuses))
+
+    def adapted(self, policy: str, value: Any) -> CompressedAttention:
+        found: CompressedAttention = revised(self, policy, value)
+        return found
 
 
 @dataclass(frozen=True)
@@ -210,3 +249,6 @@ class HyperConnection:
 
     def state(self, step: Step) -> Iterable[State]:
         return ()
+
+    def facts(self) -> Facts:
+        return Facts()

@@ -9,7 +9,9 @@ import numpy as np
 
 from tierwise.core.num import Num, is_zero, where
 from tierwise.core.numerics import Format, multiply_in
+from tierwise.models.blocks.cache import fixed_state
 from tierwise.models.blocks.common import act, elementwise
+from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
@@ -90,6 +92,9 @@ class Conv:
     def state(self, step: Step) -> Iterable[State]:
         return ()
 
+    def facts(self) -> Facts:
+        return Facts()
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -116,6 +121,9 @@ class Pool:
     def state(self, step: Step) -> Iterable[State]:
         return ()
 
+    def facts(self) -> Facts:
+        return Facts()
+
 
 @dataclass(frozen=True)
 class Merge:
@@ -134,6 +142,9 @@ class Merge:
 
     def state(self, step: Step) -> Iterable[State]:
         return ()
+
+    def facts(self) -> Facts:
+        return Facts()
 
 
 def causal_conv(
@@ -188,6 +199,6 @@ def recurrent_state(
     width: Num = 1.0,
 ) -> Iterator[State]:
     """What a recurrent layer keeps per sequence: its matrix state and the convolution's last inputs."""
-    yield State("ssm_state", "state", heads * key * value, form or step.act)
+    yield fixed_state("ssm_state", step, heads * key * value, form or step.act)
     if not is_zero(conv_channels):
-        yield State("conv_state", "state", conv_channels * (width - 1.0), step.act)
+        yield fixed_state("conv_state", step, conv_channels * (width - 1.0), step.act)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from tierwise.core.num import Num
 from tierwise.core.numerics import Format
-from tierwise.models.blocks.common import Linear, all_reduce, elementwise, matmul, share
+from tierwise.models.blocks.common import GATED_NORM, Linear, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.conv import causal_conv, recurrent_state
 from tierwise.models.blocks.scan import scan
+from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op
@@ -95,10 +96,14 @@ class GatedDeltaNet:
             spill=True,
             state_format=self.state_format,
         )
-        yield elementwise(step, f"{self.name}.gated_norm", "ssm", {"scan.y": size, "qkvz": size}, {"o": size}, 8.0)
+        reads = {"scan.y": size, "qkvz": size}
+        yield elementwise(step, f"{self.name}.gated_norm", "ssm", reads, {"o": size}, GATED_NORM)
         yield matmul(step, f"{self.name}.out_proj", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
     def state(self, step: Step) -> Iterator[State]:
         _, v, channels = self.local(step)
         yield from recurrent_state(step, v, self.key_dim, self.value_dim, self.state_format, channels, self.conv)
+
+    def facts(self) -> Facts:
+        return Facts(heads=self.key_heads, state="ssm_state")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tierwise.core.num import Num
 from tierwise.models.blocks.common import INDEX, Linear, act, collective, elementwise, matmul
+from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
@@ -45,6 +46,9 @@ class Embedding:
 
     def state(self, step: Step) -> Iterable[State]:
         return ()
+
+    def facts(self) -> Facts:
+        return Facts()
 
 
 @dataclass(frozen=True)
@@ -86,3 +90,11 @@ class Head:
 
     def state(self, step: Step) -> Iterable[State]:
         return ()
+
+    def facts(self) -> Facts:
+        last = not (self.every or self.pooled or self.prompt)
+        return Facts(tied=self.rows * self.width if self.tied else 0.0, last_only=last)
+
+    def adapted(self, policy: str, value: bool) -> Head:
+        """``logits``: of every token of a prompt."""
+        return replace(self, prompt=value) if policy == "logits" else self

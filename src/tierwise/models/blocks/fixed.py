@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tierwise.core.num import Num
 from tierwise.core.numerics import Format, Names, multiply_in
+from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
@@ -115,3 +116,6 @@ class Fixed:
 
     def state(self, step: Step) -> Iterable[State]:
         return ()
+
+    def facts(self) -> Facts:
+        return Facts()

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from tierwise.core.num import Num, is_zero
 from tierwise.core.numerics import Format
-from tierwise.models.blocks.common import Linear, all_reduce, elementwise, matmul, share
+from tierwise.models.blocks.common import GATED_NORM, Linear, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.conv import Conv, recurrent_state
 from tierwise.models.blocks.scan import scan
+from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op
@@ -131,10 +132,13 @@ class LinearAttention:
         )
         o = t * h * self.value_dim
         reads = {"scan.y": o * self.directions, **({"qkvg": o} if self.gate else {})}
-        yield elementwise(step, f"{self.name}.norm_gate", "attn", reads, {"o": o}, 8.0)
+        yield elementwise(step, f"{self.name}.norm_gate", "attn", reads, {"o": o}, GATED_NORM)
         yield matmul(step, f"{self.name}.o_proj", "attn", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
     def state(self, step: Step) -> Iterator[State]:
         h = share(self.heads, 1.0, step.plan.tp)
         yield from recurrent_state(step, h, self.key_dim, self.value_dim, self.state_format)
+
+    def facts(self) -> Facts:
+        return Facts(heads=self.heads, state="ssm_state")

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tierwise.core.num import Num
-from tierwise.models.blocks.common import INDEX, Linear, act, all_reduce, elementwise, matmul, share
+from tierwise.models.blocks.common import INDEX, ROUTE, Linear, act, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.moe import distinct
+from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
@@ -57,7 +58,7 @@ class MemoryLayer:
         yield self._scores(step)
         # The best of each list, then the best of their top_k² sums.
         scores = 2.0 * t * self.heads * self.side
-        yield elementwise(step, f"{self.name}.topk", "mlp", {"scores": scores}, {"choice": chosen}, 8.0)
+        yield elementwise(step, f"{self.name}.topk", "mlp", {"scores": scores}, {"choice": chosen}, ROUTE)
         yield self._gather(step, chosen)
         yield matmul(step, f"{self.name}.out", "mlp", t, [self._out()], "values", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
@@ -97,3 +98,6 @@ class MemoryLayer:
 
     def state(self, step: Step) -> Iterable[State]:
         return ()
+
+    def facts(self) -> Facts:
+        return Facts()

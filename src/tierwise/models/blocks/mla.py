@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tierwise.core.num import Num, minimum
 from tierwise.core.numerics import fmt
-from tierwise.models.blocks.cache import Part, past_read, reads, states
-from tierwise.models.blocks.common import Linear, act, all_reduce, elementwise, matmul, share
+from tierwise.models.blocks.cache import Part, copy, past_kept, past_read, reads, revised, states
+from tierwise.models.blocks.common import ROPE, Linear, act, all_reduce, elementwise, matmul, share
+from tierwise.models.facts import Cache, Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
@@ -38,6 +40,7 @@ class MLA:
         q_rank: rank of the query projection, 0 when queries are projected directly.
         nope_dim, rope_dim, v_dim: per-head widths of the unrotated and rotated key parts, and of values.
         bias: on the two down-projections.
+        window, density, budget, copied: as in :class:`tierwise.models.blocks.attention.Attention`, of latents.
     """
 
     hidden: Num
@@ -49,6 +52,10 @@ class MLA:
     v_dim: Num
     bias: bool = False
     indexer: Indexer | None = None
+    window: Num | None = None
+    density: Num = 1.0
+    budget: Num = float("inf")
+    copied: int = 0
     name: str = "attn"
 
     def _down(self) -> list[Linear]:
@@ -101,7 +108,10 @@ class MLA:
         yield matmul(step, f"{self.name}.down_proj", "attn", t, self._down(), "h", "c")
         cached = tuple(Operand(p.name, "kv", t * p.width, p.format) for p in self._parts(step))
         yield elementwise(step, f"{self.name}.norm_rope_cache", "attn", {"c": t * width}, {"c": t * width},
-                          6.0, cached)  # fmt: skip
+                          ROPE, cached)  # fmt: skip
+        if step.phase == "decode":
+            past = step.seqs * past_read(step, self.window, self.budget) * self.density
+            yield from [copy(step, self.name, self._parts(step), past)] * self.copied
         yield matmul(step, f"{self.name}.q_up", "attn", t, [self._q_up()], "c", "q")
         yield from self._index_ops(step)
         if step.phase == "decode":
@@ -129,14 +139,18 @@ class MLA:
         )
 
     def _core(self, step: Step, h: Num, qk: Num, v: Num, absorbed: bool) -> Op:
-        past = past_read(step, None)
+        past = past_read(step, self.window, self.budget)
         top_k = self.indexer.top_k if self.indexer is not None else None
-        seen = step.but(past=past).seen_tokens(top_k)
+        reach = self.window if top_k is None else top_k if self.window is None else minimum(self.window, top_k)
+        seen = step.but(past=past).seen_tokens(reach) * self.density
         if top_k is not None:
             past = minimum(past, top_k) if absorbed else past
+        # A decode step attends in what is left of the latent.
+        rank = step.plan.kv.rank if absorbed else 1.0
         t = step.tokens
         fresh = 0.0 if absorbed else t * h * (qk + v)
-        expand = 0.0 if absorbed else 2.0 * step.seqs * past * h * self.kv_rank * (self.nope_dim + self.v_dim)
+        each = 2.0 * h * self.kv_rank * (self.nope_dim + self.v_dim)
+        expand = 0.0 if absorbed else step.seqs * past * self.density * each
         return Op(
             kind="attention",
             name=f"{self.name}.core",
@@ -145,8 +159,9 @@ class MLA:
                 "batch": step.seqs, "heads": h, "kv_heads": 1.0 if absorbed else h, "q": step.new,
                 "kv": seen / step.new, "head_dim": qk, "v_dim": v, "columns": past + step.new,
             },
-            flops=2.0 * step.seqs * h * (qk + v) * seen + expand,
-            reads=(act(step, "q", t * h * qk), act(step, "kv", fresh), *reads(step, self._parts(step)[:1], past)),
+            flops=2.0 * step.seqs * h * (qk + v) * seen * rank + expand,
+            reads=(act(step, "q", t * h * qk), act(step, "kv", fresh),
+                   *reads(step, self._parts(step)[:1], past, self.window, self.density)),
             writes=(act(step, "o", t * h * v),),
             arithmetic=step.act.arithmetic,
             options={"flash": step.plan.flash, "phase": step.phase},
@@ -160,8 +175,9 @@ class MLA:
         q, *rest = self._index()
         yield matmul(step, f"{self.name}.index_q", "attn", t, [q], "c", "iq")
         yield matmul(step, f"{self.name}.index_k", "attn", t, rest, "h", "ik")
-        seen = step.seen_tokens()
-        keys = Operand("index_k", "kv", step.seqs * step.past * ix.dim, fmt("fp8"))
+        kept = past_kept(step, self.window, self.budget)
+        seen = step.but(past=kept).seen_tokens(self.window)
+        keys = Operand("index_k", "kv", step.seqs * kept * ix.dim, fmt("fp8"))
         yield Op(
             kind="attention",
             name=f"{self.name}.index",
@@ -186,4 +202,18 @@ class MLA:
 
     def state(self, step: Step) -> Iterator[State]:
         # The latent is shared by all heads, so tensor parallelism replicates it.
-        yield from states(step, self._parts(step), None)
+        yield from states(step, self._parts(step), self.window, self.density, self.budget)
+
+    def facts(self) -> Facts:
+        refuses = {
+            "remat": "its latent is already what keys and values are recomputed from",
+            "expanded": "decoding attends in the latent, which all heads share: there are no keys to copy",
+            "rebuilt": "its keys are already of low rank",
+        }
+        if self.indexer is not None:
+            refuses |= dict.fromkeys(("read", "density"), "an indexer already chooses the tokens it reads")
+        return Facts(self.heads, 1.0, self.kv_rank + self.rope_dim, scores=True, cache=Cache("latent", refuses))
+
+    def adapted(self, policy: str, value: Any) -> MLA:
+        found: MLA = revised(self, policy, value)
+        return found

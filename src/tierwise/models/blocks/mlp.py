@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tierwise.core.num import Num
-from tierwise.models.blocks.common import Linear, all_reduce, elementwise, matmul, share
+from tierwise.models.blocks.common import ACTIVATION, Linear, all_reduce, elementwise, matmul, share
+from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op
@@ -46,9 +47,12 @@ class MLP:
         inner = t * share(self.inner, 0.0, step.plan.tp)
         yield matmul(step, f"{self.name}.up", "mlp", t, self._up(), "h", "u")
         yield elementwise(step, f"{self.name}.act", "mlp", {"u": inner * (2.0 if self.gated else 1.0)},
-                          {"a": inner}, 6.0)  # fmt: skip
+                          {"a": inner}, ACTIVATION)  # fmt: skip
         yield matmul(step, f"{self.name}.down", "mlp", t, [self._down()], "a", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
     def state(self, step: Step) -> Iterable[State]:
         return ()
+
+    def facts(self) -> Facts:
+        return Facts()

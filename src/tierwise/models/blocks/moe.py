@@ -9,8 +9,9 @@ import numpy as np
 
 from tierwise.core.num import Num, ceil_div, is_zero, maximum, minimum, where
 from tierwise.core.numerics import multiply_in
-from tierwise.models.blocks.common import INDEX, Linear, act, collective, elementwise, matmul
+from tierwise.models.blocks.common import INDEX, ROUTE, Linear, act, collective, elementwise, matmul
 from tierwise.models.blocks.mlp import MLP
+from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
@@ -58,11 +59,6 @@ class MoE:
     router: bool = True
     extra: Num = 0.0
     name: str = "moe"
-
-    @property
-    def active_fraction(self) -> Num:
-        """Share of the routed experts' parameters that one token is multiplied with."""
-        return minimum(self.top_k / self.experts, 1.0)
 
     @property
     def width(self) -> Num:
@@ -122,7 +118,7 @@ class MoE:
             router = Linear("router", self.hidden, self.experts, role="router")
             yield matmul(step, f"{self.name}.router", "moe", t, [router], "h", "scores")
             chosen = t * self.top_k
-            yield elementwise(step, f"{self.name}.topk", "moe", {"scores": t * self.experts}, {"choice": chosen}, 8.0)
+            yield elementwise(step, f"{self.name}.topk", "moe", {"scores": t * self.experts}, {"choice": chosen}, ROUTE)
         down_up = self._latent()
         if down_up:
             yield matmul(step, f"{self.name}.latent_down", "moe", t, down_up[:1], "h", "z")
@@ -180,3 +176,6 @@ class MoE:
 
     def state(self, step: Step) -> Iterable[State]:
         return ()
+
+    def facts(self) -> Facts:
+        return Facts(experts=self.experts, top_k=self.top_k, expert_shape=(self.width, self.inner))

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tierwise.core.num import Num, is_zero
-from tierwise.models.blocks.common import Linear, elementwise, matmul
+from tierwise.models.blocks.common import ACTIVATION, Linear, elementwise, matmul
 from tierwise.models.blocks.conv import Conv
+from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op
@@ -66,6 +67,9 @@ class PatchEmbed:
     def state(self, step: Step) -> Iterable[State]:
         return ()
 
+    def facts(self) -> Facts:
+        return Facts()
+
 
 @dataclass(frozen=True)
 class Mean:
@@ -82,6 +86,9 @@ class Mean:
 
     def state(self, step: Step) -> Iterable[State]:
         return ()
+
+    def facts(self) -> Facts:
+        return Facts()
 
 
 @dataclass(frozen=True)
@@ -113,8 +120,12 @@ class Merger:
         m = step.tokens / self.merge**2
         first, second = self._linears()
         yield matmul(step, f"{self.name}.fc1", "vision", m, [first], "h", "u")
-        yield elementwise(step, f"{self.name}.act", "vision", {"u": m * first.d_out}, {"a": m * first.d_out}, 6.0)
+        wide = m * first.d_out
+        yield elementwise(step, f"{self.name}.act", "vision", {"u": wide}, {"a": wide}, ACTIVATION)
         yield matmul(step, f"{self.name}.fc2", "vision", m, [second], "a", "y")
 
     def state(self, step: Step) -> Iterable[State]:
         return ()
+
+    def facts(self) -> Facts:
+        return Facts()

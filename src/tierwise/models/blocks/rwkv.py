@@ -13,8 +13,10 @@ import numpy as np
 
 from tierwise.core.num import Num, where
 from tierwise.core.numerics import fmt
-from tierwise.models.blocks.common import Linear, all_reduce, elementwise, matmul, share
+from tierwise.models.blocks.cache import fixed_state
+from tierwise.models.blocks.common import GATE, GATED_NORM, Linear, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.scan import scan
+from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
@@ -69,13 +71,16 @@ class TimeMix:
             state_format=_FP32,
             state_name="wkv_state",
         )
-        yield elementwise(step, f"{self.name}.gate", "ssm", {"scan.y": t * d, "rkv": t * d}, {"o": t * d}, 5.0)
+        yield elementwise(step, f"{self.name}.gate", "ssm", {"scan.y": t * d, "rkv": t * d}, {"o": t * d}, GATE)
         yield matmul(step, f"{self.name}.output", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
     def state(self, step: Step) -> Iterator[State]:
-        yield State("wkv_state", "state", _WKV * share(self.inner, 0.0, step.plan.tp), _FP32)
-        yield State("shift_state", "state", self.hidden, step.act)
+        yield fixed_state("wkv_state", step, _WKV * share(self.inner, 0.0, step.plan.tp), _FP32)
+        yield fixed_state("shift_state", step, self.hidden, step.act)
+
+    def facts(self) -> Facts:
+        return Facts(state="wkv_state")
 
 
 @dataclass(frozen=True)
@@ -150,14 +155,18 @@ class MatrixTimeMix:
             state_format=_FP32,
             state_name="wkv_state",
         )
-        yield elementwise(step, f"{self.name}.norm_gate", "ssm", {"scan.y": t * d, "rkvg": t * d}, {"o": t * d}, 8.0)
+        reads = {"scan.y": t * d, "rkvg": t * d}
+        yield elementwise(step, f"{self.name}.norm_gate", "ssm", reads, {"o": t * d}, GATED_NORM)
         yield matmul(step, f"{self.name}.output", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
     def state(self, step: Step) -> Iterator[State]:
         h = share(self.hidden / self.head_dim, 1.0, step.plan.tp)
-        yield State("wkv_state", "state", h * self.head_dim**2, _FP32)
-        yield State("shift_state", "state", self.hidden, step.act)
+        yield fixed_state("wkv_state", step, h * self.head_dim**2, _FP32)
+        yield fixed_state("shift_state", step, self.hidden, step.act)
+
+    def facts(self) -> Facts:
+        return Facts(heads=self.hidden / self.head_dim, state="wkv_state")
 
 
 @dataclass(frozen=True)
@@ -195,10 +204,13 @@ class ChannelMix:
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
         yield matmul(step, f"{self.name}.receptance", "mlp", t, [receptance], "mixed", "r")
         size = t * self.hidden
-        yield elementwise(step, f"{self.name}.gate", "mlp", {"y": size, "r": size}, {"y": size}, 5.0)
+        yield elementwise(step, f"{self.name}.gate", "mlp", {"y": size, "r": size}, {"y": size}, GATE)
 
     def state(self, step: Step) -> Iterator[State]:
-        yield State("shift_state", "state", self.hidden, step.act)
+        yield fixed_state("shift_state", step, self.hidden, step.act)
+
+    def facts(self) -> Facts:
+        return Facts()
 
 
 def _shift(step: Step, name: str, width: Num, mixes: float) -> Op:

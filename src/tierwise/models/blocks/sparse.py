@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
-from tierwise.core.num import Num
+from tierwise.core.num import Num, minimum
 from tierwise.models.blocks.attention import Attention
-from tierwise.models.blocks.cache import Part, states
+from tierwise.models.blocks.cache import Part, past_kept, states
 from tierwise.models.blocks.common import Linear, act, matmul
+from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
@@ -49,8 +51,9 @@ class BlockSparseAttention:
     def ops(self, step: Step) -> Iterator[Op]:
         t, name = step.tokens, self.attn.name
         yield matmul(step, f"{name}.index_proj", "attn", t, self._linears(), "h", "iq")
-        seen = step.seen_tokens()
-        keys = Operand("index_k", "kv", step.seqs * step.past * self.dim, step.key)
+        kept = past_kept(step, self.attn.span, self.attn.budget)
+        seen = step.but(past=kept).seen_tokens(self.attn.window)
+        keys = Operand("index_k", "kv", step.seqs * kept * self.dim, step.key)
         yield Op(
             kind="attention",
             name=f"{name}.index",
@@ -66,8 +69,21 @@ class BlockSparseAttention:
             options={"flash": True, "phase": step.phase},
         )  # fmt: skip
         # As many tokens as a window of the chosen blocks would show, wherever they lie.
-        yield from replace(self.attn, window=self.block * self.blocks).ops(step)
+        chosen = self.block * self.blocks
+        span = chosen if self.attn.window is None else minimum(chosen, self.attn.window)
+        yield from replace(self.attn, window=span).ops(step)
 
     def state(self, step: Step) -> Iterator[State]:
         yield from self.attn.state(step)
-        yield from states(step, [Part("index_k", self.dim, self.dim, step.key)], None)
+        key = Part("index_k", self.dim, self.dim, step.key)
+        yield from states(step, [key], self.attn.span, budget=self.attn.budget)
+
+    def facts(self) -> Facts:
+        facts = self.attn.facts()
+        if facts.cache is None:
+            return facts
+        chosen = dict.fromkeys(("read", "density", "rebuilt"), "an indexer already chooses the blocks it reads")
+        return replace(facts, cache=replace(facts.cache, refuses={**facts.cache.refuses, **chosen}))
+
+    def adapted(self, policy: str, value: Any) -> BlockSparseAttention:
+        return replace(self, attn=self.attn.adapted(policy, value))

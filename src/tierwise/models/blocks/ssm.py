@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from tierwise.core.num import Num
 from tierwise.core.numerics import Format
-from tierwise.models.blocks.common import Linear, all_reduce, collective, elementwise, matmul, share
+from tierwise.models.blocks.common import GATED_NORM, NORM, Linear, all_reduce, collective, elementwise, matmul, share
 from tierwise.models.blocks.conv import causal_conv, recurrent_state
 from tierwise.models.blocks.scan import scan
+from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op
@@ -79,7 +80,7 @@ class Mamba:
             yield matmul(step, tag + "x_proj", "ssm", t, [self._x()], "scan.v", "dbc")
             yield from collective(step, tag + "x_all_reduce", "all_reduce", t * narrow, step.plan.tp, "dbc")
             if self.inner_norm:
-                yield elementwise(step, tag + "norm", "ssm", {"dbc": t * narrow}, {"dbc": t * narrow}, 4.0)
+                yield elementwise(step, tag + "norm", "ssm", {"dbc": t * narrow}, {"dbc": t * narrow}, NORM)
             yield matmul(step, tag + "dt_proj", "ssm", t, [self._dt()], "dbc", "scan.decay")
             yield scan(
                 step,
@@ -108,6 +109,9 @@ class Mamba:
     def state(self, step: Step) -> Iterator[State]:
         d = share(self.inner, 0.0, step.plan.tp)
         yield from recurrent_state(step, d, self.state_size, 1.0, self.state_format, d, self.conv)
+
+    def facts(self) -> Facts:
+        return Facts(state="ssm_state")
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,8 @@ class Mamba2:
             spill=True,
             state_format=self.state_format,
         )
-        yield elementwise(step, f"{self.name}.gated_norm", "ssm", {"scan.y": t * d, "xz": t * d}, {"o": t * d}, 8.0)
+        reads = {"scan.y": t * d, "xz": t * d}
+        yield elementwise(step, f"{self.name}.gated_norm", "ssm", reads, {"o": t * d}, GATED_NORM)
         yield matmul(step, f"{self.name}.out_proj", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
@@ -196,3 +201,6 @@ class Mamba2:
         h, g = self.local(step)
         channels = h * self.head_dim + 2.0 * g * self.state_size
         yield from recurrent_state(step, h, self.state_size, self.head_dim, self.state_format, channels, self.conv)
+
+    def facts(self) -> Facts:
+        return Facts(heads=self.heads, state="ssm_state")

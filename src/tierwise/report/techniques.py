@@ -1,0 +1,62 @@
+"""The techniques there are, as a list and one by one."""
+
+from __future__ import annotations
+
+import inspect
+import json as jsonlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tierwise.core.errors import UnknownName
+
+_SOURCE = re.compile(r"arXiv:\d{4}\.\d{4,5}|\d{4}\.\d{4,5}(?=[),;])|[A-Z][\w, ]+, (?:19|20)\d\d")
+
+
+def technique_row(name: str, maker: Callable[..., Any]) -> dict[str, Any]:
+    """A technique in one row, as plain JSON: what it does in a sentence, its arguments, its sources."""
+    from tierwise.techniques._parse import usage
+
+    text = " ".join((inspect.getdoc(maker) or "").split("\n\n")[0].split())
+    sources = _SOURCE.findall(inspect.getdoc(maker) or "")
+    # The first sentence, without the sources, which have a field of their own.
+    words = re.sub(r"\s*\([^()]*(?:arXiv:|(?:19|20)\d\d)[^()]*\)", "", text)
+    first = re.split(r"(?<=[a-z0-9`\"])\. (?=[A-Z])|: (?=the given|``)", words)[0].rstrip(".")
+    return {"name": name, "summary": first.replace("``", "`"), "arguments": usage(maker), "sources": sources}
+
+
+def show_techniques(as_json: bool) -> None:
+    """Every technique: one line, its arguments and where it comes from."""
+    from tierwise.techniques import all_techniques
+
+    rows = [technique_row(name, maker) for name, maker in sorted(all_techniques().items())]
+    if as_json:
+        print(jsonlib.dumps(rows, indent=2))
+        return
+    for row in rows:
+        print(f"{row['name']}:{row['arguments']}" if row["arguments"] else row["name"])
+        print(f"    {row['summary']}.{' ' + ', '.join(row['sources']) if row['sources'] else ''}")
+    print(f"\n{len(rows)} techniques. One of your own is named by its file: ./mine.py:name:argument=value")
+
+
+def show_technique(name: str, as_json: bool) -> None:
+    """One technique: its arguments and what it says of itself.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    from tierwise.techniques import all_techniques
+    from tierwise.techniques._parse import makers_in
+
+    known = makers_in(name) if name.endswith(".py") else all_techniques()
+    wanted = sorted(known) if name.endswith(".py") else [name]
+    for each in wanted:
+        if each not in known:
+            raise UnknownName("technique", each, known)
+        row = technique_row(each, known[each])
+        text = inspect.getdoc(known[each]) or ""
+        if as_json:
+            print(jsonlib.dumps({**row, "text": text}, indent=2))
+        else:
+            print(f"{each}:{row['arguments']}" if row["arguments"] else each)
+            print("\n" + text)

@@ -1,0 +1,120 @@
+"""Which degrees of parallelism a model and a machine allow. Asked here, and only here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.core.errors import BadField
+from tierwise.models.facts import depth, experts, heads
+
+if TYPE_CHECKING:
+    from tierwise.machines.types import System
+    from tierwise.models.types import Model
+    from tierwise.scenario.types import Plan
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A rule that some degrees break.
+
+    Attributes:
+        field: of the plan.
+        broken: which elements of the plan break it, in the shape of their degrees.
+        found: what they hold there.
+        allowed: what may be there.
+    """
+
+    field: str
+    broken: NDArray[np.bool_]
+    found: object
+    allowed: str
+
+
+@dataclass(frozen=True)
+class Legality:
+    """Which elements of a plan are allowed, and why the others are not.
+
+    Attributes:
+        mask: True where allowed, in the common shape of the degrees (0-d for plain numbers).
+        refusals: the rules broken anywhere, most basic first.
+    """
+
+    mask: NDArray[np.bool_]
+    refusals: tuple[Refusal, ...]
+
+    @property
+    def reason(self) -> str:
+        """The first rule broken, in words; ``""`` when every element is allowed."""
+        if not self.refusals:
+            return ""
+        first = self.refusals[0]
+        return f"{first.field}: found {first.found}; allowed: {first.allowed}"
+
+
+def legal(plan: Plan, model: Model, machine: System) -> Legality:
+    """Which of a plan's degrees (plain numbers, or arrays that broadcast) the model and the machine allow."""
+    tp, pp, dp, ep = (np.asarray(x, dtype=float) for x in (plan.tp, plan.pp, plan.dp, plan.ep))
+    rules: list[Refusal] = []
+
+    def rule(field: str, broken: Any, found: Any, allowed: str) -> None:
+        if np.any(broken):
+            rules.append(Refusal(field, np.asarray(broken), _show(found, broken), allowed))
+
+    for name, x in (("tp", tp), ("pp", pp), ("dp", dp), ("ep", ep)):
+        rule(name, (x < 1) | (x != np.floor(x)), x, "whole numbers of at least 1")
+    used = tp * pp * dp
+    count = machine.count
+    rule("tp × pp × dp", used > count, used, f"at most the {_words(count)} device(s) of {machine.name}")
+    whole = heads(model)
+    if whole is not None:
+        # A zero degree has its own rule above.
+        rule("tp", whole % np.maximum(tp, 1.0) != 0, tp, f"a divisor of the {_words(whole)} attention heads"
+             + _divisors(whole, count))  # fmt: skip
+    layers = depth(model)
+    rule("pp", pp > layers, pp, f"at most the {layers} layers")
+    routed = experts(model)
+    if routed is None:
+        rule("ep", ep > 1, ep, f"1: {model.name} has no routed experts")
+    else:
+        group = tp * dp
+        apart = (ep > 1) & ((ep > group) | (group % np.maximum(ep, 1.0) != 0))
+        rule("ep", apart, ep, f"a divisor of tp × dp = {_show(group, apart)}")
+        rule("ep", (ep > 1) & (ep > routed), ep, f"at most the {_words(routed)} experts")
+    mask = np.ones(np.broadcast_shapes(tp.shape, pp.shape, dp.shape, ep.shape), dtype=bool)
+    for r in rules:
+        mask = mask & ~r.broken
+    return Legality(mask, tuple(rules))
+
+
+def check_plan(plan: Plan, model: Model, machine: System) -> None:
+    """Refuse a plan with any degree or fraction that cannot be, saying which can.
+
+    Raises:
+        BadField: the first of them.
+    """
+    for broken in legal(plan, model, machine).refusals:
+        raise BadField("plan", broken.field, broken.found, broken.allowed)
+    sparsity = np.asarray(plan.sparsity)
+    if np.any(sparsity < 0) or np.any(sparsity >= 1):
+        raise BadField("plan", "sparsity", plan.sparsity, "a fraction from 0 up to 1")
+
+
+def _divisors(heads: Any, count: Any) -> str:
+    if np.ndim(heads) or np.ndim(count):
+        return ""
+    return ": " + ", ".join(str(d) for d in range(1, int(min(heads, count)) + 1) if heads % d == 0)
+
+
+def _show(x: Any, where: Any) -> object:
+    """The values that break a rule: one, or the first eight."""
+    x, where = np.broadcast_arrays(x, where)
+    values = [int(v) if v == np.floor(v) else float(v) for v in np.unique(x[where])[:8]]
+    return values[0] if len(values) == 1 else values
+
+
+def _words(x: Any) -> object:
+    return x if np.ndim(x) == 0 else np.unique(x).tolist()
