@@ -31,7 +31,7 @@ def resolve(scenario: Scenario) -> Resolved:
     plan = scenario.plan if scenario.plan is not None else default_plan(model, machine)
     check_traffic(scenario.traffic, model)
     check_plan(plan, model, machine)
-    return Resolved(model, machine, scenario.traffic, plan, scenario.techniques)
+    return Resolved(model, machine, scenario.traffic, plan, scenario.techniques, scenario.engine)
 
 
 def check_machine(machine: System) -> None:
