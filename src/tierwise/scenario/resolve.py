@@ -35,7 +35,9 @@ def resolve(scenario: Scenario) -> Resolved:
     plan = scenario.plan if scenario.plan is not None else default_plan(model, machine)
     check_traffic(scenario.traffic, model)
     check_plan(plan, model, machine)
-    return Resolved(model, machine, scenario.traffic, plan, scenario.techniques, scenario.applied)
+    return Resolved(
+        model, machine, scenario.traffic, plan, scenario.techniques, scenario.engine, scenario.applied
+    )
 
 
 def check_machine(machine: System) -> None:

@@ -5,8 +5,8 @@ A technique is a function ``Scenario -> Scenario``; :meth:`Scenario.apply` chain
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -219,9 +219,9 @@ class Applied:
         return f"{self.name} ({', '.join(f'{n:g} {what}' for what, n in self.matched)})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scenario:
-    """What to evaluate.
+    """What to evaluate. Scenarios of equal contents are equal, arrays included, and hash alike.
 
     Attributes:
         model: a Model, a catalog name, or a path to a config.json, GGUF, safetensors index or ONNX file.
@@ -229,6 +229,7 @@ class Scenario:
         traffic: what arrives.
         plan: how it runs; None picks one (see :func:`tierwise.scenario.resolve.default_plan`).
         techniques: names of the techniques applied, in order, for reports.
+        engine: the software that runs it, by name; ``""`` for the usual one.
         applied: the same with what each of them touched.
     """
 
@@ -237,7 +238,45 @@ class Scenario:
     traffic: Batch = field(default_factory=Batch)
     plan: Plan | None = None
     techniques: tuple[str, ...] = ()
+    engine: str = ""
     applied: tuple[Applied, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return _same(self, other)
+
+    def __hash__(self) -> int:
+        return _hash(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The canonical form, in plain JSON types (``docs/scenarios.md``).
+
+        Raises:
+            TierwiseError: a model or machine given as a value holds what only Python can.
+        """
+        from tierwise.scenario.schema import to_dict
+
+        return to_dict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str = "scenario") -> Scenario:
+        """The scenario of a canonical form, of this version or an earlier one.
+
+        Args:
+            where: the file it is from, for errors.
+
+        Raises:
+            TierwiseError: a version from the future, an unknown field, a value of the wrong type.
+        """
+        from tierwise.scenario.schema import from_dict
+
+        return from_dict(data, where)
+
+    @property
+    def hash(self) -> str:
+        """64 hexadecimal digits over everything the answer follows from (:mod:`tierwise.scenario.hash`)."""
+        from tierwise.scenario.hash import scenario_hash
+
+        return scenario_hash(self)
 
     def apply(self, *techniques: Callable[[Scenario], Scenario]) -> Scenario:
         """The scenario with techniques applied left to right."""
@@ -272,7 +311,7 @@ class Scenario:
         return replace(self, traffic=replace(self.traffic, **changes))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Resolved:
     """A scenario whose every part is a value, ready to evaluate."""
 
@@ -281,4 +320,24 @@ class Resolved:
     traffic: Batch
     plan: Plan
     techniques: tuple[str, ...] = ()
+    engine: str = ""
     applied: tuple[Applied, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return _same(self, other)
+
+    def __hash__(self) -> int:
+        return _hash(self)
+
+
+def _same(a: Any, b: object) -> bool:
+    """Whether two dataclasses of one class have equal contents; dataclasses' own ``==`` stumbles over arrays."""
+    from tierwise.scenario.content import same
+
+    return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+
+
+def _hash(a: Any) -> int:
+    from tierwise.scenario.content import encode_any, text
+
+    return hash(tuple(text(encode_any(getattr(a, f.name))) for f in fields(a)))

@@ -1,0 +1,300 @@
+"""The canonical form of a scenario: plain JSON types under a versioned schema (``docs/scenarios.md``).
+
+>>> to_dict(Scenario("llama-2-7b", "a100-80gb"))
+{'schema': 'tierwise.scenario/1', 'model': 'llama-2-7b', 'machine': 'a100-80gb', 'traffic': {}}
+
+What equals its default is left out, but never a parallel degree: a plan without some of them has the rest chosen, as
+the command line does. Model and machine are names or paths where the scenario has such, else their contents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, TypeAlias, get_args, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.core.errors import BadField
+from tierwise.core.num import Num, num
+from tierwise.core.numerics import Format, fmt
+from tierwise.core.units import parse
+from tierwise.scenario.content import decode, encode, format_name, unknown_field
+from tierwise.scenario.types import Batch, Plan, Scenario
+
+Json: TypeAlias = dict[str, Any]
+Step: TypeAlias = Callable[[Json], Json]
+
+# STEPS[i] rewrites a scenario of version i + 1 as one of version i + 2. The first form is version 1.
+STEPS: tuple[Step, ...] = ()
+NAME = "tierwise.scenario"
+DEGREES = ("tp", "pp", "dp", "ep")
+FIELDS = ("schema", "model", "machine", "traffic", "plan", "engine", "techniques", "applied")
+# What only some commands read; kept beside the scenario (see tierwise.scenario.files).
+SECTIONS = ("load", "serving", "targets")
+
+
+def to_dict(scenario: Scenario) -> Json:
+    """The canonical form.
+
+    Raises:
+        TierwiseError: a model or machine given as a value holds what only Python can.
+    """
+    out: Json = {
+        "schema": version(),
+        "model": encode(scenario.model, "model"),
+        "machine": encode(scenario.machine, "machine"),
+        "traffic": _written(scenario.traffic),
+    }
+    if scenario.plan is not None:
+        degrees = {k: _number(getattr(scenario.plan, k)) for k in DEGREES}
+        out["plan"] = degrees | _written(scenario.plan)
+    if scenario.engine:
+        out["engine"] = scenario.engine
+    if scenario.techniques:
+        out["applied"] = list(scenario.techniques)
+    return out
+
+
+def from_dict(data: Mapping[str, Any], where: str = "scenario", steps: Sequence[Step] = STEPS) -> Scenario:
+    """The scenario of a canonical form, of this version or an earlier one.
+
+    Args:
+        data: the form. ``techniques`` (``"quantize_kv:bits=2"``) are applied, in order; what ``applied`` lists is in
+            the model and the plan already and only named.
+        where: the file, for errors.
+        steps: how earlier versions become this one.
+
+    Raises:
+        TierwiseError: a version from the future, an unknown field, a value of the wrong type; says file, field, what
+            was found and what is allowed.
+    """
+    found = migrate(data, where, steps)
+    for name in found:
+        if name not in FIELDS and name not in SECTIONS:
+            raise unknown_field(where, str(name), found[name], [*FIELDS, *SECTIONS])
+    for name in ("model", "machine"):
+        if not isinstance(found.get(name), (str, dict)) or not found[name]:
+            raise BadField(where, name, found.get(name), f"a {name}'s name or path, or its contents")
+    model, machine = (decode(found[name], where, name) for name in ("model", "machine"))
+    _check_parts(model, machine, where)
+    traffic = Batch(**read_fields(Batch, found.get("traffic"), where, "traffic"))
+    engine = found.get("engine") or ""
+    if not isinstance(engine, str):
+        raise BadField(where, "engine", engine, 'the name of an engine, or "" for the usual one')
+    plan = None
+    if found.get("plan") is not None:
+        plan = _plan(model, machine, read_fields(Plan, found["plan"], where, "plan"))
+    applied = _names(found.get("applied"), where, "applied")
+    scenario = Scenario(model, machine, traffic, plan, applied, engine)
+    return apply(scenario, _names(found.get("techniques"), where, "techniques"))
+
+
+def apply(scenario: Scenario, techniques: Sequence[str]) -> Scenario:
+    """The scenario with techniques given as text applied in order (``"quantize_kv:bits=2,group=32"``)."""
+    if not techniques:
+        return scenario
+    from tierwise.scenario.applied import parse as technique
+
+    return scenario.apply(*(technique(t) for t in techniques))
+
+
+def version(steps: Sequence[Step] = STEPS) -> str:
+    """The schema's name and version today."""
+    return f"{NAME}/{len(steps) + 1}"
+
+
+def migrate(data: Mapping[str, Any], where: str = "scenario", steps: Sequence[Step] = STEPS) -> Json:
+    """The form in today's version, by one step a version.
+
+    Raises:
+        BadField: no mapping, no such schema, or a version from the future.
+    """
+    newest = len(steps) + 1
+    if not isinstance(data, Mapping):
+        raise BadField(where, "scenario", data, "a mapping of fields to values")
+    name, _, number = str(data.get("schema", version(steps))).partition("/")
+    if name != NAME or not number.isdecimal() or int(number) < 1:
+        raise BadField(where, "schema", data.get("schema"), f"{NAME}/1 to {NAME}/{newest}")
+    if int(number) > newest:
+        allowed = f"{NAME}/1 to {NAME}/{newest}; a later version of Tierwise wrote this"
+        raise BadField(where, "schema", data["schema"], allowed)
+    out = dict(data)
+    for step in steps[int(number) - 1 :]:
+        out = step(out)
+    return out | {"schema": version(steps)}
+
+
+def read_fields(cls: type[Any], data: object, where: str, field: str) -> Json:
+    """The arguments of a dataclass of settings, each read by its type.
+
+    Raises:
+        BadField: no mapping, an unknown field, a value of the wrong type.
+    """
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping):
+        raise BadField(where, field, data, "a mapping of fields to values")
+    types = get_type_hints(cls)
+    known = [f.name for f in fields(cls) if f.init]
+    out: Json = {}
+    for name, value in data.items():
+        if name not in known:
+            raise unknown_field(where, f"{field}.{name}", value, known)
+        out[name] = _value(types[name], value, where, f"{field}.{name}")
+    return out
+
+
+def _value(kind: Any, value: Any, where: str, field: str) -> Any:
+    options = get_args(kind) if type(kind).__name__ in ("UnionType", "_UnionGenericAlias", "Union") else (kind,)
+    if value is None and type(None) in options:
+        return None
+    if Format in options:
+        return _format(value, where, field)
+    if bool in options:
+        return _switch(value, where, field)
+    words = [w for o in options if getattr(o, "__origin__", None) is Literal for w in get_args(o)]
+    if isinstance(value, str) and value in words:
+        return value
+    if float in options:
+        return _read_number(value, where, field, words)
+    if str in options:
+        if not isinstance(value, str):
+            raise BadField(where, field, value, "text")
+        return value
+    if is_dataclass(kind) and not (isinstance(value, Mapping) and "$" in value):
+        if isinstance(value, str) and {"key", "value"} <= {f.name for f in fields(kind)}:  # kv: fp8
+            value = {"key": value, "value": value}
+        return kind(**read_fields(kind, value, where, field))
+    return decode(value, where, field)
+
+
+def _format(value: Any, where: str, field: str) -> Format:
+    if isinstance(value, Mapping):
+        if "$" in value or "$format" in value:
+            found = decode(value, where, field)
+            if not isinstance(found, Format):
+                raise BadField(where, field, value, "a number format")
+            return found
+        raise BadField(where, field, value, "the name of a number format such as fp8 or int4-g128, or a list of names")
+    if not isinstance(value, (str, list)) or not value:
+        raise BadField(where, field, value, "the name of a number format such as fp8 or int4-g128, or a list of names")
+    try:
+        return fmt(value, **_zeros(field))
+    except ValueError:
+        raise BadField(where, field, value, "a number format's name, or a list of names") from None
+
+
+def _zeros(field: str) -> dict[str, Any]:
+    """Groups of keys and values have an fp16 zero where the name does not say, as ``--kv`` reads it."""
+    return {"zero_bits": 16.0} if field.rpartition(".")[2] in ("key", "value", "kv") else {}
+
+
+def _switch(value: Any, where: str, field: str) -> bool | NDArray[np.bool_]:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list) and (found := np.asarray(value, dtype=object)).size:
+        if all(isinstance(x, bool) for x in found.flat):
+            return found.astype(bool)
+    raise BadField(where, field, value, "true or false")
+
+
+def _read_number(value: Any, where: str, field: str, words: Sequence[str] = ()) -> Num:
+    allowed = "a number, or nested lists of equally many numbers" + "".join(f", or {w!r}" for w in words)
+    if isinstance(value, list):
+        try:
+            found = np.asarray([_read_number(v, where, field) for v in value], dtype=np.float64)
+        except (ValueError, TypeError):
+            raise BadField(where, field, value, allowed) from None
+        if not found.size:
+            raise BadField(where, field, value, allowed)
+        return num(found)
+    if isinstance(value, str) and value.strip().lower() in ("inf", "-inf", "nan"):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            return parse(value, "count", where, field)
+        except BadField:
+            raise BadField(where, field, value, allowed) from None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BadField(where, field, value, allowed)
+    return float(value)
+
+
+def _written(value: Any) -> Json:
+    """The fields of settings that differ from their defaults."""
+    plain = type(value)()
+    out: Json = {}
+    for f in fields(value):
+        found = _plain(getattr(value, f.name), f.name)
+        if found != _plain(getattr(plain, f.name), f.name):
+            out[f.name] = found
+    return out
+
+
+def _plain(value: Any, field: str) -> Any:
+    if isinstance(value, Format):
+        name = format_name(value, **_zeros(field))
+        return encode(value, field) if name is None else name
+    if is_dataclass(value):
+        written = _written(value)
+        return written if _readable(type(value)) else encode(value, field)
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind == "b":
+        return value.tolist()
+    if isinstance(value, (bool, str)) or value is None:
+        return value
+    if isinstance(value, (int, float, np.ndarray, np.generic)):
+        return _number(value)
+    return encode(value, field)
+
+
+def _readable(cls: type[Any]) -> bool:
+    """Whether every field has a default, so that what is left out can be read back."""
+    return cls is not Format
+
+
+def _number(value: Any) -> Any:
+    """A number, or nested lists of them; what is not finite as text. Whole numbers are written as such."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _number(value.tolist())
+    if isinstance(value, list):
+        return [_number(v) for v in value]
+    if value != value or value in (float("inf"), -float("inf")):
+        return str(float(value))
+    return int(value) if value == int(value) and abs(value) < 2**53 else float(value)
+
+
+def _plan(model: Any, machine: Any, given: Json) -> Plan:
+    """The plan; degrees that nobody gave are chosen."""
+    from dataclasses import replace
+
+    if any(name not in given for name in DEGREES):
+        from tierwise.machines import system
+        from tierwise.models.load import load_model
+        from tierwise.scenario.resolve import default_plan
+
+        chosen = {k: given.pop(k) for k in DEGREES if k in given}
+        # Arrays of degrees have no choice that suits all: what is missing is 1.
+        if any(np.ndim(x) for x in chosen.values()):
+            return Plan(**chosen, **given)
+        machine = system(machine) if isinstance(machine, str) else machine
+        return replace(default_plan(load_model(model), machine, **chosen), **given)
+    return Plan(**given)
+
+
+def _check_parts(model: Any, machine: Any, where: str) -> None:
+    from tierwise.machines.types import System
+    from tierwise.models.types import Model
+
+    for name, value, kind in (("model", model, Model), ("machine", machine, System)):
+        if not isinstance(value, (str, kind)):
+            raise BadField(where, name, value, f"a {name}'s name or path, or its contents as this package writes them")
+
+
+def _names(value: Any, where: str, field: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)) or not all(isinstance(x, str) for x in value):
+        raise BadField(where, field, value, "a list of text")
+    return tuple(value)
