@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import UnknownName
+from tierwise import engines
 from tierwise.cost import Target, efficiency, price
 from tierwise.memory.footprint import weight_bytes
 from tierwise.models.lower import lower
@@ -23,7 +23,6 @@ from tierwise.program.types import Graph
 from tierwise.scenario.types import Plan
 from tierwise.serving.adjust import Adjustment, adjustment
 from tierwise.serving.deployment import Replicas
-from tierwise.serving.engines import engine_facts, engine_names
 from tierwise.serving.mixed import beside_chunks
 from tierwise.serving.room import room_of
 from tierwise.serving.steps import QUANTITIES, StepPrices
@@ -53,9 +52,9 @@ def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = No
     s, system = replicas.settings, replicas.machine
     # A machine that was itself measured brings its engines.
     own = system.device.measured
-    if s.engine and not own and s.engine not in engine_names():
-        raise UnknownName("engine", s.engine, engine_names(), f"Allowed: {', '.join(engine_names())}.")
-    facts = engine_facts(s.engine if not own or s.engine in own else next(iter(own)))
+    name = s.engine if not own or s.engine in own else next(iter(own))
+    # An engine of a measured machine may be one that nothing is on file of.
+    facts = engines.load("" if own and name not in engines.names() else name)
     # Engines leave all-reduces to a library where devices have no links of their own.
     plan = replace(replicas.plan, mtp=False, library=replicas.plan.library or system.device.link("scale-up") is None)
     k = adjustment(model, replicas) if adjust is None else adjust
@@ -78,9 +77,9 @@ def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = No
     decoding = lower(Step(model, plan, d, 1.0, c, "decode"))
     decode = _total(decoding, kinds.of_decode, target, k, d.shape)
     mixed = decode
-    if system.device.family in facts.together:
+    if system.device.family in facts.shared_attention_families:
         rows = lower(Step(model, plan, d, 1.0, c, "prefill"))
-        mixed = decode + beside_chunks(decoding, rows, target, facts.tile, k.ops)
+        mixed = decode + beside_chunks(decoding, rows, target, facts.attention_tile, k.ops)
     new, past = _ladder(float(budget), 4.0), _ladder(longest, 1.0)
     q, p = np.meshgrid(np.maximum(new, 1.0), past, indexing="ij")
     prefilling = lower(Step(model, plan, 1.0, q, p, "prefill"))
@@ -102,14 +101,15 @@ def step_prices(model: Model, replicas: Replicas, adjust: Adjustment | None = No
         decode_seqs=seqs, decode_context=context, decode=decode,
         prefill_new=new, prefill_context=past, prefill=prefill,
         host=np.array([k.step, k.sequence / ranks, k.chunk, k.token / ranks]), launch=k.launch * kernels,
-        graph_sizes=graphs * int(ranks), mixed_graphs=int(graphs[-1] * ranks) if len(graphs) and facts.mixed else 0,
+        graph_sizes=graphs * int(ranks),
+        mixed_graphs=int(graphs[-1] * ranks) if len(graphs) and facts.graphs_with_prefill else 0,
         request=k.request, kv_token=room.token, kv_fixed=room.fixed, kv_room=room.room,
         swap=room.swap, transfer=room.transfer, transfer_latency=room.latency, disk=room.disk,
         power_idle=room.devices * (system.device.power.idle + system.overhead_power),
         power_rated=room.devices * (system.device.power.rated + system.overhead_power),
         rent=room.devices * system.device.price.rent,
         interval=k.interval, basis=k.basis, stages=int(plan.pp), decode_mixed=mixed,
-        ahead=int(facts.ahead and plan.pp == 1),
+        ahead=int(facts.schedules_ahead and plan.pp == 1),
     )  # fmt: skip
 
 

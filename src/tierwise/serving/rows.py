@@ -113,7 +113,8 @@ def read_rows(path: str | Path) -> tuple[list[Row], list[Refused]]:
     except UnicodeDecodeError as error:
         raise TierwiseError(f"{path}: not a CSV file in UTF-8: byte {error.start} is no text") from None
     except csv.Error:
-        raise TierwiseError(f"{path}: not a CSV file: line {reader.line_num + 1} has a quote or a field too long") from None
+        line = reader.line_num + 1
+        raise TierwiseError(f"{path}: not a CSV file: line {line} has a stray quote or a field too long") from None
     return rows, refused
 
 
