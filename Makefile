@@ -1,22 +1,33 @@
-# Everything happens in .venv; only Python 3.11+ and make are needed beforehand.
-PYTHON ?= python3.11
+# Everything happens in .venv; only Python 3.11 or newer and make are needed beforehand.
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test truth bench lint clean
+# The first of these that is new enough and can make a virtual environment; `make PYTHON=...` names another.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+NONE := no Python from 3.11 up (with its venv module) is on the path; install one, or name it: make PYTHON=/path/to/python
 
-$(VENV)/.base: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade-strategy only-if-needed -e '.[serve]'
+# The versions that demo, test and truth use, those of the build included; `make latest` goes without.
+CONSTRAINTS := constraints.txt
+PIP = $(if $(CONSTRAINTS),PIP_CONSTRAINT=$(CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(CONSTRAINTS)) $(BIN)/python -m pip install -q
+
+.PHONY: demo test latest truth bench clean
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "$(NONE)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP) --upgrade-strategy only-if-needed -e '.[serve]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(BIN)/python -m pip install -q -e '.[dev]'
+	$(PIP) -e '.[dev,serve]'
 	touch $@
 
 $(VENV)/.truth: $(VENV)/.dev
-	$(BIN)/python -m pip install -q -e '.[dev,truth,fit,serve]' 'onnxruntime>=1.20' 'gguf>=0.10'
-	$(BIN)/python -m pip install -q 'llama-cpp-python[server]>=0.3.10' \
+	$(PIP) -e '.[dev,truth,fit,serve]' 'onnxruntime>=1.20' 'gguf>=0.10'
+	$(PIP) 'llama-cpp-python[server]>=0.3.10' \
 		|| echo "llama.cpp could not be built here (that takes a C++ compiler): its checks skip"
 	touch $@
 
@@ -24,11 +35,22 @@ demo: $(VENV)/.base  ## explain a real model on a real machine
 	mkdir -p out
 	$(BIN)/tierwise explain llama-3.1-8b --on h100-sxm --batch 32 --prompt 2048 --output 256 \
 		--html out/report.html --trace out/trace.json
+	@echo
+	@echo "The command is $(BIN)/tierwise; to call it by its name alone: . $(BIN)/activate"
 
-test: $(VENV)/.dev  ## lint, types, tests: light, no torch
+test: $(VENV)/.dev  ## lint, types, layers, tests: light, no torch
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests -m "not truth" -n auto
+
+# What releases of other packages can break: reading, compiling, printing. Papers, searches and the README's commands
+# run the same code on more cases and take most of the time.
+LIGHT := --ignore=tests/papers --ignore=tests/search --ignore=tests/test_readme.py
+
+latest:  ## the light tests with the newest release of everything, in a venv of its own
+	$(MAKE) VENV=.venv-latest CONSTRAINTS= .venv-latest/bin/python
+	.venv-latest/bin/python -m pip install -q --upgrade --upgrade-strategy eager -e '.[dev,serve]'
+	.venv-latest/bin/python -m pytest tests -m "not truth" -n auto $(LIGHT)
 
 truth: $(VENV)/.truth  ## against torch, transformers and the shared measurements
 	$(BIN)/python -m pytest tests -m truth -rs -s
@@ -41,4 +63,4 @@ bench: $(VENV)/.dev  ## speed, as ratios against a baseline in the same run
 	$(BIN)/python benchmarks/planner_speed.py
 
 clean:
-	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-latest out .mypy_cache .ruff_cache .pytest_cache

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.fit import serving as fit  # noqa: E402
 from benchmarks.fit.common import SHARED  # noqa: E402
 
-from tierwise.measure.serving import validate  # noqa: E402
+from tierwise.report.validation.serving import validate  # noqa: E402
 
 
 def main() -> int:

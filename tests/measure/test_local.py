@@ -16,7 +16,8 @@ from tierwise.core.errors import TierwiseError
 from tierwise.machines import system
 from tierwise.measure import calibrate
 from tierwise.measure.engines import chosen
-from tierwise.measure.local import Point, Report, compare, conditions, using, validate
+from tierwise.measure.local import Point, Report, compare, conditions, using
+from tierwise.report.validation.local import validate
 
 
 def test_no_model_is_both_calibrated_with_and_validated_on() -> None:

@@ -15,8 +15,8 @@ from tests.measure.openai_server import Behaviour, serving, tokens
 from tierwise.core.errors import TierwiseError
 from tierwise.measure.observe import observe
 from tierwise.measure.observe_files import save
+from tierwise.measure.observe_numbers import times
 from tierwise.measure.observe_prompts import prompt
-from tierwise.measure.observe_report import times
 from tierwise.measure.observe_server import gauges
 from tierwise.measure.recorded import read_run
 from tierwise.serving.traffic import load, synthetic, trace

@@ -22,8 +22,8 @@ from tierwise.core.errors import TierwiseError
 from tierwise.measure.observe import observe
 from tierwise.measure.observe_files import meta, save
 from tierwise.measure.observe_http import Client, ServerError
+from tierwise.measure.observe_numbers import numbers
 from tierwise.measure.observe_prompts import Ruler, prompt
-from tierwise.measure.observe_report import numbers
 from tierwise.measure.observe_stream import Events, piece
 from tierwise.serving.traffic import synthetic, trace
 

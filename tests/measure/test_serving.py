@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tierwise.core.errors import TierwiseError
-from tierwise.measure.serving import check, validate
+from tierwise.measure.serving import check
+from tierwise.report.validation.serving import validate
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "serving" / "inferencex_dev.csv"
 

@@ -11,13 +11,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierwise import Batch, Scenario, evaluate
+from tierwise import Batch, Scenario, engines, evaluate
 from tierwise.core.errors import BadField, UnknownName
 from tierwise.machines import system
 from tierwise.models.load import load_model
 from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Replicas, Settings
-from tierwise.serving.engines import engine_facts
 from tierwise.serving.pricing import step_prices
 from tierwise.serving.steps import StepPrices
 from tierwise.steps.corrections import Corrections, as_data, read_corrections
@@ -121,12 +120,12 @@ def test_a_recurrent_state_is_fixed_per_sequence() -> None:
 
 
 def test_recorded_batch_sizes() -> None:
-    sizes = engine_facts("vllm").graph_sizes(max_seqs=128, largest=512)
+    sizes = engines.load("vllm").graph_sizes(max_seqs=128, largest=512)
     assert list(sizes[:4]) == [1, 2, 4, 8] and sizes[-1] == 256 and 120 in sizes and 100 not in sizes
-    assert len(engine_facts("vllm").graph_sizes(128, 0)) == 0
-    assert engine_facts("vllm").graph_sizes(1024, 512)[-1] == 512
-    assert len(engine_facts("llama.cpp").graph_sizes(128, 512)) == 0 and not engine_facts("llama.cpp").ahead
-    assert np.all(np.diff(engine_facts("trtllm").graph_sizes(1000, 1000)) > 0)
+    assert len(engines.load("vllm").graph_sizes(128, 0)) == 0
+    assert engines.load("vllm").graph_sizes(1024, 512)[-1] == 512
+    assert len(engines.load("llama.cpp").graph_sizes(128, 512)) == 0 and not engines.load("llama.cpp").schedules_ahead
+    assert np.all(np.diff(engines.load("trtllm").graph_sizes(1000, 1000)) > 0)
 
 
 def test_calibrated_engines_add_host_time() -> None:

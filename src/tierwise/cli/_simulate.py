@@ -116,11 +116,11 @@ def deployment(asked: Asked, scheduler: str, router: str, kv: str) -> Deployment
     Raises:
         TierwiseError: an unknown name; more devices than the machine has; settings that cannot be.
     """
+    from tierwise import engines
     from tierwise.machines import system
     from tierwise.models.load import load_model
     from tierwise.scenario.resolve import check_machine, check_plan
     from tierwise.serving.deployment import Deployment, Settings, Speculation
-    from tierwise.serving.engines import engine_names
     from tierwise.serving.policies import load
 
     for kind, name in (("schedulers", scheduler), ("routers", router), ("kv", kv), ("autoscalers", asked.autoscaler)):
@@ -132,8 +132,9 @@ def deployment(asked: Asked, scheduler: str, router: str, kv: str) -> Deployment
         raise BadField(model.name, "task", model.task, "a model that generates text")
     if other := [x.stream for x in model.stacks if x.stream in ("encode", "audio")]:
         raise BadField(model.name, "stacks", other[0], "a decoder alone: steps know no encoder's passes")
-    if asked.engine not in engine_names():
-        raise UnknownName("value of --engine:", asked.engine, engine_names(), f"Allowed: {', '.join(engine_names())}.")
+    if asked.engine not in engines.names():
+        known = engines.names()
+        raise UnknownName("value of --engine:", asked.engine, known, f"Allowed: {', '.join(known)}.")
     for name in ("max_len", "draft", "adapters", "seed"):
         _whole(asked, name, 0)
     if not 0.0 < asked.memory <= 1.0:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
-
-if TYPE_CHECKING:
-    from tierwise.measure.engines import Bench
 
 
 def command(
@@ -40,19 +36,22 @@ def command(
     from tierwise.core.files import check_writable, write
 
     if from_run is not None:
-        from tierwise.measure.calibrate_run import calibrate as from_recorded
+        from tierwise.report.calibration import from_run as fitted
 
-        return from_recorded(from_run, output or "run.yaml", on or "")
+        return fitted(from_run, output or "run.yaml", on or "")
     if on is not None:
         raise BadField("--on", "value", on, "nothing without --from-run: this computer is measured")
     output = output or "machine.yaml"
     if output == "-":
         raise BadField("--output", "file", output, "a file name")
     check_writable(output)
+    from tierwise.measure.bench import start
+
     bench, ticks = start(threads, clock, quick)
 
     from tierwise.measure import bench_device, calibrate
     from tierwise.measure.engines import pick
+    from tierwise.report.calibration import show
     from tierwise.report.console import console
 
     out = console()
@@ -85,33 +84,8 @@ def command(
     found = calibrate.machine(results, bench, ticks, modules)
     write(output, calibrate.to_yaml(found))
     state.unlink(missing_ok=True)
-    _report(found, bench)
+    show(found, bench)
     out.print(f"Machine written to {output}. Try: tierwise validate local --on {output}")
-
-
-def start(threads: int | None, clock: str, quick: bool) -> tuple[Bench, str]:
-    """(how to measure, the clock's name). Sets the thread counts of libraries, so it comes before they load."""
-    import os
-
-    from tierwise.core.errors import BadField
-
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = count if threads is None else threads
-    if not 1 <= threads <= count:
-        raise BadField("--threads", "count", threads, f"1 to {count}")
-    if clock not in ("auto", "wall", "cpu"):
-        raise BadField("--clock", "clock", clock, "auto, wall or cpu")
-    if clock == "cpu" and threads > 1:
-        raise BadField("--clock", "clock", clock, "wall, with more than one thread")
-    for name in ("OMP", "MKL", "OPENBLAS", "VECLIB_MAXIMUM", "NUMEXPR"):
-        os.environ[f"{name}_NUM_THREADS"] = str(threads)
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-    from tierwise.measure.bench_clock import CLOCKS, Stopwatch
-    from tierwise.measure.engines import Bench
-
-    ticks = clock if clock != "auto" else "cpu" if threads == 1 else "wall"
-    return Bench(threads, Stopwatch(CLOCKS[ticks], seconds=0.1 if quick else 0.3), quick), ticks
 
 
 def _run(todo: list, state: Path, setup: dict) -> tuple[dict, dict]:  # type: ignore[type-arg]
@@ -143,26 +117,3 @@ def _busy(threads: int) -> list[str]:
         return []
     hint = "" if threads == 1 else "; --threads 1 measures one thread by its processor time, which others disturb least"
     return [f"The machine is busy (load average {load:.1f}): results will scatter{hint}."]
-
-
-def _report(found: dict, bench: Bench) -> None:  # type: ignore[type-arg]
-    from rich.table import Table
-
-    from tierwise.core.units import gb, seconds, si
-    from tierwise.report.console import console
-
-    out = console()
-    table = Table("tier", "capacity", "bandwidth", "latency", title=found["title"])
-    for t in found["tiers"]:
-        table.add_row(t["name"], gb(t["capacity"]), f"{gb(t['bandwidth'])}/s", seconds(t["latency"]))
-    out.print(table)
-    table = Table("engine", "products", "FLOP/s", "weights in cache", "weights in memory", "a call")
-    for p in found["calibration"]:
-        for form, x in p["products"].items():
-            table.add_row(p["engine"], form, si(x["rate"], "FLOP/s"), f"{gb(max(x['one']['value']))}/s",
-                          f"{gb(x['one']['value'][-1])}/s", seconds(x["call"]))  # fmt: skip
-    out.print(table)
-    scatter = sorted(t.scatter for t in bench.timer.history)
-    if scatter and scatter[len(scatter) // 2] > 0.1:
-        out.print(f"Half of the measurements scatter by more than {scatter[len(scatter) // 2]:.0%}: the machine was "
-                  "not quiet, and predictions will be off by as much.", style="yellow")  # fmt: skip

@@ -46,8 +46,9 @@ def command(
     from tierwise.core.files import check_writable, write
     from tierwise.core.units import parse
     from tierwise.measure.observe_files import check_folder, save
-    from tierwise.measure.observe_report import numbers, show
+    from tierwise.measure.observe_numbers import numbers
     from tierwise.report.console import console
+    from tierwise.report.observing import show
 
     if json is not None:
         check_writable(json)

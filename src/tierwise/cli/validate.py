@@ -1,4 +1,4 @@
-"""``tierwise validate``: predictions beside recorded measurements. ``measure/<action>.py`` does each kind."""
+"""``tierwise validate``: predictions beside recorded measurements. ``report/validation/<action>.py`` does each kind."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ def command(
     import inspect
     import pkgutil
 
-    from tierwise import measure
     from tierwise.core.errors import BadField, UnknownName
+    from tierwise.report import validation
 
-    found = {i.name: f"{measure.__name__}.{i.name}" for i in pkgutil.iter_modules(measure.__path__)}
-    module = importlib.import_module(found[action]) if action in found else None
-    if module is None or not hasattr(module, "validate"):
-        known = [n for n, full in found.items() if hasattr(importlib.import_module(full), "validate")]
+    known = [i.name for i in pkgutil.iter_modules(validation.__path__)]
+    if action not in known:
         raise UnknownName("validation", action, known, f"The validations are {', '.join(known)}.")
+    module = importlib.import_module(f"{validation.__name__}.{action}")
     given = {name: value for name, value in (("on", on), ("calibration", calibration), ("quick", quick)) if value}
     taken = inspect.signature(module.validate).parameters
     for name, value in given.items():

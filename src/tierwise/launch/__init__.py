@@ -1,7 +1,7 @@
 """Launch files: what starts a deployment on a real engine. Nothing here runs anything.
 
-A new engine is ``NAME.py`` (``command``, ``missing``, ``router``, ``routing``, ``benchmark``) and ``flags/NAME.yaml``,
-which holds what the engine's own argument list accepts; both are found by their place.
+An engine's folder in :mod:`tierwise.engines` has ``launch.py`` (``command``, ``missing``, ``router``, ``routing``,
+``benchmark``) and ``flags.yaml``, which holds what the engine's own argument list accepts; both are found there.
 """
 
 from tierwise.launch.files import engines

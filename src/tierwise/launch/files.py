@@ -6,12 +6,12 @@ import functools
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import yaml
 
+from tierwise import engines as folders
 from tierwise.core.errors import UnknownName
 from tierwise.launch.asked import asked
 from tierwise.serving.deployment import Deployment, Replicas
@@ -63,8 +63,8 @@ class Pool:
 
 
 def engines() -> list[str]:
-    """Engines launch files can be written for: every ``flags/NAME.yaml`` beside a ``NAME.py``."""
-    return sorted(p.stem for p in (Path(__file__).parent / "flags").glob("*.yaml"))
+    """Engines launch files can be written for: every folder of :mod:`tierwise.engines` with a ``launch.py``."""
+    return sorted(folders.launchable())
 
 
 def engine(name: str) -> ModuleType:
@@ -75,7 +75,7 @@ def engine(name: str) -> ModuleType:
     """
     if name not in engines():
         raise UnknownName("serving engine", name, engines())
-    return importlib.import_module(f"tierwise.launch.{name}")
+    return importlib.import_module(f"{folders.__name__}.{name}.launch")
 
 
 def dump(*documents: Any) -> str:
@@ -90,8 +90,8 @@ class _Plain(yaml.SafeDumper):
 
 @functools.cache
 def facts(name: str) -> Mapping[str, Any]:
-    """What an engine's own documentation says of its arguments: ``flags/NAME.yaml``."""
-    found = yaml.safe_load((Path(__file__).parent / "flags" / f"{name}.yaml").read_text(encoding="utf-8"))
+    """What an engine's own documentation says of its arguments: ``flags.yaml`` in its folder."""
+    found = yaml.safe_load((folders.HERE / name / "flags.yaml").read_text(encoding="utf-8"))
     assert isinstance(found, dict)
     return found
 

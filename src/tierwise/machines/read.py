@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.core.errors import TierwiseError
+from tierwise.core.refusals import brackets, yaml_place, yaml_problem
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -34,15 +35,13 @@ def read_mapping(path: Path, trusted: bool = False) -> dict[str, Any]:
         if not trusted:
             _refuse_hostile(path, text)
         data = yaml.load(text, Loader=_loader())  # a safe loader: see _loader
-    except yaml.YAMLError as error:
-        if _brackets(text) > MAX_DEPTH:  # some releases of the library refuse these themselves, in words of their own
+    except _Twice as twice:
+        raise TierwiseError(f"{path}, line {twice.line}: the field {twice.name!r} is given twice") from None
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        # A parser with a limit of its own may stop at what reads far ahead before it says how deep that is.
+        if not trusted and brackets(text) > MAX_DEPTH:
             raise TierwiseError(f"{path}: nested deeper than {MAX_DEPTH} levels") from error
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise TierwiseError(f"{path}{line}: not valid YAML: {problem}") from error
-    except (ValueError, OverflowError) as error:  # such as the date 2022-13-45, or a 5000-digit integer
-        raise TierwiseError(f"{path}: not valid YAML: {error}") from error
+        raise TierwiseError(f"{path}{yaml_place(error)}: not valid YAML: {yaml_problem(error)}") from error
     if not isinstance(data, dict):
         raise TierwiseError(f"{path}: found {type(data).__name__}; allowed: a mapping of fields to values")
     return data
@@ -81,13 +80,11 @@ def _refuse_hostile(path: Path, text: str) -> None:
             depth -= 1
 
 
-def _brackets(text: str) -> int:
-    """How deep brackets nest, those in quotes counted too."""
-    depth = deepest = 0
-    for c in text:
-        depth += (c in "[{") - (c in "]}")
-        deepest = max(deepest, depth)
-    return deepest
+class _Twice(Exception):
+    """A field that a mapping has twice."""
+
+    def __init__(self, name: str, line: int) -> None:
+        self.name, self.line = name, line
 
 
 @cache
@@ -102,9 +99,7 @@ def _loader() -> Any:
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the field {key.value!r} is given twice", key.start_mark
-                    )
+                    raise _Twice(key.value, key.start_mark.line + 1)
                 seen.add(key.value)
         built: dict[Hashable, Any] = base.construct_mapping(self, node, deep)
         return built

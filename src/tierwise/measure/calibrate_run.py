@@ -1,4 +1,4 @@
-"""``tierwise calibrate --from-run DIR``: what a recorded run says about a machine under an engine.
+"""What a recorded run says about a machine under an engine.
 
 The replay of the run is fitted to it by few numbers that mean something on other models too: what the arithmetic, the
 memory and the links reach over what was expected, and the seconds between steps. Each starts where nothing is known
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.measure.recorded import Recorded, deployment, read_run, times
+from tierwise.measure.recorded import Recorded, deployment, times
 from tierwise.measure.run import STATISTICS, Comparison, compare, replay, statistics
 from tierwise.serving.deployment import Deployment
 from tierwise.serving.pricing import corrections_of
@@ -34,7 +33,7 @@ PRIOR: Mapping[str, float] = {
     "gap": 1e-3,
     "request": 0.05,
 }
-_FACTORS = frozenset({"ops", "arithmetic", "bandwidth", "link"})
+FACTORS = frozenset({"ops", "arithmetic", "bandwidth", "link"})
 # Repeats of one serving measurement agree to about one to two hundredths (TPOT, TTFT); the statistics of one quantity
 # move together and count as one.
 _NOISE = 0.02
@@ -52,24 +51,6 @@ class Fitted:
     after: Comparison
 
 
-def calibrate(folder: Path, output: str, on: str = "") -> None:
-    """The command ``calibrate --from-run``: fit, show, and write the file that ``--calibration`` takes."""
-    from tierwise.core.files import check_writable, write
-    from tierwise.measure.run import shown
-    from tierwise.report.console import console
-
-    check_writable(output)
-    found = fit(read_run(folder), on)
-    out = console()
-    out.print("before", *shown(found.before)[:1], "after", *shown(found.after)[:1], sep="\n")
-    for name, left in found.left.items():
-        value = getattr(found.adjustment, name)
-        said = f"{value:.3f} of what was expected" if name in _FACTORS else f"{1e3 * value:.2f} ms"
-        out.print(f"{name:11s} {said}" + ("" if left < 0.8 else ", which this run does not determine"))
-    write(output, to_yaml(found))
-    out.print(f"Written to {output}. Try: tierwise validate run ANOTHER --calibration {output}")
-
-
 def fit(recorded: Recorded, on: str = "") -> Fitted:
     """Fit a run."""
     served = deployment(recorded, on)
@@ -80,7 +61,7 @@ def fit(recorded: Recorded, on: str = "") -> Fitted:
         given: dict[str, Any] = {}
         for name, v in zip(names, x, strict=True):
             known = float(getattr(base, name))
-            given[name] = known * float(np.exp(v)) if name in _FACTORS else max(known + float(v), 0.0)
+            given[name] = known * float(np.exp(v)) if name in FACTORS else max(known + float(v), 0.0)
         return replace(base, **given)
 
     def misfit(x: Floats) -> Floats:
@@ -178,4 +159,4 @@ def _percent(errors: Sequence[float] | Floats) -> list[str]:
     return [f"{e:+.1%}" for e in errors]
 
 
-__all__ = ["Fitted", "calibrate", "fit", "to_yaml"]
+__all__ = ["FACTORS", "Fitted", "fit", "to_yaml"]

@@ -55,20 +55,6 @@ class Accuracy:
     coverage: float
 
 
-def validate(paths: Sequence[Path], json: Path | None) -> None:
-    """The command ``validate ops``: every file's rows beside the engine's predictions."""
-    from tierwise.report.accuracy import show
-
-    if not paths:
-        raise TierwiseError("validate ops: name at least one file of measurements")
-    lines: list[tuple[str, tuple[str, ...], Accuracy]] = []
-    for path in paths:
-        table = read(path)
-        kind = kind_of(table, str(path))
-        lines += summary(table, predict(table, kind), kind)
-    show(lines, json)
-
-
 def summary(table: Table, p: Predictions, kind: ModuleType) -> list[tuple[str, tuple[str, ...], Accuracy]]:
     """(op, what of it, accuracy): all rows; by system; by format; by engine; by system, engine and format."""
     op = kind.__name__.rsplit(".", 1)[1]

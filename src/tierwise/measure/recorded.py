@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.core.numerics import fmt
+from tierwise.core.refusals import json_problem
 from tierwise.machines import system
 from tierwise.machines.types import System
 from tierwise.scenario.types import Plan
@@ -196,8 +197,10 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TierwiseError(f"{path}: no such file; a run has requests.jsonl and meta.json") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise TierwiseError(f"{path}: not JSON: {error}") from None
+    except UnicodeDecodeError as error:
+        raise TierwiseError(f"{path}: not text in UTF-8 (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise TierwiseError(f"{path}: line {error.lineno}, column {error.colno}: {json_problem(error)}") from None
 
 
 def _requests(path: Path) -> tuple[dict[str, Floats], tuple[str, ...]]:
@@ -207,7 +210,7 @@ def _requests(path: Path) -> tuple[dict[str, Floats], tuple[str, ...]]:
     except FileNotFoundError:
         raise TierwiseError(f"{path}: no such file; a run has requests.jsonl and meta.json") from None
     except UnicodeDecodeError as error:
-        raise TierwiseError(f"{path}: not text in UTF-8: {error}") from None
+        raise TierwiseError(f"{path}: not text in UTF-8 (byte {error.start})") from None
     rows, lost = [], 0
     for n, line in enumerate(lines, start=1):
         if not line.strip():
@@ -215,7 +218,7 @@ def _requests(path: Path) -> tuple[dict[str, Floats], tuple[str, ...]]:
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise TierwiseError(f"{path}:{n}: not JSON: {error.msg}") from None
+            raise TierwiseError(f"{path}:{n}: column {error.colno}: {json_problem(error)}") from None
         if not isinstance(record, dict):
             raise BadField(f"{path}:{n}", "line", line, "one JSON object a line")
         if record.get("first_token_ts") is None or record.get("last_token_ts") is None:

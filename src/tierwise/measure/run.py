@@ -1,26 +1,21 @@
-"""``tierwise validate run DIR``: a recorded run of an engine, played again by the simulator and held beside it."""
+"""A recorded run of an engine, played again by the simulator and held beside it."""
 
 from __future__ import annotations
 
-import json as jsonlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import TierwiseError
-from tierwise.measure.recorded import Recorded, deployment, read_run, times
+from tierwise.measure.recorded import Recorded, deployment, times
 from tierwise.serving.deployment import Deployment
 from tierwise.serving.outcome import Run
 from tierwise.serving.pricing import corrections_of, step_prices
-from tierwise.steps.corrections import Corrections, read_corrections
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from tierwise.steps.corrections import Corrections
 
 Floats = NDArray[np.float64]
 
@@ -55,33 +50,6 @@ def runs_in(path: Path) -> list[Path]:
     """The folders of runs that a path stands for: itself, or those inside a folder that is none."""
     inside = sorted(p.parent for p in path.glob("*/requests.jsonl"))
     return inside if inside and not (path / "requests.jsonl").exists() else [path]
-
-
-def validate(paths: Sequence[Path], json: Path | None, on: str = "", calibration: str = "") -> None:
-    """The command ``validate run``: every folder's run beside its replay.
-
-    Raises:
-        TierwiseError: no folder, or one that holds no run.
-    """
-    if not paths:
-        raise TierwiseError("validate run: name at least one folder of a recorded run")
-    from tierwise.core.files import check_writable, write
-
-    if json is not None:
-        check_writable(str(json))
-    given = read_corrections(Path(calibration)) if calibration else None
-    found = [compare(read_run(folder), on, given) for path in paths for folder in runs_in(path)]
-    if json is None or str(json) != "-":
-        from tierwise.report.console import console
-
-        for c in found:
-            for part in shown(c):
-                console().print(part)
-    if json is not None:
-        write(
-            str(json),
-            jsonlib.dumps({"schema": "tierwise.validation-run/1", "runs": [data(c) for c in found]}, indent=1),
-        )
 
 
 def compare(recorded: Recorded, on: str = "", adjust: Corrections | None = None) -> Comparison:
@@ -140,51 +108,6 @@ def _over_time(recorded: Recorded, run: Run) -> tuple[Floats, dict[str, tuple[Fl
     return t, out
 
 
-def shown(c: Comparison) -> list[RenderableType]:
-    """Tables and lines for people."""
-    from rich.table import Table
-
-    from tierwise.core.units import seconds
-
-    group, n = c.run.deployment.groups[0], len(c.recorded.arrival)
-    plan = group.plan
-    degrees = ", ".join(f"{d} {getattr(plan, d):g}" for d in ("tp", "pp", "dp", "ep") if getattr(plan, d) > 1)
-    title = (
-        f"{c.recorded.folder.name}: {n:,} requests, {c.run.deployment.model.name} on "
-        f"{c.run.deployment.devices} × {group.machine.device.title}" + (f" ({degrees})" if degrees else "")
-    )
-    table = Table("", *STATISTICS, title=title, title_justify="left", show_edge=False)
-    for column in table.columns:
-        column.justify = "right"
-    for name, measured in c.measured.items():
-        table.add_row(f"{name} measured", *map(seconds, measured))
-        table.add_row("predicted", *map(seconds, c.predicted[name]))
-        errors = [f"{e:+.1%}" if math.isfinite(e) else "–" for e in c.error(name)]
-        table.add_row("error", *errors, end_section=True)
-    out: list[RenderableType] = [table]
-    for name, (measured, simulated) in c.series.items():
-        most = float(max(measured.max(), simulated.max()))
-        off = float(np.mean(np.abs(simulated - measured)) / max(measured.mean(), 1e-9))
-        of = f"{most:.0%}" if name == "kv" else f"{most:.0f}"
-        out.append(f"{name:8s} measured  {spark(measured, most)}  to {of}")
-        out.append(f"{'':8s} predicted {spark(simulated, most)}  {off:.1%} off")
-    if c.recorded.series and "kv" not in c.series:
-        out.append(f"kv       not recorded (always 0); predicted to {float(np.max(c.run.series.kv)):.0%}")
-    rests = {"datasheet": "datasheets alone", "transferred": "measurements of the engine on other machines"}
-    out.append(f"rests on {rests.get(c.adjustment.basis, 'measurements')}"
-               + (f": {c.adjustment.source}" if c.adjustment.source else ""))  # fmt: skip
-    out.extend(c.recorded.notices)
-    return out
-
-
-def spark(values: Floats, most: float, width: int = 56) -> str:
-    """Means over ``width`` equal parts as bars of eight heights; ``most`` is the highest."""
-    parts = [p for p in np.array_split(values, min(width, max(len(values), 1))) if len(p)]
-    bars = "▁▂▃▄▅▆▇█"
-    heights = [min(int(8.0 * float(np.nanmean(p)) / max(most, 1e-12)), 7) for p in parts]
-    return "".join(bars[max(h, 0)] for h in heights)
-
-
 def data(c: Comparison) -> dict[str, Any]:
     """The comparison as plain data."""
 
@@ -211,6 +134,3 @@ def data(c: Comparison) -> dict[str, Any]:
         },
         "notices": list(c.recorded.notices),
     }  # fmt: skip
-
-
-__all__ = ["Comparison", "compare", "validate"]

@@ -1,4 +1,4 @@
-"""``tierwise validate serving FILE.csv``: predicted TTFT and TPOT beside recorded ones.
+"""Predicted TTFT and TPOT beside recorded ones.
 
 Every line is answered, refused with its reason, or, where the file leaves open what ran, reported apart. A file
 without measurements is answered all the same: it is then a list of questions.
@@ -6,10 +6,7 @@ without measurements is answered all the same: it is then a list of questions.
 
 from __future__ import annotations
 
-import json as _json
 import os
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import TierwiseError
 from tierwise.serving.predict import Prediction, Priced, predict, priced
 from tierwise.serving.rows import Refused, Row, read_rows
 
 Array = NDArray[np.float64]
-_BY = ("mode", "model", "system", "engine", "precision", "basis")
+GROUPS = ("mode", "model", "system", "engine", "precision", "basis")
 
 
 @dataclass(frozen=True)
@@ -59,28 +55,6 @@ class Validation:
         return np.asarray([getattr(r, by) for r in self.rows], dtype=np.str_)
 
 
-def validate(paths: Sequence[Path], json: Path | None) -> None:
-    """The command ``validate serving``: every file's rows beside the predictions.
-
-    Raises:
-        TierwiseError: no file, or one that is not a table of serving measurements.
-    """
-    if not paths:
-        raise TierwiseError("validate serving: name at least one CSV file of measurements")
-    out = []
-    for path in paths:
-        found = check(path)
-        out.append(data(path, found))
-        if str(json) != "-":
-            print("\n".join(report(path, found)))
-    if json is not None:
-        text = _json.dumps(out[0] if len(out) == 1 else out, indent=1)
-        if str(json) == "-":
-            sys.stdout.write(text + "\n")
-        else:
-            json.write_text(text + "\n")
-
-
 def check(path: Path, configs: str | None = None) -> Validation:
     """Predictions of a file's rows.
 
@@ -93,53 +67,6 @@ def check(path: Path, configs: str | None = None) -> Validation:
     folder = os.environ.get("TIERWISE_CONFIGS", "") if configs is None else configs
     known, unknown = priced(rows, folder)
     return Validation(known, predict(known), (*refused, *unknown))
-
-
-def report(path: Path, v: Validation) -> list[str]:
-    """Lines for people: errors over all rows and by group, and what was not answered and why."""
-    refused = [r for r in v.refused if not r.apart]
-    apart = [r for r in v.refused if r.apart]
-    asked = len(v.rows) + len(refused)
-    share = len(v.rows) / asked if asked else 0.0
-    out = [f"{path.name}: {len(v.rows)} of {asked} determined rows answered ({share:.1%})"]
-    if apart:
-        out.append(f"apart: {len(apart)} rows whose deployment the file leaves open ({apart[0].reason})")
-    if len(v.rows):
-        out += _table(v)
-    reasons: dict[str, list[int]] = {}
-    for r in refused:
-        reasons.setdefault(r.reason, []).append(r.line)
-    out += [f"refused: {_lines(lines)}: {reason}" for reason, lines in reasons.items()]
-    notes: dict[str, int] = {}
-    for row in v.rows:
-        for note in row.notes:
-            notes[note] = notes.get(note, 0) + 1
-    out += [f"read as: {n} rows: {note}" for note, n in notes.items()]
-    return out
-
-
-def _lines(lines: list[int]) -> str:
-    shown = ", ".join(map(str, lines[:6]))
-    return f"line{'s' if len(lines) > 1 else ''} {shown}" + (f" and {len(lines) - 6} more" if len(lines) > 6 else "")
-
-
-def _table(v: Validation) -> list[str]:
-    out = [f"{'':44s} {'rows':>5s}  {'TPOT median':>11s} {'mean':>7s} {'p90':>7s} {'in':>5s}"
-           f"  {'TTFT median':>11s} {'mean':>7s} {'p90':>7s} {'in':>5s}"]  # fmt: skip
-    out.append(_row("all", v, np.full(len(v.rows), True)))
-    for by in _BY:
-        names = v.group(by)
-        out += [_row(f"{by} {name}", v, names == name) for name in np.unique(names)]
-    return out
-
-
-def _row(label: str, v: Validation, mask: NDArray[np.bool_]) -> str:
-    cells = [f"{label[:44]:44s} {int(mask.sum()):5d}"]
-    for quantity in ("tpot", "ttft"):
-        e = summary(v, quantity, mask)
-        cells.append("            not measured" if e is None else
-                     f"{e['median']:11.1%} {e['mean']:7.1%} {e['p90']:7.1%} {e['inside']:5.0%}")  # fmt: skip
-    return "  ".join(cells)
 
 
 def summary(v: Validation, quantity: str, mask: NDArray[np.bool_]) -> dict[str, float] | None:
@@ -165,7 +92,7 @@ def data(path: Path, v: Validation) -> dict[str, Any]:
         "file": path.name,
         "answered": len(v.rows),
         "errors": errors(everything),
-        "by": {by: {str(n): errors(v.group(by) == n) for n in np.unique(v.group(by))} for by in _BY},
+        "by": {by: {str(n): errors(v.group(by) == n) for n in np.unique(v.group(by))} for by in GROUPS},
         "rows": [_answer(v, i) for i in range(len(v.rows))],
         "refused": [{"line": r.line, "id": r.id, "reason": r.reason, "apart": r.apart} for r in v.refused],
     }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.errors import BadField, TierwiseError, Truncated
+from tierwise.core.refusals import json_cut, json_problem
 
 LARGEST = 20_000_000  # bytes; the largest real configuration we know (per-layer quantization) has 3 MB
 DEEPEST = 64  # nesting; real configurations stay below 10
@@ -48,9 +49,9 @@ def parse_json(data: bytes, where: str) -> Mapping[str, Any]:
         raise TierwiseError(f"{where}: not UTF-8 text (byte {error.start})") from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated"):
-            raise Truncated(where, error.pos, f"{error.msg} ({place})") from None
-        raise TierwiseError(f"{where}: malformed JSON at {place}: {error.msg}") from None
+        if json_cut(error):
+            raise Truncated(where, error.pos, f"{json_problem(error)} ({place})") from None
+        raise TierwiseError(f"{where}: malformed JSON at {place}: {json_problem(error)}") from None
     if not isinstance(value, dict):
         raise BadField(where, "(whole file)", value, "a JSON object")
     return value

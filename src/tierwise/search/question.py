@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
+from tierwise import engines
 from tierwise.core.errors import BadField
 from tierwise.core.numerics import Format
 from tierwise.machines.types import System
 from tierwise.models.types import Model
-from tierwise.search.support import runs
 from tierwise.serving.traffic.trace import Trace
 
 Objective = Literal["cost", "throughput", "latency"]
@@ -124,7 +124,7 @@ def check(question: Question) -> None:
     if other := [s.stream for s in model.stacks if s.stream in ("encode", "audio")]:
         raise BadField(model.name, "stacks", other[0], "a decoder alone: the steady state knows no encoder's passes")
     for engine in question.engines:
-        if not any(runs(engine, s) for s in question.systems):
+        if not any(engines.load(engine).runs_on(s.device.kind, s.device.family) for s in question.systems):
             names = ", ".join(s.device.name for s in question.systems)
             raise BadField("--engine", "value", engine, f"an engine that runs on {names[:60]}")
     for system in question.systems:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.engines import load
 from tierwise.machines.types import System
 from tierwise.search.answer import Answer, Choice
 from tierwise.search.curves import Curves, parted, together
@@ -18,7 +19,6 @@ from tierwise.search.judge import feasible, misses, on_front, order, score
 from tierwise.search.nearest import needs
 from tierwise.search.points import Points, evaluated
 from tierwise.search.question import Question, check
-from tierwise.search.support import runs
 from tierwise.search.why import alternatives, binding, changes
 
 
@@ -96,7 +96,8 @@ def families_of(question: Question) -> tuple[Family, ...]:
             for kv in question.freedom.kv:
                 own = str(model.kv_format or model.activations)
                 out += [Family(model, system, engine, kv or own, weights, most, not kv or kv == own)
-                        for engine in question.engines if runs(engine, system)]  # fmt: skip
+                        for engine in question.engines
+                        if load(engine).runs_on(system.device.kind, system.device.family)]  # fmt: skip
     return tuple(out)
 
 

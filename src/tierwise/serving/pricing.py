@@ -81,9 +81,9 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     decoding = lower(Step(model, plan, d, 1.0, c, "decode"))
     decode = _total(on, decoding, of.decode, d.shape)
     mixed = decode
-    if facts is not None and system.device.family in facts.together:
+    if facts is not None and system.device.family in facts.shared_attention_families:
         rows = lower(Step(model, plan, d, 1.0, c, "prefill"))
-        mixed = decode + beside_chunks(decoding, rows, on.target, facts.tile, k.ops)
+        mixed = decode + beside_chunks(decoding, rows, on.target, facts.attention_tile, k.ops)
     q, p = np.meshgrid(np.maximum(new, 1.0), past, indexing="ij")
     prefilling = lower(Step(model, plan, 1.0, q, p, "prefill"))
     prefill = _total(on, prefilling, of.prefill, q.shape)
@@ -110,14 +110,14 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         prefill_new=new, prefill_context=past, prefill=prefill,
         host=np.array([k.step, k.sequence / ranks, k.chunk, k.token / ranks]), launch=launch,
         graph_sizes=graphs * int(ranks),
-        mixed_graphs=int(graphs[-1] * ranks) if len(graphs) and facts is not None and facts.mixed else 0,
+        mixed_graphs=int(graphs[-1] * ranks) if len(graphs) and facts is not None and facts.graphs_with_prefill else 0,
         request=k.request, kv_token=room.token, kv_fixed=room.fixed, kv_room=room.room,
         swap=room.swap, transfer=room.transfer, transfer_latency=room.latency, disk=room.disk,
         power_idle=room.devices * (system.device.power.idle + system.overhead_power),
         power_rated=room.devices * (system.device.power.rated + system.overhead_power),
         rent=room.devices * system.device.price.rent,
         interval=k.interval, basis=k.basis, stages=int(plan.pp), decode_mixed=mixed,
-        ahead=int(facts is not None and facts.ahead and plan.pp == 1),
+        ahead=int(facts is not None and facts.schedules_ahead and plan.pp == 1),
     )  # fmt: skip
 
 

@@ -110,8 +110,11 @@ def read_rows(path: str | Path) -> tuple[list[Row], list[Refused]]:
                     rows.append(_row(n, record))
                 except _Bad as bad:
                     refused.append(Refused(n, record.get("id") or "", str(bad), bad.apart))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise TierwiseError(f"{path}: not a CSV file in UTF-8: {error}") from None
+    except UnicodeDecodeError as error:
+        raise TierwiseError(f"{path}: not a CSV file in UTF-8: byte {error.start} is no text") from None
+    except csv.Error:
+        line = reader.line_num + 1
+        raise TierwiseError(f"{path}: not a CSV file: line {line} has a stray quote or a field too long") from None
     return rows, refused
 
 

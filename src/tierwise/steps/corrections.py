@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.errors import BadField
+from tierwise.core.refusals import yaml_place, yaml_problem
 from tierwise.cost import Target
 from tierwise.machines.types import Device
 
@@ -108,8 +109,10 @@ def read_corrections(path: Path) -> Corrections:
 
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadField(str(path), "content", str(error).splitlines()[0], "a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise BadField(str(path), "content", f"byte {error.start}, which is no UTF-8", "a YAML file") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise BadField(str(path), "content", yaml_problem(error) + yaml_place(error), "a YAML file") from None
     kind = "a file written by `tierwise calibrate --from-run`"
     if not isinstance(data, Mapping) or not isinstance(data.get("adjustment"), Mapping):
         raise BadField(str(path), "adjustment", None if not isinstance(data, Mapping) else list(data), kind)

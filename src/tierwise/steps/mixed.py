@@ -15,8 +15,8 @@ in a step that only decodes (1.0 ms): about as many times as a group has heads, 
 Measured calls that run this kernel (AIConfigurator's data of vLLM, decode): groups of one on an A100, off by a median
 5 %; windows not yet full on an L40S, by a median 10 %, there 2.2 to 4.9 times as long as packed ones where one KV head
 of all sequences exceeds the cache. No measurement of mixed steps on an A100 was found. vLLM's developers describe the
-same (pull request 58013, 2026-09, open: two calls in place of one); for an engine that has it, ``together`` in
-``calibration/engines.yaml`` is to be empty.
+same (pull request 58013, 2026-09, open: two calls in place of one); for an engine that has it,
+``shared_attention_families`` of its ``engine.yaml`` is to be empty.
 """
 
 from __future__ import annotations

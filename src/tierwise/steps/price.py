@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tierwise import engines
 from tierwise.core.errors import UnknownName
 from tierwise.core.num import Num, is_zero, minimum, num, scalar, where
 from tierwise.cost import Target, efficiency, price
 from tierwise.cost.framework import load as framework
+from tierwise.engines import TYPICAL, Engine
 from tierwise.machines.types import System
 from tierwise.memory.footprint import weight_bytes
 from tierwise.models.lower import lower
@@ -17,7 +19,6 @@ from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
-from tierwise.serving.engines import EngineFacts, engine_facts, engine_names
 from tierwise.steps.corrections import Corrections, corrections
 from tierwise.steps.cost import StepCost, corrected
 from tierwise.steps.kinds import Names, kinds
@@ -26,7 +27,7 @@ from tierwise.steps.program import Part, step_program
 from tierwise.steps.state import StepState
 
 # Kernels priced alone, with no engine and no host around them; and an engine like most.
-KERNELS, TYPICAL = "kernels", "typical"
+KERNELS = "kernels"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class EngineOn:
     plan: Plan
     target: Target
     fixes: Corrections
-    facts: EngineFacts | None
+    facts: Engine | None
     max_seqs: int = 256
     graphs: int = 512
 
@@ -65,11 +66,13 @@ def engine_on(
     device = system.device
     # A machine that was itself measured brings its engines.
     own = device.measured
-    if engine not in (KERNELS, TYPICAL) and not own and engine not in engine_names():
-        raise UnknownName("engine", engine, [*engine_names(), TYPICAL, KERNELS])
+    if engine not in (KERNELS, TYPICAL) and not own and engine not in engines.names():
+        raise UnknownName("engine", engine, [*engines.names(), TYPICAL, KERNELS])
     alone = engine == KERNELS or bool(plan.framework)
     name = "" if engine in (KERNELS, TYPICAL) else engine
-    facts = None if alone else engine_facts(name if not own or name in own else next(iter(own)))
+    brought = name if not own or name in own else next(iter(own))
+    # An engine of a measured machine may be one that nothing is on file of.
+    facts = None if alone else engines.load(brought if brought in engines.names() else "")
     if not alone:
         # Engines leave all-reduces to a library where devices have no links of their own.
         plan = replace(plan, library=plan.library or device.link("scale-up") is None)
@@ -104,7 +107,7 @@ def price_program(
 ) -> StepCost:  # fmt: skip
     """What a program costs that an engine runs as one step."""
     overlap = num(np.asarray(on.plan.overlap, dtype=float))
-    ahead = on.facts is not None and on.facts.ahead and bool(np.all(np.asarray(on.plan.pp) <= 1))
+    ahead = on.facts is not None and on.facts.schedules_ahead and bool(np.all(np.asarray(on.plan.pp) <= 1))
     target = on.target
     if target.device.measured:
         target = replace(target, working=program.bytes_of("weight"))
@@ -118,7 +121,7 @@ def recorded(on: EngineOn, state: StepState) -> tuple[StepState, Num]:
     ranks = on.plan.dp
     prompt = any(not is_zero(c.count * c.new) for c in state.chunks)
     sizes = on.facts.graph_sizes(max(on.max_seqs, int(np.max(state.sequences * ranks))), on.graphs) * 1.0
-    if not len(sizes) or (prompt and not on.facts.mixed):
+    if not len(sizes) or (prompt and not on.facts.graphs_with_prefill):
         return state, 0.0
     # Sizes are of one rank; ranks share the tokens evenly.
     at = np.searchsorted(sizes, np.asarray(state.tokens) * (1.0 - 1e-12))
@@ -144,10 +147,10 @@ def seconds(on: EngineOn, program: Program, names: Names) -> Num:
 
 def _beside(on: EngineOn, state: StepState, decoding: Part) -> Num:
     """What decoding rows take longer beside chunks, on devices where one kernel serves both."""
-    if on.facts is None or on.target.device.family not in on.facts.together:
+    if on.facts is None or on.target.device.family not in on.facts.shared_attention_families:
         return 0.0
     rows = lower(Step(on.model, on.plan, state.decodes, 1.0 + state.drafts, state.mean_context, "prefill"))
-    found = beside_chunks(decoding.program, rows, on.target, on.facts.tile, on.fixes.ops)
+    found = beside_chunks(decoding.program, rows, on.target, on.facts.attention_tile, on.fixes.ops)
     return 0.0 if isinstance(found, float) else scalar(found[..., 0])
 
 

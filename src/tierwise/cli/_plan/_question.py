@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tierwise import engines
 from tierwise.core.errors import BadField, UnknownName
 from tierwise.core.numerics import fmt
 from tierwise.core.units import parse
@@ -14,7 +15,6 @@ from tierwise.machines.types import System
 from tierwise.search.question import MODES, OBJECTIVES, STATISTICS, Demand, Freedom, Question, Targets
 from tierwise.serving.traffic.trace import Trace
 
-ENGINES = ("vllm", "sglang", "trtllm")
 # Tokens of a request that nobody described, as `tierwise explain` has them.
 PROMPT, OUTPUT = 2048.0, 256.0
 # Devices of a kind at most, where neither a machine nor a budget says so.
@@ -65,7 +65,7 @@ def question(asked: Asked) -> Question:
     ):
         _known(flag, value, known)
     for name in asked.engines:
-        _known("--engine", name, ENGINES)
+        _known("--engine", name, engines.launchable())
     for name in asked.modes:
         _known("--mode", name, MODES)
     if asked.budget is not None and "/" not in asked.budget:

@@ -103,7 +103,7 @@ def read_graph(path: str, sizes: Mapping[str, int]) -> Graph:
 
             model = onnx.inliner.inline_local_functions(model)
     except Exception as error:  # the parser is another package's: whatever it raises, the file is at fault
-        raise TierwiseError(f"{path}: not a readable ONNX file: {_line(error)}") from None
+        raise TierwiseError(f"{path}: not a readable ONNX file (onnx says: {_line(error)})") from None
     _check_text(model, path)
     return _described(onnx, model, path, sizes)
 
@@ -305,7 +305,7 @@ def _inferred(
             work.graph.node.extend(left)
             work.graph.initializer.extend(onnx.numpy_helper.from_array(v, name) for name, v in new.items())
     except Exception as error:  # as in read_graph
-        raise TierwiseError(f"{path}: shape inference refused the graph: {_line(error)}") from None
+        raise TierwiseError(f"{path}: shape inference refused the graph (onnx says: {_line(error)})") from None
     return shapes, kinds
 
 

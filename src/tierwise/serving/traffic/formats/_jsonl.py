@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.errors import TierwiseError
+from tierwise.core.refusals import json_cut, json_problem
 from tierwise.serving.traffic.formats._csv import missing
 from tierwise.serving.traffic.formats._text import checked, content
 from tierwise.serving.traffic.rows import Rows
@@ -116,8 +117,8 @@ def parsed(text: str) -> tuple[dict[str, Any] | None, str]:
     try:
         row = json.loads(text)
     except json.JSONDecodeError as error:
-        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
-        return None, "the JSON is cut off" if cut else f"column {error.colno}: not JSON ({error.msg})"
+        problem = json_problem(error)
+        return None, problem if json_cut(error) else f"column {error.colno}: {problem}"
     except RecursionError:
         return None, "the JSON is nested too deep"
     return (row, "") if isinstance(row, dict) else (None, f"found {_short(row)}; allowed: a JSON object")

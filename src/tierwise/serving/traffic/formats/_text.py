@@ -27,7 +27,7 @@ def content(path: Path, limit: int = -1) -> bytes:
             else:
                 data = plain.read(limit)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise TierwiseError(f"{path}: the gzip file is damaged or cut off ({error})") from error
+        raise TierwiseError(f"{path}: the gzip file is damaged or cut off") from error
     for mark, name in _OTHER.items():
         if data.startswith(mark):
             raise TierwiseError(f"{path}: is {name}; allowed: UTF-8 text, plain or gzip")

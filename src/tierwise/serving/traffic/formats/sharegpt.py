@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.errors import TierwiseError
+from tierwise.core.refusals import json_problem
 from tierwise.serving.traffic.blocks import BLOCK, session_blocks
 from tierwise.serving.traffic.formats import _estimate
 from tierwise.serving.traffic.formats._jsonl import parsed
@@ -84,9 +85,8 @@ def _talks(path: Path) -> list[tuple[Any, str]]:
     try:
         return [(talk, "") for talk in json.loads(text)]
     except json.JSONDecodeError as error:
-        cut = error.pos >= len(text) or error.msg.startswith("Unterminated")
-        why = "the JSON is cut off" if cut else f"not JSON ({error.msg})"
-        raise TierwiseError(f"{path}: line {error.lineno}, column {error.colno}: {why}") from error
+        place = f"line {error.lineno}, column {error.colno}"
+        raise TierwiseError(f"{path}: {place}: {json_problem(error)}") from error
     except RecursionError as error:
         raise TierwiseError(f"{path}: the JSON is nested too deep") from error
 

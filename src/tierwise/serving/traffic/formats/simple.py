@@ -135,7 +135,8 @@ def _blocks(path: Path, table: Table, name: str, match: re.Match[str]) -> dict[s
     try:
         flat = pc.cast(words.filter(given), pa.int64()).to_numpy()
     except pa.ArrowInvalid as error:
-        raise TierwiseError(f"{path}: {name}: {error}; allowed: whole numbers separated by blanks") from error
+        wrong = next((w for w in words.filter(given).to_pylist() if not w.isdecimal()), "a number too large")
+        raise TierwiseError(f"{path}: {name}: found {wrong!r}; allowed: whole numbers separated by blanks") from error
     count = np.bincount(owner, minlength=len(table.lines))
     start = np.concatenate([[0], np.cumsum(count)]) if len(flat) else np.zeros(1, np.int64)
     return {"blocks": flat, "block_start": start, "block_size": int(match[1])}

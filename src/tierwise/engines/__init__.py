@@ -1,0 +1,131 @@
+"""Serving engines: one folder each, found by its place.
+
+``NAME/engine.yaml`` says what the engine does by default and which GPUs it runs on. An engine that launch files are
+written for also has ``launch.py`` and ``flags.yaml`` (see :mod:`tierwise.launch`). ``typical`` stands for an engine of
+which nothing is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.refusals import yaml_place, yaml_problem
+
+HERE = Path(__file__).parent
+TYPICAL = "typical"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What an engine does by default.
+
+    Attributes:
+        graph_steps: (first size, distance) from which recorded batch sizes lie that far apart, ascending.
+        extra_graph_sizes: sizes recorded besides.
+        graph_sizes_per_sequence: sizes reach at most so many times the sequences of a step.
+        graphs_with_prefill: steps with prefill are replayed too, where they are no larger than the largest size.
+        schedules_ahead: the next step is put together while one runs.
+        shared_attention_families: families of devices on which one attention kernel serves prefill and decoding rows
+            of a step together.
+        attention_tile: query rows of that kernel's tile, 0 where there is none.
+        gpu_families: families of GPUs it is documented to run on; None where nothing is documented.
+        source: where the facts of its steps stand.
+    """
+
+    name: str
+    graph_steps: tuple[tuple[int, int], ...]
+    extra_graph_sizes: tuple[int, ...]
+    graph_sizes_per_sequence: float
+    graphs_with_prefill: bool
+    schedules_ahead: bool
+    shared_attention_families: frozenset[str]
+    attention_tile: int
+    gpu_families: frozenset[str] | None
+    source: str
+
+    def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
+        """Batch sizes replayed from recorded graphs, ascending; empty when ``largest`` is 0."""
+        most = min(int(self.graph_sizes_per_sequence * max_seqs), largest)
+        ends = [first for first, _ in self.graph_steps[1:]] + [most + 1]
+        ranges = [np.arange(first, end, step) for (first, step), end in zip(self.graph_steps, ends, strict=False)]
+        sizes = np.unique(np.concatenate([np.asarray(self.extra_graph_sizes, np.int64), *ranges]))
+        return sizes[sizes <= most].astype(np.int64)
+
+    def runs_on(self, kind: str, family: str) -> bool:
+        """Whether it is documented to run on a GPU; other kinds of machine are taken at the asker's word."""
+        return kind != "gpu" or self.gpu_families is None or family in self.gpu_families
+
+
+def names() -> tuple[str, ...]:
+    """Engines on file."""
+    return tuple(name for name in sorted(p.parent.name for p in HERE.glob("*/engine.yaml")) if name != TYPICAL)
+
+
+def launchable() -> tuple[str, ...]:
+    """Engines that launch files can be written for."""
+    return tuple(name for name in names() if (HERE / name / "launch.py").exists())
+
+
+def load(name: str = "") -> Engine:
+    """An engine's facts; ``""`` is a typical one.
+
+    Raises:
+        UnknownName: there is no folder of that name.
+        TierwiseError, BadField: its file is wrong; says where.
+    """
+    if name and name not in names():
+        raise UnknownName("engine", name, names(), f"Allowed: {', '.join(names())}.")
+    return _load(name or TYPICAL)
+
+
+@cache
+def _load(name: str) -> Engine:
+    import yaml
+
+    path = HERE / name / "engine.yaml"
+    where = f"engines/{name}/engine.yaml"
+    try:
+        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise TierwiseError(f"{where}{yaml_place(error)}: not valid YAML: {yaml_problem(error)}") from None
+    steps, gpus = _part(data, "steps", where), None
+    _only(steps, _STEPS, f"{where}: steps")
+    if "gpus" in data:
+        gpus = _part(data, "gpus", where)
+        _only(gpus, ("families", "source"), f"{where}: gpus")
+    pairs = tuple((int(first), int(step)) for first, step in steps["graph_sizes"])
+    return Engine(
+        name, pairs, tuple(map(int, steps["extra_graph_sizes"])), float(steps["graph_sizes_per_sequence"]),
+        bool(steps["graphs_with_prefill"]), bool(steps["schedules_ahead"]),
+        frozenset(steps["shared_attention_families"]), int(steps.get("attention_tile", 0)),
+        None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
+    )  # fmt: skip
+
+
+_STEPS = (
+    "graph_sizes", "extra_graph_sizes", "graph_sizes_per_sequence", "graphs_with_prefill", "schedules_ahead",
+    "shared_attention_families", "source",
+)  # fmt: skip
+
+
+def _part(data: Any, name: str, where: str) -> dict[str, Any]:
+    found = data.get(name) if isinstance(data, dict) else None
+    if not isinstance(found, dict):
+        raise BadField(where, name, found, "a mapping; see docs/launch.md")
+    return found
+
+
+def _only(found: dict[str, Any], needed: tuple[str, ...], where: str) -> None:
+    """Refuse a part that lacks fields, all told at once, or that has one nobody reads."""
+    if lacking := [n for n in needed if n not in found]:
+        raise BadField(where, "fields", sorted(found), f"also {', '.join(lacking)}")
+    for name, value in found.items():
+        if name not in (*needed, "attention_tile"):
+            raise BadField(where, name, value, f"only {', '.join(needed)} and attention_tile")

@@ -1,0 +1,1 @@
+"""What `tierwise validate` prints and writes: one file a kind of measurement, with a function ``validate``."""

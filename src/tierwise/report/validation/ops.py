@@ -1,0 +1,26 @@
+"""``tierwise validate ops``: recorded times of single operations beside the engine's predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tierwise.core.errors import TierwiseError
+from tierwise.measure.ops import Accuracy, kind_of, predict, read, summary
+from tierwise.report.accuracy import show
+
+
+def validate(paths: Sequence[Path], json: Path | None) -> None:
+    """Every file's rows beside the predictions.
+
+    Raises:
+        TierwiseError: no file, or one that is not a table of measurements.
+    """
+    if not paths:
+        raise TierwiseError("validate ops: name at least one file of measurements")
+    lines: list[tuple[str, tuple[str, ...], Accuracy]] = []
+    for path in paths:
+        table = read(path)
+        kind = kind_of(table, str(path))
+        lines += summary(table, predict(table, kind), kind)
+    show(lines, json)
