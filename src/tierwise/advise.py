@@ -1,122 +1,205 @@
-"""What would help: a scenario's neighbours, evaluated and put in words."""
+"""What would help: a scenario's neighbours, evaluated. Data only; ``report/advice.py`` puts it in words."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from tierwise.comparison import Comparison
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import num
-from tierwise.core.numerics import fmt
-from tierwise.core.units import dollars, gb, seconds
+from tierwise.core.numerics import Format, fmt
 from tierwise.evaluation import evaluate, largest_batch
 from tierwise.machines.types import System
 from tierwise.result import Result
 from tierwise.scenario.resolve import default_plan
 from tierwise.scenario.types import Resolved, Scenario
 
-# A change is worth a line when it moves the rate by more than this; smaller ones drown in the interval.
-_WORTH = 1.05
+# Formats that are tried, widest first: one most devices compute in, one that halves it again.
+NARROWER = ("fp8", "int4-g128")
+# How often the devices are doubled in search of room: to 256 times as many.
+DOUBLINGS = 8
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field of a scenario that is another.
+
+    Attributes:
+        field: its path, such as ``traffic.batch``, ``plan.weights`` or ``machine.count``.
+        before, after: a number, or the name of a format.
+    """
+
+    field: str
+    before: float | str
+    after: float | str
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One neighbour of a scenario.
+    """A neighbour of a scenario that is worth a look.
 
     Attributes:
-        title: the change, as an imperative ("batch 64").
-        text: what it brings, in one sentence.
-        time_ratio: step (or run) time over the present one.
-        rate_ratio: tokens (or requests) per second over the present one.
+        kind: what is changed: ``batch``, ``precision`` (weights and activations), ``weights``, ``kv``,
+            ``weights and kv`` or ``devices``.
+        aim: ``faster``, or ``fits`` where the scenario itself does not.
+        changes: every field that is another, the one that gives the advice its name first.
+        timed: what ``time`` is of: a decode ``step``, or the whole ``run``.
+        time: seconds of it, before and after.
+        rate_ratio: tokens (or requests) per second over the present ones; ``rate_interval``: 80 % interval of that.
+            nan where the scenario itself does not run.
+        cost: dollars per million tokens (requests), before and after; nan where no rent is known.
+        peak, capacity: bytes of the fullest device, after.
         scenario: the neighbour itself.
     """
 
-    title: str
-    text: str
-    time_ratio: float
+    kind: str
+    aim: str
+    changes: tuple[Change, ...]
+    timed: str
+    time: tuple[float, float]
     rate_ratio: float
+    rate_interval: tuple[float, float]
+    cost: tuple[float, float]
+    peak: float
+    capacity: float
     scenario: Scenario
 
-    def as_dict(self) -> dict[str, object]:
-        return {"title": self.title, "text": self.text, "time_ratio": self.time_ratio, "rate_ratio": self.rate_ratio}
+    @property
+    def time_ratio(self) -> float:
+        """Time over the present one; nan where the scenario itself does not run."""
+        return self.time[1] / self.time[0]
+
+
+# kind, changed fields, the scenario that has them
+Neighbour = tuple[str, tuple[Change, ...], Scenario]
 
 
 def advise(result: Result, most: int = 4) -> list[Advice]:
     """The best few changes to a scalar scenario: for one that fits, what speeds it up; for one that does not,
-    the nearest plans that fit."""
+    the nearest plans that fit.
+
+    A change is worth telling when it speeds the scenario up by more than the interval of that ratio covers.
+    """
     if not result.fits:
         return list(_ways_to_fit(result))[:most]
-    found = []
-    for title, scenario in _neighbours(result.scenario, float(result.batch)):
-        try:
-            other = evaluate(scenario)
-        except TierwiseError:
-            continue
-        if not other.fits:
-            continue
-        found.append(_advice(title, result, other, scenario))
-    worth = [a for a in found if a.rate_ratio > _WORTH]
-    return _ranked(worth, most)
+    tried = (_tried(result, neighbour) for neighbour in _neighbours(result.scenario, float(result.batch)))
+    worth = [a for a in tried if a is not None and a.rate_interval[0] > 1.0]
+    # Batching first: it is free.
+    return sorted(worth, key=lambda a: (a.kind != "batch", -a.rate_ratio))[:most]
 
 
-def _ranked(found: list[Advice], most: int) -> list[Advice]:
-    """Batching first (it is free), then by what it brings."""
-    return sorted(found, key=lambda a: (not a.title.startswith("batch"), -a.rate_ratio))[:most]
+def _tried(base: Result, neighbour: Neighbour) -> Advice | None:
+    """A neighbour evaluated; None when it cannot run or does not fit."""
+    kind, changes, scenario = neighbour
+    try:
+        other = evaluate(scenario)
+    except TierwiseError:
+        return None
+    if not other.fits:
+        return None
+    unknown = float("nan")
+    decodes = base.has("decode")
+    before, after = ((float(r.tpot if decodes else r.time)) for r in (base, other))
+    rate = Comparison(base, other).throughput if base.fits else None
+    return Advice(
+        kind=kind,
+        aim="faster" if base.fits else "fits",
+        changes=changes,
+        timed="step" if decodes and base.fits else "run",
+        time=(before, after) if base.fits else (unknown, float(other.time)),
+        rate_ratio=float(rate) if rate is not None else unknown,
+        rate_interval=(float(rate.low), float(rate.high)) if rate is not None else (unknown, unknown),
+        cost=(float(base.cost_per_million) if base.fits else unknown, float(other.cost_per_million)),
+        peak=float(other.memory.peak),
+        capacity=float(other.memory.capacity),
+        scenario=scenario,
+    )
 
 
-def _advice(title: str, base: Result, other: Result, scenario: Scenario) -> Advice:
-    rate = float(other.throughput) / float(base.throughput)
-    if base.has("decode"):
-        time = float(other.tpot) / float(base.tpot)
-        text = (
-            f"{time:.2g}× the step time ({seconds(float(base.tpot))} → "
-            f"{seconds(float(other.tpot))}) for {rate:.2g}× the tokens a second"
-        )
-    else:
-        time = float(other.time) / float(base.time)
-        text = f"{time:.2g}× the time for {rate:.2g}× the requests a second"
-    a, b = float(base.cost_per_million), float(other.cost_per_million)
-    unit = "million tokens" if base.has("decode") else "million requests"
-    money = f"; {dollars(a)} → {dollars(b)} per {unit}" if math.isfinite(a) and math.isfinite(b) else ""
-    return Advice(title, f"{text}{money}.", time, rate, scenario)
-
-
-def _scenario(r: Resolved, **changes: object) -> Scenario:
+def _changed(r: Resolved, **changes: object) -> Scenario:
     base = Scenario(r.model, r.machine, r.traffic, r.plan, r.techniques)
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-def _neighbours(r: Resolved, batch: float) -> Iterator[tuple[str, Scenario]]:
+def _neighbours(r: Resolved, batch: float) -> Iterator[Neighbour]:
     """One change at a time."""
     plan, traffic = r.plan, r.traffic
-    if not isinstance(traffic.batch, str):
-        best = float(num(largest_batch(r)))
-        double = batch * 2.0
-        if double <= best:
-            yield f"batch {double:.0f}", _scenario(r, traffic=replace(traffic, batch=double))
-    weights = plan.weights or r.model.format_of("mlp")
-    wide = (plan.activations or r.model.activations).bits
-    if float(num(wide)) > 16:
+    if not isinstance(traffic.batch, str) and 2.0 * batch <= float(num(largest_batch(r))):
+        yield _batch(r, batch, 2.0 * batch)
+    weights, activations = _weights(r), plan.activations or r.model.activations
+    if float(num(activations.bits)) > 16:
         half = fmt("bf16")
-        yield "half precision (bf16) throughout", _scenario(r, plan=replace(plan, weights=half, activations=half))
-    for name in ("fp8", "int4-g128"):
+        changes = (Change("plan.weights", str(weights), str(half)),
+                   Change("plan.activations", str(activations), str(half)))  # fmt: skip
+        yield "precision", changes, _changed(r, plan=replace(plan, weights=half, activations=half))
+    for name in NARROWER:
         if float(num(fmt(name).bits)) < float(num(weights.bits)):
-            yield f"weights in {name}", _scenario(r, plan=replace(plan, weights=fmt(name)))
-    key = plan.kv.key or r.model.kv_format or r.model.activations
-    if r.model.task == "generate" and float(num(key.bits)) > 8:
+            yield _narrower(r, name)
+    if r.model.task == "generate" and float(num(_keys(r).bits)) > 8:
         kv = replace(plan.kv, key=fmt("fp8"), value=fmt("fp8"))
-        yield "KV cache in fp8", _scenario(r, plan=replace(plan, kv=kv))
-    bigger = _doubled(r.machine)
-    if bigger is not None:
-        wider = default_plan(r.model, bigger)
-        kept = replace(plan, tp=wider.tp, pp=wider.pp, dp=wider.dp)
-        yield f"{bigger.count} devices (tp={wider.tp:g}, pp={wider.pp:g}, dp={wider.dp:g})", _scenario(
-            r, machine=bigger, plan=kept
-        )
+        yield "kv", (Change("plan.kv", str(_keys(r)), "fp8"),), _changed(r, plan=replace(plan, kv=kv))
+    wider = _more_in_a_node(r.machine)
+    if wider is not None:
+        yield _devices(r, wider)
 
 
-def _doubled(machine: System) -> System | None:
+def _ways_to_fit(result: Result) -> Iterator[Advice]:
+    """The nearest changes that make it fit, cheapest first."""
+    r = result.scenario
+    options: list[Neighbour] = []
+    if not isinstance(r.traffic.batch, str) and (best := float(num(largest_batch(r)))) >= 1:
+        options.append(_batch(r, float(result.batch), best))
+    options += [_narrower(r, name) for name in NARROWER]
+    machine: System | None = r.machine
+    for _ in range(DOUBLINGS):
+        machine = machine and (_more_in_a_node(machine) or _more_nodes(machine))
+        if machine is None:
+            break
+        options.append(_devices(r, machine))
+    narrowest = fmt(NARROWER[-1])
+    kv = replace(r.plan.kv, key=fmt("fp8"), value=fmt("fp8"))
+    both = (Change("plan.weights", str(_weights(r)), str(narrowest)), Change("plan.kv", str(_keys(r)), "fp8"))
+    options.append(("weights and kv", both, _changed(r, plan=replace(r.plan, weights=narrowest, kv=kv))))
+    enough = False
+    for option in options:
+        if option[0] == "devices" and enough:
+            continue
+        found = _tried(result, option)
+        if found is not None:
+            enough = enough or found.kind == "devices"
+            yield found
+
+
+def _weights(r: Resolved) -> Format:
+    return r.plan.weights or r.model.format_of("mlp")
+
+
+def _keys(r: Resolved) -> Format:
+    return r.plan.kv.key or r.model.kv_format or r.model.activations
+
+
+def _batch(r: Resolved, before: float, after: float) -> Neighbour:
+    return "batch", (Change("traffic.batch", before, after),), _changed(r, traffic=replace(r.traffic, batch=after))
+
+
+def _narrower(r: Resolved, name: str) -> Neighbour:
+    change = Change("plan.weights", str(_weights(r)), name)
+    return "weights", (change,), _changed(r, plan=replace(r.plan, weights=fmt(name)))
+
+
+def _devices(r: Resolved, machine: System) -> Neighbour:
+    """The plan's choices on more devices, divided as that machine's default plan is."""
+    wider = default_plan(r.model, machine)
+    degrees = {name: getattr(wider, name) for name in ("tp", "pp", "dp")}
+    changes = (
+        Change("machine.count", float(r.machine.count), float(machine.count)),
+        *(Change(f"plan.{n}", float(num(getattr(r.plan, n))), float(num(x))) for n, x in degrees.items()),
+    )
+    return "devices", changes, _changed(r, machine=machine, plan=replace(r.plan, **degrees))
+
+
+def _more_in_a_node(machine: System) -> System | None:
     """Twice the devices of the same node, or None when there is no link to put them on."""
     count = machine.count * 2
     link = machine.scale_up or machine.device.link("scale-up")
@@ -125,50 +208,10 @@ def _doubled(machine: System) -> System | None:
     return replace(machine, name=f"{count}x{machine.device.name}", count=count, per_node=count, scale_up=link)
 
 
-def _ways_to_fit(result: Result) -> Iterator[Advice]:
-    """The nearest changes that make it fit, cheapest first."""
-    r = result.scenario
-    plan, traffic = r.plan, r.traffic
-    options: list[tuple[str, Scenario]] = []
-    if not isinstance(traffic.batch, str):
-        best = float(num(largest_batch(r)))
-        if best >= 1:
-            options.append((f"batch {best:.0f}", _scenario(r, traffic=replace(traffic, batch=best))))
-    kv = replace(plan.kv, key=fmt("fp8"), value=fmt("fp8"))
-    for name in ("fp8", "int4-g128"):
-        options.append((f"weights in {name}", _scenario(r, plan=replace(plan, weights=fmt(name)))))
-    narrow = replace(plan, weights=fmt("int4-g128"), kv=kv)
-    machine = r.machine
-    for _ in range(8):
-        wider = _doubled(machine) or _more_nodes(machine)
-        if wider is None:
-            break
-        machine = wider
-        base = default_plan(r.model, machine)
-        spread = replace(plan, tp=base.tp, pp=base.pp, dp=base.dp)
-        title = f"{machine.count} devices (tp={base.tp:g}, pp={base.pp:g}, dp={base.dp:g})"
-        options.append((title, _scenario(r, machine=machine, plan=spread)))
-    options.append(("weights in int4-g128 and KV cache in fp8", _scenario(r, plan=narrow)))
-    wider_found = False
-    for title, scenario in options:
-        if "devices" in title and wider_found:
-            continue
-        try:
-            other = evaluate(scenario)
-        except TierwiseError:
-            continue
-        if other.fits:
-            wider_found = wider_found or "devices" in title
-            text = (
-                f"fits: {gb(float(other.memory.peak))} of {gb(other.memory.capacity)} on each device, "
-                f"{seconds(float(other.time))} for the batch."
-            )
-            yield Advice(title, text, float("nan"), float("nan"), scenario)
-
-
 def _more_nodes(machine: System) -> System | None:
-    if machine.scale_out is None and machine.device.link("scale-out") is None:
+    """Twice the nodes, or None when nothing joins them."""
+    link = machine.scale_out or machine.device.link("scale-out")
+    if link is None:
         return None
     count = machine.count * 2
-    return replace(machine, name=f"{count}x{machine.device.name}", count=count,
-                   scale_out=machine.scale_out or machine.device.link("scale-out"))  # fmt: skip
+    return replace(machine, name=f"{count}x{machine.device.name}", count=count, scale_out=link)

@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 
+from tierwise.advise import Advice, Change
 from tierwise.evaluation import evaluate
 from tierwise.machines.types import Device, Dispatch, Engine, Link, Power, Price, System, Tier
 from tierwise.models.blocks.attention import Attention
@@ -82,8 +83,18 @@ def result(kind: str) -> Result:
 
 SCALAR = ("llm", "parallel", "overlap", "too large", "max, too large", "no decode", "cnn", "encoder", "hostile")
 
-ADVICE: list[dict[str, object]] = [
-    {"title": "batch 32", "text": "1.1× the step time (1 ms → 1.1 ms) for 1.8× the tokens a second; $1 → $0.6.",
-     "time_ratio": 1.1, "rate_ratio": float("nan")},
-    {"title": "weights in fp8", "text": "0.6× the step time <b>&"},
-]  # fmt: skip
+def advice(kind: str, *changes: tuple[str, float | str, float | str], **other: object) -> Advice:
+    """A made-up one: twice the tokens for a tenth more time."""
+    made = Advice(
+        kind, "faster", tuple(Change(*c) for c in changes), "step", (1e-3, 1.1e-3), 1.8, (1.6, 2.0), (1.0, 0.6),
+        1e9, 2e9, Scenario(llm(), machine()),
+    )  # fmt: skip
+    return replace(made, **other)  # type: ignore[arg-type]
+
+
+ADVICE = (
+    advice("batch", ("traffic.batch", 16.0, 32.0), cost=(float("nan"), float("nan"))),
+    advice("weights", ("plan.weights", "bf16", "<b>&"), time=(1e-3, 0.6e-3)),
+)
+MORE_DEVICES = advice("devices", ("machine.count", 1.0, 2.0), ("plan.tp", 1.0, 2.0), ("plan.pp", 1.0, 1.0),
+                      ("plan.dp", 1.0, 1.0), aim="fits", time=(float("nan"), 2.0))  # fmt: skip

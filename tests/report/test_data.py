@@ -12,8 +12,8 @@ import jsonschema
 import numpy as np
 import pytest
 
-from tierwise.report.data import to_dict
-from tierwise.report.phases import ROLES
+from tierwise.report.explain_data import to_dict
+from tierwise.report.explain_phases import ROLES
 
 from .cases import ADVICE, SCALAR, result
 
@@ -88,7 +88,7 @@ def test_what_is_unknown_is_null() -> None:
     assert d["summary"]["throughput_unit"] == "requests/s"
     assert d["scenario"]["model"]["max_context"] is None
     assert d["summary"]["largest_batch"] is None
-    assert to_dict(result("llm"), ADVICE)["advice"][0]["rate_ratio"] is None
+    assert to_dict(result("llm"), ADVICE)["advice"][0]["usd_per_million"] == [None, None]
 
 
 def test_a_sweep_keeps_every_configuration() -> None:

@@ -9,10 +9,11 @@ from html.parser import HTMLParser
 import pytest
 
 from tierwise.core.errors import TierwiseError
-from tierwise.report.data import to_dict
-from tierwise.report.html import SCRIPTS, asset, page
+from tierwise.report.explain_data import to_dict
+from tierwise.report.explain_report import SCRIPTS, page
+from tierwise.report.page import asset
 
-from .cases import ADVICE, HOSTILE, SCALAR, result
+from .cases import ADVICE, HOSTILE, MORE_DEVICES, SCALAR, advice, result
 
 _VOID = {"meta", "br", "img", "input", "link", "hr", "path"}
 
@@ -76,10 +77,10 @@ def test_the_embedded_data_is_that_of_the_json_form(kind: str) -> None:
 
 
 def test_hostile_names_stay_text() -> None:
-    text = page(result("hostile"), [{"title": HOSTILE, "text": HOSTILE}])
+    text = page(result("hostile"), [advice("weights", ("plan.weights", HOSTILE, HOSTILE))])
     parsed = Page(text)
     assert "<img" not in text
-    assert parsed.text.count(HOSTILE) >= 5  # the heading, the sentence, the advice twice, the scenario
+    assert parsed.text.count(HOSTILE) >= 5  # the title, the heading, the sentence, the advice, the scenario
     assert json.loads(parsed.scripts[0])["result"]["scenario"]["model"]["name"] == HOSTILE
 
 
@@ -90,12 +91,13 @@ def test_words_and_numbers_are_on_the_page_without_scripts() -> None:
     d = to_dict(r, ADVICE)
     assert d["text"]["headline"] in said
     assert all(reason in said for reason in d["text"]["why"])
-    for wanted in ("9,000", "What would help", "0.6× the step time <b>&", "Biases are left out.", "made up for tests"):
+    for wanted in ("9,000", "What would help", "Weights in <b>&: 0.6× the step time", "Biases are left out.",
+                   "made up for tests"):  # fmt: skip
         assert wanted in said
 
 
 def test_too_large_is_marked() -> None:
-    text = page(result("too large"), [{"title": "2 devices", "text": "fits"}])
+    text = page(result("too large"), [MORE_DEVICES])
     assert '<body class="too-large">' in text and "Nearest plans that fit" in text
     assert '<body class="fits">' in page(result("llm"))
 

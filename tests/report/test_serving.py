@@ -14,11 +14,11 @@ import pytest
 from rich.console import Console
 
 from tests.serving.runs import interrupted, poisson, run
-from tierwise.report.html import asset
+from tierwise.report.numbers import percent
+from tierwise.report.page import asset
 from tierwise.report.serving_data import BINS, SHARES, to_dict
-from tierwise.report.serving_html import SCRIPTS, page
-from tierwise.report.serving_terminal import compare_runs, show
-from tierwise.report.serving_words import percent, scenario, subtitle
+from tierwise.report.serving_report import SCRIPTS, compare_runs, page, show
+from tierwise.report.serving_words import scenario, subtitle
 from tierwise.serving.metrics import metrics
 from tierwise.serving.outcome import Run
 from tierwise.serving.traffic.trace import trace

@@ -14,8 +14,8 @@ import pytest
 
 from tests.serving.runs import interrupted, poisson, run
 from tierwise.core.errors import TierwiseError
-from tierwise.report import serving_parquet, serving_trace
-from tierwise.report.serving_parquet import columns, parquet
+from tierwise.report import serving_requests, serving_trace
+from tierwise.report.serving_requests import columns, parquet
 from tierwise.report.serving_trace import perfetto
 
 from .test_serving import KINDS, made
@@ -118,7 +118,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
         Path(path).write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(serving_parquet, "_csv", stop)
+    monkeypatch.setattr(serving_requests, "_csv", stop)
     with pytest.raises(KeyboardInterrupt):
         parquet(made("calm"), str(target))
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]

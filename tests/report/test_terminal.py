@@ -9,9 +9,9 @@ from rich.console import Console
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.units import gb, seconds
-from tierwise.report.terminal import show
+from tierwise.report.explain_report import show
 
-from .cases import ADVICE, HOSTILE, SCALAR, result
+from .cases import ADVICE, HOSTILE, MORE_DEVICES, SCALAR, result
 
 
 def shown(kind: str, width: int = 100, color: bool = False, **options: object) -> str:
@@ -38,16 +38,17 @@ def test_what_a_reader_looks_for_is_there() -> None:
     r = result("llm")
     text = shown("llm", advice=ADVICE, largest_batch=40.0, longest_context=9000.0)
     for wanted in ("Time to first token", "Time per output token", "prefill", "decode", "attn.core", "mlp.up",
-                   "KV cache", "free", "Largest batch", "40", "9,000", "Energy", "What would help", "Weights in fp8:",
+                   "KV cache", "free", "Largest batch", "40", "9,000", "Energy", "What would help", "Weights in <b>&:",
                    "80 %", "datasheet", "Biases are left out.", "A chip that does not exist.", seconds(float(r.tpot)),
                    gb(r.memory.peak)):  # fmt: skip
         assert wanted in text
 
 
 def test_too_large_names_the_plans_that_fit() -> None:
-    text = shown("too large", advice=[{"title": "2 devices", "text": "fits: 1 GB of 2 GB on each device."}])
+    text = shown("too large", advice=[MORE_DEVICES])
     assert "does not fit" in text and "too much" in text
-    assert "Nearest plans that fit" in text and "2 devices fits: 1 GB of 2 GB" in text
+    assert "Nearest plans that fit" in text
+    assert "2 devices (tp=2, pp=1, dp=1) fits: 1.00 GB of 2.00 GB on each device, 2.00 s for the" in text
 
 
 def test_the_table_of_ops_is_as_long_as_asked() -> None:

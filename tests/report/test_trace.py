@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tierwise.core.errors import TierwiseError
-from tierwise.report.trace import THREADS, perfetto
+from tierwise.report.explain_trace import THREADS, perfetto
 
 from .cases import SCALAR, result
 

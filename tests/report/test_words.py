@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierwise.core.units import gb, seconds
-from tierwise.report import words
-from tierwise.report.data import to_dict
+from tierwise.report import explain_words as words
+from tierwise.report.explain_data import to_dict
+from tierwise.report.numbers import percents, with_units_kept
 
 from .cases import ADVICE, SCALAR, result
 
@@ -49,7 +50,7 @@ def test_reasons_name_the_bound_and_shares_add_up() -> None:
     sentence = next(x for x in why if x.startswith("Decode"))
     assert gb(decode["bytes_by_role"]["dram"]["weight"]) in sentence
     assert seconds(decode["seconds_by_bound"]["dram"]) in sentence
-    assert "A batch of 32 would cost 1.1× the step time (1 ms → 1.1 ms) for 1.8× the tokens a second." in why
+    assert "A batch of 32 would cost 1.1× the step time (1.00 ms → 1.10 ms) for 1.8× the tokens a second." in why
 
 
 @pytest.mark.parametrize("kind", SCALAR)
@@ -77,7 +78,7 @@ def test_grouping_does_not_change_its_input() -> None:
 
 @given(st.lists(st.floats(0, 1e12), max_size=12))
 def test_percents_add_up(values: list[float]) -> None:
-    out = words.percents(values)
+    out = percents(values)
     assert len(out) == len(values)
     if sum(values) > 0:
         assert sum(out) == 100
@@ -87,4 +88,5 @@ def test_percents_add_up(values: list[float]) -> None:
 
 
 def test_numbers_stay_with_their_units() -> None:
-    assert words.together("2 s of 3.5 GB, 12 % in 5 µs at 9 apples", "~") == "2~s of 3.5~GB, 12~% in 5~µs at 9 apples"
+    kept = with_units_kept("2 s of 3.5 GB, 12 % in 5 µs at 9 apples", "~")
+    assert kept == "2~s of 3.5~GB, 12~% in 5~µs at 9 apples"

@@ -304,7 +304,7 @@ def written(
 
     run = runs[0]
     if html is not None:
-        from tierwise.report.serving_html import page
+        from tierwise.report.serving_report import page
 
         write(html, page(run, ttft, tpot))
     if trace_out is not None:
@@ -312,7 +312,7 @@ def written(
 
         write(trace_out, jsonlib.dumps(perfetto(run)))
     if parquet is not None:
-        from tierwise.report.serving_parquet import parquet as put
+        from tierwise.report.serving_requests import parquet as put
 
         put(run, parquet)
     if json is not None:
@@ -325,7 +325,7 @@ def written(
     if json == "-":
         return
     from tierwise.report.console import console
-    from tierwise.report.serving_terminal import compare_runs, show
+    from tierwise.report.serving_report import compare_runs, show
 
     screen = console()
     if len(runs) > 1:

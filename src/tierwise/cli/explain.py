@@ -44,30 +44,30 @@ def command(
                   chunk, eager, unfused, framework)
         )
     )  # fmt: skip
-    advice = [a.as_dict() for a in advise(result)]
+    advice = advise(result)
     generates = result.scenario.model.task == "generate"
     most = float(largest_batch(result.scenario))
     longest = float(longest_context(result.scenario)) if generates else None
     found = {"advice": advice, "largest_batch": most, "longest_context": longest}
     if html is not None:
-        from tierwise.report.html import page
+        from tierwise.report.explain_report import page
 
         write(html, page(result, **found))  # type: ignore[arg-type]
     if trace is not None:
         import json as jsonlib
 
-        from tierwise.report.trace import perfetto
+        from tierwise.report.explain_trace import perfetto
 
         write(trace, jsonlib.dumps(perfetto(result)))
     if json is not None:
         import json as jsonlib
 
-        from tierwise.report.data import to_dict
+        from tierwise.report.explain_data import to_dict
 
         write(json, jsonlib.dumps(to_dict(result, **found), indent=2, allow_nan=False))  # type: ignore[arg-type]
     if json != "-":
         from tierwise.report.console import console
-        from tierwise.report.terminal import show
+        from tierwise.report.explain_report import show
 
         show(result, console(), ops=ops, **found)  # type: ignore[arg-type]
         for what, path in (("report", html), ("timeline", trace), ("JSON", json)):

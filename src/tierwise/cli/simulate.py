@@ -72,7 +72,7 @@ def command(
     from tierwise.cli._simulate import Asked, deployment, played, traffic, written
     from tierwise.core.files import check_writable
     from tierwise.core.units import parse
-    from tierwise.report.serving_parquet import ENDINGS
+    from tierwise.report.serving_requests import ENDINGS
 
     for target, endings in ((html, ()), (trace_out, ()), (parquet, ENDINGS), (json, ())):
         if target is not None:

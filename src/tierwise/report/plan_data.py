@@ -167,4 +167,5 @@ def alternatives(answer: Answer, entry: Any) -> list[Json]:
 def change(answer: Answer, c: Change) -> Json:
     """The question changed a little."""
     best = deployment(answer, c.points, c.best) if c.best >= 0 else None
-    return {"name": c.name, "holds": c.holds, "ttft_s": c.ttft, "tpot_s": c.tpot, "best": best}
+    return {"name": c.name, "holds": c.holds, "ttft_s": c.ttft, "tpot_s": c.tpot, "best": best,
+            "reloaded": c.reloaded}  # fmt: skip

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tierwise.core.units import dollars, seconds
-from tierwise.report.plan_expected import demanded, expected, lacking, number, steady, superlative
+from tierwise.report.numbers import rate, things
+from tierwise.report.plan_expectation import demanded, expected, lacking, steady, superlative
 
 Json = dict[str, Any]
 
@@ -18,8 +19,8 @@ def sentences(d: Json) -> Json:
         "headline": headline(d),
         "load": load(d),
         "why": why(d),
-        "others": others(d),
-        "changes": [changed(d, c) for c in d["changes"]],
+        "others": [": ".join(item) for item in others(d)],
+        "changes": [": ".join(item) for item in changes(d)],
         "rests": rests(d),
     }
 
@@ -83,13 +84,13 @@ def short_of(d: Json, a: Json) -> str:
             times.append(f"a {name.upper()} of {seconds(found)} ({found / target:.2g}× the target)")
     parts += [f"has {' and '.join(times)}"] if times else []
     if run and not run["keeps_up"]:
-        parts.append(f"answers {number(run['requests_per_s'])} requests/s and falls behind")
+        parts.append(f"answers {rate(run['requests_per_s'])} requests/s and falls behind")
     if run and run["rejected"]:
         parts.append(f"turns {run['rejected']:,} requests away, too long for its memory")
     if q["requests_per_s"] is not None and a["requests_per_s"] < q["requests_per_s"] * 0.999:
-        parts.append(f"sustains {number(a['requests_per_s'])} requests/s of the {number(q['requests_per_s'])} asked")
+        parts.append(f"sustains {rate(a['requests_per_s'])} requests/s of the {rate(q['requests_per_s'])} asked")
     if q["concurrency"] is not None and a["in_flight"] < q["concurrency"] * 0.999:
-        parts.append(f"holds {number(a['in_flight'])} of the {number(q['concurrency'])} requests in flight")
+        parts.append(f"holds {rate(a['in_flight'])} of the {rate(q['concurrency'])} requests in flight")
     return " and ".join(parts) or ("misses the budget" if q["budget_usd_per_hour"] is not None else "falls behind")
 
 
@@ -109,12 +110,12 @@ def load(d: Json) -> str:
     lengths = f"{q['prompt']:,.0f} tokens in · {q['output']:,.0f} out"
     if q["trace"]:
         text = (
-            f"{q['trace']}: {q['trace_requests']:,} requests, {number(q['requests_per_s'])}/s in the mean · {lengths}"
+            f"{q['trace']}: {q['trace_requests']:,} requests, {rate(q['requests_per_s'])}/s in the mean · {lengths}"
         )
         return text + (f" · {100 * q['shared']:.0f} % of prompt tokens seen before" if q["shared"] else "")
     arrives = {
-        "open": f"{number(q['requests_per_s'])} requests/s" if q["requests_per_s"] else "",
-        "closed": f"{number(q['concurrency'])} requests in flight" if q["concurrency"] else "",
+        "open": f"{rate(q['requests_per_s'])} requests/s" if q["requests_per_s"] else "",
+        "closed": f"{rate(q['concurrency'])} requests in flight" if q["concurrency"] else "",
         "free": "as many requests as the targets allow",
     }[q["load"]]
     return " · ".join(x for x in (arrives, lengths, conditions(d).removeprefix("with ")) if x)
@@ -154,7 +155,7 @@ def fastest(d: Json) -> list[str]:
     if most is not None and d["question"]["requests_per_s"] is not None and layout(most) != layout(d["answer"]):
         a = most
         out.append(f"Within the other targets {layout(a)} on {hardware(a)} would sustain "
-                   f"{number(a['requests_per_s'])} requests/s.")  # fmt: skip
+                   f"{rate(a['requests_per_s'])} requests/s.")  # fmt: skip
     return out
 
 
@@ -204,15 +205,15 @@ _CLASSES = {
 }  # fmt: skip
 
 
-def others(d: Json) -> list[str]:
-    """Why the alternatives are not the answer, those that come nearest first."""
+def others(d: Json) -> list[tuple[str, str]]:
+    """(alternative, why it is not the answer), those that come nearest first."""
     told = [a for a in d["alternatives"] if a["verdict"] != "chosen"]
     kinds = ("meets", "load", "misses", "memory")
     told.sort(key=lambda a: (a["deployment"] is None, kinds.index(a["verdict"]), a["worse"] or 0.0))
-    lines = [f"{a['name']}: {verdict(d, a)}" for a in told[:LINES]]
+    items = [(str(a["name"]), verdict(d, a)) for a in told[:LINES]]
     if len(told) > LINES:
-        lines.append(f"Further off: {', '.join(a['name'] for a in told[LINES:])}")
-    return lines
+        items.append(("Further off", ", ".join(a["name"] for a in told[LINES:])))
+    return items
 
 
 def cause(d: Json, a: Json) -> str:
@@ -233,7 +234,7 @@ def verdict(d: Json, a: Json) -> str:
     if a["verdict"] == "memory":
         return "the weights do not fit in the memory of its devices"
     if a["verdict"] == "load":
-        return f"takes {number(e['requests_per_s'])} requests/s at most ({layout(e)})"
+        return f"takes {rate(e['requests_per_s'])} requests/s at most ({layout(e)})"
     if a["verdict"] == "misses":
         over = []
         for name in ("ttft", "tpot"):
@@ -253,21 +254,24 @@ def _other(d: Json, e: Json) -> str:
     return "over the budget" if over else "it falls behind at this rate"
 
 
+def changes(d: Json) -> list[tuple[str, str]]:
+    """(small change of the question, what it does)."""
+    return [(str(c["name"]), changed(d, c)) for c in d["changes"]]
+
+
 def changed(d: Json, c: Json) -> str:
     """What a small change of the question does."""
     q, best = d["question"], c["best"]
     if c["tpot_s"] is None:
-        text = f"{c['name']}: this deployment cannot keep up"
+        text = "this deployment cannot keep up"
     else:
-        times = f"TTFT {seconds(c['ttft_s'])}, TPOT {seconds(c['tpot_s'])}"
-        text = f"{c['name']}: {_holds(d, c)} ({times})"
-    if "in flight" in c["name"]:
+        text = f"{_holds(d, c)} (TTFT {seconds(c['ttft_s'])}, TPOT {seconds(c['tpot_s'])})"
+    if c.get("reloaded"):
         return text
     if best is None:
-        return text + "; no other would meet them then"
-    if q["load"] != "free":
-        return text + f"; the best then is {layout(best)} on {hardware(best)}{price(best)}"
-    return text + f"; the best then is {layout(best)}{price(best)}"
+        return f"{text}; no other would meet them then"
+    where = f" on {hardware(best)}" if q["load"] != "free" else ""
+    return f"{text}; the best then is {layout(best)}{where}{price(best)}"
 
 
 def _holds(d: Json, c: Json) -> str:
@@ -320,7 +324,7 @@ def layout(e: Json) -> str:
 
 
 def _engines(count: int, what: str) -> str:
-    return f"{count} {what + ' ' if what else ''}engine{'' if count == 1 else 's'}"
+    return things(count, f"{what} engine" if what else "engine")
 
 
 def degrees(g: Json) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.report import serving_words as words
-from tierwise.report.data import plan_differs
+from tierwise.report.explain_data import plan_differs
 from tierwise.report.plain import plain
 from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.fairness import Fairness

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tierwise.core.units import dollars, joules, si
-from tierwise.core.units import seconds as _seconds
-from tierwise.report.words import BASES, count, rate
+from tierwise.report.explain_words import BASES
+from tierwise.report.numbers import count, percent, rate, seconds, things
 
 Json = dict[str, Any]
 
@@ -26,18 +26,13 @@ _FULL, _ROOM = 0.9, 2.0
 _UNEVEN = 3.0
 
 
-def seconds(x: float) -> str:
-    """A time as people write it; nothing is ``0 s``."""
-    return _seconds(x) if x else "0 s"
-
-
 def headline(d: Json) -> str:
     """One sentence: does it keep up, and how fast is it."""
     m, load, where = d["metrics"], d["load"], f"{d['deployment']['model']} on {machines(d)}"
     if d["interrupted"]:
         where = f"Interrupted after {seconds(m['span_s'])}: {where}"
     if not m["done"]:
-        none = "no request arrived" if not m["requests"] else f"none of {_things(m['requests'], 'request')} finished"
+        none = "no request arrived" if not m["requests"] else f"none of {things(m['requests'], 'request')} finished"
         return f"{where}: {none}{_rejection(d)}."
     if load["saturated"]:
         about = f"sustains about {rate(load['sustainable'])}/s" if load["sustainable"] else "serves less"
@@ -45,22 +40,22 @@ def headline(d: Json) -> str:
     if load["kind"] == "closed":
         does = (
             f"serves {rate(m['requests_per_s'])} requests/s and {rate(m['output_tokens_per_s'])} tokens/s "
-            f"with {_things(load['clients'], 'request')} in flight"
+            f"with {things(load['clients'], 'request')} in flight"
         )
     elif load["kind"] == "at once":
         does = (
-            f"serves {_things(m['done'], 'request')} sent at once in {seconds(m['span_s'])}, "
+            f"serves {things(m['done'], 'request')} sent at once in {seconds(m['span_s'])}, "
             f"{rate(m['output_tokens_per_s'])} tokens/s"
         )
     else:
         does = f"keeps up with {rate(load['offered'])} requests/s"
         if load["behind"]:
-            when = f"{_things(round(load['peak']), 'request')} waited at {seconds(load['peak_time'])}"
+            when = f"{things(round(load['peak']), 'request')} waited at {seconds(load['peak_time'])}"
             does += f" on average, but not at the busiest time, when {when}"
         elif load["filling"]:
             does = (
                 f"takes in {rate(load['offered'])} requests/s, too briefly to tell whether it keeps up (when arrivals "
-                f"ended it held {_things(round(load['filling']), 'request')} more than halfway)"
+                f"ended it held {things(round(load['filling']), 'request')} more than halfway)"
             )
     return f"{where} {does}: {_verdict(d)}."
 
@@ -84,10 +79,10 @@ def why(d: Json) -> list[str]:
     """Sentences on targets, queue, memory and what was left out."""
     out = [_targets(d), _queue(d), _binding(d), _uneven(d), _preempted(d), _shared(d)]
     if d["metrics"]["rejected"] and d["metrics"]["done"]:
-        out.append(f"{_things(d['metrics']['rejected'], 'request')} of {count(d['metrics']['requests'])} rejected"
+        out.append(f"{things(d['metrics']['rejected'], 'request')} of {count(d['metrics']['requests'])} rejected"
                    f"{_rejection(d)}.")  # fmt: skip
     if d["metrics"]["unfinished"]:
-        out.append(f"{_things(d['metrics']['unfinished'], 'request')} had not finished at the end.")
+        out.append(f"{things(d['metrics']['unfinished'], 'request')} had not finished at the end.")
     return [x for x in out if x]
 
 
@@ -106,10 +101,10 @@ def _queue(d: Json) -> str:
     load, m = d["load"], d["metrics"]
     if load["saturated"]:
         grew, chance = load["growth"], load["noise"]
-        text = f"In the second half of the arrivals the queue grew by {_things(round(grew), 'request')}"
+        text = f"In the second half of the arrivals the queue grew by {things(round(grew), 'request')}"
         if grew <= chance or load["judged"] == load["offered"]:
             grew, chance = load["queue"], load["queue_noise"]
-            text = f"When the last request arrived {_things(round(grew), 'request')} still waited"
+            text = f"When the last request arrived {things(round(grew), 'request')} still waited"
         return (
             f"{text}, more than the {count(round(chance))} that chance explains; what it sustains is what finished "
             "while others waited. Times of a saturated system depend on how long the trace is."
@@ -119,7 +114,7 @@ def _queue(d: Json) -> str:
     if q["count"] and (missed or load["behind"]) and q["p99"] > 0.5 * t["p99"]:
         return (
             f"Most of the p99 TTFT is waiting: p99 queueing is {seconds(q['p99'])}, and at the busiest time "
-            f"{_things(round(m['waiting_max']), 'request')} waited."
+            f"{things(round(m['waiting_max']), 'request')} waited."
         )
     return ""
 
@@ -154,7 +149,7 @@ def _uneven(d: Json) -> str:
         return ""
     return (
         f"Half of the tokens come within {seconds(itl['p50'])} of the one before, but 1 % after {seconds(itl['p99'])} "
-        f"or more, behind prompts: steps may take {_things(max(both), 'token')}, and a smaller budget makes them "
+        f"or more, behind prompts: steps may take {things(max(both), 'token')}, and a smaller budget makes them "
         "shorter."
     )
 
@@ -164,9 +159,9 @@ def _preempted(d: Json) -> str:
     if not m["preemptions"]:
         return ""
     share = percent(m["preempted"] / m["requests"])
-    text = f"{_things(m['preemptions'], 'preemption')}: {share} of the requests lost their place"
+    text = f"{things(m['preemptions'], 'preemption')}: {share} of the requests lost their place"
     again = t.get("recomputed_tokens")
-    return text + (f", {_things(again, 'token')} were computed again." if again else ".")
+    return text + (f", {things(again, 'token')} were computed again." if again else ".")
 
 
 def _shared(d: Json) -> str:
@@ -188,7 +183,7 @@ def machines(d: Json) -> str:
         role = "" if g["role"] == "both" else g["role"] + " "
         one = f"{count(g['devices'])} × {g['device']}"
         many = g["count"] != 1 or role
-        parts.append(f"{_things(g['count'], f'{role}replica')} of {one}" if many else one)
+        parts.append(f"{things(g['count'], f'{role}replica')} of {one}" if many else one)
     return " and ".join(parts)
 
 
@@ -197,7 +192,7 @@ def subtitle(d: Json) -> str:
     t, deployment = d["traffic"], d["deployment"]
     prompt, output = t["prompt"], t["output"]
     source = _source(t["source"])
-    parts = [_things(t["requests"], "request") + (f" ({source})" if source else "")]
+    parts = [things(t["requests"], "request") + (f" ({source})" if source else "")]
     if t["requests"]:
         parts += [f"{count(round(prompt['mean']))} tokens in and {count(round(output['mean']))} out on average"]
     g = deployment["groups"][0]["settings"]
@@ -213,22 +208,22 @@ def key_numbers(d: Json) -> list[tuple[str, str, str]]:
     """(name, value, remark) of the numbers people ask for first."""
     m, t = d["metrics"], d["times"]
     asked = any(x is not None for x in d["targets"].values())
-    tenants = len(d["tenants"])
+    tenants = len(d["tenants"]) + d.get("tenants_left_out", 0)
     wasted = f", {percent(m['fragmentation'])} of it empty" if m["fragmentation"] is not None else ""
     times = [(f"{name}, p99", t[key]["p99"], seconds, f"median {seconds(t[key]['p50'] or 0.0)}")
              for key, name, _ in TIMES if key in ("ttft_s", "tpot_s", "latency_s")]  # fmt: skip
     rows: list[tuple[str, float | None, Callable[[float], str], str]] = [
-        ("Finished", m["done"], count, f"of {_things(m['requests'], 'request')} in {seconds(m['span_s'] or 0.0)}"),
+        ("Finished", m["done"], count, f"of {things(m['requests'], 'request')} in {seconds(m['span_s'] or 0.0)}"),
         ("Throughput", m["output_tokens_per_s"], lambda x: f"{rate(x)} tokens/s",
-         f"{_rate(m['requests_per_s'])} requests/s, {_rate(m['prompt_tokens_per_s'])} prompt tokens/s"),
+         f"{rate(m['requests_per_s'])} requests/s, {rate(m['prompt_tokens_per_s'])} prompt tokens/s"),
         ("Goodput", m["goodput_per_s"] if asked else None, lambda x: f"{rate(x)} requests/s",
          f"{percent(m['good_share'])} within the targets"),
         *times,
-        ("Batch", m["batch"], rate, f"requests running on average, {_rate(m['batch_max'])} at most"),
-        ("Waiting", m["waiting"], rate, f"requests on average, {_rate(m['waiting_max'])} at most"),
+        ("Batch", m["batch"], rate, f"requests running on average, {rate(m['batch_max'])} at most"),
+        ("Waiting", m["waiting"], rate, f"requests on average, {rate(m['waiting_max'])} at most"),
         ("KV memory in use", m["kv"], percent, f"on average, {percent(m['kv_max'])} at most{wasted}"),
         ("Preemptions", m["preemptions"] if m["done"] else None, count,
-         f"{_things(m['preempted'], 'request')} lost their place"),
+         f"{things(m['preempted'], 'request')} lost their place"),
         ("Prefix cache", m["hit_rate"] or None, percent, "of the prompt tokens found"),
         ("Drafts accepted", m["accepted"], percent, "of the draft tokens"),
         ("Memory busy", m["memory"], percent,
@@ -242,34 +237,15 @@ def key_numbers(d: Json) -> list[tuple[str, str, str]]:
     return [(name, text(value), remark) for name, value, text, remark in rows if value is not None]
 
 
-def _rate(x: float | None) -> str:
-    return "–" if x is None else rate(x)
-
-
-def percent(x: float | None) -> str:
-    """A share of 1 as ``97 %``; close to all is not all, and little is not nothing."""
-    if x is None:
-        return "–"
-    if 0.995 <= x < 1.0:
-        return f"{100 * x:.2f} %" if x < 0.9999 else ">99.99 %"
-    if x >= 0.001:
-        return f"{100 * x:.0f} %" if x >= 0.095 else f"{100 * x:.1f} %"
-    return "<0.1 %" if x > 0 else "0 %"
-
-
-def _things(n: float, thing: str) -> str:
-    return f"{count(n)} {thing}" + ("" if n == 1 else "s")
-
-
 def scenario(d: Json) -> list[tuple[str, str]]:
     """(name, text) of what was simulated."""
     t, deployment = d["traffic"], d["deployment"]
     prompt, output = t["prompt"], t["output"]
     if t["closed_loop"]:
-        arrivals = f"{_things(t['closed_loop'], 'request')} kept in flight"
+        arrivals = f"{things(t['closed_loop'], 'request')} kept in flight"
     else:
         arrivals = f"over {seconds(t['duration_s'])}" if t["duration_s"] else "all at once"
-    text = f"{_things(t['requests'], 'request')}, {arrivals}" + (
+    text = f"{things(t['requests'], 'request')}, {arrivals}" + (
         f"; {_source(t['source'], whole=True)}" if t["source"] else ""
     )
     rows = [("Model", deployment["model"]), ("Traffic", text)]
@@ -281,15 +257,15 @@ def scenario(d: Json) -> list[tuple[str, str]]:
         rows.append((name, f"{count(g['count'])} of {count(g['devices'])} × {g['device']}{plan}"))
     for g in deployment["groups"]:
         s = g["settings"]
-        told = [s["engine"], f"{s['scheduler']} scheduler", f"at most {_things(s['max_seqs'], 'request')} and "
-                f"{_things(s['budget'], 'token')} a step", f"{s['kv']} KV in blocks of {s['block']} tokens",
+        told = [s["engine"], f"{s['scheduler']} scheduler", f"at most {things(s['max_seqs'], 'request')} and "
+                f"{things(s['budget'], 'token')} a step", f"{s['kv']} KV in blocks of {s['block']} tokens",
                 f"{percent(s['memory'])} of the memory", "prefix cache" if s["prefix_cache"] else "no prefix cache",
                 "preemption by swapping" if s["swap"] else "preemption by recomputing"]  # fmt: skip
         if s["speculation"]["length"]:
-            told.append(f"{_things(s['speculation']['length'], 'draft token')} a step, each right with "
+            told.append(f"{things(s['speculation']['length'], 'draft token')} a step, each right with "
                         f"{percent(s['speculation']['accept'])}")  # fmt: skip
         if s["adapters"]:
-            told.append(f"{_things(s['adapters'], 'adapter')} of rank {s['rank']}")
+            told.append(f"{things(s['adapters'], 'adapter')} of rank {s['rank']}")
         if s["prefill_share"]:
             told.append(f"prefill beside decode on {percent(s['prefill_share'])} of the units")
         rows.append(("Engine" if g["role"] == "both" else f"Engine, {g['role']}", "; ".join(told)))
@@ -299,7 +275,7 @@ def scenario(d: Json) -> list[tuple[str, str]]:
     if deployment["pooled"]:
         cluster.append("one prefix cache for all replicas")
     if deployment["failures"]:
-        cluster.append(_things(len(deployment["failures"]), "failure"))
+        cluster.append(things(len(deployment["failures"]), "failure"))
     rows.append(("Cluster", "; ".join(cluster)))
     return rows
 
@@ -314,7 +290,7 @@ def _source(text: str, whole: bool = False) -> str:
 def _lengths(x: Json) -> str:
     """``4,000 tokens``, or mean, median and longest where they differ."""
     if x["p50"] == x["max"] == x["mean"]:
-        return _things(x["max"], "token")
+        return things(x["max"], "token")
     return f"{count(round(x['mean']))} tokens on average (median {count(round(x['p50']))}, longest {count(x['max'])})"
 
 

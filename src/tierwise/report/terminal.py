@@ -1,62 +1,44 @@
-"""The report in a terminal: a sentence, its reasons, tables. Reads well without colour and at 80 columns."""
+"""A report in a terminal: a sentence, its reasons, tables. Reads well without colour and at 80 columns."""
 
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from collections.abc import Sequence
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from tierwise.core.units import gb, seconds, si
-from tierwise.report import words
-from tierwise.report.data import scalar_dict
-from tierwise.result import Result
+from tierwise.report.layout import WIDE, Bullets, Cell, Column, Facts, Report, Section, Sentences, Table
+from tierwise.report.numbers import count, with_units_kept
 
-Json = dict[str, Any]
+_STYLES = {"compute": "yellow", "memory": "blue", "cache": "cyan", "link": "red", "overhead": "dim",
+           "bad": "red", "good": "green", "best": "bold"}  # fmt: skip
+_LEVELS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-=+*#%"
+# Stands for a space that must not break a line while it is wrapped.
+_KEPT = "\ue000"
 
-_STYLES = {"compute": "yellow", "memory": "blue", "cache": "cyan", "link": "red", "overhead": "dim"}
 
-
-def show(
-    result: Result,
-    console: Console,
-    *,
-    advice: list[Json] | None = None,
-    largest_batch: object = None,
-    longest_context: object = None,
-    ops: bool | int = 12,
-) -> None:
-    """Print a report.
-
-    Args:
-        advice: what would help; for a scenario that does not fit, the nearest plans that do.
-        largest_batch, longest_context: what still fits, where the caller has looked for it.
-        ops: how many rows of the table of ops; True for all, False or 0 for no table.
-
-    Raises:
-        TierwiseError: the result is a sweep.
-    """
-    found = {"largest_batch": largest_batch, "longest_context": longest_context}
-    d = scalar_dict(result, "terminal report", advice, **found)
-    fits = d["summary"]["fits"]
+def show(report: Report, console: Console) -> None:
+    """Print a report."""
     console.print()
-    paragraph(console, d["text"]["headline"], style="bold" if fits else "bold red", indent="")
-    paragraph(console, words.subtitle(d), style="dim", indent="")
+    paragraph(console, report.headline, style="bold red" if report.alarm else "bold")
+    paragraph(console, report.subtitle, style="dim")
+    if report.why:
+        console.print()
+        paragraph(console, " ".join(report.why))
+    if report.aside:
+        _section(console, report.sections[report.aside])
+    if report.numbers_in_terminal and report.numbers:
+        heading(console, "Key numbers", report.condition)
+        console.print(_inset(_key_numbers(report.numbers)))
+    for name, section in report.sections.items():
+        if section.terminal and name != report.aside:
+            _section(console, section)
     console.print()
-    paragraph(console, " ".join(d["text"]["why"]), indent="")
-    _advice(console, d)
-    _numbers(console, d)
-    _phases(console, d)
-    if ops:
-        limit = None if ops is True else int(ops)
-        for phase in d["phases"]:
-            _ops(console, d, phase, limit)
-    _memory(console, d)
-    _rests_on(console, d)
 
 
 def heading(console: Console, text: str, remark: str = "") -> None:
@@ -64,160 +46,111 @@ def heading(console: Console, text: str, remark: str = "") -> None:
     console.print(Text.assemble((text, "bold"), (f"  {remark}" if remark else "", "dim")))
 
 
-def paragraph(
-    console: Console, text: str, *, style: str = "", indent: str = "  ", first: str | None = None
-) -> None:
+def paragraph(console: Console, text: str, *, style: str = "", indent: str = "", first: str | None = None) -> None:
     """Text in lines that end between words, never between a number and its unit."""
-    kept = words.together(text, "\ue000")
     lines = textwrap.wrap(
-        kept, min(console.width, 100), initial_indent=indent if first is None else first,
+        with_units_kept(text, _KEPT), min(console.width, 100), initial_indent=indent if first is None else first,
         subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     for line in lines:
-        console.print(Text(line.replace("\ue000", " "), style=style))
+        console.print(Text(line.replace(_KEPT, " "), style=style))
 
 
-def _advice(console: Console, d: Json) -> None:
-    entries = words.advice_texts(d["advice"])
-    if entries:
-        heading(console, "What would help" if d["summary"]["fits"] else "Nearest plans that fit")
-        for title, text in entries:
-            paragraph(console, f"{title} {text}".strip(), indent="    ", first="  • ")
-
-
-def _numbers(console: Console, d: Json) -> None:
-    heading(console, "Key numbers", "" if d["summary"]["fits"] else "if it fitted")
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(style="dim")
-    for name, value, remark in words.key_numbers(d):
-        table.add_row(name, value, remark)
-    console.print(Padding(table, (0, 0, 0, 2), expand=False))
-
-
-def plain_table(*columns: str, left: int = 1) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+def grid(columns: Sequence[str], rows: Sequence[Sequence[str | Text]] = (), left: int = 1) -> RichTable:
+    """A plain table whose first ``left`` columns read from the left; the others do not wrap."""
+    table = RichTable(show_edge=False, pad_edge=False)
     for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i < left else "right", no_wrap=True, overflow="ellipsis")
+        table.add_column(Text(name), justify="left" if i < left else "right", overflow="fold", no_wrap=i == 0)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def _phases(console: Console, d: Json) -> None:
-    memory = next(t["name"] for t in d["scenario"]["machine"]["tiers"] if t["kind"] == "memory")
-    heading(console, "Phases", "traffic and FLOP of one pass through all layers on one device")
-    table = plain_table("phase", "passes", "a pass", "total", "bound by", memory, "FLOP", "MFU", "MBU")
-    for p in d["phases"]:
-        table.add_row(
-            p["name"],
-            words.count(p["passes"]),
-            seconds(p["pass_time_s"]),
-            seconds(p["time_s"]),
-            _bound(d, p["bound_by"]),
-            gb(p["bytes"].get(memory, 0.0)),
-            si(p["flops"]),
-            _percent(p["mfu"]),
-            _percent(p["mbu"]),
-        )
-    console.print(Padding(table, (0, 0, 0, 2), expand=False))
-    note = "MFU: arithmetic done over what the device could do. MBU: memory traffic over what it could carry."
-    piped = [p["name"] for p in d["phases"] if p["fill"] != 1]
-    if piped:
-        note += f" The total of {' and '.join(piped)} includes filling the pipeline."
-    paragraph(console, note, style="dim")
+def _section(console: Console, section: Section) -> None:
+    body = section.body
+    if section.title:
+        heading(console, section.title, section.remark)
+    if isinstance(body, Sentences):
+        for line in body.lines:
+            paragraph(console, line, indent="  ", style="dim" if body.faint else "")
+    elif isinstance(body, Bullets):
+        for about, said in body.items:
+            paragraph(console, f"{about} {said}".strip(), indent="    ", first="  • ")
+    elif isinstance(body, Facts):
+        for name, text in body.rows:
+            paragraph(console, f"{name}: {text}", indent="  ")
+    else:
+        console.print(_inset(_table(console, body)))
+        left_out = _left_out(body)
+        note = f"{count(left_out)} more {body.more}. {body.note}" if left_out else body.note
+        if note:
+            paragraph(console, note, style="dim", indent="  ")
 
 
-def _ops(console: Console, d: Json, phase: Json, limit: int | None) -> None:
-    rows = sorted(words.grouped(phase["ops"]), key=lambda op: -op["time_s"])
-    shown = rows[:limit]
-    rest = rows[len(shown) :]
-    several = len({op["layer"] for op in rows}) > 3  # otherwise the op says it: input, layer, output
-    unit = "step" if phase["name"] == "decode" else "pass"
-    heading(console, f"Ops of one {phase['name']} {unit}", f"{seconds(phase['pass_time_s'])}")
-    narrow = console.width < 96
-    bar = 0 if narrow else 12
-    memory = next(t["name"] for t in d["scenario"]["machine"]["tiers"] if t["kind"] == "memory")
-    headers = ["op", "runs", "time", "share", *([""] if bar else []), "bound by", "FLOP", memory]
-    if not narrow:
-        headers.append("FLOP/B")
-    table = plain_table(*headers)
-    if bar:
-        table.columns[4].justify, table.columns[4].min_width = "left", bar
-    table.columns[0].max_width = 20 if narrow else 34
-    table.columns[headers.index("bound by")].justify = "left"
-    kinds = words.tier_kinds(d)
-    for op in shown:
-        name = f"{op['layer']}/{op['name']}" if several else op["name"]
-        cells = [name, words.count(op["count"]), seconds(op["time_s"]), _percent(op["share"])]
-        if bar:
-            cells.append(share_bar(console, op["share"], bar))
-        moved = op["bytes"].get(memory, 0.0)
-        intensity = op["flops"] / moved if moved and op["flops"] else None
-        style = _STYLES[words.family(d, op["bound_by"])]
-        stays = any(kinds.get(tier) in ("cache", "scratchpad") for tier in op["bytes"])
-        work = [si(op["flops"]) if op["flops"] else "–", gb(moved) if moved else "on chip" if stays else "–"]
-        if not narrow:
-            work.append(words.rate(intensity) if intensity else "–")
-        table.add_row(*[Text(c) for c in cells], Text(words.resource(op["bound_by"]), style=style), *work)
-    if rest:
-        left = sum(op["time_s"] for op in rest)
-        share = sum(op["share"] for op in rest)
-        runs = words.count(sum(op["count"] for op in rest))
-        cells = [f"{len(rest)} more", runs, seconds(left), _percent(share)]
-        table.add_row(*cells, *([share_bar(console, share, bar)] if bar else []), style="dim")
-    # Names give way before numbers do.
-    for column in table.columns[1:]:
-        longest = max((_plain_width(cell) for cell in column.cells), default=0)
-        column.min_width = max(column.min_width or 0, longest, len(str(column.header)))
-    console.print(Padding(table, (0, 0, 0, 2), expand=False))
+def _inset(table: RichTable) -> Padding:
+    return Padding(table, (0, 0, 0, 2), expand=False)
 
 
-def _plain_width(cell: object) -> int:
-    return cell.cell_len if isinstance(cell, Text) else len(str(cell))
+def _left_out(table: Table) -> int:
+    shown = len(table.rows) if table.terminal_rows is None else min(len(table.rows), table.terminal_rows)
+    return len(table.rows) + table.left_out - shown
 
 
-def _memory(console: Console, d: Json) -> None:
-    m = d["memory"]
-    over = m["free"] < 0
-    heading(console, "Memory of the fullest device", f"{gb(m['peak'])} of {gb(m['capacity'])}")
-    whole = max(m["capacity"], m["peak"])
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True)
-    width = 30 if console.width >= 96 else 20
-    rows = [*m["parts"].items(), ("too much" if over else "free", abs(m["free"]))]
-    for name, size in rows:
-        last = name in ("free", "too much")
-        style = ("red" if over else "green") if last else ""
-        share = share_bar(console, size / whole, width)
-        table.add_row(name, gb(size), _percent(size / m["capacity"]), share, style=style)
-    console.print(Padding(table, (0, 0, 0, 2), expand=False))
+def _key_numbers(numbers: Sequence[tuple[str, str, str]]) -> RichTable:
+    table = _headless(3)
+    table.columns[1].style, table.columns[2].style, table.columns[2].no_wrap = "bold", "dim", False
+    for row in numbers:
+        table.add_row(*row)
+    return table
 
 
-def _rests_on(console: Console, d: Json) -> None:
-    heading(console, "What this rests on", words.basis_title(d))
-    prices = d["sources"]["prices"]
-    lines = [words.basis_text(d), f"Kernel efficiencies: {prices['calibration']} ({prices['source']})"]
-    if d["sources"]["model"]:
-        lines.append(f"Model: {d['sources']['model']}")
-    lines += [f"Note: {note}" for note in d["notes"]]
-    for line in lines:
-        paragraph(console, line)
-    console.print()
+def _headless(columns: int) -> RichTable:
+    table = RichTable(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for _ in range(columns):
+        table.add_column(no_wrap=True)
+    return table
 
 
-def _bound(d: Json, name: str) -> Text:
-    return Text(words.resource(name), style=_STYLES[words.family(d, name)])
+def _table(console: Console, described: Table) -> RichTable:
+    shown = [i for i, column in enumerate(described.columns) if console.width >= column.shown_from]
+    columns = [described.columns[i] for i in shown]
+    rows = described.rows[: described.terminal_rows]
+    named = any(column.name for column in columns)
+    table = _headed(columns, narrow=console.width < WIDE) if named else _headless(len(columns))
+    for number, row in enumerate(rows):
+        cells = [_cell(console, described.columns[i], row[i]) for i in shown]
+        table.add_row(*cells, style="dim" if number in described.faint else "")
+    for column, mine in zip(columns, table.columns, strict=True):
+        mine.justify = "left" if column.left else "right"
+        # Names give way before numbers do.
+        if named and column is not columns[0]:
+            longest = max((cell.cell_len for cell in mine.cells if isinstance(cell, Text)), default=0)
+            mine.min_width = max(longest, len(column.name), _bar_width(console, column))
+    return table
 
 
-def _percent(x: float | None) -> str:
-    if x is None:
-        return "–"
-    if x >= 0.001:
-        return f"{100 * x:.0f} %" if x >= 0.095 else f"{100 * x:.1f} %"
-    return "<0.1 %" if x > 0 else "0 %"
+def _headed(columns: Sequence[Column], narrow: bool) -> RichTable:
+    table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(column.name, no_wrap=True, overflow="ellipsis")
+    longest = columns[0].longest
+    table.columns[0].max_width = min(longest, 20) if longest and narrow else longest
+    return table
+
+
+def _cell(console: Console, column: Column, cell: Cell | str) -> Text:
+    if isinstance(cell, str):
+        return Text(cell)
+    text = cell.text
+    if cell.bar is not None and column.bar:
+        text += share_bar(console, cell.bar, _bar_width(console, column))
+    if cell.line is not None:
+        text += spark_line(console, cell.line, max(10, min(60, console.width - 36)), cell.top)
+    return Text(text, style=_STYLES.get(cell.tone, ""))
+
+
+def _bar_width(console: Console, column: Column) -> int:
+    return column.bar if console.width >= WIDE else column.bar * 2 // 3
 
 
 def share_bar(console: Console, share: float, width: int) -> str:
@@ -229,3 +162,14 @@ def share_bar(console: Console, share: float, width: int) -> str:
     if share > 0:
         eighths = max(eighths, 1)
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
+def spark_line(console: Console, values: Sequence[float], width: int, top: float | None) -> str:
+    """The largest value of each of ``width`` parts as a row of bars, ``top`` (or the largest) full."""
+    levels = _ASCII_LEVELS if console.options.ascii_only else _LEVELS
+    x = np.asarray(values, dtype=float)
+    width = min(width, len(x))
+    peaks = np.maximum.reduceat(x, (np.arange(width) * len(x)) // width)
+    whole = max(float(peaks.max()) if top is None else top, 1e-300)
+    level = np.clip(np.ceil(peaks / whole * len(levels)).astype(int) - 1, 0, len(levels) - 1)
+    return "".join(" " if p <= 0 else levels[i] for p, i in zip(peaks, level, strict=True))

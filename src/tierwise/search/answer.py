@@ -49,7 +49,7 @@ class Change:
     Attributes:
         name: what changed; ``holds``: whether the answer still meets the targets; ``ttft``, ``tpot``: its own times
             then (nan where it cannot keep up); ``best``: the cheapest that would then, a row of ``points`` of its own
-            (-1: none).
+            (-1: none); ``reloaded``: the same deployment under another load, beside which no other was looked for.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Change:
     tpot: float
     points: Points
     best: int
+    reloaded: bool = False
 
 
 @dataclass(frozen=True)

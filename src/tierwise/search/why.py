@@ -181,7 +181,8 @@ def _crowded(answer: Answer, factor: float) -> Change:
     same = np.flatnonzero((p.variant == p.variant[row]) & (p.units == p.units[row]))
     mine = int(same[np.argmin(np.abs(p.flight[same] - factor * p.flight[row]))])
     holds = bool(feasible(answer.question, p.take(np.asarray([mine])))[0])
-    return Change(f"{factor - 1.0:+.0%} in flight", holds, float(p.ttft[mine]), float(p.tpot[mine]), p, row)
+    return Change(f"{factor - 1.0:+.0%} in flight", holds, float(p.ttft[mine]), float(p.tpot[mine]), p, row,
+                  reloaded=True)  # fmt: skip
 
 
 def _changed(answer: Answer, curves: Sequence[Sequence[Curves]], q: Question, name: str) -> Change:

@@ -61,7 +61,7 @@ def command(
 
         launch(answer, found, out)
     if html is not None:
-        from tierwise.report.plan_html import page
+        from tierwise.report.plan_report import page
 
         write(html, page(found, cloud(answer)))
     if json is not None:
@@ -70,7 +70,7 @@ def command(
         write(json, jsonlib.dumps(found, indent=2, allow_nan=False))
     if json != "-":
         from tierwise.report.console import console
-        from tierwise.report.plan import show
+        from tierwise.report.plan_report import show
 
         show(found, console())
         for what, path in (("report", html), ("launch files", out), ("JSON", json)):

@@ -5,11 +5,12 @@ Everything is written from the JSON form of a scalar result, so a sentence and a
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from tierwise.core.units import dollars, gb, joules, seconds, si
+from tierwise.core.units import dollars, gb, joules, si
+from tierwise.report.advice_words import gain
+from tierwise.report.numbers import count, percent, percents, rate, seconds, things
 
 Json = dict[str, Any]
 
@@ -53,7 +54,7 @@ def headline(d: Json) -> str:
     traffic, batch = d["scenario"]["traffic"], s["batch"]
     if d["scenario"]["model"]["task"] == "generate":
         work = (
-            f"{_count(batch, 'request')} of {_count(traffic['prompt'], 'token')} in and "
+            f"{things(batch, 'request')} of {things(traffic['prompt'], 'token')} in and "
             f"{count(traffic['output'])} out"
         )
         first = f"the first tokens come after {seconds(s['ttft_s'])}"
@@ -64,7 +65,7 @@ def headline(d: Json) -> str:
             f"{rate(s['throughput'])} tokens/s in all."
         )
     return (
-        f"{model} on {machine} works through {things(d, batch)} in {seconds(s['time_s'])}: "
+        f"{model} on {machine} works through {inputs(d, batch)} in {seconds(s['time_s'])}: "
         f"{rate(s['throughput'])} a second."
     )
 
@@ -77,7 +78,7 @@ def why(d: Json) -> list[str]:
     out = [_why_phase(d, p, x if several else None) for p, x in zip(phases, shares, strict=True)]
     m = d["memory"]
     if d["summary"]["fits"]:
-        text = f"Memory is {_percent(m['peak'], m['capacity'])} full"
+        text = f"Memory is {percent(m['peak'] / m['capacity'])} full"
         if m["per_sequence"]:
             text += f"; each further request of this length would add {gb(m['per_sequence'])}"
         return [*out, *_batching(d), text + "."]
@@ -169,15 +170,15 @@ def machine_text(d: Json) -> str:
     return f"{used:g} × {machine['device']}{some}"
 
 
-def things(d: Json, n: float) -> str:
+def inputs(d: Json, n: float) -> str:
     """What an encoder works through: images, clips, or requests of so many tokens."""
-    text = _count(n, thing(d))
+    text = things(n, unit(d))
     if any(p["name"] == "encode" for p in d["phases"]):
-        text += f" of {_count(d['scenario']['traffic']['prompt'], 'token')}"
+        text += f" of {things(d['scenario']['traffic']['prompt'], 'token')}"
     return text
 
 
-def thing(d: Json) -> str:
+def unit(d: Json) -> str:
     """What throughput counts: a token, an image, a clip or a request."""
     names = {p["name"] for p in d["phases"]}
     if d["summary"]["throughput_unit"] == "tokens/s":
@@ -191,10 +192,10 @@ def traffic_text(d: Json) -> str:
     """``32 requests · 2,048 tokens in · 256 out``."""
     traffic, s = d["scenario"]["traffic"], d["summary"]
     if d["scenario"]["model"]["task"] != "generate":
-        return things(d, s["batch"])
-    requests = _count(s["batch"], "request") if s["batch"] else "as many requests as fit"
-    parts = [requests, f"{_count(traffic['prompt'], 'token')} in", f"{count(traffic['output'])} out"]
-    return " · ".join(parts + ([f"{_count(traffic['images'], 'image')} each"] if traffic["images"] else []))
+        return inputs(d, s["batch"])
+    requests = things(s["batch"], "request") if s["batch"] else "as many requests as fit"
+    parts = [requests, f"{things(traffic['prompt'], 'token')} in", f"{count(traffic['output'])} out"]
+    return " · ".join(parts + ([f"{things(traffic['images'], 'image')} each"] if traffic["images"] else []))
 
 
 def subtitle(d: Json) -> str:
@@ -217,8 +218,8 @@ def key_numbers(d: Json) -> list[tuple[str, str, str]]:
     """(name, value, remark) of the numbers people ask for first."""
     s, m = d["summary"], d["memory"]
     low, high = s["interval_s"]
-    per = thing(d)
-    full = _percent(m["peak"], m["capacity"])
+    per = unit(d)
+    full = percent(m["peak"] / m["capacity"])
     out: list[tuple[str, str, str]] = []
     if s["ttft_s"] is not None:
         out.append(("Time to first token", seconds(s["ttft_s"]), "TTFT, of the last request of the batch"))
@@ -230,9 +231,9 @@ def key_numbers(d: Json) -> list[tuple[str, str, str]]:
         remark = f"{rate(decoding)} while decoding" if decoding else "whole system"
         out.append(("Throughput", f"{rate(s['throughput'])} {per}s/s", remark))
     out.append(("Memory", f"{gb(m['peak'])}", f"of {gb(m['capacity'])} a device, {full}"))
-    used = f"MFU {_percent(s['mfu'], 1.0)}" if s["mfu"] is not None else "MFU unknown"
+    used = f"MFU {percent(s['mfu'])}" if s["mfu"] is not None else "MFU unknown"
     if s["mbu"] is not None:
-        mbu = _percent(s["mbu"], 1.0)
+        mbu = percent(s["mbu"])
         out.append(("Utilization", used, f"of the arithmetic; MBU {mbu} of the memory's rate in decode"))
     else:
         out.append(("Utilization", used, "of the device's arithmetic"))
@@ -302,59 +303,7 @@ def grouped(ops: Sequence[Json]) -> list[Json]:
     return list(rows.values())
 
 
-# Spaces between a number and its unit, at which no line should break.
-_UNIT = re.compile(r"(?<=\d) (?=(?:[kMGTPE]?(?:B|FLOP|J)|[nµm]?s|min|h|d)\b|%)")
-
-
-def together(text: str, sign: str) -> str:
-    """The text with ``sign`` for the spaces between numbers and their units."""
-    return _UNIT.sub(sign, text)
-
-
-def percents(values: Sequence[float]) -> list[int]:
-    """Whole percentages that add up to 100 (largest remainders); all 0 when there is nothing to share."""
-    total = sum(values)
-    if not total > 0:
-        return [0 for _ in values]
-    exact = [100.0 * v / total for v in values]
-    out = [int(x) for x in exact]
-    by_rest = sorted(range(len(exact)), key=lambda i: out[i] - exact[i])
-    for i in by_rest[: 100 - sum(out)]:
-        out[i] += 1
-    return out
-
-
-def advice_texts(advice: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(title, text) of every entry that says something; either may be empty."""
-    pairs = [(str(a.get("title") or ""), str(a.get("text") or "")) for a in advice]
-    titled = [(t[:1].upper() + t[1:], text) for t, text in pairs if t or text]
-    return [(t if not t or not text or text.startswith("fits") else t + ":", text) for t, text in titled]
-
-
 def _batching(d: Json) -> list[str]:
-    """What a larger batch would bring, when the advice says so."""
-    for entry in d["advice"]:
-        title, text = str(entry.get("title") or ""), str(entry.get("text") or "")
-        if title.startswith("batch ") and "×" in text:
-            gain = text.partition(";")[0].rstrip(".")
-            return [f"A batch of {title.removeprefix('batch ')} would cost {gain}."]
-    return []
-
-
-def count(x: float) -> str:
-    """``2,048``; a fraction keeps one digit."""
-    return f"{x:,.0f}" if float(x).is_integer() else f"{x:,.1f}"
-
-
-def _count(x: float, thing: str) -> str:
-    return f"{count(x)} {thing}" + ("" if x == 1 else "s")
-
-
-def rate(x: float) -> str:
-    """A number of things a second with three digits or so."""
-    return f"{x:,.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.3g}"
-
-
-def _percent(part: float, whole: float) -> str:
-    x = 100.0 * part / whole
-    return f"{x:.0f} %" if x >= 9.5 else f"{x:.1f} %" if x >= 0.1 else "under 0.1 %"
+    """What a larger batch would bring, where that is worth it."""
+    found = [a for a in d["advice"] if a["kind"] == "batch" and a["aim"] == "faster"]
+    return [f"A batch of {count(a['changes'][0]['to'])} would cost {gain(a)}." for a in found[:1]]

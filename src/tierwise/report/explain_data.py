@@ -6,30 +6,32 @@ HTML page are written from this form, so that all of them say the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from tierwise.advise import Advice
 from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import Format
 from tierwise.cost import efficiency
 from tierwise.models.step import Step
-from tierwise.report.phases import phase_dict
+from tierwise.report import advice_words
+from tierwise.report.explain_phases import phase_dict
+from tierwise.report.explain_words import headline, why
 from tierwise.report.plain import plain
-from tierwise.report.words import headline, why
 from tierwise.result import Result
 from tierwise.scenario.types import Plan, Resolved
 
-SCHEMA = "tierwise.result/1"
+SCHEMA = "tierwise.result/2"
 
 Json: TypeAlias = dict[str, Any]
 
 
 def to_dict(
     result: Result,
-    advice: list[Json] | None = None,
+    advice: Sequence[Advice] = (),
     *,
     largest_batch: object = None,
     longest_context: object = None,
@@ -40,7 +42,7 @@ def to_dict(
     is not finite or not known is null.
 
     Args:
-        advice: what would help, each entry a dict with at least a ``text`` (see ``docs/json.md``).
+        advice: what would help; each entry has its data and a sentence.
         largest_batch, longest_context: what still fits, where the caller has looked for it.
     """
     shape = _shape(result)
@@ -57,7 +59,7 @@ def to_dict(
         "bases": {name: plain(share) for name, share in result.bases.items()},
         "sources": _sources(result.scenario),
         "notes": _notes(result.scenario),
-        "advice": [plain(a) for a in advice or []],
+        "advice": [advice_words.to_dict(a) for a in advice],
         "text": None,
     }  # fmt: skip
     if not shape:
@@ -65,7 +67,7 @@ def to_dict(
     return out
 
 
-def scalar_dict(result: Result, what: str, advice: list[Json] | None = None, **found: object) -> Json:
+def scalar_dict(result: Result, what: str, advice: Sequence[Advice] = (), **found: object) -> Json:
     """As :func:`to_dict`, for reports that show one configuration.
 
     Raises:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tierwise.cost.types import Cost
-from tierwise.program.types import Op
-from tierwise.report.data import scalar_dict
+from tierwise.report.explain_data import scalar_dict
+from tierwise.report.timeline import Execution, executions
 from tierwise.result import Phase, Result
-from tierwise.schedule.streams import events
 
 Json = dict[str, Any]
 
@@ -29,36 +27,13 @@ def perfetto(result: Result) -> Json:
     d = scalar_dict(result, "trace")
     rows: list[Json] = []
     for pid, phase in enumerate(result.phases, start=1):
-        rows += _names(pid, phase)
-        rows += _spans(pid, phase)
-        rows += _counters(pid, phase, result)
+        runs = executions(phase)
+        rows += [*_names(pid, phase), *_spans(pid, phase, runs), *_counters(pid, phase, runs, result)]
     return {
         "traceEvents": rows,
         "displayTimeUnit": "ms",
         "otherData": {"headline": d["text"]["headline"], "basis": d["basis"]},
     }
-
-
-def timeline(phase: Phase) -> list[tuple[Json, Op, Cost]]:
-    """Every execution of one pass: its event (see :func:`tierwise.schedule.streams.events`), op and cost."""
-    order = _order(phase)
-    rows = events(order, phase.behind)
-    pairs = [pair for _, ops, costs in order for pair in zip(ops, costs, strict=True)]
-    return [(row, op, cost) for row, (op, cost) in zip(rows, pairs, strict=True)]
-
-
-def _order(phase: Phase) -> list[tuple[str, Sequence[Op], Sequence[Cost]]]:
-    """(name, ops, costs) of each layer as executed; equal layers are numbered."""
-    costs = {segment.name: [p.cost for p in priced] for segment, priced in phase.by_segment()}
-    seen: dict[int, int] = {}
-    out: list[tuple[str, Sequence[Op], Sequence[Cost]]] = []
-    for i in phase.graph.order:
-        segment = phase.graph.segments[i]
-        number = seen.get(i, 0)
-        seen[i] = number + 1
-        alone = phase.graph.order.count(i) == 1
-        out.append((segment.name if alone else f"{segment.name} {number}", segment.ops, costs[segment.name]))
-    return out
 
 
 def _names(pid: int, phase: Phase) -> Iterator[Json]:
@@ -72,42 +47,42 @@ def _names(pid: int, phase: Phase) -> Iterator[Json]:
         yield {"ph": "M", "name": "thread_sort_index", "pid": pid, "tid": tid, "args": {"sort_index": tid}}
 
 
-def _spans(pid: int, phase: Phase) -> Iterator[Json]:
-    for row, op, cost in timeline(phase):
-        parts = {**cost.overlapped, **cost.serial}
+def _spans(pid: int, phase: Phase, runs: Sequence[Execution]) -> Iterator[Json]:
+    for x in runs:
+        op, cost = phase.ops[x.op].op, phase.ops[x.op].cost
         yield {
             "ph": "X",
-            "name": row["name"],
-            "cat": row["role"],
+            "name": x.name,
+            "cat": op.role,
             "pid": pid,
-            "tid": THREADS[str(row["stream"])],
-            "ts": row["start"] * 1e6,
-            "dur": row["duration"] * 1e6,
+            "tid": THREADS[x.lane],
+            "ts": x.start * 1e6,
+            "dur": x.duration * 1e6,
             "args": {
-                "layer": row["layer"],
+                "layer": x.layer,
                 "kind": op.kind,
-                "bound by": row["bound_by"],
+                "bound by": x.bound_by,
                 "flops": float(cost.flops),
                 "bytes": {tier: float(size) for tier, size in cost.bytes.items()},
-                "seconds": {name: float(t) for name, t in parts.items()},
+                "seconds": {name: float(t) for name, t in {**cost.overlapped, **cost.serial}.items()},
             },
         }
 
 
-def _counters(pid: int, phase: Phase, result: Result) -> Iterator[Json]:
+def _counters(pid: int, phase: Phase, runs: Sequence[Execution], result: Result) -> Iterator[Json]:
     """Share of the memory bandwidth each op of the compute thread uses while it runs."""
     memory = result.scenario.machine.device.memory
     name = f"{memory.name} bandwidth, %"
     end = 0.0
-    for row, _, cost in timeline(phase):
-        if row["stream"] != "compute":
+    for x in runs:
+        if x.lane != "compute":
             continue
-        start, duration = row["start"], row["duration"]
-        if start > end:
+        if x.start > end:
             yield _count(pid, name, end, 0.0)
-        rate = float(cost.bytes.get(memory.name, 0.0)) / duration if duration > 0 else 0.0
-        yield _count(pid, name, start, 100.0 * rate / memory.bandwidth)
-        end = start + duration
+        moved = float(phase.ops[x.op].cost.bytes.get(memory.name, 0.0))
+        rate = moved / x.duration if x.duration > 0 else 0.0
+        yield _count(pid, name, x.start, 100.0 * rate / memory.bandwidth)
+        end = x.start + x.duration
     yield _count(pid, name, end, 0.0)
 
 

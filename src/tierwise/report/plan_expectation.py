@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tierwise.core.units import seconds
+from tierwise.report.numbers import rate
 
 Json = dict[str, Any]
 
@@ -13,23 +14,23 @@ def expected(d: Json, a: Json) -> str:
     """What users will see: as simulated, else of the steady state."""
     run = a.get("simulated")
     limits = f"{a['max_num_seqs']:,} sequences and {a['max_num_batched_tokens']:,} tokens in a step of an engine"
-    tail = f"{number(a['in_flight'])} requests in flight; at most {limits}."
+    tail = f"{rate(a['in_flight'])} requests in flight; at most {limits}."
     if not run:
         return (
-            f"Expected: TTFT {seconds(a['ttft_s'])}, {number(1 / a['tpot_s'])} tokens/s for each user "
-            f"(TPOT {seconds(a['tpot_s'])}), {number(a['requests_per_s'])} requests/s in all, "
-            f"{number(a['tokens_per_s_per_device'])} tokens/s a device, {tail}"
+            f"Expected: TTFT {seconds(a['ttft_s'])}, {rate(1 / a['tpot_s'])} tokens/s for each user "
+            f"(TPOT {seconds(a['tpot_s'])}), {rate(a['requests_per_s'])} requests/s in all, "
+            f"{rate(a['tokens_per_s_per_device'])} tokens/s a device, {tail}"
         )
     if not run["requests"]:
         return f"Simulated: no request is answered of {tail}"
     t, p = run["ttft_s"], run["tpot_s"]
     behind = "" if run["keeps_up"] else "it falls behind; "
     each = run["requests_per_s"] * d["question"]["output"] / a["devices"]
-    speed = f"{number(1 / p['mean'])} tokens/s for each user (" if p["mean"] else "("
+    speed = f"{rate(1 / p['mean'])} tokens/s for each user (" if p["mean"] else "("
     return (
         f"Simulated over {run['requests']:,} requests: TTFT {seconds(t['mean'])} (p99 {seconds(t['p99'])}), "
-        f"{speed}TPOT {seconds(p['mean'])}, p99 {seconds(p['p99'])}), {number(run['requests_per_s'])} requests/s in "
-        f"all, {number(each)} tokens/s a device; {behind}{tail}"
+        f"{speed}TPOT {seconds(p['mean'])}, p99 {seconds(p['p99'])}), {rate(run['requests_per_s'])} requests/s in "
+        f"all, {rate(each)} tokens/s a device; {behind}{tail}"
     )
 
 
@@ -39,7 +40,7 @@ def steady(a: Json) -> str:
     parts = []
     for name, shown in (("TTFT", run["ttft_s"]["mean"]), ("TPOT", run["tpot_s"]["mean"])):
         parts.append(f"{name} {seconds(a[name.lower() + '_s'])}{_off(a[name.lower() + '_s'], shown)}")
-    parts.append(f"{number(a['requests_per_s'])} requests/s{_off(a['requests_per_s'], run['requests_per_s'])}")
+    parts.append(f"{rate(a['requests_per_s'])} requests/s{_off(a['requests_per_s'], run['requests_per_s'])}")
     return f"The steady state had promised {', '.join(parts)}."
 
 
@@ -49,7 +50,7 @@ def _off(said: float, shown: float | None) -> str:
         return ""
     ratio = said / shown
     if not 1 / 3 < ratio < 3:
-        return f" ({number(max(ratio, 1 / ratio))} times {'more' if ratio > 1 else 'less'})"
+        return f" ({rate(max(ratio, 1 / ratio))} times {'more' if ratio > 1 else 'less'})"
     return f" ({100 * abs(ratio - 1.0):.0f} % {'more' if ratio > 1 else 'less'})"
 
 
@@ -57,8 +58,8 @@ def demanded(d: Json) -> str:
     """``at 40 requests/s``; nothing where the plan takes what it can."""
     q = d["question"]
     if q["load"] == "open":
-        return f"at {number(q['requests_per_s'])} requests/s"
-    return f"with {number(q['concurrency'])} requests in flight" if q["load"] == "closed" else ""
+        return f"at {rate(q['requests_per_s'])} requests/s"
+    return f"with {rate(q['concurrency'])} requests in flight" if q["load"] == "closed" else ""
 
 
 def superlative(d: Json, a: Json) -> str:
@@ -84,10 +85,3 @@ def lacking(d: Json) -> str:
     some = [f"{n['devices']} × {n['device']}" + (f" with weights in {n['weights']}" if n["weights"] else "")
             for n in needs[:3]]  # fmt: skip
     return f"{text}; they would fit {' or '.join(some)}."
-
-
-def number(x: float | None) -> str:
-    """Three digits or so."""
-    if x is None:
-        return "–"
-    return f"{x:,.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.3g}"
