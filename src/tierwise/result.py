@@ -9,31 +9,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.num import Num, maximum, where
+from tierwise.core.num import Num, maximum, scalar, where
 from tierwise.core.numerics import Names
-from tierwise.cost import Cost, Target, price
 from tierwise.cost.types import name_of_largest
-from tierwise.memory.footprint import Memory
+from tierwise.memory.account import Memory
 from tierwise.models.step import Step
 from tierwise.program.program import Program
-from tierwise.program.types import Op, Segment
+from tierwise.program.types import Segment
 from tierwise.scenario.types import Resolved
-from tierwise.schedule.host import paced, working
-from tierwise.schedule.streams import overlapped
-
-
-@dataclass(frozen=True)
-class PricedOp:
-    """An op, what one execution costs, and how often it runs in its pass."""
-
-    segment: Segment
-    op: Op
-    cost: Cost
-
-    @property
-    def time(self) -> Num:
-        """Seconds over all executions of one pass."""
-        return self.segment.repeat * self.cost.time
+from tierwise.steps.cost import PricedOp as PricedOp
+from tierwise.steps.cost import StepCost
 
 
 @dataclass(frozen=True)
@@ -41,46 +26,38 @@ class Phase:
     """Equal passes: a chunk of prefill, a decode step, an image through the tower.
 
     Attributes:
-        name: ``encode``, ``vision``, ``audio``, ``prefill`` or ``decode``.
-        step: what one pass sees. ``graph``: its ops on one device. ``target``: what they are priced on, when
-            somebody asks (a sweep that wants decode only never prices prefill).
+        name: of the workload's pass: ``vision``, ``audio``, ``encode``, ``prefill``, ``decode``, ...
+        step: what one pass sees.
+        cost: what one pass costs, priced when somebody asks (a sweep that wants decode only never prices prefill).
         passes: how many passes one batch needs.
         fill: passes-times a pass takes end to end over its own time (pipeline fill; 1 without).
-        behind: how many collectives compute may run ahead of; None when nothing overlaps.
     """
 
     name: str
     step: Step
-    graph: Program
-    target: Target
+    cost: StepCost
     passes: Num
     fill: Num = 1.0
-    behind: int | None = None
 
-    @cached_property
+    @property
+    def program(self) -> Program:
+        """The ops of one pass on one device."""
+        return self.cost.program
+
+    @property
+    def graph(self) -> Program:
+        """The same, as it was called."""
+        return self.program
+
+    @property
     def ops(self) -> tuple[PricedOp, ...]:
-        """Every op of the graph with its price, in the order of ``graph.walk()``."""
-        costs = self._alone
-        if not self.target.graphs:
-            under = self.target.framework
-            costs = paced(costs, [s.repeat for s, _ in self.graph.walk()], under.interval if under else None)
-        return tuple(PricedOp(s, op, cost) for (s, op), cost in zip(self.graph.walk(), costs, strict=True))
+        """Every op with its price, in the order of ``program.walk()``."""
+        return self.cost.ops
 
-    @cached_property
-    def _alone(self) -> list[Cost]:
-        """The price of each op as if it ran by itself."""
-        return [price(op, self.target) for _, op in self.graph.walk()]
-
-    @cached_property
+    @property
     def pass_time(self) -> Num:
         """Seconds of one pass through all layers."""
-        if self.behind is None:
-            return self.total(lambda p: p.cost.time)
-        out: Num = 0.0
-        for segment, ops in self.by_segment():
-            costs = [p.cost for p in ops]
-            out = out + overlapped([p.op for p in ops], costs, segment.repeat, self.behind)
-        return out
+        return self.cost.time
 
     @property
     def time(self) -> Num:
@@ -88,58 +65,41 @@ class Phase:
         return self.pass_time * self.passes * self.fill
 
     def by_segment(self) -> Iterator[tuple[Segment, list[PricedOp]]]:
-        for segment in self.graph.segments:
-            yield segment, [p for p in self.ops if p.segment is segment]
+        """The ops of each segment."""
+        return self.cost.by_segment()
 
     def total(self, of: Callable[[PricedOp], Num]) -> Num:
         """Sum of ``of(priced op) × executions`` over one pass."""
-        return sum((p.segment.repeat * of(p) for p in self.ops), 0.0)
+        return self.cost.total(of)
 
-    @cached_property
+    @property
     def flops(self) -> Num:
         """Arithmetic of one pass on one device."""
-        return self.total(lambda p: p.cost.flops)
+        return self.cost.flops
 
-    @cached_property
+    @property
     def traffic(self) -> dict[str, Num]:
         """Bytes of one pass on one device, by tier and link."""
-        out: dict[str, Num] = {}
-        for p in self.ops:
-            for tier, size in p.cost.bytes.items():
-                out[tier] = out.get(tier, 0.0) + p.segment.repeat * size
-        return out
+        return self.cost.traffic
 
-    @cached_property
+    @property
     def bounds(self) -> dict[str, Num]:
-        """Seconds of one pass by the resource that bounds each op, dispatch and latency apart.
-
-        For arrays, seconds are split at each configuration by its own bound.
-        """
-        out: dict[str, Num] = {}
-        for p in self.ops:
-            names = list(p.cost.overlapped)
-            best = name_of_largest(p.cost.overlapped) if names else "none"
-            for name in names:
-                mine = where(np.asarray(best) == name, p.cost.busy, 0.0)
-                out[name] = out.get(name, 0.0) + p.segment.repeat * mine
-            for name, t in p.cost.serial.items():
-                out[name] = out.get(name, 0.0) + p.segment.repeat * t
-        return out
+        """Seconds of one pass by what bounds it, see :attr:`tierwise.steps.cost.StepCost.bounds`."""
+        return self.cost.bounds
 
     @property
     def bound_by(self) -> Names:
         """The resource most of the pass is spent on."""
-        return name_of_largest(self.bounds)
+        return self.cost.bound_by
 
-    @cached_property
+    @property
     def busy(self) -> Num:
         """Seconds of one pass in which the binding resource of each op works; launching is the host's work."""
-        walked = zip(self.graph.walk(), self._alone, strict=True)
-        return sum((s.repeat * working(cost) for (s, _), cost in walked), 0.0)
+        return self.cost.busy
 
     def reads(self, role: str) -> Num:
         """Bytes of one operand role that one pass moves once each."""
-        return self.graph.bytes_of(role)
+        return self.program.bytes_of(role)
 
 
 @dataclass(frozen=True)
@@ -240,12 +200,23 @@ class Result:
         tokens = self.output_tokens
         return where(np.asarray(tokens) > 0, self.cost * 1e6 / maximum(tokens, 1e-30), float("nan"))
 
-    @property
+    @cached_property
     def interval(self) -> tuple[Num, Num]:
-        """Seconds that 80 % of measurements of ``time`` are expected between."""
-        lows = sum((p.total(lambda x: x.cost.time * x.cost.interval[0]) * p.passes * p.fill for p in self.phases), 0.0)
-        highs = sum((p.total(lambda x: x.cost.time * x.cost.interval[1]) * p.passes * p.fill for p in self.phases), 0.0)
-        return lows, highs
+        """Seconds that 80 % of measurements of ``time`` are expected between.
+
+        Errors are factors on the time of each class of ops, shared by all of its ops and independent between classes,
+        and one on a step of the engine: each is moved to its ends by itself, and what that does to the time is
+        combined in quadrature (of logarithms). The time itself, the median, always lies inside.
+        """
+        known = dict.fromkeys(group for p in self.phases for group in p.cost.groups)
+        low: Num = 0.0
+        high: Num = 0.0
+        base = maximum(self.time, 1e-300)
+        for group in known:
+            ends = [sum((p.cost.moved(group, end) * p.passes * p.fill for p in self.phases), 0.0) for end in (0, 1)]
+            low = low + np.log(np.minimum(ends[0] / base, 1.0)) ** 2
+            high = high + np.log(np.maximum(ends[1] / base, 1.0)) ** 2
+        return scalar(self.time * np.exp(-np.sqrt(low))), scalar(self.time * np.exp(np.sqrt(high)))
 
     @cached_property
     def bases(self) -> dict[str, Num]:

@@ -9,7 +9,7 @@ import tierwise as tw
 from tierwise import papers
 from tierwise.core.errors import BadField
 from tierwise.core.num import ceil_div
-from tierwise.memory.footprint import weight_bytes
+from tierwise.memory.account import weight_bytes
 from tierwise.models.blocks.memory_layer import MemoryLayer
 from tierwise.models.types import Layer, Model, Stack
 from tierwise.papers.catalog import (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.search.cases import ask, priced
-from tierwise.memory.footprint import weight_bytes
+from tierwise.memory.account import weight_bytes
 from tierwise.models.load import load_model
 from tierwise.scenario.types import Plan
 from tierwise.search.curves import FLIGHTS, _priced, _room

@@ -20,6 +20,10 @@ from tierwise.core.refusals import yaml_place, yaml_problem
 
 HERE = Path(__file__).parent
 TYPICAL = "typical"
+# Kernels priced alone, with no engine and no host around them.
+KERNELS = "kernels"
+# The engine that is meant where nobody names one: the most widely used of those on file.
+DEFAULT = "vllm"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class Engine:
         shared_attention_families: families of devices on which one attention kernel serves prefill and decoding rows
             of a step together.
         attention_tile: query rows of that kernel's tile, 0 where there is none.
+        memory_share: of a device's memory that it takes, and ``memory_share_of`` what (see
+            :class:`tierwise.memory.account.Rules`); ``logit_bytes``: bytes its sampler holds for each logit at its
+            worst; ``budget``, ``max_seqs``: tokens and sequences of its largest step.
         gpu_families: families of GPUs it is documented to run on; None where nothing is documented.
         source: where the facts of its steps stand.
     """
@@ -47,6 +54,11 @@ class Engine:
     schedules_ahead: bool
     shared_attention_families: frozenset[str]
     attention_tile: int
+    memory_share: float
+    memory_share_of: str
+    logit_bytes: float
+    budget: int
+    max_seqs: int
     gpu_families: frozenset[str] | None
     source: str
 
@@ -97,6 +109,10 @@ def _load(name: str) -> Engine:
         raise TierwiseError(f"{where}{yaml_place(error)}: not valid YAML: {yaml_problem(error)}") from None
     steps, gpus = _part(data, "steps", where), None
     _only(steps, _STEPS, f"{where}: steps")
+    # An engine that says nothing of its memory lays it out as most do.
+    typical = {} if "memory" in data else yaml.safe_load((HERE / TYPICAL / "engine.yaml").read_text(encoding="utf-8"))
+    memory = _part({**typical, **data}, "memory", where)
+    _only(memory, ("share", "of", "logit_bytes", "budget", "max_seqs", "source"), f"{where}: memory")
     if "gpus" in data:
         gpus = _part(data, "gpus", where)
         _only(gpus, ("families", "source"), f"{where}: gpus")
@@ -105,6 +121,8 @@ def _load(name: str) -> Engine:
         name, pairs, tuple(map(int, steps["extra_graph_sizes"])), float(steps["graph_sizes_per_sequence"]),
         bool(steps["graphs_with_prefill"]), bool(steps["schedules_ahead"]),
         frozenset(steps["shared_attention_families"]), int(steps.get("attention_tile", 0)),
+        float(memory["share"]), str(memory["of"]), float(memory["logit_bytes"]), int(memory["budget"]),
+        int(memory["max_seqs"]),
         None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
     )  # fmt: skip
 

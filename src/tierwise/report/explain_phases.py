@@ -45,9 +45,9 @@ def phase_dict(phase: Phase, result: Result) -> Json:
         "bound_by": plain(phase.bound_by),
         "mfu": plain(_mfu(phase, result)),
         "mbu": plain(phase.traffic.get(memory.name, 0.0) / _over(phase.pass_time * memory.bandwidth)),
-        "overlap": phase.behind is not None,
+        "overlap": phase.cost.overlaps,
         "roofs": _roofs(phase, result),
-        "order": [[phase.graph.segments[i].name, len(list(same))] for i, same in groupby(phase.graph.order)],
+        "order": [[phase.program.segments[i].name, len(list(same))] for i, same in groupby(phase.program.order)],
         "ops": [_op(p, whole, memory.name, known) for p in phase.ops],
     }
 

@@ -36,7 +36,7 @@ class Execution:
 def executions(phase: Phase) -> list[Execution]:
     """Every execution of one pass of a scalar configuration, by layer and in the order of its ops."""
     places = _places(phase)
-    rows: Iterable[dict[str, Any]] = map(dict, events(_order(phase), phase.behind))
+    rows: Iterable[dict[str, Any]] = map(dict, events(_order(phase), 1 if phase.cost.overlaps else None))
     return [
         Execution(row["stream"], row["name"], row["layer"], row["start"], row["duration"], row["bound_by"], place)
         for place, row in zip(places, rows, strict=True)
@@ -45,9 +45,9 @@ def executions(phase: Phase) -> list[Execution]:
 
 def _places(phase: Phase) -> list[int]:
     """Of each execution, where its op stands among ``phase.ops``."""
-    segments = phase.graph.segments
+    segments = phase.program.segments
     first = [sum(len(s.ops) for s in segments[:i]) for i in range(len(segments))]
-    return [first[i] + k for i in phase.graph.order for k in range(len(segments[i].ops))]
+    return [first[i] + k for i in phase.program.order for k in range(len(segments[i].ops))]
 
 
 def _order(phase: Phase) -> list[tuple[str, Sequence[Op], Sequence[Cost]]]:
@@ -55,10 +55,10 @@ def _order(phase: Phase) -> list[tuple[str, Sequence[Op], Sequence[Cost]]]:
     costs = {segment.name: [p.cost for p in priced] for segment, priced in phase.by_segment()}
     seen: dict[int, int] = {}
     out: list[tuple[str, Sequence[Op], Sequence[Cost]]] = []
-    for i in phase.graph.order:
-        segment = phase.graph.segments[i]
+    for i in phase.program.order:
+        segment = phase.program.segments[i]
         number = seen.get(i, 0)
         seen[i] = number + 1
-        alone = phase.graph.order.count(i) == 1
+        alone = phase.program.order.count(i) == 1
         out.append((segment.name if alone else f"{segment.name} {number}", segment.ops, costs[segment.name]))
     return out

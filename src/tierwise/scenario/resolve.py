@@ -35,9 +35,24 @@ def resolve(scenario: Scenario) -> Resolved:
     plan = scenario.plan if scenario.plan is not None else default_plan(model, machine)
     check_traffic(scenario.traffic, model)
     check_plan(plan, model, machine)
-    return Resolved(
-        model, machine, scenario.traffic, plan, scenario.techniques, scenario.engine, scenario.applied
-    )
+    engine = scenario.engine or default_engine(model, machine, plan)
+    return Resolved(model, machine, scenario.traffic, plan, scenario.techniques, engine, scenario.applied)
+
+
+def default_engine(model: Model, machine: System, plan: Plan) -> str:
+    """The software that runs a model where nobody names one: of a machine that was measured, what it was measured with;
+    for text on a GPU, vLLM where it is documented to run and else a typical engine. An eager framework's code runs by
+    itself, and so does what no serving engine is known to run: its kernels are priced alone."""
+    from tierwise import engines
+
+    device = machine.device
+    if device.measured:
+        return next(iter(device.measured))
+    decodes = model.task == "generate" and all(s.stream in ("text", "vision") for s in model.stacks)
+    if plan.framework or not decodes or device.kind != "gpu":
+        return engines.KERNELS
+    first = engines.load(engines.DEFAULT)
+    return first.name if first.runs_on(device.kind, device.family) else engines.TYPICAL
 
 
 def check_machine(machine: System) -> None:

@@ -30,6 +30,7 @@ class Batch:
         batch: requests at once, over the whole system; ``"max"`` for as many as fit.
         images: images per request, for models that see.
         image_size: side of a square image in pixels; None for the model's own.
+        workload: what is done with them, a file of ``workloads/``; ``""`` for what the model is made for.
     """
 
     prompt: Num = 2048.0
@@ -37,6 +38,7 @@ class Batch:
     batch: Num | Literal["max"] = 1.0
     images: Num = 0.0
     image_size: float | None = None
+    workload: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,22 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise import engines
+from tierwise.core.numerics import fmt
 from tierwise.machines.types import System
+from tierwise.memory.rules import rules
 from tierwise.models.types import Model
+from tierwise.scenario.types import KV, Plan
 from tierwise.search.engines import Engines
 from tierwise.search.question import Question
-from tierwise.search.room import taken
 from tierwise.serving.apart import apart
-from tierwise.serving.coefficients import calibration, levels
+from tierwise.serving.coefficients import calibration, levels, own_steps
 from tierwise.serving.recipes import Conditions, conditions
 from tierwise.serving.rows import Pool, Row
 from tierwise.serving.steady import Client, Coefficients, Steady, steady
-from tierwise.serving.work import Array, Load, Work, work
+from tierwise.serving.work import Array, Load, Work, room, work
+from tierwise.steps.corrections import corrections
+from tierwise.steps.price import engine_on
 
 Index = NDArray[np.intp]
 
@@ -72,12 +77,12 @@ def together(question: Question, model: Model, system: System, engine: str, kv: 
     budgets = np.asarray(free.budgets)
     repeat = np.tile(np.arange(load.tp.size), len(budgets))
     tokens = np.repeat(budgets, load.tp.size)
-    room = np.concatenate([_room(question, model, system, kv, some, priced, b) for b in budgets])
-    found = steady(_take(load, repeat), replace(_take(priced, repeat), room=room.ravel()), _client(how, tokens), k)
+    room_ = np.concatenate([_room(question, model, system, engine, kv, some, b) for b in budgets])
+    found = steady(_take(load, repeat), replace(_take(priced, repeat), room=room_.ravel()), _client(how, tokens), k)
     variant = np.tile(np.arange(len(kind)), len(budgets))
     shape = (len(variant), len(FLIGHTS))
     return _curves(question, some.take(variant), None, np.zeros(shape[0]), np.ones(shape[0]), draft[variant],
-                   tokens.reshape(shape)[:, 0], room, found)  # fmt: skip
+                   tokens.reshape(shape)[:, 0], room_, found)  # fmt: skip
 
 
 def parted(question: Question, model: Model, system: System, engine: str, kv: str, kinds: Engines) -> Curves | None:
@@ -102,11 +107,11 @@ def parted(question: Question, model: Model, system: System, engine: str, kv: st
     lanes = kinds.pp[p] * kinds.dp[p] * x / y
     # A pass over one prompt fills the device; with more of them in it each would wait for the others.
     tokens = min((b for b in free.budgets if b >= question.demand.prompt), default=max(free.budgets))
-    room = _room(question, model, system, kv, kinds.take(every), priced, tokens).ravel()
+    room_ = _room(question, model, system, engine, kv, kinds.take(every), tokens).ravel()
     # What prefills must hold the longest request too.
     longest = np.maximum(question.demand.longest, question.demand.prompt + question.demand.output)
-    whole = room[first] * np.repeat(kinds.pp[p], f) * (question.demand.prompt + question.demand.output)
-    mine = replace(mine, prefill=priced.prefill[..., first], room=np.where(whole >= longest, room[cell], 0.0))
+    whole = room_[first] * np.repeat(kinds.pp[p], f) * (question.demand.prompt + question.demand.output)
+    mine = replace(mine, prefill=priced.prefill[..., first], room=np.where(whole >= longest, room_[cell], 0.0))
     found = apart(load, mine, _client(how, np.full(cell.size, tokens)), np.repeat(lanes, f), k)
     return _curves(question, kinds.take(d), kinds.take(p), x.astype(float), y.astype(float), draft,
                    np.full(len(p), tokens), mine.room.reshape(-1, f), found)  # fmt: skip
@@ -132,19 +137,28 @@ def _priced(
     flight = np.tile(FLIGHTS, n) * dp
     one = np.ones(n * f)
     load = Load(tp, dp, ep, flight, one * demand.prompt, one * demand.output, np.repeat(draft, f))
-    found = work(model, system, engine, kv, load, question.freedom.memory, pp)
+    plan = Plan(tp=tp, pp=pp, dp=dp, ep=ep, kv=_cache(kv))
+    on = engine_on(model, plan, system, engine, max_seqs=int(question.freedom.max_seqs))
+    found = work(on, load)
     # Tokens found in the prefix cache are not computed again.
     return load, replace(found, prefill=found.prefill * (1.0 - demand.shared))
 
 
+def _cache(kv: str) -> KV:
+    return KV(key=fmt(kv), value=fmt(kv))
+
+
 def _room(
-    question: Question, model: Model, system: System, kv: str, kinds: Engines, priced: Work, budget: float
+    question: Question, model: Model, system: System, engine: str, kv: str, kinds: Engines, budget: float
 ) -> Array:  # fmt: skip
     """Requests per rank and stage whose KV fits beside weights, activations and the runtime, shape (kinds, flights)."""
     length = question.demand.prompt + question.demand.output
+    # An engine has seats for more than its mean, so that chance finds no seat taken.
     seqs = FLIGHTS + 4.0 * np.sqrt(FLIGHTS)
-    room = priced.room.reshape(len(kinds.tp), -1)
-    return np.maximum(room - taken(model, system, kv, kinds, length, budget, seqs), 0.0)
+    tp, pp, dp, ep = (c[:, None] for c in (kinds.tp, kinds.pp, kinds.dp, kinds.ep))
+    plan = Plan(tp=tp, pp=pp, dp=dp, ep=ep, kv=_cache(kv))
+    how = rules(engines.load(engine), plan, share=question.freedom.memory, budget=budget, max_seqs=seqs)
+    return np.asarray(np.broadcast_to(room(model, system, plan, how, length), (len(kinds.tp), len(seqs))))
 
 
 def _client(how: Conditions, tokens: Array) -> Client:
@@ -179,12 +193,14 @@ def _take(value: Load | Work, index: Index):  # type: ignore[no-untyped-def]
 def coefficients(engine: str, system: System, model: Model) -> tuple[Conditions, Coefficients]:
     """How an engine is usually run, and the fitted numbers of its closed loop on a machine with a model's formats.
 
-    Each of shape (1,). Of no build and no benchmark in particular.
+    Each of shape (1,). Of no build and no benchmark in particular. What a step takes is the step function's business:
+    the loop's own factors on it are neutral, and what it adds is what is on file for the engine.
     """
     row = _row(engine, system, model)
     none = np.asarray([""], dtype=np.str_)
     how = replace(conditions([row]), kind=none, build=none)
-    return how, calibration().of(levels([row], how), 1)
+    fixes = corrections(engine, system.device, model.name)
+    return how, own_steps(calibration().of(levels([row], how), 1), fixes)
 
 
 def basis(engine: str, system: System, model: Model, parted: bool) -> str:

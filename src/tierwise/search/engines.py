@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from tierwise.core.numerics import Format
 from tierwise.machines.types import System
-from tierwise.memory.footprint import weight_bytes
+from tierwise.memory.account import Rules, account
 from tierwise.models import facts
-from tierwise.models.step import LINEAR_ROLES
+from tierwise.models.step import LINEAR_ROLES, Step
 from tierwise.models.types import Model
 from tierwise.scenario.legality import legal
 from tierwise.scenario.types import Plan
@@ -55,8 +55,10 @@ def engines(model: Model, system: System, memory: float = 0.9) -> tuple[Engines,
     allowed = np.flatnonzero(legal(Plan(tp=tp, pp=pp, dp=dp, ep=ep), model, system).mask)
     found = Engines(tp, pp, dp, ep).take(allowed)
     plan = Plan(tp=found.tp, pp=found.pp, dp=found.dp, ep=found.ep)
-    held = sum(weight_bytes(model, plan).values(), 0.0) + 0.0 * found.tp
-    fits = np.asarray(held < memory * system.device.memory.capacity - system.device.reserve)
+    # The least that runs: one token of one sequence beside the weights.
+    one = Step(model, plan, 0.0, 1.0, 0.0, "decode")
+    held = account(model, system, plan, Rules(share=memory, budget=1.0), one)
+    fits = np.asarray(held.cache_room + 0.0 * found.tp) > 0
     return found.take(np.flatnonzero(fits)), found.take(np.flatnonzero(~fits))
 
 

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tierwise.core.numerics import fmt
+from tierwise.scenario.types import KV, Plan
 from tierwise.search.answer import Answer
 from tierwise.search.curves import coefficients
 from tierwise.serving.work import CLASSES, Array, Load, work
+from tierwise.steps.price import engine_on
 
 HOST = "host"
 
@@ -29,7 +32,9 @@ def parts(answer: Answer, rows: Sequence[int]) -> list[dict[str, float]]:
         one = np.ones(len(some))
         flight = np.maximum(some.flight / some.decodes / some.pp, some.dp)
         load = Load(some.tp, some.dp, some.ep, flight, one * demand.prompt, one * demand.output, some.draft)
-        priced = work(family.model, family.system, family.engine, family.kv, load, pp=some.pp)
+        cache = KV(key=fmt(family.kv), value=fmt(family.kv))
+        plan = Plan(tp=some.tp, pp=some.pp, dp=some.dp, ep=some.ep, kv=cache)
+        priced = work(engine_on(family.model, plan, family.system, family.engine), load)
         seconds = {c: k[f"decode.{c}"] * priced.decode[j, 0] for j, c in enumerate(CLASSES)}
         seconds[HOST] = _host(k, priced.kernels, priced.mixtures, flight / some.dp)
         total = sum(seconds.values(), 0.0 * one)

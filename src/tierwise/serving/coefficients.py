@@ -19,6 +19,7 @@ from tierwise.serving.recipes import Conditions
 from tierwise.serving.rows import Row
 from tierwise.serving.steady import START
 from tierwise.serving.work import CLASSES, Array
+from tierwise.steps.corrections import Corrections
 
 FILE = Path(__file__).parent / "calibration" / "serving.yaml"
 PRICED = frozenset(f"{phase}.{c}" for phase in ("decode", "prefill") for c in CLASSES)
@@ -104,6 +105,17 @@ class Calibration:
                     value = np.where(names == key, value * factor, value)
             out[name] = value
         return out
+
+
+def own_steps(k: Mapping[str, Array], fixes: Corrections) -> dict[str, Array]:
+    """The coefficients of a loop whose steps are those of the step function: nothing multiplies their ops or spreads
+    their experts once more, and the host adds what is on file for the engine."""
+    one = np.ones_like(k["queue"])
+    neutral = dict.fromkeys(PRICED, one) | {"routing": one}
+    none = dict.fromkeys(("imbalance", "host.kernel", "host.expert"), 0.0 * one)
+    host = {"host.step": (fixes.gap + fixes.step) * one, "host.sequence": fixes.sequence * one,
+            "host.prefill": fixes.chunk * one, "host.launch": fixes.launch * one}  # fmt: skip
+    return {**k, **neutral, **none, **host}
 
 
 @lru_cache(maxsize=8)

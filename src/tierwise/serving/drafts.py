@@ -16,6 +16,8 @@ from tierwise.evaluation import evaluate
 from tierwise.models.lower import lower
 from tierwise.result import Phase
 from tierwise.scenario.types import Scenario
+from tierwise.steps.price import engine_on, price_program, price_step
+from tierwise.steps.state import StepState
 
 Floats = NDArray[np.float64]
 
@@ -36,10 +38,14 @@ def verification(scenario: Scenario, drafts: Num) -> Phase:
     A tree of drafts is verified in one pass too; that each branch sees only its own ancestors saves nothing in a
     kernel that masks.
     """
-    decode = evaluate(scenario).phase("decode")
+    result = evaluate(scenario)
+    decode, r = result.phase("decode"), result.scenario
+    on = engine_on(r.model, r.plan, r.machine, r.engine)
     new = num(drafts) + 1.0
     step = replace(decode.step, new=new, logits=new)
-    return replace(decode, name="verify", step=step, graph=lower(step))
+    state = StepState(decodes=step.seqs, context=step.seqs * step.past, drafts=num(drafts))
+    cost = price_program(on, lower(step), state) if on.facts is None else price_step(on, state)
+    return replace(decode, name="verify", step=step, cost=cost)
 
 
 def servers(length: Num, draft: Num, target: Num) -> Num:

@@ -6,13 +6,12 @@ Everything is computed from the arrays of a :class:`~tierwise.serving.outcome.Ru
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.core.units import gb
-from tierwise.memory.footprint import weight_bytes
 from tierwise.serving.fairness import Fairness, fairness
 from tierwise.serving.load import Load, load
 from tierwise.serving.outcome import DONE, REJECTED, Run, Series
@@ -240,16 +239,17 @@ def reasons(run: Run) -> dict[str, int]:
 
 def _crowded(run: Run) -> str:
     """Why KV memory turned requests away: there is too little, or none because of what else an engine holds."""
-    from tierwise.serving.room import room_of
+    from tierwise.serving.pricing import pool_of
 
     model = run.deployment.model
     for i, group in enumerate(run.deployment.groups):
-        s, memory = group.settings, group.machine.device.memory.capacity
-        if room_of(model, group, float(s.budget), max_len(run, i)).room > 0:
+        s, pool = group.settings, pool_of(model, group, max_len(run, i))
+        if np.any(np.asarray(pool.room) > 0):
             continue
-        weights = float(np.max(sum(weight_bytes(model, replace(group.plan, mtp=False)).values(), 0.0)))
-        if weights >= s.memory * memory - group.machine.device.reserve:
-            return f"find no engine: its weights take {gb(weights)} of a device of {gb(memory)}"
+        found = pool.memory
+        weights = float(np.max(np.asarray(found.weight_bytes)))
+        if weights >= float(np.max(np.asarray(found.capacity - found.reserve))):
+            return f"find no engine: its weights take {gb(weights)} of a device of {gb(found.capacity)}"
         return (f"find no KV memory: what steps of {s.budget:,} tokens and {s.max_seqs:,} sequences take beside the "
                 "weights leaves none")  # fmt: skip
     return "need more KV memory than a replica has"

@@ -12,17 +12,23 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise import engines
 from tierwise.core.errors import TierwiseError, UnknownName
+from tierwise.core.numerics import fmt
 from tierwise.machines import system
 from tierwise.machines.types import System
+from tierwise.memory.rules import rules
 from tierwise.models.load import load_model
 from tierwise.models.types import Model
+from tierwise.scenario.types import KV, Plan
 from tierwise.serving.apart import apart
 from tierwise.serving.coefficients import Calibration, calibration, levels
 from tierwise.serving.recipes import Conditions, conditions
 from tierwise.serving.rows import Pool, Refused, Row
 from tierwise.serving.steady import Client, Coefficients, Steady, steady
-from tierwise.serving.work import Array, Load, Work, formats_of, work
+from tierwise.serving.work import Array, Load, Work, formats_of, room, work
+from tierwise.steps.corrections import Corrections
+from tierwise.steps.price import engine_on
 
 _Arrays = TypeVar("_Arrays", Load, Work, Client)
 _SUFFIX = re.compile(r"[-_](fp8|nvfp4|fp4|int4|bf16|awq|gptq|w4a16|mxfp4|static|pertensor|dynamic|block|\d{4})$", re.I)
@@ -157,7 +163,13 @@ def _fill(
 
     def of(pools: list[Pool], load: Load) -> Work:
         machine = find_system(first.system, max(p.devices for p in pools))
-        return work(model, machine, first.engine, kv, load, how.memory[index])
+        cache = KV(key=fmt(kv), value=fmt(kv))
+        plan = Plan(tp=load.tp, dp=load.dp, ep=load.ep, kv=cache)
+        on = engine_on(model, plan, machine, first.engine, Corrections(), alone=True)
+        layout = rules(engines.load(first.engine), plan, share=how.memory[index], budget=how.client.budget[index],
+                       max_seqs=load.flight / load.dp)  # fmt: skip
+        held = room(model, machine, plan, layout, load.isl + load.osl)
+        return replace(work(on, load), room=np.broadcast_to(held, load.tp.shape).astype(float))
 
     found = of([rows[i].pool for i in index], some)
     if first.prefill is not None:
@@ -174,7 +186,7 @@ def _empty(n: int) -> Work:
     from tierwise.serving.work import CLASSES, PROMPTS, SHARES
 
     c, s, p = len(CLASSES), len(SHARES), len(PROMPTS)
-    shapes = {"decode": (c, s, n), "seqs": (s, n), "prefill": (c, p, n), "spread": (s, n)}
+    shapes = {"decode": (c, s, n), "launch": (s, n), "seqs": (s, n), "prefill": (c, p, n), "spread": (s, n)}
     return Work(**{f.name: np.zeros(shapes.get(f.name, (n,))) for f in fields(Work)})
 
 

@@ -12,13 +12,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.num import is_zero, num
+from tierwise import engines
+from tierwise.core.num import Num, is_zero, num
+from tierwise.memory.account import CachePool, cache_pool
+from tierwise.memory.rules import rules
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.program import Program
 from tierwise.serving.deployment import Deployment, Replicas
-from tierwise.serving.room import room_of
+from tierwise.serving.kv_paths import kv_paths
 from tierwise.serving.steps import QUANTITIES, StepPrices
 from tierwise.steps.corrections import Corrections, corrections
 from tierwise.steps.kinds import Names, kinds
@@ -103,7 +106,8 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     for table in (tokens, heads, decode, mixed, prefill):
         table[0] = 0.0
     graphs = np.zeros(0, np.int64) if facts is None else facts.graph_sizes(s.max_seqs, on.graphs)
-    room = room_of(model, replicas, tokens_at[-1] / ranks, longest)
+    pool = pool_of(model, replicas, longest)
+    ways, devices = kv_paths(replicas), float(plan.devices)
     return StepPrices(
         tokens=_dense(tokens, tokens_at), heads=_dense(heads, seqs_at),
         decode_seqs=seqs, decode_context=context, decode=decode,
@@ -111,14 +115,26 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         host=np.array([k.step, k.sequence / ranks, k.chunk, k.token / ranks]), launch=launch,
         graph_sizes=graphs * int(ranks),
         mixed_graphs=int(graphs[-1] * ranks) if len(graphs) and facts is not None and facts.graphs_with_prefill else 0,
-        request=k.request, kv_token=room.token, kv_fixed=room.fixed, kv_room=room.room,
-        swap=room.swap, transfer=room.transfer, transfer_latency=room.latency, disk=room.disk,
-        power_idle=room.devices * (system.device.power.idle + system.overhead_power),
-        power_rated=room.devices * (system.device.power.rated + system.overhead_power),
-        rent=room.devices * system.device.price.rent,
+        request=k.request, kv_token=_number(pool.token), kv_fixed=_number(pool.fixed),
+        kv_room=_number(pool.room), swap=ways.swap, transfer=ways.transfer, transfer_latency=ways.latency,
+        disk=ways.disk, power_idle=devices * (system.device.power.idle + system.overhead_power),
+        power_rated=devices * (system.device.power.rated + system.overhead_power),
+        rent=devices * system.device.price.rent,
         interval=k.interval, basis=k.basis, stages=int(plan.pp), decode_mixed=mixed,
         ahead=int(facts is not None and facts.schedules_ahead and plan.pp == 1),
     )  # fmt: skip
+
+
+def pool_of(model: Model, replicas: Replicas, longest: float) -> CachePool:
+    """Room for caches in one engine of ``replicas``, which takes ``settings.memory`` of each device."""
+    s = replicas.settings
+    engine = engines.load(s.engine if s.engine in engines.names() else "")
+    how = rules(engine, replicas.plan, share=s.memory, budget=float(s.budget), max_seqs=float(s.max_seqs))
+    return cache_pool(model, replicas.machine, replicas.plan, how, longest)
+
+
+def _number(x: Num) -> float:
+    return float(np.max(np.asarray(x)))
 
 
 def _total(on: EngineOn, program: Program, names: Names, shape: tuple[int, ...]) -> Floats:

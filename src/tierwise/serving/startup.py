@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tierwise.core.errors import UnknownName
-from tierwise.memory.footprint import weight_bytes
+from tierwise.memory.account import weight_bytes
 from tierwise.models.types import Model
 from tierwise.serving.deployment import Replicas
-from tierwise.serving.room import room_of
+from tierwise.serving.kv_paths import kv_paths
 
 SOURCES = ("disk", "host", "peer")
 
@@ -26,7 +26,7 @@ def startup(model: Model, replicas: Replicas, source: str) -> float:
     """
     if source not in SOURCES:
         raise UnknownName("source of weights", source, SOURCES, f"Seconds (60s), or one of {', '.join(SOURCES)}.")
-    room = room_of(model, replicas, 1.0, 2.0)
+    ways = kv_paths(replicas)
     each = float(np.max(sum(weight_bytes(model, replicas.plan).values(), 0.0)))
-    bandwidth = {"disk": room.disk, "host": room.swap, "peer": room.transfer}[source]
-    return each * room.devices / bandwidth if bandwidth > 0.0 else float("inf")
+    bandwidth = {"disk": ways.disk, "host": ways.swap, "peer": ways.transfer}[source]
+    return each * float(replicas.plan.devices) / bandwidth if bandwidth > 0.0 else float("inf")

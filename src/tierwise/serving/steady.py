@@ -157,7 +157,7 @@ def _step(load: Load, work: Work, k: Coefficients, active: Array) -> Array:
     drafting = (k["host.kernel"] * work.kernels + rest[-1] + experts[-1]) / work.layers
     tokens = np.maximum(active * load.dp * (1.0 + load.draft), 1.0)
     alike = active / tokens * tokens ** np.minimum(k["routing"], 1.0)
-    step = _at(rest, active / ranks) + _at(experts, alike / ranks)
+    step = np.maximum(_at(rest, active / ranks) + _at(experts, alike / ranks), _at(work.launch, active / ranks))
     return np.asarray(step + fixed + load.draft * k["draft"] * drafting + k["host.sequence"] * active)
 
 

@@ -10,16 +10,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.num import num
+from tierwise.core.num import Num
 from tierwise.core.numerics import Format, fmt
-from tierwise.cost import Target, efficiency, price
 from tierwise.machines.types import System
-from tierwise.memory.footprint import weight_bytes
-from tierwise.models.lower import lower, state_bytes
+from tierwise.memory.account import Rules, account
 from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.program import Program
-from tierwise.scenario.types import KV, Plan
+from tierwise.scenario.types import Plan
+from tierwise.steps.cost import StepCost
+from tierwise.steps.price import EngineOn, price_step
+from tierwise.steps.state import Chunk, StepState
 
 Array = NDArray[np.float64]
 
@@ -53,16 +54,18 @@ class Work:
     """Seconds by op class of one pass on one device, shape (classes, points, n), and what else a step depends on.
 
     Attributes:
-        decode: of a decode step with ``SHARES`` of the requests; ``seqs``: how many that is per rank (points, n).
+        decode: of a decode step with ``SHARES`` of the requests; ``launch``: seconds the host needs to launch it where
+            it is not replayed (points, n); ``seqs``: how many sequences that is per rank (points, n).
         prefill: of a pass over ``PROMPTS`` whole prompts on each rank.
         spread: (points, n), share by which the fullest expert rank of a decode step exceeds the mean one, when
             tokens choose experts at random; 0 without expert parallelism.
         layers, mixtures, kernels: of the text stack, those that route tokens to experts, and kernels of one
             decode step other than collectives (n,).
-        room: requests per rank whose KV fits beside the weights (n,); inf without KV.
+        room: requests per rank whose KV fits beside the weights (n,), see :func:`room`; inf where nobody asked.
     """
 
     decode: Array
+    launch: Array
     seqs: Array
     prefill: Array
     spread: Array
@@ -100,45 +103,44 @@ def _format(name: str, own: Format | None) -> Format:
     return fmt("int4-g128" if name == "int4" else name)
 
 
-def work(
-    model: Model, system: System, engine: str, kv: str, load: Load, memory: Array | float = 0.9,
-    pp: Array | float = 1.0,
-) -> Work:  # fmt: skip
+def work(on: EngineOn, load: Load) -> Work:
     """Prices of decode steps and prefill passes; see :class:`Work`.
 
     Args:
-        pp: pipeline stages. ``load.flight`` then counts one of the ``pp`` batches that follow each other through
-            them: each sees whole passes, whose parts the stages do for all of them in turn.
+        on: the engine, whose plan's degrees are those of ``load``. With pipeline stages, ``load.flight`` counts one of
+            the batches that follow each other through them: each sees whole passes, whose parts the stages do for all
+            of them in turn.
     """
-    plan = Plan(tp=load.tp, pp=pp, dp=load.dp, ep=load.ep, kv=KV(key=fmt(kv), value=fmt(kv)))
-    target = Target(system, efficiency(system.device, engine))
     ranks = load.flight / load.dp
     seqs = np.maximum(np.asarray(SHARES)[:, None] * ranks, 1.0)
     context = load.isl + load.osl / 2.0
     # A drafting step runs the model over the drafts too.
-    step = Step(model, plan, seqs, 1.0 + load.draft, context, "decode", 1.0 + load.draft)
-    graph = lower(step)
-    decode = _by_class(graph, target, seqs.shape)
+    step = price_step(on, StepState(decodes=seqs, context=seqs * context, drafts=load.draft))
     prompts = np.asarray(PROMPTS)[:, None] + 0.0 * ranks
-    passes = lower(Step(model, plan, prompts, load.isl, 0.0, "prefill", 1.0))
-    prefill = _by_class(passes, target, prompts.shape)
-    kv_bytes, state, _ = state_bytes(Step(model, plan, 1.0, 1.0, load.isl + load.osl, "decode"))
-    held = sum(weight_bytes(model, plan).values(), 0.0)
-    free = np.maximum(system.device.memory.capacity * memory - held, 0.0)
+    passes = price_step(on, StepState(chunks=(Chunk(load.isl, 0.0, prompts),)))
     shape = ranks.shape
     return Work(
-        decode, seqs, prefill, _spread(graph, load.ep, seqs.shape),
-        np.full(shape, float(sum(s.depth for s in model.stacks if s.stream == "text" and s.active))),
-        np.full(shape, sum(float(np.max(g.repeat)) for g, op in graph.walk() if op.kind == "moe")),
-        np.full(shape, sum(float(np.max(g.repeat)) for g, op in graph.walk() if op.kind != "collective")),
-        np.broadcast_to(free / np.maximum(num(kv_bytes) + num(state), 1.0), shape).astype(float),
+        _by_class(step, seqs.shape), np.broadcast_to(step.launch, seqs.shape).astype(float), seqs,
+        _by_class(passes, prompts.shape), _spread(step.program, load.ep, seqs.shape),
+        np.full(shape, float(sum(s.depth for s in on.model.stacks if s.stream == "text" and s.active))),
+        np.full(shape, sum(float(np.max(s.repeat)) for s, op in step.program.walk() if op.kind == "moe")),
+        np.broadcast_to(step.kernels, shape).astype(float),
+        np.full(shape, np.inf),
     )  # fmt: skip
 
 
-def _by_class(graph: Program, target: Target, shape: tuple[int, ...]) -> Array:
+def room(model: Model, system: System, plan: Plan, how: Rules, length: Array | float) -> Num:
+    """Sequences of ``length`` tokens that a rank has room for in one of the batches that follow each other through the
+    stages: a query to the account of memory."""
+    final = Step(model, plan, 0.0, 1.0, length - 1.0, "decode")
+    return account(model, system, plan, how, final).sequences / plan.pp
+
+
+def _by_class(step: StepCost, shape: tuple[int, ...]) -> Array:
+    """Seconds of a step's ops by class (classes, *shape)."""
     out = np.zeros((len(CLASSES), *shape))
-    for segment, op in graph.walk():
-        out[_OF_KIND.get(op.kind, 4)] += segment.repeat * price(op, target).time
+    for p in step.on_device:
+        out[_OF_KIND.get(p.op.kind, 4)] += p.time
     return out
 
 

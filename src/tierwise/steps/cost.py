@@ -105,6 +105,11 @@ class StepCost:
             time = beside if np.all(np.asarray(self.overlap) > 0) else where(self.overlap, beside, time)
         return time - self.shared + self.corrections.gap
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether collectives run beside compute, in any configuration."""
+        return not is_zero(self.overlap)
+
     @cached_property
     def kernels(self) -> Num:
         """Kernels of the step, collectives aside."""
@@ -130,6 +135,27 @@ class StepCost:
     def time(self) -> Num:
         """Seconds of the step."""
         return step_time(self.device, self.launch, self.host, self.ahead)
+
+    @cached_property
+    def groups(self) -> tuple[tuple[str, tuple[object, ...]], ...]:
+        """Classes of ops whose errors go together, by (kind, the interval's identity), and the engine's own."""
+        found = dict.fromkeys(_group(p) for p in self.on_device)
+        return (*found, ENGINE) if self.corrections.interval != (1.0, 1.0) else tuple(found)
+
+    def moved(self, group: tuple[str, tuple[object, ...]], end: int) -> Num:
+        """Seconds of the step when a group's ops take as long as the lower (0) or upper (1) end of their interval."""
+        if group == ENGINE:
+            return self.time * self.corrections.interval[end]
+        mine = [p for p in self.on_device if _group(p) == group]
+        if not mine:
+            return self.time
+        if is_zero(self.overlap):
+            more = sum((p.time * (p.cost.interval[end] - 1.0) for p in mine), 0.0)
+            return step_time(self.device + more, self.launch, self.host, self.ahead)
+        changed = replace(self)
+        ops = tuple(_scaled(p, p.cost.interval[end]) if _group(p) == group else p for p in self.on_device)
+        changed.__dict__["on_device"] = ops
+        return changed.time
 
     def by_segment(self) -> Iterator[tuple[Segment, list[PricedOp]]]:
         for segment in self.program.segments:
@@ -183,6 +209,23 @@ class StepCost:
         """Seconds in which the binding resource of each op works; launching is the host's work."""
         walked = zip(self.program.walk(), self.costs, strict=True)
         return sum((s.repeat * working(cost) for (s, _), cost in walked), 0.0)
+
+
+# The group of what an engine's steps are off by as a whole.
+ENGINE: tuple[str, tuple[object, ...]] = ("engine", ())
+
+
+def _group(p: PricedOp) -> tuple[str, tuple[object, ...]]:
+    """Ops of a class share their interval: prices of one fit are off together."""
+    low, high = (float(np.mean(np.asarray(x))) for x in p.cost.interval)
+    return p.op.kind, (p.cost.basis, low, high)
+
+
+def _scaled(p: PricedOp, factor: Num) -> PricedOp:
+    cost = p.cost
+    longer = replace(cost, overlapped={k: v * factor for k, v in cost.overlapped.items()},
+                     serial={k: v * factor for k, v in cost.serial.items()})  # fmt: skip
+    return replace(p, cost=longer)
 
 
 def step_time(device: Num, launch: Num, host: Num, ahead: bool) -> Num:

@@ -11,9 +11,9 @@ from tierwise.core.errors import UnknownName
 from tierwise.core.num import Num, is_zero, minimum, num, scalar, where
 from tierwise.cost import Target, efficiency, price
 from tierwise.cost.framework import load as framework
-from tierwise.engines import TYPICAL, Engine
+from tierwise.engines import KERNELS, TYPICAL, Engine
 from tierwise.machines.types import System
-from tierwise.memory.footprint import weight_bytes
+from tierwise.memory.account import weight_bytes
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
@@ -25,9 +25,6 @@ from tierwise.steps.kinds import Names, kinds
 from tierwise.steps.mixed import beside_chunks
 from tierwise.steps.program import Part, step_program
 from tierwise.steps.state import StepState
-
-# Kernels priced alone, with no engine and no host around them; and an engine like most.
-KERNELS = "kernels"
 
 
 @dataclass(frozen=True)
@@ -52,13 +49,14 @@ class EngineOn:
 
 def engine_on(
     model: Model, plan: Plan, system: System, engine: str, fixes: Corrections | None = None, *,
-    max_seqs: int = 256, graphs: int = 512,
+    max_seqs: int = 256, graphs: int = 512, alone: bool = False,
 ) -> EngineOn:  # fmt: skip
     """An engine on a machine.
 
     Args:
         engine: by name; ``typical``, or ``kernels`` for the ops alone.
         fixes: what a run of one's own found; what is on file for the engine unless given.
+        alone: its kernels without the engine around them: no recorded graphs, nothing put together ahead.
 
     Raises:
         UnknownName: an engine that is not on file.
@@ -68,7 +66,7 @@ def engine_on(
     own = device.measured
     if engine not in (KERNELS, TYPICAL) and not own and engine not in engines.names():
         raise UnknownName("engine", engine, [*engines.names(), TYPICAL, KERNELS])
-    alone = engine == KERNELS or bool(plan.framework)
+    alone = alone or engine == KERNELS or bool(plan.framework)
     name = "" if engine in (KERNELS, TYPICAL) else engine
     brought = name if not own or name in own else next(iter(own))
     # An engine of a measured machine may be one that nothing is on file of.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tierwise as tw
 from tierwise.core.numerics import fmt
-from tierwise.memory.footprint import weight_bytes
+from tierwise.memory.account import weight_bytes
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.ends import Embedding, Head
 from tierwise.models.blocks.mla import MLA

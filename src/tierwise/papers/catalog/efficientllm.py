@@ -4,7 +4,7 @@ on one cluster."""
 from __future__ import annotations
 
 import tierwise as tw
-from tierwise.memory.footprint import weight_bytes
+from tierwise.memory.account import weight_bytes
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
 from tierwise.techniques import quantize_weights
 

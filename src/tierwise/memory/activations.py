@@ -1,0 +1,50 @@
+"""Bytes of activations alive at once in a pass."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tierwise.core.num import Num, maximum
+from tierwise.program.program import Program
+from tierwise.program.types import Op, Operand
+
+
+def live_activations(graph: Program) -> Num:
+    """Peak bytes of activations alive at once, over the ops of a pass.
+
+    A tensor lives from the op that writes it to the last op of its layer that reads it; the residual stream
+    lives throughout. Score matrices of unfused attention live inside their op.
+    """
+    peak: Num = 0.0
+    for segment in graph.segments:
+        last: dict[str, int] = {}
+        for i, op in enumerate(segment.ops):
+            for o in (*op.reads, *op.writes):
+                if o.role == "act":
+                    last[o.name] = i
+        alive: dict[str, Operand] = {}
+        for i, op in enumerate(segment.ops):
+            for o in (*op.reads, *op.writes):
+                if o.role == "act":
+                    known = alive.get(o.name)
+                    if known is None or not _bigger(known, o):
+                        alive[o.name] = o
+            now = sum((o.bytes for o in alive.values()), 0.0) + _scores(op)
+            if i == 0 and "x" not in alive and op.writes:
+                now = now + op.writes[0].bytes
+            peak = maximum(peak, now)
+            alive = {name: o for name, o in alive.items() if last[name] > i or name == "x"}
+    return peak
+
+
+def _bigger(a: Operand, b: Operand) -> bool:
+    return bool(np.all(np.asarray(a.bytes) >= np.asarray(b.bytes)))
+
+
+def _scores(op: Op) -> Num:
+    """The score matrix and its softmax, when attention writes them to memory."""
+    dims = op.dims
+    if op.options.get("flash", True) or "columns" not in dims:
+        return 0.0
+    element = op.writes[0].format.bytes
+    return 2.0 * dims["batch"] * dims["heads"] * dims["q"] * dims["columns"] * element

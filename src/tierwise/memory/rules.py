@@ -1,0 +1,37 @@
+"""How engines lay out the memory of a device."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tierwise.core.num import Num, minimum, where
+from tierwise.engines import Engine
+from tierwise.memory.account import Rules
+from tierwise.scenario.types import Plan
+
+
+def rules(
+    engine: Engine | None,
+    plan: Plan,
+    *,
+    share: Num | None = None,
+    budget: Num | None = None,
+    max_seqs: Num | None = None,
+) -> Rules:
+    """The rules of an engine, or of a model without one (None).
+
+    Args:
+        share: of the device's memory that it takes; its default unless given. ``budget``: tokens of one step; the
+            plan's chunk unless given. ``max_seqs``: sequences of one step, its default unless given.
+    """
+    left = 1.0 - plan.reserve
+    if engine is None:
+        return Rules(share=minimum(1.0 if share is None else share, left))
+    chunk = plan.chunk if budget is None else budget
+    return Rules(
+        share=minimum(engine.memory_share if share is None else share, left),
+        of=engine.memory_share_of,
+        budget=where(np.isfinite(np.asarray(chunk)), chunk, float(engine.budget)),
+        max_seqs=float(engine.max_seqs) if max_seqs is None else max_seqs,
+        logit_bytes=engine.logit_bytes,
+    )

@@ -1,0 +1,78 @@
+"""Passes, and how requests are cut into them: what workloads share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tierwise.core.num import Num, ceil_div, maximum, num
+from tierwise.models.lower import running
+from tierwise.models.step import Step
+from tierwise.scenario.types import Resolved
+from tierwise.steps.state import StepState
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Equal passes over one group of stacks.
+
+    Attributes:
+        name: ``vision``, ``audio``, ``encode``, ``prefill``, ``decode``, or a workload's own.
+        step: what one pass sees.
+        times: how many there are; ``fill``: their time end to end over their own time (filling of the pipeline).
+        state: the step of a serving engine that a pass is; None where no engine steps (towers, encoders).
+        varies: what grows from one pass to the next: dim -> (mean over the passes, step).
+    """
+
+    name: str
+    step: Step
+    times: Num
+    fill: Num = 1.0
+    state: StepState | None = None
+    varies: Mapping[str, tuple[Num, Num]] = field(default_factory=dict)
+
+
+def towers(r: Resolved, rank: Num) -> list[Pass]:
+    """A pass of each image or audio tower over what the requests of a rank bring."""
+    out = []
+    for phase in ("vision", "audio"):
+        for stack in running(r.model, phase):
+            items = r.traffic.images if phase == "vision" and r.model.task == "generate" else 1.0
+            if np.all(np.asarray(items) == 0):
+                continue
+            step = Step(r.model, r.plan, rank * items, stack.tokens_at(r.traffic.image_size), 0.0, phase)
+            out.append(Pass(phase, step, 1.0))
+    return out
+
+
+def encoder(r: Resolved, rank: Num) -> list[Pass]:
+    """The passes of a text encoder, which cannot cut a sequence and packs whole ones."""
+    if not any(running(r.model, "encode")):
+        return []
+    prompt = num(r.traffic.prompt)
+    seqs = maximum(rank / maximum(ceil_div(rank * prompt, r.plan.chunk), 1.0), 1.0)
+    return [Pass("encode", Step(r.model, r.plan, seqs, prompt, 0.0, "encode"), rank / seqs)]
+
+
+def encoder_tokens(r: Resolved) -> Num:
+    """Tokens that the decoder's cross-attention sees; 0 without an encoder."""
+    if any(running(r.model, "encode")):
+        return num(r.traffic.prompt)
+    for stack in running(r.model, "audio"):
+        return stack.tokens_at(r.traffic.image_size)
+    return 0.0
+
+
+def split(rank: Num, prompt: Num, chunk: Num) -> tuple[Num, Num, Num, Num]:
+    """(sequences, new tokens each, passes, mean cached tokens) of a prefill cut into passes of ``chunk`` tokens.
+
+    Short prompts are packed whole into a pass; a prompt longer than a pass is cut, and its later parts see
+    the earlier ones as cached. The mean of that is exact because attention is linear in it.
+    """
+    pieces = maximum(ceil_div(prompt, chunk), 1.0)
+    new = prompt / pieces
+    together = maximum(ceil_div(rank * prompt / pieces, chunk), 1.0)
+    seqs = maximum(rank / together, 1.0)
+    return seqs, new, pieces * rank / seqs, (prompt - new) / 2.0

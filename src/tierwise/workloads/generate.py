@@ -1,0 +1,60 @@
+"""Text written token by token: towers and encoders first, then prefill, then decode."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tierwise.core.num import Num, is_zero, maximum, minimum, num
+from tierwise.models.lower import running
+from tierwise.models.step import Step
+from tierwise.models.types import Model
+from tierwise.scenario.types import Resolved
+from tierwise.steps.state import Chunk, StepState
+from tierwise.workloads._passes import Pass, encoder, encoder_tokens, split, towers
+
+
+def runs(model: Model) -> bool:
+    """Whether a model has a decoder."""
+    return any(running(model, "prefill"))
+
+
+def passes(r: Resolved, batch: Num) -> list[Pass]:
+    """Towers, encoder, prefill in passes of the plan's chunk, and decode steps at their mean context."""
+    plan = r.plan
+    rank = maximum(batch / plan.dp, 1.0)
+    out = [*towers(r, rank), *encoder(r, rank)]
+    seen = encoder_tokens(r)
+    own = _engine_steps(r.model)
+    prompt, output = decoder_prompt(r), num(r.traffic.output)
+    cached = minimum(plan.kv.shared_prefix, prompt - 1.0) if not is_zero(plan.kv.shared_prefix) else 0.0
+    seqs, new, times, past = split(rank, prompt - cached, plan.chunk)
+    # A pass is cut into micro-batches that follow each other through the stages; the stages fill once.
+    parts = minimum(plan.pp, maximum(seqs, 1.0))
+    fill = (times * parts + plan.pp - 1.0) / (times * plan.pp)
+    logits = minimum(new / (prompt - cached), 1.0)
+    step = Step(r.model, plan, seqs / parts, new, past + cached, "prefill", logits, seen, not is_zero(seen))
+    state = StepState(chunks=(Chunk(new, past + cached, seqs / parts),), logits=logits * seqs / parts)
+    out.append(Pass("prefill", step, times, fill, state if own else None))
+    if not np.all(np.asarray(output) <= 1):
+        micro = maximum(rank / plan.pp, 1.0)
+        middle = prompt + maximum(output - 2.0, 0.0) / 2.0
+        decode = Step(r.model, plan, micro, 1.0, middle, "decode", 1.0, seen)
+        state = StepState(decodes=micro, context=micro * middle)
+        out.append(Pass("decode", decode, maximum(output - 1.0, 0.0), 1.0, state if own else None,
+                        {"context": (middle, 1.0)}))  # fmt: skip
+    return out
+
+
+def final_length(r: Resolved) -> Num:
+    """The prompt and all tokens but the newest, which is not cached."""
+    return decoder_prompt(r) + num(r.traffic.output) - 1.0
+
+
+def decoder_prompt(r: Resolved) -> Num:
+    """Tokens the decoder starts from: the prompt, or one start token where an encoder reads the prompt."""
+    return 1.0 if any(running(r.model, "encode")) or any(running(r.model, "audio")) else num(r.traffic.prompt)
+
+
+def _engine_steps(model: Model) -> bool:
+    """Whether a serving engine's steps run the model: steps know no encoder's passes."""
+    return not any(running(model, "encode")) and not any(running(model, "audio"))
