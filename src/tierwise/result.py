@@ -17,8 +17,7 @@ from tierwise.models.step import Step
 from tierwise.program.program import Program
 from tierwise.program.types import Segment
 from tierwise.scenario.types import Resolved
-from tierwise.steps.cost import PricedOp as PricedOp
-from tierwise.steps.cost import StepCost
+from tierwise.steps.cost import PricedOp, StepCost
 
 
 @dataclass(frozen=True)
@@ -243,3 +242,5 @@ class Result:
 # What a price may rest on, the surest first.
 BASES = ("measured", "calibrated", "transferred", "datasheet")
 _WIDE = ("bf16", "fp16", "tf32", "fp32")
+
+__all__ = ["BASES", "Phase", "PricedOp", "Result"]

@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 
 from tests.search.cases import ask, priced
+from tierwise.core.numerics import fmt
 from tierwise.memory.account import weight_bytes
 from tierwise.models.load import load_model
-from tierwise.scenario.types import Plan
-from tierwise.search.curves import FLIGHTS, _priced, _room
+from tierwise.scenario.types import KV, Plan
+from tierwise.search.curves import FLIGHTS, _room
 from tierwise.search.deploy import deployment
 from tierwise.search.engines import engines
 from tierwise.search.points import _position
 from tierwise.search.serve import curves_of, families_of
 from tierwise.serving.deployment import Replicas, Settings
-from tierwise.serving.pricing import step_prices
+from tierwise.serving.pricing import pool_of
 from tierwise.serving.steady import steady
 from tierwise.serving.work import Load, work
+from tierwise.steps.price import engine_on
 
 
 def test_position_reaches_the_value() -> None:
@@ -80,7 +82,9 @@ def test_curves_are_the_steady_state() -> None:
     from tierwise.search.curves import _client, coefficients
 
     how, k = coefficients("vllm", family.system, family.model)
-    alone = steady(load, work(family.model, family.system, "vllm", "bf16", load), _client(how, 8192.0 * one), k)
+    cache = KV(key=fmt("bf16"), value=fmt("bf16"))
+    on = engine_on(family.model, Plan(tp=2 * one, kv=cache), family.system, "vllm", max_seqs=1024)
+    alone = steady(load, work(on, load), _client(how, 8192.0 * one), k)
     assert curves.tpot[v, c] == pytest.approx(float(alone.tpot[0]), rel=1e-9)
     assert curves.ttft[v, c] == pytest.approx(float(alone.ttft[0]), rel=1e-9)
 
@@ -119,17 +123,16 @@ def test_the_longest_request_must_fit_every_engine_it_visits() -> None:
 
 @pytest.mark.parametrize(("model", "on"), [("qwen3-32b", "8xh100-sxm"), ("qwen3-30b-a3b", "4xl40s")])
 def test_room_is_that_of_the_engine(model: str, on: str) -> None:
-    """The arrays keep the same account of memory as the prices of one engine's steps."""
+    """The arrays ask the same account of memory as the prices of one engine's steps."""
     question = ask(model=model, on=(on,), prompt=4000.0, output=500.0)
     found, machine = question.model, question.systems[0]
     kinds, _ = engines(found, machine)
-    _, priced_ = _priced(question, found, machine, "vllm", "bf16", kinds, np.zeros(len(kinds.tp)))
-    room = _room(question, found, machine, "bf16", kinds, priced_, 8192.0)
-    f = 10
-    seqs = int(FLIGHTS[f] + 4 * np.sqrt(FLIGHTS[f]))
+    room = _room(question, found, machine, "vllm", "bf16", kinds, 8192.0)
+    f = int(np.flatnonzero(FLIGHTS == 4.0)[0])
+    seqs = FLIGHTS[f] + 4 * np.sqrt(FLIGHTS[f])
     for i in range(0, len(kinds.tp), 4):
         tp, pp, dp, ep = (float(getattr(kinds, n)[i]) for n in ("tp", "pp", "dp", "ep"))
         one = Replicas(machine, Plan(tp=tp, pp=pp, dp=dp, ep=ep), 1, "both", Settings(max_seqs=seqs, budget=8192))
-        prices = step_prices(found, one)
-        mine = room[i, f] * pp * dp * 4500 * prices.kv_token
-        assert mine == pytest.approx(prices.kv_room, rel=0.06)
+        pool = pool_of(found, one, 4500.0)
+        each = float(4500 * pool.token + pool.fixed)
+        assert room[i, f] * pp * dp * each == pytest.approx(float(pool.room), rel=1e-9)

@@ -73,8 +73,10 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
 
     context, new, past = _ladder(longest, 2.0), _ladder(float(budget), 4.0), _ladder(longest, 1.0)
     seqs = _ladder(float(most), 2.0)
-    tokens_at = _counts(budget, ranks)
-    seqs_at = _counts(most, ranks)
+    graphs = np.zeros(0, np.int64) if facts is None else facts.graph_sizes(s.max_seqs, on.graphs)
+    # Steps at the nodes of the other tables, and those that are replayed, are nodes here too.
+    tokens_at = _counts(budget, ranks, np.concatenate([graphs * ranks, seqs, new]))
+    seqs_at = _counts(most, ranks, seqs)
     by_tokens = lower(Step(model, plan, np.maximum(tokens_at, 1.0) / ranks, 1.0, 1.0, "decode"))
     by_seqs = lower(Step(model, plan, np.maximum(seqs_at, 1.0) / ranks, 1.0, 1.0, "decode"))
     tokens = _total(on, by_tokens, of.tokens, tokens_at.shape)
@@ -105,7 +107,6 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         prefill[..., 0] -= _saved(on, prefilling, StepState(chunks=(Chunk(q, p),))) / ranks
     for table in (tokens, heads, decode, mixed, prefill):
         table[0] = 0.0
-    graphs = np.zeros(0, np.int64) if facts is None else facts.graph_sizes(s.max_seqs, on.graphs)
     pool = pool_of(model, replicas, longest)
     ways, devices = kv_paths(replicas), float(plan.devices)
     return StepPrices(
@@ -159,12 +160,14 @@ def _saved(on: EngineOn, program: Program, state: StepState) -> Floats:
     return np.asarray(found.line + on.fixes.gap - found.device)
 
 
-def _counts(most: int, ranks: float) -> Floats:
+def _counts(most: int, ranks: float, besides: Floats) -> Floats:
     """Whole numbers at which a table by tokens is priced, for ``ranks`` that share them: each while there are few,
-    then both sides of every sixteen of a rank (kernels' tiles are multiples of it), always with the last."""
+    then both sides of every sixteen of a rank (kernels' tiles are multiples of it), always with the last; and some
+    ``besides``."""
     last = most / ranks
     near, far = np.arange(min(last, 64.0) + 1.0), np.arange(64.0, last + 1.0, 16.0)
-    return np.unique(np.clip(np.concatenate([near, far, far + 1.0, [last]]), 0.0, last)) * ranks
+    plain = np.clip(np.concatenate([near, far, far + 1.0, [last]]), 0.0, last) * ranks
+    return np.unique(np.concatenate([plain, besides[besides <= most]]))
 
 
 def _ladder(most: float, per_octave: float) -> Floats:

@@ -177,7 +177,8 @@ def _weighted(seconds: Array, k: Coefficients, phase: str) -> Array:
 def _at(values: Array, x: Array) -> Array:
     """Values given at the decreasing SHARES (points, n), linearly at ``x``."""
     out = values[-1] * np.ones_like(x)
-    for i in range(len(SHARES) - 1):
+    # From the lowest span up: each replaces what the one below says beyond its end.
+    for i in reversed(range(len(SHARES) - 1)):
         high, low = SHARES[i], SHARES[i + 1]
         part = values[i + 1] + (values[i] - values[i + 1]) * (x - low) / (high - low)
         out = np.where(x >= low, part, out)

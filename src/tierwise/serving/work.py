@@ -18,7 +18,7 @@ from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
-from tierwise.steps.cost import StepCost
+from tierwise.steps.cost import StepCost, kernels
 from tierwise.steps.price import EngineOn, price_step
 from tierwise.steps.state import Chunk, StepState
 
@@ -124,7 +124,7 @@ def work(on: EngineOn, load: Load) -> Work:
         _by_class(passes, prompts.shape), _spread(step.program, load.ep, seqs.shape),
         np.full(shape, float(sum(s.depth for s in on.model.stacks if s.stream == "text" and s.active))),
         np.full(shape, sum(float(np.max(s.repeat)) for s, op in step.program.walk() if op.kind == "moe")),
-        np.broadcast_to(step.kernels, shape).astype(float),
+        np.broadcast_to(kernels(step.program), shape).astype(float),
         np.full(shape, np.inf),
     )  # fmt: skip
 

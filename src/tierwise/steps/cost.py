@@ -53,6 +53,7 @@ class StepCost:
         overlap: collectives run beside the block that follows (may be an array of 0 and 1).
         replayed: the kernels come from a recorded graph (may be an array); ``ahead``: the host puts the next step
             together while this one runs.
+        kernels: kernels of a step, collectives aside.
         shared: seconds of launches that ops of several sequences' kinds share, to be taken off the sum; negative where
             they get in each other's way.
     """
@@ -65,6 +66,7 @@ class StepCost:
     overlap: Num = 0.0
     replayed: Num = 1.0
     ahead: bool = False
+    kernels: Num = 0.0
     shared: Num = 0.0
 
     @cached_property
@@ -109,11 +111,6 @@ class StepCost:
     def overlaps(self) -> bool:
         """Whether collectives run beside compute, in any configuration."""
         return not is_zero(self.overlap)
-
-    @cached_property
-    def kernels(self) -> Num:
-        """Kernels of the step, collectives aside."""
-        return sum((s.repeat for s, op in self.program.walk() if op.kind != "collective"), 0.0)
 
     @cached_property
     def launch(self) -> Num:
@@ -228,6 +225,11 @@ def _scaled(p: PricedOp, factor: Num) -> PricedOp:
     return replace(p, cost=longer)
 
 
+def kernels(program: Program) -> Num:
+    """Kernels of a program, collectives aside."""
+    return sum((s.repeat for s, op in program.walk() if op.kind != "collective"), 0.0)
+
+
 def step_time(device: Num, launch: Num, host: Num, ahead: bool) -> Num:
     """Seconds of a step from its parts (the loop of the simulator does the same, compiled)."""
     slower = maximum(num(device), num(launch))
@@ -243,4 +245,4 @@ def corrected(op: Op, cost: Cost, c: Corrections) -> Cost:
                    serial={k: v * factor for k, v in cost.serial.items()})  # fmt: skip
 
 
-__all__ = ["HOST", "PricedOp", "StepCost", "corrected", "step_time"]
+__all__ = ["HOST", "PricedOp", "StepCost", "corrected", "kernels", "step_time"]

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tierwise.core.num import Num
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
 
-Floats = NDArray[np.float64]
 Names = frozenset[tuple[str, str]]
 
 
@@ -36,27 +35,33 @@ class Kinds:
 
 def kinds(model: Model, plan: Plan) -> Kinds:
     """By lowering 64 tokens as steps that differ in one thing each: context, logits, phase, sequences."""
-    past, logits = np.array([100.0, 5000.0, 100.0]), np.array([1.0, 1.0, 0.5])
-    decode = _signatures(lower(Step(model, plan, 64.0, 1.0, past, "decode", logits)), 3)
-    seqs, past = np.array([1.0, 2.0, 1.0]), np.array([100.0, 100.0, 5000.0])
-    prefill = _signatures(lower(Step(model, plan, seqs, 64.0 / seqs, past, "prefill", 1.0 / seqs)), 3)
-    heads = {name for name, s in decode.items() if not np.array_equal(s[:, 0], s[:, 2])}
+    decode = [_signatures(lower(Step(model, plan, 64.0, 1.0, past, "decode", logits)))
+              for past, logits in ((100.0, 1.0), (5000.0, 1.0), (100.0, 0.5))]  # fmt: skip
+    prefill = [_signatures(lower(Step(model, plan, seqs, 64.0 / seqs, past, "prefill", 1.0 / seqs)))
+               for seqs, past in ((1.0, 100.0), (2.0, 100.0), (1.0, 5000.0))]  # fmt: skip
+    heads = {name for name, s in decode[0].items() if not _same(s, decode[2][name])}
     tokens = {
         name
-        for name, s in decode.items()
-        if name not in heads and name in prefill and s.shape == prefill[name].shape
-        and np.allclose(np.hstack([s, prefill[name]]), s[:, :1], rtol=1e-9)
-    }  # fmt: skip
+        for name, s in decode[0].items()
+        if name not in heads and all(name in other and _same(s, other[name]) for other in (decode[1], *prefill))
+    }
     known = tokens | heads
-    return Kinds(frozenset(tokens), frozenset(heads), frozenset(decode.keys() - known),
-                 frozenset(prefill.keys() - known))  # fmt: skip
+    return Kinds(frozenset(tokens), frozenset(heads), frozenset(decode[0].keys() - known),
+                 frozenset(prefill[0].keys() - known))  # fmt: skip
 
 
-def _signatures(program: Program, n: int) -> dict[tuple[str, str], Floats]:
-    """By op, its dims, FLOPs and operands as an array (numbers, n)."""
-    out = {}
-    for segment, op in program.walk():
-        operands = (o.elements for o in (*op.reads, *op.writes))
-        rows = [np.broadcast_to(x, n) for x in (*op.dims.values(), op.flops, *operands)]
-        out[segment.name, op.name] = np.stack(rows).astype(float)
-    return out
+Signature = tuple[Num, ...]
+
+
+def _same(a: Signature, b: Signature) -> bool:
+    return len(a) == len(b) and all(
+        x is y or bool(np.all(np.isclose(x, y, rtol=1e-9, atol=0.0))) for x, y in zip(a, b, strict=True)
+    )
+
+
+def _signatures(program: Program) -> dict[tuple[str, str], Signature]:
+    """By op, its dims, FLOPs and the elements of its operands."""
+    return {
+        (segment.name, op.name): (*op.dims.values(), op.flops, *(o.elements for o in (*op.reads, *op.writes)))
+        for segment, op in program.walk()
+    }

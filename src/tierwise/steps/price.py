@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from tierwise.models.types import Model
 from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
 from tierwise.steps.corrections import Corrections, corrections
-from tierwise.steps.cost import StepCost, corrected
+from tierwise.steps.cost import StepCost, corrected, kernels
 from tierwise.steps.kinds import Names, kinds
 from tierwise.steps.mixed import beside_chunks
 from tierwise.steps.program import Part, step_program
@@ -45,6 +46,13 @@ class EngineOn:
     facts: Engine | None
     max_seqs: int = 256
     graphs: int = 512
+
+    @cached_property
+    def kernels(self) -> Num:
+        """Kernels of a step: those of one that decodes."""
+        if self.fixes.launch == 0.0:
+            return 0.0
+        return kernels(lower(Step(self.model, self.plan, 1.0, 1.0, 1.0, "decode")))
 
 
 def engine_on(
@@ -109,7 +117,7 @@ def price_program(
     target = on.target
     if target.device.measured:
         target = replace(target, working=program.bytes_of("weight"))
-    return StepCost(program, target, on.fixes, state, on.plan.dp, overlap, replayed, ahead, shared)
+    return StepCost(program, target, on.fixes, state, on.plan.dp, overlap, replayed, ahead, on.kernels, shared)
 
 
 def recorded(on: EngineOn, state: StepState) -> tuple[StepState, Num]:
