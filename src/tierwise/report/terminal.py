@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from rich import box
@@ -56,11 +56,11 @@ def paragraph(console: Console, text: str, *, style: str = "", indent: str = "",
         console.print(Text(line.replace(_KEPT, " "), style=style))
 
 
-def grid(columns: Sequence[str], rows: Sequence[Sequence[str | Text]] = (), left: int = 1) -> RichTable:
-    """A plain table whose first ``left`` columns read from the left; the others do not wrap."""
+def grid(columns: Sequence[str], rows: Iterable[Sequence[str | Text]] = (), left: int = 1, whole: int = 1) -> RichTable:
+    """A plain table whose first ``left`` columns read from the left and whose first ``whole`` are never cut."""
     table = RichTable(show_edge=False, pad_edge=False)
     for i, name in enumerate(columns):
-        table.add_column(Text(name), justify="left" if i < left else "right", overflow="fold", no_wrap=i == 0)
+        table.add_column(Text(name), justify="left" if i < left else "right", overflow="fold", no_wrap=i < whole)
     for row in rows:
         table.add_row(*row)
     return table
