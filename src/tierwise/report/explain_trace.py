@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tierwise.report.explain_data import scalar_dict
+from tierwise.report.explain_phases import seconds_of
 from tierwise.report.timeline import Execution, executions
 from tierwise.result import Phase, Result
 
@@ -64,7 +65,7 @@ def _spans(pid: int, phase: Phase, runs: Sequence[Execution]) -> Iterator[Json]:
                 "bound by": x.bound_by,
                 "flops": float(cost.flops),
                 "bytes": {tier: float(size) for tier, size in cost.bytes.items()},
-                "seconds": {name: float(t) for name, t in {**cost.overlapped, **cost.serial}.items()},
+                "seconds": {name: float(t) for name, t in seconds_of(cost).items()},
             },
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tierwise.core.units import seconds
+from tierwise.report import choices
 from tierwise.report.numbers import rate
 
 Json = dict[str, Any]
@@ -46,10 +47,10 @@ def steady(a: Json) -> str:
 
 def _off(said: float, shown: float | None) -> str:
     """`` (34 % less)``; nothing where they agree to a hundredth."""
-    if not shown or abs(said / shown - 1.0) < 0.01:
+    if not shown or abs(said / shown - 1.0) < choices.AGREES:
         return ""
     ratio = said / shown
-    if not 1 / 3 < ratio < 3:
+    if not 1 / choices.TOLD_AS_FACTOR < ratio < choices.TOLD_AS_FACTOR:
         return f" ({rate(max(ratio, 1 / ratio))} times {'more' if ratio > 1 else 'less'})"
     return f" ({100 * abs(ratio - 1.0):.0f} % {'more' if ratio > 1 else 'less'})"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tierwise.core.units import dollars, seconds
+from tierwise.report import choices
 from tierwise.report.numbers import rate, things
 from tierwise.report.plan_expectation import demanded, expected, lacking, steady, superlative
 
@@ -87,9 +88,9 @@ def short_of(d: Json, a: Json) -> str:
         parts.append(f"answers {rate(run['requests_per_s'])} requests/s and falls behind")
     if run and run["rejected"]:
         parts.append(f"turns {run['rejected']:,} requests away, too long for its memory")
-    if q["requests_per_s"] is not None and a["requests_per_s"] < q["requests_per_s"] * 0.999:
+    if q["requests_per_s"] is not None and a["requests_per_s"] < q["requests_per_s"] * choices.REACHED:
         parts.append(f"sustains {rate(a['requests_per_s'])} requests/s of the {rate(q['requests_per_s'])} asked")
-    if q["concurrency"] is not None and a["in_flight"] < q["concurrency"] * 0.999:
+    if q["concurrency"] is not None and a["in_flight"] < q["concurrency"] * choices.REACHED:
         parts.append(f"holds {rate(a['in_flight'])} of the {rate(q['concurrency'])} requests in flight")
     return " and ".join(parts) or ("misses the budget" if q["budget_usd_per_hour"] is not None else "falls behind")
 
@@ -167,7 +168,8 @@ def _loses(d: Json, a: Json, r: Json) -> str:
         if r["usd_per_hour"] is None:
             unit = "devices" + (" a token" if d["question"]["load"] == "free" else "")
         verb = "costs" if r["usd_per_hour"] is not None else "takes"
-        text = f"{verb} {100 * (ratio - 1):.0f} % more {unit}" if ratio >= 1.005 else f"{verb} the same {unit}"
+        more = f"{100 * (ratio - 1):.0f} % more" if ratio >= choices.EQUAL_RATIO else "the same"
+        text = f"{verb} {more} {unit}"
     elif objective == "throughput":
         name = "capacity_requests_per_s" if d["question"]["load"] == "open" else ""
         most = [float(e[name]) if name else _rate(e) for e in (a, r)]
@@ -197,8 +199,6 @@ def _latency(d: Json, e: Json) -> float:
     return _shown(e, "ttft") + float(d["question"]["output"] - 1.0) * _shown(e, "tpot")
 
 
-# Lines of "Why not"; what is further off is named in one more.
-LINES = 14
 _CLASSES = {
     "matmul": "reading the weights", "moe": "reading the experts", "attention": "attention over the cache",
     "collective": "communication", "other": "small kernels", "host": "the host",
@@ -210,9 +210,9 @@ def others(d: Json) -> list[tuple[str, str]]:
     told = [a for a in d["alternatives"] if a["verdict"] != "chosen"]
     kinds = ("meets", "load", "misses", "memory")
     told.sort(key=lambda a: (a["deployment"] is None, kinds.index(a["verdict"]), a["worse"] or 0.0))
-    items = [(str(a["name"]), verdict(d, a)) for a in told[:LINES]]
-    if len(told) > LINES:
-        items.append(("Further off", ", ".join(a["name"] for a in told[LINES:])))
+    items = [(str(a["name"]), verdict(d, a)) for a in told[:choices.PLAN_LINES]]
+    if len(told) > choices.PLAN_LINES:
+        items.append(("Further off", ", ".join(a["name"] for a in told[choices.PLAN_LINES:])))
     return items
 
 
@@ -222,7 +222,7 @@ def cause(d: Json, a: Json) -> str:
     if not mine or not best or not d["answer"] or a["deployment"]["mode"] != d["answer"]["mode"]:
         return ""
     name = max(mine, key=lambda n: mine[n] - best[n])
-    if mine[name] - best[name] < 0.08:
+    if mine[name] - best[name] < choices.NOTICEABLE_SHARE:
         return ""
     now, then = (f"{100 * x[name]:.0f} %" for x in (mine, best))
     return f"; {_CLASSES[name]} takes {now} of its decode step, {then} in the answer's"
@@ -243,7 +243,7 @@ def verdict(d: Json, a: Json) -> str:
         return f"misses the targets: {', '.join(over) or _other(d, e)} ({layout(e)}){cause(d, a)}"
     if a["worse"] is None:
         return f"would meet the targets as predicted ({layout(e)})"
-    if a["worse"] < 1.005:
+    if a["worse"] < choices.EQUAL_RATIO:
         return f"as good by the steady state ({layout(e)})"
     return f"{a['worse']:.2f}× {OBJECTIVES[q['objective']]} ({layout(e)}){cause(d, a)}"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tierwise.cost.types import Cost
 from tierwise.program.types import Op
+from tierwise.report.explain_phases import resource
 from tierwise.result import Phase
 from tierwise.schedule.streams import events
 
@@ -38,9 +39,10 @@ def executions(phase: Phase) -> list[Execution]:
     places = _places(phase)
     rows: Iterable[dict[str, Any]] = map(dict, events(_order(phase), 1 if phase.cost.overlaps else None))
     return [
-        Execution(row["stream"], row["name"], row["layer"], row["start"], row["duration"], row["bound_by"], place)
+        Execution(row["stream"], row["name"], row["layer"], row["start"], row["duration"],
+                  resource(row["bound_by"]), place)
         for place, row in zip(places, rows, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def _places(phase: Phase) -> list[int]:
