@@ -18,7 +18,7 @@ from tierwise.report import advice_words, explain_words
 from tierwise.report.explain_data import to_dict
 from tierwise.scenario.types import Batch, Plan, Scenario
 
-from .cases import llm, machine, result
+from .cases import ADVICE, llm, machine, result
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_json_carries_the_data_and_the_sentence_made_of_it(found: list[Advice]) 
 
 @cache
 def advised() -> dict[str, Any]:
-    return to_dict(result("llm"), advise(result("llm")))
+    return to_dict(result("llm"), ADVICE)
 
 
 @given(title=st.text(), text=st.text())
