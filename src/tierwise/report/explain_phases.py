@@ -13,6 +13,7 @@ from tierwise.core.numerics import Names
 from tierwise.cost import Cost, Target, efficiency
 from tierwise.report.plain import plain
 from tierwise.result import Phase, PricedOp, Result
+from tierwise.steps.cost import HOST
 
 Json = dict[str, Any]
 
@@ -50,6 +51,7 @@ def phase_dict(phase: Phase, result: Result) -> Json:
         "mfu": plain(_mfu(phase, result)),
         "mbu": plain(phase.traffic.get(memory.name, 0.0) / _over(phase.pass_time * memory.bandwidth)),
         "overlap": phase.cost.overlaps,
+        "host_s": plain(_host(phase)),
         "roofs": _roofs(phase, result),
         "order": [[phase.program.segments[i].name, len(list(same))] for i, same in groupby(phase.program.order)],
         "ops": [_op(p, whole, memory.name, known) for p in phase.ops],
@@ -90,6 +92,11 @@ def _some(x: Num) -> bool:
 
 def _nonzero(items: Iterable[tuple[str, Num]]) -> Json:
     return {name: plain(x) for name, x in items if _some(x)}
+
+
+def _host(phase: Phase) -> Num:
+    """Seconds of a pass that the engine and its host add to the ops; 0 where the ops are paced by the host already."""
+    return phase.bounds.get(HOST, 0.0)
 
 
 def resource(names: Names) -> Any:

@@ -133,6 +133,8 @@ def _ops(d: Json, phase: Json, limit: int | None) -> Section:
         runs = count(sum(op["count"] for op in rest))
         cells.append([f"{len(rest)} more", runs, seconds(left), percent(share), Cell(bar=share), *[""] * 4])
     faint = frozenset({len(shown)} if rest else ())
+    if phase["host_s"]:
+        cells.append(["between passes", count(1), seconds(phase["host_s"]), "", "", _bound(d, "host"), *[""] * 3])
     unit = "step" if phase["name"] == "decode" else "pass"
     table = Table(columns, cells, faint=faint)
     return Section(f"Ops of one {phase['name']} {unit}", table, seconds(phase["pass_time_s"]))
@@ -199,5 +201,5 @@ def _timeline(phase: Phase) -> Json:
     """Every execution of one pass as [op, layer, link?, start, duration]: indexes, and seconds."""
     layers: dict[str, int] = {}
     rows = [[x.op, layers.setdefault(x.layer, len(layers)), int(x.lane == "link"), float(f"{x.start:.9g}"),
-             float(f"{x.duration:.6g}")] for x in executions(phase)]  # fmt: skip
+             float(f"{x.duration:.6g}")] for x in executions(phase) if x.op is not None]  # fmt: skip
     return {"layers": list(layers), "rows": rows}

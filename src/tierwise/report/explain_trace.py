@@ -16,7 +16,7 @@ from tierwise.result import Phase, Result
 
 Json = dict[str, Any]
 
-THREADS = {"compute": 1, "link": 2}
+THREADS = {"compute": 1, "link": 2, "host": 3}
 
 
 def perfetto(result: Result) -> Json:
@@ -50,24 +50,17 @@ def _names(pid: int, phase: Phase) -> Iterator[Json]:
 
 def _spans(pid: int, phase: Phase, runs: Sequence[Execution]) -> Iterator[Json]:
     for x in runs:
-        op, cost = phase.ops[x.op].op, phase.ops[x.op].cost
-        yield {
-            "ph": "X",
-            "name": x.name,
-            "cat": op.role,
-            "pid": pid,
-            "tid": THREADS[x.lane],
-            "ts": x.start * 1e6,
-            "dur": x.duration * 1e6,
-            "args": {
-                "layer": x.layer,
+        role, about = "host", {"layer": x.layer, "bound by": x.bound_by, "flops": 0.0, "bytes": {}}
+        if x.op is not None:
+            op, cost = phase.ops[x.op].op, phase.ops[x.op].cost
+            role, about = op.role, about | {
                 "kind": op.kind,
-                "bound by": x.bound_by,
                 "flops": float(cost.flops),
                 "bytes": {tier: float(size) for tier, size in cost.bytes.items()},
                 "seconds": {name: float(t) for name, t in seconds_of(cost).items()},
-            },
-        }
+            }
+        yield {"ph": "X", "name": x.name, "cat": role, "pid": pid, "tid": THREADS[x.lane], "ts": x.start * 1e6,
+               "dur": x.duration * 1e6, "args": about}  # fmt: skip
 
 
 def _counters(pid: int, phase: Phase, runs: Sequence[Execution], result: Result) -> Iterator[Json]:
@@ -76,7 +69,7 @@ def _counters(pid: int, phase: Phase, runs: Sequence[Execution], result: Result)
     name = f"{memory.name} bandwidth, %"
     end = 0.0
     for x in runs:
-        if x.lane != "compute":
+        if x.lane != "compute" or x.op is None:
             continue
         if x.start > end:
             yield _count(pid, name, end, 0.0)
