@@ -122,7 +122,8 @@ def seconds_of(cost: Cost) -> dict[str, Num]:
 
 def _alone(phase: Phase) -> dict[str, Num]:
     """Seconds of a pass each resource would need if it were the only limit."""
-    return by_resource((name, p.segment.repeat * t) for p in phase.ops for name, t in seconds_of(p.cost).items())
+    ops = [(name, p.segment.repeat * t) for p in phase.ops for name, t in seconds_of(p.cost).items()]
+    return by_resource([*ops, (HOST, _host(phase))])
 
 
 def _by_role(phase: Phase, tier: str) -> Json:
