@@ -115,7 +115,7 @@ def short(e: Json) -> str:
 
 def _finalists(d: Json) -> tuple[tuple[Column, ...], list[list[str]]]:
     """What was simulated, those that hold first."""
-    ranked = sorted(d["finalists"], key=lambda e: (not e["simulated"]["meets"], words.paid(d, e)))
+    ranked = sorted(d["finalists"], key=lambda e: (not e["simulated"]["meets"], words.price_paid(d, e)))
     names = ["dev", "flight", "budget", *_money(d), "tok/s/dev", "TTFT", "TPOT", "targets"]
     return _columns(names), [_finalist(d, e) for e in ranked[: choices.PLAN_ROWS]]
 
