@@ -300,7 +300,7 @@ def rests(d: Json) -> list[str]:
         return []
     out = []
     if "basis" in a:
-        out.append(f"Steady state: {_FITTED[a['basis']]}; 80 % of measurements are expected between "
+        out.append(f"Steady state: {_FITTED.get(a['basis'], a['basis'])}; 80 % of measurements are expected between "
                    f"{seconds(a['ttft_interval'][0])} and {seconds(a['ttft_interval'][1])} (TTFT), "
                    f"{seconds(a['tpot_interval'][0])} and {seconds(a['tpot_interval'][1])} (TPOT).")  # fmt: skip
     if not d["finalists"]:
