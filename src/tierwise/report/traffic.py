@@ -48,7 +48,8 @@ def show_traffic(requests: Trace, as_json: bool = False) -> None:
 def traffic_row(requests: Trace) -> dict[str, Any]:
     """The summary as plain JSON; null for what is not known."""
 
-    return plain(asdict(summarized(requests))) | {"source": requests.source, "notices": list(requests.notices)}
+    row: dict[str, Any] = plain(asdict(summarized(requests)))
+    return row | {"source": requests.source, "notices": list(requests.notices)}
 
 
 def sparkline(values: Floats) -> str:
