@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tierwise.report.layout import WIDE, Bullets, Cell, Column, Facts, Report, Section, Sentences, Table
+from tierwise.report.layout import WIDE, Bullets, Cell, Column, Report, Section, Sentences, Table
 from tierwise.report.numbers import count, with_units_kept
 
 _STYLES = {"compute": "yellow", "memory": "blue", "cache": "cyan", "link": "red", "overhead": "dim",
@@ -72,14 +72,11 @@ def _section(console: Console, section: Section) -> None:
         heading(console, section.title, section.remark)
     if isinstance(body, Sentences):
         for line in body.lines:
-            paragraph(console, line, indent="  ", style="dim" if body.faint else "")
+            paragraph(console, line, indent="  ")
     elif isinstance(body, Bullets):
         for about, said in body.items:
             paragraph(console, f"{about} {said}".strip(), indent="    ", first="  • ")
-    elif isinstance(body, Facts):
-        for name, text in body.rows:
-            paragraph(console, f"{name}: {text}", indent="  ")
-    else:
+    elif isinstance(body, Table):
         console.print(_inset(_table(console, body)))
         left_out = _left_out(body)
         note = f"{count(left_out)} more {body.more}. {body.note}" if left_out else body.note
