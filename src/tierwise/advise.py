@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from tierwise.comparison import Comparison
 from tierwise.core.errors import TierwiseError
@@ -118,8 +118,7 @@ def _tried(base: Result, neighbour: Neighbour) -> Advice | None:
 
 
 def _changed(r: Resolved, **changes: object) -> Scenario:
-    base = Scenario(r.model, r.machine, r.traffic, r.plan, r.techniques)
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return Scenario(**{f.name: getattr(r, f.name) for f in fields(r)} | changes)
 
 
 def _neighbours(r: Resolved, batch: float) -> Iterator[Neighbour]:

@@ -68,6 +68,7 @@ def result(kind: str) -> Result:
     plain = Scenario(llm(), machine(), Batch(1024.0, 64.0, 16.0))
     scenarios = {
         "llm": plain,
+        "deep": replace(plain, model=llm(layers=32)),
         "parallel": Scenario(llm(), machine(4), plain.traffic, Plan(tp=4.0)),
         "overlap": Scenario(llm(), machine(4), plain.traffic, Plan(tp=4.0, overlap=True)),
         "too large": replace(plain, machine=machine(memory=1.5e9)),
@@ -81,7 +82,7 @@ def result(kind: str) -> Result:
     return evaluate(scenarios[kind])
 
 
-SCALAR = ("llm", "parallel", "overlap", "too large", "max, too large", "no decode", "cnn", "encoder", "hostile")
+SCALAR = ("llm", "deep", "parallel", "overlap", "too large", "max, too large", "no decode", "cnn", "encoder", "hostile")
 
 def advice(kind: str, *changes: tuple[str, float | str, float | str], **other: object) -> Advice:
     """A made-up one: twice the tokens for a tenth more time."""

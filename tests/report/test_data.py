@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tierwise.report.explain_data import to_dict
-from tierwise.report.explain_phases import ROLES
+from tierwise.report.explain_phases import ROLES, by_resource, resource
 
 from .cases import ADVICE, SCALAR, result
 
@@ -61,7 +61,7 @@ def test_parts_add_up(kind: str) -> None:
     assert d["memory"]["free"] == pytest.approx(d["memory"]["capacity"] - d["memory"]["peak"])
     for p in d["phases"]:
         assert sum(op["share"] for op in p["ops"]) == pytest.approx(1.0)
-        assert sum(op["time_s"] for op in p["ops"]) == pytest.approx(p["pass_time_s"])
+        assert sum(op["time_s"] for op in p["ops"]) + p["host_s"] == pytest.approx(p["pass_time_s"])
         assert sum(p["seconds_by_bound"].values()) == pytest.approx(p["pass_time_s"])
         assert sum(op["flops"] for op in p["ops"]) == pytest.approx(p["flops"])
         for tier, size in p["bytes"].items():
@@ -107,3 +107,26 @@ def test_a_sweep_keeps_every_configuration() -> None:
 def test_the_order_of_layers_is_that_of_the_graph() -> None:
     assert to_dict(result("llm"))["phases"][0]["order"] == [["input", 1], ["layer", 8], ["output", 1]]
     assert to_dict(result("cnn"))["phases"][0]["order"] == [["stem", 1], ["body", 3], ["output", 1]]
+
+
+@pytest.mark.parametrize("kind", SCALAR)
+def test_the_headline_lies_in_its_interval(kind: str) -> None:
+    s = to_dict(result(kind))["summary"]
+    low, high = s["interval_s"]
+    assert low <= s["time_s"] <= high
+
+
+def test_bounds_are_named_by_their_resource() -> None:
+    for kind in SCALAR:
+        d = to_dict(result(kind))
+        known = {"compute", "softmax", "link", "network", "host", "dispatch", "latency", "unexplained"}
+        known |= {t["name"] for t in d["scenario"]["machine"]["tiers"]}
+        for p in d["phases"]:
+            assert {p["bound_by"], *p["seconds_by_bound"], *p["seconds_if_alone"]} <= known
+            assert {op["bound_by"] for op in p["ops"]} <= known
+
+
+def test_launching_is_the_work_of_the_host() -> None:
+    names = np.asarray(["launch", "none", "dram"])
+    assert resource("launch") == "host" and resource(names) == ["host", "unexplained", "dram"]
+    assert by_resource([("launch", 1.0), ("host", 2.0), ("dram", 4.0)]) == {"host": 3.0, "dram": 4.0}

@@ -40,8 +40,7 @@ def test_what_does_not_fit_is_said_with_its_size() -> None:
 
 
 def test_reasons_name_the_bound_and_shares_add_up() -> None:
-    r = result("llm")
-    d = to_dict(r, ADVICE)
+    d = to_dict(result("deep"), ADVICE)
     why = d["text"]["why"]
     shares = [int(x.split("(")[1].split(" %")[0]) for x in why if "of the whole" in x]
     assert len(shares) == 2 and sum(shares) == 100

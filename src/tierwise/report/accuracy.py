@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tierwise.report.numbers import UNKNOWN
+from tierwise.report.plain import json_text, plain
 
 if TYPE_CHECKING:
     from tierwise.measure.ops import Accuracy
@@ -17,31 +18,25 @@ Line = tuple[str, tuple[str, ...], "Accuracy"]
 
 def as_dict(lines: Sequence[Line], schema: str = "tierwise.validation/1") -> dict[str, object]:
     """JSON form: of each group what it is, and its accuracy; what cannot be said is null."""
-    groups = []
-    for op, names, a in lines:
-        numbers = {k: v if math.isfinite(v) else None for k, v in asdict(a).items()}
-        groups.append({"op": op, "group": [n for n in names if n], **numbers})
+    groups = [{"op": op, "group": [n for n in names if n]} | plain(asdict(a)) for op, names, a in lines]
     return {"schema": schema, "groups": groups}
 
 
 def show(lines: Sequence[Line], path: Path | None, schema: str = "tierwise.validation/1") -> None:
     """Print the table, and write the JSON form to a path (``-``: print that instead)."""
-    text = jsonlib.dumps(as_dict(lines, schema), indent=1)
+    text = json_text(as_dict(lines, schema))
     if path is not None and str(path) == "-":
         print(text)
         return
-    from rich.table import Table
-
     from tierwise.report.console import console
+    from tierwise.report.terminal import grid
 
-    table = Table(show_edge=False, pad_edge=False)
-    for name in ("op", "of"):
-        table.add_column(name)
-    for name in ("rows", "answered", "median", "mean", "p90", "bias", "in interval"):
-        table.add_column(name, justify="right")
+    rows = []
     for op, names, a in lines:
-        numbers = [f"{x:.1%}" if math.isfinite(x) else "–" for x in (a.median, a.mean, a.p90, a.bias, a.coverage)]
-        table.add_row(op, " ".join(n for n in names if n), str(a.rows), str(a.answered), *numbers)
-    console().print(table)
+        numbers = plain([a.median, a.mean, a.p90, a.bias, a.coverage])
+        shares = (UNKNOWN if x is None else f"{x:.1%}" for x in numbers)
+        rows.append([op, " ".join(n for n in names if n), str(a.rows), str(a.answered), *shares])
+    columns = ("op", "of", "rows", "answered", "median", "mean", "p90", "bias", "in interval")
+    console().print(grid(columns, rows, left=2))
     if path is not None:
         path.write_text(text + "\n")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from tierwise.core.num import num
@@ -11,6 +11,8 @@ from tierwise.core.units import dollars, gb, seconds, si
 from tierwise.machines.types import Device, System
 from tierwise.models.step import Step
 from tierwise.models.types import Model, Stack
+from tierwise.report.numbers import UNKNOWN
+from tierwise.report.plain import json_text
 from tierwise.scenario.types import Plan
 
 
@@ -20,14 +22,14 @@ def show_models(as_json: bool) -> None:
 
     rows = [model_row(load_model(name)) for name in model_names()]
     if as_json:
-        print(jsonlib.dumps(rows, indent=2))
+        print(json_text(rows))
         return
-    table = _table("model", "family", "parameters", "active", "layers", "KV per token", "context", left=2)
-    for r in rows:
-        table.add_row(r["name"], r["family"], si(r["parameters"]), si(r["active_parameters"]), str(r["layers"]),
-                      gb(r["kv_bytes_per_token"]) if r["kv_bytes_per_token"] else "–",
-                      f"{r['max_context']:,.0f}" if r["max_context"] else "–")  # fmt: skip
-    _print(table, f"{len(rows)} models. Also: a config.json, GGUF, safetensors or ONNX file, or hf:org/name.")
+    columns = ("model", "family", "parameters", "active", "layers", "KV per token", "context")
+    cells = [(r["name"], r["family"], si(r["parameters"]), si(r["active_parameters"]), str(r["layers"]),
+              gb(r["kv_bytes_per_token"]) if r["kv_bytes_per_token"] else UNKNOWN,
+              f"{r['max_context']:,.0f}" if r["max_context"] else UNKNOWN) for r in rows]  # fmt: skip
+    _print(f"{len(rows)} models. Also: a config.json, GGUF, safetensors or ONNX file, or hf:org/name.",
+           columns, cells, left=2, whole=2)  # fmt: skip
 
 
 def model_row(model: Model) -> dict[str, Any]:
@@ -66,23 +68,15 @@ def show_model(name: str, as_json: bool) -> None:
     row["formats"] = {role: str(form) for role, form in model.formats.items()}
     row["notes"] = list(model.notes)
     if as_json:
-        print(jsonlib.dumps(row, indent=2))
+        print(json_text(row))
         return
-    from tierwise.report.console import console
-
-    out = console()
-    out.print(f"[bold]{model.name}[/]  {model.family}, {si(row['parameters'])} parameters, "
-              f"{si(row['active_parameters'])} active per token", highlight=False)  # fmt: skip
-    table = _table("stack", "layers", "what", "parameters each", left=1)
-    for stack in row["stacks"]:
-        for kind in stack["kinds"]:
-            table.add_row(stack["name"], str(kind["count"]), kind["name"], si(kind["parameters"]))
-    out.print(table)
+    cells = [(stack["name"], str(kind["count"]), kind["name"], si(kind["parameters"]))
+             for stack in row["stacks"] for kind in stack["kinds"]]  # fmt: skip
     formats = ", ".join(f"{role} {form}" for role, form in row["formats"].items())
-    out.print(f"stored as {formats}; KV cache {gb(row['kv_bytes_per_token'])} per token", highlight=False)
-    for line in (*model.notes, f"source: {model.source}" if model.source else ""):
-        if line:
-            out.print(line, markup=False, highlight=False)
+    told = [f"stored as {formats}; KV cache {gb(row['kv_bytes_per_token'])} per token", *model.notes]
+    told += [f"source: {model.source}"] if model.source else []
+    about = f"{model.family}, {si(row['parameters'])} parameters, {si(row['active_parameters'])} active per token"
+    _print("\n".join(told), ("stack", "layers", "what", "parameters each"), cells, (model.name, about))
 
 
 def _stack(model: Model, stack: Stack) -> dict[str, Any]:
@@ -104,19 +98,16 @@ def show_machines(as_json: bool) -> None:
     devices = [device_row(device(n)) for n in device_names()]
     systems = [system_row(system(n)) for n in system_names()]
     if as_json:
-        print(jsonlib.dumps({"devices": devices, "systems": systems}, indent=2))
+        print(json_text({"devices": devices, "systems": systems}))
         return
-    table = _table("device", "kind", "memory", "bandwidth", "best rate", "power", "rent", left=2)
-    for r in devices:
-        table.add_row(r["name"], r["kind"], gb(r["memory"]) if r["memory"] else "–",
-                      gb(r["bandwidth"]) + "/s" if r["bandwidth"] else "–",
-                      f"{si(r['rate'], 'FLOP/s')} {r['rate_dtype']}" if r["rate"] else "–", f"{r['power']:.4g} W",
-                      f"${r['rent_per_hour']:.2f}/h" if r["rent_per_hour"] else "–")  # fmt: skip
-    _print(table, f"{len(devices)} devices; put a count before one (8xh100-sxm) or write your own YAML.")
-    table = _table("system", "devices", "made of", left=1)
-    for r in systems:
-        table.add_row(r["name"], str(r["count"]), f"{r['device']}, {r['per_node']} a node")
-    _print(table, f"{len(systems)} systems.")
+    cells = [(r["name"], r["kind"], gb(r["memory"]) if r["memory"] else UNKNOWN,
+              gb(r["bandwidth"]) + "/s" if r["bandwidth"] else UNKNOWN,
+              f"{si(r['rate'], 'FLOP/s')} {r['rate_dtype']}" if r["rate"] else UNKNOWN, f"{r['power']:.4g} W",
+              f"${r['rent_per_hour']:.2f}/h" if r["rent_per_hour"] else UNKNOWN) for r in devices]  # fmt: skip
+    _print(f"{len(devices)} devices; put a count before one (8xh100-sxm) or write your own YAML.",
+           ("device", "kind", "memory", "bandwidth", "best rate", "power", "rent"), cells, left=2)  # fmt: skip
+    made = [(r["name"], str(r["count"]), f"{r['device']}, {r['per_node']} a node") for r in systems]
+    _print(f"{len(systems)} systems.", ("system", "devices", "made of"), made)
 
 
 def device_row(d: Device) -> dict[str, Any]:
@@ -146,20 +137,13 @@ def show_machine(name: str, as_json: bool) -> None:
     found = system(name)
     rows = machine_rows(found)
     if as_json:
-        print(jsonlib.dumps({**device_row(found.device), "system": system_row(found), "numbers": rows}, indent=2))
+        print(json_text({**device_row(found.device), "system": system_row(found), "numbers": rows}))
         return
-    from tierwise.report.console import console
-
-    out = console()
     d = found.device
     count = f"{found.count} × " if found.count > 1 else ""
-    out.print(f"[bold]{found.name}[/]  {count}{d.title}, {d.kind}, released {d.released}", highlight=False)
-    table = _table("what", "numbers", "source", left=3)
-    for r in rows:
-        table.add_row(r["what"], r["numbers"], r["source"])
-    out.print(table)
-    if d.notes:
-        out.print(d.notes, markup=False, highlight=False)
+    columns = ("what", "numbers", "source")
+    _print(d.notes, columns, [[r[name] for name in columns] for r in rows],
+           (found.name, f"{count}{d.title}, {d.kind}, released {d.released}"), left=3)  # fmt: skip
 
 
 def machine_rows(found: System) -> list[dict[str, str]]:
@@ -188,19 +172,19 @@ def machine_rows(found: System) -> list[dict[str, str]]:
     return rows
 
 
-def _table(*columns: str, left: int = 1) -> Any:
-    from rich.table import Table
+def _print(
+    remark: str, columns: Sequence[str], cells: Sequence[Sequence[str]], about: tuple[str, str] = ("", ""),
+    left: int = 1, whole: int = 1,
+) -> None:  # fmt: skip
+    """A name and what it is, a table, and what is to be said below it."""
+    from rich.text import Text
 
-    table = Table(show_edge=False, pad_edge=False)
-    for i, name in enumerate(columns):
-        side: Any = "left" if i < left else "right"
-        table.add_column(name, justify=side, overflow="fold", no_wrap=i == 0 or name == "family")
-    return table
-
-
-def _print(table: Any, remark: str) -> None:
     from tierwise.report.console import console
+    from tierwise.report.terminal import grid
 
     out = console()
-    out.print(table)
-    out.print(remark, highlight=False)
+    if any(about):
+        out.print(Text.assemble((about[0], "bold"), "  ", about[1]))
+    out.print(grid(columns, cells, left, whole))
+    if remark:
+        out.print(remark, markup=False, highlight=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tierwise.comparison import Comparison, Ratio
 from tierwise.core.units import dollars, gb, joules, seconds
+from tierwise.report.plain import plain
 from tierwise.result import Result
 
 _ROWS: tuple[tuple[str, str, Callable[[Comparison], Ratio], Callable[[float], str]], ...] = (
@@ -25,18 +26,11 @@ _ROWS: tuple[tuple[str, str, Callable[[Comparison], Ratio], Callable[[float], st
 
 def as_dict(pairs: Sequence[Comparison], texts: Sequence[str]) -> dict[str, Any]:
     """JSON form (``tierwise.comparison/1``): per change and quantity before, after, ratio and its interval."""
-
-    def plain(x: object) -> float | None:
-        value = float(x)  # type: ignore[arg-type]
-        return value if math.isfinite(value) else None
-
     changes = []
     for pair, text in zip(pairs, texts[1:], strict=True):
-        rows = {}
-        for key, _, of, _ in _ROWS:
-            r = of(pair)
-            rows[key] = {"before": plain(r.before), "after": plain(r.after), "ratio": plain(r.value),
-                         "interval": [plain(r.low), plain(r.high)]}  # fmt: skip
+        ratios = ((key, of(pair)) for key, _, of, _ in _ROWS)
+        rows = {key: plain({"before": float(r.before), "after": float(r.after), "ratio": float(r),
+                            "interval": [float(r.low), float(r.high)]}) for key, r in ratios}  # fmt: skip
         changes.append({"scenario": text, "fits": bool(pair.other.fits), "ratios": rows})
     return {"schema": "tierwise.comparison/1", "baseline": texts[0], "baseline_fits": bool(pairs[0].base.fits),
             "changes": changes}  # fmt: skip
@@ -44,16 +38,12 @@ def as_dict(pairs: Sequence[Comparison], texts: Sequence[str]) -> dict[str, Any]
 
 def show(pairs: Sequence[Comparison], texts: Sequence[str]) -> None:
     """Print a table: the baseline, then each change with its ratio and interval."""
-    from rich.table import Table
-
     from tierwise.report.console import console
+    from tierwise.report.terminal import grid
 
     out = console()
-    table = Table(title=None, show_edge=False, pad_edge=False)
-    table.add_column("")
-    table.add_column("baseline", justify="right")
-    for i, _ in enumerate(pairs):
-        table.add_column("change" if len(pairs) == 1 else f"change {i + 1}", justify="right")
+    names = ["change"] if len(pairs) == 1 else [f"change {i + 1}" for i in range(len(pairs))]
+    table = grid(["", "baseline", *names], whole=0)
     for _, label, of, text in _ROWS:
         ratios = [of(p) for p in pairs]
         if not math.isfinite(float(ratios[0].before)):
@@ -63,10 +53,10 @@ def show(pairs: Sequence[Comparison], texts: Sequence[str]) -> None:
     if len(money) == len(pairs) + 1:
         table.add_row("per million tokens (requests)", *(dollars(float(r.cost_per_million)) for r in money))
     out.print("baseline: " + texts[0], markup=False, highlight=False)
-    for i, text_ in enumerate(texts[1:]):
-        out.print(f"change{'' if len(pairs) == 1 else f' {i + 1}'}:   {text_}", markup=False, highlight=False)
+    for name, change in zip(names, texts[1:], strict=True):
+        out.print(f"{name}:   {change}", markup=False, highlight=False)
     out.print(table)
-    for name, r in (("baseline", pairs[0].base), *((f"change {i + 1}", p.other) for i, p in enumerate(pairs))):
+    for name, r in (("baseline", pairs[0].base), *zip(names, (p.other for p in pairs), strict=True)):
         if not r.fits:
             out.print(f"{name} does not fit: {_short(r)}", markup=False, highlight=False)
 

@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.num import Num, maximum, minimum, where
-from tierwise.cost import Target, efficiency
+from tierwise.core.numerics import Names
+from tierwise.cost import Cost, Target, efficiency
 from tierwise.report.plain import plain
 from tierwise.result import Phase, PricedOp, Result
+from tierwise.steps.cost import HOST
 
 Json = dict[str, Any]
 
 # Operand roles in the order in which traffic is put down to them: what must come from memory first.
 ROLES = ("weight", "table", "kv", "state", "act")
-AGAIN = "again"
+REFETCHED = "refetched"
+
+# Names of prices that say what happens, by the resource it happens on; no resource is what no term explains.
+_RESOURCES = {"launch": "host", "none": "unexplained"}
 
 
 def phase_dict(phase: Phase, result: Result) -> Json:
@@ -30,7 +35,7 @@ def phase_dict(phase: Phase, result: Result) -> Json:
     return {
         "name": phase.name,
         "passes": plain(phase.passes),
-        "fill": plain(phase.fill),
+        "pipeline_stretch": plain(phase.fill),
         "sequences": plain(phase.step.seqs),
         "new_tokens": plain(phase.step.new),
         "past_tokens": plain(phase.step.past),
@@ -40,12 +45,13 @@ def phase_dict(phase: Phase, result: Result) -> Json:
         "bytes": {tier: plain(size) for tier, size in traffic.items()},
         "bytes_by_role": {t.name: _by_role(phase, t.name) for t in device.tiers if t.name in traffic},
         "operand_bytes": _nonzero((role, phase.reads(role)) for role in (*ROLES, "score")),
-        "seconds_by_bound": _nonzero(phase.bounds.items()),
+        "seconds_by_bound": _nonzero(by_resource(phase.bounds.items()).items()),
         "seconds_if_alone": _nonzero(_alone(phase).items()),
-        "bound_by": plain(phase.bound_by),
+        "bound_by": resource(phase.bound_by),
         "mfu": plain(_mfu(phase, result)),
         "mbu": plain(phase.traffic.get(memory.name, 0.0) / _over(phase.pass_time * memory.bandwidth)),
         "overlap": phase.cost.overlaps,
+        "host_s": plain(_host(phase)),
         "roofs": _roofs(phase, result),
         "order": [[phase.program.segments[i].name, len(list(same))] for i, same in groupby(phase.program.order)],
         "ops": [_op(p, whole, memory.name, known) for p in phase.ops],
@@ -69,9 +75,9 @@ def _op(p: PricedOp, whole: Num, memory: str, known: set[str]) -> Json:
         "flops": plain(n * cost.flops),
         "bytes": _nonzero((tier, n * size) for tier, size in cost.bytes.items() if tier in known),
         "operand_bytes": _nonzero((role, n * p.op.bytes_of(role)) for role in (*ROLES, "score")),
-        "seconds": _nonzero((k, n * v) for part in (cost.overlapped, cost.serial) for k, v in part.items()),
+        "seconds": _nonzero((k, n * v) for k, v in seconds_of(cost).items()),
         "intensity": plain(intensity),
-        "bound_by": plain(cost.bound_by),
+        "bound_by": resource(cost.bound_by),
     }
 
 
@@ -88,14 +94,36 @@ def _nonzero(items: Iterable[tuple[str, Num]]) -> Json:
     return {name: plain(x) for name, x in items if _some(x)}
 
 
+def _host(phase: Phase) -> Num:
+    """Seconds of a pass that the engine and its host add to the ops; 0 where the ops are paced by the host already."""
+    return phase.bounds.get(HOST, 0.0)
+
+
+def resource(names: Names) -> Any:
+    """The resource that a price's term is of; lists of names for a sweep."""
+    if isinstance(names, str):
+        return _RESOURCES.get(names, names)
+    return [resource(name) for name in plain(names)]
+
+
+def by_resource(terms: Iterable[tuple[str, Num]]) -> dict[str, Num]:
+    """Seconds of a price's terms by resource."""
+    out: dict[str, Num] = {}
+    for term, t in terms:
+        name = _RESOURCES.get(term, term)
+        out[name] = out.get(name, 0.0) + t
+    return out
+
+
+def seconds_of(cost: Cost) -> dict[str, Num]:
+    """What one execution takes of each resource, those that work side by side and those that come on top."""
+    return by_resource([*cost.overlapped.items(), *cost.serial.items()])
+
+
 def _alone(phase: Phase) -> dict[str, Num]:
     """Seconds of a pass each resource would need if it were the only limit."""
-    out: dict[str, Num] = {}
-    for p in phase.ops:
-        for part in (p.cost.overlapped, p.cost.serial):
-            for name, t in part.items():
-                out[name] = out.get(name, 0.0) + p.segment.repeat * t
-    return out
+    ops = [(name, p.segment.repeat * t) for p in phase.ops for name, t in seconds_of(p.cost).items()]
+    return by_resource([*ops, (HOST, _host(phase))])
 
 
 def _by_role(phase: Phase, tier: str) -> Json:
@@ -113,7 +141,7 @@ def _by_role(phase: Phase, tier: str) -> Json:
             out[role] = out.get(role, 0.0) + p.segment.repeat * part
             left = left - part
         left = where(left > 1e-9 * moved, left, 0.0)  # not what the subtractions above leave by rounding
-        out[AGAIN] = out.get(AGAIN, 0.0) + p.segment.repeat * left
+        out[REFETCHED] = out.get(REFETCHED, 0.0) + p.segment.repeat * left
     return _nonzero(out.items())
 
 

@@ -66,7 +66,7 @@ def described(d: Json, ops: bool | int = 12) -> Report:
     said = [f"{name}: {text}" for name, text in sources if not name.startswith("Machine")]
     told = [words.basis_text(d), *said, *(f"Note: {note}" for note in d["notes"])]
     sections["rests"] = Section("What this rests on", Sentences(told), title)
-    sections["basis"] = Section("", Sentences([f"{title.capitalize()}. {words.basis_text(d)}"]), terminal=False)
+    sections["basis"] = Section("", Sentences([words.basis_text(d)]), title, terminal=False)
     if d["notes"]:
         sections["notes"] = Section("Notes", Bullets([("", note) for note in d["notes"]]), terminal=False)
     sections["sources"] = Section("Sources", Facts(sources), terminal=False)
@@ -99,7 +99,7 @@ def _phases(d: Json) -> Section:
              gb(p["bytes"].get(memory, 0.0)), si(p["flops"]), percent(p["mfu"]), percent(p["mbu"])]
             for p in d["phases"]]  # fmt: skip
     note = "MFU: arithmetic done over what the device could do. MBU: memory traffic over what it could carry."
-    filled = [p["name"] for p in d["phases"] if p["fill"] != 1]
+    filled = [p["name"] for p in d["phases"] if p["pipeline_stretch"] != 1]
     if filled:
         note += f" The total of {' and '.join(filled)} includes filling the pipeline."
     remark = "traffic and FLOP of one pass through all layers on one device"
@@ -133,6 +133,8 @@ def _ops(d: Json, phase: Json, limit: int | None) -> Section:
         runs = count(sum(op["count"] for op in rest))
         cells.append([f"{len(rest)} more", runs, seconds(left), percent(share), Cell(bar=share), *[""] * 4])
     faint = frozenset({len(shown)} if rest else ())
+    if phase["host_s"]:
+        cells.append(["between passes", count(1), seconds(phase["host_s"]), "", "", _bound(d, "host"), *[""] * 3])
     unit = "step" if phase["name"] == "decode" else "pass"
     table = Table(columns, cells, faint=faint)
     return Section(f"Ops of one {phase['name']} {unit}", table, seconds(phase["pass_time_s"]))
@@ -199,5 +201,5 @@ def _timeline(phase: Phase) -> Json:
     """Every execution of one pass as [op, layer, link?, start, duration]: indexes, and seconds."""
     layers: dict[str, int] = {}
     rows = [[x.op, layers.setdefault(x.layer, len(layers)), int(x.lane == "link"), float(f"{x.start:.9g}"),
-             float(f"{x.duration:.6g}")] for x in executions(phase)]  # fmt: skip
+             float(f"{x.duration:.6g}")] for x in executions(phase) if x.op is not None]  # fmt: skip
     return {"layers": list(layers), "rows": rows}

@@ -1,7 +1,7 @@
 """A timeline for trace viewers: Chrome Trace Event JSON, which Perfetto opens.
 
 One process per phase holds one pass (a decode step, one pass of prefill) on one device, with a thread for
-compute and one for communication, and counters of how much of the memory bandwidth is in use.
+each lane (compute, communication, the host), and counters of how much of the memory bandwidth is in use.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tierwise.report.explain_data import scalar_dict
+from tierwise.report.explain_phases import seconds_of
 from tierwise.report.timeline import Execution, executions
 from tierwise.result import Phase, Result
 
 Json = dict[str, Any]
 
-THREADS = {"compute": 1, "link": 2}
+# Threads that every phase has; another lane of a schedule gets the next number.
+THREADS = {"compute": 1, "link": 2, "host": 3}
 
 
 def perfetto(result: Result) -> Json:
@@ -28,7 +30,9 @@ def perfetto(result: Result) -> Json:
     rows: list[Json] = []
     for pid, phase in enumerate(result.phases, start=1):
         runs = executions(phase)
-        rows += [*_names(pid, phase), *_spans(pid, phase, runs), *_counters(pid, phase, runs, result)]
+        threads = _threads(runs)
+        rows += [*_names(pid, phase, threads), *_spans(pid, phase, runs, threads),
+                 *_counters(pid, phase, runs, result)]  # fmt: skip
     return {
         "traceEvents": rows,
         "displayTimeUnit": "ms",
@@ -36,37 +40,35 @@ def perfetto(result: Result) -> Json:
     }
 
 
-def _names(pid: int, phase: Phase) -> Iterator[Json]:
+def _threads(runs: Sequence[Execution]) -> dict[str, int]:
+    names = list(dict.fromkeys([*THREADS, *(x.lane for x in runs)]))
+    return {name: i for i, name in enumerate(names, start=1)}
+
+
+def _names(pid: int, phase: Phase, threads: dict[str, int]) -> Iterator[Json]:
     unit = "step" if phase.name == "decode" else "pass"
     passes = float(phase.passes)
     label = f"{phase.name}: one {unit}" + (f" of {passes:,.0f}" if passes != 1 else "")
     yield {"ph": "M", "name": "process_name", "pid": pid, "args": {"name": label}}
     yield {"ph": "M", "name": "process_sort_index", "pid": pid, "args": {"sort_index": pid}}
-    for name, tid in THREADS.items():
+    for name, tid in threads.items():
         yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": name}}
         yield {"ph": "M", "name": "thread_sort_index", "pid": pid, "tid": tid, "args": {"sort_index": tid}}
 
 
-def _spans(pid: int, phase: Phase, runs: Sequence[Execution]) -> Iterator[Json]:
+def _spans(pid: int, phase: Phase, runs: Sequence[Execution], threads: dict[str, int]) -> Iterator[Json]:
     for x in runs:
-        op, cost = phase.ops[x.op].op, phase.ops[x.op].cost
-        yield {
-            "ph": "X",
-            "name": x.name,
-            "cat": op.role,
-            "pid": pid,
-            "tid": THREADS[x.lane],
-            "ts": x.start * 1e6,
-            "dur": x.duration * 1e6,
-            "args": {
-                "layer": x.layer,
+        role, about = "host", {"layer": x.layer, "bound by": x.bound_by, "flops": 0.0, "bytes": {}}
+        if x.op is not None:
+            op, cost = phase.ops[x.op].op, phase.ops[x.op].cost
+            role, about = op.role, about | {
                 "kind": op.kind,
-                "bound by": x.bound_by,
                 "flops": float(cost.flops),
                 "bytes": {tier: float(size) for tier, size in cost.bytes.items()},
-                "seconds": {name: float(t) for name, t in {**cost.overlapped, **cost.serial}.items()},
-            },
-        }
+                "seconds": {name: float(t) for name, t in seconds_of(cost).items()},
+            }
+        yield {"ph": "X", "name": x.name, "cat": role, "pid": pid, "tid": threads[x.lane], "ts": x.start * 1e6,
+               "dur": x.duration * 1e6, "args": about}  # fmt: skip
 
 
 def _counters(pid: int, phase: Phase, runs: Sequence[Execution], result: Result) -> Iterator[Json]:
@@ -75,7 +77,7 @@ def _counters(pid: int, phase: Phase, runs: Sequence[Execution], result: Result)
     name = f"{memory.name} bandwidth, %"
     end = 0.0
     for x in runs:
-        if x.lane != "compute":
+        if x.lane != "compute" or x.op is None:
             continue
         if x.start > end:
             yield _count(pid, name, end, 0.0)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tierwise.core.units import dollars, gb, joules, si
+from tierwise.report import choices
 from tierwise.report.advice_words import gain
 from tierwise.report.numbers import count, percent, percents, rate, seconds, things
 
@@ -29,7 +30,7 @@ ROLES = {
     "state": "recurrent state",
     "act": "activations",
     "score": "attention scores",
-    "again": "moved again",
+    "refetched": "moved again",
 }
 
 BASES = {
@@ -103,7 +104,7 @@ def _why_phase(d: Json, p: Json, share: int | None) -> str:
     part = f"{seconds(mine)} of the {seconds(whole)} of {step}"
     if p["overlap"] and mine > whole:
         part = f"{seconds(mine)} in {step}, partly beside other work"
-    most = "most" if mine > 0.5 * whole else "the largest part"
+    most = "most" if mine > choices.MOST * whole else "the largest part"
     reason = _reason(d, p, bound)
     if share is None:
         return f"{name}, spends {most} of its time {reason}: {part}."
@@ -115,8 +116,8 @@ def _reason(d: Json, p: Json, bound: str) -> str:
     if kind in ("memory", "storage"):
         roles = p["bytes_by_role"].get(bound, {})
         biggest = sorted(((size, r) for r, size in roles.items()), reverse=True)[:2]
-        total = sum(roles.values())
-        parts = [f"{gb(size)} of {_GLOSSED.get(r, ROLES[r])}" for size, r in biggest if size > 0.03 * total]
+        least = choices.NAMED_TRAFFIC * sum(roles.values())
+        parts = [f"{gb(size)} of {_GLOSSED.get(r, ROLES[r])}" for size, r in biggest if size > least]
         return f"moving {' and '.join(parts) or 'data'} through memory ({bound})"
     if kind is not None:
         return f"moving {gb(p['bytes'].get(bound, 0.0))} through the on-chip {kind} ({bound})"
@@ -129,17 +130,18 @@ _GLOSSED = {
     "weight": "weights (the model itself)",
     "kv": "KV cache (what it remembers of each request)",
     "act": "activations (intermediate results)",
-    "again": "operands fetched more than once",
+    "refetched": "operands fetched more than once",
 }
 _REASONS = {
     "softmax": "on the exponentials of attention",
     "dequantize": "on scaling the sums of quantized products",
     "link": "on communication between devices",
     "dispatch": "on the gaps between kernels (the programs of the device, started one after the other)",
-    "launch": "on the host starting kernels (the programs of the device) one by one",
+    "host": "on the host starting kernels (the programs of the device) one by one",
+    "unexplained": "on what no term of its price explains",
     "latency": "waiting for the first byte of each read",
 }
-_SHORT = {"dispatch": "kernel gaps", "launch": "launches"}
+_SHORT = {"dispatch": "kernel gaps", "latency": "memory latency"}
 
 
 def resource(name: str) -> str:
@@ -272,7 +274,7 @@ def basis_text(d: Json) -> str:
 
 def _resting(shares: Json) -> str:
     """Of what share of the time the prices rest on what, the largest first; slivers are left out."""
-    told = sorted((x for x in shares.items() if x[1] >= 0.005), key=lambda x: -x[1])
+    told = sorted((x for x in shares.items() if x[1] >= choices.ROUNDS_TO_NOTHING), key=lambda x: -x[1])
     if len(told) == 1:
         return f"They rest on {BASES[told[0][0]]}"
     whole = percents([share for _, share in told])
@@ -283,7 +285,7 @@ def _resting(shares: Json) -> str:
 def basis_title(d: Json) -> str:
     """What most of the time rests on, and how much of it: ``calibrated for 93 % of the time``."""
     share = d["bases"][d["basis"]]
-    return f"{d['basis']} for {100.0 * share:.0f} % of the time" if share < 0.995 else str(d["basis"])
+    return f"{d['basis']} for {100.0 * share:.0f} % of the time" if share < choices.ROUNDS_TO_ALL else str(d["basis"])
 
 
 def grouped(ops: Sequence[Json]) -> list[Json]:

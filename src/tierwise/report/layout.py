@@ -51,7 +51,8 @@ class Table:
     Attributes:
         columns: without a name in any of them, the table has no head.
         rows: each as long as ``columns``. ``faint``: the numbers of rows that only sum up.
-        note: said below. ``more``: what rows beyond ``terminal_rows`` are, in the plural.
+        note: said below. ``more``: what rows beyond ``terminal_rows`` are, in the plural; ``left_out``: how many more
+            there are that ``rows`` does not hold.
     """
 
     columns: tuple[Column, ...]
@@ -72,15 +73,14 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Sentences:
-    """Paragraphs; ``faint`` in a terminal where they only remark."""
+    """Paragraphs."""
 
     lines: Sequence[str]
-    faint: bool = False
 
 
 @dataclass(frozen=True)
 class Facts:
-    """(name, text) pairs."""
+    """(name, text) pairs, for pages alone."""
 
     rows: Sequence[tuple[str, str]]
 

@@ -103,7 +103,8 @@ def _section(section: Section) -> str:
 def _body(section: Section) -> str:
     body = section.body
     if isinstance(body, Sentences):
-        return _paragraphs(body.lines)
+        lead = f"<p><b>{escape(section.remark.capitalize())}.</b> " if section.remark else ""
+        return _paragraphs(body.lines).replace("<p>", lead or "<p>", 1)
     if isinstance(body, Bullets):
         return f'<ul class="plain">{"".join(_item(*item) for item in body.items)}</ul>'
     if isinstance(body, Facts):

@@ -1,7 +1,8 @@
-"""Anything a result holds, as a JSON value."""
+"""Anything a result holds, as a JSON value, and JSON as text."""
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -27,3 +28,8 @@ def plain(x: Any) -> Any:
     if isinstance(x, Format):
         return plain(x.name)
     return str(x)
+
+
+def json_text(value: Any) -> str:
+    """Text that any JSON reader takes: what is not finite or not known is null."""
+    return json.dumps(plain(value), indent=2, ensure_ascii=True, allow_nan=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tierwise.core.units import seconds
+from tierwise.report import choices
 from tierwise.report.numbers import rate
 
 Json = dict[str, Any]
@@ -34,22 +35,22 @@ def expected(d: Json, a: Json) -> str:
     )
 
 
-def steady(a: Json) -> str:
+def steady_state(a: Json) -> str:
     """How far the steady state is from what was simulated."""
     run = a["simulated"]
     parts = []
     for name, shown in (("TTFT", run["ttft_s"]["mean"]), ("TPOT", run["tpot_s"]["mean"])):
-        parts.append(f"{name} {seconds(a[name.lower() + '_s'])}{_off(a[name.lower() + '_s'], shown)}")
-    parts.append(f"{rate(a['requests_per_s'])} requests/s{_off(a['requests_per_s'], run['requests_per_s'])}")
+        parts.append(f"{name} {seconds(a[name.lower() + '_s'])}{_difference(a[name.lower() + '_s'], shown)}")
+    parts.append(f"{rate(a['requests_per_s'])} requests/s{_difference(a['requests_per_s'], run['requests_per_s'])}")
     return f"The steady state had promised {', '.join(parts)}."
 
 
-def _off(said: float, shown: float | None) -> str:
+def _difference(said: float, shown: float | None) -> str:
     """`` (34 % less)``; nothing where they agree to a hundredth."""
-    if not shown or abs(said / shown - 1.0) < 0.01:
+    if not shown or abs(said / shown - 1.0) < choices.AGREES:
         return ""
     ratio = said / shown
-    if not 1 / 3 < ratio < 3:
+    if not 1 / choices.TOLD_AS_FACTOR < ratio < choices.TOLD_AS_FACTOR:
         return f" ({rate(max(ratio, 1 / ratio))} times {'more' if ratio > 1 else 'less'})"
     return f" ({100 * abs(ratio - 1.0):.0f} % {'more' if ratio > 1 else 'less'})"
 
@@ -72,7 +73,7 @@ def superlative(d: Json, a: Json) -> str:
     return "the one with fewest devices" + (" for each token" if q["load"] == "free" else "")
 
 
-def lacking(d: Json) -> str:
+def what_is_missing(d: Json) -> str:
     """Why nothing runs at all, and what would."""
     needs = d["needs"]
     if any(n["room"] for n in needs):

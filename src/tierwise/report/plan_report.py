@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tierwise.core.units import dollars, seconds
+from tierwise.report import choices
 from tierwise.report import plan_words as words
 from tierwise.report.layout import Bullets, Column, Report, Section, Sentences, Table
 from tierwise.report.numbers import rate
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 SCRIPTS = ("base.js", "plan.js")
-# Rows of the Pareto front and of the finalists that are shown.
-ROWS = 10
 
 
 def show(d: Json, console: Console) -> None:
@@ -116,9 +115,9 @@ def short(e: Json) -> str:
 
 def _finalists(d: Json) -> tuple[tuple[Column, ...], list[list[str]]]:
     """What was simulated, those that hold first."""
-    ranked = sorted(d["finalists"], key=lambda e: (not e["simulated"]["meets"], words.paid(d, e)))
+    ranked = sorted(d["finalists"], key=lambda e: (not e["simulated"]["meets"], words.price_paid(d, e)))
     names = ["dev", "flight", "budget", *_money(d), "tok/s/dev", "TTFT", "TPOT", "targets"]
-    return _columns(names), [_finalist(d, e) for e in ranked[:ROWS]]
+    return _columns(names), [_finalist(d, e) for e in ranked[: choices.PLAN_ROWS]]
 
 
 def _front(d: Json) -> tuple[tuple[Column, ...], list[list[str]]]:
@@ -131,11 +130,11 @@ def _columns(names: Sequence[str]) -> tuple[Column, ...]:
     return (Column("deployment", left=True), *map(Column, names))
 
 
-def thinned(front: list[Json], most: int = ROWS) -> list[Json]:
+def thinned(front: list[Json], most: int = choices.PLAN_ROWS) -> list[Json]:
     """At most so many rows, evenly from the cheapest to the fastest; none that gains under a hundredth on the last."""
     kept: list[Json] = []
     for e in front:
-        if not kept or e["user_tokens_per_s"] > 1.01 * kept[-1]["user_tokens_per_s"]:
+        if not kept or e["user_tokens_per_s"] > choices.FRONT_STEP * kept[-1]["user_tokens_per_s"]:
             kept.append(e)
     if len(kept) <= most:
         return kept

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tierwise.core.units import dollars, seconds
+from tierwise.report import choices
 from tierwise.report.numbers import rate, things
-from tierwise.report.plan_expectation import demanded, expected, lacking, steady, superlative
+from tierwise.report.plan_expectation import demanded, expected, steady_state, superlative, what_is_missing
 
 Json = dict[str, Any]
 
@@ -29,34 +30,35 @@ def headline(d: Json) -> str:
     """The answer in one sentence, with its reason."""
     q, a = d["question"], d["answer"]
     if a is None:
-        return f"{q['model']} cannot run on {machines(d)}: {lacking(d)}"
+        return f"{q['model']} cannot run on {machines(d)}: {what_is_missing(d)}"
     if not d["met"]:
         wanted = " ".join(x for x in (q["model"], demanded(d), conditions(d)) if x)
         return (
             f"Nothing within {machines(d)} serves {wanted}: "
-            f"the nearest is {layout(a)} on {hardware(a)}, which {short_of(d, a)}."
+            f"the nearest is {layout(a)} on {hardware(a)}, which {shortfall(d, a)}."
         )
     best = superlative(d, a)
     best += " shown to hold" if a.get("simulated") else " that should hold"
     priced = f"{d['considered']:,} configurations"
     return (
-        f"Serve {q['model']} with {layout(a)}{_by(d, a)} on {hardware(a)}{price(a)}: of {priced} {best} "
-        f"{_meets(d)}{_binds(d)}."
+        f"Serve {q['model']} with {layout(a)}{_engine_and_formats(d, a)} on {hardware(a)}{price(a)}: "
+        f"of {priced} {best} "
+        f"{_targets_met(d)}{_next_limit(d)}."
     )
 
 
-def _by(d: Json, a: Json) -> str:
+def _engine_and_formats(d: Json, a: Json) -> str:
     """Whose engines, and formats that change the model, where the question left them open."""
     parts = [f"of {a['engine']}"] if len(d["question"]["engines"]) > 1 else []
     return "".join(f" {x}" for x in parts) + ("" if a["own_formats"] else f" with {_changed_formats(a)}")
 
 
-def _meets(d: Json) -> str:
+def _targets_met(d: Json) -> str:
     asked = conditions(d)
     return asked.removeprefix("with ") or "at all"
 
 
-def _binds(d: Json) -> str:
+def _next_limit(d: Json) -> str:
     by, value, q = d["binding"]["by"], d["binding"]["value"], d["question"]
     if by in ("ttft", "tpot") and value is not None:
         return f"; the next step would take {seconds(value)} {_LONG[by]}, above {seconds(q[by + '_s'])}"
@@ -73,7 +75,7 @@ def _binds(d: Json) -> str:
 _LONG = {"ttft": "to the first token", "tpot": "per token"}
 
 
-def short_of(d: Json, a: Json) -> str:
+def shortfall(d: Json, a: Json) -> str:
     """What the nearest deployment misses."""
     q, run = d["question"], a.get("simulated")
     parts, times = [], []
@@ -87,9 +89,9 @@ def short_of(d: Json, a: Json) -> str:
         parts.append(f"answers {rate(run['requests_per_s'])} requests/s and falls behind")
     if run and run["rejected"]:
         parts.append(f"turns {run['rejected']:,} requests away, too long for its memory")
-    if q["requests_per_s"] is not None and a["requests_per_s"] < q["requests_per_s"] * 0.999:
+    if q["requests_per_s"] is not None and a["requests_per_s"] < q["requests_per_s"] * choices.REACHED:
         parts.append(f"sustains {rate(a['requests_per_s'])} requests/s of the {rate(q['requests_per_s'])} asked")
-    if q["concurrency"] is not None and a["in_flight"] < q["concurrency"] * 0.999:
+    if q["concurrency"] is not None and a["in_flight"] < q["concurrency"] * choices.REACHED:
         parts.append(f"holds {rate(a['in_flight'])} of the {rate(q['concurrency'])} requests in flight")
     return " and ".join(parts) or ("misses the budget" if q["budget_usd_per_hour"] is not None else "falls behind")
 
@@ -128,9 +130,9 @@ def why(d: Json) -> list[str]:
         return []
     out = [expected(d, a)]
     if a.get("simulated"):
-        out.append(steady(a))
+        out.append(steady_state(a))
     if r is not None:
-        out.append(f"The runner-up, {layout(r)} on {hardware(r)}, {_loses(d, a, r)}.")
+        out.append(f"The runner-up, {layout(r)} on {hardware(r)}, {_disadvantage(d, a, r)}.")
     if not d["met"]:
         out += fastest(d)
     if a and not a["own_formats"]:
@@ -159,15 +161,16 @@ def fastest(d: Json) -> list[str]:
     return out
 
 
-def _loses(d: Json, a: Json, r: Json) -> str:
+def _disadvantage(d: Json, a: Json, r: Json) -> str:
     objective = d["question"]["objective"]
     if objective == "cost":
-        ratio = paid(d, r) / paid(d, a)
+        ratio = price_paid(d, r) / price_paid(d, a)
         unit = "a token" if d["question"]["load"] == "free" else "an hour"
         if r["usd_per_hour"] is None:
             unit = "devices" + (" a token" if d["question"]["load"] == "free" else "")
         verb = "costs" if r["usd_per_hour"] is not None else "takes"
-        text = f"{verb} {100 * (ratio - 1):.0f} % more {unit}" if ratio >= 1.005 else f"{verb} the same {unit}"
+        more = f"{100 * (ratio - 1):.0f} % more" if ratio >= choices.EQUAL_RATIO else "the same"
+        text = f"{verb} {more} {unit}"
     elif objective == "throughput":
         name = "capacity_requests_per_s" if d["question"]["load"] == "open" else ""
         most = [float(e[name]) if name else _rate(e) for e in (a, r)]
@@ -177,7 +180,7 @@ def _loses(d: Json, a: Json, r: Json) -> str:
     return f"{text} (TTFT {seconds(_shown(r, 'ttft'))}, TPOT {seconds(_shown(r, 'tpot'))})"
 
 
-def paid(d: Json, e: Json) -> float:
+def price_paid(d: Json, e: Json) -> float:
     """Dollars an hour for a given load, else per million tokens; simulated where it was."""
     run = e.get("simulated")
     free = d["question"]["load"] == "free"
@@ -197,8 +200,6 @@ def _latency(d: Json, e: Json) -> float:
     return _shown(e, "ttft") + float(d["question"]["output"] - 1.0) * _shown(e, "tpot")
 
 
-# Lines of "Why not"; what is further off is named in one more.
-LINES = 14
 _CLASSES = {
     "matmul": "reading the weights", "moe": "reading the experts", "attention": "attention over the cache",
     "collective": "communication", "other": "small kernels", "host": "the host",
@@ -210,9 +211,9 @@ def others(d: Json) -> list[tuple[str, str]]:
     told = [a for a in d["alternatives"] if a["verdict"] != "chosen"]
     kinds = ("meets", "load", "misses", "memory")
     told.sort(key=lambda a: (a["deployment"] is None, kinds.index(a["verdict"]), a["worse"] or 0.0))
-    items = [(str(a["name"]), verdict(d, a)) for a in told[:LINES]]
-    if len(told) > LINES:
-        items.append(("Further off", ", ".join(a["name"] for a in told[LINES:])))
+    items = [(str(a["name"]), verdict(d, a)) for a in told[:choices.PLAN_LINES]]
+    if len(told) > choices.PLAN_LINES:
+        items.append(("Further off", ", ".join(a["name"] for a in told[choices.PLAN_LINES:])))
     return items
 
 
@@ -222,7 +223,7 @@ def cause(d: Json, a: Json) -> str:
     if not mine or not best or not d["answer"] or a["deployment"]["mode"] != d["answer"]["mode"]:
         return ""
     name = max(mine, key=lambda n: mine[n] - best[n])
-    if mine[name] - best[name] < 0.08:
+    if mine[name] - best[name] < choices.NOTICEABLE_SHARE:
         return ""
     now, then = (f"{100 * x[name]:.0f} %" for x in (mine, best))
     return f"; {_CLASSES[name]} takes {now} of its decode step, {then} in the answer's"
@@ -240,15 +241,15 @@ def verdict(d: Json, a: Json) -> str:
         for name in ("ttft", "tpot"):
             if q[name + "_s"] is not None and e[name + "_s"] > q[name + "_s"]:
                 over.append(f"{name.upper()} {seconds(e[name + '_s'])} at best")
-        return f"misses the targets: {', '.join(over) or _other(d, e)} ({layout(e)}){cause(d, a)}"
+        return f"misses the targets: {', '.join(over) or _beside_targets(d, e)} ({layout(e)}){cause(d, a)}"
     if a["worse"] is None:
         return f"would meet the targets as predicted ({layout(e)})"
-    if a["worse"] < 1.005:
+    if a["worse"] < choices.EQUAL_RATIO:
         return f"as good by the steady state ({layout(e)})"
     return f"{a['worse']:.2f}× {OBJECTIVES[q['objective']]} ({layout(e)}){cause(d, a)}"
 
 
-def _other(d: Json, e: Json) -> str:
+def _beside_targets(d: Json, e: Json) -> str:
     budget = d["question"]["budget_usd_per_hour"]
     over = budget is not None and e["usd_per_hour"] is not None and e["usd_per_hour"] > budget
     return "over the budget" if over else "it falls behind at this rate"
@@ -285,6 +286,13 @@ def _holds(d: Json, c: Json) -> str:
     return "meets the targets on average, but falls behind at the busiest time"
 
 
+_FITTED = {
+    "calibrated": "coefficients fitted to runs of this engine, machine and model",
+    "transferred": "coefficients fitted to runs of other engines, machines or models",
+    "disaggregated": "coefficients fitted to runs that disaggregate",
+}
+
+
 def rests(d: Json) -> list[str]:
     """What the numbers rest on, and how far off they may be."""
     a = d["answer"]
@@ -292,7 +300,7 @@ def rests(d: Json) -> list[str]:
         return []
     out = []
     if "basis" in a:
-        out.append(f"Steady state: {a['basis']} coefficients; 80 % of measurements are expected between "
+        out.append(f"Steady state: {_FITTED.get(a['basis'], a['basis'])}; 80 % of measurements are expected between "
                    f"{seconds(a['ttft_interval'][0])} and {seconds(a['ttft_interval'][1])} (TTFT), "
                    f"{seconds(a['tpot_interval'][0])} and {seconds(a['tpot_interval'][1])} (TPOT).")  # fmt: skip
     if not d["finalists"]:
@@ -304,11 +312,11 @@ def rests(d: Json) -> list[str]:
                    "must come with drafts of that quality.")  # fmt: skip
     out += [f"Rent of {m['device']}: {dollars(m['usd_per_hour'])} an hour ({m['price_source']}, {m['price_date']})."
             if m["usd_per_hour"] is not None else f"Rent of {m['device']}: none known; cost counts devices."
-            for m in _used(d)]  # fmt: skip
+            for m in _machines_shown(d)]  # fmt: skip
     return out
 
 
-def _used(d: Json) -> list[Json]:
+def _machines_shown(d: Json) -> list[Json]:
     shown = {e["device"] for e in (d["answer"], d["runner_up"], *d["finalists"]) if e}
     return [m for m in d["question"]["machines"] if m["device"] in shown]
 

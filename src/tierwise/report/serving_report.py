@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tierwise.core.units import dollars
+from tierwise.report import choices
 from tierwise.report import serving_words as words
 from tierwise.report.layout import PAGE_ONLY, WIDE, Bullets, Cell, Column, Facts, Report, Section, Sentences, Table
 from tierwise.report.numbers import count, percent, rate, seconds
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 SCRIPTS = ("base.js", "serving.js")
-# Rows of the table of tenants; the JSON embedded in a page has no more either.
-PAGE_TENANTS, TERMINAL_TENANTS = 50, 10
 
 
 def show(run: Run, console: Console, ttft: float | None = None, tpot: float | None = None) -> None:
@@ -44,7 +43,7 @@ def page(run: Run, ttft: float | None = None, tpot: float | None = None) -> str:
 
 def _bounded(d: Json) -> Json:
     rows = d["tenants"]
-    return d | {"tenants": rows[:PAGE_TENANTS], "tenants_left_out": max(0, len(rows) - PAGE_TENANTS)}
+    return d | {"tenants": rows[:choices.PAGE_TENANTS], "tenants_left_out": max(0, len(rows) - choices.PAGE_TENANTS)}
 
 
 def described(d: Json) -> Report:
@@ -142,7 +141,7 @@ def _tenants(d: Json) -> Section:
         "Tokens are those computed for the tenant until the last arrival, while tenants compete; its fair part is the "
         "max-min fair split of all of them. Times are means."
     )
-    table = Table(columns, cells, note, "tenants with less service are not shown", TERMINAL_TENANTS,
+    table = Table(columns, cells, note, "tenants with less service are not shown", choices.TERMINAL_TENANTS,
                   d["tenants_left_out"])  # fmt: skip
     return Section("By tenant", table, f"Jain's index {index:.3f}, 1 is even" if index is not None else "",
                    element="tenants")  # fmt: skip

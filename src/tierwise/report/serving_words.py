@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tierwise.core.units import dollars, joules, si
+from tierwise.report import choices
 from tierwise.report.explain_words import BASES
 from tierwise.report.numbers import count, percent, rate, seconds, things
 
@@ -19,11 +20,6 @@ TIMES = (
     ("itl_s", "ITL", "between two tokens"),
     ("latency_s", "Latency", "to the last token"),
 )
-# A resource this full is what requests wait for; so is KV memory that on average has room for fewer requests than this
-# (blocks are handed out by whole requests: between an end and the next start about one of them is free).
-_FULL, _ROOM = 0.9, 2.0
-# The slowest tokens take so many times as long as the median before it is remarked upon.
-_UNEVEN = 3.0
 
 
 def headline(d: Json) -> str:
@@ -111,7 +107,7 @@ def _queue(d: Json) -> str:
         )
     q, t, target = d["times"]["queueing_s"], d["times"]["ttft_s"], d["targets"]["ttft_s"]
     missed = target is not None and t["count"] and t["p99"] > target
-    if q["count"] and (missed or load["behind"]) and q["p99"] > 0.5 * t["p99"]:
+    if q["count"] and (missed or load["behind"]) and q["p99"] > choices.MOST * t["p99"]:
         return (
             f"Most of the p99 TTFT is waiting: p99 queueing is {seconds(q['p99'])}, and at the busiest time "
             f"{things(round(m['waiting_max']), 'request')} waited."
@@ -131,9 +127,9 @@ def _binding(d: Json) -> str:
     )
     busy = f" Compute was busy for {percent(load['compute_waiting'])} of that time, memory for "
     busy += f"{percent(load['memory_waiting'])}."
-    if seats >= _FULL:
+    if seats >= choices.FULL:
         return f"{text}: a place in the batch is what they waited for.{busy}"
-    if kv >= _FULL or (room is not None and room < _ROOM):
+    if kv >= choices.FULL or (room is not None and room < choices.FEW_REQUESTS):
         left = f", which leaves room for {rate(room)} more requests a replica" if room is not None else ""
         return f"{text}{left}: room for their KV is what they waited for.{busy}"
     return f"{text}: what they waited for is that steps read their prompts.{busy}" if load["saturated"] else ""
@@ -145,7 +141,7 @@ def _uneven(d: Json) -> str:
     both = [g["settings"]["budget"] for g in d["deployment"]["groups"] if g["role"] == "both"]
     if not both or target is None or not (tpot["count"] and itl["count"]) or tpot["p99"] <= target:
         return ""
-    if itl["p50"] > target or itl["p99"] < _UNEVEN * itl["p50"]:
+    if itl["p50"] > target or itl["p99"] < choices.UNEVEN * itl["p50"]:
         return ""
     return (
         f"Half of the tokens come within {seconds(itl['p50'])} of the one before, but 1 % after {seconds(itl['p99'])} "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from rich import box
@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tierwise.report.layout import WIDE, Bullets, Cell, Column, Facts, Report, Section, Sentences, Table
+from tierwise.report.layout import WIDE, Bullets, Cell, Column, Report, Section, Sentences, Table
 from tierwise.report.numbers import count, with_units_kept
 
 _STYLES = {"compute": "yellow", "memory": "blue", "cache": "cyan", "link": "red", "overhead": "dim",
@@ -56,11 +56,11 @@ def paragraph(console: Console, text: str, *, style: str = "", indent: str = "",
         console.print(Text(line.replace(_KEPT, " "), style=style))
 
 
-def grid(columns: Sequence[str], rows: Sequence[Sequence[str | Text]] = (), left: int = 1) -> RichTable:
-    """A plain table whose first ``left`` columns read from the left; the others do not wrap."""
+def grid(columns: Sequence[str], rows: Iterable[Sequence[str | Text]] = (), left: int = 1, whole: int = 1) -> RichTable:
+    """A plain table whose first ``left`` columns read from the left and whose first ``whole`` are never cut."""
     table = RichTable(show_edge=False, pad_edge=False)
     for i, name in enumerate(columns):
-        table.add_column(Text(name), justify="left" if i < left else "right", overflow="fold", no_wrap=i == 0)
+        table.add_column(Text(name), justify="left" if i < left else "right", overflow="fold", no_wrap=i < whole)
     for row in rows:
         table.add_row(*row)
     return table
@@ -72,14 +72,11 @@ def _section(console: Console, section: Section) -> None:
         heading(console, section.title, section.remark)
     if isinstance(body, Sentences):
         for line in body.lines:
-            paragraph(console, line, indent="  ", style="dim" if body.faint else "")
+            paragraph(console, line, indent="  ")
     elif isinstance(body, Bullets):
         for about, said in body.items:
             paragraph(console, f"{about} {said}".strip(), indent="    ", first="  • ")
-    elif isinstance(body, Facts):
-        for name, text in body.rows:
-            paragraph(console, f"{name}: {text}", indent="  ")
-    else:
+    elif isinstance(body, Table):
         console.print(_inset(_table(console, body)))
         left_out = _left_out(body)
         note = f"{count(left_out)} more {body.more}. {body.note}" if left_out else body.note

@@ -8,8 +8,10 @@ from typing import Any
 
 from tierwise.cost.types import Cost
 from tierwise.program.types import Op
+from tierwise.report.explain_phases import resource
 from tierwise.result import Phase
 from tierwise.schedule.streams import events
+from tierwise.steps.cost import HOST
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,11 @@ class Execution:
     """One execution of an op.
 
     Attributes:
-        lane: what works it off: ``compute``, ``link``, or another lane of the schedule.
+        lane: what works it off: ``compute``, ``link``, ``host``, or another lane of the schedule.
         name: of the op. ``layer``: it belongs to, numbered where there are several alike.
         start, duration: seconds from the start of the pass.
         bound_by: the resource that sets the duration.
-        op: its place among ``phase.ops``.
+        op: its place among ``phase.ops``; None for what the engine and its host add to them.
     """
 
     lane: str
@@ -30,17 +32,24 @@ class Execution:
     start: float
     duration: float
     bound_by: str
-    op: int
+    op: int | None
 
 
 def executions(phase: Phase) -> list[Execution]:
-    """Every execution of one pass of a scalar configuration, by layer and in the order of its ops."""
+    """Every execution of one pass of a scalar configuration, by layer and in the order of its ops; the host last."""
     places = _places(phase)
     rows: Iterable[dict[str, Any]] = map(dict, events(_order(phase), 1 if phase.cost.overlaps else None))
-    return [
-        Execution(row["stream"], row["name"], row["layer"], row["start"], row["duration"], row["bound_by"], place)
+    out = [
+        Execution(row["stream"], row["name"], row["layer"], row["start"], row["duration"],
+                  resource(row["bound_by"]), place)
         for place, row in zip(places, rows, strict=True)
-    ]
+    ]  # fmt: skip
+    end = max((x.start + x.duration for x in out), default=0.0)
+    left = float(phase.pass_time) - end
+    # What the sums of floating point leave is no work of the host.
+    if left > 1e-9 * end:
+        out.append(Execution(HOST, "host and gap to the next", "", end, left, HOST, None))
+    return out
 
 
 def _places(phase: Phase) -> list[int]:

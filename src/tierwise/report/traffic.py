@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import math
 from dataclasses import asdict
 from typing import Any
 
 from tierwise.core.units import seconds
+from tierwise.report.numbers import things
+from tierwise.report.plain import json_text, plain
 from tierwise.serving.traffic.summary import Lengths, rates, summarized
 from tierwise.serving.traffic.trace import Floats, Trace
 
@@ -18,12 +19,12 @@ WIDTH = 60
 def show_traffic(requests: Trace, as_json: bool = False) -> None:
     """Print the summary of a trace, as text or JSON."""
     if as_json:
-        print(jsonlib.dumps(traffic_row(requests), indent=2))
+        print(json_text(traffic_row(requests)))
         return
     s = summarized(requests)
     print(requests.source)
-    sessions = f" in {_count(s.sessions, 'session')}" if s.sessions != s.requests else ""
-    many = _count(s.requests, "request") + sessions
+    sessions = f" in {things(s.sessions, 'session')}" if s.sessions != s.requests else ""
+    many = things(s.requests, "request") + sessions
     if s.closed_loop:
         print(f"  {many}, a closed loop with {s.closed_loop:,} in flight")
     else:
@@ -47,11 +48,6 @@ def show_traffic(requests: Trace, as_json: bool = False) -> None:
 def traffic_row(requests: Trace) -> dict[str, Any]:
     """The summary as plain JSON; null for what is not known."""
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items()}
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
     row: dict[str, Any] = plain(asdict(summarized(requests)))
     return row | {"source": requests.source, "notices": list(requests.notices)}
 
@@ -66,6 +62,3 @@ def _lengths(name: str, tokens: Lengths) -> str:
     return (f"  {name} tokens: mean {tokens.mean:,.0f}, median {tokens.p50:,.0f}, p99 {tokens.p99:,.0f}, "
             f"largest {tokens.most:,.0f}")  # fmt: skip
 
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")

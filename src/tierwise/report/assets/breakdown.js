@@ -29,13 +29,16 @@ function rowTitle(node, width, y, title, value) {
   node.append(text(0, y + 13, title, { "font-weight": 600 }), text(width, y + 13, value, { class: "soft", "text-anchor": "end" }));
 }
 function partsOf(p) {
-  const total = reduce(p.rows, (o) => o.time_s);
+  const total = reduce(p.rows, (o) => o.time_s) + p.host_s;
   if (breakdownBy === "op") {
+    const host = [p.host_s, boundColour("host"), "between passes", [["time a pass", seconds(p.host_s)], ["bound by", "host"]],
+      ["host"], "host"];
     return [...p.rows].sort((a, b) => b.time_s - a.time_s).map((o) =>
-      [o.time_s, groupColour(o), opName(p, o), opRows(p, o), [`${o.name} ${percent(o.share)}`, o.name], groupName(o)]);
+      [o.time_s, groupColour(o), opName(p, o), opRows(p, o), [`${o.name} ${percent(o.share)}`, o.name], groupName(o)])
+      .concat(p.host_s ? [host] : []);
   }
   const sums = new Map();
-  if (breakdownBy === "part") p.rows.forEach((o) => sums.set(o.role, (sums.get(o.role) || 0) + o.time_s));
+  if (breakdownBy === "part") p.rows.concat(p.host_s ? [{ role: "host", time_s: p.host_s }] : []).forEach((o) => sums.set(o.role, (sums.get(o.role) || 0) + o.time_s));
   else Object.entries(p.seconds_by_bound).forEach(([name, t]) => sums.set(name, t));
   const colour = breakdownBy === "part" ? roleColour : boundColour;
   const name = breakdownBy === "part" ? partName : (n) => DATA.families[n] === "overhead" ? "overhead" : resourceName(n);

@@ -103,7 +103,7 @@ function drawSeries() {
   overTime(holder, "Requests running", [["running", S.running, "var(--accent)"]], rate, 0, P.running);
   overTime(holder, "Requests waiting", [["waiting", S.waiting, "var(--b-link)"]], rate, 0, P.waiting);
   overTime(holder, "Tokens a second", [["of prompts", S.prompt_tokens, "var(--c-embed)"], ["generated", S.output_tokens, "var(--c-conv)"]], rate);
-  overTime(holder, "KV memory", [["in use", S.kv, "var(--r-kv)"], ["of it without a token", S.fragmentation, "var(--r-again)"]], percent, 1);
+  overTime(holder, "KV memory", [["in use", S.kv, "var(--r-kv)"], ["of it without a token", S.fragmentation, "var(--r-refetched)"]], percent, 1);
   overTime(holder, "Share of time busy", [["memory", S.memory, "var(--b-memory)"], ["compute", S.compute, "var(--b-compute)"],
     ["link", S.link, "var(--b-link)"]], percent, 1);
   if (new Set(S.replicas).size > 1) overTime(holder, "Replicas up", [["up", S.replicas, "var(--t2)"]], rate);

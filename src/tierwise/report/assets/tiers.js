@@ -1,5 +1,5 @@
 // What moves through which tier, how long each resource would need alone, and what fills the memory.
-const ROLE_ORDER = ["weight", "table", "kv", "state", "act", "score", "again"];
+const ROLE_ORDER = ["weight", "table", "kv", "state", "act", "score", "refetched"];
 const roleParts = (sizes, where) => ROLE_ORDER.filter((r) => sizes[r]).map((r) => [sizes[r], `var(--r-${r})`,
   DATA.labels.roles[r], [[where, bytes(sizes[r])]], [`${DATA.labels.roles[r]} ${bytes(sizes[r])}`, DATA.labels.roles[r]]]);
 function drawTiers() {
@@ -22,7 +22,7 @@ function drawTiers() {
     if (size) stack(node, 0, i * 50 + 19, width * size / most, 20, size, roleParts(sizes, name));
   });
   legend(left, ROLE_ORDER.filter((r) => used.has(r)).map((r) => [`var(--r-${r})`, DATA.labels.roles[r]]));
-  if (used.has("again")) left.append(html("p", { class: "note" }, "“Moved again” is what an op fetches more than once, such as an operand that many tiles share."));
+  if (used.has("refetched")) left.append(html("p", { class: "note" }, "“Moved again” is what an op fetches more than once, such as an operand that many tiles share."));
   drawAlone(right, p, one);
 }
 function drawAlone(holder, p, one) {
