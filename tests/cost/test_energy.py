@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.cost.test_matmul import gemm
 from tests.recorded import SHARED
 
 from tierwise.core.errors import UnknownName
+from tierwise.cost import Target, efficiency, price
 from tierwise.cost.energy import Actions, actions, energy, interval, stretch, sustained
 from tierwise.cost.energy_table import memory_energy, operation_energy, process_of, sram_energy, table
-from tierwise.machines import device, device_names
+from tierwise.machines import device, device_names, system
 from tierwise.machines.schema import PASSIVE
 from tierwise.machines.types import Device
 from tierwise.measure import ops
 from tierwise.measure.rows import attention, moe
+from tierwise.program.types import Op
 
 COMPUTING = [n for n in device_names() if device(n).kind not in PASSIVE]
 
@@ -203,6 +206,18 @@ def test_writes_cost_what_a_tier_says_of_them() -> None:
     assert energy({}, {"hbm": 10.0}, 0.0, a, written={"hbm": 4.0})["hbm"] == pytest.approx(
         (6 + 3 * 4) * d.memory.energy
     )
+
+
+@pytest.mark.parametrize("name", ["2xh100-sxm", "8xrtx-4090", "4xhbm-pim", "8xgroq-lpu", "2xxeon-8480", "8xmi300x"])
+def test_what_prices_count_has_an_energy(name: str) -> None:
+    s = system(name)
+    a = actions(s.device)
+    for made in (gemm(512, 4096, 4096), Op("collective", "sum", "comm", {"bytes": 1e6, "group": 2.0}, 0.0, (), (),
+                                           "bf16", options={"collective": "all_reduce", "library": True})):  # fmt: skip
+        cost = price(made, Target(s, efficiency(s.device)))
+        joules = energy({str(made.arithmetic): cost.flops}, cost.bytes, cost.time, a)
+        low, high = interval(joules, a)
+        assert 0.0 < low <= float(total(joules)) <= high * (1 + 1e-12)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("file", ["attention_prefill", "attention_decode", "moe"])

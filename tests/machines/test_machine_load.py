@@ -402,7 +402,9 @@ def test_the_page_on_adding_a_machine_is_true(tmp_path: Path) -> None:
     assert devices and whatifs and systems
     for text in devices:
         write(tmp_path, text, "my-board.yaml")
-        assert device(str(tmp_path / "my-board.yaml")).kind == "npu"
+        made = device(str(tmp_path / "my-board.yaml"))
+        assert made.kind in ("npu", "pim") and graph(system(str(tmp_path / "my-board.yaml"))).computes()
+    write(tmp_path, devices[0], "my-board.yaml")
     for text in whatifs:
         assert device(write(tmp_path, text, "what-if.yaml")).memory.bandwidth > 0
     for text in systems:

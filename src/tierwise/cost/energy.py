@@ -90,6 +90,11 @@ def actions(device: Device, reached: Num | None = None) -> Actions:
         for name in (link.name, _LINKS[link.kind]):
             if name not in bytes_:
                 bytes_[name], sources[name], spread[name] = joules_, source, around
+    for name in ("link", "network"):  # without a link of its own, devices meet over that to the host
+        if name not in bytes_ and "host" in bytes_:
+            bytes_[name], sources[name], spread[name] = bytes_["host"], sources["host"], spread["host"]
+    if device.cache is None:  # what prices count through a cache goes straight to the memory here
+        bytes_["cache"], sources["cache"] = 0.0, "the device has no cache"
     power = device.power
     return Actions(flops, bytes_, written, power.idle, active, power.rated, process, scale, spread, sources)
 
