@@ -15,7 +15,7 @@ from tests.recorded import SHARED
 
 from tierwise.core.errors import UnknownName
 from tierwise.cost import Target, efficiency, price
-from tierwise.cost.energy import Actions, actions, energy, interval, stretch, sustained
+from tierwise.cost.energy import Actions, actions, by_dtype, energy, interval, stretch, sustained
 from tierwise.cost.energy_table import memory_energy, operation_energy, process_of, sram_energy, table
 from tierwise.machines import device, device_names, system
 from tierwise.machines.schema import PASSIVE
@@ -197,6 +197,15 @@ def test_flops_go_to_the_engine_that_has_the_format() -> None:
     for flops, moved in (({"fp3": 1.0}, {}), ({"npu:fp16": 1.0}, {}), ({}, {"hbm2": 1.0})):
         with pytest.raises(UnknownName):
             energy(flops, moved, 0.0, a)
+
+
+def test_an_array_of_formats_costs_each_its_own() -> None:
+    a, flops = actions(device("h100-sxm")), np.array([1e12, 2e12, 3e12])
+    got = energy(by_dtype(flops, np.array(["bf16", "fp8", "bf16"])), {}, 0.0, a)["tensor"]
+    assert np.asarray(got).tolist() == pytest.approx(
+        [f * float(a.flops["tensor"][d]) for f, d in zip(flops, ("bf16", "fp8", "bf16"), strict=True)]
+    )
+    assert by_dtype(1e12, "bf16") == {"bf16": 1e12}
 
 
 def test_writes_cost_what_a_tier_says_of_them() -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from tierwise.core.errors import UnknownName
 from tierwise.core.num import Num, maximum, minimum, where
+from tierwise.core.numerics import Names
 from tierwise.cost.energy_table import link_energy, memory_energy, operation_energy, process_of, sram_energy
 from tierwise.machines.types import Device, Engine, Tier
 
@@ -137,6 +138,12 @@ def energy(
     out["active"] = of.active * (seconds if busy is None else busy)
     out["idle"] = of.idle * seconds
     return out
+
+
+def by_dtype(flops: Num, arithmetic: Names) -> dict[str, Num]:
+    """FLOP by dtype, as :func:`energy` takes them, of an op whose format may be an array, one a configuration."""
+    names = np.asarray(arithmetic)
+    return {str(d): where(names == d, flops, 0.0) if names.ndim else flops for d in np.unique(names)}
 
 
 def stretch(joules: Num | Mapping[str, Num], seconds: Num, cap: Num, idle: Num = 0.0) -> Num:
