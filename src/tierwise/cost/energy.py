@@ -208,14 +208,15 @@ def _fitted(device: Device, process: Num, reached: Num) -> tuple[Num, Num]:
     budget = device.power.rated - device.power.idle
     scale: Num = 1.0
     active: Num = np.inf
+    each = {t.name: (_tier(device, t, process)[0], _on_chip(t)) for t in device.tiers}
     for engine in device.engines:
         joules, _ = _operations(engine, process)
         for dtype in engine.rates:
             rate, moved = sustained(device, engine, dtype, reached)
             chip, outside = rate * joules[dtype], 0.0 * rate
-            for tier in device.tiers:
-                drawn = moved.get(tier.name, 0.0) * _tier(device, tier, process)[0]
-                chip, outside = (chip + drawn, outside) if _on_chip(tier) else (chip, outside + drawn)
+            for name, passing in moved.items():
+                byte, near = each[name]
+                chip, outside = (chip + passing * byte, outside) if near else (chip, outside + passing * byte)
             scale = minimum(scale, maximum(budget - outside, 0.0) / chip)
             active = minimum(active, budget - outside - chip)
     known = np.isfinite(np.asarray(budget)) & np.isfinite(np.asarray(active))
