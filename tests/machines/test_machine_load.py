@@ -309,6 +309,7 @@ def test_a_circle_of_likes_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_device_answers_to_what_drivers_and_recordings_call_it(text: str, found: str) -> None:
     assert device(text).name == found
     assert system(f"2x{text}").device.name == found
+    assert " " not in system(text).name
 
 
 @pytest.mark.parametrize("text", ["NVIDIA", "sxm", "NVIDIA 80GB HBM3", "h100-120gb", "b200-pcie", "NVIDIA Tesla"])
