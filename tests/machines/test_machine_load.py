@@ -309,6 +309,7 @@ def test_a_circle_of_likes_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_device_answers_to_what_drivers_and_recordings_call_it(text: str, found: str) -> None:
     assert device(text).name == found
     assert system(f"2x{text}").device.name == found
+    assert " " not in system(text).name
 
 
 @pytest.mark.parametrize("text", ["NVIDIA", "sxm", "NVIDIA 80GB HBM3", "h100-120gb", "b200-pcie", "NVIDIA Tesla"])
@@ -402,7 +403,9 @@ def test_the_page_on_adding_a_machine_is_true(tmp_path: Path) -> None:
     assert devices and whatifs and systems
     for text in devices:
         write(tmp_path, text, "my-board.yaml")
-        assert device(str(tmp_path / "my-board.yaml")).kind == "npu"
+        made = device(str(tmp_path / "my-board.yaml"))
+        assert made.kind in ("npu", "pim") and graph(system(str(tmp_path / "my-board.yaml"))).computes()
+    write(tmp_path, devices[0], "my-board.yaml")
     for text in whatifs:
         assert device(write(tmp_path, text, "what-if.yaml")).memory.bandwidth > 0
     for text in systems:

@@ -92,7 +92,7 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Path:
+class Route:
     """The way from one node to another.
 
     Attributes:
@@ -121,7 +121,7 @@ class MachineGraph:
         """Nodes that compute."""
         return tuple(n for n in self.nodes.values() if n.computes)
 
-    def path(self, a: str, b: str) -> Path:
+    def path(self, a: str, b: str) -> Route:
         """The way with the fewest edges on which bytes get from ``a`` to ``b``.
 
         From a node to itself (processing in memory) there are no edges: the bandwidth is that of the node.
@@ -133,7 +133,7 @@ class MachineGraph:
             if name not in self.nodes:
                 raise UnknownName("node of the machine", name, self.nodes)
         if a == b:
-            return Path((), self.nodes[a].bandwidth, self.nodes[a].latency)
+            return Route((), self.nodes[a].bandwidth, self.nodes[a].latency)
         came: dict[str, Edge | None] = {a: None}
         ring = [a]
         while ring and b not in came:
@@ -152,7 +152,7 @@ class MachineGraph:
             edge = came[edge.of]
         edges.reverse()
         ports = [p for e in edges for p in (self.nodes[e.of].bandwidth, self.nodes[e.to].write_bandwidth)]
-        return Path(
+        return Route(
             tuple(edges),
             minimum(math.inf, *(e.bandwidth for e in edges), *ports),
             sum((e.latency for e in edges), 0.0),

@@ -15,7 +15,7 @@ from typing import Any
 from tierwise.core.errors import BadField, UnknownName
 from tierwise.machines.compose import MAX_COUNT, Member, compose, from_file, times
 from tierwise.machines.inherit import inherit
-from tierwise.machines.names import aliases, find, plain_name
+from tierwise.machines.names import aliases, bare_name, find, plain_name
 from tierwise.machines.place import CATALOG, SYSTEMS, as_path, library, read, where
 from tierwise.machines.types import Device, System
 
@@ -53,9 +53,9 @@ def system(text: str) -> System:
     if known is None:
         all_names = [*device_names(), *system_names(), *aliases(CATALOG), *aliases(SYSTEMS)]
         raise UnknownName("machine", name[:80], all_names, _HINT)
-    # A plain name stays as it was written (8xh100); one of several words becomes the catalog's.
-    plain = plain_name(name)
-    return compose(count, _catalog_member(known), plain if re.fullmatch(r"[a-z0-9.+-]+", plain) else known)
+    # A name of ours stays as it was written (8xh100); what a driver calls it does not.
+    written = bare_name(name) in aliases(CATALOG)
+    return compose(count, _catalog_member(known), plain_name(name) if written else known)
 
 
 def device_names() -> list[str]:

@@ -3,7 +3,7 @@
 CPU, GPU, NPU, FPGA, PIM, microcontroller and disk differ only in their numbers. Nothing here, and no
 code anywhere, names a device: the numbers come from ``catalog/*.yaml``, each with its source.
 All quantities are SI floats: bytes, bytes per second, FLOP per second (a multiply-add is 2), seconds,
-joules per byte, watts, dollars per second.
+joules per byte, watts, dollars per second. Files give floats; in a sweep over machines any of them may be an array.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 
-class Part(Protocol):
+class TierLike(Protocol):
     """What wiring asks of a tier, built or still as read from a file."""
 
     @property
@@ -21,7 +21,7 @@ class Part(Protocol):
     def to(self) -> tuple[str, ...]: ...
 
 
-def feeds(tiers: Sequence[Part], engines: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+def feeds(tiers: Sequence[TierLike], engines: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
     """The tiers and engines that each tier feeds, by name.
 
     Args:

@@ -199,9 +199,6 @@ def _host(results: Results, bench: Bench, about: str) -> dict[str, Any]:
         tiers.append({"name": name, "kind": "cache", "capacity": size * groups,
                       "bandwidth": _at(copy, size * groups / 2),
                       "latency": results.get(f"latency.{name}", 0.0), "source": "measured"})  # fmt: skip
-    for i in range(len(tiers) - 2, -1, -1):  # a nearer cache is at least as fast, whatever noise says
-        tiers[i]["bandwidth"] = max(tiers[i]["bandwidth"], tiers[i + 1]["bandwidth"])
-        tiers[i]["latency"] = min(tiers[i]["latency"], tiers[i + 1]["latency"])
     tiers.append({"name": "dram", "kind": "memory", "capacity": bench_memory.memory_bytes(),
                   "bandwidth": copy["value"][-1], "latency": results.get("latency.dram", 1e-7),
                   "source": "measured"})  # fmt: skip
@@ -211,6 +208,9 @@ def _host(results: Results, bench: Bench, about: str) -> dict[str, Any]:
         tiers.append({"name": "disk", "kind": "storage", "capacity": disk["capacity"], "bandwidth": disk["read"],
                       "write_bandwidth": disk["write"], "latency": disk["latency"],
                       "source": f"measured (blocks of 1 MiB, {how}; random reads of {scattered})"})  # fmt: skip
+    for i in range(len(tiers) - 2, -1, -1):  # a nearer tier is at least as fast, whatever noise says
+        tiers[i]["bandwidth"] = max(tiers[i]["bandwidth"], tiers[i + 1]["bandwidth"])
+        tiers[i]["latency"] = min(tiers[i]["latency"], tiers[i + 1]["latency"])
     rates = {k.split("/")[1].split(".")[0]: 0.0 for k in results if k.endswith((".rate",)) and "/run/" not in k}
     for key, value in results.items():
         form = key.split("/")[-1].split(".")[0]
