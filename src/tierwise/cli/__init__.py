@@ -12,6 +12,9 @@ import sys
 from typing import Any
 
 
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
 def commands() -> list[str]:
     """Every command there is a file for."""
     return sorted(i.name for i in pkgutil.iter_modules(__path__) if not i.name.startswith("_"))
@@ -19,7 +22,7 @@ def commands() -> list[str]:
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command; exits 0 on success, 2 with one clear line on bad input, 130 on Ctrl-C."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    args = _today(list(sys.argv[1:] if argv is None else argv))
     try:
         sys.exit(_run(args))
     except BrokenPipeError:
@@ -28,6 +31,22 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+# Names that flags had before, by command, and those they have now: one flag means one thing in every command.
+_BEFORE = {
+    "explain": {"--trace": "--trace-out"},
+    "simulate": {"--budget": "--tokens"},
+    "calibrate": {"--output": "--out"},
+    "traffic": {"--system": "--shared"},
+}
+
+
+def _today(args: list[str]) -> list[str]:
+    """The arguments with flags by the names they have now."""
+    names = _BEFORE.get(args[0], {}) if args else {}
+    flags = [arg.partition("=") for arg in args]
+    return [names.get(flag, flag) + equals + value for flag, equals, value in flags]
 
 
 def _run(args: list[str]) -> int:
@@ -66,6 +85,7 @@ def _app(args: list[str]) -> Any:
         add_completion=False,
         no_args_is_help=True,
         rich_markup_mode=None,
+        context_settings=HELP,
         help="What an AI workload will cost on a machine, why, and what would help: before you run it.",
     )
 
@@ -86,7 +106,7 @@ def _app(args: list[str]) -> Any:
     wanted = [args[0]] if args and args[0] in known else known
     for name in wanted:
         module = importlib.import_module(f"tierwise.cli.{name}")
-        app.command(name, **getattr(module, "SETTINGS", {}))(module.command)
+        app.command(name, **{"context_settings": HELP, **getattr(module, "SETTINGS", {})})(module.command)
     return get_command(app)
 
 

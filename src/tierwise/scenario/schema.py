@@ -1,10 +1,12 @@
-"""The canonical form of a scenario: plain JSON types under a versioned schema (``docs/scenarios.md``).
+r"""The canonical form of a scenario: plain JSON types under a versioned schema (``docs/scenarios.md``).
 
 >>> to_dict(Scenario("llama-2-7b", "a100-80gb"))
-{'schema': 'tierwise.scenario/1', 'model': 'llama-2-7b', 'machine': 'a100-80gb', 'traffic': {}}
+{'schema': 'tierwise.scenario/1', 'model': 'llama-2-7b', 'machine': 'a100-80gb', 'traffic': {'prompt': 2048, \
+'output': 256, 'batch': 1}}
 
-What equals its default is left out, but never a parallel degree: a plan without some of them has the rest chosen, as
-the command line does. Model and machine are names or paths where the scenario has such, else their contents.
+What equals its default is left out, but never the size of the traffic nor a parallel degree: where a file lacks one of
+them, it is chosen for the model and the machine, as the command line does. Model and machine are names or paths where
+the scenario has such, else their contents.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from typing import Any, Literal, TypeAlias, get_args, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import BadField
+from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.num import Num, num
 from tierwise.core.numerics import Format, fmt
 from tierwise.core.units import parse
+from tierwise.scenario import fields as table
 from tierwise.scenario.content import decode, encode, format_name, unknown_field
 from tierwise.scenario.types import Batch, Plan, Scenario
 
@@ -31,8 +34,9 @@ STEPS: tuple[Step, ...] = ()
 NAME = "tierwise.scenario"
 DEGREES = ("tp", "pp", "dp", "ep")
 FIELDS = ("schema", "model", "machine", "traffic", "plan", "engine", "techniques", "applied")
-# What only some commands read; kept beside the scenario (see tierwise.scenario.files).
-SECTIONS = ("load", "serving", "targets")
+# Beside them, the sections that only some commands read.
+KNOWN = (*FIELDS, *table.SECTIONS)
+SIZES = ("prompt", "output", "batch")
 
 
 def to_dict(scenario: Scenario) -> Json:
@@ -45,7 +49,7 @@ def to_dict(scenario: Scenario) -> Json:
         "schema": version(),
         "model": encode(scenario.model, "model"),
         "machine": encode(scenario.machine, "machine"),
-        "traffic": _written(scenario.traffic),
+        "traffic": {k: _plain(getattr(scenario.traffic, k), k) for k in SIZES} | _written(scenario.traffic),
     }
     if scenario.plan is not None:
         degrees = {k: _number(getattr(scenario.plan, k)) for k in DEGREES}
@@ -71,24 +75,52 @@ def from_dict(data: Mapping[str, Any], where: str = "scenario", steps: Sequence[
             was found and what is allowed.
     """
     found = migrate(data, where, steps)
-    for name in found:
-        if name not in FIELDS and name not in SECTIONS:
-            raise unknown_field(where, str(name), found[name], [*FIELDS, *SECTIONS])
+    check_names(found, where)
     for name in ("model", "machine"):
-        if not isinstance(found.get(name), (str, dict)) or not found[name]:
+        if isinstance(found.get(name), (int, float, list, bool)) or not found.get(name):
             raise BadField(where, name, found.get(name), f"a {name}'s name or path, or its contents")
     model, machine = (decode(found[name], where, name) for name in ("model", "machine"))
     _check_parts(model, machine, where)
-    traffic = Batch(**read_fields(Batch, found.get("traffic"), where, "traffic"))
     engine = found.get("engine") or ""
     if not isinstance(engine, str):
         raise BadField(where, "engine", engine, 'the name of an engine, or "" for the usual one')
     plan = None
     if found.get("plan") is not None:
         plan = _plan(model, machine, read_fields(Plan, found["plan"], where, "plan"))
+    traffic = _batch(model, found.get("traffic"), where)
     applied = _names(found.get("applied"), where, "applied")
     scenario = Scenario(model, machine, traffic, plan, applied, engine)
     return apply(scenario, _names(found.get("techniques"), where, "techniques"))
+
+
+def check_names(form: Mapping[str, Any], where: str) -> None:
+    """Refuse a name that no section has.
+
+    Raises:
+        BadField: with the nearest names.
+    """
+    for name in form:
+        if name not in KNOWN:
+            raise unknown_field(where, str(name), form[name], list(KNOWN))
+    own = [f.name for f in fields(Batch)]
+    allowed = {"traffic": list(dict.fromkeys([*own, *table.names("traffic")]))}
+    for section in ("traffic", *table.SECTIONS):
+        found = form.get(section)
+        if found is None:
+            continue
+        if not isinstance(found, Mapping):
+            raise BadField(where, section, found, "a mapping of fields to values")
+        for name in found:
+            known = allowed.get(section) or table.names(section)
+            if name not in known:
+                raise unknown_field(where, f"{section}.{name}", found[name], known)
+
+
+def usual_prompt(model: Any) -> float:
+    """Tokens of a prompt where nobody says: a model that listens is prompted by its clip, its decoder by one token."""
+    from tierwise.models.load import load_model
+
+    return 1.0 if any(s.stream == "audio" for s in load_model(model).stacks) else Batch.prompt
 
 
 def apply(scenario: Scenario, techniques: Sequence[str]) -> Scenario:
@@ -182,8 +214,8 @@ def _format(value: Any, where: str, field: str) -> Format:
         raise BadField(where, field, value, "the name of a number format such as fp8 or int4-g128, or a list of names")
     try:
         return fmt(value, **_zeros(field))
-    except ValueError:
-        raise BadField(where, field, value, "a number format's name, or a list of names") from None
+    except (TierwiseError, ValueError) as error:
+        raise TierwiseError(f"{where}: {field}: {error}") from None
 
 
 def _zeros(field: str) -> dict[str, Any]:
@@ -263,6 +295,13 @@ def _number(value: Any) -> Any:
     if value != value or value in (float("inf"), -float("inf")):
         return str(float(value))
     return int(value) if value == int(value) and abs(value) < 2**53 else float(value)
+
+
+def _batch(model: Any, data: Mapping[str, Any] | None, where: str) -> Batch:
+    """Equal requests of a traffic section, whose other fields describe requests over time."""
+    own = [f.name for f in fields(Batch)]
+    given = read_fields(Batch, {k: v for k, v in (data or {}).items() if k in own}, where, "traffic")
+    return Batch(**{"prompt": usual_prompt(model)} | given if "prompt" not in given else given)
 
 
 def _plan(model: Any, machine: Any, given: Json) -> Plan:
