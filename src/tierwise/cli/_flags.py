@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, get_type_hints
 
 import typer
+from typer.models import ArgumentInfo
 
 from tierwise.core.errors import TierwiseError
 from tierwise.scenario.fields import FIELDS, Field, bad, read
@@ -78,14 +79,14 @@ class Asked:
 
 
 def flags(
-    *names: str, many: Sequence[str] = (), repeat: str = "Repeat to compare.", model: str = MODEL, **defaults: Any
+    *names: str, many: Sequence[str] = (), repeat: str = "Repeat to compare.", model: str | None = MODEL, **defaults: Any
 ) -> Callable[[Command], Command]:  # fmt: skip
-    """Give a command these settings as options, and a MODEL in front.
+    """Give a command these settings as options, and a MODEL in front; the command gets them as its first argument.
 
     Args:
         names: of the table, in the order of the help text.
         many: those that may be repeated here. ``repeat``: what for.
-        model: what MODEL may be.
+        model: what MODEL may be; None for a command that takes none.
         defaults: those whose default differs here from the table's.
     """
     rows = [FIELDS[name] for name in names]
@@ -96,17 +97,19 @@ def flags(
         own = [p.replace(annotation=hints[p.name]) for p in list(inspect.signature(command).parameters.values())[1:]]
 
         def run(**given: Any) -> Any:
-            text = given.pop("model")
+            text = given.pop("model") if model is not None else ""
             mine = {p.name: given.pop(p.name) for p in own}
             said = {row.name: _values(row, given[row.name], "", row.name in several)
                     for row in rows if given[row.name] is not None and given[row.name] != []}  # fmt: skip
             return command(asked(text, said, defaults), **mine)
 
-        first = inspect.Parameter("model", _KIND, default=typer.Argument(..., help=model, metavar="MODEL"),
-                                  annotation=str)  # fmt: skip
+        front = typer.Argument(..., help=model, metavar="MODEL")
+        first = [] if model is None else [inspect.Parameter("model", _KIND, default=front, annotation=str)]
         options = [_option(row, repeat if row.name in several else "", defaults) for row in rows]
-        run.__signature__ = inspect.Signature([first, *options, *own])  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in (first, *options, *own)}
+        ahead = [p for p in own if isinstance(p.default, ArgumentInfo)]
+        every = [*first, *ahead, *options, *(p for p in own if p not in ahead)]
+        run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in every}
         run.__doc__, run.__name__ = command.__doc__, command.__name__
         return run
 
@@ -117,7 +120,7 @@ def asked(model: str, said: Mapping[str, Any], defaults: Mapping[str, Any] | Non
     """What flags ask of a model, or of the saved scenario given in its place."""
     from tierwise.scenario.files import is_scenario
 
-    if not is_scenario(model):
+    if not model or not is_scenario(model):
         return Asked(said, {}, "", model, defaults or {})
     from tierwise.scenario.files import read as read_file
     from tierwise.scenario.schema import check_names

@@ -75,10 +75,10 @@ def engine(given: Asked) -> str:
     Raises:
         TierwiseError: nobody knows it.
     """
-    from tierwise.serving.engines import engine_names
+    from tierwise import engines
 
     found: str = given.engine or ""
-    return known("--engine", found, engine_names()) if found else ""
+    return known("--engine", found, engines.names()) if found else ""
 
 
 def _plan(given: Asked, form: Json) -> Json:

@@ -49,7 +49,7 @@ def _traffic(asked: Asked) -> Trace:
         if rate is not None:
             raise TierwiseError("--rate makes requests up; a trace has its own (--rate-scale plays it faster)")
         found = made.load(load["trace"], asked.format, limit=asked.limit, rate_scale=asked.rate_scale)
-        if asked.arrivals is not None:
+        if asked.asks("arrivals"):
             found = made.arriving(found, asked.arrivals, seed=asked.seed)
         return found if concurrency is None else replace(found, closed_loop=concurrency)
     if rate is None and concurrency is None:
@@ -57,7 +57,7 @@ def _traffic(asked: Asked) -> Trace:
     if rate is not None and concurrency is not None:
         raise TierwiseError("--rate is an open loop, --concurrency a closed one: give one of them")
     return made.synthetic(
-        asked.requests, asked.arrivals or "poisson", rate=None if rate is None else rate * asked.rate_scale,
+        asked.requests, asked.arrivals, rate=None if rate is None else rate * asked.rate_scale,
         concurrency=concurrency, prompt=asked.prompt, output=asked.output, turns=asked.turns, think=asked.think,
         system=asked.shared, seed=asked.seed,
     )  # fmt: skip

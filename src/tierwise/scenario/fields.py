@@ -73,7 +73,7 @@ _ROWS = (
     Field("concurrency", "traffic", "whole", "Requests that clients keep in flight, instead of a rate.", least=1),
     Field("requests", "traffic", "whole", "How many requests to make up.", 1000, 1),
     Field("arrivals", "traffic", "text", "How made-up requests arrive: poisson, gamma:cv=2, bursty, diurnal, or your "
-          "file.py (default: poisson)."),
+          "file.py; with rate=3 inside where no other flag gives it.", "poisson"),
     Field("turns", "traffic", "text", "Turns of a made-up session: a number or a rule, as for prompts.", "1"),
     Field("think", "traffic", "text", "Seconds from an answer to the next turn of a made-up session, likewise.", "0"),
     Field("shared", "traffic", "whole", "Tokens in front of every made-up prompt, shared by all.", 0, 0),

@@ -24,7 +24,7 @@ from tierwise.core.numerics import Format, fmt
 from tierwise.core.units import parse
 from tierwise.scenario import fields as table
 from tierwise.scenario.content import decode, encode, format_name, unknown_field
-from tierwise.scenario.types import Batch, Plan, Scenario
+from tierwise.scenario.types import Applied, Batch, Plan, Scenario
 
 Json: TypeAlias = dict[str, Any]
 Step: TypeAlias = Callable[[Json], Json]
@@ -56,8 +56,8 @@ def to_dict(scenario: Scenario) -> Json:
         out["plan"] = degrees | _written(scenario.plan)
     if scenario.engine:
         out["engine"] = scenario.engine
-    if scenario.techniques:
-        out["applied"] = list(scenario.techniques)
+    if scenario.techniques or scenario.applied:
+        out["applied"] = _noted(scenario)
     return out
 
 
@@ -88,8 +88,8 @@ def from_dict(data: Mapping[str, Any], where: str = "scenario", steps: Sequence[
     if found.get("plan") is not None:
         plan = _plan(model, machine, read_fields(Plan, found["plan"], where, "plan"))
     traffic = _batch(model, found.get("traffic"), where)
-    applied = _names(found.get("applied"), where, "applied")
-    scenario = Scenario(model, machine, traffic, plan, applied, engine)
+    names, applied = _applied(found.get("applied"), where)
+    scenario = Scenario(model, machine, traffic, plan, names, engine, applied)
     return apply(scenario, _names(found.get("techniques"), where, "techniques"))
 
 
@@ -329,6 +329,38 @@ def _check_parts(model: Any, machine: Any, where: str) -> None:
     for name, value, kind in (("model", model, Model), ("machine", machine, System)):
         if not isinstance(value, (str, kind)):
             raise BadField(where, name, value, f"a {name}'s name or path, or its contents as this package writes them")
+
+
+def _noted(scenario: Scenario) -> list[Any]:
+    """Techniques by name, each with what it touched where that is known."""
+    known = list(scenario.applied)
+    out: list[Any] = []
+    for name in scenario.techniques:
+        if known and known[0].name == name:
+            out.append({"name": name, "matched": [[what, n] for what, n in known.pop(0).matched]})
+        else:
+            out.append(name)
+    if known:
+        raise TierwiseError(f"techniques: {known[0].name!r} is in `applied` of a scenario and not in its `techniques`")
+    return out
+
+
+def _applied(value: Any, where: str) -> tuple[tuple[str, ...], tuple[Applied, ...]]:
+    allowed = "a list of names, or of mappings {name: …, matched: [[what, how many], …]}"
+    if not isinstance(value, (list, tuple, type(None))):
+        raise BadField(where, "applied", value, allowed)
+    names, notes = [], []
+    for item in value or ():
+        try:
+            name, matched = (item, None) if isinstance(item, str) else (item["name"], item["matched"])
+            if not isinstance(name, str):
+                raise TypeError
+            if matched is not None:
+                notes.append(Applied(name, tuple((str(what), float(n)) for what, n in matched)))
+        except (KeyError, TypeError, ValueError):
+            raise BadField(where, "applied", item, allowed) from None
+        names.append(name)
+    return tuple(names), tuple(notes)
 
 
 def _names(value: Any, where: str, field: str) -> tuple[str, ...]:

@@ -30,13 +30,13 @@ def question(asked: Asked) -> Question:
     Raises:
         TierwiseError: an unknown name, a value that cannot be, or flags that contradict each other.
     """
+    from tierwise import engines as software
     from tierwise.serving import policies
-    from tierwise.serving.engines import engine_names
 
     model = _model(asked)
     known("--statistic", asked.statistic, STATISTICS)
     known("--objective", asked.objective, OBJECTIVES)
-    engines = tuple(known("--engine", name, engine_names()) for name in _several(asked, "engine")) or Question.engines
+    engines = tuple(known("--engine", name, software.launchable()) for name in _several(asked, "engine")) or Question.engines
     modes = tuple(known("--mode", name, MODES) for name in _several(asked, "mode"))
     if asked.budget is not None and "/" not in asked.budget:
         raise BadField("--budget", "value", asked.budget, "dollars an hour such as 40/h")
