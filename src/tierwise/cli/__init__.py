@@ -11,7 +11,6 @@ import pkgutil
 import sys
 from typing import Any
 
-
 HELP = {"help_option_names": ["-h", "--help"]}
 
 

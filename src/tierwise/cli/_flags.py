@@ -79,7 +79,8 @@ class Asked:
 
 
 def flags(
-    *names: str, many: Sequence[str] = (), repeat: str = "Repeat to compare.", model: str | None = MODEL, **defaults: Any
+    *names: str, many: Sequence[str] = (), repeat: str = "Repeat to compare.", model: str | None = MODEL,
+    **defaults: Any,
 ) -> Callable[[Command], Command]:  # fmt: skip
     """Give a command these settings as options, and a MODEL in front; the command gets them as its first argument.
 

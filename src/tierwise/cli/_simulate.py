@@ -96,7 +96,8 @@ def _degrees(asked: Asked, plan: Json, model: Model, machine: System) -> Json:
     if not given or ("ep" in given and "dp" not in given and "tp" not in given):
         chosen = default_plan(model, replace(machine, count=max(1, machine.count // engines)), **given)
         return {k: getattr(chosen, k) for k in DEGREES}
-    return dict.fromkeys(DEGREES, 1.0) | given
+    whole: Json = dict.fromkeys(DEGREES, 1.0)
+    return {**whole, **given}
 
 
 def deployment(asked: Asked, scenario: Scenario, scheduler: str, router: str, kv: str) -> Deployment:
@@ -210,10 +211,10 @@ def played(trace: Trace, plans: Sequence[Deployment], seed: int, calibration: st
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from tierwise.steps.corrections import read_corrections
     from tierwise.serving.loop.jit import folder
     from tierwise.serving.pricing import step_prices
     from tierwise.serving.simulate import simulate
+    from tierwise.steps.corrections import read_corrections
 
     found = None if calibration is None else read_corrections(Path(calibration))
     runs: list[Run] = []

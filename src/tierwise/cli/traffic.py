@@ -24,9 +24,10 @@ def command(
     if out is not None:
         check_writable(out)
     if file is None:
-        made = traffic.synthetic(asked.requests, asked.arrivals, prompt=asked.prompt, output=asked.output,
-                                 turns=asked.turns, think=asked.think, system=asked.shared, seed=asked.seed)  # fmt: skip
-        found = made.scaled(asked.rate_scale) if asked.limit is None else made.head(asked.limit).scaled(asked.rate_scale)
+        found = traffic.synthetic(asked.requests, asked.arrivals, prompt=asked.prompt, output=asked.output,
+                                  turns=asked.turns, think=asked.think, system=asked.shared,
+                                  seed=asked.seed)  # fmt: skip
+        found = (found if asked.limit is None else found.head(asked.limit)).scaled(asked.rate_scale)
     else:
         found = traffic.load(file, asked.format, limit=asked.limit, rate_scale=asked.rate_scale)
         if asked.asks("arrivals") or asked.asks("think"):

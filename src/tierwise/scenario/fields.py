@@ -65,7 +65,8 @@ _ROWS = (
     Field("images", "traffic", "count", "Images of a request, for models that see.", 0.0),
     Field("image_size", "traffic", "count", "Side of an image in pixels (default: the model's own)."),
     # ------------------------------------------------------------ requests over time
-    Field("trace", "traffic", "text", "File of requests (CSV, JSON, JSON lines, .gz) or a recorded run.", metavar="FILE"),
+    Field("trace", "traffic", "text", "File of requests (CSV, JSON, JSON lines, .gz) or a recorded run.",
+          metavar="FILE"),
     Field("format", "traffic", "text", "The trace's format, where it is not recognized."),
     Field("rate_scale", "traffic", "number", "Play arrivals so many times as fast.", 1.0),
     Field("limit", "traffic", "whole", "The first so many requests of the trace only."),
@@ -87,8 +88,10 @@ _ROWS = (
     Field("ep", "plan", "whole", "Expert-parallel degree.", least=1),
     Field("weights", "plan", "text", "Format of linear weights: bf16, fp8, nvfp4, int4-g128, q4_k, … "
           "(default: the checkpoint's own).", metavar="FORMAT"),
-    Field("activations", "plan", "text", "Format of activations: bf16, fp8, int8, … (default: the checkpoint's own).", metavar="FORMAT"),
-    Field("kv", "plan", "text", "Format of the KV cache: fp8, int4-g64, int2-g32, … (default: the model's own).", metavar="FORMAT"),
+    Field("activations", "plan", "text", "Format of activations: bf16, fp8, int8, … (default: the checkpoint's own).",
+          metavar="FORMAT"),
+    Field("kv", "plan", "text", "Format of the KV cache: fp8, int4-g64, int2-g32, … (default: the model's own).",
+          metavar="FORMAT"),
     Field("chunk", "plan", "count", "Most prompt tokens in one pass (default: 8192)."),
     Field("eager", "plan", "switch", "Kernels are launched one by one, not from a recorded graph (default: recorded)."),
     Field("unfused", "plan", "switch", "Attention writes its scores to memory (default: fused)."),
@@ -122,7 +125,8 @@ _ROWS = (
     Field("adapters", "serving", "whole", "LoRA adapters an engine holds at once.", 0, 0),
     Field("fail", "serving", "text", "A replica that fails: SECONDS:REPLICA:SECONDS-DOWN. Repeat for more.",
           many=True),
-    Field("calibration", "serving", "text", "What `tierwise calibrate --from-run` wrote about this machine.", metavar="FILE"),
+    Field("calibration", "serving", "text", "What `tierwise calibrate --from-run` wrote about this machine.",
+          metavar="FILE"),
     # ------------------------------------------------------------ targets
     Field("ttft", "targets", "time", "Target: time to first token at most, 600ms."),
     Field("tpot", "targets", "time", "Target: time per output token at most, 25ms."),
@@ -139,7 +143,8 @@ _ROWS = (
     Field("trace_out", "files", "text", "Write a timeline for Perfetto (ui.perfetto.dev).", metavar="FILE"),
     Field("parquet", "files", "text", "Write one row a request (.parquet or .csv).", metavar="FILE"),
     Field("json", "files", "text", 'Write everything as JSON; "-" prints it instead of the tables.', metavar="FILE"),
-    Field("save", "files", "text", "Write what was asked as a scenario (YAML), to give in place of MODEL.", metavar="FILE"),
+    Field("save", "files", "text", "Write what was asked as a scenario (YAML), to give in place of MODEL.",
+          metavar="FILE"),
     Field("out", "files", "text", "Folder for launch files.", metavar="FOLDER"),
 )  # fmt: skip
 

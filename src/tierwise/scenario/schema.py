@@ -11,6 +11,8 @@ the scenario has such, else their contents.
 
 from __future__ import annotations
 
+import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeAlias, get_args, get_type_hints
@@ -116,7 +118,7 @@ def check_names(form: Mapping[str, Any], where: str) -> None:
                 raise unknown_field(where, f"{section}.{name}", found[name], known)
 
 
-def usual_prompt(model: Any) -> float:
+def usual_prompt(model: Any) -> Num:
     """Tokens of a prompt where nobody says: a model that listens is prompted by its clip, its decoder by one token."""
     from tierwise.models.load import load_model
 
@@ -127,9 +129,9 @@ def apply(scenario: Scenario, techniques: Sequence[str]) -> Scenario:
     """The scenario with techniques given as text applied in order (``"quantize_kv:bits=2,group=32"``)."""
     if not techniques:
         return scenario
-    from tierwise.scenario.applied import parse as technique
-
-    return scenario.apply(*(technique(t) for t in techniques))
+    # Techniques are made of scenarios; from here they are found by their place, as a user's own are.
+    parse = importlib.import_module("tierwise.techniques").parse
+    return scenario.apply(*(parse(text) for text in techniques))
 
 
 def version(steps: Sequence[Step] = STEPS) -> str:
@@ -195,7 +197,7 @@ def _value(kind: Any, value: Any, where: str, field: str) -> Any:
         if not isinstance(value, str):
             raise BadField(where, field, value, "text")
         return value
-    if is_dataclass(kind) and not (isinstance(value, Mapping) and "$" in value):
+    if isinstance(kind, type) and is_dataclass(kind) and not (isinstance(value, Mapping) and "$" in value):
         if isinstance(value, str) and {"key", "value"} <= {f.name for f in fields(kind)}:  # kv: fp8
             value = {"key": value, "value": value}
         return kind(**read_fields(kind, value, where, field))
@@ -226,9 +228,9 @@ def _zeros(field: str) -> dict[str, Any]:
 def _switch(value: Any, where: str, field: str) -> bool | NDArray[np.bool_]:
     if isinstance(value, bool):
         return value
-    if isinstance(value, list) and (found := np.asarray(value, dtype=object)).size:
-        if all(isinstance(x, bool) for x in found.flat):
-            return found.astype(bool)
+    found = np.asarray(value if isinstance(value, list) else [], dtype=object)
+    if found.size and all(isinstance(x, bool) for x in found.flat):
+        return found.astype(bool)
     raise BadField(where, field, value, "true or false")
 
 
@@ -292,7 +294,7 @@ def _number(value: Any) -> Any:
         return _number(value.tolist())
     if isinstance(value, list):
         return [_number(v) for v in value]
-    if value != value or value in (float("inf"), -float("inf")):
+    if not math.isfinite(value):
         return str(float(value))
     return int(value) if value == int(value) and abs(value) < 2**53 else float(value)
 

@@ -345,7 +345,7 @@ class Resolved:
         return _hash(self)
 
 
-def _same(a: Any, b: object) -> bool:
+def _same(a: Any, b: Any) -> bool:
     """Whether two dataclasses of one class have equal contents; dataclasses' own ``==`` stumbles over arrays."""
     from tierwise.scenario.content import same
 

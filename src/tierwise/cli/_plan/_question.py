@@ -36,7 +36,7 @@ def question(asked: Asked) -> Question:
     model = _model(asked)
     known("--statistic", asked.statistic, STATISTICS)
     known("--objective", asked.objective, OBJECTIVES)
-    engines = tuple(known("--engine", name, software.launchable()) for name in _several(asked, "engine")) or Question.engines
+    engines = tuple(known("--engine", name, software.launchable()) for name in _several(asked, "engine"))
     modes = tuple(known("--mode", name, MODES) for name in _several(asked, "mode"))
     if asked.budget is not None and "/" not in asked.budget:
         raise BadField("--budget", "value", asked.budget, "dollars an hour such as 40/h")
@@ -60,7 +60,7 @@ def question(asked: Asked) -> Question:
     ttft, tpot = (float("inf") if t is None else t for t in (asked.ttft, asked.tpot))
     return Question(
         model, asked.model, systems, _demand(asked, model.max_context), Targets(ttft, tpot, asked.statistic),
-        asked.objective, budget, engines, freedom, asked.seed,
+        asked.objective, budget, engines or Question.engines, freedom, asked.seed,
     )  # fmt: skip
 
 
@@ -132,14 +132,14 @@ def _demand(asked: Asked, context: float) -> Demand:
         raise bad("--" + other, load[other], f"nothing beside --{first}: one load only")
     if "trace" in load:
         return of_trace(_trace(asked, load["trace"]), asked.statistic, context)
-    sizes = []
+    sizes: dict[str, float] = {}
     for name in ("prompt", "output"):
         value = getattr(asked, name)
         if not isinstance(value, (int, float)):
             raise bad("--" + name, value, "the mean number of tokens, or a --trace that has its own")
-        sizes.append(float(value))
+        sizes[name] = float(value)
     rate, flying = (float(load.get(name, "nan")) for name in ("rate", "concurrency"))
-    return Demand(*sizes, rate * asked.rate_scale, flying)
+    return Demand(sizes["prompt"], sizes["output"], rate * asked.rate_scale, flying)
 
 
 def _trace(asked: Asked, file: str) -> Trace:
