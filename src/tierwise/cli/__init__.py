@@ -52,7 +52,8 @@ def _run(args: list[str]) -> int:
     from tierwise.core.errors import TierwiseError
 
     try:
-        code = _app(args)(args, standalone_mode=False)
+        app = _app(args)
+        code = app(printed(app, args), standalone_mode=False)
         return code if isinstance(code, int) else 0
     except TierwiseError as error:
         return _fail(str(error))
@@ -107,6 +108,18 @@ def _app(args: list[str]) -> Any:
         module = importlib.import_module(f"tierwise.cli.{name}")
         app.command(name, **{"context_settings": HELP, **getattr(module, "SETTINGS", {})})(module.command)
     return get_command(app)
+
+
+def printed(app: Any, args: list[str]) -> list[str]:
+    """The arguments with ``--json`` alone meaning ``--json -``, where a command writes its JSON to a file."""
+    commands = getattr(app, "commands", {})
+    command = commands.get(args[0] if args else "", None if commands else app)
+    takes = any("--json" in option.opts and not option.is_flag for option in getattr(command, "params", ()))
+    out: list[str] = []
+    for i, arg in enumerate(args):
+        last = i + 1 == len(args) or (args[i + 1].startswith("-") and args[i + 1] != "-")
+        out += ["--json", "-"] if takes and arg == "--json" and last else [arg]
+    return out
 
 
 def _fail(message: str, context: Any = None) -> int:

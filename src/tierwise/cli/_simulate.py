@@ -89,8 +89,12 @@ def engine_scenario(asked: Asked) -> tuple[Scenario, Json]:
 
 def _degrees(asked: Asked, plan: Json, model: Model, machine: System) -> Json:
     from tierwise.scenario.resolve import default_plan
+    from tierwise.scenario.schema import read_fields
+    from tierwise.scenario.types import Plan
 
-    given: Any = {k: float(plan[k]) for k in DEGREES if k in plan}
+    given = read_fields(Plan, {k: plan[k] for k in DEGREES if k in plan}, asked.source or "the flags", "plan")
+    if any(np.ndim(degree) for degree in given.values()):
+        return {}  # a sweep, which is refused with its name
     split = asked.asks("prefill_replicas") or asked.asks("decode_replicas")
     engines = (asked.prefill_replicas or 1) + (asked.decode_replicas or 1) if split else asked.replicas or 1
     if not given or ("ep" in given and "dp" not in given and "tp" not in given):

@@ -18,7 +18,7 @@ def command(ctx: typer.Context) -> None:
 
     from typer.main import get_command
 
-    from tierwise.cli import HELP, _plan
+    from tierwise.cli import HELP, _plan, printed
     from tierwise.core.errors import UnknownName
 
     goals = sorted(i.name for i in pkgutil.iter_modules(_plan.__path__) if not i.name.startswith("_"))
@@ -30,4 +30,5 @@ def command(ctx: typer.Context) -> None:
         raise UnknownName("goal", goal, goals, f"What can be planned: {', '.join(goals)}.")
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(goal, context_settings=HELP)(importlib.import_module(f"tierwise.cli._plan.{goal}").command)
-    get_command(app)(rest, standalone_mode=False, prog_name=f"tierwise plan {goal}")
+    made = get_command(app)
+    made(printed(made, rest), standalone_mode=False, prog_name=f"tierwise plan {goal}")

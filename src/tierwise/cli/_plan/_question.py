@@ -14,7 +14,7 @@ from tierwise.core.numerics import Format, fmt
 from tierwise.core.units import parse
 from tierwise.machines.types import System
 from tierwise.models.types import Model
-from tierwise.scenario.fields import FIELDS, bad, known
+from tierwise.scenario.fields import bad, known
 from tierwise.search.question import MODES, OBJECTIVES, STATISTICS, Demand, Freedom, Question, Targets
 from tierwise.serving.traffic.trace import Trace
 
@@ -36,8 +36,8 @@ def question(asked: Asked) -> Question:
     model = _model(asked)
     known("--statistic", asked.statistic, STATISTICS)
     known("--objective", asked.objective, OBJECTIVES)
-    engines = tuple(known("--engine", name, software.launchable()) for name in _several(asked, "engine"))
-    modes = tuple(known("--mode", name, MODES) for name in _several(asked, "mode"))
+    engines = tuple(known("--engine", name, software.launchable()) for name in several(asked, "engine"))
+    modes = tuple(known("--mode", name, MODES) for name in several(asked, "mode"))
     if asked.budget is not None and "/" not in asked.budget:
         raise BadField("--budget", "value", asked.budget, "dollars an hour such as 40/h")
     budget = float("inf") if asked.budget is None else parse(asked.budget, "money", "--budget", "value")
@@ -47,8 +47,8 @@ def question(asked: Asked) -> Question:
     systems = _systems(asked, budget)
     plain = Freedom()
     weights, kv = _formats(asked)
-    drafts = _several(asked, "draft")
-    steps = _several(asked, "tokens")
+    drafts = several(asked, "draft")
+    steps = several(asked, "tokens")
     for tokens in steps:
         if tokens < LEAST_STEP:
             raise bad("--tokens", tokens, f"a whole number of at least {LEAST_STEP}")
@@ -64,30 +64,6 @@ def question(asked: Asked) -> Question:
     )  # fmt: skip
 
 
-def form(asked: Asked) -> dict[str, Any]:
-    """The canonical form of a question, to give in place of MODEL: what is to be served, where, and how well.
-
-    Raises:
-        TierwiseError: several machines or engines, which one scenario has not.
-    """
-    from tierwise.scenario.schema import version
-
-    for name in ("machine", "engine"):
-        if len(found := _several(asked, name)) > 1 or (name == "machine" and not found):
-            raise bad("--save", asked.save, f"for one {name}: a scenario has one, and {FIELDS[name].option} gives "
-                      f"{len(found) or 'none'}")  # fmt: skip
-    out: dict[str, Any] = {"schema": version(), "model": asked.model, "machine": _several(asked, "machine")[0]}
-    out |= {k: v for k, v in asked.saved.items() if k not in out}
-    if engines := _several(asked, "engine"):
-        out["engine"] = engines[0]
-    for name, value in asked.said.items():
-        row = FIELDS[name]
-        single = isinstance(value, list) and len(value) == 1
-        if row.section in ("traffic", "targets", "serving") and (single or not isinstance(value, list)):
-            out[row.section] = {**out.get(row.section, {}), name: value[0] if single else value}
-    return out
-
-
 def _model(asked: Asked) -> Model:
     from tierwise.models.load import load_model
 
@@ -99,7 +75,7 @@ def _model(asked: Asked) -> Model:
     return load_model(asked.model)
 
 
-def _several(asked: Asked, name: str) -> list[Any]:
+def several(asked: Asked, name: str) -> list[Any]:
     """Each value of what may be given several times."""
     value = getattr(asked, name)
     return list(value) if isinstance(value, (list, tuple)) else [] if value in (None, "") else [value]
@@ -201,7 +177,7 @@ def _systems(asked: Asked, budget: float) -> tuple[System, ...]:
         raise BadField("--any-gpu", "value", True, "nothing beside --on: name machines, or take any")
     if asked.any_gpu:
         return rentable(budget)
-    names = _several(asked, "machine")
+    names = several(asked, "machine")
     if not names:
         raise TierwiseError("on which machine? Give --on 32xh200-sxm, or a YAML file, or --any-gpu")
     if not all(isinstance(name, str) for name in names):

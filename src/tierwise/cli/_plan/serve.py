@@ -15,25 +15,24 @@ CHOICES = ("machine", "engine", "weights", "kv", "draft", "tokens")
 def command(asked: Asked) -> None:
     """The deployment that meets the targets best, why, and what else there was."""
     from tierwise.cli._files import check, told, write_json
-    from tierwise.cli._plan._question import form, question
+    from tierwise.cli._plan._question import question
     from tierwise.core.files import write
     from tierwise.report.plan_data import cloud, to_dict
     from tierwise.search.confirm import can_simulate
     from tierwise.search.serve import plan
 
     check(asked, "html", "json", "save")
-    wanted = question(asked)
-    saved = None if asked.save is None else form(asked)
-    answer = plan(wanted, confirm=asked.confirm and can_simulate())
+    answer = plan(question(asked), confirm=asked.confirm and can_simulate())
     found = to_dict(answer)
     if asked.out is not None:
         from tierwise.cli._plan._launch import launch
 
         launch(answer, found, asked.out)
-    if saved is not None:
+    if asked.save is not None:
+        from tierwise.cli._plan._saved import form
         from tierwise.scenario.files import write_form
 
-        write_form(saved, asked.save)
+        write_form(form(asked, answer), asked.save)
     if asked.html is not None:
         from tierwise.report.plan_report import page
 
