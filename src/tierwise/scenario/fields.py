@@ -59,8 +59,8 @@ _ROWS = (
           "Repeat for more; they are applied in order.", many=True, metavar="NAME:…"),
     # ------------------------------------------------------------ a batch
     Field("batch", "traffic", "batch", 'Requests at once, or "max" for as many as fit.', 1.0, 0),
-    Field("prompt", "traffic", "length", "Tokens of a prompt; for made-up requests also a rule: "
-          "lognormal:mean=1000,cv=1, …", 2048.0),
+    Field("prompt", "traffic", "length", "Tokens of a prompt; for made-up requests also a rule such "
+          "as lognormal:mean=1000,cv=1.", 2048.0),
     Field("output", "traffic", "length", "Tokens generated for a request, likewise.", 256.0),
     Field("images", "traffic", "count", "Images of a request, for models that see.", 0.0),
     Field("image_size", "traffic", "count", "Side of an image in pixels (default: the model's own)."),

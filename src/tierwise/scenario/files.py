@@ -57,7 +57,7 @@ def write_form(form: Json, path: str) -> None:
     import yaml
 
     folder = os.path.dirname(os.path.realpath(path)) if path != "-" else os.getcwd()
-    data = _changed(form, lambda text: _there(text, folder))
+    data = _tidy(_changed(form, lambda text: _there(text, folder)))
 
     class Plain(yaml.SafeDumper):
         def ignore_aliases(self, data: Any) -> bool:
@@ -74,6 +74,15 @@ def is_scenario(text: str) -> bool:
         return False
     with open(text, "rb") as file:
         return re.search(rb'"schema"\s*:\s*"' + NAME.encode() + rb"/", file.read(4096)) is not None
+
+
+def _tidy(data: Any) -> Any:
+    """Whole numbers without a point, for readers; model and machine keep theirs, whose fields tell them apart."""
+    if isinstance(data, dict):
+        return {k: v if k in ("model", "machine") else _tidy(v) for k, v in data.items()}
+    if isinstance(data, list):
+        return [_tidy(v) for v in data]
+    return int(data) if isinstance(data, float) and data.is_integer() and abs(data) < 2**53 else data
 
 
 def _here(text: str, folder: str) -> str:
