@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tierwise as tw
-from tierwise.comparison import Comparison, _classes, spread
+from tierwise.comparison import Comparison, spread
 
-BASE = tw.Scenario("llama-3.1-8b", "h100-sxm", tw.Batch(512.0, 64.0, 8.0))
+BASE = tw.Scenario("llama-3.1-8b", "h100-sxm", tw.Batch(512.0, 64.0, 8.0), engine="kernels")
 Z80 = 1.2815515655446004  # 80 % of a normal lie within this many standard deviations
 
 
@@ -59,15 +59,24 @@ def test_the_interval_is_that_of_drawn_errors(seed: int, batch: float) -> None:
     Nearly: the interval is of first order and takes the two sides of a lopsided error each for itself.
     """
     a, b = tw.evaluate(BASE), tw.evaluate(BASE.with_traffic(batch=float(round(batch)), prompt=2048.0))
-    before, after = _classes(a, lambda p: True), _classes(b, lambda p: True)
-    names = sorted({*before, *after})
     rng = np.random.default_rng(seed)
-    drawn: dict[str, np.ndarray] = {}
-    for name in names:
-        mine = after.get(name) or before[name]
-        z = rng.standard_normal(20_000) / Z80
-        drawn[name] = np.exp(np.where(z > 0, z * mine.high, -z * mine.low))
-    ratio = sum(c.share * drawn[k] for k, c in after.items()) / sum(c.share * drawn[k] for k, c in before.items())
+    drawn: dict[object, np.ndarray] = {}
+
+    def measured(r: tw.Result) -> np.ndarray:
+        """The device's time of every draw: ops of a class share one factor."""
+        out = np.zeros(20_000)
+        for p in r.phases:
+            for x in p.ops:
+                low, high = (float(np.log(end)) for end in x.cost.interval)
+                z = rng.standard_normal(20_000) / Z80
+                key = (x.op.kind, x.cost.basis, low, high)
+                factor = drawn.setdefault(key, np.exp(np.where(z > 0, z * high, -z * low)))
+                out += float(x.time * p.passes * p.fill) * factor
+        return out
+
+    before, after = measured(a), measured(b)
+    usual = [sum(float(x.time * p.passes * p.fill) for p in r.phases for x in p.ops) for r in (a, b)]
+    ratio = (after / usual[1]) / (before / usual[0])
     low, high = (float(x) for x in spread(a, b))
     assert 0.7 <= float(np.mean((ratio >= low) & (ratio <= high))) <= 0.9
 

@@ -1,28 +1,27 @@
 """Two scenarios side by side: ratios that carry an interval.
 
-What a price gets wrong it gets wrong for every op of a class alike (one kind of op in one set of number formats): the
-error is one factor per class, the same in both runs where device family, engine and framework are. So a ratio
-``R = Σ f_k B_k / Σ f_k A_k``, whose ``A_k`` and ``B_k`` are seconds of class ``k`` before and after, depends on the
-errors ``f_k`` only as far as the class has another *share* of the time in each: to first order ``log R`` moves by
-``(b_k - a_k) log f_k`` with ``a_k = A_k / Σ A``. Classes err each for themselves, so these add up in squares. Runs of
-the same mix have a ratio without an interval, however wrong each may be alone; runs on other devices or engines share
-no error, and their own intervals add up in squares.
+What a price gets wrong it gets wrong for every op of a class alike: errors are one factor per class of ops, the same in
+both runs where device family, engine and framework are. So each class is moved to its ends in both runs at once, and
+what that does to the ratio is combined in quadrature (of logarithms), as :attr:`tierwise.result.Result.interval` does
+for one run. A class with the same share of the time in both moves nothing: it cancels. Runs on other devices or engines
+share no error, and their own intervals are combined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tierwise.core.num import Num, maximum, minimum, scalar, where
+from tierwise.core.num import Num, maximum, minimum, scalar
 from tierwise.evaluation import evaluate
-from tierwise.program.types import Op
 from tierwise.result import Phase, Result
 from tierwise.scenario.types import Scenario
+
+# A class of ops whose errors go together, see :attr:`tierwise.steps.cost.StepCost.groups`.
+Group: TypeAlias = tuple[str, tuple[object, ...]]
 
 
 @dataclass(frozen=True)
@@ -135,60 +134,26 @@ def compare(base: Scenario, other: Scenario) -> Comparison:
 
 def spread(base: Result, other: Result, phases: Callable[[Phase], bool] = lambda p: True) -> tuple[Num, Num]:
     """Factors on the ratio of two times that 80 % of measured ratios lie between: at most 1, and at least 1."""
-    before, after = _classes(base, phases), _classes(other, phases)
-    # By source of error: how far it moves the log of the ratio, and the logs of its own 80 % ends.
-    sources: list[tuple[Num, Num, Num]] = []
-    if _shares_errors(base, other):
-        for name in dict.fromkeys([*before, *after]):
-            shares = [x[name].share if name in x else 0.0 for x in (before, after)]
-            found = [x[name] for x in (before, after) if name in x]
-            low, high = (sum((getattr(c, end) for c in found), 0.0) / len(found) for end in ("low", "high"))
-            sources.append((shares[1] - shares[0], low, high))
-    else:
-        for sign, classes in ((-1.0, before), (1.0, after)):
-            low, high = (sum((c.share * getattr(c, end) for c in classes.values()), 0.0) for end in ("low", "high"))
-            sources.append((sign, low, high))
-    down = sum((minimum(moved * low, moved * high) ** 2 for moved, low, high in sources), 0.0)
-    up = sum((maximum(moved * low, moved * high) ** 2 for moved, low, high in sources), 0.0)
+    before, after = ([p for p in r.phases if phases(p)] for r in (base, other))
+    known = dict.fromkeys(group for p in (*before, *after) for group in p.cost.groups)
+    # By source of error: what its two ends do to the log of the ratio.
+    sources: list[tuple[Num, Num]] = []
+    for group in known:
+        first, second = ([_moved(run, group, end) for end in (0, 1)] for run in (before, after))
+        if _shares_errors(base, other):
+            sources.append((second[0] - first[0], second[1] - first[1]))
+        else:
+            sources += [(-first[0], -first[1]), (second[0], second[1])]
+    down = sum((minimum(*ends, 0.0) ** 2 for ends in sources), 0.0)
+    up = sum((maximum(*ends, 0.0) ** 2 for ends in sources), 0.0)
     return scalar(np.exp(-np.sqrt(down))), scalar(np.exp(np.sqrt(up)))
 
 
-@dataclass(frozen=True)
-class _Class:
-    """A class of ops in a run: its share of the summed time of all ops; logs of the 80 % ends of its error."""
-
-    share: Num
-    low: Num
-    high: Num
-
-
-def _classes(result: Result, phases: Callable[[Phase], bool]) -> dict[str, _Class]:
-    """The classes of ops in some phases. An error's ends hold 1 between them, where the headline number is."""
-    sums: dict[str, list[Num]] = {}
-    for p in filter(phases, result.phases):
-        for x in p.ops:
-            time = x.time * p.passes * p.fill
-            ends = (minimum(x.cost.interval[0], 1.0), maximum(x.cost.interval[1], 1.0))
-            found = (time, *(time * np.log(end) for end in ends))
-            names = _class_names(x.op)
-            for name in np.unique(names):
-                mine = [where(names == name, part, 0.0) for part in found]
-                sums[str(name)] = [a + b for a, b in zip(sums.get(str(name), [0.0] * 3), mine, strict=True)]
-    total = maximum(sum((s[0] for s in sums.values()), 0.0), 1e-300)
-    return {k: _Class(t / total, *(end / maximum(t, 1e-300) for end in ends)) for k, (t, *ends) in sums.items()}
-
-
-def _class_names(op: Op) -> NDArray[np.str_]:
-    """The class that an op's price has coefficients of its own for: its kind, arithmetic and formats of what it reads.
-
-    An array of names where formats are arrays.
-    """
-    stored = [x.format.name for x in op.reads if x.role in ("weight", "kv", "state")]
-    parts = [op.kind, op.arithmetic, *stored]
-    out = np.asarray(parts[0], dtype=np.str_)
-    for part in parts[1:]:
-        out = np.char.add(np.char.add(out, " "), np.asarray(part, dtype=np.str_))
-    return out
+def _moved(phases: Sequence[Phase], group: Group, end: int) -> Num:
+    """Log of the factor on the time of these phases when a class of ops is at an end of its interval."""
+    usual = sum((p.time for p in phases), 0.0)
+    moved = sum((p.cost.moved(group, end) * p.passes * p.fill for p in phases), 0.0)
+    return scalar(np.log(maximum(moved, 1e-300) / maximum(usual, 1e-300)))
 
 
 def _shares_errors(a: Result, b: Result) -> bool:

@@ -88,7 +88,7 @@ BASE = Scenario("mixtral-8x7b", "8xh100-sxm", Batch(512.0, 64.0, 8.0), Plan(tp=2
 OTHER: dict[str, Any] = {
     "pp": 2.0, "ep": 4.0, "tp": 1.0, "dp": 1.0, "weights": tw.fmt("fp8"), "activations": tw.fmt("fp8"),
     "kv": KV(key=tw.fmt("fp8")), "framework": "transformers", "prompt": 513.0, "output": 65.0, "batch": "max",
-    "images": 1.0, "image_size": 224.0,
+    "images": 1.0, "image_size": 224.0, "workload": "encode",
 }  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def test_and_of_the_traffic(name: str) -> None:
 def test_and_of_the_scenario() -> None:
     others = [
         replace(BASE, model="llama-3.1-8b"), replace(BASE, machine="16xh100-sxm"), replace(BASE, machine="8xa100-80gb"),
-        replace(BASE, techniques=("x",)), replace(BASE, engine="vllm"),
+        replace(BASE, techniques=("x",)), replace(BASE, engine="sglang"),
     ]  # fmt: skip
     found = [s.hash for s in (BASE, *others)]
     assert len(set(found)) == len(found)

@@ -22,7 +22,7 @@ from tierwise.scenario.fields import FIELDS, Field, bad, read
 
 Command: TypeAlias = Callable[..., Any]
 
-BATCH = ("batch", "prompt", "output", "images", "image_size")
+BATCH = ("batch", "prompt", "output", "images", "image_size", "workload")
 DEGREES = ("tp", "pp", "dp", "ep")
 FORMATS = ("weights", "activations", "kv")
 KERNELS = ("chunk", "eager", "unfused", "framework")

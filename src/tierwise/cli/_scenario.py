@@ -65,20 +65,22 @@ def merged(given: Asked) -> Json:
     if not out.get("machine"):
         raise TierwiseError("on which machine? Give --on h100-sxm, 8xh200-sxm, dgx-h100 or a YAML file")
     if "engine" in given.said or out.get("engine"):
-        out["engine"] = engine(given)
+        out["engine"] = engine(given, out)
     return out | {"plan": _plan(given, out), "techniques": _techniques(given, out)}
 
 
-def engine(given: Asked) -> str:
-    """The engine asked for, "" for the usual one.
+def engine(given: Asked, form: Mapping[str, Any]) -> str:
+    """The engine asked for, "" for the usual one of the model and machine.
 
     Raises:
-        TierwiseError: nobody knows it.
+        TierwiseError: neither an engine on file nor one that the machine was measured with.
     """
     from tierwise import engines
 
     found: str = given.engine or ""
-    return known("--engine", found, engines.names()) if found else ""
+    # A machine file of one's own names the engines it was measured with; the step function knows them.
+    own = isinstance(form.get("machine"), str) and form["machine"].lower().endswith((".yaml", ".yml"))
+    return found if not found or own else known("--engine", found, [*engines.names(), engines.TYPICAL, engines.KERNELS])
 
 
 def _plan(given: Asked, form: Json) -> Json:

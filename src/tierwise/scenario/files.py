@@ -63,7 +63,7 @@ def write_form(form: Json, path: str) -> None:
         def ignore_aliases(self, data: Any) -> bool:
             return True
 
-    write(path, yaml.dump(data, Dumper=Plain, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True))
+    write(path, yaml.dump(data, Dumper=Plain, sort_keys=False, default_flow_style=None, width=120))
 
 
 def is_scenario(text: str) -> bool:
