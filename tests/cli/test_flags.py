@@ -92,7 +92,15 @@ EXPLAINED = [
     ("deepseek-v3", "--on", "16xh800", "--ep", "16", "--batch", "max", "--engine", "sglang"),
     ("llama-3.2-1b", "--on", "h100-sxm", "--framework", "transformers"),
     ("whisper-large-v3", "--on", "h100-sxm", "--batch", "4"),
-    ("llama-3.1-8b", "--on", "h100-sxm", "--technique", "slide_window:128", "--technique", "quantize_kv:bits=4,group=64"),
+    (
+        "llama-3.1-8b",
+        "--on",
+        "h100-sxm",
+        "--technique",
+        "slide_window:128",
+        "--technique",
+        "quantize_kv:bits=4,group=64",
+    ),
 ]
 
 
@@ -108,7 +116,9 @@ def test_a_saved_scenario_gives_the_numbers_of_its_flags(
 
 def test_flags_override_a_saved_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "s.yaml")
-    answer(capsys, "explain", "llama-3.1-8b", "--on", "4xh100-sxm", "--tp", "2", "--kv", "fp8", "--eager", "--save", path)
+    answer(
+        capsys, "explain", "llama-3.1-8b", "--on", "4xh100-sxm", "--tp", "2", "--kv", "fp8", "--eager", "--save", path
+    )
     direct = answer(capsys, "explain", "llama-3.1-8b", "--on", "8xh100-sxm", "--tp", "4", "--dp", "2", "--batch", "4")
     over = ("--on", "8xh100-sxm", "--tp", "4", "--dp", "2", "--batch", "4", "--kv", "bf16", "--no-eager")
     changed = answer(capsys, "explain", path, *over)
@@ -160,7 +170,9 @@ def test_a_plan_is_saved_as_what_it_answers(tmp_path: Path, capsys: pytest.Captu
     pytest.importorskip("numba")
     path = str(tmp_path / "p.yaml")
     flags = ("--rate", "10/s", "--prompt", "1000", "--output", "200", "--ttft", "500ms", "--tpot", "20ms")
-    planned = answer(capsys, "plan", "serve", "llama-3.1-8b", "--on", "4xh100-sxm", *flags, "--no-confirm", "--save", path)
+    planned = answer(
+        capsys, "plan", "serve", "llama-3.1-8b", "--on", "4xh100-sxm", *flags, "--no-confirm", "--save", path
+    )
     chosen = planned["answer"]["engines"]
     played = answer(capsys, "simulate", path, "--requests", "20")
     group = played["deployment"]["groups"][0]

@@ -250,8 +250,18 @@ def test_earlier_versions_go_through_every_step() -> None:
         lambda d: {("machine" if k == "device" else k): v for k, v in d.items()},
         lambda d: d | {"traffic": {k: v * 1000.0 if k == "prompt" else v for k, v in d["traffic"].items()}},
     )
-    oldest = {"schema": "tierwise.scenario/1", "model": "llama-3.1-8b", "device": "h100-sxm", "traffic": {"prompt": 2.0}}
-    middle = {"schema": "tierwise.scenario/2", "model": "llama-3.1-8b", "machine": "h100-sxm", "traffic": {"prompt": 2.0}}
+    oldest = {
+        "schema": "tierwise.scenario/1",
+        "model": "llama-3.1-8b",
+        "device": "h100-sxm",
+        "traffic": {"prompt": 2.0},
+    }
+    middle = {
+        "schema": "tierwise.scenario/2",
+        "model": "llama-3.1-8b",
+        "machine": "h100-sxm",
+        "traffic": {"prompt": 2.0},
+    }
     for form in (oldest, middle):
         s = from_dict(form, steps=steps)
         assert s.machine == "h100-sxm" and s.traffic.prompt == 2000.0

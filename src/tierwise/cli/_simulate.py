@@ -132,8 +132,8 @@ def deployment(asked: Asked, scenario: Scenario, scheduler: str, router: str, kv
     if other := [x.stream for x in model.stacks if x.stream in ("encode", "audio")]:
         raise BadField(model.name, "stacks", other[0], "a decoder alone: steps know no encoder's passes")
     settings = Settings(
-        engine=scenario.engine or default_engine(model, machine, plan), scheduler=scheduler, kv=kv, max_seqs=asked.max_seqs,
-        budget=asked.tokens, max_len=asked.max_len, block=asked.block, memory=asked.memory,
+        engine=scenario.engine or default_engine(model, machine, plan), scheduler=scheduler, kv=kv,
+        max_seqs=asked.max_seqs, budget=asked.tokens, max_len=asked.max_len, block=asked.block, memory=asked.memory,
         prefix_cache=asked.prefix_cache, swap=asked.swap, host_cache=asked.host_cache, disk_cache=asked.disk_cache,
         graphs=Settings.graphs if plan.graphs else 0,
         speculation=Speculation(length=asked.draft, accept=asked.accept, tree=asked.draft),

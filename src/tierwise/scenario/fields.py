@@ -54,8 +54,8 @@ class Field:
 _ROWS = (
     Field("machine", "", "text", "Machine and how many: h100-sxm, 8xh200-sxm, dgx-h100, or a YAML file.", flag="--on",
           metavar="MACHINE"),
-    Field("engine", "", "text", "Software that runs the model: vllm, sglang, trtllm, typical (of none in particular) or kernels "
-          "(nothing around them); by default the one that suits model and machine."),
+    Field("engine", "", "text", "Software that runs the model: vllm, sglang, trtllm, typical (of none in particular) or "
+          "kernels (nothing around them); by default the one that suits model and machine."),
     Field("technique", "", "text", "Technique to apply, NAME:ARGUMENT=VALUE,…, as quantize_kv:bits=2,group=32. "
           "Repeat for more; they are applied in order.", many=True, metavar="NAME:…"),
     # ------------------------------------------------------------ a batch
@@ -65,8 +65,8 @@ _ROWS = (
     Field("output", "traffic", "length", "Tokens generated for a request, likewise.", 256.0),
     Field("images", "traffic", "count", "Images of a request, for models that see.", 0.0),
     Field("image_size", "traffic", "count", "Side of an image in pixels (default: the model's own)."),
-    Field("workload", "traffic", "text", "What is done with them, a file of workloads/ (default: what the model is made "
-          "for)."),
+    Field("workload", "traffic", "text", "What is done with them, a file of workloads/ (default: what the model is "
+          "made for)."),
     # ------------------------------------------------------------ requests over time
     Field("trace", "traffic", "text", "File of requests (CSV, JSON, JSON lines, .gz) or a recorded run.",
           metavar="FILE"),
