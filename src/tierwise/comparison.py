@@ -1,13 +1,27 @@
-"""Two scenarios side by side: ratios that carry an interval."""
+"""Two scenarios side by side: ratios that carry an interval.
+
+What a price gets wrong it gets wrong for every op of a class alike: errors are one factor per class of ops, the same in
+both runs where device family, engine and framework are. So each class is moved to its ends in both runs at once, and
+what that does to the ratio is combined in quadrature (of logarithms), as :attr:`tierwise.result.Result.interval` does
+for one run. A class with the same share of the time in both moves nothing: it cancels. Runs on other devices or engines
+share no error, and their own intervals are combined.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
-from tierwise.core.num import Num
+import numpy as np
+
+from tierwise.core.num import Num, maximum, minimum, scalar
 from tierwise.evaluation import evaluate
-from tierwise.result import Result
+from tierwise.result import Phase, Result
 from tierwise.scenario.types import Scenario
+
+# A class of ops whose errors go together, see :attr:`tierwise.steps.cost.StepCost.groups`.
+Group: TypeAlias = tuple[str, tuple[object, ...]]
 
 
 @dataclass(frozen=True)
@@ -15,8 +29,9 @@ class Ratio:
     """``after / before`` of one quantity.
 
     Attributes:
-        before, after: SI values. ``low``, ``high``: interval of the ratio; equal to it for counted quantities
-            (bytes, batch), since both sides share their model's errors only where time is involved.
+        before, after: SI values.
+        low, high: 80 % of measured ratios are expected between; the ratio itself for what is counted and not priced
+            (bytes, batch).
     """
 
     before: Num
@@ -52,16 +67,17 @@ class Comparison:
     base: Result
     other: Result
 
-    def _timed(self, before: Num, after: Num) -> Ratio:
-        """Errors of two runs on one machine go together; what is left is half the single spread each way."""
-        low, high = self.base.interval
-        spread = (high / low) ** 0.25
+    def _timed(self, before: Num, after: Num, phases: Callable[[Phase], bool] = lambda p: True) -> Ratio:
+        """A ratio of times; ``phases``: those that the times are of."""
+        low, high = spread(self.base, self.other, phases)
         ratio = after / before
-        return Ratio(before, after, ratio / spread, ratio * spread)
+        return Ratio(before, after, ratio * low, ratio * high)
 
     @property
     def throughput(self) -> Ratio:
-        return self._timed(self.base.throughput, self.other.throughput)
+        time = self._timed(1.0, 1.0)
+        ratio = Ratio(self.base.throughput, self.other.throughput, 0.0, 0.0)
+        return replace(ratio, low=ratio.value / time.high, high=ratio.value / time.low)
 
     @property
     def time(self) -> Ratio:
@@ -69,14 +85,15 @@ class Comparison:
 
     @property
     def ttft(self) -> Ratio:
-        return self._timed(self.base.ttft, self.other.ttft)
+        return self._timed(self.base.ttft, self.other.ttft, lambda p: p.name != "decode")
 
     @property
     def tpot(self) -> Ratio:
-        return self._timed(self.base.tpot, self.other.tpot)
+        return self._timed(self.base.tpot, self.other.tpot, lambda p: p.name == "decode")
 
     @property
     def energy(self) -> Ratio:
+        """The interval is that of the time, which the energy follows."""
         return self._timed(self.base.energy, self.other.energy)
 
     @property
@@ -92,7 +109,54 @@ class Comparison:
             _counted(a.per_sequence, b.per_sequence),
         )
 
+    def __repr__(self) -> str:
+        from tierwise.report import notebook
+
+        return notebook.text(self)
+
+    def _repr_html_(self) -> str:
+        from tierwise.report import notebook
+
+        return notebook.html(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form that ``tierwise compare --json`` writes (``docs/json.md``)."""
+        from tierwise.report.comparison import as_dict
+
+        names = [f"{r.scenario.model.name} on {r.scenario.machine.name}" for r in (self.base, self.other)]
+        return as_dict([self], names)
+
 
 def compare(base: Scenario, other: Scenario) -> Comparison:
     """Evaluate both and relate them."""
     return Comparison(evaluate(base), evaluate(other))
+
+
+def spread(base: Result, other: Result, phases: Callable[[Phase], bool] = lambda p: True) -> tuple[Num, Num]:
+    """Factors on the ratio of two times that 80 % of measured ratios lie between: at most 1, and at least 1."""
+    before, after = ([p for p in r.phases if phases(p)] for r in (base, other))
+    known = dict.fromkeys(group for p in (*before, *after) for group in p.cost.groups)
+    # By source of error: what its two ends do to the log of the ratio.
+    sources: list[tuple[Num, Num]] = []
+    for group in known:
+        first, second = ([_moved(run, group, end) for end in (0, 1)] for run in (before, after))
+        if _shares_errors(base, other):
+            sources.append((second[0] - first[0], second[1] - first[1]))
+        else:
+            sources += [(-first[0], -first[1]), (second[0], second[1])]
+    down = sum((minimum(*ends, 0.0) ** 2 for ends in sources), 0.0)
+    up = sum((maximum(*ends, 0.0) ** 2 for ends in sources), 0.0)
+    return scalar(np.exp(-np.sqrt(down))), scalar(np.exp(np.sqrt(up)))
+
+
+def _moved(phases: Sequence[Phase], group: Group, end: int) -> Num:
+    """Log of the factor on the time of these phases when a class of ops is at an end of its interval."""
+    usual = sum((p.time for p in phases), 0.0)
+    moved = sum((p.cost.moved(group, end) * p.passes * p.fill for p in phases), 0.0)
+    return scalar(np.log(maximum(moved, 1e-300) / maximum(usual, 1e-300)))
+
+
+def _shares_errors(a: Result, b: Result) -> bool:
+    """Whether prices of the two runs rest on the same coefficients: of one device family, engine and framework."""
+    first, second = ((r.scenario.machine.device.family, r.scenario.engine, r.scenario.plan.framework) for r in (a, b))
+    return first == second

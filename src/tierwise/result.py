@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,11 +233,36 @@ class Result:
         whole = maximum(sum(found.values(), 0.0), 1e-300)
         return {name: found[name] / whole for name in BASES if name in found}
 
+    def __repr__(self) -> str:
+        from tierwise.report import notebook
+
+        return notebook.text(self)
+
+    def _repr_html_(self) -> str:
+        from tierwise.report import notebook
+
+        return notebook.html(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form that ``tierwise explain --json`` writes (``docs/json.md``), without advice."""
+        from tierwise.report.explain_data import to_dict
+
+        return to_dict(self)
+
+    def to_frame(self) -> Any:
+        """A pandas (else polars) frame with one row a configuration: what was asked and what comes out, in SI units.
+
+        Raises:
+            TierwiseError: neither is installed; says what to install.
+        """
+        from tierwise.report import notebook
+
+        return notebook.frame(self)
+
     @property
     def basis(self) -> Names:
         """What most of the time rests on (for a sweep: at each configuration)."""
         return name_of_largest(self.bases)
-
 
 
 # What a price may rest on, the surest first.

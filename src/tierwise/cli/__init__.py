@@ -11,6 +11,8 @@ import pkgutil
 import sys
 from typing import Any
 
+HELP = {"help_option_names": ["-h", "--help"]}
+
 
 def commands() -> list[str]:
     """Every command there is a file for."""
@@ -19,7 +21,7 @@ def commands() -> list[str]:
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command; exits 0 on success, 2 with one clear line on bad input, 130 on Ctrl-C."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    args = _today(list(sys.argv[1:] if argv is None else argv))
     try:
         sys.exit(_run(args))
     except BrokenPipeError:
@@ -30,11 +32,28 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(130)
 
 
+# Names that flags had before, by command, and those they have now: one flag means one thing in every command.
+_BEFORE = {
+    "explain": {"--trace": "--trace-out"},
+    "simulate": {"--budget": "--tokens"},
+    "calibrate": {"--output": "--out"},
+    "traffic": {"--system": "--shared"},
+}
+
+
+def _today(args: list[str]) -> list[str]:
+    """The arguments with flags by the names they have now."""
+    names = _BEFORE.get(args[0], {}) if args else {}
+    flags = [arg.partition("=") for arg in args]
+    return [names.get(flag, flag) + equals + value for flag, equals, value in flags]
+
+
 def _run(args: list[str]) -> int:
     from tierwise.core.errors import TierwiseError
 
     try:
-        code = _app(args)(args, standalone_mode=False)
+        app = _app(args)
+        code = app(printed(app, args), standalone_mode=False)
         return code if isinstance(code, int) else 0
     except TierwiseError as error:
         return _fail(str(error))
@@ -66,6 +85,7 @@ def _app(args: list[str]) -> Any:
         add_completion=False,
         no_args_is_help=True,
         rich_markup_mode=None,
+        context_settings=HELP,
         help="What an AI workload will cost on a machine, why, and what would help: before you run it.",
     )
 
@@ -86,8 +106,20 @@ def _app(args: list[str]) -> Any:
     wanted = [args[0]] if args and args[0] in known else known
     for name in wanted:
         module = importlib.import_module(f"tierwise.cli.{name}")
-        app.command(name, **getattr(module, "SETTINGS", {}))(module.command)
+        app.command(name, **{"context_settings": HELP, **getattr(module, "SETTINGS", {})})(module.command)
     return get_command(app)
+
+
+def printed(app: Any, args: list[str]) -> list[str]:
+    """The arguments with ``--json`` alone meaning ``--json -``, where a command writes its JSON to a file."""
+    commands = getattr(app, "commands", {})
+    command = commands.get(args[0] if args else "", None if commands else app)
+    takes = any("--json" in option.opts and not option.is_flag for option in getattr(command, "params", ()))
+    out: list[str] = []
+    for i, arg in enumerate(args):
+        last = i + 1 == len(args) or (args[i + 1].startswith("-") and args[i + 1] != "-")
+        out += ["--json", "-"] if takes and arg == "--json" and last else [arg]
+    return out
 
 
 def _fail(message: str, context: Any = None) -> int:

@@ -1,120 +1,136 @@
-"""From flags to a scenario. The same flags work in every command that takes one."""
+"""From what a user asked to a scenario: flags are a way to write its canonical form."""
 
 from __future__ import annotations
 
-import argparse
 import shlex
-from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
 
-from tierwise.core.errors import BadField, TierwiseError
-from tierwise.core.numerics import fmt
-from tierwise.core.units import parse
-from tierwise.models.types import Model
-from tierwise.scenario.types import KV, Batch, Plan, Scenario
+from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, Asked, asked, parsed
+from tierwise.core.errors import TierwiseError
+from tierwise.scenario.fields import FIELDS, SECTIONS, bad, known
+from tierwise.scenario.types import Scenario
 
-
-@dataclass(frozen=True)
-class Flags:
-    """What a user wrote, still as text; None where nothing was."""
-
-    model: str
-    on: str
-    batch: str = "1"
-    prompt: str | None = None
-    output: str = "256"
-    images: str | None = None
-    image_size: str | None = None
-    tp: int | None = None
-    pp: int | None = None
-    dp: int | None = None
-    ep: int | None = None
-    weights: str | None = None
-    activations: str | None = None
-    kv: str | None = None
-    chunk: str | None = None
-    eager: bool = False
-    unfused: bool = False
-    framework: str | None = None
+Json: TypeAlias = dict[str, Any]
+# What a scenario written as text may say: all that a Scenario is made of.
+TAKEN = ("machine", *BATCH, *DEGREES, *FORMATS, *KERNELS, "engine", "technique")
 
 
-def scenario(flags: Flags) -> Scenario:
-    """The scenario that flags describe.
+def asked_for(given: Asked) -> tuple[Scenario, Json]:
+    """(the scenario, model and machine looked up; the canonical form that says the same, with names as given).
 
     Raises:
         TierwiseError: an unknown name or a value that cannot be.
     """
-    from tierwise.machines import system
-    from tierwise.models.load import load_model
-    from tierwise.scenario.resolve import default_plan
-    from tierwise.techniques.execution import eager
-
-    model, machine = load_model(flags.model), system(flags.on)
-    given = {k: float(v) for k in ("tp", "pp", "dp", "ep") if (v := getattr(flags, k)) is not None}
-    for key, value in given.items():
-        if value < 1:
-            raise BadField("--" + key, "degree", int(value), "a whole number of at least 1")
-    plan = with_formats(default_plan(model, machine, **given), flags.weights, flags.activations, flags.kv)
-    if flags.chunk is not None:
-        plan = replace(plan, chunk=_count("--chunk", flags.chunk))
-    plan = replace(plan, graphs=not flags.eager, flash=not flags.unfused)
-    found = Scenario(model, machine, _traffic(flags, model), plan)
-    return found if flags.framework is None else found.apply(eager(flags.framework))
+    for name in ("prompt", "output"):
+        if isinstance(rule := getattr(given, name), str):
+            raise bad(FIELDS[name].option, rule, "a whole number; a rule describes requests over time")
+    return made(given, merged(given))
 
 
-def with_formats(plan: Plan, weights: str | None, activations: str | None, kv: str | None) -> Plan:
-    """The plan with the formats that flags name; None keeps the plan's own."""
-    if weights is not None:
-        plan = replace(plan, weights=fmt(weights))
-    if activations is not None:
-        plan = replace(plan, activations=fmt(activations))
-    if kv is not None:
-        form = fmt(kv, zero_bits=16.0)
-        plan = replace(plan, kv=KV(key=form, value=form))
+def made(given: Asked, form: Json, found: Mapping[str, Any] | None = None) -> tuple[Scenario, Json]:
+    """(the scenario of a canonical form, the form with everything that was chosen for it).
+
+    Args:
+        found: model and machine, where they were looked up before.
+    """
+    from tierwise.scenario.schema import apply, from_dict, to_dict
+
+    techniques = form.get("techniques", [])
+    plain = {k: v for k, v in form.items() if k != "techniques"}
+    base = from_dict(plain | dict(looked_up(form) if found is None else found), given.source or "the flags")
+    chosen = to_dict(replace(base, model="", machine=""))
+    full = chosen | form | {"plan": chosen["plan"], "traffic": form.get("traffic", {}) | chosen["traffic"]}
+    order = ("schema", "model", "machine", "engine", "traffic", "plan", "techniques", "applied", *SECTIONS)
+    return apply(base, techniques), {k: full[k] for k in order if full.get(k)}
+
+
+def merged(given: Asked) -> Json:
+    """The canonical form with what the flags say in its place.
+
+    Raises:
+        TierwiseError: no machine; an engine that nobody knows.
+    """
+    from tierwise.scenario.schema import version
+
+    out: Json = {k: dict(v) if isinstance(v, Mapping) and k != "model" else v for k, v in given.saved.items()}
+    out |= {"schema": version(), "model": given.model or out.get("model")}
+    for name, value in given.said.items():
+        row = FIELDS[name]
+        if row.section in ("traffic", "serving", "targets"):
+            out.setdefault(row.section, {})[name] = value
+    if "machine" in given.said:
+        out["machine"] = given.machine if isinstance(given.machine, str) else given.machine[0]
+    if not out.get("machine"):
+        raise TierwiseError("on which machine? Give --on h100-sxm, 8xh200-sxm, dgx-h100 or a YAML file")
+    if "engine" in given.said or out.get("engine"):
+        out["engine"] = engine(given, out)
+    return out | {"plan": _plan(given, out), "techniques": _techniques(given, out)}
+
+
+def engine(given: Asked, form: Mapping[str, Any]) -> str:
+    """The engine asked for, "" for the usual one of the model and machine.
+
+    Raises:
+        TierwiseError: neither an engine on file nor one that the machine was measured with.
+    """
+    from tierwise import engines
+
+    found: str = given.engine or ""
+    # A machine file of one's own names the engines it was measured with; the step function knows them.
+    own = isinstance(form.get("machine"), str) and form["machine"].lower().endswith((".yaml", ".yml"))
+    return found if not found or own else known("--engine", found, [*engines.names(), engines.TYPICAL, engines.KERNELS])
+
+
+def _plan(given: Asked, form: Json) -> Json:
+    plan: Json = dict(form.get("plan") or {})
+    said = given.said
+    plan |= {name: said[name] for name in (*DEGREES, "weights", "activations", "chunk") if name in said}
+    if "kv" in said:
+        plan["kv"] = {**_mapping(plan.get("kv")), "key": said["kv"], "value": said["kv"]}
+    if "eager" in said:
+        plan["graphs"] = not said["eager"]
+    if "unfused" in said:
+        plan["flash"] = not said["unfused"]
     return plan
 
 
-def _traffic(flags: Flags, model: Model) -> Batch:
-    # A model that listens is prompted by its clip; its decoder starts from one token.
-    usual = "1" if any(s.stream == "audio" for s in model.stacks) else "2048"
-    batch: Any = "max" if flags.batch.strip().lower() == "max" else _count("--batch", flags.batch)
-    images = _count("--images", flags.images) if flags.images is not None else 0.0
-    size = _count("--image-size", flags.image_size) if flags.image_size is not None else None
-    return Batch(_count("--prompt", flags.prompt or usual), _count("--output", flags.output), batch, images, size)
+def _mapping(kv: Any) -> Json:
+    return {"key": kv, "value": kv} if isinstance(kv, str) else dict(kv or {})
 
 
-def _count(flag: str, text: str) -> float:
-    value = parse(text, "count", flag, "value")
-    if value != int(value):
-        raise BadField(flag, "value", text, "a whole number")
-    return value
+def _techniques(given: Asked, form: Json) -> list[str]:
+    own = [f"eager:framework={given.said['framework']}"] if "framework" in given.said else []
+    return [*(form.get("techniques") or []), *own, *given.said.get("technique", [])]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise TierwiseError(f"in the scenario text: {message}")
+def looked_up(form: Mapping[str, Any]) -> Json:
+    """Model and machine of a canonical form as values; from here on they are looked up no more."""
+    from tierwise.machines import system
+    from tierwise.models.load import load_model
+    from tierwise.scenario.content import decode
+
+    found = {key: form[key] for key in ("model", "machine")}
+    load = {"model": load_model, "machine": system}
+    return {k: load[k](v) if isinstance(v, str) else decode(v, "scenario", k) for k, v in found.items()}
 
 
-def from_text(text: str, base: str | None = None) -> Scenario:
-    """A scenario written as ``"llama-2-7b --on a100-80gb --batch max"``; a leading ``…`` or ``...`` continues
-    ``base``, so that a comparison says only what changes."""
+def from_text(text: str, base: str | None = None, common: Mapping[str, Any] | None = None) -> tuple[Scenario, Json]:
+    """A scenario written as ``"llama-2-7b --on a100-80gb --batch max"``, and its canonical form.
+
+    A leading ``…`` or ``...`` continues ``base``, so that a comparison says only what changes.
+
+    Args:
+        common: settings that hold where the text says nothing.
+    """
     words = _split(text)
     if words and words[0] in ("…", "..."):
         if base is None:
             raise TierwiseError("the first scenario cannot start with '…': there is nothing before it to continue")
         words = [*_split(base), *words[1:]]
-    parser = _Parser(prog="scenario", add_help=False)
-    parser.add_argument("model")
-    parser.add_argument("--on", required=True)
-    for name in ("batch", "prompt", "output", "images", "image-size", "weights", "activations", "kv", "chunk",
-                 "framework"):  # fmt: skip
-        parser.add_argument("--" + name)
-    for name in ("tp", "pp", "dp", "ep"):
-        parser.add_argument("--" + name, type=int)
-    for name in ("eager", "unfused"):
-        parser.add_argument("--" + name, action="store_true")
-    found = {k: v for k, v in vars(parser.parse_args(words)).items() if v is not None}
-    return scenario(Flags(**found))
+    model, said = parsed(words, TAKEN)
+    return asked_for(asked(model, {**(common or {}), **said}))
 
 
 def _split(text: str) -> list[str]:

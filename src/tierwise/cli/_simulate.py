@@ -4,76 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tierwise.core.errors import BadField, TierwiseError, UnknownName
+import numpy as np
+
+from tierwise.cli._flags import DEGREES, Asked
+from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.units import parse
+from tierwise.scenario.fields import FIELDS, bad
 
 if TYPE_CHECKING:
     from tierwise.machines.types import System
-    from tierwise.scenario.types import Plan
+    from tierwise.models.types import Model
+    from tierwise.scenario.types import Plan, Scenario
     from tierwise.serving.deployment import Deployment, Replicas, Settings
     from tierwise.serving.outcome import Run
     from tierwise.serving.traffic.trace import Trace
 
-
+Json: TypeAlias = dict[str, Any]
 # Tokens, and so sequences, of one step at most: as long as the longest context that step prices reach.
-MOST = 2**20
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a user wrote, still as text; names are those of the flags."""
-
-    model: str
-    on: str
-    tp: int | None
-    pp: int | None
-    dp: int | None
-    ep: int | None
-    replicas: int | None
-    prefill_replicas: int | None
-    decode_replicas: int | None
-    prefill_plan: str | None
-    weights: str | None
-    activations: str | None
-    kv: str | None
-    trace: str | None
-    format: str | None
-    rate_scale: float
-    limit: int | None
-    rate: str | None
-    concurrency: int | None
-    requests: int
-    arrivals: str | None
-    prompt: str
-    output: str
-    turns: str
-    think: float
-    shared: int
-    search: str | None
-    engine: str
-    autoscaler: str
-    startup: str
-    max_seqs: int
-    budget: int
-    max_len: int
-    block: int
-    memory: float
-    prefix_cache: bool
-    host_cache: str | None
-    disk_cache: str | None
-    pooled: bool
-    swap: bool
-    eager: bool
-    prefill_share: float
-    draft: int
-    accept: float
-    adapters: int
-    fail: list[str]
-    seed: int
+LONGEST_STEP = 2**20
 
 
 def traffic(asked: Asked) -> Trace:
@@ -91,74 +43,107 @@ def traffic(asked: Asked) -> Trace:
 def _traffic(asked: Asked) -> Trace:
     from tierwise.serving import traffic as made
 
-    if asked.trace is not None:
-        if asked.rate is not None:
+    load = asked.load()
+    rate, concurrency = load.get("rate"), load.get("concurrency")
+    if "trace" in load:
+        if rate is not None:
             raise TierwiseError("--rate makes requests up; a trace has its own (--rate-scale plays it faster)")
-        found = made.load(asked.trace, asked.format, limit=asked.limit, rate_scale=asked.rate_scale)
-        if asked.arrivals is not None:
+        found = made.load(load["trace"], asked.format, limit=asked.limit, rate_scale=asked.rate_scale)
+        if asked.asks("arrivals"):
             found = made.arriving(found, asked.arrivals, seed=asked.seed)
-        return found if asked.concurrency is None else replace(found, closed_loop=_positive(asked, "concurrency"))
-    if asked.rate is None and asked.concurrency is None:
+        return found if concurrency is None else replace(found, closed_loop=concurrency)
+    if rate is None and concurrency is None:
         raise TierwiseError("what comes in? Give --trace FILE, or --rate 4/s, or --concurrency 32")
-    if asked.rate is not None and asked.concurrency is not None:
+    if rate is not None and concurrency is not None:
         raise TierwiseError("--rate is an open loop, --concurrency a closed one: give one of them")
-    rate = None if asked.rate is None else parse(asked.rate, "rate", "--rate") * asked.rate_scale
     return made.synthetic(
-        _positive(asked, "requests"), asked.arrivals or "poisson", rate=rate, concurrency=asked.concurrency,
-        prompt=asked.prompt, output=asked.output, turns=asked.turns, think=asked.think, system=asked.shared,
-        seed=asked.seed,
+        asked.requests, asked.arrivals, rate=None if rate is None else rate * asked.rate_scale,
+        concurrency=concurrency, prompt=asked.prompt, output=asked.output, turns=asked.turns, think=asked.think,
+        system=asked.shared, seed=asked.seed,
     )  # fmt: skip
 
 
-def deployment(asked: Asked, scheduler: str, router: str, kv: str) -> Deployment:
+def engine_scenario(asked: Asked) -> tuple[Scenario, Json]:
+    """(what one engine runs: the model under its plan, on the machine; the canonical form of what was asked).
+
+    Without any degree an engine is tensor parallel over the devices that each replica has; with some, the others are 1.
+
+    Raises:
+        TierwiseError: an unknown name, degrees that cannot be, a model that is not served token by token.
+    """
+    from tierwise.cli._scenario import looked_up, made, merged
+    from tierwise.scenario.resolve import check_machine, check_plan
+
+    form = merged(asked)
+    found = looked_up(form)
+    check_machine(found["machine"])
+    form["plan"] |= _degrees(asked, form["plan"], found["model"], found["machine"])
+    form.setdefault("traffic", {})
+    scenario, full = made(asked, form | {"traffic": {}}, found)
+    check_plan(scenario.plan, scenario.model, scenario.machine)  # type: ignore[arg-type]
+    for f in fields(scenario.plan):  # type: ignore[arg-type]
+        if np.ndim(getattr(scenario.plan, f.name)):
+            raise TierwiseError(f"{asked.source}: plan.{f.name} holds several values; simulate plays one configuration")
+    return scenario, full | {"traffic": form["traffic"]}
+
+
+def _degrees(asked: Asked, plan: Json, model: Model, machine: System) -> Json:
+    from tierwise.scenario.resolve import default_plan
+    from tierwise.scenario.schema import read_fields
+    from tierwise.scenario.types import Plan
+
+    given = read_fields(Plan, {k: plan[k] for k in DEGREES if k in plan}, asked.source or "the flags", "plan")
+    if any(np.ndim(degree) for degree in given.values()):
+        return {}  # a sweep, which is refused with its name
+    split = asked.asks("prefill_replicas") or asked.asks("decode_replicas")
+    engines = (asked.prefill_replicas or 1) + (asked.decode_replicas or 1) if split else asked.replicas or 1
+    if not given or ("ep" in given and "dp" not in given and "tp" not in given):
+        chosen = default_plan(model, replace(machine, count=max(1, machine.count // engines)), **given)
+        return {k: getattr(chosen, k) for k in DEGREES}
+    whole: Json = dict.fromkeys(DEGREES, 1.0)
+    return {**whole, **given}
+
+
+def deployment(asked: Asked, scenario: Scenario, scheduler: str, router: str, kv: str) -> Deployment:
     """The replicas and policies that were asked for.
+
+    Args:
+        scenario: what one engine runs.
 
     Raises:
         TierwiseError: an unknown name; more devices than the machine has; settings that cannot be.
     """
-    from tierwise import engines
-    from tierwise.machines import system
-    from tierwise.models.load import load_model
-    from tierwise.scenario.resolve import check_machine, check_plan
+    from tierwise.scenario.resolve import check_plan, default_engine
     from tierwise.serving.deployment import Deployment, Settings, Speculation
     from tierwise.serving.policies import load
 
-    for kind, name in (("schedulers", scheduler), ("routers", router), ("kv", kv), ("autoscalers", asked.autoscaler)):
+    autoscaler = asked.autoscaler or ""
+    for kind, name in (("schedulers", scheduler), ("routers", router), ("kv", kv), ("autoscalers", autoscaler)):
         if name:
             load(kind, name)
-    model, machine = load_model(asked.model), system(asked.on)
-    check_machine(machine)
+    for name in ("max_seqs", "tokens"):
+        if (value := getattr(asked, name)) > LONGEST_STEP:
+            raise bad(FIELDS[name].option, value, f"a whole number from 1 to {LONGEST_STEP:,}")
+    model: Any = scenario.model
+    machine: Any = scenario.machine
+    plan: Any = scenario.plan
     if model.task != "generate" or not any(x.stream == "text" for x in model.stacks):
         raise BadField(model.name, "task", model.task, "a model that generates text")
     if other := [x.stream for x in model.stacks if x.stream in ("encode", "audio")]:
         raise BadField(model.name, "stacks", other[0], "a decoder alone: steps know no encoder's passes")
-    if asked.engine not in engines.names():
-        known = engines.names()
-        raise UnknownName("value of --engine:", asked.engine, known, f"Allowed: {', '.join(known)}.")
-    for name in ("max_len", "draft", "adapters", "seed"):
-        _whole(asked, name, 0)
-    if not 0.0 < asked.memory <= 1.0:
-        raise BadField("--memory", "share", asked.memory, "above 0, at most 1")
-    if not 0.0 <= asked.prefill_share < 1.0:
-        raise BadField("--prefill-share", "share", asked.prefill_share, "0 or more, below 1")
-    if not 0.0 <= asked.accept <= 1.0:
-        raise BadField("--accept", "probability", asked.accept, "0 to 1")
     settings = Settings(
-        engine=asked.engine, scheduler=scheduler, kv=kv, max_seqs=_whole(asked, "max_seqs", 1, MOST),
-        budget=_whole(asked, "budget", 1, MOST), max_len=asked.max_len, block=_positive(asked, "block"),
-        memory=asked.memory, prefix_cache=asked.prefix_cache, swap=asked.swap,
-        host_cache=_bytes(asked, "host_cache"), disk_cache=_bytes(asked, "disk_cache"),
-        graphs=0 if asked.eager else Settings.graphs,
+        engine=scenario.engine or default_engine(model, machine, plan), scheduler=scheduler, kv=kv,
+        max_seqs=asked.max_seqs, budget=asked.tokens, max_len=asked.max_len, block=asked.block, memory=asked.memory,
+        prefix_cache=asked.prefix_cache, swap=asked.swap, host_cache=asked.host_cache, disk_cache=asked.disk_cache,
+        graphs=Settings.graphs if plan.graphs else 0,
         speculation=Speculation(length=asked.draft, accept=asked.accept, tree=asked.draft),
         adapters=asked.adapters, prefill_share=asked.prefill_share,
     )  # fmt: skip
-    plan = _plan(asked, model, machine)
-    check_plan(plan, model, machine)
     first = _prefill_plan(asked, plan)
     check_plan(first, model, machine)
     groups = _groups(asked, machine, plan, first, settings)
-    return Deployment(model, groups, router, asked.autoscaler, _startup(asked.startup, model, groups), asked.pooled,
-                      tuple(_failure(f, sum(g.count for g in groups)) for f in asked.fail))  # fmt: skip
+    failures = tuple(_failure(f, sum(g.count for g in groups)) for f in asked.fail or ())
+    return Deployment(model, groups, router, autoscaler, _startup(asked.startup, model, groups), asked.pooled, failures)
 
 
 def _startup(text: str, model: Any, groups: tuple[Replicas, ...]) -> float:
@@ -171,25 +156,6 @@ def _startup(text: str, model: Any, groups: tuple[Replicas, ...]) -> float:
     if not math.isfinite(found):
         raise BadField("--startup", "source", word, "a source this machine has a link to, or seconds")
     return found
-
-
-def _plan(asked: Asked, model: Any, machine: System) -> Plan:
-    """One engine: the degrees given; without any, tensor parallel over the devices each replica has."""
-    from tierwise.cli._scenario import with_formats
-    from tierwise.scenario.resolve import default_plan
-    from tierwise.scenario.types import Plan
-
-    degrees = [k for k in ("tp", "pp", "dp", "ep") if getattr(asked, k) is not None]
-    given: dict[str, Any] = {k: float(_positive(asked, k)) for k in degrees}
-    split = (asked.prefill_replicas is not None) or (asked.decode_replicas is not None)
-    engines = (asked.prefill_replicas or 1) + (asked.decode_replicas or 1) if split else asked.replicas or 1
-    if given:
-        plan = Plan(**given)
-        if "ep" in given and "dp" not in given and "tp" not in given:
-            plan = default_plan(model, replace(machine, count=max(1, machine.count // engines)), **given)
-    else:
-        plan = default_plan(model, replace(machine, count=max(1, machine.count // engines)))
-    return with_formats(replace(plan, graphs=not asked.eager), asked.weights, asked.activations, asked.kv)
 
 
 def _prefill_plan(asked: Asked, plan: Plan) -> Plan:
@@ -213,15 +179,13 @@ def _groups(asked: Asked, machine: System, plan: Plan, first: Plan, settings: Se
 
     size = int(plan.devices)
     if asked.prefill_replicas is None and asked.decode_replicas is None:
-        count = max(machine.count // size, 1) if asked.replicas is None else _whole(asked, "replicas", 1)
+        count = asked.replicas or max(machine.count // size, 1)
         groups: tuple[Replicas, ...] = (Replicas(machine, plan, count, "both", settings),)
         told = f"{count} engines of {size} devices"
     else:
         if asked.replicas is not None:
             raise TierwiseError("--replicas are engines that do both; with --prefill-replicas give --decode-replicas")
-        given = {n: 1 if getattr(asked, n) is None else _whole(asked, n, 1)
-                 for n in ("prefill_replicas", "decode_replicas")}  # fmt: skip
-        before, after = given["prefill_replicas"], given["decode_replicas"]
+        before, after = asked.prefill_replicas or 1, asked.decode_replicas or 1
         groups = (Replicas(machine, first, before, "prefill", settings),
                   Replicas(machine, plan, after, "decode", settings))  # fmt: skip
         told = f"{before} engines of {int(first.devices)} devices and {after} of {size}"
@@ -229,7 +193,7 @@ def _groups(asked: Asked, machine: System, plan: Plan, first: Plan, settings: Se
             told = f"{before + after} engines of {size} devices"
     needed = sum(int(g.plan.devices) * g.count for g in groups)
     if needed > machine.count:
-        raise TierwiseError(f"{told} need {needed}; {asked.on} has {machine.count}")
+        raise TierwiseError(f"{told} need {needed}; {machine.name} has {machine.count}")
     return groups
 
 
@@ -244,23 +208,6 @@ def _failure(text: str, replicas: int) -> tuple[float, int, float]:
     if not 0 <= who < replicas:
         raise BadField("--fail", "replica", who, f"0 to {replicas - 1}")
     return at, who, down
-
-
-def _positive(asked: Asked, name: str) -> int:
-    return _whole(asked, name, 1)
-
-
-def _whole(asked: Asked, name: str, least: int, most: int | None = None) -> int:
-    value = int(getattr(asked, name))
-    if value < least or (most is not None and value > most):
-        allowed = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most:,}"
-        raise BadField("--" + name.replace("_", "-"), "value", value, allowed)
-    return value
-
-
-def _bytes(asked: Asked, name: str) -> float:
-    text = getattr(asked, name)
-    return 0.0 if text is None else parse(text, "bytes", "--" + name.replace("_", "-"))
 
 
 def played(trace: Trace, plans: Sequence[Deployment], seed: int, calibration: str | None = None) -> list[Run]:
@@ -293,36 +240,36 @@ def played(trace: Trace, plans: Sequence[Deployment], seed: int, calibration: st
     return runs
 
 
-def written(
-    runs: Sequence[Run], names: Sequence[str], ttft: float | None, tpot: float | None,
-    html: str | None, trace_out: str | None, parquet: str | None, json: str | None,
-) -> None:  # fmt: skip
+def written(asked: Asked, runs: Sequence[Run], names: Sequence[str], form: Json) -> None:
     """What was asked for: files of the first run, JSON of all, tables on the terminal."""
-    import json as jsonlib
-
+    from tierwise.cli._files import told, write_json
     from tierwise.core.files import write
 
-    run = runs[0]
-    if html is not None:
+    run, ttft, tpot = runs[0], asked.ttft, asked.tpot
+    if asked.save is not None:
+        from tierwise.scenario.files import write_form
+
+        write_form(form, asked.save)
+    if asked.html is not None:
         from tierwise.report.serving_report import page
 
-        write(html, page(run, ttft, tpot))
-    if trace_out is not None:
+        write(asked.html, page(run, ttft, tpot))
+    if asked.trace_out is not None:
         from tierwise.report.serving_trace import perfetto
 
-        write(trace_out, jsonlib.dumps(perfetto(run)))
-    if parquet is not None:
+        write_json(asked.trace_out, perfetto(run), indent=None)
+    if asked.parquet is not None:
         from tierwise.report.serving_requests import parquet as put
 
-        put(run, parquet)
-    if json is not None:
+        put(run, asked.parquet)
+    if asked.json is not None:
         from tierwise.report.serving_data import to_dict
 
         found: Any = to_dict(run, ttft, tpot)
         if len(runs) > 1:
             found = {name: to_dict(r, ttft, tpot) for name, r in zip(names, runs, strict=True)}
-        write(json, jsonlib.dumps(found, indent=2, allow_nan=False))
-    if json == "-":
+        write_json(asked.json, found)
+    if "-" in (asked.json, asked.save):
         return
     from tierwise.report.console import console
     from tierwise.report.serving_report import compare_runs, show
@@ -334,7 +281,5 @@ def written(
         show(run, screen, ttft, tpot)
     if run.interrupted:
         print(f"stopped by the user after {run.totals['end']:.1f} simulated seconds; the numbers are of what happened")
-    first = f" (of {names[0]})" if len(runs) > 1 else ""
-    for what, path in (("report", html), ("timeline", trace_out), ("requests", parquet), ("JSON", json)):
-        if path is not None:
-            print(f"{what} written to {path}{first if what != 'JSON' else ''}")
+    first = {name: f" (of {names[0]})" for name in ("html", "trace_out", "parquet") if len(runs) > 1}
+    told(asked, "html", "trace_out", "parquet", "json", "save", notes=first)

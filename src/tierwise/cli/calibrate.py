@@ -8,10 +8,10 @@ import typer
 
 
 def command(
-    output: str | None = typer.Option(
+    out: str | None = typer.Option(
         None,
         "-o",
-        "--output",
+        "--out",
         help="File to write: a machine (machine.yaml), to give as --on; of a run (run.yaml), to give as --calibration.",
     ),
     from_run: Path | None = typer.Option(
@@ -38,12 +38,12 @@ def command(
     if from_run is not None:
         from tierwise.report.calibration import from_run as fitted
 
-        return fitted(from_run, output or "run.yaml", on or "")
+        return fitted(from_run, out or "run.yaml", on or "")
     if on is not None:
         raise BadField("--on", "value", on, "nothing without --from-run: this computer is measured")
-    output = output or "machine.yaml"
+    output = out or "machine.yaml"
     if output == "-":
-        raise BadField("--output", "file", output, "a file name")
+        raise BadField("--out", "file", output, "a file name")
     check_writable(output)
     from tierwise.measure.bench import start
 
@@ -54,7 +54,7 @@ def command(
     from tierwise.report.calibration import show
     from tierwise.report.console import console
 
-    out = console()
+    screen = console()
     if device != "cpu":
         bench_device.check(device)
         engine = ["torch"]
@@ -66,7 +66,7 @@ def command(
     elif there := bench_device.accelerators() if not engine or "torch" in engine else []:
         skipped.append(f"PyTorch also sees {', '.join(there)}: --device {there[0]} measures it, for another file.")
     for line in (*skipped, *_busy(bench.threads)):
-        out.print(line, style="yellow")
+        screen.print(line, style="yellow")
     target = Path(output)
     state = target.with_name(f".{target.name}.state")
     if fresh:
@@ -77,15 +77,15 @@ def command(
     try:
         results, failed = _run(todo, state, setup)
     except KeyboardInterrupt:
-        out.print(f"Interrupted. What is finished is kept in {state}; the same command goes on from there.")
+        screen.print(f"Interrupted. What is finished is kept in {state}; the same command goes on from there.")
         raise
     for key, why in failed.items():
-        out.print(f"{key}: could not be measured: {why}", style="yellow")
+        screen.print(f"{key}: could not be measured: {why}", style="yellow")
     found = calibrate.machine(results, bench, ticks, modules)
     write(output, calibrate.to_yaml(found))
     state.unlink(missing_ok=True)
     show(found, bench)
-    out.print(f"Machine written to {output}. Try: tierwise validate local --on {output}")
+    screen.print(f"Machine written to {output}. Try: tierwise validate local --on {output}")
 
 
 def _run(todo: list, state: Path, setup: dict) -> tuple[dict, dict]:  # type: ignore[type-arg]

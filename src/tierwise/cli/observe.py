@@ -6,29 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tierwise.cli._flags import STREAM, Asked, flags
+
 if TYPE_CHECKING:
     from tierwise.measure.observe import Recording
     from tierwise.serving.traffic.trace import Trace
 
 
+@flags(*(name for name in STREAM if name != "search"), model=None, requests=100, prompt=512.0, output=128.0)
 def command(
-    url: str = typer.Option(..., help="The server: http://127.0.0.1:8000. Nothing else is talked to."),
+    asked: Asked,
+    url: str = typer.Option(..., metavar="URL", help="The server: http://127.0.0.1:8000. Nothing else is talked to."),
     model: str | None = typer.Option(None, help="Name the server knows it by (default: the only one it has)."),
     endpoint: str | None = typer.Option(None, help="completions or chat (default: the first that the server has)."),
-    trace: str | None = typer.Option(None, help="File of requests (CSV, JSON, JSON lines, .gz) or a recorded run."),
-    format: str | None = typer.Option(None, help="Its format, where it is not recognized."),
-    rate_scale: float = typer.Option(1.0, help="Play arrivals so many times as fast."),
-    limit: int | None = typer.Option(None, help="The first so many requests only."),
-    rate: str | None = typer.Option(None, help="Requests made up at this rate: 4/s."),
-    concurrency: int | None = typer.Option(None, help="Requests kept in flight, instead of a rate."),
-    requests: int = typer.Option(100, help="How many to make up."),
-    arrivals: str | None = typer.Option(None, help="poisson, uniform, gamma:cv=2, bursty, … of made-up requests."),
-    prompt: str = typer.Option("512", help="Tokens of made-up prompts: a number, or lognormal:mean=1000,cv=1, …"),
-    output: str = typer.Option("128", help="Tokens of made-up answers, likewise."),
-    turns: str = typer.Option("1", help="Turns of a made-up session, likewise."),
-    think: float = typer.Option(0.0, help="Seconds from an answer to the next turn of a made-up session."),
-    shared: int = typer.Option(0, help="Tokens in front of every made-up prompt, shared by all."),
-    seed: int = typer.Option(0, help="Of all that is random; another seed has other words, so no cache knows them."),
     timeout: str = typer.Option("600s", help="Silence after which a request has failed."),
     api_key_env: str | None = typer.Option(None, help="Environment variable with the server's key."),
     engine_arg: list[str] = typer.Option([], help="How the server was started, NAME=VALUE, kept with the recording: "
@@ -65,10 +55,8 @@ def command(
         system(on)
     arguments = dict(_argument(text) for text in engine_arg)
     key = _key(api_key_env)
-    asked = _traffic(trace, format, rate_scale, limit, rate, concurrency, arrivals, {
-        "requests": requests, "prompt": prompt, "output": output, "turns": turns, "think": think, "system": shared,
-        "seed": seed})  # fmt: skip
-    found = _recorded(url, asked, {"model": model, "endpoint": endpoint, "key": key, "timeout": patience, "seed": seed})
+    how = {"model": model, "endpoint": endpoint, "key": key, "timeout": patience, "seed": asked.seed}
+    found = _recorded(url, _traffic(asked), how)
     written = []
     if out is not None and found.answered:
         written = save(found, Path(out), arguments, engine=engine, machine=on)
@@ -82,29 +70,26 @@ def command(
         print(f"Try: tierwise validate run {out}")
 
 
-def _traffic(
-    trace: str | None, format: str | None, rate_scale: float, limit: int | None, rate: str | None,
-    concurrency: int | None, arrivals: str | None, made: dict[str, Any],
-) -> Trace:  # fmt: skip
+def _traffic(asked: Asked) -> Trace:
     from dataclasses import replace
 
-    from tierwise.core.errors import BadField, TierwiseError
-    from tierwise.core.units import parse
+    from tierwise.core.errors import TierwiseError
     from tierwise.serving import traffic
 
-    if concurrency is not None and concurrency < 1:
-        raise BadField("--concurrency", "value", concurrency, "a whole number of at least 1")
-    if sum(x is not None for x in (trace, rate)) + (trace is None and concurrency is not None) != 1:
+    load = asked.load()
+    if sum(name in load for name in ("trace", "rate")) + ("trace" not in load and "concurrency" in load) != 1:
         raise TierwiseError("what is sent? Give one of --trace FILE, --rate 4/s, --concurrency 32")
-    if trace is not None:
-        found = traffic.load(trace, format, limit=limit, rate_scale=rate_scale)
-        if arrivals is not None:
-            found = traffic.arriving(found, arrivals, seed=made["seed"])
+    concurrency = load.get("concurrency")
+    if "trace" in load:
+        found = traffic.load(load["trace"], asked.format, limit=asked.limit, rate_scale=asked.rate_scale)
+        if asked.asks("arrivals"):
+            found = traffic.arriving(found, asked.arrivals, seed=asked.seed)
         return found if concurrency is None else replace(found, closed_loop=concurrency)
-    a_second = None if rate is None else parse(rate, "rate", "--rate") * rate_scale
     return traffic.synthetic(
-        made.pop("requests"), arrivals or "poisson", rate=a_second, concurrency=concurrency, **made
-    )
+        asked.requests, asked.arrivals, rate=load["rate"] * asked.rate_scale if "rate" in load else None,
+        concurrency=concurrency, prompt=asked.prompt, output=asked.output, turns=asked.turns, think=asked.think,
+        system=asked.shared, seed=asked.seed,
+    )  # fmt: skip
 
 
 def _recorded(url: str, trace: Trace, how: dict[str, Any]) -> Recording:

@@ -18,16 +18,17 @@ def command(ctx: typer.Context) -> None:
 
     from typer.main import get_command
 
-    from tierwise.cli import _plan
+    from tierwise.cli import HELP, _plan, printed
     from tierwise.core.errors import UnknownName
 
     goals = sorted(i.name for i in pkgutil.iter_modules(_plan.__path__) if not i.name.startswith("_"))
     goal, *rest = [*ctx.args] or ["--help"]
-    if goal == "--help":
+    if goal in HELP["help_option_names"]:
         print(f"Usage: tierwise plan {{{'|'.join(goals)}}} ...\n\nTry 'tierwise plan {goals[0]} --help'.")
         return
     if goal not in goals:
         raise UnknownName("goal", goal, goals, f"What can be planned: {', '.join(goals)}.")
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(goal)(importlib.import_module(f"tierwise.cli._plan.{goal}").command)
-    get_command(app)(rest, standalone_mode=False, prog_name=f"tierwise plan {goal}")
+    app.command(goal, context_settings=HELP)(importlib.import_module(f"tierwise.cli._plan.{goal}").command)
+    made = get_command(app)
+    made(printed(made, rest), standalone_mode=False, prog_name=f"tierwise plan {goal}")

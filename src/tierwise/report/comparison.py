@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tierwise.comparison import Comparison, Ratio
 from tierwise.core.units import dollars, gb, joules, seconds
 from tierwise.report.plain import plain
@@ -34,6 +37,35 @@ def as_dict(pairs: Sequence[Comparison], texts: Sequence[str]) -> dict[str, Any]
         changes.append({"scenario": text, "fits": bool(pair.other.fits), "ratios": rows})
     return {"schema": "tierwise.comparison/1", "baseline": texts[0], "baseline_fits": bool(pairs[0].base.fits),
             "changes": changes}  # fmt: skip
+
+
+def lines(pair: Comparison) -> list[tuple[str, str, str]]:
+    """(what, value of the baseline, value of the change with the ratio and its interval); of sweeps, least to greatest.
+
+    What is not known of either has no line.
+    """
+    out = []
+    for _, label, of, text in _ROWS:
+        r = of(pair)
+        before, after, ratio = (_finite(x) for x in (r.before, r.after, r.value))
+        if not (before.size and after.size):
+            continue
+        low, high = _finite(r.low), _finite(r.high)
+        shown = _span(ratio, _factor) if ratio.size else ""
+        if ratio.size and low.size and high.size and high.max() / low.min() > ratio.max() / ratio.min() * 1.0001:
+            shown += f" ({_factor(low.min())} to {_factor(high.max())})"
+        out.append((label, _span(before, text), f"{_span(after, text)}  {shown}".rstrip()))
+    return out
+
+
+def _finite(x: object) -> NDArray[np.float64]:
+    found = np.ravel(np.asarray(x, dtype=np.float64))
+    return found[np.isfinite(found)]
+
+
+def _span(x: NDArray[np.float64], text: Callable[[float], str]) -> str:
+    low, high = text(float(x.min())), text(float(x.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 def show(pairs: Sequence[Comparison], texts: Sequence[str]) -> None:
@@ -65,8 +97,14 @@ def _cell(r: Ratio, text: Callable[[float], str]) -> str:
     after, ratio = float(r.after), float(r.value)
     if not math.isfinite(ratio):
         return text(after) if math.isfinite(after) else "–"
-    spread = f" ({float(r.low):.2g}–{float(r.high):.2g})" if float(r.high) / float(r.low) > 1.0001 else ""
-    return f"{text(after)}  {ratio:.2f}×{spread}"
+    spread = f" ({_factor(r.low)} to {_factor(r.high)})" if float(r.high) / float(r.low) > 1.0001 else ""
+    return f"{text(after)}  {_factor(ratio)}{spread}"
+
+
+def _factor(x: object) -> str:
+    """Two digits behind the point, more for what is small."""
+    value = float(x)  # type: ignore[arg-type]
+    return f"{value:.2f}×" if value >= 0.1 or value == 0 else f"{value:.2g}×"
 
 
 def _short(r: Result) -> str:

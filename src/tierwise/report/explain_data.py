@@ -145,6 +145,7 @@ def _scenario(s: Resolved) -> Json:
         "traffic": {f.name: plain(getattr(traffic, f.name)) for f in fields(traffic)},
         "plan": _plan(s),
         "techniques": list(s.techniques),
+        "engine": s.engine,
     }
 
 

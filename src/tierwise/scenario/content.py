@@ -51,7 +51,8 @@ def encode(value: Any, where: str = "value") -> Json:
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return encode(value.item(), where)
     if isinstance(value, np.ndarray):
-        return {"$array": _nested(value.tolist(), where), "dtype": "str" if value.dtype.kind == "U" else value.dtype.name}
+        kind = "str" if value.dtype.kind == "U" else value.dtype.name
+        return {"$array": _nested(value.tolist(), where), "dtype": kind}
     if isinstance(value, (int, float)):
         return value if math.isfinite(value) else {"$number": str(float(value))}
     if isinstance(value, tuple):
@@ -161,9 +162,9 @@ def _special(kind: str, data: dict[str, Any], where: str, field: str) -> Any:
         raise BadField(where, field, kind, "$, $format, $array, $number, $map, $list or $set")
     made = plain_class(str(data["$"]), where, field)
     known = [f.name for f in fields(made) if f.init]
-    for name in data:
+    for name, value in data.items():
         if name != "$" and name not in known:
-            raise unknown_field(where, _under(field, name), data[name], known)
+            raise unknown_field(where, _under(field, name), value, known)
     return made(**{k: decode(v, where, _under(field, k)) for k, v in data.items() if k != "$"})
 
 
@@ -197,7 +198,7 @@ def _defaults(cls: type[Any]) -> dict[str, Any]:
 
 
 def _default(cls: type[Any], name: str) -> Any:
-    return _defaults(cls).get(name, MISSING)
+    return _defaults(cls).get(name, MISSING)  # type: ignore[arg-type]
 
 
 def _made(f: Field[Any]) -> Any:

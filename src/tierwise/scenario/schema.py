@@ -1,14 +1,18 @@
-"""The canonical form of a scenario: plain JSON types under a versioned schema (``docs/scenarios.md``).
+r"""The canonical form of a scenario: plain JSON types under a versioned schema (``docs/scenarios.md``).
 
 >>> to_dict(Scenario("llama-2-7b", "a100-80gb"))
-{'schema': 'tierwise.scenario/1', 'model': 'llama-2-7b', 'machine': 'a100-80gb', 'traffic': {}}
+{'schema': 'tierwise.scenario/1', 'model': 'llama-2-7b', 'machine': 'a100-80gb', 'traffic': {'prompt': 2048, \
+'output': 256, 'batch': 1}}
 
-What equals its default is left out, but never a parallel degree: a plan without some of them has the rest chosen, as
-the command line does. Model and machine are names or paths where the scenario has such, else their contents.
+What equals its default is left out, but never the size of the traffic nor a parallel degree: where a file lacks one of
+them, it is chosen for the model and the machine, as the command line does. Model and machine are names or paths where
+the scenario has such, else their contents.
 """
 
 from __future__ import annotations
 
+import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeAlias, get_args, get_type_hints
@@ -16,12 +20,13 @@ from typing import Any, Literal, TypeAlias, get_args, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import BadField
+from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.num import Num, num
 from tierwise.core.numerics import Format, fmt
 from tierwise.core.units import parse
+from tierwise.scenario import fields as table
 from tierwise.scenario.content import decode, encode, format_name, unknown_field
-from tierwise.scenario.types import Batch, Plan, Scenario
+from tierwise.scenario.types import Applied, Batch, Plan, Scenario
 
 Json: TypeAlias = dict[str, Any]
 Step: TypeAlias = Callable[[Json], Json]
@@ -31,8 +36,9 @@ STEPS: tuple[Step, ...] = ()
 NAME = "tierwise.scenario"
 DEGREES = ("tp", "pp", "dp", "ep")
 FIELDS = ("schema", "model", "machine", "traffic", "plan", "engine", "techniques", "applied")
-# What only some commands read; kept beside the scenario (see tierwise.scenario.files).
-SECTIONS = ("load", "serving", "targets")
+# Beside them, the sections that only some commands read.
+KNOWN = (*FIELDS, *table.SECTIONS)
+SIZES = ("prompt", "output", "batch")
 
 
 def to_dict(scenario: Scenario) -> Json:
@@ -45,15 +51,15 @@ def to_dict(scenario: Scenario) -> Json:
         "schema": version(),
         "model": encode(scenario.model, "model"),
         "machine": encode(scenario.machine, "machine"),
-        "traffic": _written(scenario.traffic),
+        "traffic": {k: _plain(getattr(scenario.traffic, k), k) for k in SIZES} | _written(scenario.traffic),
     }
     if scenario.plan is not None:
         degrees = {k: _number(getattr(scenario.plan, k)) for k in DEGREES}
         out["plan"] = degrees | _written(scenario.plan)
     if scenario.engine:
         out["engine"] = scenario.engine
-    if scenario.techniques:
-        out["applied"] = list(scenario.techniques)
+    if scenario.techniques or scenario.applied:
+        out["applied"] = _noted(scenario)
     return out
 
 
@@ -71,33 +77,61 @@ def from_dict(data: Mapping[str, Any], where: str = "scenario", steps: Sequence[
             was found and what is allowed.
     """
     found = migrate(data, where, steps)
-    for name in found:
-        if name not in FIELDS and name not in SECTIONS:
-            raise unknown_field(where, str(name), found[name], [*FIELDS, *SECTIONS])
+    check_names(found, where)
     for name in ("model", "machine"):
-        if not isinstance(found.get(name), (str, dict)) or not found[name]:
+        if isinstance(found.get(name), (int, float, list, bool)) or not found.get(name):
             raise BadField(where, name, found.get(name), f"a {name}'s name or path, or its contents")
     model, machine = (decode(found[name], where, name) for name in ("model", "machine"))
     _check_parts(model, machine, where)
-    traffic = Batch(**read_fields(Batch, found.get("traffic"), where, "traffic"))
     engine = found.get("engine") or ""
     if not isinstance(engine, str):
         raise BadField(where, "engine", engine, 'the name of an engine, or "" for the usual one')
     plan = None
     if found.get("plan") is not None:
         plan = _plan(model, machine, read_fields(Plan, found["plan"], where, "plan"))
-    applied = _names(found.get("applied"), where, "applied")
-    scenario = Scenario(model, machine, traffic, plan, applied, engine)
+    traffic = _batch(model, found.get("traffic"), where)
+    names, applied = _applied(found.get("applied"), where)
+    scenario = Scenario(model, machine, traffic, plan, names, engine, applied)
     return apply(scenario, _names(found.get("techniques"), where, "techniques"))
+
+
+def check_names(form: Mapping[str, Any], where: str) -> None:
+    """Refuse a name that no section has.
+
+    Raises:
+        BadField: with the nearest names.
+    """
+    for name in form:
+        if name not in KNOWN:
+            raise unknown_field(where, str(name), form[name], list(KNOWN))
+    own = [f.name for f in fields(Batch)]
+    allowed = {"traffic": list(dict.fromkeys([*own, *table.names("traffic")]))}
+    for section in ("traffic", *table.SECTIONS):
+        found = form.get(section)
+        if found is None:
+            continue
+        if not isinstance(found, Mapping):
+            raise BadField(where, section, found, "a mapping of fields to values")
+        for name in found:
+            known = allowed.get(section) or table.names(section)
+            if name not in known:
+                raise unknown_field(where, f"{section}.{name}", found[name], known)
+
+
+def usual_prompt(model: Any) -> Num:
+    """Tokens of a prompt where nobody says: a model that listens is prompted by its clip, its decoder by one token."""
+    from tierwise.models.load import load_model
+
+    return 1.0 if any(s.stream == "audio" for s in load_model(model).stacks) else Batch.prompt
 
 
 def apply(scenario: Scenario, techniques: Sequence[str]) -> Scenario:
     """The scenario with techniques given as text applied in order (``"quantize_kv:bits=2,group=32"``)."""
     if not techniques:
         return scenario
-    from tierwise.scenario.applied import parse as technique
-
-    return scenario.apply(*(technique(t) for t in techniques))
+    # Techniques are made of scenarios; from here they are found by their place, as a user's own are.
+    parse = importlib.import_module("tierwise.techniques").parse
+    return scenario.apply(*(parse(text) for text in techniques))
 
 
 def version(steps: Sequence[Step] = STEPS) -> str:
@@ -163,7 +197,7 @@ def _value(kind: Any, value: Any, where: str, field: str) -> Any:
         if not isinstance(value, str):
             raise BadField(where, field, value, "text")
         return value
-    if is_dataclass(kind) and not (isinstance(value, Mapping) and "$" in value):
+    if isinstance(kind, type) and is_dataclass(kind) and not (isinstance(value, Mapping) and "$" in value):
         if isinstance(value, str) and {"key", "value"} <= {f.name for f in fields(kind)}:  # kv: fp8
             value = {"key": value, "value": value}
         return kind(**read_fields(kind, value, where, field))
@@ -182,8 +216,8 @@ def _format(value: Any, where: str, field: str) -> Format:
         raise BadField(where, field, value, "the name of a number format such as fp8 or int4-g128, or a list of names")
     try:
         return fmt(value, **_zeros(field))
-    except ValueError:
-        raise BadField(where, field, value, "a number format's name, or a list of names") from None
+    except (TierwiseError, ValueError) as error:
+        raise TierwiseError(f"{where}: {field}: {error}") from None
 
 
 def _zeros(field: str) -> dict[str, Any]:
@@ -194,9 +228,9 @@ def _zeros(field: str) -> dict[str, Any]:
 def _switch(value: Any, where: str, field: str) -> bool | NDArray[np.bool_]:
     if isinstance(value, bool):
         return value
-    if isinstance(value, list) and (found := np.asarray(value, dtype=object)).size:
-        if all(isinstance(x, bool) for x in found.flat):
-            return found.astype(bool)
+    found = np.asarray(value if isinstance(value, list) else [], dtype=object)
+    if found.size and all(isinstance(x, bool) for x in found.flat):
+        return found.astype(bool)
     raise BadField(where, field, value, "true or false")
 
 
@@ -260,9 +294,16 @@ def _number(value: Any) -> Any:
         return _number(value.tolist())
     if isinstance(value, list):
         return [_number(v) for v in value]
-    if value != value or value in (float("inf"), -float("inf")):
+    if not math.isfinite(value):
         return str(float(value))
     return int(value) if value == int(value) and abs(value) < 2**53 else float(value)
+
+
+def _batch(model: Any, data: Mapping[str, Any] | None, where: str) -> Batch:
+    """Equal requests of a traffic section, whose other fields describe requests over time."""
+    own = [f.name for f in fields(Batch)]
+    given = read_fields(Batch, {k: v for k, v in (data or {}).items() if k in own}, where, "traffic")
+    return Batch(**{"prompt": usual_prompt(model)} | given if "prompt" not in given else given)
 
 
 def _plan(model: Any, machine: Any, given: Json) -> Plan:
@@ -290,6 +331,38 @@ def _check_parts(model: Any, machine: Any, where: str) -> None:
     for name, value, kind in (("model", model, Model), ("machine", machine, System)):
         if not isinstance(value, (str, kind)):
             raise BadField(where, name, value, f"a {name}'s name or path, or its contents as this package writes them")
+
+
+def _noted(scenario: Scenario) -> list[Any]:
+    """Techniques by name, each with what it touched where that is known."""
+    known = list(scenario.applied)
+    out: list[Any] = []
+    for name in scenario.techniques:
+        if known and known[0].name == name:
+            out.append({"name": name, "matched": [[what, n] for what, n in known.pop(0).matched]})
+        else:
+            out.append(name)
+    if known:
+        raise TierwiseError(f"techniques: {known[0].name!r} is in `applied` of a scenario and not in its `techniques`")
+    return out
+
+
+def _applied(value: Any, where: str) -> tuple[tuple[str, ...], tuple[Applied, ...]]:
+    allowed = "a list of names, or of mappings {name: …, matched: [[what, how many], …]}"
+    if not isinstance(value, (list, tuple, type(None))):
+        raise BadField(where, "applied", value, allowed)
+    names, notes = [], []
+    for item in value or ():
+        try:
+            name, matched = (item, None) if isinstance(item, str) else (item["name"], item["matched"])
+            if not isinstance(name, str):
+                raise TypeError
+            if matched is not None:
+                notes.append(Applied(name, tuple((str(what), float(n)) for what, n in matched)))
+        except (KeyError, TypeError, ValueError):
+            raise BadField(where, "applied", item, allowed) from None
+        names.append(name)
+    return tuple(names), tuple(notes)
 
 
 def _names(value: Any, where: str, field: str) -> tuple[str, ...]:

@@ -273,6 +273,19 @@ class Scenario:
 
         return from_dict(data, where)
 
+    def save(self, path: str) -> None:
+        """Write the canonical form as a YAML file; ``-`` prints it."""
+        from tierwise.scenario.files import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str) -> Scenario:
+        """The scenario in a YAML or JSON file that :meth:`save` or ``--save`` wrote, or somebody did by hand."""
+        from tierwise.scenario.files import load
+
+        return load(path)
+
     @property
     def hash(self) -> str:
         """64 hexadecimal digits over everything the answer follows from (:mod:`tierwise.scenario.hash`)."""
@@ -332,7 +345,7 @@ class Resolved:
         return _hash(self)
 
 
-def _same(a: Any, b: object) -> bool:
+def _same(a: Any, b: Any) -> bool:
     """Whether two dataclasses of one class have equal contents; dataclasses' own ``==`` stumbles over arrays."""
     from tierwise.scenario.content import same
 

@@ -2,124 +2,131 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tierwise import engines
-from tierwise.core.errors import BadField, UnknownName
-from tierwise.core.numerics import fmt
+from tierwise.cli._flags import Asked
+from tierwise.core.errors import BadField, TierwiseError
+from tierwise.core.numerics import Format, fmt
 from tierwise.core.units import parse
 from tierwise.machines.types import System
+from tierwise.models.types import Model
+from tierwise.scenario.fields import bad, known
 from tierwise.search.question import MODES, OBJECTIVES, STATISTICS, Demand, Freedom, Question, Targets
 from tierwise.serving.traffic.trace import Trace
 
-# Tokens of a request that nobody described, as `tierwise explain` has them.
-PROMPT, OUTPUT = 2048.0, 256.0
 # Devices of a kind at most, where neither a machine nor a budget says so.
 MANY = 64
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a user wrote, still as text."""
-
-    model: str
-    on: tuple[str, ...]
-    any_gpu: bool
-    budget: str | None
-    prompt: str | None
-    output: str | None
-    rate: str | None
-    trace: str | None
-    rate_scale: float
-    concurrency: str | None
-    ttft: str | None
-    tpot: str | None
-    statistic: str
-    objective: str
-    engines: tuple[str, ...]
-    modes: tuple[str, ...]
-    weights: tuple[str, ...]
-    kv: tuple[str, ...]
-    drafts: tuple[int, ...]
-    tokens: tuple[int, ...]
-    router: str
-    seed: int
+# Tokens of one step at least: a step of fewer would not hold the tokens of a small batch.
+LEAST_STEP = 16
 
 
 def question(asked: Asked) -> Question:
-    """The question that flags ask.
+    """The question that flags (and the saved scenario they continue) ask.
 
     Raises:
         TierwiseError: an unknown name, a value that cannot be, or flags that contradict each other.
     """
-    from tierwise.models.load import load_model
+    from tierwise import engines as software
     from tierwise.serving import policies
 
-    model = load_model(asked.model)
-    for flag, value, known in (
-        ("--statistic", asked.statistic, STATISTICS),
-        ("--objective", asked.objective, OBJECTIVES),
-    ):
-        _known(flag, value, known)
-    for name in asked.engines:
-        _known("--engine", name, engines.launchable())
-    for name in asked.modes:
-        _known("--mode", name, MODES)
+    model = _model(asked)
+    known("--statistic", asked.statistic, STATISTICS)
+    known("--objective", asked.objective, OBJECTIVES)
+    engines = tuple(known("--engine", name, software.launchable()) for name in several(asked, "engine"))
+    modes = tuple(known("--mode", name, MODES) for name in several(asked, "mode"))
     if asked.budget is not None and "/" not in asked.budget:
         raise BadField("--budget", "value", asked.budget, "dollars an hour such as 40/h")
-    budget = _quantity(asked.budget, "money", "--budget", float("inf"))
-    if asked.router:
-        policies.load("routers", asked.router)
+    budget = float("inf") if asked.budget is None else parse(asked.budget, "money", "--budget", "value")
+    router = asked.router or ""
+    if router:
+        policies.load("routers", router)
     systems = _systems(asked, budget)
     plain = Freedom()
+    weights, kv = _formats(asked)
+    drafts = several(asked, "draft")
+    steps = several(asked, "tokens")
+    for tokens in steps:
+        if tokens < LEAST_STEP:
+            raise bad("--tokens", tokens, f"a whole number of at least {LEAST_STEP}")
     freedom = Freedom(
-        router=asked.router,
-        modes=asked.modes or plain.modes,
-        kv=("", *(str(fmt(k)) for k in asked.kv)),
-        weights=(None, *(fmt(w) for w in asked.weights)),
-        drafts=tuple(sorted({float(_least("--draft", d, 0)) for d in asked.drafts} | {0.0})),
-        budgets=tuple(sorted({float(_least("--tokens", t, 16)) for t in asked.tokens})) or plain.budgets,
-    )
-    targets = Targets(
-        _quantity(asked.ttft, "time", "--ttft", float("inf")), _quantity(asked.tpot, "time", "--tpot", float("inf")),
-        asked.statistic,
+        router=router, modes=modes or plain.modes, kv=kv, weights=weights,
+        drafts=tuple(sorted({float(d) for d in drafts} | {0.0})),
+        budgets=tuple(sorted({float(t) for t in steps})) or plain.budgets,
     )  # fmt: skip
+    ttft, tpot = (float("inf") if t is None else t for t in (asked.ttft, asked.tpot))
     return Question(
-        model, asked.model, systems, _demand(asked, model.max_context), targets, asked.objective,  # type: ignore[arg-type]
-        budget, asked.engines, freedom, asked.seed,
+        model, asked.model, systems, _demand(asked, model.max_context), Targets(ttft, tpot, asked.statistic),
+        asked.objective, budget, engines or Question.engines, freedom, asked.seed,
     )  # fmt: skip
+
+
+def _model(asked: Asked) -> Model:
+    from tierwise.models.load import load_model
+
+    if asked.source and (named := asked.saved.get("techniques") or asked.saved.get("applied")):
+        raise BadField(asked.source, "techniques", named, "none: a plan chooses the layout and the formats itself "
+                       "(--weights, --kv)")  # fmt: skip
+    if not asked.model:
+        raise BadField(asked.source, "model", "its contents", "a name or path: launch files name the model they serve")
+    return load_model(asked.model)
+
+
+def several(asked: Asked, name: str) -> list[Any]:
+    """Each value of what may be given several times."""
+    value = getattr(asked, name)
+    return list(value) if isinstance(value, (list, tuple)) else [] if value in (None, "") else [value]
+
+
+def _formats(asked: Asked) -> tuple[tuple[Format | None, ...], tuple[str, ...]]:
+    """(formats of weights, names of formats of the KV cache) to try.
+
+    Those that flags name are tried beside the checkpoint's own; those of a saved scenario are taken as settled.
+    """
+    plan = asked.saved.get("plan") or {}
+    cache = plan.get("kv")
+    weights: tuple[Format | None, ...] = (None, *(fmt(w) for w in asked.said.get("weights", ())))
+    kv = ("", *(str(fmt(k)) for k in asked.said.get("kv", ())))
+    if "weights" not in asked.said and plan.get("weights") is not None:
+        weights = (fmt(plan["weights"]),)
+    if "kv" not in asked.said and cache:
+        name = cache if isinstance(cache, str) else cache.get("key")
+        other = {} if isinstance(cache, str) else {k: v for k, v in cache.items() if k not in ("key", "value")}
+        if other or not isinstance(name, str):
+            raise BadField(asked.source, "plan.kv", cache, "a format for keys and values; a plan tries no other policy")
+        kv = (str(fmt(name)),)
+    return weights, kv
 
 
 def _demand(asked: Asked, context: float) -> Demand:
-    given = [n for n in ("rate", "trace", "concurrency") if getattr(asked, n) is not None]
-    if len(given) > 1:
-        raise BadField(
-            "--" + given[1], "value", getattr(asked, given[1]), f"nothing beside --{given[0]}: one load only"
-        )
-    if asked.trace is not None:
-        return of_trace(_trace(asked), asked.statistic, context)
-    return Demand(
-        _quantity(asked.prompt, "count", "--prompt", PROMPT), _quantity(asked.output, "count", "--output", OUTPUT),
-        _quantity(asked.rate, "rate", "--rate", float("nan")),
-        _quantity(asked.concurrency, "count", "--concurrency", float("nan")),
-    )  # fmt: skip
+    load: Mapping[str, Any] = asked.load()
+    if len(load) > 1:
+        first, other = list(load)[:2]
+        raise bad("--" + other, load[other], f"nothing beside --{first}: one load only")
+    if "trace" in load:
+        return of_trace(_trace(asked, load["trace"]), asked.statistic, context)
+    sizes: dict[str, float] = {}
+    for name in ("prompt", "output"):
+        value = getattr(asked, name)
+        if not isinstance(value, (int, float)):
+            raise bad("--" + name, value, "the mean number of tokens, or a --trace that has its own")
+        sizes[name] = float(value)
+    rate, flying = (float(load.get(name, "nan")) for name in ("rate", "concurrency"))
+    return Demand(sizes["prompt"], sizes["output"], rate * asked.rate_scale, flying)
 
 
-def _trace(asked: Asked) -> Trace:
+def _trace(asked: Asked, file: str) -> Trace:
     from tierwise.serving.traffic.load import load
 
-    assert asked.trace is not None
     if not (np.isfinite(asked.rate_scale) and asked.rate_scale > 0):
         raise BadField("--rate-scale", "factor", asked.rate_scale, "a number above zero")
     for name in ("prompt", "output"):
-        if getattr(asked, name) is not None:
-            raise BadField(
-                "--" + name, "tokens", getattr(asked, name), "nothing beside --trace, which has its own lengths"
-            )
-    return load(Path(asked.trace), rate_scale=asked.rate_scale)
+        if name in asked.said:
+            raise bad("--" + name, asked.said[name], "nothing beside --trace, which has its own lengths")
+    return load(Path(file), rate_scale=asked.rate_scale)
 
 
 def of_trace(trace: Trace, statistic: str = "mean", context: float = float("inf")) -> Demand:
@@ -165,13 +172,17 @@ def shared(trace: Trace) -> float:
 def _systems(asked: Asked, budget: float) -> tuple[System, ...]:
     from tierwise.machines import system
 
-    if asked.any_gpu and asked.on:
+    machines = asked.said.get("machine", [])
+    if asked.any_gpu and machines:
         raise BadField("--any-gpu", "value", True, "nothing beside --on: name machines, or take any")
     if asked.any_gpu:
         return rentable(budget)
-    if not asked.on:
-        raise BadField("--on", "machine", None, "a machine such as 32xh200-sxm, or --any-gpu")
-    found = tuple(system(text) for text in asked.on)
+    names = several(asked, "machine")
+    if not names:
+        raise TierwiseError("on which machine? Give --on 32xh200-sxm, or a YAML file, or --any-gpu")
+    if not all(isinstance(name, str) for name in names):
+        raise BadField(asked.source, "machine", "its contents", "a name or path: launch files are for a named machine")
+    found = tuple(system(text) for text in names)
     for one in found:
         from tierwise.scenario.resolve import check_machine
 
@@ -202,18 +213,3 @@ def rentable(budget: float) -> tuple[System, ...]:
     if not out:
         raise BadField("--budget", "value", f"${budget * 3600.0:.2f}/h", "more than the rent of the cheapest GPU")
     return tuple(out)
-
-
-def _quantity(text: str | None, kind: str, flag: str, none: float) -> float:
-    return none if text is None else parse(text, kind, flag, "value")
-
-
-def _known(flag: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UnknownName(f"value of {flag}:", value, known, f"Allowed: {', '.join(known)}.")
-
-
-def _least(flag: str, value: int, least: int) -> int:
-    if value < least:
-        raise BadField(flag, "value", value, f"a whole number of at least {least}")
-    return value

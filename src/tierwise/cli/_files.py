@@ -1,0 +1,31 @@
+"""Files that commands write: refused before any work is done, written whole, and named at the end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tierwise.cli._flags import Asked
+from tierwise.core.files import check_writable, write
+
+_WHAT = {"html": "report", "trace_out": "timeline", "parquet": "requests", "json": "JSON", "save": "scenario",
+         "out": "launch files"}  # fmt: skip
+
+
+def check(asked: Asked, *names: str, **endings: tuple[str, ...]) -> None:
+    """Refuse targets that cannot be written. ``endings``: those a file's name may have, by setting."""
+    for name in (*names, *endings):
+        if (target := getattr(asked, name)) is not None:
+            check_writable(target, endings.get(name, ()))
+
+
+def write_json(path: str, data: Any, indent: int | None = 2) -> None:
+    """Write plain data as JSON; ``-`` prints it."""
+    write(path, json.dumps(data, indent=indent, allow_nan=False))
+
+
+def told(asked: Asked, *names: str, notes: dict[str, str] | None = None) -> None:
+    """Say which files were written. ``notes``: what to add, by setting."""
+    for name in names:
+        if (path := getattr(asked, name)) not in (None, "-"):
+            print(f"{_WHAT[name]} written to {path}{(notes or {}).get(name, '')}")

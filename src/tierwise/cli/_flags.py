@@ -1,0 +1,194 @@
+"""Options of commands, made from the one table of settings (:mod:`tierwise.scenario.fields`).
+
+>>> @flags("machine", *BATCH, prompt=1024.0)
+... def command(asked: Asked, ops: int = typer.Option(12)) -> None: ...
+
+A setting means the same wherever it is taken. Each is read once, here; what a flag does not say is taken from the saved
+scenario given in place of a model, and else from the table's (or the command's own) default.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, get_type_hints
+
+import typer
+from typer.models import ArgumentInfo
+
+from tierwise.core.errors import TierwiseError
+from tierwise.scenario.fields import FIELDS, Field, bad, read
+
+Command: TypeAlias = Callable[..., Any]
+
+BATCH = ("batch", "prompt", "output", "images", "image_size", "workload")
+DEGREES = ("tp", "pp", "dp", "ep")
+FORMATS = ("weights", "activations", "kv")
+KERNELS = ("chunk", "eager", "unfused", "framework")
+# Requests over time, from a file or made up.
+STREAM = ("trace", "format", "rate_scale", "limit", "rate", "concurrency", "requests", "arrivals", "prompt", "output",
+          "turns", "think", "shared", "search", "seed")  # fmt: skip
+LOADS = ("trace", "rate", "concurrency")
+MODEL = "Catalog name, hf:org/name, or a config.json, GGUF, safetensors or ONNX file; or a saved scenario (YAML)."
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asked: each setting is an attribute.
+
+    Attributes:
+        said: the settings that flags gave, read.
+        saved: the canonical form of the scenario they continue; empty without one.
+        source: the file it is from; "" without one.
+        model: name or path of the model; "" where a saved scenario holds its contents.
+        defaults: what counts where nobody said anything.
+    """
+
+    said: Mapping[str, Any]
+    saved: Mapping[str, Any]
+    source: str
+    model: str
+    defaults: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in FIELDS:
+            raise AttributeError(name)
+        if name in self.said:
+            return self.said[name]
+        found = self.stored(name)
+        return self.defaults.get(name, FIELDS[name].default) if found is None else found
+
+    def stored(self, name: str) -> Any:
+        """What the saved scenario says, read as a flag is; None where it says nothing."""
+        row = FIELDS[name]
+        holder: Any = self.saved.get(row.section) if row.section else self.saved
+        value = holder.get(name) if isinstance(holder, Mapping) else None
+        if value is None or row.section in ("", "plan"):
+            return value
+        return _values(row, value, f"{self.source}: {row.section}.{name}")
+
+    def asks(self, name: str) -> bool:
+        """Whether a flag or the saved scenario gives it."""
+        return name in self.said or self.stored(name) is not None
+
+    def load(self) -> dict[str, Any]:
+        """Which of trace, rate and concurrency is given; a flag replaces what a saved scenario says of them all."""
+        said = {name: self.said[name] for name in LOADS if name in self.said}
+        return said or {name: value for name in LOADS if (value := self.stored(name)) is not None}
+
+
+def flags(
+    *names: str, many: Sequence[str] = (), repeat: str = "Repeat to compare.", model: str | None = MODEL,
+    **defaults: Any,
+) -> Callable[[Command], Command]:  # fmt: skip
+    """Give a command these settings as options, and a MODEL in front; the command gets them as its first argument.
+
+    Args:
+        names: of the table, in the order of the help text.
+        many: those that may be repeated here. ``repeat``: what for.
+        model: what MODEL may be; None for a command that takes none.
+        defaults: those whose default differs here from the table's.
+    """
+    rows = [FIELDS[name] for name in names]
+    several = {row.name for row in rows if row.many} | set(many)
+
+    def take(command: Command) -> Command:
+        hints = get_type_hints(command)
+        own = [p.replace(annotation=hints[p.name]) for p in list(inspect.signature(command).parameters.values())[1:]]
+
+        def run(**given: Any) -> Any:
+            text = given.pop("model") if model is not None else ""
+            mine = {p.name: given.pop(p.name) for p in own}
+            said = {row.name: _values(row, given[row.name], "", row.name in several)
+                    for row in rows if given[row.name] is not None and given[row.name] != []}  # fmt: skip
+            return command(asked(text, said, defaults), **mine)
+
+        front = typer.Argument(..., help=model, metavar="MODEL")
+        first = [] if model is None else [inspect.Parameter("model", _KIND, default=front, annotation=str)]
+        options = [_option(row, repeat if row.name in several else "", defaults) for row in rows]
+        ahead = [p for p in own if isinstance(p.default, ArgumentInfo)]
+        every = [*first, *ahead, *options, *(p for p in own if p not in ahead)]
+        run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in every}
+        run.__doc__, run.__name__ = command.__doc__, command.__name__
+        return run
+
+    return take
+
+
+def asked(model: str, said: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Asked:
+    """What flags ask of a model, or of the saved scenario given in its place."""
+    from tierwise.scenario.files import is_scenario
+
+    if not model or not is_scenario(model):
+        return Asked(said, {}, "", model, defaults or {})
+    from tierwise.scenario.files import read as read_file
+    from tierwise.scenario.schema import check_names
+
+    saved = read_file(model)
+    check_names(saved, model)
+    name = saved.get("model")
+    return Asked(said, saved, model, name if isinstance(name, str) else "", defaults or {})
+
+
+def parsed(words: Sequence[str], names: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """(model, settings) of a command line's words, for scenarios written as text.
+
+    Raises:
+        TierwiseError: a flag or value that cannot be.
+    """
+    found: list[tuple[str, dict[str, Any]]] = []
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    @flags(*names)
+    def one(asked: Asked) -> None:
+        found.append((asked.source or asked.model, dict(asked.said)))
+
+    app.command("scenario", add_help_option=False)(one)
+    try:
+        typer.main.get_command(app)(list(words), standalone_mode=False)
+    except TierwiseError:
+        raise
+    except Exception as error:
+        # Usage errors, told by what they can do: their class moved between versions of Typer.
+        if not hasattr(error, "format_message"):
+            raise
+        raise TierwiseError(f"in the scenario text: {error.format_message()}") from None
+    return found[0]
+
+
+_METAVARS = {"text": "TEXT", "whole": "N", "number": "X", "count": "N", "length": "N", "batch": "N", "time": "TIME",
+             "bytes": "BYTES", "rate": "RATE"}  # fmt: skip
+_KIND = inspect.Parameter.POSITIONAL_OR_KEYWORD
+
+
+def _option(row: Field, repeat: str, defaults: Mapping[str, Any]) -> inspect.Parameter:
+    usual = defaults.get(row.name, row.default)
+    told = row.help
+    if usual not in (None, False) and "default" not in told:
+        told = f"{told.removesuffix('.')} (default: {_shown(row, usual)})."
+    many = bool(repeat)
+    if many and not row.many:
+        told += f" {repeat}"
+    decl = f"{row.option}/--no-{row.option[2:]}" if row.kind == "switch" else row.option
+    kind: Any = list[str] if many else bool | None if row.kind == "switch" else str | None
+    metavar = None if row.kind == "switch" else row.metavar or _METAVARS[row.kind]
+    option = typer.Option([] if many else None, decl, help=told, show_default=False, metavar=metavar)
+    return inspect.Parameter(row.name, _KIND, default=option, annotation=kind)
+
+
+def _shown(row: Field, usual: Any) -> str:
+    if row.kind == "switch":
+        return "yes"
+    if row.kind == "bytes":
+        return f"{usual:g} B" if usual else "none"
+    return f"{usual:g}" if isinstance(usual, float) else str(usual)
+
+
+def _values(row: Field, value: Any, where: str = "", many: bool = False) -> Any:
+    if isinstance(value, (list, tuple)):
+        if not (many or row.many or where):
+            raise bad(row.option, value, "one value")
+        return [read(row, v, where) for v in value]
+    return read(row, value, where)

@@ -1,0 +1,223 @@
+"""One table of settings: a flag means one thing everywhere, and a saved scenario stands for the flags that made it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from typer.main import get_command
+
+from tierwise.cli import _app, main
+from tierwise.cli._plan import serve
+from tierwise.core.errors import TierwiseError
+from tierwise.scenario.fields import FIELDS, read
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(list(args))
+    out = capsys.readouterr()
+    return int(stop.value.code or 0), out.out, out.err
+
+
+def answer(capsys: pytest.CaptureFixture[str], *args: str) -> Any:
+    code, out, err = run(capsys, *args, "--json", "-")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def commands() -> dict[str, Any]:
+    app = typer.Typer(add_completion=False)
+    app.command("serve")(serve.command)
+    every: dict[str, Any] = dict(_app([]).commands)
+    return every | {"plan": get_command(app)}
+
+
+ASK = ("explain", "simulate", "plan")
+
+
+def test_a_flag_means_one_thing_in_every_command_that_asks() -> None:
+    by_option = {row.option: row for row in FIELDS.values()}
+    seen: dict[str, set[str]] = {}
+    for name in ASK:
+        for option in commands()[name].params:
+            for flag in option.opts:
+                if flag in by_option:
+                    told = re.sub(r" \(default: [^)]*\)|\.? Repeat to .*$|\.$", "", option.help)
+                    seen.setdefault(flag, set()).add(told)
+    assert len(seen) > 60
+    assert {flag: told for flag, told in seen.items() if len(told) > 1} == {}
+    assert {"--engine", "--on", "--save", "--weights", "--kv", "--prompt"} <= set(seen)
+
+
+@pytest.mark.parametrize("name", ["explain", "simulate", "plan", "observe", "traffic"])
+def test_no_command_declares_by_hand_what_the_table_has(name: str) -> None:
+    kept = {"observe": {"engine", "on", "out", "json"}, "traffic": {"out", "json"}}.get(name, set())
+    for option in commands()[name].params:
+        row = next((r for r in FIELDS.values() if r.option in option.opts), None)
+        if row is not None and option.name not in kept:
+            assert option.help.startswith(row.help.removesuffix(".")), option.name
+
+
+@pytest.mark.parametrize("name", sorted(_app([]).commands))
+def test_h_is_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    short, long = run(capsys, name, "-h"), run(capsys, name, "--help")
+    assert short == long and short[0] == 0 and "Usage" in short[1]
+
+
+@pytest.mark.parametrize("row", FIELDS.values(), ids=list(FIELDS))
+def test_every_setting_reads_its_own_default_and_refuses_what_it_is_not(row: Any) -> None:
+    if row.default is not None:
+        assert read(row, row.default) == row.default
+    if row.kind not in ("text", "length"):
+        with pytest.raises(TierwiseError, match=row.option):
+            read(row, "purple")
+    if row.least is not None and row.kind != "batch":
+        with pytest.raises(TierwiseError, match=row.option):
+            read(row, row.least if row.above else -1)
+    if row.most is not None:
+        with pytest.raises(TierwiseError, match=row.option):
+            read(row, row.most if row.below else row.most + 1)
+    assert row.help.endswith(".") or row.help.endswith(")")
+
+
+EXPLAINED = [
+    ("llama-3.1-8b", "--on", "h100-sxm", "--batch", "32"),
+    ("llama-3.1-8b", "--on", "4xh100-sxm", "--weights", "fp8", "--kv", "int2-g32", "--chunk", "2k", "--unfused"),
+    ("deepseek-v3", "--on", "16xh800", "--ep", "16", "--batch", "max", "--engine", "sglang"),
+    ("llama-3.2-1b", "--on", "h100-sxm", "--framework", "transformers"),
+    ("whisper-large-v3", "--on", "h100-sxm", "--batch", "4"),
+    (
+        "llama-3.1-8b",
+        "--on",
+        "h100-sxm",
+        "--technique",
+        "slide_window:128",
+        "--technique",
+        "quantize_kv:bits=4,group=64",
+    ),
+]
+
+
+@pytest.mark.parametrize("flags", EXPLAINED, ids=lambda f: f[0] + f[-1])
+def test_a_saved_scenario_gives_the_numbers_of_its_flags(
+    flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "s.yaml")
+    first = answer(capsys, "explain", *flags, "--save", path)
+    assert answer(capsys, "explain", path) == first
+    assert yaml.safe_load(Path(path).read_text())["schema"] == "tierwise.scenario/1"
+
+
+def test_flags_override_a_saved_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "s.yaml")
+    answer(
+        capsys, "explain", "llama-3.1-8b", "--on", "4xh100-sxm", "--tp", "2", "--kv", "fp8", "--eager", "--save", path
+    )
+    direct = answer(capsys, "explain", "llama-3.1-8b", "--on", "8xh100-sxm", "--tp", "4", "--dp", "2", "--batch", "4")
+    over = ("--on", "8xh100-sxm", "--tp", "4", "--dp", "2", "--batch", "4", "--kv", "bf16", "--no-eager")
+    changed = answer(capsys, "explain", path, *over)
+    assert changed["summary"] == direct["summary"]
+    assert answer(capsys, "explain", path, "--batch", "4")["scenario"]["plan"]["formats"]["keys"] == "fp8"
+
+
+def test_scenarios_are_compared_by_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")
+    text = "llama-2-7b --on a100-80gb --batch 8"
+    by_text = answer(capsys, "compare", text, "… --technique quantize_kv:bits=2,group=32", "--save", a, "--save", b)
+    by_file = answer(capsys, "compare", a, b)
+    by_technique = answer(capsys, "compare", a, "--technique", "quantize_kv:bits=2,group=32")
+    for found in (by_file, by_technique):
+        assert found["changes"][0]["ratios"] == by_text["changes"][0]["ratios"]
+    assert by_text["changes"][0]["ratios"]["memory_sequence"]["ratio"] == pytest.approx(3 / 16)
+
+
+def test_a_simulation_is_asked_again_by_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("numba")
+    path = str(tmp_path / "s.yaml")
+    flags = ("llama-2-7b", "--on", "2xa100-80gb", "--tp", "1", "--rate", "5/s", "--requests", "30", "--prompt",
+             "lognormal:mean=200,cv=1", "--output", "20", "--max-seqs", "8", "--ttft", "1s", "--router", "random",
+             "--kv", "fp8")  # fmt: skip
+    first = answer(capsys, "simulate", *flags, "--save", path)
+    again = answer(capsys, "simulate", path)
+    for part in ("deployment", "traffic", "targets", "metrics", "times", "load", "cdf"):
+        assert again[part] == first[part], part
+    assert answer(capsys, "simulate", path, "--rate", "50/s")["metrics"] != first["metrics"]
+    closed = answer(capsys, "simulate", path, "--concurrency", "2")
+    assert closed["traffic"] != first["traffic"], "a flag replaces the load of the file"
+    code, _, err = run(capsys, "explain", path)
+    assert code == 2 and "--prompt" in err, "a rule is no size of a batch"
+    assert answer(capsys, "explain", path, "--prompt", "200")["summary"]["fits"] is True
+
+
+def test_the_older_name_of_a_flag_still_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "t.json"
+    for flag in (f"--trace={target}", f"--trace-out={target}"):
+        assert run(capsys, "explain", "llama-3.1-8b", "--on", "h100-sxm", flag)[0] == 0
+        assert json.loads(target.read_text())["traceEvents"]
+        target.unlink()
+    for flag in ("--budget", "--tokens"):
+        code, _, err = run(capsys, "simulate", "llama-3.1-8b", "--on", "h100-sxm", "--rate", "1/s", flag, "0")
+        assert code == 2 and "--tokens: found 0" in err
+
+
+def test_a_plan_is_saved_as_what_it_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("numba")
+    path = str(tmp_path / "p.yaml")
+    flags = ("--rate", "10/s", "--prompt", "1000", "--output", "200", "--ttft", "500ms", "--tpot", "20ms")
+    planned = answer(
+        capsys, "plan", "serve", "llama-3.1-8b", "--on", "4xh100-sxm", *flags, "--no-confirm", "--save", path
+    )
+    chosen = planned["answer"]["engines"]
+    played = answer(capsys, "simulate", path, "--requests", "20")
+    group = played["deployment"]["groups"][0]
+    assert group["count"] == chosen["count"] and group["devices"] == chosen["tp"] * chosen["pp"] * chosen["dp"]
+    assert group["settings"]["budget"] == planned["answer"]["max_num_batched_tokens"]
+    assert group["settings"]["max_seqs"] == planned["answer"]["max_num_seqs"]
+    assert played["targets"] == {"ttft_s": 0.5, "tpot_s": 0.02}
+    again = answer(capsys, "plan", "serve", path, "--no-confirm")
+    assert again["question"]["requests_per_s"] == pytest.approx(10.0) and again["met"]
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "told"),
+    [
+        ("schema: tierwise.scenario/7\n", (), "later version"),
+        ("model: llama-3.1-8b\nmachine: h100-sxm\nplan: {tpp: 3}\n", (), "did you mean 'tp'"),
+        ("model: llama-3.1-8b\n", (), "--on"),
+        ("model: llama-3.1-8b\nmachine: h100-sxm\ntraffic: [3]\n", (), "traffic"),
+        ("model: llama-3.1-8b\nmachine: h100-sxm\ntraffic: {batch: -3}\n", (), "batch"),
+        ("model: llama-3.1-8b\nmachine: h100-sxm\nengine: vlmm\n", (), "did you mean 'vllm'"),
+        ("model: llama-3.1-8b\nmachine: h100-sxm\ntechniques: [quantise_kv]\n", (), "quantize_kv"),
+        ("model: lama-3.1-8b\nmachine: h100-sxm\n", (), "did you mean 'llama-3.1-8b'"),
+        ("model: llama-3.1-8b\nmachine: 4xh100-sxm\n", ("--tp", "3"), "divisor"),
+        ("model: llama-3.1-8b\nmodel: x\n", (), "twice"),
+        ("[1, 2]\n", (), "a mapping"),
+    ],
+)
+def test_a_wrong_file_is_one_line(
+    text: str, flags: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    for command in (("explain",), ("compare", f"{path} --batch 2")) if not flags else (("explain",),):
+        code, out, err = run(capsys, *command, str(path), *flags)
+        assert code == 2 and not out and told in err and "Traceback" not in err
+        assert len(err.strip().splitlines()) <= 2
+
+
+def test_a_sweep_in_a_file_is_no_simulation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("model: llama-3.1-8b\nmachine: 4xh100-sxm\nplan: {tp: [1, 2]}\n")
+    code, _, err = run(capsys, "simulate", str(path), "--rate", "1/s")
+    assert code == 2 and "plan.tp holds several values" in err
+
+
+def test_json_alone_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "explain", "llama-2-7b", "--json", "--on", "a100-80gb")
+    assert code == 0 and json.loads(out)["schema"].startswith("tierwise.result/")
