@@ -153,7 +153,7 @@ def test_statistics_and_bars() -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("{", "not JSON"),
+        ("{", "JSON is cut off"),
         ("[1]", "one JSON object"),
         (GOOD.replace('"input_toks": 1', '"input_toks": 0'), "input_toks"),
         (GOOD.replace('"arrival_time": 0, ', ""), "arrival_time"),
