@@ -1,7 +1,7 @@
 """The rooms of the house keep to their doors: no private name crosses a wall, no arrow points up.
 
-Which room may know which is in ``pyproject.toml`` (import-linter); here is what that tool does not see: names rather than
-modules, and engines' launch files, which no package holds.
+Which room may know which is in ``pyproject.toml`` (import-linter); here is what that tool does not see: names
+rather than modules, and engines' launch files, which no package holds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def imports(text: str) -> Iterator[tuple[int, str]]:
 
 def room(name: str) -> str:
     """The first part below the package: ``serving`` of ``tierwise.serving.loop``."""
-    return (name.split(".") + [""])[1]
+    return [*name.split("."), ""][1]
 
 
 def trespasses(path: Path, text: str) -> list[str]:
