@@ -41,6 +41,7 @@ demo: $(VENV)/.base  ## explain a real model on a real machine
 test: $(VENV)/.dev  ## lint, types, layers, tests: light, no torch
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest tests -m "not truth" -n auto
 
 # What releases of other packages can break: reading, compiling, printing. Papers, searches and the README's commands

@@ -19,9 +19,9 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.fit.common import SHARED  # noqa: E402
 
-from tierwise.measure.calibrate_run import fit  # noqa: E402
+from tierwise.measure.fit_run import fit  # noqa: E402
 from tierwise.measure.recorded import read_run  # noqa: E402
-from tierwise.measure.run import STATISTICS, Comparison, compare, data  # noqa: E402
+from tierwise.measure.replayed import STATISTICS, Comparison, compare, data  # noqa: E402
 
 
 def row(c: Comparison, on: str) -> str:

@@ -23,7 +23,7 @@ from tierwise.serving.deployment import Deployment, Replicas, Settings, Speculat
 
 
 def test_engines_are_found_by_their_place() -> None:
-    assert tuple(engines()) == ENGINES
+    assert {"sglang", "trtllm", "vllm"} <= set(engines())
     with pytest.raises(UnknownName, match="vllm"):
         engine("vlm")
 

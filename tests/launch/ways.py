@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from tests.conftest import HIDDEN, decoder
 from tierwise.core.numerics import fmt
+from tierwise.launch import engines
 from tierwise.launch.asked import Env
 from tierwise.machines import system
 from tierwise.models.blocks.moe import MoE
 from tierwise.scenario.types import KV, Plan
 from tierwise.serving.deployment import Deployment, Replicas, Settings, Speculation
 
-ENGINES = ("sglang", "trtllm", "vllm")
+ENGINES = tuple(engines())
 MACHINE = system("32xh200-sxm")
 DENSE = decoder()
 EXPERTS = decoder(MoE(HIDDEN, 16.0, 2.0, 512.0))

@@ -25,12 +25,12 @@ pytest.importorskip("gguf", reason="writing GGUF files needs gguf")
 pytest.importorskip("numba", reason="the simulator needs numba")
 
 from tierwise.cli import main
-from tierwise.measure.calibrate_run import fit
 from tierwise.measure.engines import shapes
 from tierwise.measure.engines.with_llamacpp import write_gguf
+from tierwise.measure.fit_run import fit
 from tierwise.measure.observe_prompts import vocabulary
 from tierwise.measure.recorded import read_run
-from tierwise.measure.run import compare, statistics
+from tierwise.measure.replayed import compare, statistics
 
 pytestmark = pytest.mark.truth
 

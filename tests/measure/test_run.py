@@ -15,9 +15,9 @@ from tests.serving.replay import replay as plain_replay
 
 from tierwise.cli import main
 from tierwise.core.errors import BadField, TierwiseError
-from tierwise.measure.calibrate_run import fit, to_yaml
+from tierwise.measure.fit_run import fit, to_yaml
 from tierwise.measure.recorded import deployment, read_run
-from tierwise.measure.run import compare, data, replay, runs_in, statistics
+from tierwise.measure.replayed import compare, data, replay, runs_in, statistics
 from tierwise.report.validation.run import spark
 from tierwise.serving.pricing import corrections_of, step_prices
 from tierwise.steps.corrections import Corrections, read_corrections
@@ -153,7 +153,7 @@ def test_statistics_and_bars() -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("{", "not JSON"),
+        ("{", "JSON is cut off"),
         ("[1]", "one JSON object"),
         (GOOD.replace('"input_toks": 1', '"input_toks": 0'), "input_toks"),
         (GOOD.replace('"arrival_time": 0, ', ""), "arrival_time"),

@@ -13,6 +13,8 @@ _YAML = {
     "ComposerError": "there is more than one document, or an alias to nothing",
     "ConstructorError": "a tag or a key is not plain data",
 }
+# The start of a JSON word, number or escape.
+_BEGUN = re.compile(r"-|t(ru?)?|f(a(ls?)?)?|n(ul?)?|\\?u[0-9a-fA-F]{0,4}")
 _QUOTED_OR_COMMENT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|(?:^|\s)#[^\n]*", re.DOTALL)
 
 
@@ -35,11 +37,13 @@ def json_problem(error: json.JSONDecodeError) -> str:
 
 
 def json_cut(error: json.JSONDecodeError) -> bool:
-    """Whether the text ends before its value does: the end is reached, or a string never closes."""
-    if error.pos >= len(error.doc.rstrip()):
+    """Whether the text ends before its value does: at the place of the error, in a word or escape that starts there, or
+    in a string that never closes."""
+    rest = error.doc[error.pos :].rstrip()
+    if not rest or _BEGUN.fullmatch(rest):
         return True
     # An unclosed string is reported where it starts; what follows its quote holds no other one.
-    return error.doc[error.pos] == '"' and not re.match(r'"(?:[^"\\]|\\.)*"', error.doc[error.pos :], re.DOTALL)
+    return error.doc[error.pos] == '"' and not re.match(r'"(?:[^"\\]|\\.)*"', rest, re.DOTALL)
 
 
 def brackets(text: str) -> int:

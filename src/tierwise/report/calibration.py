@@ -10,8 +10,8 @@ from rich.table import Table
 
 from tierwise.core.files import check_writable, write
 from tierwise.core.units import gb, seconds, si
-from tierwise.measure.calibrate_run import FACTORS, fit, to_yaml
 from tierwise.measure.engines import Bench
+from tierwise.measure.fit_run import FACTORS, fit, to_yaml
 from tierwise.measure.recorded import read_run
 from tierwise.report.console import console
 from tierwise.report.validation.run import shown

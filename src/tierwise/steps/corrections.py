@@ -2,7 +2,7 @@
 
 By default they come from serving measurements (``corrections.yaml``): a factor on the ops and a gap a step, by engine,
 fitted to steps in which decoding dominates, and what launching a kernel and handling a request take. A run of one's own
-gives others: :mod:`tierwise.measure.calibrate_run`.
+gives others: :mod:`tierwise.measure.fit_run`.
 """
 
 from __future__ import annotations

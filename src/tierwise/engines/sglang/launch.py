@@ -1,4 +1,4 @@
-"""SGLang: its serve command, its router, its benchmark client. Arguments and versions: ``flags/sglang.yaml``."""
+"""SGLang: its serve command, its router, its benchmark client. Arguments and versions: ``flags.yaml``."""
 
 from __future__ import annotations
 

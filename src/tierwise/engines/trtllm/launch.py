@@ -1,4 +1,4 @@
-"""TensorRT-LLM: ``trtllm-serve`` and the YAML it reads. Arguments and versions: ``flags/trtllm.yaml``."""
+"""TensorRT-LLM: ``trtllm-serve`` and the YAML it reads. Arguments and versions: ``flags.yaml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vLLM: its serve command, its router, its benchmark client. Arguments and versions: ``flags/vllm.yaml``."""
+"""vLLM: its serve command, its router, its benchmark client. Arguments and versions: ``flags.yaml``."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.files import check_writable, write
 from tierwise.core.units import seconds
 from tierwise.measure.recorded import read_run
-from tierwise.measure.run import STATISTICS, Comparison, compare, data, runs_in
+from tierwise.measure.replayed import STATISTICS, Comparison, compare, data, runs_in
 from tierwise.report.console import console
 from tierwise.steps.corrections import read_corrections
 

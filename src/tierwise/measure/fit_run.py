@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.measure.recorded import Recorded, deployment, times
-from tierwise.measure.run import STATISTICS, Comparison, compare, replay, statistics
+from tierwise.measure.replayed import STATISTICS, Comparison, compare, replay, statistics
 from tierwise.serving.deployment import Deployment
 from tierwise.serving.pricing import corrections_of
 from tierwise.steps.corrections import Corrections, as_data
