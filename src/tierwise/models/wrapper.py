@@ -39,6 +39,21 @@ class Wrapper:
         return replace(self, block=adapt(self.block, policy, value))
 
 
+@dataclass(frozen=True)
+class OpPass(Wrapper):
+    """A block some of whose ops are replaced.
+
+    Attributes:
+        picks: which of them; ``change``: an op to what takes its place.
+    """
+
+    picks: Callable[[Op], bool]
+    change: Callable[[Op], Op]
+
+    def ops(self, step: Step) -> Iterable[Op]:
+        return (self.change(op) if self.picks(op) else op for op in self.block.ops(step))
+
+
 class Adaptable(Protocol):
     """A block whose cache follows policies of :data:`tierwise.models.facts.POLICIES` layer by layer."""
 

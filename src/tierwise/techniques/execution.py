@@ -12,7 +12,16 @@ from tierwise.models.facts import facts_of
 from tierwise.models.types import Block, Model
 from tierwise.models.wrapper import adapt
 from tierwise.scenario.types import Resolved
-from tierwise.techniques._make import Matched, Technique, collectives, on_model, on_plan, ops_of
+from tierwise.techniques._make import (
+    Matched,
+    NothingMatched,
+    Technique,
+    collectives,
+    on_model,
+    on_plan,
+    ops_of,
+    prompts_are_encoded,
+)
 
 _ALONE = "no two devices of the plan talk to each other inside a layer (tp and ep are 1): shard it first"
 
@@ -52,6 +61,9 @@ def all_logits() -> Technique:
         return adapt(block, "logits", True) if facts_of(block).last_only else block
 
     def model(m: Model) -> Model:
+        if prompts_are_encoded(m):
+            why = "its prompts go to an encoder, which has no output head"
+            raise NothingMatched("logits of every token", m.name, why)
         stacks = tuple(replace(s, after=tuple(change(b) for b in s.after)) for s in m.stacks)
         return replace(m, stacks=stacks)
 

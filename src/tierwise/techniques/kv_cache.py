@@ -8,7 +8,7 @@ from tierwise.core.num import Num, num
 from tierwise.models.facts import blocks, facts_of
 from tierwise.models.types import Model
 from tierwise.scenario.types import Scenario
-from tierwise.techniques._make import NothingMatched, Technique, applied, following, on_kv, running
+from tierwise.techniques._make import NothingMatched, Technique, applied, following, on_kv, prompts_are_encoded, running
 
 
 def evict_kv(keep: Num = 1.0, budget: Num = float("inf")) -> Technique:
@@ -50,6 +50,8 @@ def share_prefix(tokens: Num, relay: bool = False) -> Technique:
         r = s.resolved()
         if not any(stack.stream == "text" for stack in running(r.model)):
             raise NothingMatched(name, r.model.name, "it processes no prompt token by token")
+        if prompts_are_encoded(r.model):
+            raise NothingMatched(name, r.model.name, "its prompts go to an encoder, which keeps nothing to start from")
         matched = following(name, r.model, "relay") if relay else tuple(_starting(r.model).items())
         plan = s.plan if s.plan is not None else r.plan
         return applied(replace(s, plan=replace(plan, kv=plan.kv.and_prefix(num(tokens), relay))), name, matched,
