@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tierwise as tw
-from tierwise.core.errors import UnknownName
+from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.cost import framework
 from tierwise.techniques import all_logits, concatenate_cache, eager, expand_heads
 
