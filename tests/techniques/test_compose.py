@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
+from inspect import signature
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tierwise.models.blocks.sparse import BlockSparseAttention
 from tierwise.models.blocks.ssm import Mamba2
 from tierwise.models.types import Block, Layer, Model, Stack
 from tierwise.techniques._make import NothingMatched, Technique
+from tierwise.techniques._parse import example
 
 ATTENTION = Attention(HIDDEN, HEADS, KV_HEADS, HEAD_DIM)
 MOE = MoE(HIDDEN, 16.0, 2.0, 512.0, shared_inner=256.0)
@@ -51,7 +53,7 @@ MODELS: dict[str, Model | str] = {
     "block-sparse": model("block-sparse", BlockSparseAttention(ATTENTION, 4.0, 32.0, 64.0, 8.0), MOE),
     "compressed": model("compressed", CompressedAttention(HIDDEN, HEADS, 64.0, 256.0, 4.0, 64.0, 256.0, 8.0), MOE),
     "hybrid": model("hybrid", Mamba2(HIDDEN, 32.0, 64.0, 64.0), ATTENTION, MLP(HIDDEN, 2816.0)),
-    "chunked": model("chunked", replace(ATTENTION, chunk=1024.0), MLP(HIDDEN, 2816.0)),
+    "chunked": model("chunked", replace(ATTENTION, chunk=2048.0), MLP(HIDDEN, 2816.0)),
     "recurrent": "mamba-130m",
     "image": "vit-base-patch16-224",
     "encoder": "bert-base",
@@ -59,35 +61,24 @@ MODELS: dict[str, Model | str] = {
     "speech": "whisper-large-v3",
 }
 
-# Every technique with arguments that should matter; those without an entry are called without arguments.
-SETTINGS: dict[str, Callable[[], Technique]] = {
-    "budget_kv_layers": lambda: t.budget_kv_layers([20.0] * 4),
-    "dictionary_experts": lambda: t.dictionary_experts(0.885),
+# Techniques that take Python functions; the others are made from the example of their docstring.
+IN_PYTHON: dict[str, Callable[[], Technique]] = {
     "drop_blocks": lambda: t.drop_blocks(lambda b: b.facts().experts is not None),
-    "drop_scans": lambda: t.drop_scans(2),
-    "evict_kv": lambda: t.evict_kv(0.5, 700.0),
-    "low_rank_kv": lambda: t.low_rank_kv(0.25),
-    "mix_kv_bits": lambda: t.mix_kv_bits(0.3),
-    "prune_layers": lambda: t.prune_layers(2),
-    "quantize_activations": lambda: t.quantize_activations("fp8"),
-    "quantize_kv": lambda: t.quantize_kv(bits=2, group=32),
-    "quantize_roles": lambda: t.quantize_roles("fp8", "expert"),
-    "quantize_weights": lambda: t.quantize_weights("int4-g128"),
-    "quantize_with_outliers": lambda: t.quantize_with_outliers(3, outliers=0.01),
-    "rebuild_keys": lambda: t.rebuild_keys(64.0, 8.0, 256.0),
-    "shard": lambda: t.shard(tp=4.0),
-    "share_layers": lambda: t.share_layers(2.0),
-    "share_prefix": lambda: t.share_prefix(1000.0, relay=True),
-    "slide_window": lambda: t.slide_window(16.0),
-    "sparse_attention": lambda: t.sparse_attention(0.3, 200.0, 2.0),
-    "sparse_code_kv": lambda: t.sparse_code_kv(8.0, atoms=1024.0),
-    "sparsify_attention": lambda: t.sparsify_attention(0.25),
-    "sparsify_weights": lambda: t.sparsify_weights(0.5),
 }
 
 
+def made(name: str, maker: Callable[..., Any]) -> Technique:
+    """A technique with arguments that matter."""
+    if name in IN_PYTHON:
+        return IN_PYTHON[name]()
+    needed = [p.name for p in signature(maker).parameters.values() if p.default is p.empty]
+    assert example(maker) or not needed, f'{name}: its docstring needs a line "Example: ``{name}:{needed[0]}=...``"'
+    found: Technique = t.parse(example(maker) or name)
+    return found
+
+
 def base(name: str, **changes: Any) -> tw.Scenario:
-    traffic = tw.Batch(prompt=2048, output=48, batch=8)
+    traffic = tw.Batch(prompt=2048, output=4096, batch=8)
     return tw.Scenario(MODELS[name], "4xh100-sxm", traffic, tw.Plan(tp=2.0, **changes))
 
 
@@ -103,25 +94,13 @@ def numbers(s: tw.Scenario) -> dict[str, float]:
     return out
 
 
-def test_every_technique_has_settings_that_matter() -> None:
-    without = {name for name, maker in t.all_techniques().items() if needs_arguments(maker)} - set(SETTINGS)
-    assert not without
-    assert set(SETTINGS) <= set(t.all_techniques())
-
-
-def needs_arguments(maker: Callable[..., Any]) -> bool:
-    import inspect
-
-    return any(p.default is p.empty for p in inspect.signature(maker).parameters.values())
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_a_technique_changes_a_number_or_says_why_it_cannot(name: str) -> None:
     plain = base(name)
     before, silent, applied = numbers(plain), [], 0
     for technique, maker in t.all_techniques().items():
         try:
-            changed = plain.apply(SETTINGS.get(technique, maker)())
+            changed = plain.apply(made(technique, maker))
         except TierwiseError as error:
             assert len(str(error)) > 30, technique
             continue
@@ -223,7 +202,7 @@ def test_cache_policies_compose_in_any_order_or_refuse_in_any_order(name: str) -
 def test_formats_reach_keys_that_are_rebuilt() -> None:
     rebuilt = base("dense").apply(t.rebuild_keys(64.0, 8.0, 256.0))
     coded = rebuilt.apply(t.quantize_kv(bits=4, group=64))
-    tokens, g = 2048 + 47, KV_HEADS / 2  # on one of two devices
+    tokens, g = 2048 + 4095, KV_HEADS / 2  # on one of two devices
     bits = 4 + (16 + 16) / 64
     low, marks = tokens * 64.0, tokens / 8 * g * HEAD_DIM
     basis, buffer = g * 64.0 * HEAD_DIM, 256.0 * g * HEAD_DIM
@@ -269,6 +248,7 @@ def test_a_relayed_prefix_is_read_between_once_and_as_often_as_there_are_sequenc
 def test_a_window_shares_only_the_part_of_a_prefix_it_still_sees() -> None:
     s = base("dense").apply(t.slide_window(700.0))
     # The last 700 of 2,095 tokens reach back to token 1,395: of a prefix of 1,500 tokens 105 are in sight.
+    s = s.with_traffic(output=48)
     shared = kv(s.apply(t.share_prefix(1500.0)))
     assert shared == pytest.approx(kv(s) / 8 / 700 * (8 * (700 - 105) + 105))
     assert kv(s.apply(t.share_prefix(1000.0))) == pytest.approx(kv(s))

@@ -84,6 +84,12 @@ def usage(maker: Callable[..., Any]) -> str:
     return ", ".join(out)
 
 
+def example(maker: Callable[..., Any]) -> str:
+    """The text that a maker's docstring gives as its example (``Example: ``name:argument=value````), or ``""``."""
+    found = re.search(r"^Example: ``(.+?)``$", inspect.getdoc(maker) or "", re.MULTILINE)
+    return found[1] if found else ""
+
+
 def _word(default: Any) -> str:
     if isinstance(default, bool):
         return str(default).lower()

@@ -27,7 +27,10 @@ _ALONE = "no two devices of the plan talk to each other inside a layer (tp and e
 
 
 def shard(tp: Num = 1.0, pp: Num = 1.0, dp: Num = 1.0, ep: Num = 1.0) -> Technique:
-    """Tensor, pipeline, data and expert parallel degrees (Megatron-LM, arXiv:1909.08053 and 2104.04473)."""
+    """Tensor, pipeline, data and expert parallel degrees (Megatron-LM, arXiv:1909.08053 and 2104.04473).
+
+    Example: ``shard:tp=4``
+    """
     used = num(tp) * num(pp) * num(dp)
     return on_plan("sharding", lambda plan: replace(plan, tp=num(tp), pp=num(pp), dp=num(dp), ep=num(ep)),
                    lambda _: (("devices", float(np.max(used))),))  # fmt: skip
