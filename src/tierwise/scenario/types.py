@@ -336,7 +336,8 @@ def _same(a: Any, b: object) -> bool:
     """Whether two dataclasses of one class have equal contents; dataclasses' own ``==`` stumbles over arrays."""
     from tierwise.scenario.content import same
 
-    return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.compare)
+    names = [f.name for f in fields(a) if f.compare]
+    return type(a) is type(b) and all(same(getattr(a, name), getattr(b, name)) for name in names)
 
 
 def _hash(a: Any) -> int:
