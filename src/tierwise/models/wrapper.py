@@ -55,10 +55,11 @@ class OpPass(Wrapper):
 
 
 class Adaptable(Protocol):
-    """A block whose cache follows policies of :data:`tierwise.models.facts.POLICIES` layer by layer."""
+    """A block that can be changed from outside: attention, of policies of :data:`tierwise.models.facts.POLICIES`."""
 
     def adapted(self, policy: str, value: Any) -> Block:
-        """The block under a policy it does not refuse; a policy it already follows composes by its meaning."""
+        """The block under a policy it does not refuse, composed with what it already follows by its meaning; any other
+        field of the block by its name takes the value as it is."""
         ...
 
 
