@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tierwise as tw
-from tierwise.core.errors import UnknownName
+from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.cost import framework
 from tierwise.techniques import all_logits, concatenate_cache, eager, expand_heads
 
@@ -70,8 +70,8 @@ def test_expanded_heads_are_read_whole_written_and_read_again() -> None:
     # Four query heads to each: one read, four written, four read, where one was read.
     assert wide.reads("kv") == pytest.approx(9 * grouped.reads("kv"), rel=0.01)
     assert wide.flops == pytest.approx(grouped.flops)
-    plain = tw.Scenario("llama-2-7b", "a100", tw.Batch(prompt=64.0, output=3)).apply(expand_heads())
-    assert tw.evaluate(plain).memory.per_sequence == run(1.0, 64.0).memory.per_sequence
+    with pytest.raises(TierwiseError, match="keys and values of its own"):
+        tw.Scenario("llama-2-7b", "a100", tw.Batch(prompt=64.0, output=3)).apply(expand_heads())
 
 
 def test_logits_of_every_token_take_memory_and_arithmetic() -> None:

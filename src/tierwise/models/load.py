@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,12 @@ def _aliases() -> dict[str, Path]:
 
 
 def _from_catalog(path: Path) -> Model:
+    return _built(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _built(path: Path, changed: int) -> Model:
+    """A catalog entry as a model, built once as long as its file stays as it is: each technique asks for it anew."""
     from tierwise.models.hf import from_config
 
     entry = read_json(path)

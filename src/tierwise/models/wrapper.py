@@ -39,11 +39,27 @@ class Wrapper:
         return replace(self, block=adapt(self.block, policy, value))
 
 
+@dataclass(frozen=True)
+class OpPass(Wrapper):
+    """A block some of whose ops are replaced.
+
+    Attributes:
+        picks: which of them; ``change``: an op to what takes its place.
+    """
+
+    picks: Callable[[Op], bool]
+    change: Callable[[Op], Op]
+
+    def ops(self, step: Step) -> Iterable[Op]:
+        return (self.change(op) if self.picks(op) else op for op in self.block.ops(step))
+
+
 class Adaptable(Protocol):
-    """A block whose cache follows policies of :data:`tierwise.models.facts.POLICIES` layer by layer."""
+    """A block that can be changed from outside: attention, of policies of :data:`tierwise.models.facts.POLICIES`."""
 
     def adapted(self, policy: str, value: Any) -> Block:
-        """The block under a policy it does not refuse; a policy it already follows composes by its meaning."""
+        """The block under a policy it does not refuse, composed with what it already follows by its meaning; any other
+        field of the block by its name takes the value as it is."""
         ...
 
 

@@ -14,15 +14,16 @@ _SOURCE = re.compile(r"arXiv:\d{4}\.\d{4,5}|\d{4}\.\d{4,5}(?=[),;])|[A-Z][\w, ]+
 
 
 def technique_row(name: str, maker: Callable[..., Any]) -> dict[str, Any]:
-    """A technique in one row, as plain JSON: what it does in a sentence, its arguments, its sources."""
-    from tierwise.techniques._parse import usage
+    """A technique in one row, as plain JSON: what it does in a sentence, its arguments, sources, an example."""
+    from tierwise.techniques._parse import example, usage
 
     text = " ".join((inspect.getdoc(maker) or "").split("\n\n")[0].split())
     sources = _SOURCE.findall(inspect.getdoc(maker) or "")
     # The first sentence, without the sources, which have a field of their own.
     words = re.sub(r"\s*\([^()]*(?:arXiv:|(?:19|20)\d\d)[^()]*\)", "", text)
     first = re.split(r"(?<=[a-z0-9`\"])\. (?=[A-Z])|: (?=the given|``)", words)[0].rstrip(".")
-    return {"name": name, "summary": first.replace("``", "`"), "arguments": usage(maker), "sources": sources}
+    return {"name": name, "summary": first.replace("``", "`"), "arguments": usage(maker), "sources": sources,
+            "example": example(maker)}  # fmt: skip
 
 
 def show_techniques(as_json: bool) -> None:

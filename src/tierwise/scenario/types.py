@@ -232,7 +232,7 @@ class Scenario:
         plan: how it runs; None picks one (see :func:`tierwise.scenario.resolve.default_plan`).
         techniques: names of the techniques applied, in order, for reports.
         engine: the software that runs it, by name; ``""`` for the usual one.
-        applied: the same with what each of them touched.
+        applied: the same with what each of them touched: a record that no answer and no comparison depends on.
     """
 
     model: Model | str
@@ -241,7 +241,7 @@ class Scenario:
     plan: Plan | None = None
     techniques: tuple[str, ...] = ()
     engine: str = ""
-    applied: tuple[Applied, ...] = ()
+    applied: tuple[Applied, ...] = field(default=(), compare=False)
 
     def __eq__(self, other: object) -> bool:
         return _same(self, other)
@@ -349,10 +349,11 @@ def _same(a: Any, b: Any) -> bool:
     """Whether two dataclasses of one class have equal contents; dataclasses' own ``==`` stumbles over arrays."""
     from tierwise.scenario.content import same
 
-    return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    names = [f.name for f in fields(a) if f.compare]
+    return type(a) is type(b) and all(same(getattr(a, name), getattr(b, name)) for name in names)
 
 
 def _hash(a: Any) -> int:
     from tierwise.scenario.content import encode_any, text
 
-    return hash(tuple(text(encode_any(getattr(a, f.name))) for f in fields(a)))
+    return hash(tuple(text(encode_any(getattr(a, f.name))) for f in fields(a) if f.compare))

@@ -11,9 +11,12 @@ import importlib
 import inspect
 import pkgutil
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tierwise.core.errors import UnknownName
+
+if TYPE_CHECKING:
+    from tierwise.techniques._make import Technique
 
 
 @cache
@@ -30,13 +33,21 @@ def all_techniques() -> dict[str, Any]:
     return out
 
 
+def parse(text: str) -> Technique:
+    """The technique that a text names: ``quantize_kv:bits=2,group=32``, or one in a file of the user's,
+    ``./my_technique.py:name:argument=1``.
+
+    Raises:
+        UnknownName, BadField: no such technique, file or argument; says what there is and what is allowed.
+    """
+    from tierwise.techniques._parse import parse as from_text
+
+    return from_text(text)
+
+
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
-    if name == "parse":
-        from tierwise.techniques._parse import parse
-
-        return parse
     found = all_techniques()
     if name not in found:
         raise AttributeError(str(UnknownName("technique", name, found)))

@@ -13,12 +13,16 @@ from tierwise.core.num import Num
 from tierwise.models.facts import POLICIES, Facts, blocks, facts_of
 from tierwise.models.step import LINEAR_ROLES, Step
 from tierwise.models.types import Block, Model, Stack
-from tierwise.models.wrapper import adapt
+from tierwise.models.wrapper import OpPass, adapt
 from tierwise.program.types import Op
 from tierwise.scenario.types import KV, Applied, Plan, Resolved, Scenario
 
 Technique: TypeAlias = Callable[[Scenario], Scenario]
 Matched: TypeAlias = tuple[tuple[str, float], ...]
+
+_CACHES = {"keys": "caches of keys and values", "latent": "latent caches", "entries": "compressed caches",
+           "rebuilt": "caches with rebuilt keys", "shared": "readers of another layer's cache",
+           "cross": "caches of an encoder"}  # fmt: skip
 
 
 class NothingMatched(TierwiseError):
@@ -107,6 +111,22 @@ def on_model(name: str, change: Callable[[Model], Model], matched: Matched | Non
     return technique
 
 
+def on_ops(name: str, picks: Callable[[Op], bool], change: Callable[[Op], Op], needs: str = "") -> Technique:
+    """A technique that changes some ops of every block, and nothing else of it.
+
+    Args:
+        picks: which ops; those of a pass are counted, with the plan's sharding.
+        change: an op to what takes its place.
+    """
+
+    def technique(s: Scenario) -> Scenario:
+        r = s.resolved()
+        matched = (("ops", ops_of(r, picks)),)
+        return changed(s, name, r, r.model.map_blocks(lambda b: OpPass(b, picks, change)), matched, needs)
+
+    return technique
+
+
 def changed(s: Scenario, name: str, r: Resolved, model: Model, matched: Matched, needs: str = "") -> Scenario:
     """The scenario with another model, on which every policy of the plan's cache still holds.
 
@@ -144,7 +164,7 @@ def following(name: str, model: Model, policy: str, where: Callable[[Stack, int]
     out: dict[str, float] = {}
     for facts, n in _caches(model, where):
         if facts.cache is not None and policy not in facts.cache.refuses:
-            what = f"{'attention' if facts.cache.layout == 'keys' else facts.cache.layout} caches"
+            what = _CACHES[facts.cache.layout]
             out[what] = out.get(what, 0.0) + n
     if not out:
         raise NothingMatched(name, model.name, _why_none(model, policy))
@@ -179,6 +199,12 @@ def _caches(model: Model, where: Callable[[Stack, int], bool] | None = None) -> 
             n = float(stack.pattern.count(i))
             if n and (where is None or where(stack, i)):
                 yield from ((facts, n) for b in kind.blocks if (facts := facts_of(b)).cache is not None)
+
+
+def prompts_are_encoded(model: Model) -> bool:
+    """Prompts go to an encoder, so that the stack that decodes starts from nothing."""
+    found = (facts_of(b).cache for stack in running(model) for b, _ in blocks(stack))
+    return any(cache is not None and cache.layout == "cross" for cache in found)
 
 
 def running(model: Model) -> list[Stack]:

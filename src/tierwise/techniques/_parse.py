@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 import re
 import sys
 import types
@@ -81,6 +82,12 @@ def usage(maker: Callable[..., Any]) -> str:
         else:
             out.append(f"{p.name}={_word(p.default)}")
     return ", ".join(out)
+
+
+def example(maker: Callable[..., Any]) -> str:
+    """The text that a maker's docstring gives as its example (``Example: ``name:argument=value````), or ``""``."""
+    found = re.search(r"^Example: ``(.+?)``$", inspect.getdoc(maker) or "", re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _word(default: Any) -> str:
@@ -187,7 +194,7 @@ def _one(name: str, p: inspect.Parameter, text: str, kinds: frozenset[str]) -> A
             number = read(text) if kind in kinds else None
         except ValueError:
             continue
-        if number is not None and number == number:  # not a nan
+        if number is not None and not math.isnan(number):
             return number
     if "text" in kinds:
         return text
@@ -195,7 +202,7 @@ def _one(name: str, p: inspect.Parameter, text: str, kinds: frozenset[str]) -> A
 
 
 def _kinds(hint: Any) -> frozenset[str]:
-    """What an annotation allows: ``number``, ``whole``, ``bool``, ``text``; an ``array`` or ``list`` of them, whose items
+    """What an annotation allows: ``number``, ``whole``, ``bool``, ``text``; an ``array`` or a ``list``, whose items
     have kinds of their own (``items:number``). Nothing for a function."""
     origin = get_origin(hint)
     if hint is Any or hint is inspect.Parameter.empty:

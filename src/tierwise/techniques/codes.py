@@ -30,7 +30,10 @@ from tierwise.techniques._make import (
 
 def quantize_roles(form: str | Format, *roles: str) -> Technique:
     """Store the weights of some roles only (``"expert"``, ``"mlp"``, ``"embed"``, ...) in a format, whatever format
-    :func:`quantize_weights` gives the others, before or after."""
+    :func:`quantize_weights` gives the others, before or after.
+
+    Example: ``quantize_roles:fp8,expert``
+    """
     stored = fmt(form)
 
     def change(m: Model) -> Model:
@@ -54,6 +57,8 @@ def quantize_with_outliers(bits: float, outliers: Num, group: int = 16, second: 
     beside them as a 16-bit value with a 16-bit column (SpQR, arXiv:2306.03078).
 
     ``second`` groups share four 16-bit numbers: a scale and a zero of the scales, and of the zeros.
+
+    Example: ``quantize_with_outliers:bits=3,outliers=0.01``
     """
     meta = (scale_bits + zero_bits) / group + 4.0 * 16.0 / (group * second) + 32.0 * outliers
     form = Format(f"{bits:g}-bit with outliers", float(bits), meta, "")
@@ -69,6 +74,8 @@ def dictionary_experts(zeros: float, codewords: int = 2**16, longest: int = 28, 
         codewords: entries of the dictionary, each named by ``log2(codewords)`` bits.
         longest: weights of the longest entry (entries are whole pairs).
         row_bits: what each row of a matrix stores besides (offset, two levels).
+
+    Example: ``dictionary_experts:zeros=0.885``
     """
 
     name = f"experts ternary, {zeros:.1%} zeros, dictionary-coded"
@@ -134,6 +141,8 @@ def sparse_code_kv(nonzeros: float, coefficient_bits: float = 16.0, index_bits: 
     arXiv:2412.11741). ``atoms`` dictionary entries per layer are kept for keys, and as many for values.
 
     Finding the atoms of a new vector is not priced.
+
+    Example: ``sparse_code_kv:nonzeros=8,atoms=1024``
     """
 
     def technique(s: Scenario) -> Scenario:

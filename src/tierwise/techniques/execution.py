@@ -12,13 +12,25 @@ from tierwise.models.facts import facts_of
 from tierwise.models.types import Block, Model
 from tierwise.models.wrapper import adapt
 from tierwise.scenario.types import Resolved
-from tierwise.techniques._make import Matched, Technique, collectives, on_model, on_plan, ops_of
+from tierwise.techniques._make import (
+    Matched,
+    NothingMatched,
+    Technique,
+    collectives,
+    on_model,
+    on_plan,
+    ops_of,
+    prompts_are_encoded,
+)
 
 _ALONE = "no two devices of the plan talk to each other inside a layer (tp and ep are 1): shard it first"
 
 
 def shard(tp: Num = 1.0, pp: Num = 1.0, dp: Num = 1.0, ep: Num = 1.0) -> Technique:
-    """Tensor, pipeline, data and expert parallel degrees (Megatron-LM, arXiv:1909.08053 and 2104.04473)."""
+    """Tensor, pipeline, data and expert parallel degrees (Megatron-LM, arXiv:1909.08053 and 2104.04473).
+
+    Example: ``shard:tp=4``
+    """
     used = num(tp) * num(pp) * num(dp)
     return on_plan("sharding", lambda plan: replace(plan, tp=num(tp), pp=num(pp), dp=num(dp), ep=num(ep)),
                    lambda _: (("devices", float(np.max(used))),))  # fmt: skip
@@ -52,6 +64,9 @@ def all_logits() -> Technique:
         return adapt(block, "logits", True) if facts_of(block).last_only else block
 
     def model(m: Model) -> Model:
+        if prompts_are_encoded(m):
+            why = "its prompts go to an encoder, which has no output head"
+            raise NothingMatched("logits of every token", m.name, why)
         stacks = tuple(replace(s, after=tuple(change(b) for b in s.after)) for s in m.stacks)
         return replace(m, stacks=stacks)
 

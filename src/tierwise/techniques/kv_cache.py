@@ -8,12 +8,15 @@ from tierwise.core.num import Num, num
 from tierwise.models.facts import blocks, facts_of
 from tierwise.models.types import Model
 from tierwise.scenario.types import Scenario
-from tierwise.techniques._make import NothingMatched, Technique, applied, following, on_kv, running
+from tierwise.techniques._make import NothingMatched, Technique, applied, following, on_kv, prompts_are_encoded, running
 
 
 def evict_kv(keep: Num = 1.0, budget: Num = float("inf")) -> Technique:
     """Keep a fraction of the past tokens, at most ``budget`` of them (H2O, arXiv:2306.14048; StreamingLLM,
-    arXiv:2309.17453). Storage, reads and attention arithmetic shrink alike."""
+    arXiv:2309.17453). Storage, reads and attention arithmetic shrink alike.
+
+    Example: ``evict_kv:keep=0.5,budget=4096``
+    """
     return on_kv("KV eviction", "evict", lambda kv: kv.and_evicted(num(keep), num(budget)))
 
 
@@ -23,13 +26,18 @@ def sparse_attention(read: Num = 1.0, budget: Num = float("inf"), selector_bits:
     Args:
         read: fraction of the stored tokens read; ``budget``: at most this many.
         selector_bits: bits per stored key element read to choose them.
+
+    Example: ``sparse_attention:budget=1024,selector_bits=4``
     """
     return on_kv("sparse attention", "read", lambda kv: kv.and_sparse(num(read), num(budget), num(selector_bits)))
 
 
 def low_rank_kv(rank: Num, window: Num = 0.0) -> Technique:
     """Store a fraction ``rank`` of the channels of keys and values, and the newest ``window`` tokens whole
-    (CSKV, arXiv:2409.10593; MatryoshkaKV, arXiv:2410.14731)."""
+    (CSKV, arXiv:2409.10593; MatryoshkaKV, arXiv:2410.14731).
+
+    Example: ``low_rank_kv:rank=0.25,window=32``
+    """
     return on_kv("low-rank KV", "rank", lambda kv: kv.and_low_rank(num(rank), num(window)))
 
 
@@ -43,6 +51,8 @@ def share_prefix(tokens: Num, relay: bool = False) -> Technique:
 
     With ``relay`` their keys and values are also read once per batch instead of once per request
     (RelayAttention, arXiv:2402.14808).
+
+    Example: ``share_prefix:tokens=1024,relay=true``
     """
     name = "shared prefix" + (", relayed" if relay else "")
 
@@ -50,6 +60,8 @@ def share_prefix(tokens: Num, relay: bool = False) -> Technique:
         r = s.resolved()
         if not any(stack.stream == "text" for stack in running(r.model)):
             raise NothingMatched(name, r.model.name, "it processes no prompt token by token")
+        if prompts_are_encoded(r.model):
+            raise NothingMatched(name, r.model.name, "its prompts go to an encoder, which keeps nothing to start from")
         matched = following(name, r.model, "relay") if relay else tuple(_starting(r.model).items())
         plan = s.plan if s.plan is not None else r.plan
         return applied(replace(s, plan=replace(plan, kv=plan.kv.and_prefix(num(tokens), relay))), name, matched,

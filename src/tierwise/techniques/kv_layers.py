@@ -16,7 +16,10 @@ from tierwise.techniques._make import Technique, changed, following, on_caches
 
 def budget_kv_layers(budgets: Sequence[Num], stack: str = "decoder") -> Technique:
     """Keep at most ``budgets[i]`` tokens in the cache of layer ``i`` once the prompt is in (PyramidKV,
-    arXiv:2406.02069; ScaleKV, arXiv:2505.19602)."""
+    arXiv:2406.02069; ScaleKV, arXiv:2505.19602).
+
+    Example: ``budget_kv_layers:[64,64,32,32]``
+    """
 
     def change(s: Stack) -> Stack:
         if len(budgets) != s.depth:

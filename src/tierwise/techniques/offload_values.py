@@ -17,6 +17,8 @@ def rebuild_keys(rank: Num, chunk: Num, budget: Num, kept: Num = 0.0, hit: Num =
         rank: of the stored keys of all heads together; ``chunk``: tokens of one landmark.
         budget: tokens a step attends to; ``kept``: further ones that never leave the device.
         hit: fraction of a step's tokens that are on the device from the step before.
+
+    Example: ``rebuild_keys:rank=160,chunk=8,budget=1024``
     """
     name = f"keys of rank {shown(rank)}, values on the host"
     sizes = (num(rank), num(chunk), num(budget), num(kept), num(hit))

@@ -17,7 +17,10 @@ from tierwise.techniques._make import Technique, changed
 
 def drop_scans(count: int | None = None, layers: Collection[int] | None = None, stack: str = "decoder") -> Technique:
     """Take the recurrence out of the state-space blocks of some layers, whose projections, convolution and gate
-    stay (Mamba-Shedder, arXiv:2501.17088): the given layers, or the last ``count``."""
+    stay (Mamba-Shedder, arXiv:2501.17088): the given layers, or the last ``count``.
+
+    Example: ``drop_scans:count=2``
+    """
     gone = len(set(layers)) if layers is not None else count or 0
     name = f"{gone} scans removed"
 

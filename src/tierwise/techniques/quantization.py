@@ -22,13 +22,18 @@ def quantize_weights(format: str | Format | Sequence[str]) -> Technique:
     ``"fp8"``, ``"nvfp4"``, ``"q4_k"``, ``"0.8bit"``, ... or an array of them for a sweep.
 
     Embeddings, the output head, routers and norms keep the checkpoint's format.
+
+    Example: ``quantize_weights:int4-g128``
     """
     form = fmt(format)
     return on_plan(f"weights {form}", lambda p: replace(p, weights=form), lambda r: weights_of(r.model), _NO_LINEAR)
 
 
 def quantize_activations(format: str | Format) -> Technique:
-    """Run activations in a format, such as ``"int8"`` (SmoothQuant, arXiv:2211.10438) or ``"fp8"``."""
+    """Run activations in a format, such as ``"int8"`` (SmoothQuant, arXiv:2211.10438) or ``"fp8"``.
+
+    Example: ``quantize_activations:fp8``
+    """
     form = fmt(format)
     return on_plan(f"activations {form}", lambda plan: replace(plan, activations=form),
                    lambda r: (("ops", ops_of(r, lambda op: True)),), "it computes nothing")  # fmt: skip
@@ -47,6 +52,8 @@ def quantize_kv(
         residual: newest tokens kept in the activations' format.
         value_format: another format for values than for keys.
         zero_bits: bits of a group's zero.
+
+    Example: ``quantize_kv:bits=2,group=32,residual=128``
     """
     if (bits is None) == (format is None):
         raise BadField("quantize_kv", "bits", bits, "either bits (with group) or a format, not both")
@@ -57,7 +64,10 @@ def quantize_kv(
 
 def mix_kv_bits(important: Num, high: Num = 4.0, low: Num = 2.0) -> Technique:
     """Store the cache of an ``important`` share of the tokens in ``high`` bits and of the others in ``low`` bits
-    (ZipVL, arXiv:2410.08584). Scales shared by whole channels or tokens weigh nothing and are left out."""
+    (ZipVL, arXiv:2410.08584). Scales shared by whole channels or tokens weigh nothing and are left out.
+
+    Example: ``mix_kv_bits:important=0.3,high=4,low=2``
+    """
     share = num(important)
     form = Format(f"{shown(high)}/{shown(low)}-bit", share * high + (1.0 - share) * low, 0.0, "")
     return on_kv(f"KV cache {form}", "format", lambda kv: kv.and_formats(form, form))
@@ -66,7 +76,10 @@ def mix_kv_bits(important: Num, high: Num = 4.0, low: Num = 2.0) -> Technique:
 def sparsify_weights(sparsity: Num, structured: bool = False) -> Technique:
     """Remove a fraction of the linear weights: unstructured (SparseGPT, arXiv:2301.00774), or ``structured``
     2:4, which matrix engines with a sparse rate also compute faster. Index metadata is not counted here;
-    pass a format that includes it to :func:`quantize_weights` where it matters."""
+    pass a format that includes it to :func:`quantize_weights` where it matters.
+
+    Example: ``sparsify_weights:sparsity=0.5,structured=true``
+    """
 
     def change(plan: Plan) -> Plan:
         if not is_zero(plan.sparsity):

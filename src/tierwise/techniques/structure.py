@@ -12,7 +12,10 @@ from tierwise.techniques._make import Technique, on_caches, on_model, shown
 
 
 def prune_layers(count: int | None = None, layers: Collection[int] | None = None, stack: str = "decoder") -> Technique:
-    """Remove whole layers: the given indexes, or ``count`` from the end (ShortGPT, arXiv:2403.03853)."""
+    """Remove whole layers: the given indexes, or ``count`` from the end (ShortGPT, arXiv:2403.03853).
+
+    Example: ``prune_layers:count=2``
+    """
 
     def change(s: Stack) -> Stack:
         drop = set(layers) if layers is not None else set(range(s.depth - (count or 0), s.depth))
@@ -28,7 +31,10 @@ def prune_layers(count: int | None = None, layers: Collection[int] | None = None
 
 def share_layers(copies: Num, stack: str = "decoder") -> Technique:
     """Groups of ``copies`` layers share one set of weights (groups of groups, when applied again): memory shrinks,
-    arithmetic stays (ALBERT, arXiv:1909.11942; FoldGPT, arXiv:2407.00928)."""
+    arithmetic stays (ALBERT, arXiv:1909.11942; FoldGPT, arXiv:2407.00928).
+
+    Example: ``share_layers:copies=2``
+    """
 
     def change(s: Stack) -> Stack:
         return replace(s, kinds=tuple(replace(k, copies=k.copies * num(copies)) for k in s.kinds))
@@ -39,14 +45,20 @@ def share_layers(copies: Num, stack: str = "decoder") -> Technique:
 
 def slide_window(window: Num, where: Callable[[Layer], bool] | None = None) -> Technique:
     """Causal attention looks back ``window`` tokens only (Longformer, arXiv:2004.05150), or as far as it did where that
-    is less; ``where`` picks layers."""
+    is less; ``where`` picks layers.
+
+    Example: ``slide_window:1024``
+    """
 
     picks = None if where is None else (lambda s, i: where(s.kinds[i]))
     return on_caches(f"window of {shown(window)} tokens", "window", num(window), picks)
 
 
 def sparsify_attention(density: Num) -> Technique:
-    """A static pattern computes, stores and reads a fraction of the causal pairs (block-sparse, strided)."""
+    """A static pattern computes, stores and reads a fraction of the causal pairs (block-sparse, strided).
+
+    Example: ``sparsify_attention:density=0.25``
+    """
     return on_caches("static sparse attention", "density", num(density))
 
 

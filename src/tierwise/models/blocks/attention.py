@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.num import Num, is_zero, minimum, where
-from tierwise.models.blocks.cache import Part, copy, past_read, reads, revised, states
+from tierwise.models.blocks.cache import Part, copy, past_kept, past_read, reads, revised, states
 from tierwise.models.blocks.common import GATE, ROPE, Linear, act, all_reduce, elementwise, matmul, share
 from tierwise.models.facts import POLICIES, Cache, Facts
 from tierwise.models.step import Step
@@ -34,6 +34,7 @@ class Attention:
         k_eq_v: values are the keys (one projection, one cache).
         density: fraction of the causal pairs computed, stored and read (static sparsity patterns).
         budget: at most this many tokens of this layer's cache are kept after the prompt, whatever the plan keeps.
+        chosen: at most this many tokens are attended to, of all that are cached (an indexer's choice), or None.
         copied: how often a decode step writes the whole cache anew (frameworks that concatenate it with the new token).
         expanded: keys and values are copied to every query head of their group before use.
         extra: further parameters (sinks, relative-position tables).
@@ -57,6 +58,7 @@ class Attention:
     k_eq_v: bool = False
     density: Num = 1.0
     budget: Num = float("inf")
+    chosen: Num | None = None
     copied: int = 0
     expanded: bool = False
     extra: Num = 0.0
@@ -119,7 +121,7 @@ class Attention:
             yield elementwise(step, f"{self.name}.rope_cache", "attn", {"qkv": t * (q_width + fresh)},
                               {"q": t * q_width}, ROPE, cached)  # fmt: skip
             if step.phase == "decode":
-                past = step.seqs * self._extent(step)[0] * self.density
+                past = step.seqs * past_kept(step, self._within(step), self.budget) * self.density
                 yield from [copy(step, self.name, self._parts(step, g), past)] * self.copied
         if self.expanded:
             yield self._expand(step, h, g)
@@ -141,7 +143,7 @@ class Attention:
         if parts and self.source == "cross":
             cached = tuple(Operand(p.name, "kv", step.seqs * past * p.width, p.format) for p in parts)
         elif parts:
-            cached = tuple(reads(step, parts, read, self.span, self.density))
+            cached = tuple(reads(step, parts, read, self._within(step), self.density))
         if self._remat(step):
             flops = flops + 2.0 * step.seqs * past * self.hidden * g * dims
         fresh = 0.0 if step.phase == "decode" or self.source == "cross" else step.tokens * g * dims
@@ -152,7 +154,7 @@ class Attention:
             dims={
                 "batch": step.seqs, "heads": h, "kv_heads": g, "q": step.new, "kv": seen / step.new,
                 "head_dim": self.head_dim, "v_dim": self.value_dim, "columns": columns,
-                "window": float("inf") if self.span is None else self.span,
+                "window": float("inf") if self._reach is None else self._reach,
             },
             flops=flops,
             reads=(act(step, "q", step.tokens * h * self.head_dim), act(step, "qkv", fresh), *cached),
@@ -163,7 +165,8 @@ class Attention:
 
     def _expand(self, step: Step, h: Num, g: Num) -> Op:
         """Keys and values of each head written once for every query head that shares them."""
-        tokens = step.seqs * (self._extent(step)[0] * self.density + step.new)
+        past = past_kept(step, self._within(step), self.budget)
+        tokens = step.seqs * (past * self.density + step.new)
         wide, own = (tuple(Operand(p.name, "kv", tokens * p.width, p.format) for p in self._parts(step, x, True))
                      for x in (h, g))  # fmt: skip
         return Op("elementwise", f"{self.name}.expand_heads", "attn", {"elements": tokens}, 0.0, own, wide, "fp32")
@@ -175,17 +178,31 @@ class Attention:
             return step.encoder, new * step.encoder, step.encoder
         if not self.causal:
             return 0.0, new * new, new
-        past = past_read(step, self.span, self.budget)
-        if self.chunk is None or self.span is None:
-            return past, step.but(past=past).seen_tokens(self.window), past + new
-        # Aligned chunks: a token sees on average half a chunk back. With a window, one at place i of its chunk sees
-        # min(i, window); the means over i are those below, and half a chunk where the window is as long.
-        chunk, reach = self.chunk, self.span
-        far = step.past + new > chunk
-        past = where(far, minimum(past, reach - reach**2 / (2.0 * chunk)), past)
+        past, reach = past_read(step, self._within(step), self.budget), self._reach
+        if self.chosen is not None:
+            past = minimum(past, self.chosen)
+        if self.chunk is None or reach is None:
+            return past, step.but(past=past).seen_tokens(reach), past + new
+        chunk = self.chunk
         whole = new * (reach * (reach + 1.0) / 2.0 + (chunk - reach) * reach) / chunk
         part = new * past + new * (minimum(new, chunk) + 1.0) / 2.0
         return past, where(new >= chunk, whole, minimum(part, new * reach)), past + new
+
+    @property
+    def _reach(self) -> Num | None:
+        """The most tokens a query attends to, or None."""
+        if self.span is None or self.chosen is None:
+            return self.chosen if self.span is None else self.span
+        return minimum(self.span, self.chosen)
+
+    def _within(self, step: Step) -> Num:
+        """Past tokens that a new one looks back at, before any policy."""
+        if self.chunk is None or self.span is None:
+            return step.past if self.span is None else minimum(step.past, self.span)
+        # Aligned chunks: a token sees on average half a chunk back. With a window, one at place i of its chunk sees
+        # min(i, window), whose mean is that below, and half a chunk where the window is as long.
+        far, mean = step.past + step.new > self.chunk, self.span - self.span**2 / (2.0 * self.chunk)
+        return where(far, minimum(step.past, mean), minimum(step.past, self.span))
 
     def _remat(self, step: Step) -> bool:
         return step.plan.kv.remat and self.source != "cross" and self.causal and step.phase == "decode"

@@ -37,15 +37,16 @@ def mixed(step: Step, stored: Format, tokens: Num) -> Format:
 
 
 def past_read(step: Step, span: Num | None, budget: Num = float("inf")) -> Num:
-    """Cached tokens of one sequence that a new token attends to: policy and budget thin them out when decoding."""
-    past = minimum(step.plan.kv.visited(step.past), budget) if step.phase == "decode" else step.past
-    return past if span is None else minimum(past, span)
+    """Cached tokens of one sequence that a new token attends to, of those within its ``span``: policy and budget thin
+    them out when decoding."""
+    past = step.past if span is None else minimum(step.past, span)
+    return minimum(step.plan.kv.visited(past), budget) if step.phase == "decode" else past
 
 
 def past_kept(step: Step, span: Num | None, budget: Num = float("inf")) -> Num:
-    """Cached tokens of one sequence that are there to be scored or chosen from."""
-    past = minimum(step.plan.kv.stored(step.past), budget) if step.phase == "decode" else step.past
-    return past if span is None else minimum(past, span)
+    """Cached tokens of one sequence, within its ``span``, that are there to be scored or chosen from."""
+    past = step.past if span is None else minimum(step.past, span)
+    return minimum(step.plan.kv.stored(past), budget) if step.phase == "decode" else past
 
 
 def reads(
@@ -80,8 +81,8 @@ def states(
         budget: at most this many tokens are kept.
     """
     kv = step.plan.kv
-    tokens = minimum(kv.stored(step.context), budget)
-    tokens = tokens if span is None else minimum(tokens, span)
+    within = step.context if span is None else minimum(step.context, span)
+    tokens = minimum(kv.stored(within), budget)
     own, common = _with_prefix(step, step.context, tokens, span)
     for part in parts:
         form = mixed(step, part.format, tokens * density)

@@ -139,14 +139,13 @@ class CompressedAttention:
 
     def _core(self, step: Step, h: Num) -> Op:
         read, whole, d = past_read(step, self.window), self._whole, self.head_dim
-        step_read = step.but(past=read)
-        near = step_read.seen_tokens(whole)
-        past = minimum(read, whole)
+        past = past_read(step, whole)
+        near = step.but(past=past).seen_tokens(whole)
         entries: Num = 0.0
         older: Num = 0.0
         if self.ratio is not None:
             entries = read / self.ratio
-            older = step_read.seen_tokens(self.window) / self.ratio
+            older = step.but(past=read).seen_tokens(self.window) / self.ratio
             if self.indexer is not None:
                 entries = minimum(entries, self.indexer.top_k)
                 older = minimum(older, step.new * self.indexer.top_k)
@@ -179,7 +178,7 @@ class CompressedAttention:
 
     def _copies(self, step: Step) -> Iterator[Op]:
         whole, *compressed = self._parts(step)
-        yield copy(step, self.name, [whole], step.seqs * minimum(past_kept(step, self.window), self._whole))
+        yield copy(step, self.name, [whole], step.seqs * past_kept(step, self._whole))
         if self.ratio is not None:
             yield copy(step, f"{self.name}.entries", compressed, step.seqs * past_kept(step, self.window) / self.ratio)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tierwise.core.num import Num
 from tierwise.models.blocks.common import INDEX, Linear, act, collective, elementwise, matmul
@@ -95,6 +96,6 @@ class Head:
         last = not (self.every or self.pooled or self.prompt)
         return Facts(tied=self.rows * self.width if self.tied else 0.0, last_only=last)
 
-    def adapted(self, policy: str, value: bool) -> Head:
-        """``logits``: of every token of a prompt."""
-        return replace(self, prompt=value) if policy == "logits" else self
+    def adapted(self, policy: str, value: Any) -> Head:
+        """``logits``: of every token of a prompt; or a field by its name."""
+        return replace(self, **{"prompt" if policy == "logits" else policy: value})

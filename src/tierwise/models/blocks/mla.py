@@ -110,7 +110,7 @@ class MLA:
         yield elementwise(step, f"{self.name}.norm_rope_cache", "attn", {"c": t * width}, {"c": t * width},
                           ROPE, cached)  # fmt: skip
         if step.phase == "decode":
-            past = step.seqs * past_read(step, self.window, self.budget) * self.density
+            past = step.seqs * past_kept(step, self.window, self.budget) * self.density
             yield from [copy(step, self.name, self._parts(step), past)] * self.copied
         yield matmul(step, f"{self.name}.q_up", "attn", t, [self._q_up()], "c", "q")
         yield from self._index_ops(step)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tierwise.core.num import Num, minimum
+from tierwise.core.num import Num
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.cache import Part, past_kept, states
 from tierwise.models.blocks.common import Linear, act, matmul
@@ -68,10 +68,7 @@ class BlockSparseAttention:
             arithmetic=step.act.arithmetic,
             options={"flash": True, "phase": step.phase},
         )  # fmt: skip
-        # As many tokens as a window of the chosen blocks would show, wherever they lie.
-        chosen = self.block * self.blocks
-        span = chosen if self.attn.window is None else minimum(chosen, self.attn.window)
-        yield from replace(self.attn, window=span).ops(step)
+        yield from replace(self.attn, chosen=self.block * self.blocks).ops(step)
 
     def state(self, step: Step) -> Iterator[State]:
         yield from self.attn.state(step)
