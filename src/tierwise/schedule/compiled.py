@@ -188,7 +188,7 @@ def _sorted(order: Order, section: Section, into: dict[int, list[Edge]]) -> list
 def _check(order: Order, lane_of: tuple[int, ...]) -> None:
     """Write a few turns of every section out, and see that all dependencies point back."""
     for b in order.buffers:
-        if b.copies <= b.distance:
+        if b.copies is not None and b.copies <= b.distance:
             raise BadOrder(f"buffer {b.name!r}: {b.copies} copies of a tensor that is read {b.distance} turns later; "
                            f"at least {b.distance + 1} are needed")  # fmt: skip
     turns = [i.turn for s in order.sections for row in s.lanes.values() for i in row]

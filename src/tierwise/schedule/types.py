@@ -66,16 +66,19 @@ class Issue:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A tensor of which ``copies`` exist: written by ``writer``, free again after ``reader`` has run.
+    """A tensor that is written by ``writer`` and free again after ``reader`` has run.
 
-    ``distance``: turns between the write and the read it is for. An execution of the writer waits until a copy is free,
-    so a buffer implies an edge from reader to writer, ``copies - distance`` turns apart.
+    Attributes:
+        copies: how many there are. An execution of the writer waits until one is free, so a buffer implies an edge from
+            reader to writer, ``copies - distance`` turns apart. None: as many as the order happens to keep in flight,
+            and nothing waits (activations of a pipeline).
+        distance: turns between the write and the read it is for.
     """
 
     name: str
     writer: int
     reader: int
-    copies: int
+    copies: int | None
     distance: int = 0
 
 
@@ -122,7 +125,7 @@ class Order:
     @property
     def waits(self) -> tuple[Edge, ...]:
         """All edges: those given, and those from the reader of a buffer back to its writer."""
-        back = tuple(Edge(b.reader, b.writer, b.copies - b.distance) for b in self.buffers)
+        back = tuple(Edge(b.reader, b.writer, b.copies - b.distance) for b in self.buffers if b.copies is not None)
         return self.edges + back
 
 

@@ -1,0 +1,17 @@
+"""A timeline as rows, for pictures and trace viewers."""
+
+from __future__ import annotations
+
+from tierwise.schedule.types import Order, Timeline
+
+
+def rows(order: Order, timeline: Timeline) -> list[dict[str, object]]:
+    """Every execution, by its start: lane, name and number of the op, turn, start and duration in seconds.
+
+    The timeline must have been played with ``events=True``.
+    """
+    return [
+        {"lane": e.lane, "op": e.op, "name": order.ops[e.op], "turn": e.turn, "start": e.start,
+         "duration": e.end - e.start}
+        for e in sorted(timeline.events, key=lambda e: (e.start, order.lanes.index(e.lane)))
+    ]  # fmt: skip
