@@ -12,7 +12,7 @@ LANES = ("a", "b", "c", "d")
 
 @st.composite
 def orders(draw: st.DrawFn, lanes: int = 3, n: int = 3) -> Order:
-    """A prologue, a period and an epilogue; ops of the period may have run in the prologue and run on in the epilogue."""
+    """A prologue, a period and an epilogue; ops of the period may run in the prologue already, and in the epilogue."""
     used = LANES[: draw(st.integers(1, lanes))]
     ops: list[str] = []
     lane_of: list[int] = []
@@ -30,12 +30,12 @@ def orders(draw: st.DrawFn, lanes: int = 3, n: int = 3) -> Order:
     rows: list[list[tuple[int, int]]] = [
         [(op, 0) for op in before] + [(op, t) for t in range(2) for op in period if t < ahead[op]],
         [(op, ahead[op]) for op in period],
-        [(op, 0) for op in after] + [(op, t) for t in range(2) for op in period if ahead[op] <= t],
+        # Turns of the epilogue follow the last period: each op runs on from where it was.
+        [(op, 0) for op in after] + [(op, ahead[op] + t) for t in range(draw(st.integers(0, 2))) for op in period],
     ]
-    # Turns of the epilogue follow the last period: each op runs on from where it was.
-    rows[2] = [(op, 0) for op in after] + [(op, ahead[op] + t) for t in range(draw(st.integers(0, 2))) for op in period]
-    count = st.integers(0, 30)
-    turns = draw(count) if draw(st.booleans()) else np.asarray(draw(st.lists(count, min_size=n, max_size=n)), dtype=float)
+    count = st.integers(0, 60)
+    counts = st.lists(count, min_size=n, max_size=n).map(lambda x: np.asarray(x, dtype=float))
+    turns = draw(st.one_of(count.map(float), counts))
     sections = tuple(
         Section({x: tuple(Issue(op, t) for op, t in row if lane_of[op] == i) for i, x in enumerate(used)
                  if draw(st.booleans()) or any(lane_of[op] == i for op, _ in row)}, k, step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tierwise.schedule.types import Demand, Event, Order
+from tierwise.schedule.types import Demand, Edge, Event, Order
 
 
 @dataclass
@@ -65,12 +65,15 @@ def play(order: Order, demands: Sequence[Demand], at: int = 0) -> Played:
     running: dict[str, tuple[int, int, float, float]] = {}  # lane: op, turn, what is left, when it began
     time = 0.0
 
+    into: dict[int, list[Edge]] = {}
+    for e in order.waits:
+        into.setdefault(e.to, []).append(e)
+
     def ready(section: int, op: int, turn: int) -> bool:
-        for e in order.waits:
-            if e.to == op:
-                key = (e.of, last.get((section, e.of), -1) if e.before else turn - e.distance)
-                if key in exists and key not in done:
-                    return False
+        for e in into.get(op, ()):
+            key = (e.of, last.get((section, e.of), -1) if e.before else turn - e.distance)
+            if key in exists and key not in done:
+                return False
         return True
 
     while True:

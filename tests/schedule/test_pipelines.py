@@ -58,7 +58,8 @@ def test_interleaved_divides_the_bubble_by_the_chunks(p: int, m: int, v: int) ->
 
 
 def test_one_chunk_interleaved_is_one_forward_one_backward() -> None:
-    a, b = order("interleaved", stages=5, micro_batches=12.0, chunks=1), order("one_f_one_b", stages=5, micro_batches=12.0)
+    a = order("interleaved", stages=5, micro_batches=12.0, chunks=1)
+    b = order("one_f_one_b", stages=5, micro_batches=12.0)
     assert play(a, demands(a), exposed=False).time == play(b, demands(b), exposed=False).time
 
 
@@ -71,7 +72,8 @@ def test_each_count_of_micro_batches_in_an_array_is_its_own_pipeline() -> None:
         copies = in_flight(made)
         for i, x in enumerate(m):
             one = order(name, stages=4, micro_batches=float(x), **extra)
-            assert np.broadcast_to(time, (4,))[i] == pytest.approx(play(one, demands(one), exposed=False).time, rel=1e-12)
+            alone = play(one, demands(one), exposed=False).time
+            assert np.broadcast_to(time, (4,))[i] == pytest.approx(alone, rel=1e-12)
             assert {k: float(np.broadcast_to(v, (4,))[i]) for k, v in copies.items()} == in_flight(one)
 
 

@@ -29,7 +29,7 @@ def at(x: object, i: int) -> float:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(data=st.data())
 def test_playing_agrees_with_the_reference(shared: bool, data: st.DataObject) -> None:
     order = data.draw(orders().filter(possible))

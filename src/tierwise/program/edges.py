@@ -126,7 +126,8 @@ def lives(program: Program) -> tuple[Life, ...]:
     out = []
     ops = [(s, p) for s in stretches(program) for p in s.ops]
     for i, (stretch, p) in enumerate(ops):
-        path = (*((stretch.repeat.name,) if stretch.repeat else ()), *(r.name for r, _ in p.path if r is not stretch.repeat))
+        inner = tuple(r.name for r, _ in p.path if r is not stretch.repeat)
+        path = (stretch.repeat.name, *inner) if stretch.repeat else inner
         for o in written_by(p.op):
             last = max(reads.get((i, o.name), ()), key=lambda d: (d.before, d.distance, d.to), default=None)
             read, distance, later = (last.to, last.distance, last.before) if last else (i, 0, False)

@@ -75,4 +75,3 @@ def copy(name: str, operands: Sequence[Operand], inward: bool) -> Op | None:
     far, near = Operand(name + ".far", "host", size, fmt("int8")), Operand(name, "act", size, fmt("int8"))
     reads, writes = ((far,), (near,)) if inward else ((near,), (far,))
     return Op("fetch", name, "copy", {"bytes": size}, 0.0, reads, writes, "int8", options={"inward": inward})
-

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from tierwise.core.errors import TierwiseError
-from tierwise.core.num import Num, ceil_div, is_array
+from tierwise.core.num import Num, is_array
 from tierwise.program.program import Program
+from tierwise.program.types import Op
 from tierwise.schedule.types import Buffer, Edge, Issue, Order, Section
 
 # (chunk, stage, backward?, micro-batch)
@@ -122,7 +123,7 @@ def _order(
                for c in range(chunks) for s in range(stages)]  # fmt: skip
     used = [x for x in (*lanes, *ways) if any(x in s.lanes for s in sections)]
     return Order(tuple(ops), tuple(used), tuple(sections), tuple(edges), tuple(buffers),
-                 tuple(_work(program)(x) for x in ops))  # fmt: skip
+                 tuple(map(_work(program), ops)))  # fmt: skip
 
 
 def _next(c: int, s: int, back: bool, stages: int, chunks: int) -> tuple[int, int] | None:
@@ -131,6 +132,6 @@ def _next(c: int, s: int, back: bool, stages: int, chunks: int) -> tuple[int, in
     return divmod(at, stages) if 0 <= at < stages * chunks else None
 
 
-def _work(program: Program | None) -> Callable[[str], object]:
+def _work(program: Program | None) -> Callable[[str], Op | None]:
     found = {} if program is None else {op.name: op for _, op in program.walk()}
     return found.get

@@ -8,6 +8,7 @@ completions that a later turn still asks for, and one row each for the last comp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,17 +23,21 @@ class BadOrder(TierwiseError):
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of a section as rows: the state's, then one for each issue, then one of minus infinity.
+    """One turn of a section as rows: the state's, one of minus infinity, then those that ends of issues are put in.
 
     Attributes:
+        size: how many rows.
         ops: op of each issue, in an order in which everything comes after what it waits for.
         waits: rows whose largest is the start of each issue.
+        ends: row that the end of each issue is put in; used again when nothing needs it any more.
         gather: for each row of the state after the turn, the row it is taken from.
         still: rows of the state that the turn hands on as they are.
     """
 
+    size: int
     ops: tuple[int, ...]
     waits: tuple[tuple[int, ...], ...]
+    ends: tuple[int, ...]
     gather: tuple[int, ...]
     still: tuple[bool, ...]
 
@@ -87,7 +92,8 @@ def lanes_of(order: Order) -> tuple[int, ...]:
             lane = order.lanes.index(name)
             for issue in issues:
                 if out[issue.op] not in (-1, lane):
-                    raise BadOrder(f"{order.ops[issue.op]} stands in two lanes, {order.lanes[out[issue.op]]} and {name}")
+                    both = f"{order.lanes[out[issue.op]]} and {name}"
+                    raise BadOrder(f"{order.ops[issue.op]} stands in two lanes, {both}")
                 out[issue.op] = lane
     return tuple(out)
 
@@ -113,7 +119,9 @@ def _keys(order: Order, into: dict[int, list[Edge]]) -> list[tuple[int, int]]:
                 if not e.before and key not in own:
                     low[e.of] = min(low.get(e.of, key[1]), key[1])
     high: dict[int, int] = {}
-    for section in order.sections:
+    for s, section in enumerate(order.sections):
+        if s == len(order.sections) - 1 and bool(np.all(np.asarray(section.turns) <= 1)):
+            break  # nothing comes after
         for op, turn in _own(section):
             high[op] = max(high.get(op, turn - section.step), turn - section.step)
     return [(op, turn) for op in sorted(low) for turn in range(low[op], high[op] + 1)]
@@ -133,8 +141,8 @@ def _turn(
     rows: int,
 ) -> Turn:
     placed = _sorted(order, section, into)
-    row = {key: rows + i for i, key in enumerate(placed)}
-    never = rows + len(placed)
+    never = rows
+    row = {key: rows + 1 + i for i, key in enumerate(placed)}
     previous = {order.lanes.index(name): order.lanes.index(name) for name in section.lanes}
     lane = {(i.op, i.turn): order.lanes.index(name) for name, issues in section.lanes.items() for i in issues}
     waits: list[tuple[int, ...]] = []
@@ -155,7 +163,28 @@ def _turn(
         gather.append(row.get(key, number.get(key, never)))
     gather += [last.get(op, at) for op, at in newest.items()] + list(settled.values())
     still = tuple(g == i for i, g in enumerate(gather))
-    return Turn(tuple(op for op, _ in placed), tuple(waits), tuple(gather), still)
+    put = _reused(waits, gather, rows + 1)
+    return Turn(max(put, default=0) + 1, tuple(op for op, _ in placed), tuple(tuple(put[w] for w in x) for x in waits),
+                tuple(put[rows + 1 :]), tuple(put[g] for g in gather), still)  # fmt: skip
+
+
+def _reused(waits: list[tuple[int, ...]], gather: list[int], fixed: int) -> list[int]:
+    """Fewer rows for the same: where each row is put, a row being free again after its last use."""
+    last = {w: i for i, row in enumerate(waits) for w in row}
+    last |= dict.fromkeys(gather, len(waits))
+    freed: dict[int, list[int]] = {}
+    put = list(range(fixed))
+    free: list[int] = []
+    size = fixed
+    for i in range(len(waits)):
+        if free:
+            at = free.pop()
+        else:
+            at, size = size, size + 1
+        put.append(at)
+        freed.setdefault(last.get(fixed + i, i), []).append(at)
+        free += freed.pop(i, [])
+    return put
 
 
 def _sorted(order: Order, section: Section, into: dict[int, list[Edge]]) -> list[tuple[int, int]]:
@@ -164,7 +193,7 @@ def _sorted(order: Order, section: Section, into: dict[int, list[Edge]]) -> list
     after: dict[tuple[int, int], list[tuple[int, int]]] = {key: [] for key in own}
     open_: dict[tuple[int, int], int] = dict.fromkeys(own, 0)
     for issues in section.lanes.values():
-        for a, b in zip(issues, issues[1:], strict=False):
+        for a, b in pairwise(issues):
             after[a.op, a.turn].append((b.op, b.turn))
             open_[b.op, b.turn] += 1
     for op, turn in own:

@@ -11,18 +11,17 @@ running op, and what is done.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.schedule.compiled import BadOrder, lanes_of
+from tierwise.schedule._lanes import END, GATE, HALT, PASS, Code, Whole, code, ends
+from tierwise.schedule.compiled import BadOrder
 from tierwise.schedule.maxplus import EQUAL
-from tierwise.schedule.types import Edge, Event, Order
+from tierwise.schedule.types import Event, Order
 
 Array = NDArray[np.float64]
-Whole = NDArray[np.int64]
-
-_GATE, _END, _PASS, _HALT = -1, -2, -3, -4
 
 
 @dataclass(frozen=True)
@@ -33,23 +32,6 @@ class Flow:
     busy: Array
     exposed: Array
     events: tuple[Event, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Code:
-    """Lanes as programs: (lanes, longest) of ops (or what to do at the ends of sections), turns and sections."""
-
-    op: Whole
-    turn: Whole
-    section: Whole
-    gate: Whole  # (lanes, sections): where a section begins
-    end: Whole  # (lanes, sections): where it ends, -1 where the lane has nothing in it
-    of: Whole  # (ops, most edges): what each op waits for, -1 for none
-    distance: Whole
-    before: NDArray[np.bool_]
-    within: NDArray[np.bool_]  # (sections, ops): which ops are issued where
-    counts: NDArray[np.bool_]  # (ops, sections): which ops wait for a certain turn of an op of a section
-    reference: Whole  # (sections,): the lane whose turns are watched for recurrence
 
 
 @dataclass
@@ -66,13 +48,13 @@ class _State:
     time: Array
     busy: Array
     exposed: Array
-    anchor: dict[str, NDArray[np.generic]] = field(default_factory=dict)
-
-    NAMES = ("at", "pc", "turn", "start", "running", "left", "done", "time", "busy", "exposed")
+    anchor: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def keep(self, go: NDArray[np.bool_]) -> None:
-        for name in self.NAMES:
-            setattr(self, name, getattr(self, name)[go])
+        """Drop all other configurations."""
+        for name, value in vars(self).items():
+            if name != "anchor":
+                setattr(self, name, value[go])
         self.anchor = {k: v[go] for k, v in self.anchor.items()}
 
 
@@ -85,30 +67,31 @@ def flow(order: Order, duration: Array, draws: Array, turns: list[Whole], events
         turns: executions of each section, (n,).
         events: keep them, of the only configuration; then no repeat is cut short.
     """
-    code, lanes, n = _code(order), len(order.lanes), duration.shape[1]
+    program, lanes, n = code(order), len(order.lanes), duration.shape[1]
     count = np.stack([*turns, np.zeros(n, dtype=np.int64)], axis=1)
-    first, last = _ends(order, count)
-    s = _State(np.arange(n), *(np.zeros((n, lanes), dtype=np.int64) for _ in range(3)),
-               np.zeros((n, lanes), dtype=bool), np.zeros((n, lanes)), first - 1,
-               np.zeros(n), np.zeros((n, lanes)), np.zeros((n, lanes)))  # fmt: skip
+    first, last = ends(order, count)
+    whole, real = np.zeros((n, lanes), dtype=np.int64), np.zeros((n, lanes))
+    s = _State(np.arange(n), whole.copy(), whole.copy(), whole.copy(), np.zeros((n, lanes), dtype=bool), real.copy(),
+               first - 1, np.zeros(n), real.copy(), real.copy())  # fmt: skip
     out = Flow(np.zeros(n), np.zeros((lanes, n)), np.zeros((lanes, n)))
     kept: list[Event] = []
     begun = np.zeros(lanes)
     steps = np.asarray([*(x.step for x in order.sections), 0], dtype=np.int64)
-    _settle(code, s, *np.nonzero(np.ones((n, lanes), dtype=bool)), count, steps)
+    at, lane = np.nonzero(np.ones((n, lanes), dtype=bool))
+    _settle(program, s, at, lane, count, steps)
     row = np.arange(lanes)
     while len(s.at):
-        next_ = code.op[row, s.pc]
+        next_ = program.op[row, s.pc]
         op = np.maximum(next_, 0)
         begin = ~s.running & (next_ >= 0)
-        begin &= _ready(code, s, op, last[s.at])
+        begin &= _ready(program, s, op, last[s.at])
         if begin.any():
             s.left = np.where(begin, duration[op, s.at[:, None]], s.left)
             s.running |= begin
             begun = np.where(begin[0], s.time[0], begun)
-        idle = ~s.running.any(axis=1)
+        idle = np.asarray(~s.running.any(axis=1))
         if idle.any():
-            if (next_[idle] != _HALT).any():
+            if (next_[idle] != HALT).any():
                 stuck = sorted({order.ops[i] for i in next_[idle].ravel() if i >= 0})
                 raise BadOrder("these wait for what never comes: " + ", ".join(stuck[:6]))
             gone = s.at[idle]
@@ -124,7 +107,7 @@ def flow(order: Order, duration: Array, draws: Array, turns: list[Whole], events
         s.busy += np.where(s.running, step[:, None], 0.0)
         s.exposed[np.arange(len(s.at)), s.running.argmax(axis=1)] += step
         s.left = np.where(over, 0.0, s.left - speed * np.where(s.running, step[:, None], 0.0))
-        turn = code.turn[row, s.pc] + s.start
+        turn = program.turn[row, s.pc] + s.start
         if events:
             kept += [Event(order.lanes[x], int(op[0, x]), int(turn[0, x]), float(begun[x]), float(s.time[0]))
                      for x in np.flatnonzero(over[0])]  # fmt: skip
@@ -132,9 +115,9 @@ def flow(order: Order, duration: Array, draws: Array, turns: list[Whole], events
         s.done[i, op[i, x]] = turn[i, x]
         s.running &= ~over
         s.pc[i, x] += 1
-        ended = _settle(code, s, i, x, count, steps)
+        ended = _settle(program, s, i, x, count, steps)
         if not events:
-            _jump(code, s, ended, count, steps)
+            _jump(program, s, ended, count, steps)
     return Flow(out.time, out.busy, out.exposed, tuple(sorted(kept, key=lambda e: (e.start, e.end))))
 
 
@@ -156,51 +139,51 @@ def rates(asked: Array, running: NDArray[np.bool_]) -> Array:
     return rate
 
 
-def _ready(code: _Code, s: _State, op: Whole, last: Whole) -> NDArray[np.bool_]:
+def _ready(program: Code, s: _State, op: Whole, last: Whole) -> NDArray[np.bool_]:
     """Which lanes' next issues wait for nothing any more."""
     lanes = np.arange(op.shape[1])
-    of = code.of[op]
-    wanted = (code.turn[lanes, s.pc] + s.start)[:, :, None] - code.distance[op]
+    of = program.of[op]
+    wanted = (program.turn[lanes, s.pc] + s.start)[:, :, None] - program.distance[op]
     n = np.arange(len(op))[:, None, None]
-    section = code.section[lanes, s.pc][:, :, None]
+    section = program.section[lanes, s.pc][:, :, None]
     newest = last[n, section, of]  # the newest turn of it in the sections before
     final = last[n, -1, of]  # and in all
-    wanted = np.where(code.before[op], newest, wanted)
+    wanted = np.where(program.before[op], newest, wanted)
     met: NDArray[np.bool_] = ((of < 0) | (wanted > final) | (s.done[n, of] >= wanted)).all(axis=2)
     return met
 
 
-def _settle(code: _Code, s: _State, i: Whole, x: Whole, count: Whole, steps: Whole) -> Whole:
-    """Move lanes past the ends of sections to their next issue; returns the section whose turn each ended (-1: none)."""
+def _settle(program: Code, s: _State, i: Whole, x: Whole, count: Whole, steps: Whole) -> Whole:
+    """Move lanes past the ends of sections to their next issue; returns whose turn each ended on the way (-1: none)."""
     ended = np.full(s.pc.shape, -1, dtype=np.int64)
     while len(i):
-        what, section = code.op[x, s.pc[i, x]], code.section[x, s.pc[i, x]]
+        what, section = program.op[x, s.pc[i, x]], program.section[x, s.pc[i, x]]
         turns, step = count[s.at[i], section], steps[section]
-        gate, end, past = what == _GATE, what == _END, what == _PASS
+        gate, end, past = what == GATE, what == END, what == PASS
         out = gate & (s.turn[i, x] >= turns)
         ended[i[end], x[end]] = section[end]
         s.turn[i, x] = np.where(out, 0, s.turn[i, x] + end)
         s.start[i, x] += np.where(end, step, np.where(past, step * turns, 0))
-        place = np.where(end, code.gate[x, section], s.pc[i, x] + (gate | past))
-        s.pc[i, x] = np.where(out, code.end[x, section] + 1, place)
+        place = np.where(end, program.gate[x, section], s.pc[i, x] + (gate | past))
+        s.pc[i, x] = np.where(out, program.end[x, section] + 1, place)
         go = gate | end | past
         i, x = i[go], x[go]
     return ended
 
 
-def _jump(code: _Code, s: _State, ended: Whole, count: Whole, steps: Whole) -> None:
+def _jump(program: Code, s: _State, ended: Whole, count: Whole, steps: Whole) -> None:
     """Where the lane that stands for a section ends a turn in a state seen before, skip whole periods."""
     lanes = np.arange(ended.shape[1])
-    marks = (ended >= 0) & (code.reference[ended] == lanes)
+    marks = (ended >= 0) & (program.reference[ended] == lanes)
     i = np.flatnonzero(marks.any(axis=1))
     if not len(i):
         return
     lane = marks[i].argmax(axis=1)
     section = ended[i, lane]
     turn, start = s.turn[i, lane], s.start[i, lane]
-    inside = code.section[lanes, s.pc[i]] == section[:, None]
-    own = code.within[section]  # (i, ops)
-    now: dict[str, NDArray[np.generic]] = {
+    inside = program.section[lanes, s.pc[i]] == section[:, None]
+    own = program.within[section]  # (i, ops)
+    now: dict[str, NDArray[Any]] = {
         "section": section, "reached": turn, "pc": s.pc[i], "inside": inside, "running": s.running[i],
         "turn": s.turn[i] - turn[:, None] * inside, "start": s.start[i] - start[:, None] * inside,
         "done": s.done[i] - start[:, None] * own, "left": s.left[i], "time": s.time[i], "busy": s.busy[i],
@@ -217,8 +200,8 @@ def _jump(code: _Code, s: _State, ended: Whole, count: Whole, steps: Whole) -> N
     period = s.time[i] - then["time"]
     same &= (np.abs(s.left[i] - then["left"]) <= EQUAL * period[:, None]).all(axis=1)
     # A lane that stands elsewhere must wait for the section as a whole, or for nothing in it.
-    away = ~inside & (s.running[i] | code.counts[np.maximum(code.op[lanes, s.pc[i]], 0), section[:, None]])
-    same &= ~(away & (code.op[lanes, s.pc[i]] != _HALT)).any(axis=1)
+    away = ~inside & (s.running[i] | program.counts[np.maximum(program.op[lanes, s.pc[i]], 0), section[:, None]])
+    same &= ~(away & (program.op[lanes, s.pc[i]] != HALT)).any(axis=1)
     q = np.maximum(turn - then["reached"], 1)
     room = np.where(inside, count[s.at[i], section][:, None] - 1 - s.turn[i], np.iinfo(np.int64).max).min(axis=1)
     times = np.where(same, np.maximum(room // q - 1, 0), 0)  # one period is left for what waits for the end
@@ -236,58 +219,3 @@ def _jump(code: _Code, s: _State, ended: Whole, count: Whole, steps: Whole) -> N
     s.anchor["since"][i], s.anchor["room"][i] = np.where(renew, 0, since), np.where(renew & ~other, 2 * limit, limit)
     for name, value in now.items():
         s.anchor[name][i[renew]] = value[renew]
-
-
-def _ends(order: Order, count: Whole) -> tuple[Whole, Whole]:
-    """First turn of each op, (n, ops), and its newest turn in the sections before each and in all, (n, sections, ops)."""
-    n, ops = len(count), len(order.ops)
-    first = np.full((n, ops), np.iinfo(np.int64).max)
-    newest = np.full((n, ops), np.iinfo(np.int64).min)
-    start = np.zeros(n, dtype=np.int64)
-    before = []
-    for s, section in enumerate(order.sections):
-        before.append(newest.copy())
-        runs = count[:, s] > 0
-        for issue in (i for row in section.lanes.values() for i in row):
-            at = start + issue.turn
-            end = at + (count[:, s] - 1) * section.step
-            first[:, issue.op] = np.where(runs, np.minimum(first[:, issue.op], at), first[:, issue.op])
-            newest[:, issue.op] = np.where(runs, np.maximum(newest[:, issue.op], end), newest[:, issue.op])
-        start = start + section.step * count[:, s]
-    first = np.where(newest < first, 0, first)
-    return first, np.stack([np.maximum(b, first - 1) for b in (*before, newest)], axis=1)
-
-
-def _code(order: Order) -> _Code:
-    lanes, sections, ops = len(order.lanes), len(order.sections), len(order.ops)
-    rows: list[list[tuple[int, int, int]]] = []
-    gate, end = np.zeros((lanes, sections + 1), dtype=np.int64), np.zeros((lanes, sections + 1), dtype=np.int64)
-    within, reference = np.zeros((sections + 1, ops), dtype=bool), np.full(sections + 1, -1)
-    for x, name in enumerate(order.lanes):
-        row: list[tuple[int, int, int]] = []
-        for s, section in enumerate(order.sections):
-            issues = section.lanes.get(name, ())
-            if not issues:
-                row.append((_PASS, 0, s))
-                continue
-            gate[x, s] = len(row)
-            row += [(_GATE, 0, s), *((i.op, i.turn, s) for i in issues), (_END, 0, s)]
-            end[x, s] = len(row) - 1
-            within[s, [i.op for i in issues]] = True
-            reference[s] = x if reference[s] < 0 else reference[s]
-        rows.append([*row, (_HALT, 0, sections)])
-    longest = max(map(len, rows), default=0)
-    table = np.asarray([row + [row[-1]] * (longest - len(row)) for row in rows], dtype=np.int64)
-    lane_of = lanes_of(order)
-    into: list[list[Edge]] = [[] for _ in order.ops]
-    for e in order.waits:
-        if lane_of[e.of] >= 0 and lane_of[e.of] != lane_of[e.to]:
-            into[e.to].append(e)
-    most = max(map(len, into), default=0)
-    of, distance = np.full((ops, most), -1), np.zeros((ops, most), dtype=np.int64)
-    before, counts = np.zeros((ops, most), dtype=bool), np.zeros((ops, sections + 1), dtype=bool)
-    for op, edges in enumerate(into):
-        for k, e in enumerate(edges):
-            of[op, k], distance[op, k], before[op, k] = e.of, e.distance, e.before
-            counts[op] |= within[:, e.of] & (not e.before)
-    return _Code(*(table[:, :, k] for k in range(3)), gate, end, of, distance, before, within, counts, reference)

@@ -36,29 +36,34 @@ def finish(order: Compiled, duration: Array, turns: list[NDArray[np.int64]]) -> 
         if order.newest:
             state[list(order.settled)] = state[list(order.newest)]
         state = _section(turn, state, duration, count)
-    return np.max(state[: order.lanes], axis=0, initial=0.0)
+    last: Array = np.max(state[: order.lanes], axis=0, initial=0.0)
+    return last
 
 
 def _section(turn: Turn, state: Array, duration: Array, count: NDArray[np.int64]) -> Array:
     if not turn.ops:
-        return state if np.all(np.asarray(turn.still)) else _emptied(turn, state, duration, count)
+        return _emptied(turn, state, duration, count)
     out = np.empty_like(state)
-    moving = ~np.asarray(turn.still)
+    moving = np.flatnonzero(~np.asarray(turn.still))
     at = np.arange(state.shape[1])  # elements still being played
     left = count.astype(np.int64)
     # The first turn may wait for earlier sections, which no later one does again: it is no anchor.
     anchor, since, room = state, 0, 0
     settled = np.zeros(len(at), dtype=bool)
+    now, spare = _rows(turn, state), _rows(turn, state)
     while True:
         ended = left == 0
         if ended.any():
-            out[:, at[ended]] = state[:, ended]
             go = ~ended
-            at, left, settled, state, anchor = at[go], left[go], settled[go], state[:, go], anchor[:, go]
-            duration = duration[:, go]
+            out[:, at[ended]] = state[:, ended]
+            at, left, settled, anchor, duration = at[go], left[go], settled[go], anchor[:, go], duration[:, go]
+            state = state[:, go]
+            now, spare = _rows(turn, state), _rows(turn, state)
         if not len(at):
             return out
-        before, state = state, play_turn(turn, state, duration)
+        play_turn(turn, now, duration, spare)
+        before, state = now[: len(state)], spare[: len(state)]
+        now, spare = spare, now
         left, since = left - 1, since + 1
         if left.max() > 0 and not settled.all():
             if room:
@@ -69,42 +74,55 @@ def _section(turn: Turn, state: Array, duration: Array, count: NDArray[np.int64]
                 anchor, since, room = state.copy(), 0, max(2 * room, 1)
 
 
+def _rows(turn: Turn, state: Array) -> Array:
+    """Room for one turn, begun with a state."""
+    row = np.empty((turn.size, state.shape[1]))
+    row[: len(state)], row[len(state)] = state, -np.inf
+    return row
+
+
 def _emptied(turn: Turn, state: Array, duration: Array, count: NDArray[np.int64]) -> Array:
-    """A section without issues still moves the count of turns on."""
-    for _ in range(min(int(count.max(initial=0)), len(state))):
-        go = count > 0
-        state[:, go] = play_turn(turn, state[:, go], duration[:, go])
-        count = count - 1
+    """A section without issues still moves the count of turns on, until nothing is left to ask for."""
+    for _ in range(0 if all(turn.still) else min(int(count.max(initial=0)), len(state))):
+        now = _rows(turn, state)
+        play_turn(turn, now, duration, now_after := np.empty_like(now))
+        state, count = np.where(count > 0, now_after[: len(state)], state), count - 1
     return state
 
 
-def play_turn(turn: Turn, state: Array, duration: Array) -> Array:
-    """The state after one turn of a section."""
-    rows, n = state.shape
-    row = np.empty((rows + len(turn.ops) + 1, n))
-    row[:rows], row[-1] = state, -np.inf
-    for i, (op, waits) in enumerate(zip(turn.ops, turn.waits, strict=True), start=rows):
+def play_turn(turn: Turn, row: Array, duration: Array, after: Array) -> None:
+    """Play one turn of a section on its rows; the state that follows goes into the first rows of ``after``."""
+    rows = len(turn.gather)
+    for i, op, waits in zip(turn.ends, turn.ops, turn.waits, strict=True):
         start = row[waits[0]]
         for w in waits[1:]:
             start = np.maximum(start, row[w], out=row[i])
         np.add(start, duration[op], out=row[i])
-    return row[list(turn.gather)]
+    np.take(row, turn.gather, axis=0, out=after[:rows], mode="clip")
 
 
 def _jump(
-    state: Array, anchor: Array, moving: NDArray[np.bool_], left: NDArray[np.int64], settled: NDArray[np.bool_], q: int
+    state: Array, anchor: Array, moving: NDArray[np.int64], left: NDArray[np.int64], settled: NDArray[np.bool_], q: int
 ) -> None:
     """Skip all whole periods of ``q`` turns of elements whose state is that of the anchor, later by a constant."""
-    with np.errstate(invalid="ignore"):
-        apart = state[moving] - anchor[moving]  # nan where a row is empty in both
-        high, low = np.fmax.reduce(apart, axis=0), np.fmin.reduce(apart, axis=0)
-        scale = EQUAL * high + _BITS * state.max(axis=0)
-        found = ~settled & (left >= q) & np.isfinite(high) & np.isfinite(low) & (high - low <= scale)
-    if found.any():
-        times = np.where(found, left // q, 0)
-        state[moving] += np.where(found, times * np.where(found, high, 0.0), 0.0)
-        left -= times * q
-    settled |= found
+    # A few rows tell most elements apart, and cost little.
+    few = moving[:: max(len(moving) // 4, 1)]
+    at = np.flatnonzero(~settled & (left >= q))
+    for rows in (few, moving):
+        if not len(at):
+            return
+        newer = state[np.ix_(rows, at)]
+        with np.errstate(invalid="ignore"):
+            apart = newer - anchor[np.ix_(rows, at)]  # nan where a row is empty in both
+            high, low = np.fmax.reduce(apart, axis=0), np.fmin.reduce(apart, axis=0)
+            same = high - low <= EQUAL * high + _BITS * newer.max(axis=0)
+        same |= np.isnan(high) & (rows is few)
+        at, high = at[same], high[same]
+        at, high = (at, high) if rows is few else (at[np.isfinite(high)], high[np.isfinite(high)])
+    times = left[at] // q
+    state[np.ix_(moving, at)] += times * high
+    left[at] -= times * q
+    settled[at] = True
 
 
 def _run_ahead(
@@ -117,11 +135,10 @@ def _run_ahead(
     if not certain.any():
         return
     slack = EQUAL * pace.max(axis=0) + _BITS * state.max(axis=0)
-    rows, n = state.shape
-    row = np.empty((rows + len(turn.ops) + 1, n))
+    row = _rows(turn, state)
     speed = np.zeros_like(row)
-    row[:rows], row[-1], speed[:rows] = state, -np.inf, pace
-    for i, (op, waits) in enumerate(zip(turn.ops, turn.waits, strict=True), start=rows):
+    speed[: len(state)] = pace
+    for i, op, waits in zip(turn.ends, turn.ops, turn.waits, strict=True):
         values, speeds = row[list(waits)], speed[list(waits)]
         start = values.max(axis=0)
         present = np.isfinite(values)

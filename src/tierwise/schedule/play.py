@@ -110,14 +110,19 @@ def _contended(order: Order, demands: Sequence[Demand], shared: Sequence[str]) -
 
 
 def _played(
-    order: Order, demands: Sequence[Demand], flat: _Flat, shared: Sequence[str], flowing: NDArray[np.bool_], events: bool
+    order: Order,
+    demands: Sequence[Demand],
+    flat: _Flat,
+    shared: Sequence[str],
+    flowing: NDArray[np.bool_],
+    events: bool,
 ) -> Flow:
     """All configurations, in chunks of one kind."""
     ready, lanes, counts = compiled(order), len(order.lanes), executions(order)
+    in_lane = [np.flatnonzero(np.equal(lanes_of(order), x)) for x in range(lanes)]
     out = Flow(np.zeros(flat.n), np.zeros((lanes, flat.n)), np.zeros((lanes, flat.n)))
     kept = out.events
-    rows = 8 * (ready.rows + max((len(t.ops) for t in ready.turns), default=0) + 1)
-    size = max(1, _CACHE // rows)
+    size = max(1, _CACHE // (8 * max((t.size for t in ready.turns), default=1)))
     for flows in (False, True):
         chosen = np.flatnonzero(flowing == flows)
         for i in range(0, len(chosen), size):
@@ -135,7 +140,7 @@ def _played(
                 kept = one.events
             else:
                 time = finish(ready, duration, turns)
-                busy = np.stack([(times * duration)[np.equal(lanes_of(order), x)].sum(axis=0) for x in range(lanes)])
+                busy = np.stack([(times[ops] * duration[ops]).sum(axis=0) for ops in in_lane])
                 one = Flow(time, busy, _exposed(busy, time))
             for whole, part in ((out.time, one.time), (out.busy, one.busy), (out.exposed, one.exposed)):
                 whole[..., pick] = np.where(never, np.inf, part)

@@ -87,8 +87,8 @@ class Section:
     """What each lane issues in one turn of a repeat, in order, and how often.
 
     Attributes:
-        lanes: issues by name of the lane; a lane that is not there has none. Turns of issues count from where the
-            sections and turns before this one ended: each executed turn of a section moves the count on by its ``step``.
+        lanes: issues by name of the lane; a lane that is not there has none. Turns of issues count from where what was
+            executed before ended: each executed turn of a section moves the count on by its ``step``.
         turns: executions, a whole number; may be an array, one element a configuration.
         step: how far one execution moves the count of turns (0 for a prologue or an epilogue).
     """
