@@ -84,7 +84,8 @@ class Life:
 
 
 def stretches(program: Program) -> tuple[Stretch, ...]:
-    """The program as a flat row. Repeats inside a repeat are written out, which needs whole counts.
+    """The program as a flat row. Repeats inside a repeat are written out, which needs whole counts; a single turn of
+    repeats (a whole program, once) is no repeat.
 
     Raises:
         TierwiseError: a repeat inside a repeat has an array or a fraction for its count.
@@ -170,12 +171,16 @@ def _stretches(items: Sequence[Op | Body | Repeat], name: str = "") -> Iterator[
             ops = []
         if isinstance(item, Body):
             yield from _stretches(item.items, item.name)
-        elif np.ndim(item.count) == 0 and item.count == 1 and not item.carries:
+        elif np.ndim(item.count) == 0 and item.count == 1 and not _holds_ops(item):
             yield from _stretches([item.bodies[i] for i in item.pattern], name)
         else:
             yield Stretch(item.name, tuple(_turn(item)), item.count, item)
     if ops:
         yield Stretch(name, tuple(ops))
+
+
+def _holds_ops(repeat: Repeat) -> bool:
+    return any(isinstance(x, Op) for body in repeat.bodies for x in body.items)
 
 
 def _turn(repeat: Repeat) -> Iterator[Placed]:
