@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from tests.schedule.programs import layers, op
+
 from tierwise.core.errors import TierwiseError
 from tierwise.models.lower import lower
 from tierwise.models.step import Step

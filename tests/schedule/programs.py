@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tierwise.core.num import Num
 from tierwise.core.numerics import fmt
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.program.types import Op, Operand
@@ -21,7 +22,7 @@ def op(name: str, reads: str = "", writes: str = "", kind: str = "matmul", **opt
               options=options)  # fmt: skip
 
 
-def layers(count: float, *ops: Op) -> Program:
+def layers(count: Num, *ops: Op) -> Program:
     """An input, equal layers, an output."""
     return Program((Body("input", (op("embed", "ids", "x"),)), Repeat("layers", (Body("layer", ops),), count=count),
                     Body("output", (op("head", "x", "logits"),))))  # fmt: skip

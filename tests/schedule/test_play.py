@@ -128,6 +128,25 @@ def test_a_lane_that_runs_ahead_without_end_is_no_period_and_still_right(slow: f
     assert done.time == pytest.approx(n * max(1.0, slow) + min(1.0, slow), rel=1e-9)
 
 
+def test_what_only_the_first_turn_waits_for_is_no_period() -> None:
+    # Loading takes 5 in a lane of its own; after it, every turn takes 1.
+    first, period = Section({"b": (Issue(0),)}), Section({"a": (Issue(1),)}, np.asarray([1.0, 2.0, 50.0, 1e6]), 1)
+    order = Order(("load", "turn"), ("a", "b"), (first, period), (Edge(0, 1, before=True),))
+    for draws in ({}, {"hbm": 0.6}):  # both ways to play
+        done = play(order, [Demand(5.0, draws), Demand(1.0, draws)])
+        np.testing.assert_allclose(done.time, 5.0 + period.turns, rtol=1e-12)
+
+
+def test_a_slower_lane_that_is_still_ahead_is_no_period() -> None:
+    # Lane b is held up by 50 at first and then takes 1 a turn; lane a takes 2 a turn from the start. Each turn of b
+    # waits for that of a, which decides only after some 50 turns; until then both keep an even pace.
+    for n in (30.0, 1000.0, 1e6):
+        first, period = Section({"b": (Issue(0),)}), Section({"a": (Issue(1),), "b": (Issue(2),)}, n, 1)
+        order = Order(("load", "slow", "fast"), ("a", "b"), (first, period), (Edge(1, 2),))
+        done = play(order, [Demand(50.0), Demand(2.0), Demand(1.0)])
+        assert done.time == pytest.approx(max(2.0 * n + 1.0, 50.0 + n), rel=1e-12)
+
+
 def test_a_period_of_several_turns_is_found() -> None:
     # A ring of three ops in three lanes that gives way only every second turn, a million times.
     lanes = {x: (Issue(i),) for i, x in enumerate("abc")}

@@ -117,8 +117,9 @@ def test_three_levels_of_an_array() -> None:
     # the innermost loop: 8 fills of 16 = 128. B likewise 128. C (m, n): stays while k turns: 4 fills of 16 = 64.
     # From the scratchpad, with 8 x 4 steps of k before it: each fetches a column of A (4, shared along n) and a row
     # of B (4, shared along m): 32 x 4 = 128 each; C stays in the array while k turns: 4 x 16 = 64.
-    tiles = Mapping((("dram", (Loop("m", 2.0), Loop("n", 2.0), Loop("k", 2.0))),
-                     ("scratchpad", (Loop("m", 4.0, True), Loop("n", 4.0, True), Loop("k", 4.0))), ("register", ())))  # fmt: skip
+    outer = (Loop("m", 2.0), Loop("n", 2.0), Loop("k", 2.0))
+    inner = (Loop("m", 4.0, True), Loop("n", 4.0, True), Loop("k", 4.0))
+    tiles = Mapping((("dram", outer), ("scratchpad", inner), ("register", ())))
     got = moved(tiles, {"a": ("m", "k"), "b": ("k", "n"), "c": ("m", "n")})
     assert got == {("a", "dram"): 128.0, ("b", "dram"): 128.0, ("c", "dram"): 64.0,
                    ("a", "scratchpad"): 128.0, ("b", "scratchpad"): 128.0, ("c", "scratchpad"): 64.0}  # fmt: skip
@@ -152,16 +153,13 @@ def test_a_page_cache_finds_all_or_nothing() -> None:
 
 def test_more_layers_in_an_array_each_take_their_own_time() -> None:
     counts = np.asarray([1.0, 6.0, 80.0])
+    block = (op("attn", "x kv:c", "y kv:c", kind="attention"), op("sum", "y", kind="collective"),
+             op("mlp", "x y weight:w", "x"))  # fmt: skip
+    seconds = {"attn": 1.0, "sum": 0.4, "mlp": 1.5, "weights": 1.1, "in": 2.0, "out": 0.3}
+    draws = {"attn": {"hbm": 0.9}, "mlp": {"hbm": 0.4, "sm": 1.0}, "weights": {"hbm": 0.3}}
     for name in ("in_order", "overlap_collectives", "prefetch", "offload", "two_batches"):
-        def made(n: object, name: str = name) -> tuple[object, ...]:
-            block = (op("attn", "x kv:c", "y kv:c", kind="attention"), op("sum", "y", kind="collective"),
-                     op("mlp", "x y weight:w", "x"))  # fmt: skip
-            out = order(name, layers(n, *block))  # type: ignore[arg-type]
-            return out, timed(out, {"attn": 1.0, "sum": 0.4, "mlp": 1.5, "weights": 1.1, "in": 2.0, "out": 0.3},
-                              {"attn": {"hbm": 0.9}, "mlp": {"hbm": 0.4, "sm": 1.0}, "weights": {"hbm": 0.3}})  # fmt: skip
-
-        many = play(*made(counts)).time  # type: ignore[arg-type]
-        alone = [play(*made(float(n))).time for n in counts]  # type: ignore[arg-type]
+        many = time(order(name, layers(counts, *block)), seconds, draws).time
+        alone = [time(order(name, layers(float(n), *block)), seconds, draws).time for n in counts]
         np.testing.assert_allclose(many, alone, rtol=1e-9)
 
 

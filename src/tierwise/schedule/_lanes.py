@@ -67,8 +67,8 @@ def code(order: Order) -> Code:
         for k, e in enumerate(edges):
             of[op, k], distance[op, k], before[op, k] = e.of, e.distance, e.before
             counts[op] |= within[:, e.of] & (not e.before)
-    op, turn, place = table[:, :, 0], table[:, :, 1], table[:, :, 2]
-    return Code(op, turn, place, gate, end, of, distance, before, within, counts, reference)
+    what, turns, places = (np.ascontiguousarray(table[:, :, k]) for k in range(3))
+    return Code(what, turns, places, gate, end, of, distance, before, within, counts, reference)
 
 
 def ends(order: Order, count: Whole) -> tuple[Whole, Whole]:
