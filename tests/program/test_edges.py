@@ -12,7 +12,6 @@ from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.edges import edges, lives, stretches
 from tierwise.program.program import Body, Program, Repeat
-from tierwise.program.types import Graph
 from tierwise.scenario.types import Plan
 
 
@@ -69,19 +68,24 @@ def test_a_repeat_inside_another_needs_one_whole_count() -> None:
     assert [s.name for s in stretches(Program((Body("b", (inner,)),)).scaled(1.0))] == ["layers"]
 
 
-def from_graph(graph: Graph) -> Program:
-    items: list[Body | Repeat] = []
-    for s in graph.segments:
-        body = Body(s.name, s.ops)
-        items.append(body if s.name.endswith(("input", "output")) else Repeat("layers", (body,), count=s.repeat))
-    return Program(tuple(items))
+def test_a_long_pattern_is_cut_where_it_repeats_itself() -> None:
+    dense, sparse, full = (Body(x, (op(x, "x", "x"),)) for x in ("dense", "sparse", "full"))
+    for pattern, want in (
+        ((0,) * 3 + (1,) * 58, [(("dense.dense",), 3.0), (("sparse.sparse",), 58.0)]),
+        ((0, 0, 2) * 9 + (1,), [(("dense 0.dense", "dense 1.dense", "full.full"), 9.0), (("sparse.sparse",), 1.0)]),
+    ):
+        program = Program((Repeat("layers", (dense, sparse, full), pattern),))
+        got = [(tuple(p.name for p in s.ops), s.turns) for s in stretches(program)]
+        assert got == want
+        assert sum(len(ops) * float(n) for ops, n in got) == len(pattern)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["dense", "experts"])
-def test_every_op_of_a_model_hangs_on_the_one_before(kind: str, request: pytest.FixtureRequest) -> None:
+def test_every_op_of_a_model_hangs_on_one_before(kind: str, request: pytest.FixtureRequest) -> None:
     model: Model = request.getfixturevalue(kind)
-    program = from_graph(lower(Step(model, Plan(), 2.0, 1.0, 64.0, "decode")))
+    program = lower(Step(model, Plan(), 2.0, 1.0, 64.0, "decode"))
     all_ops = [p for s in stretches(program) for p in s.ops]
+    assert len(stretches(program)) == 3
     into = {d.to for d in edges(program)}
     assert into == set(range(1, len(all_ops))), [p.name for i, p in enumerate(all_ops) if i and i not in into]
     assert all(d.of < d.to or d.distance for d in edges(program))

@@ -33,7 +33,7 @@ def at(x: object, i: int) -> float:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_playing_agrees_with_the_reference(shared: bool, data: st.DataObject) -> None:
     order = data.draw(orders().filter(possible))
@@ -49,7 +49,7 @@ def test_playing_agrees_with_the_reference(shared: bool, data: st.DataObject) ->
             assert at(fast.busy[lane], i) <= at(fast.time, i) * (1 + 1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_nothing_is_lost_and_nothing_is_used_twice(data: st.DataObject) -> None:
     order = data.draw(orders().filter(possible))
@@ -67,7 +67,7 @@ def test_nothing_is_lost_and_nothing_is_used_twice(data: st.DataObject) -> None:
         assert at(done.time, i) <= sum(at(x, i) for x in done.busy.values()) * (1 + 1e-9) + 1e-12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_without_contention_slower_ops_or_fewer_buffers_never_help(data: st.DataObject) -> None:
     order = data.draw(orders().filter(possible))
@@ -80,7 +80,7 @@ def test_without_contention_slower_ops_or_fewer_buffers_never_help(data: st.Data
     assert np.all(np.asarray(play(wider, asked, exposed=False).time) <= time * (1 + 1e-12))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_an_interval_holds_its_time_and_goes_no_further_than_its_groups(data: st.DataObject) -> None:
     order = data.draw(orders().filter(possible))

@@ -9,7 +9,7 @@ is read. A collective writes what it reads.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,7 +39,10 @@ class Placed:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Ops executed one after the other, ``turns`` times: a body, or one turn of a repeat with all its bodies."""
+    """Ops executed one after the other, ``turns`` times: a body, or one turn of a repeat with all its bodies.
+
+    A repeat that runs once through a long pattern (the layers of a stack) is cut where the pattern repeats itself.
+    """
 
     name: str
     ops: tuple[Placed, ...]
@@ -174,9 +177,26 @@ def _stretches(items: Sequence[Op | Body | Repeat], name: str = "") -> Iterator[
         elif np.ndim(item.count) == 0 and item.count == 1 and not _holds_ops(item):
             yield from _stretches([item.bodies[i] for i in item.pattern], name)
         else:
-            yield Stretch(item.name, tuple(_turn(item)), item.count, item)
+            once = np.ndim(item.count) == 0 and item.count == 1
+            for pattern, times in _cut(item.pattern) if once else [(item.pattern, item.count)]:
+                yield Stretch(item.name, tuple(_turn(replace(item, pattern=pattern))), times, item)
     if ops:
         yield Stretch(name, tuple(ops))
+
+
+def _cut(pattern: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Num]]:
+    """A pattern as shorter ones, each so many times: three layers of one kind and then 58 of another."""
+    i = 0
+    while i < len(pattern):
+        size, times = 1, 1
+        for u in range(1, (len(pattern) - i) // 2 + 1):
+            n = 1
+            while pattern[i + n * u : i + (n + 1) * u] == pattern[i : i + u]:
+                n += 1
+            if n > 1 and n * u > size * times:
+                size, times = u, n
+        yield pattern[i : i + size], float(times)
+        i += size * times
 
 
 def _holds_ops(repeat: Repeat) -> bool:

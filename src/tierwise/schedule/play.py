@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.core.errors import TierwiseError
-from tierwise.core.num import Num, is_zero, maximum, num
+from tierwise.core.num import Num, is_zero, maximum, num, where
 from tierwise.schedule.compiled import compiled, executions, lanes_of
 from tierwise.schedule.fluid import Flow, flow
 from tierwise.schedule.maxplus import EQUAL, finish
-from tierwise.schedule.types import Demand, Order, Timeline
+from tierwise.schedule.types import Demand, Event, Order, Timeline
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -41,23 +41,39 @@ def play(order: Order, demands: Sequence[Demand], events: bool = False, exposed:
     shape = _shape(order, demands)
     if events and shape:
         raise TierwiseError("events are those of one configuration, these are " + " x ".join(map(str, shape)))
-    flat = _Flat(shape)
-    shared = sorted({k for d in demands for k, v in d.draws.items() if not is_zero(v)})
-    contended = flat.all(_contended(order, demands, shared)) | events
-    played = _played(order, demands, flat, shared, contended | (exposed and len(order.lanes) > 2), events)
-    by_lane = [{x: flat.back(v[i]) for i, x in enumerate(order.lanes)} for v in (played.busy, played.exposed)]
     counts = executions(order)
+    if len(order.lanes) == 1 and not events:
+        time, busy, apart, kept = _in_line(order, demands, counts)
+    else:
+        flat = _Flat(shape)
+        shared = sorted({k for d in demands for k, v in d.draws.items() if not is_zero(v)})
+        contended = flat.all(_contended(order, demands, shared)) | events
+        played = _played(order, demands, flat, shared, contended | (exposed and len(order.lanes) > 2), events)
+        time, kept = flat.back(played.time), played.events
+        busy, apart = ({x: flat.back(v[i]) for i, x in enumerate(order.lanes)} for v in (played.busy, played.exposed))
     out = Timeline(
-        time=flat.back(played.time),
-        busy=by_lane[0],
-        exposed=by_lane[1] if exposed else {},
+        time=time,
+        busy=busy,
+        exposed=apart if exposed else {},
         drawn=_sums(counts, [{k: v * d.duration for k, v in d.draws.items()} for d in demands]),
         joules=_sums(counts, [d.joules for d in demands]),
         bytes=_sums(counts, [d.bytes for d in demands]),
-        events=played.events,
+        events=kept,
     )
     _checked(out)
     return out
+
+
+def _in_line(
+    order: Order, demands: Sequence[Demand], counts: Sequence[Num]
+) -> tuple[Num, dict[str, Num], dict[str, Num], tuple[Event, ...]]:
+    """One lane: nothing ever waits, so times add up."""
+    compiled(order)  # refuses what cannot be played
+    time: Num = 0.0
+    for n, d in zip(counts, demands, strict=True):
+        with np.errstate(invalid="ignore"):  # never run, and never over
+            time = time + where(np.equal(n, 0.0), 0.0, n * d.duration)
+    return time, {order.lanes[0]: time}, {order.lanes[0]: time}, ()
 
 
 class _Flat:
