@@ -1,0 +1,56 @@
+"""When things happen: which lane issues what in which order, and the timeline that follows.
+
+A schedule is a file in this folder with a function ``order(program, **options) -> Order``, found by its name; there is
+no list. ``order`` needs no prices; :func:`tierwise.schedule.play.play` adds them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+
+from tierwise.core.errors import TierwiseError, UnknownName
+from tierwise.schedule.types import Order
+
+
+@cache
+def schedules() -> dict[str, Callable[..., Order]]:
+    """Every schedule by name."""
+    out: dict[str, Callable[..., Order]] = {}
+    for info in pkgutil.iter_modules(__path__):
+        if not info.name.startswith("_"):
+            found = getattr(importlib.import_module(f"{__name__}.{info.name}"), "order", None)
+            if inspect.isfunction(found):
+                out[info.name] = found
+    return out
+
+
+def schedule(name: str) -> Callable[..., Order]:
+    """A schedule's ``order`` function.
+
+    Raises:
+        UnknownName: no file of that name holds one.
+    """
+    found = schedules().get(name)
+    if found is None:
+        raise UnknownName("schedule", name, schedules(), "A schedule is a file in tierwise/schedule with a function "
+                          "order(program, **options).")  # fmt: skip
+    return found
+
+
+def order(name: str, program: object = None, **options: object) -> Order:
+    """The order that a schedule gives a program.
+
+    Raises:
+        UnknownName: there is no such schedule.
+        TierwiseError: it has no such option.
+    """
+    make = schedule(name)
+    known = [p for p in inspect.signature(make).parameters if p != "program"]
+    for option in options:
+        if option not in known:
+            raise TierwiseError(f"schedule {name!r} has no option {option!r}; it has: {', '.join(known) or 'none'}")
+    return make(program, **options)

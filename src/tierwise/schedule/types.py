@@ -1,8 +1,8 @@
 """What a schedule is made of: demands of ops, the order that lanes issue them in, and the timeline that follows.
 
-An *issue* is one execution of an op: op ``i`` of the program at turn ``k`` of the repeat around it. A *lane* works its
-issues off one at a time, in the order given (the compute units, one direction of a link, a copy engine, the host, a
-pipeline stage). Edges say which issue waits for which; lanes and edges are all that an order knows. It knows no prices.
+An *issue* is one execution of an op: op ``i`` of the order, at turn ``k``. A *lane* works its issues off one at a time,
+in the order given (the compute units, one direction of a link, a copy engine, the host, a pipeline stage). Edges say
+which issue waits for which; lanes and edges are all that an order knows. It knows no prices.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tierwise.core.num import Num
+from tierwise.program.types import Op
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,18 @@ class Demand:
 class Edge:
     """Execution ``turn`` of op ``to`` waits for the end of execution ``turn - distance`` of op ``of``.
 
-    Ops are numbers into :attr:`Order.ops`. A distance of 0 is inside a turn, of 1 from the turn before; executions
-    before turn 0 are over from the start.
+    Ops are numbers into :attr:`Order.ops`. A distance of 0 is inside a turn, of 1 from the turn before. An execution
+    that is issued nowhere (such as those before turn 0) is over from the start.
+
+    Attributes:
+        before: wait for the last execution of ``of`` in the sections before that of ``to`` instead, whichever turn
+            it has (what a stack of layers reads from the one before it).
     """
 
     of: int
     to: int
     distance: int = 0
+    before: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,40 +66,67 @@ class Issue:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A tensor of which ``copies`` exist: written by ``writer``, free again after ``reader`` has run.
+    """A tensor that is written by ``writer`` and free again after ``reader`` has run.
 
-    ``distance``: turns between the write and the read it is for. An execution of the writer waits until a copy is free,
-    so a buffer implies an edge from reader to writer.
+    Attributes:
+        copies: how many there are. An execution of the writer waits until one is free, so a buffer implies an edge from
+            reader to writer, ``copies - distance`` turns apart. None: as many as the order happens to keep in flight,
+            and nothing waits (activations of a pipeline).
+        distance: turns between the write and the read it is for.
     """
 
     name: str
     writer: int
     reader: int
-    copies: int
+    copies: int | None
     distance: int = 0
 
 
 @dataclass(frozen=True)
+class Section:
+    """What each lane issues in one turn of a repeat, in order, and how often.
+
+    Attributes:
+        lanes: issues by name of the lane; a lane that is not there has none. Turns of issues count from where what was
+            executed before ended: each executed turn of a section moves the count on by its ``step``.
+        turns: executions, a whole number; may be an array, one element a configuration.
+        step: how far one execution moves the count of turns (0 for a prologue or an epilogue).
+    """
+
+    lanes: Mapping[str, tuple[Issue, ...]]
+    turns: Num = 1.0
+    step: int = 0
+
+
+@dataclass(frozen=True)
 class Order:
-    """What each lane issues, and in which order: a prologue, one period executed ``turns`` times, an epilogue.
+    """What each lane issues, and in which order: sections one after the other (a prologue, periods, an epilogue).
+
+    Lanes do not wait for each other between sections; only edges wait. An op stands in one lane only, and its turns
+    follow each other without gaps. A dependency lies in the same turn of a section or before it.
 
     Attributes:
         ops: names of the ops, for people and pictures.
-        lanes: by name of the lane its issues of the prologue, of one period, and of the epilogue, in order. In
-            execution ``r`` of the period, counted from 0, every turn in it is ``r * step`` later; turns of the epilogue
-            count from where the last period ended (they too are shifted by ``turns * step``).
+        lanes: names of the lanes; exposed time counts what the lanes named before do not cover.
+        sections: one after the other.
         edges: what waits for what.
-        turns: executions of the period; may be an array, one element a configuration.
-        step: turns that one period is long.
         buffers: copies of tensors in flight.
+        work: what to price for each of ``ops``: an op of the program or a copy that the schedule made; None where the
+            schedule stands for more than one op (a whole stage).
     """
 
     ops: tuple[str, ...]
-    lanes: Mapping[str, tuple[tuple[Issue, ...], tuple[Issue, ...], tuple[Issue, ...]]]
+    lanes: tuple[str, ...]
+    sections: tuple[Section, ...]
     edges: tuple[Edge, ...] = ()
-    turns: Num = 0.0
-    step: int = 1
     buffers: tuple[Buffer, ...] = ()
+    work: tuple[Op | None, ...] = ()
+
+    @property
+    def waits(self) -> tuple[Edge, ...]:
+        """All edges: those given, and those from the reader of a buffer back to its writer."""
+        back = tuple(Edge(b.reader, b.writer, b.copies - b.distance) for b in self.buffers if b.copies is not None)
+        return self.edges + back
 
 
 @dataclass(frozen=True)
@@ -112,25 +145,23 @@ class Timeline:
     """When an order is done, for every configuration at once.
 
     Attributes:
-        time: seconds from the first start to the last end.
+        time: seconds from the first start to the last end. Some lane works at every moment of it: what waits starts
+            the moment the last thing it waits for ends.
         busy: seconds that each lane works.
-        exposed: seconds of each lane in which no lane before it in ``order`` of the schedule works: what it adds to the
-            time (they add up to the time less the ``idle`` time, in which no lane works).
-        idle: seconds in which no lane works.
+        exposed: seconds of each lane in which no lane before it in :attr:`Order.lanes` works: what it adds to the time
+            (they add up to it). Empty when not asked for.
         drawn: seconds that each shared capacity is drawn on, at its full rate.
-        joules: by component.
-        bytes: by tier or direction of a link.
-        exact: False where a repeat was extrapolated by more than its period allows; ``error`` bounds it then.
+        joules: by component, over all executions.
+        bytes: by tier or direction of a link, over all executions.
+        error: largest relative error of the time; 0 where it is exact (to rounding).
         events: of a scalar configuration, when asked for.
     """
 
     time: Num
     busy: Mapping[str, Num]
     exposed: Mapping[str, Num]
-    idle: Num
     drawn: Mapping[str, Num]
     joules: Mapping[str, Num]
     bytes: Mapping[str, Num]
-    exact: bool = True
     error: Num = 0.0
     events: tuple[Event, ...] = ()

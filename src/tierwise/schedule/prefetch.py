@@ -1,0 +1,43 @@
+"""Weights that lie in a slower tier, copied in some layers ahead of the one that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tierwise.program.edges import stretches
+from tierwise.program.program import Program
+from tierwise.program.types import Op, Operand
+from tierwise.schedule._lay import Draft, copy, dependencies
+from tierwise.schedule.types import Buffer, Edge, Order
+
+
+def order(program: Program, ahead: int = 1, roles: Sequence[str] = ("weight",)) -> Order:
+    """One copy a turn of every repeat (such as a layer), in a lane of its own.
+
+    Args:
+        ahead: how many turns ahead copies may run; there are ``ahead + 1`` buffers, so 0 copies a layer's weights
+            only when those of the one before are used up.
+        roles: of the operands that lie in the slower tier. What stands outside of repeats stays where it is.
+    """
+    draft = Draft(("device", "copy"))
+    copies: list[tuple[list[int], Op | None]] = []
+    for stretch in stretches(program):
+        draft.section(stretch.turns)
+        users: list[int] = []
+        moved: list[Operand] = []
+        for p in stretch.ops:
+            number = draft.add("device", p.name, p.op)
+            found = [o for o in p.op.reads if o.role in roles]
+            if stretch.repeat is not None and found:
+                users.append(number)
+                moved += found
+        copies.append((users, copy(f"{stretch.name}.weights", moved, True)))
+    # Copies are numbered after all ops, so that dependencies keep their numbers.
+    draft.edges += dependencies(program)
+    for section, (users, op) in enumerate(copies):
+        if op is None:
+            continue
+        number = draft.add("copy", op.name, op, section)
+        draft.edges.append(Edge(number, users[0]))
+        draft.buffers.append(Buffer(op.name, number, users[-1], ahead + 1))
+    return draft.order()
