@@ -25,13 +25,13 @@ from tierwise.steps.state import Chunk, StepState
 
 # Each kind of model and layout: (model, machine, plan) by random draws from these.
 KINDS = {
-    "dense": (["llama-3.1-8b", "llama-2-13b", "qwen3-32b", "phi-4"], [dict(tp=1), dict(tp=2), dict(tp=4)]),
-    "moe": (["mixtral-8x7b", "gpt-oss-20b", "qwen3-30b-a3b"], [dict(tp=2), dict(tp=4)]),
-    "mla": (["deepseek-v2-lite", "deepseek-v3"], [dict(tp=8), dict(tp=8, ep=8)]),
-    "hybrid": (["jamba-v0.1", "qwen3-next-80b-a3b"], [dict(tp=4), dict(tp=8)]),
-    "pipelined": (["llama-3.1-70b", "qwen3-32b"], [dict(tp=2, pp=2), dict(tp=2, pp=4)]),
-    "experts spread": (["mixtral-8x7b", "qwen3-235b-a22b"], [dict(tp=1, dp=8, ep=8), dict(tp=4, ep=4)]),
-    "overlapped": (["llama-3.1-70b", "qwen3-32b"], [dict(tp=4, overlap=True, library=True), dict(tp=8, overlap=True)]),
+    "dense": (["llama-3.1-8b", "llama-2-13b", "qwen3-32b", "phi-4"], [{"tp": 1}, {"tp": 2}, {"tp": 4}]),
+    "moe": (["mixtral-8x7b", "gpt-oss-20b", "qwen3-30b-a3b"], [{"tp": 2}, {"tp": 4}]),
+    "mla": (["deepseek-v2-lite", "deepseek-v3"], [{"tp": 8}, {"tp": 8, "ep": 8}]),
+    "hybrid": (["jamba-v0.1", "qwen3-next-80b-a3b"], [{"tp": 4}, {"tp": 8}]),
+    "pipelined": (["llama-3.1-70b", "qwen3-32b"], [{"tp": 2, "pp": 2}, {"tp": 2, "pp": 4}]),
+    "experts spread": (["mixtral-8x7b", "qwen3-235b-a22b"], [{"tp": 1, "dp": 8, "ep": 8}, {"tp": 4, "ep": 4}]),
+    "overlapped": (["llama-3.1-70b", "qwen3-32b"], [{"tp": 4, "overlap": True, "library": True}, {"tp": 8, "overlap": True}]),
 }  # fmt: skip
 MACHINES = ("8xh100-sxm", "8xa100-sxm-80gb", "8xl40s", "8xb200-sxm", "8xmi300x", "8xh200-sxm")
 ENGINES = ("vllm", "sglang", "trtllm")
