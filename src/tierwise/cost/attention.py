@@ -10,29 +10,38 @@ from dataclasses import replace
 
 import numpy as np
 
-from tierwise.core.num import Num, ceil_div, is_array, maximum, minimum, scalar, where
+from tierwise.core.num import Num, ceil_div, is_array, is_zero, maximum, minimum, num, scalar, where
 from tierwise.core.numerics import Names
 from tierwise.cost import flash
-from tierwise.cost.types import Cost, Fit, Target
+from tierwise.cost.constants import constant
+from tierwise.cost.types import Cost, Fit, Target, either
 from tierwise.program.types import Op
 
 # Query rows of one tile of a fused kernel (FlashAttention-2 uses 128), and the fewest rows a matrix engine
 # works on at once (the M of one mma instruction, PTX ISA).
-_ROWS = 128.0
-_MMA_ROWS = 16.0
+_ROWS = constant("attention.rows")
+_MMA_ROWS = constant("attention.mma_rows")
 # Vector work per score: scale, running maximum, exponential (special function units run at a quarter of
 # the rate), running sum: FlashAttention-2, section 3.1.
-_SOFTMAX = 8.0
+_SOFTMAX = constant("attention.softmax")
 
 
 def price(op: Op, on: Target) -> Cost:
     """Time of scores, softmax and weighted sum for ``batch`` sequences of ``heads`` heads."""
-    if not op.options.get("flash", True):
-        return _unfused(op, on)
-    fit = fitted(op, on)
-    if fit is not None:
-        return _decode(op, on, fit) if op.options.get("phase") == "decode" else _prefill(op, on, fit)
-    return _datasheet(op, on)
+    fused = np.asarray(op.options.get("flash", True))
+    if fused.all():
+        return _datasheet(op, on)
+    return either(fused, _datasheet(op, on), _unfused(op, on)) if fused.any() else _unfused(op, on)
+
+
+def calibrated(op: Op, on: Target) -> Cost | None:
+    """The same from the coefficients of fused kernels, where they were fitted and run."""
+    fused = np.asarray(op.options.get("flash", True))
+    fit = fitted(op, on) if fused.any() else None
+    if fit is None:
+        return None
+    cost = _decode(op, on, fit) if op.options.get("phase") == "decode" else _prefill(op, on, fit)
+    return cost if fused.all() else either(fused, cost, _unfused(op, on))
 
 
 def fitted(op: Op, on: Target) -> Fit | None:
@@ -66,8 +75,9 @@ def chip(op: Op, on: Target) -> flash.Chip:
     """The device as kernels of the op's arithmetic see it."""
     rate, engine = on.rate(op.arithmetic)
     cache = on.device.cache
-    return flash.Chip(rate, on.rate("fp32", "vector")[0], float(engine.units), on.memory.bandwidth,
-                      cache.bandwidth if cache else on.memory.bandwidth, on.cache_capacity)  # fmt: skip
+    near = cache.bandwidth if cache is not None and not is_zero(cache.bandwidth) else on.memory.bandwidth
+    return flash.Chip(rate, on.rate("fp32", "vector")[0], num(engine.units), on.memory.bandwidth,
+                      near, on.cache_capacity)  # fmt: skip
 
 
 def _prefill(op: Op, on: Target, fit: Fit) -> Cost:
@@ -98,17 +108,15 @@ def _decode(op: Op, on: Target, fit: Fit) -> Cost:
     context = where(np.isfinite(np.asarray(window)), maximum(d["columns"], d["kv"]), d["kv"])
     time, memory, extra = flash.decode(chip(op, on), values, d["batch"] * d["q"], d["heads"], d["kv_heads"], context,
                                        d["head_dim"], window, cached, narrow, d["v_dim"])  # fmt: skip
-    return _cost(op, on, fit, time, memory, extra)
+    return _cost(op, on, fit, time, memory, extra, flash.kept(chip(op, on), op.bytes_of("kv"), values["warm"]))
 
 
-def _cost(op: Op, on: Target, fit: Fit, time: Num, memory: Num, extra: Num) -> Cost:
-    """Both resources scaled so that the larger is their smooth maximum."""
+def _cost(op: Op, on: Target, fit: Fit, time: Num, memory: Num, extra: Num, warm: Num = 0.0) -> Cost:
+    """Both resources scaled so that the larger is their smooth maximum; of the cache a share is ``warm``."""
     both = flash.smooth_maximum(time, memory)
     scale = both / maximum(maximum(time, memory), 1e-30)
-    parts = {"compute": time * scale, on.memory.name: memory * scale}
-    if not on.graphs:
-        parts["launch"] = on.device.dispatch.eager
-    moved = _memory(op, on)
+    parts = {"compute": time * scale, on.memory.name: memory * scale, **on.launches(on.device.dispatch.eager)}
+    moved = _memory(op, on) - warm * op.bytes_of("kv")
     return Cost(parts, {"dispatch": extra}, op.flops, {on.memory.name: moved}, fit.basis, fit.interval)
 
 
@@ -126,7 +134,7 @@ def _datasheet(op: Op, on: Target) -> Cost:
     scores = d["batch"] * d["heads"] * d["q"] * d["kv"] * padding
     blocks = d["batch"] * d["kv_heads"] * ceil_div(rows, _ROWS)
     # Too few blocks are cut along the context (split-KV), so only full waves suffer quantization.
-    units = float(engine.units)
+    units = num(engine.units)
     fill = where(blocks >= units, ceil_div(blocks, units) * units / blocks, 1.0 + 0.0 * blocks)
     cached = _through_cache(op, blocks)
     moved = _memory(op, on)
@@ -168,7 +176,8 @@ def _unfused(op: Op, on: Target) -> Cost:
     parts = {
         "compute": dense / rate,
         "softmax": scores * _SOFTMAX / vector,
-        on.memory.name: on.memory_time(moved, op.kind),
+        # Of all passes over the scores every other one writes them.
+        on.memory.name: on.memory_time(moved, op.kind) + on.slower_writes(on.memory, spilled / 2.0, "memory", op.kind),
         on.cache_name: on.cache_time(moved + between, op.kind),
     }
     return on.cost(op.kind, parts, dense, {on.memory.name: moved, on.cache_name: moved + between}, kernels=3.0)

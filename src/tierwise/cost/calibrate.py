@@ -12,20 +12,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tierwise.core.num import Num, is_array, is_zero, maximum, minimum, num, where
+from tierwise.cost.constants import constant
 from tierwise.cost.types import Efficiency, Fit
 from tierwise.machines.types import Device
 
 _HERE = Path(__file__).with_name("calibration")
 # Op classes whose arithmetic rate follows the clock that the power limit leaves.
 _PRODUCTS = ("matmul", "moe")
-# The most of their peak that products reach: 0.95 to 0.97 on the A100 and the H100 in the measurements of
-# calibration/*/matmul.yaml; 0.96 on an L20, whose peak NVIDIA set so low that power never binds (CUDA-Learn-Notes,
-# hgemm, 2024: 115 of 119.5 TFLOP/s).
-_BEST = 0.95
+# The most of their peak that products reach.
+_BEST = constant("calibrate.best")
 
 
 def efficiency(device: Device, engine: str = "") -> Efficiency:
@@ -38,7 +40,10 @@ def efficiency(device: Device, engine: str = "") -> Efficiency:
             Classes that were not measured under that engine fall back to the typical one.
     """
     names = (device.name, device.family, f"{device.vendor}-{device.kind}".lower(), "generic")
-    found = _load(device.name, names, engine, device.clock, device.unit_share, _watts(device))
+    clock, share, watts = device.clock, device.unit_share, _watts(device)
+    # A swept machine has arrays there, which no cache can hold.
+    load = _load if not any(is_array(x) for x in (clock, share, watts)) else _load.__wrapped__
+    found = load(device.name, names, engine, clock, share, watts)  # type: ignore[arg-type]
     if not device.measured:
         return found
     # A machine that brings its own measurements rests on those; fractions only remain for its links.
@@ -48,7 +53,7 @@ def efficiency(device: Device, engine: str = "") -> Efficiency:
 
 @lru_cache(maxsize=256)
 def _load(
-    device: str, names: tuple[str, ...], engine: str, clock: float = nan, unit_share: float = nan, watts: float = 0.0
+    device: str, names: tuple[str, ...], engine: str, clock: Num = nan, unit_share: Num = nan, watts: Num = 0.0
 ) -> Efficiency:
     fits: dict[tuple[str, str, str], Fit] = {}
     for name in names:
@@ -68,7 +73,7 @@ def _load(
     raise FileNotFoundError(f"no calibration file in {_HERE}")
 
 
-def carry(data: Mapping[str, Any], clock: float, unit_share: float) -> dict[str, float]:
+def carry(data: Mapping[str, Any], clock: Num, unit_share: Num) -> dict[str, Num]:
     """Factors that carry coefficients from the device they were fitted on (``at``) to one of another clock.
 
     What a kernel spends in chains of dependent instructions and cache misses is a number of cycles (``cycles`` names
@@ -77,20 +82,19 @@ def carry(data: Mapping[str, Any], clock: float, unit_share: float) -> dict[str,
     """
     at = data.get("at", {})
     slower = float(at.get("clock", nan)) / clock
-    if not isfinite(slower):
+    if not np.all(np.isfinite(slower)):
         return {}
     share = float(at["unit_share"]) / unit_share / slower
     return {**dict.fromkeys(data.get("cycles", ()), slower), **dict.fromkeys(data.get("draws", ()), share)}
 
 
-def _watts(device: Device) -> float:
+def _watts(device: Device) -> Num:
     """Rated watts for each 16-bit FLOP per second of the peak; 0 where there is none."""
-    peak = max((e.rates.get(d, 0.0) for e in device.engines for d in ("bf16", "fp16")), default=0.0)
-    return device.power.rated / peak if peak else 0.0
+    peak = maximum(0.0, *(e.rates.get(d, 0.0) for e in device.engines for d in ("bf16", "fp16")))
+    return 0.0 if is_zero(peak) else device.power.rated / peak
 
 
-@lru_cache(maxsize=64)
-def _sustained(measured: tuple[str, ...], watts: float) -> float:
+def _sustained(measured: tuple[str, ...], watts: Num) -> Num:
     """The clock of matrix products over that of the sibling they were measured on.
 
     Products at full rate are bound by power. A card that has fewer watts for its peak than the sibling runs slower:
@@ -99,12 +103,12 @@ def _sustained(measured: tuple[str, ...], watts: float) -> float:
     """
     from tierwise.machines import device
 
-    known = [_watts(device(name)) for name in measured]
-    return float((watts / known[0]) ** (1.0 / 3.0)) if known and known[0] and watts else 1.0
+    known = _watts(device(measured[0])) if measured else 0.0
+    return 1.0 if is_zero(known) or is_zero(watts) else num((watts / known) ** (1.0 / 3.0))
 
 
 def _fits(
-    op: str, data: Mapping[str, Any], device: str, factors: Mapping[str, float]
+    op: str, data: Mapping[str, Any], device: str, factors: Mapping[str, Num]
 ) -> dict[tuple[str, str, str], Fit]:
     """The classes of one file, by (op class, dtype, engine). What classes share is written once, under ``shared``."""
     basis = "calibrated" if device in data["devices"] else "transferred"
@@ -128,9 +132,9 @@ def _fits(
     return out
 
 
-def _carried(name: str, value: float, factor: float) -> float:
-    if name == "compute" and factor > 1.0:
-        return min(value * factor, max(value, _BEST))
+def _carried(name: str, value: float, factor: Num) -> Num:
+    if name == "compute":
+        return where(np.asarray(factor) > 1.0, minimum(value * factor, max(value, _BEST)), value * factor)
     return value * factor
 
 

@@ -11,17 +11,16 @@ import numpy as np
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, maximum, minimum, scalar, where
 from tierwise.cost import protocols
+from tierwise.cost.constants import constant
 from tierwise.cost.types import Cost, Fit, Target
 from tierwise.machines.types import Link
 from tierwise.program.types import Op
 
 # Devices without links of their own copy through the host: every doubling of the devices halves what a copy gets
-# twice over (shared root complex, then both sockets); fitted to NCCL on two, four and eight PCIe cards.
-_SHARED_BUS = 2.0
-# And however fast the slots, NCCL opens two channels across a host bridge by default, which carry what they carry over
-# PCIe 4: 19.9 GB/s between two L40S on PCIe 4, 22 GB/s between RTX PRO 6000 on PCIe 5 (with eight channels 38 to 41;
-# voipmonitor/rtx6kpro, optimization/nccl-tuning.md, 2026), so that fractions fitted over PCIe 4 hold for its rate.
-_BRIDGE = 31.5e9
+# twice over. Both numbers rest on PCIe cards alone.
+_SHARED_BUS = constant("collective.shared_bus")
+# And however fast the slots, NCCL's channels across a host bridge carry what they carry over PCIe 4.
+_BRIDGE = constant("collective.bridge")
 
 
 def price(op: Op, on: Target) -> Cost:
@@ -61,7 +60,7 @@ def _measured(op: Op, on: Target, fit: Fit, own: bool, inside: Num, outside: Num
     memory, members = on.memory.bandwidth, maximum(inside, 1.0 + 1e-9)
     wire: Num = link.bandwidth
     if on.device.link("scale-up") is None:
-        wire = min(link.bandwidth, _BRIDGE) * (2.0 / members) ** _SHARED_BUS
+        wire = minimum(link.bandwidth, _BRIDGE) * (2.0 / members) ** _SHARED_BUS
     if own:
         time = protocols.custom(fit.values, size, members, wire, memory)
     else:
@@ -98,9 +97,10 @@ def _link(on: Target, kind: str) -> Link:
 def _bandwidth(on: Target, link: Link, members: Num) -> Num:
     """Usable bytes per second: direct wires to each peer only carry traffic for the peers that take part."""
     full = link.bandwidth * on.efficiency.link
-    if link.topology == "mesh" and link.domain > 1:
-        return full * maximum(members - 1.0, 1.0) / (link.domain - 1.0)
-    return full
+    if link.topology != "mesh":
+        return full
+    wires = maximum(members - 1.0, 1.0) / maximum(link.domain - 1.0, 1.0)
+    return where(np.asarray(link.domain) > 1, full * wires, full)
 
 
 def _inside_all_reduce(on: Target, size: Num, n: Num, library: bool) -> Num:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from tierwise.core.num import Num, ceil_div, maximum, minimum, where
+from tierwise.cost.constants import constant
 from tierwise.cost.flash import Chip, warm_read
 
 # Rows of the tiles grouped kernels choose from, and the columns of one (CUTLASS, Triton and DeepGEMM builds).
 TILES = (16.0, 32.0, 64.0, 128.0)
-_COLUMNS = 128.0
+_COLUMNS = constant("experts.columns")
 # Elements of K one step of a tile's main loop takes.
-_STEP = 64.0
+_STEP = constant("experts.step")
 
 
 def tile_rows(k: Mapping[str, Num], rows: Num, touched: Num, tokens: Num, experts: Num) -> Num:
@@ -65,12 +66,12 @@ def grouped(
     hidden_part = k["both"] * minimum(compute, read)
     moved = 2.0 * rows * (2.0 * hidden + (up + 1.0) * inner) * k["move_rows"]
     moved = moved + 2.0 * routed * hidden * k["move_routed"] + 2.0 * tokens * hidden * k["move_tokens"]
-    moving = moved / where(np.asarray(moved) < chip.capacity, chip.cache or chip.memory, chip.memory)
+    moving = moved / where(np.asarray(moved) < chip.capacity, chip.cache, chip.memory)
     lists = k["per_expert"] * experts + k["per_slot"] * routed + k["per_touched"] * touched
     return compute, read, k["launch"] + hidden_part + moving + lists
 
 
-def _uneven(tiles: Num, units: float, share: Num) -> Num:
+def _uneven(tiles: Num, units: Num, share: Num) -> Num:
     """How much longer whole waves take than an even split, at most fourfold, counted by ``share``."""
     waves = tiles / units
     return 1.0 + (minimum(ceil_div(waves, 1.0) / maximum(waves, 1e-12), 4.0) - 1.0) * share

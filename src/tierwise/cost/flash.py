@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from tierwise.core.num import Num, ceil_div, maximum, minimum, scalar, where
+from tierwise.cost.constants import constant
 
 # Positions of one step along the keys, and the query rows one block of a decode kernel takes at most
 # (FlashAttention-2/3, FlashInfer and TensorRT-LLM use 64 to 128 of each).
-_STEP = 64.0
-_HEADS = 64.0
+_STEP = constant("flash.step")
+_HEADS = constant("flash.heads")
 # Fewest key positions of a piece where a prefill kernel cuts its tiles along the keys (FlashInfer's planner).
-_LEAST = 256.0
+_LEAST = constant("flash.least")
 # Element width that coefficients with a power law in the width refer to.
 _WIDTH = 128.0
 
@@ -29,10 +30,10 @@ class Chip:
 
     rate: Num
     vector: Num
-    units: float
-    memory: float
-    cache: float
-    capacity: float
+    units: Num
+    memory: Num
+    cache: Num
+    capacity: Num
 
 
 def smooth_maximum(a: Num, b: Num) -> Num:
@@ -169,6 +170,11 @@ def decode(
 def warm_read(chip: Chip, size: Num, warm: Num, cache: Num, memory: Num) -> Num:
     """Seconds to read ``size`` bytes again and again: from the last cache while they fit ``warm`` of it, from the
     memory once they are twice that, a mixture between."""
-    hot = minimum(maximum(2.0 - size / maximum(chip.capacity * warm, 1.0), 0.0), 1.0)
-    near = 0.0 if chip.cache <= 0 else hot / (chip.cache * cache)
-    return size * (near + (1.0 - hot) / (chip.memory * memory))
+    hot = kept(chip, size, warm)
+    return size * (hot / (chip.cache * cache) + (1.0 - hot) / (chip.memory * memory))
+
+
+def kept(chip: Chip, size: Num, warm: Num) -> Num:
+    """Share of ``size`` bytes that the last cache still holds when they are read again: all while they fit ``warm`` of
+    it, none once they are twice that."""
+    return minimum(maximum(2.0 - size / maximum(chip.capacity * warm, 1.0), 0.0), 1.0)

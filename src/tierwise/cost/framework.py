@@ -7,8 +7,8 @@ starts a kernel for every line that writes memory: each moves its tensors once m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,38 +16,12 @@ import numpy as np
 
 from tierwise.core.errors import UnknownName
 from tierwise.cost.measured import describe
-from tierwise.cost.types import Cost, Target
+from tierwise.cost.types import Cost, Framework, Target
 from tierwise.program.types import Op, Operand
 
 _HERE = Path(__file__).with_name("frameworks")
 # Kernels whose gaps are in the price of an op already; one where not named.
 _PRICED = {"attention.unfused": 3.0, "moe": 4.0}
-
-
-@dataclass(frozen=True)
-class Framework:
-    """How one framework runs a model's ops.
-
-    Attributes:
-        name, title: file name, and what it is called.
-        host: seconds of its interpreter for each kernel, on top of the machine's eager launch.
-        kernels: kernels of an op by its class (as in :func:`tierwise.cost.measured.describe`), 1 where not named; of a
-            matmul, for each of its projections.
-        traffic: bytes its kernels move over what one fused kernel moves, by class, 1 where not named; of a kernel that
-            moves them slowly, as many as the bus would have moved meanwhile.
-        scores: bytes moved for each attention score, when scores are written.
-        interval: factors on the host's time that 80 % of hosts are expected between.
-        source: of all of these.
-    """
-
-    name: str
-    title: str
-    host: float
-    kernels: Mapping[str, float]
-    traffic: Mapping[str, float]
-    scores: float
-    interval: tuple[float, float]
-    source: str
 
 
 def price(op: Op, on: Target, framework: Framework, plain: Callable[[Op, Target], Cost]) -> Cost:

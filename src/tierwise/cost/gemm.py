@@ -24,7 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierwise.core.num import Num, ceil_div, maximum, minimum, scalar, where
+from tierwise.core.num import Num, ceil_div, maximum, minimum, num, scalar, where
+from tierwise.cost.constants import constant
 from tierwise.cost.types import Fit, Target
 from tierwise.machines.types import Engine
 
@@ -32,17 +33,18 @@ from tierwise.machines.types import Engine
 _SHORT = (16, 64)
 # Tiles of kernels that go by the rows: least and most height, and the widths they come in (CUTLASS kernels of vLLM
 # and SGLang for fp8).
-_HEIGHTS, _WIDTHS = (16.0, 128.0), (64.0, 128.0)
+_HEIGHTS = constant("gemm.heights.least"), constant("gemm.heights.most")
+_WIDTHS = constant("gemm.widths.least"), constant("gemm.widths.most")
 # Shorter cuts of K than this leave a mainloop nothing to pipeline (CUTLASS steps K by 32 to 128, 3 to 4 stages).
-_LEAST_K = 128.0
+_LEAST_K = constant("gemm.least_k")
 # The sides of the largest tile a unit's accumulators hold, 256 by 256, as operand elements per multiply-add.
-_LARGEST = 2.0 / 256.0
+_LARGEST = 2.0 / constant("gemm.largest")
 # How sharply an operand set a little larger than the cache stops hitting, and how long the power limiter takes:
 # milliseconds fit four devices better than tenths or tens of them.
-_SHARP = 5.0
-_LIMITER = 2e-3
+_SHARP = constant("gemm.sharp")
+_LIMITER = constant("gemm.limiter")
 # A fetch this small is all first trip: some tens of bytes in flight on each of several thousand lanes.
-_WAKE = 3e5
+_WAKE = constant("gemm.wake")
 # Partial sums are written and read in fp32.
 _PARTIAL = 8.0
 
@@ -90,7 +92,7 @@ def kernel(
         missed = _missed(weights * on.cycled + acts * on.fed + results, usable)
         spilled = missed if on.fed > 1 else spilled
     cold = weights * missed + (acts + results) * spilled
-    units = float(engine.units)
+    units = num(engine.units)
     per_k = (weight + act) / 2.0
     speed = rate * fit["compute"]
     memory = on.memory.bandwidth * fit["memory"]
@@ -156,7 +158,7 @@ def _shapes(engine: Engine, aim: Num, m: Num) -> Iterator[tuple[Num, Num, Num]]:
             yield height, width, where(by_rows, 0.0, 1e9)
 
 
-def quantize(on: Target, fit: Fit, units: float, m: Num, k: Num, act: Num) -> Num:
+def quantize(on: Target, fit: Fit, units: Num, m: Num, k: Num, act: Num) -> Num:
     """Seconds to quantize (m, k) activations of 2 bytes to ``act`` bytes before the product; 0 for plain arithmetic."""
     traffic = fit["requant"] * m * k * (2.0 + act) / on.memory.bandwidth
     return fit["quantize"] + maximum(traffic, fit["rows"] * m / units)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tierwise.core.num import Num, ceil_div, is_array, maximum, minimum, where
+from tierwise.core.num import Num, ceil_div, is_array, maximum, minimum, num, where
 from tierwise.core.numerics import Names
+from tierwise.cost.constants import constant
 from tierwise.cost.gemm import kernel, quantize
 from tierwise.cost.types import Cost, Fit, Target
 from tierwise.machines.types import Engine
@@ -13,9 +14,9 @@ from tierwise.program.types import Op
 
 # Cutting K further than this leaves too few steps to fill a unit's multiply pipeline (CUTLASS mainloops
 # step through K in blocks of 32 to 64 and prefetch three to four of them).
-_MIN_K = 256.0
+_MIN_K = constant("matmul.min_k")
 # Bits of a group's scale, and vector instructions that apply two of them (convert, multiply, multiply-add).
-_SCALE_BITS, _RESCALE = 16.0, 3.0
+_SCALE_BITS, _RESCALE = constant("matmul.scale_bits"), constant("matmul.rescale")
 # Kernel classes to borrow from where a class was not measured: the nearest in how the kernel works.
 _ALIKE = {
     "fp8": ("int8",),
@@ -28,14 +29,8 @@ _ALIKE = {
 
 
 def price(op: Op, on: Target) -> Cost:
-    """Time of ``batch`` GEMMs of (m, k) × (k, n): from fitted coefficients where there are any, else from the
-    datasheet's."""
-    rate, engine = on.rate(op.arithmetic)
-    if op.options.get("structured"):
-        rate = rate * engine.sparse
-    fit = fitted(op, on)
-    if fit is not None and engine.tiles:
-        return _calibrated(op, on, fit, rate, engine)
+    """Time of ``batch`` GEMMs of (m, k) × (k, n) from the datasheet's rates."""
+    rate, engine = _rate(op, on)
     d = op.dims
     batch = d.get("batch", 1.0)
     element = sum((o.bytes for o in op.reads), 0.0) / maximum(sum((o.elements for o in op.reads), 0.0), 1.0)
@@ -52,6 +47,18 @@ def price(op: Op, on: Target) -> Cost:
     if not np.all(np.asarray(scaling) == 0.0):
         parts["dequantize"] = scaling
     return on.cost(op.kind, parts, op.flops, {on.memory.name: moved, on.cache_name: cached})
+
+
+def calibrated(op: Op, on: Target) -> Cost | None:
+    """The same from coefficients, where they were fitted to the op's kernel class or one like it."""
+    rate, engine = _rate(op, on)
+    fit = fitted(op, on) if engine.tiles else None
+    return None if fit is None else _calibrated(op, on, fit, rate, engine)
+
+
+def _rate(op: Op, on: Target) -> tuple[Num, Engine]:
+    rate, engine = on.rate(op.arithmetic)
+    return (rate * engine.sparse if op.options.get("structured") else rate), engine
 
 
 def _scaling(op: Op, on: Target) -> Num:
@@ -82,14 +89,13 @@ def _calibrated(op: Op, on: Target, fit: Fit, rate: Num, engine: Engine) -> Cost
     parts = kernel(on, fit, rate, engine, d["m"], d["n"], d["k"], batch=batch, weight=weight, act=narrow,
                    out=op.writes[0].format.bytes if op.writes else 2.0, produced=second.role != "weight")  # fmt: skip
     serial = dict(parts.serial)
-    serial["quantize"] = quantize(on, fit, float(engine.units), d["m"], d["k"], narrow)
+    serial["quantize"] = quantize(on, fit, num(engine.units), d["m"], d["k"], narrow)
     moved = {on.memory.name: parts.moved, on.cache_name: parts.cached}
     overlapped = dict(parts.overlapped)
-    if not on.graphs:
-        # The host runs ahead of the device, so a launch only costs what the kernel does not hide: in a loop over one
-        # kernel, what exceeds all of it.
-        host = maximum(fit["host"], on.device.dispatch.eager)
-        overlapped["launch"] = maximum(host - sum(serial.values(), 0.0), 0.0) if on.cycled else host
+    # The host runs ahead of the device, so a launch only costs what the kernel does not hide: in a loop over one
+    # kernel, what exceeds all of it.
+    host = maximum(fit["host"], on.device.dispatch.eager)
+    overlapped |= on.launches(maximum(host - sum(serial.values(), 0.0), 0.0) if on.cycled else host)
     return Cost(overlapped, serial, op.flops, moved, fit.basis, fit.interval)
 
 
@@ -154,7 +160,7 @@ def tiled(
     for tm, tn in engine.tiles:
         tiles = ceil_div(m, float(tm)) * ceil_div(n, float(tn)) * batch
         cuts = maximum(minimum(engine.units / tiles, k / _MIN_K), 1.0)
-        waves = ceil_div(tiles * cuts, float(engine.units))
+        waves = ceil_div(tiles * cuts, num(engine.units))
         time = waves * engine.units * (2.0 * tm * tn) * (k / cuts) / rate
         rows, columns = minimum(m, float(tm)), minimum(n, float(tn))
         if tn >= tm:
@@ -184,10 +190,11 @@ def memory_bytes(op: Op, on: Target, cached: Num) -> Num:
     weights = op.bytes_of("weight") * (1.0 - on.resident)
     acts = op.bytes_of("act") + op.bytes_of("score")
     acts = where(acts <= on.cache_capacity, 0.0 * acts, acts)
-    other = op.bytes - op.bytes_of("weight") - op.bytes_of("act") - op.bytes_of("score")
+    # Operands of role ``host`` come over the link to it.
+    other = op.bytes - op.bytes_of("weight") - op.bytes_of("act") - op.bytes_of("score") - op.bytes_of("host")
     once = weights + acts + other
     reads = sum((o.bytes for o in op.reads), 0.0)
     # A wave of U tiles in a square needs 1/sqrt(U) of the traffic its tiles would need one by one.
-    units = max(on.rate(op.arithmetic)[1].units, 1)
+    units = num(on.rate(op.arithmetic)[1].units)
     again = where(reads > on.cache_capacity, cached / units**0.5, 0.0 * cached)
     return maximum(once, again)

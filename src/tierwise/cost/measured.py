@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from tierwise.core.num import Num, maximum, scalar, where
 from tierwise.core.numerics import Names
+from tierwise.cost.constants import constant
 from tierwise.cost.types import Cost, Target
 from tierwise.machines.profile import Class, Curve, Products, Profile
 from tierwise.program.types import Op
 
 # A cache that is still in use gives this much of the best bandwidth, and is flushed by this many times its size
 # (eight ways of a set-associative cache, each replaced once).
-_NEARLY, _TIMES = 0.7, 8.0
+_NEARLY, _TIMES = constant("measured.nearly"), constant("measured.times")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from tierwise.core.num import Num, is_array, maximum
 from tierwise.core.numerics import Names
 from tierwise.cost.attention import chip
 from tierwise.cost.experts import TILES, grouped, tile_rows
+from tierwise.cost.flash import kept
 from tierwise.cost.matmul import memory_bytes, tiled
 from tierwise.cost.types import Cost, Fit, Target
 from tierwise.program.types import Op
@@ -19,8 +20,33 @@ def price(op: Op, on: Target) -> Cost:
     Every touched expert's rows are padded to whole tiles, so many experts with few rows each cost more
     arithmetic than their FLOPs.
     """
+    d = op.dims
+    touched = maximum(d["touched"], 1e-9)
+    rows = d["tokens"] / touched
+    rate, engine = on.rate(op.arithmetic)
+    rate = rate * on.efficiency.of("compute", op.kind)
+    if op.options.get("structured"):
+        rate = rate * engine.sparse
+    weight = next(o for o in op.reads if o.role == "weight")
+    up, cached_up = tiled(on, op.kind, engine, rate, rows, d["up"] * d["inner"], d["hidden"], touched,
+                          weight.format.bytes)  # fmt: skip
+    down, cached_down = tiled(on, op.kind, engine, rate, rows, d["hidden"], d["inner"], touched,
+                              weight.format.bytes)  # fmt: skip
+    cached = cached_up + cached_down
+    moved = memory_bytes(op, on, 0.0 * cached)
+    parts = {
+        "compute": up + down,
+        on.memory.name: on.memory_time(moved, op.kind),
+        on.cache_name: on.cache_time(cached, op.kind),
+    }
+    # Permute, up, activation, down.
+    return on.cost(op.kind, parts, op.flops, {on.memory.name: moved, on.cache_name: cached}, kernels=4.0)
+
+
+def calibrated(op: Op, on: Target) -> Cost | None:
+    """The same from coefficients, where they were fitted to the op's formats."""
     fit = on.efficiency.fit("moe", formats(op))
-    return _datasheet(op, on) if fit is None else _fitted(op, on, fit)
+    return None if fit is None else _fitted(op, on, fit)
 
 
 def formats(op: Op) -> Names:
@@ -47,11 +73,9 @@ def _fitted(op: Op, on: Target, fit: Fit) -> Cost:
         experts=d["experts"], tokens=reaching, routed=routed, hidden=d["hidden"], inner=d["inner"], up=d["up"],
         weights=weights,
     )  # fmt: skip
-    parts = {"compute": compute, on.memory.name: read}
-    if not on.graphs:
-        # Permute, up, activation, down.
-        parts["launch"] = 4.0 * on.device.dispatch.eager
-    moved = memory_bytes(op, on, 0.0 * read)
+    # Permute, up, activation, down.
+    parts = {"compute": compute, on.memory.name: read, **on.launches(4.0 * on.device.dispatch.eager)}
+    moved = memory_bytes(op, on, 0.0 * read) - weights * kept(chip(op, on), weights, values["warm"])
     return Cost(parts, {"dispatch": extra}, op.flops, {on.memory.name: moved}, fit.basis, fit.interval)
 
 
@@ -64,27 +88,3 @@ def _tiles(op: Op, tile: Num, rows: Num, touched: Num) -> Num:
     for size in TILES[:-1]:
         out = np.where(np.asarray(tile) == size, op.dims[f"tiles_{int(size)}"], out)
     return maximum(out, 1e-9)
-
-
-def _datasheet(op: Op, on: Target) -> Cost:
-    d = op.dims
-    touched = maximum(d["touched"], 1e-9)
-    rows = d["tokens"] / touched
-    rate, engine = on.rate(op.arithmetic)
-    rate = rate * on.efficiency.of("compute", op.kind)
-    if op.options.get("structured"):
-        rate = rate * engine.sparse
-    weight = next(o for o in op.reads if o.role == "weight")
-    up, cached_up = tiled(on, op.kind, engine, rate, rows, d["up"] * d["inner"], d["hidden"], touched,
-                          weight.format.bytes)  # fmt: skip
-    down, cached_down = tiled(on, op.kind, engine, rate, rows, d["hidden"], d["inner"], touched,
-                              weight.format.bytes)  # fmt: skip
-    cached = cached_up + cached_down
-    moved = memory_bytes(op, on, 0.0 * cached)
-    parts = {
-        "compute": up + down,
-        on.memory.name: on.memory_time(moved, op.kind),
-        on.cache_name: on.cache_time(cached, op.kind),
-    }
-    # Permute, up, activation, down.
-    return on.cost(op.kind, parts, op.flops, {on.memory.name: moved, on.cache_name: cached}, kernels=4.0)

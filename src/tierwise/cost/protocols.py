@@ -7,15 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from tierwise.core.num import Num, scalar
+from tierwise.cost.constants import constant
 
 # Sharpness of the switch from one protocol to the next.
-_SHARP = 6.0
+_SHARP = constant("protocols.sharp")
 
 
-# Without peer access a receiver reads a slice from the host's memory when all of it is there: NCCL's buffer of 4 MiB
-# in 8 steps, 2 to a slice, on each of the 2 channels it opens across a host bridge (src/include/collectives.h,
-# src/init.cc).
-_SLICES = 2.0 * 2.0**20
+# Without peer access a receiver reads a slice from the host's memory when all of it is there.
+_SLICES = constant("protocols.slices")
 
 
 def nccl(

@@ -8,17 +8,18 @@ counts of ties, two scans of two kernels, and the gathering of what is left: the
 from __future__ import annotations
 
 from tierwise.core.num import ceil_div, where
+from tierwise.cost.constants import constant
 from tierwise.cost.types import Cost, Target
 from tierwise.program.types import Op
 
-_DIGIT = 8.0
-_A_DIGIT, _AROUND = 3.0, 7.0
+_DIGIT = constant("select.digit")
+_A_DIGIT, _AROUND = constant("select.kernels_a_digit"), constant("select.kernels_around")
 
 
 def price(op: Op, on: Target) -> Cost:
     """All passes from the last cache where the values fit there, else from memory."""
     values = op.reads[0]
-    digits = float(ceil_div(values.format.bits, _DIGIT))
+    digits = ceil_div(values.format.bits, _DIGIT)
     moved = values.bytes * (digits + 1.0) + sum((o.bytes for o in op.writes), 0.0)
     far = where(values.bytes <= on.cache_capacity, 0.0 * moved, moved)
     rate, _ = on.rate("fp32", "vector")

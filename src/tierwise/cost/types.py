@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tierwise.core.num import Num, is_array, maximum
+from tierwise.core.num import Num, is_array, is_zero, maximum, where
 from tierwise.core.numerics import Names
+from tierwise.cost.mapping import Mapping
 from tierwise.machines.types import Device, Engine, System, Tier
 from tierwise.program.types import Op
 
-if TYPE_CHECKING:
-    from tierwise.cost.framework import Framework
+# What a price may rest on, the surest first.
+BASES = ("measured", "calibrated", "transferred", "datasheet")
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class Cost:
         interval: factors on the time that 80 % of measurements lie between.
     """
 
-    overlapped: Mapping[str, Num]
-    serial: Mapping[str, Num]
+    overlapped: Dict[str, Num]
+    serial: Dict[str, Num]
     flops: Num
-    bytes: Mapping[str, Num] = field(default_factory=dict)
+    bytes: Dict[str, Num] = field(default_factory=dict)
     basis: str = "datasheet"
     interval: tuple[Num, Num] = (1.0, 1.0)
 
@@ -54,7 +56,24 @@ class Cost:
         return name_of_largest({**self.overlapped, **self.serial})
 
 
-def name_of_largest(parts: Mapping[str, Num]) -> Names:
+def either(condition: NDArray[np.bool_], yes: Cost, no: Cost) -> Cost:
+    """One of two costs for each configuration. It rests on the less sure of both."""
+
+    def pick(a: Dict[str, Num], b: Dict[str, Num]) -> dict[str, Num]:
+        return {k: where(condition, a.get(k, 0.0), b.get(k, 0.0)) for k in {**a, **b}}
+
+    low, high = (where(condition, a, b) for a, b in zip(yes.interval, no.interval, strict=True))
+    return Cost(
+        pick(yes.overlapped, no.overlapped),
+        pick(yes.serial, no.serial),
+        where(condition, yes.flops, no.flops),
+        pick(yes.bytes, no.bytes),
+        max(yes.basis, no.basis, key=BASES.index),
+        (low, high),
+    )
+
+
+def name_of_largest(parts: Dict[str, Num]) -> Names:
     """The key of the largest value, elementwise for arrays."""
     names = list(parts)
     values = np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in parts.values()))
@@ -78,11 +97,11 @@ class Fit:
     op: str
     dtype: str
     engine: str
-    values: Mapping[str, Num]
+    values: Dict[str, Num]
     basis: str
     interval: tuple[Num, Num]
     source: str
-    errors: Mapping[str, float] = field(default_factory=dict)
+    errors: Dict[str, float] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Num:
         return self.values[name]
@@ -105,19 +124,19 @@ class Efficiency:
     """
 
     name: str
-    compute: Mapping[str, float]
-    memory: Mapping[str, float]
-    cache: Mapping[str, float]
+    compute: Dict[str, float]
+    memory: Dict[str, float]
+    cache: Dict[str, float]
     link: float
-    collective: Mapping[str, tuple[float, float, float]]
+    collective: Dict[str, tuple[float, float, float]]
     basis: str
     interval: tuple[float, float]
     source: str
-    fits: Mapping[tuple[str, str, str], Fit] = field(default_factory=dict)
+    fits: Dict[tuple[str, str, str], Fit] = field(default_factory=dict)
     engine: str = ""
 
     def of(self, table: str, kind: str) -> float:
-        values: Mapping[str, float] = getattr(self, table)
+        values: Dict[str, float] = getattr(self, table)
         return values.get(kind, values["*"])
 
     def fit(self, op: str, dtype: Names = "*") -> Fit | None:
@@ -150,6 +169,32 @@ class Efficiency:
         )
 
 
+@dataclass(frozen=True)
+class Framework:
+    """How one framework runs a model's ops.
+
+    Attributes:
+        name, title: file name, and what it is called.
+        host: seconds of its interpreter for each kernel, on top of the machine's eager launch.
+        kernels: kernels of an op by its class (as in :func:`tierwise.cost.measured.describe`), 1 where not named; of a
+            matmul, for each of its projections.
+        traffic: bytes its kernels move over what one fused kernel moves, by class, 1 where not named; of a kernel that
+            moves them slowly, as many as the bus would have moved meanwhile.
+        scores: bytes moved for each attention score, when scores are written.
+        interval: factors on the host's time that 80 % of hosts are expected between.
+        source: of all of these.
+    """
+
+    name: str
+    title: str
+    host: float
+    kernels: Dict[str, float]
+    traffic: Dict[str, float]
+    scores: float
+    interval: tuple[float, float]
+    source: str
+
+
 # Wider formats a device falls back to when it has no arithmetic in the wanted one, in order.
 _INSTEAD = {
     "fp4": ("fp8", "bf16", "fp16", "fp32"),
@@ -172,12 +217,13 @@ class Target:
     Attributes:
         system: the machine.
         efficiency: calibration in force.
-        graphs: kernels are replayed, not launched one by one.
+        graphs: kernels are replayed, not launched one by one; :func:`tierwise.cost.price` alone takes an array.
         framework: the eager framework that launches them; None for an engine's own kernels.
         resident: weights stay in the last cache from one pass to the next (0 or 1, may be an array).
         working: bytes of weights one pass reads in all; 0 where prices do not ask.
         cycled: an op is timed alone in a loop over so many copies of its weights, which the last cache may hold
             from one turn to the next (0: it runs among others that evict them); ``fed`` copies of its inputs.
+        mapping: how ops are laid out on a spatial array; None, or None for an op, leaves it to other providers.
     """
 
     system: System
@@ -188,6 +234,7 @@ class Target:
     working: Num = 0.0
     cycled: float = 0.0
     fed: float = 1.0
+    mapping: Callable[[Op], Mapping | None] | None = None
 
     @property
     def device(self) -> Device:
@@ -202,18 +249,21 @@ class Target:
         if is_array(arithmetic):
             distinct, index = np.unique(np.asarray(arithmetic), return_inverse=True)
             found = [self.rate(str(a), kind) for a in distinct]
-            rates = np.asarray([float(np.asarray(r)) for r, _ in found])[index.reshape(np.shape(arithmetic))]
+            index = index.reshape(np.shape(arithmetic))
+            rates: Num = where(index == 0, found[0][0], 0.0)
+            for i, (rate, _) in enumerate(found[1:], 1):
+                rates = where(index == i, rate, rates)
             return rates, found[0][1]
         return _best(self.device, str(arithmetic), kind)
 
     def cost(
         self,
         kind: str,
-        overlapped: Mapping[str, Num],
+        overlapped: Dict[str, Num],
         flops: Num,
-        moved: Mapping[str, Num],
+        moved: Dict[str, Num],
         *,
-        kernels: float = 1.0,
+        kernels: Num = 1.0,
         latency: bool = True,
         fit: Fit | None = None,
     ) -> Cost:
@@ -225,21 +275,31 @@ class Target:
         serial: dict[str, Num] = {"dispatch": kernels * dispatch.graph}
         if latency:
             serial["latency"] = kernels * self.memory.latency
-        parts = dict(overlapped)
-        if not self.graphs:
-            # The host runs ahead of the device, so a launch only costs what the kernel does not hide.
-            parts["launch"] = kernels * dispatch.eager
+        parts = {**overlapped, **self.launches(kernels * dispatch.eager)}
         rests = self.efficiency if fit is None else fit
         return Cost(parts, serial, flops, moved, rests.basis, rests.interval)
+
+    def launches(self, host: Num) -> dict[str, Num]:
+        """The host's seconds to start an op's kernels, as a part that overlaps; nothing where a graph replays them.
+
+        The host runs ahead of the device, so a launch only costs what the kernel does not hide.
+        """
+        return {} if self.graphs else {"launch": host}
 
     def memory_time(self, moved: Num, kind: str) -> Num:
         """Seconds to move bytes to or from the main memory."""
         return moved / (self.memory.bandwidth * self.efficiency.of("memory", kind))
 
+    def slower_writes(self, tier: Tier, written: Num, table: str, kind: str) -> Num:
+        """Seconds that writing ``written`` bytes to a tier takes longer than reading them would; exactly 0 for a tier
+        that writes as fast as it reads."""
+        more = tier.bandwidth / tier.write_bandwidth - 1.0
+        return written * more / (tier.bandwidth * self.efficiency.of(table, kind))
+
     def cache_time(self, moved: Num, kind: str) -> Num:
         """Seconds to move bytes to or from the last cache; 0 when there is none."""
         cache = self.device.cache
-        if cache is None or not cache.bandwidth:
+        if cache is None or is_zero(cache.bandwidth):
             return 0.0 * moved
         return moved / (cache.bandwidth * self.efficiency.of("cache", kind))
 
@@ -252,7 +312,7 @@ class Target:
         return op.flops / (rate * self.efficiency.of("compute", "vector"))
 
     @property
-    def cache_capacity(self) -> float:
+    def cache_capacity(self) -> Num:
         cache = self.device.cache
         return cache.capacity if cache is not None else 0.0
 
@@ -262,7 +322,8 @@ class Target:
         return cache.name if cache is not None else "cache"
 
 
-def _best(device: Device, arithmetic: str, kind: str) -> tuple[float, Engine]:
+def _best(device: Device, arithmetic: str, kind: str) -> tuple[Num, Engine]:
+    """The highest rate for a dtype, and the engine that has it (of rates that are arrays, at the first element)."""
     for name in (arithmetic, *_INSTEAD.get(arithmetic, ())):
         found = [
             (e.rates[name], e)
@@ -270,8 +331,11 @@ def _best(device: Device, arithmetic: str, kind: str) -> tuple[float, Engine]:
             if name in e.rates and (kind != "vector" or e.kind == "vector")
         ]
         if found:
-            return max(found, key=lambda pair: pair[0])
+            return maximum(*(r for r, _ in found)), max(found, key=_first)[1]
     # A device that computes in one narrow dtype only does everything in it.
     every = [(r, e) for e in device.engines for r in e.rates.values()]
-    return min(every, key=lambda pair: pair[0])
+    return min(every, key=_first)
 
+
+def _first(found: tuple[Num, Engine]) -> float:
+    return float(np.ravel(found[0])[0])

@@ -9,6 +9,7 @@ from tierwise.core.num import Num
 from tierwise.models.blocks.common import collective
 from tierwise.models.step import Step
 from tierwise.models.types import Model, Stack
+from tierwise.program.placement import placed
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.program.types import Op
 
@@ -40,7 +41,7 @@ def lower(step: Step) -> Program:
     handover = _handover(step)
     if handover and items:
         items.append(Repeat("stages", (Body("pipeline", tuple(handover)),), count=step.plan.pp - 1.0))
-    return Program(tuple(items))
+    return placed(Program(tuple(items)), step.plan.placement)
 
 
 def _handover(step: Step) -> list[Op]:

@@ -28,7 +28,7 @@ _RESOURCES = {"launch": "host", "none": "unexplained"}
 def phase_dict(phase: Phase, result: Result) -> Json:
     """One phase; see ``docs/json.md``."""
     device = result.scenario.machine.device
-    known = {t.name for t in device.tiers} | {"link", "network"}
+    known = {t.name for t in device.tiers} | {"link", "network", "host.in", "host.out"}
     traffic = {tier: size for tier, size in phase.traffic.items() if tier in known and _some(size)}
     memory = device.memory
     whole = phase.total(lambda p: p.cost.time)

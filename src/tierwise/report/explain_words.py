@@ -136,6 +136,8 @@ _REASONS = {
     "softmax": "on the exponentials of attention",
     "dequantize": "on scaling the sums of quantized products",
     "link": "on communication between devices",
+    "host.in": "on copies from the host's memory",
+    "host.out": "on copies to the host's memory",
     "dispatch": "on the gaps between kernels (the programs of the device, started one after the other)",
     "host": "on the host starting kernels (the programs of the device) one by one",
     "unexplained": "on what no term of its price explains",
@@ -153,7 +155,7 @@ def family(d: Json, name: str) -> str:
     """The kind of a resource: ``compute``, ``memory``, ``cache``, ``link`` or ``overhead``."""
     if name in ("compute", "softmax", "dequantize"):
         return "compute"
-    if name in ("link", "network"):
+    if name in ("link", "network", "host.in", "host.out"):
         return "link"
     kind = tier_kinds(d).get(name)
     return "overhead" if kind is None else "memory" if kind in ("memory", "storage") else "cache"

@@ -14,6 +14,7 @@ import numpy as np
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num, is_zero, maximum, minimum, num
 from tierwise.core.numerics import Format, fmt
+from tierwise.program.placement import Placement
 
 if TYPE_CHECKING:
     from tierwise.machines.types import System
@@ -178,6 +179,7 @@ class Plan:
         structured: the zeros are 2:4 and the engine's sparse rate applies.
         library: collectives come from a library (NCCL) only, not from a serving engine's own kernels.
         mtp: run the multi-token-prediction modules.
+        placement: tensors that lie elsewhere than in the device's main memory, and ops computed elsewhere.
     """
 
     tp: Num = 1.0
@@ -198,6 +200,7 @@ class Plan:
     structured: bool = False
     library: bool = False
     mtp: bool = False
+    placement: Placement = field(default=Placement())
 
     @property
     def devices(self) -> Num:

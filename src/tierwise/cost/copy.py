@@ -1,0 +1,31 @@
+"""Bytes moved from one place to another by a copy engine: nothing computes, the narrowest port sets the pace."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tierwise.core.num import Num, where
+from tierwise.cost.paths import path
+from tierwise.cost.types import Cost, Target
+from tierwise.program.types import Op
+
+
+def price(op: Op, on: Target) -> Cost:
+    """Time of ``dims["bytes"]`` from ``options["from"]`` to ``options["to"]`` in ``dims["transfers"]`` transfers (1).
+
+    Every transfer pays the latency of its way once. Ports are tiers, ``host.in`` and ``host.out``
+    (see :mod:`tierwise.cost.paths`); reading a tier and writing it pay their own bandwidth.
+
+    Raises:
+        TierwiseError: no path leads from one to the other.
+    """
+    size = op.dims["bytes"]
+    ports, latency = path(on, str(op.options["from"]), str(op.options["to"]))
+    waits = where(np.asarray(size) > 0.0, latency * op.dims.get("transfers", 1.0), 0.0)
+    overlapped: dict[str, Num] = {}
+    moved: dict[str, Num] = {}
+    for p in ports:
+        # A node that is written and read again on the way (the host's memory, before a disk) is busy with both.
+        overlapped[p.name] = overlapped.get(p.name, 0.0) + size / p.bandwidth
+        moved[p.name] = moved.get(p.name, 0.0) + size
+    return Cost(overlapped, {"latency": waits}, 0.0, moved, "datasheet", on.efficiency.interval)

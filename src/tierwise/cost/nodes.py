@@ -1,0 +1,60 @@
+"""What an op sees that is computed on another node than the device: processing in memory, or the host's processors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tierwise.core.errors import TierwiseError
+from tierwise.core.num import Num, minimum
+from tierwise.cost.calibrate import efficiency
+from tierwise.cost.types import Target
+from tierwise.machines.types import Device, Engine
+
+
+def at(on: Target, node: str) -> Target:
+    """The target as an op on a node sees it: the node as its memory, what computes there as its engines.
+
+    A tier with compute of its own gives its internal bandwidth and rates, of which nothing was fitted, so prices are
+    bounds. ``host`` is the processors of the node's computer, with their own calibration, divided among the devices
+    that share them. ``""`` is the device itself.
+
+    Raises:
+        TierwiseError: there is no such node, or nothing computes on it.
+    """
+    if not node:
+        return on
+    host = on.system.host
+    if node == "host" and host is not None and host.cpu is not None:
+        device = _share(host.cpu, host.sockets / on.system.per_node, host.bandwidth / on.system.per_node)
+        own = efficiency(host.cpu)
+        return replace(on, system=replace(on.system, device=device), efficiency=own, framework=None, resident=0.0)
+    able = {t.name: t for t in on.device.tiers if t.compute}
+    if node not in able:
+        names = [*able, *(["host"] if host is not None and host.cpu is not None else [])]
+        raise TierwiseError(
+            f"{on.system.name}: nothing computes on {node!r}; nodes besides its engines that compute: "
+            + (", ".join(names) or "none")
+        )
+    tier = replace(able[node], kind="memory")
+    engine = Engine(node, "vector", tier.compute, tier.units, (), 1.0, tier.source)
+    device = replace(on.device, tiers=(tier,), engines=(engine,), measured={})
+    plain = replace(on.efficiency, fits={}, basis="datasheet")
+    return replace(on, system=replace(on.system, device=device), efficiency=plain, framework=None, resident=0.0)
+
+
+def _share(device: Device, share: float, most: Num) -> Device:
+    """A part of equal processors seen as one, its memory at most as fast as its share of the host's."""
+
+    def rate(tier: str, value: Num) -> Num:
+        return minimum(value * share, most) if tier == "memory" else value * share
+
+    tiers = tuple(
+        replace(t, capacity=t.capacity * share, bandwidth=rate(t.kind, t.bandwidth),  # type: ignore[arg-type]
+                write_bandwidth=rate(t.kind, t.write_bandwidth))  # type: ignore[arg-type]
+        for t in device.tiers
+    )  # fmt: skip
+    engines = tuple(
+        replace(e, rates={k: v * share for k, v in e.rates.items()}, units=e.units * share)  # type: ignore[arg-type]
+        for e in device.engines
+    )
+    return replace(device, tiers=tiers, engines=engines)
