@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from tierwise.core.num import Num, maximum, scalar, where
 from tierwise.core.numerics import Names
+from tierwise.cost.energy import Actions, actions
+from tierwise.cost.energy import interval as energy_interval
 from tierwise.cost.types import name_of_largest
 from tierwise.memory.account import Memory
 from tierwise.models.step import Step
@@ -178,16 +180,36 @@ class Result:
         return work / (peak * self.time) if peak else float("nan")
 
     @cached_property
-    def energy(self) -> Num:
-        """Joules of the whole system for the batch.
+    def energy_parts(self) -> dict[str, Num]:
+        """Joules of the whole system for the batch by component: engines, tiers and links by what they do, ``active``
+        while a device works, ``idle`` all the time, ``system`` for what is around the devices. They add up to
+        :attr:`energy`."""
+        of = self._actions
+        out: dict[str, Num] = {}
+        for p in self.phases:
+            # A pipeline that fills keeps its devices on, though they do no more.
+            for name, x in p.cost.joules(of, p.pass_time * p.fill).items():
+                out[name] = out.get(name, 0.0) + self.devices * p.passes * x
+        out["system"] = self.devices * self.scenario.machine.overhead_power * self.time
+        return out
 
-        A device draws its idle power all the time, and up to its rated power while the binding resource of
-        an op works (a saturated engine or tier draws what the device is rated for).
-        """
-        power = self.scenario.machine.device.power
-        busy = sum((p.busy * p.passes for p in self.phases), 0.0)
-        each = power.idle * self.time + (power.rated - power.idle) * busy
-        return self.devices * (each + self.scenario.machine.overhead_power * self.time)
+    @cached_property
+    def _actions(self) -> Actions:
+        return actions(self.scenario.machine.device)
+
+    @cached_property
+    def energy(self) -> Num:
+        """Joules of the whole system for the batch."""
+        return sum(self.energy_parts.values(), 0.0)
+
+    @property
+    def energy_interval(self) -> tuple[Num, Num]:
+        """Joules that the energy lies between, as far as sources of single actions and the rated power tell."""
+        parts = {k: v for k, v in self.energy_parts.items() if k != "system"}
+        each = {k: v / self.devices for k, v in parts.items()}
+        low, high = energy_interval(each, self._actions)
+        around = self.energy_parts["system"]
+        return self.devices * low + around, self.devices * high + around
 
     @property
     def cost(self) -> Num:

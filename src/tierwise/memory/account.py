@@ -9,18 +9,19 @@ all ask here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.core.num import Num, ceil_div, maximum, num, where
 from tierwise.machines.types import System
-from tierwise.memory.activations import live_activations
+from tierwise.memory.activations import copy_buffers, live_activations
 from tierwise.memory.weights import weight_bytes
 from tierwise.models.lower import lower, state_bytes
 from tierwise.models.step import Step
 from tierwise.models.types import Model
+from tierwise.program.placement import Placement
 from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
 
@@ -58,6 +59,8 @@ class Memory:
         capacity: what the device has.
         per_sequence: KV and state bytes one sequence adds at its longest.
         once: KV bytes stored once for all sequences (a shared prefix).
+        elsewhere: bytes of this device's tensors on other nodes; ``room_elsewhere``: what those have for it, where it
+            is known.
     """
 
     weights: Mapping[str, Num]
@@ -68,6 +71,8 @@ class Memory:
     capacity: float
     per_sequence: Num
     once: Num = 0.0
+    elsewhere: Mapping[str, Num] = field(default_factory=dict)
+    room_elsewhere: Mapping[str, Num] = field(default_factory=dict)
 
     @property
     def parts(self) -> dict[str, Num]:
@@ -100,6 +105,8 @@ class Memory:
     def fits(self) -> bool | NDArray[np.bool_]:
         """Whether it all fits; an array of answers for an array of configurations."""
         answer = np.asarray(self.peak) <= self.capacity
+        for node, room in self.room_elsewhere.items():
+            answer = answer & (np.asarray(self.elsewhere.get(node, 0.0)) <= room)
         return answer if answer.ndim else bool(answer)
 
 
@@ -116,12 +123,15 @@ def account(
     """
     device = system.device
     kv, state, once = (x * held(model, plan) for x in state_bytes(final))
+    at_home = plan.placement.at_home("kv")
+    away = {**_away(model, plan), "kv": (kv, dict(plan.placement.fractions("kv")))}
+    kv, once, state = kv * at_home, once * at_home, state * plan.placement.at_home("state")
     # Every micro-batch of a pipeline keeps its cache on every stage.
     sequences = final.seqs * plan.pp
     if rules.budget is None:
         live: Num = 0.0
         for program in programs:
-            live = maximum(live, live_activations(program))
+            live = maximum(live, live_activations(program) + copy_buffers(program, plan.copies))
     else:
         live = profiled(model, plan, rules) if largest is None else largest
         live = maximum(live, sampling(model, rules, sequences))
@@ -133,6 +143,11 @@ def account(
         reserve = maximum(device.reserve + 0.0 * live, unused - live)
     elif rules.of == "free":
         reserve = device.reserve + (1.0 - rules.share) * maximum(capacity - device.reserve - total - live, 0.0)
+    elsewhere: dict[str, Num] = {}
+    for group, (size, places) in away.items():
+        for node, fraction in places.items():
+            count = sequences if group == "kv" else 1.0
+            elsewhere[node] = elsewhere.get(node, 0.0) + size * fraction * count
     return Memory(
         weights=weights,
         kv=kv * sequences + once,
@@ -142,13 +157,34 @@ def account(
         capacity=capacity,
         per_sequence=kv + state,
         once=once,
+        elsewhere=elsewhere,
+        room_elsewhere=_room(system, plan),
     )
+
+
+def _away(model: Model, plan: Plan) -> dict[str, tuple[Num, dict[str, Num]]]:
+    """Bytes of all weights by role, wherever they lie, and their fractions by other nodes."""
+    if not plan.placement.tensors:
+        return {}
+    whole = weight_bytes(model, replace(plan, placement=Placement()))
+    return {role: (size, dict(plan.placement.fractions(role, "weights"))) for role, size in whole.items()}
+
+
+def _room(system: System, plan: Plan) -> dict[str, Num]:
+    """Bytes that each other node has for one device's share, as far as anybody says."""
+    nodes = {node for _, places in plan.placement.tensors for node, _ in places}
+    known: dict[str, Num] = {t.name: t.capacity for t in system.device.tiers if t.name in nodes}
+    host = system.host
+    if "host" in nodes and host is not None and np.all(np.isfinite(np.asarray(host.memory))):
+        known["host"] = host.memory / system.per_node
+    return known
 
 
 def profiled(model: Model, plan: Plan, rules: Rules) -> Num:
     """Bytes of the activations of an engine's largest step: one prompt of all its tokens."""
     assert rules.budget is not None
-    return live_activations(lower(Step(model, replace(plan, mtp=False), 1.0, rules.budget, 0.0, "prefill")))
+    program = lower(Step(model, replace(plan, mtp=False), 1.0, rules.budget, 0.0, "prefill"))
+    return live_activations(program) + copy_buffers(program, plan.copies)
 
 
 def sampling(model: Model, rules: Rules, sequences: Num) -> Num:

@@ -37,6 +37,19 @@ def live_activations(graph: Program) -> Num:
     return peak
 
 
+def copy_buffers(program: Program, copies: Num = 1.0) -> Num:
+    """Bytes of the buffers that copies from other nodes are written to, of the layer that has most.
+
+    Args:
+        copies: of each buffer in flight, see :func:`tierwise.schedule.copies.in_flight`.
+    """
+    most: Num = 0.0
+    for segment in program.segments:
+        size = sum((o.bytes for op in segment.ops if op.kind == "copy" for o in op.writes), 0.0)
+        most = maximum(most, size)
+    return most * copies
+
+
 def _bigger(a: Operand, b: Operand) -> bool:
     return bool(np.all(np.asarray(a.bytes) >= np.asarray(b.bytes)))
 

@@ -1,4 +1,4 @@
-"""Bytes of weights on the fullest device, by role."""
+"""Bytes of weights on the fullest device, by role; what a plan places elsewhere is not on it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _local(step: Step, w: Weight) -> Num:
     else:
         elements = w.elements
     density = step.density(w.role) if w.role in LINEAR_ROLES else 1.0
-    return elements * density * step.weight(w.role).bytes
+    return elements * density * step.weight(w.role).bytes * plan.placement.at_home(w.role, "weights")
 
 
 def _add(out: dict[str, Num], role: str, size: Num) -> None:

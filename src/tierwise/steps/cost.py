@@ -13,15 +13,17 @@ from functools import cached_property
 
 import numpy as np
 
-from tierwise.core.num import Num, is_zero, maximum, num, where
+from tierwise.core.num import Num, is_zero, maximum, minimum, num, where
 from tierwise.core.numerics import Names
 from tierwise.cost import Cost, Target, price
+from tierwise.cost.energy import Actions, stretch
 from tierwise.cost.types import name_of_largest
 from tierwise.program.program import Program
 from tierwise.program.types import Op, Segment
 from tierwise.schedule.host import LAUNCH, launched, paced, working
 from tierwise.schedule.streams import overlapped
 from tierwise.steps.corrections import Corrections
+from tierwise.steps.energy import joules
 from tierwise.steps.state import StepState
 
 # What the engine and its host add, in the bounds of a step.
@@ -54,6 +56,8 @@ class StepCost:
         replayed: the kernels come from a recorded graph (may be an array); ``ahead``: the host puts the next step
             together while this one runs.
         kernels: kernels of a step, collectives aside.
+        power: what actions cost, where the machine could be asked for more than it may draw; None elsewhere. ``cap``:
+            watts that it may draw.
         shared: seconds of launches that ops of several sequences' kinds share, to be taken off the sum; negative where
             they get in each other's way.
     """
@@ -68,6 +72,8 @@ class StepCost:
     ahead: bool = False
     kernels: Num = 0.0
     shared: Num = 0.0
+    power: Actions | None = None
+    cap: Num = float("nan")
 
     @cached_property
     def ops(self) -> tuple[PricedOp, ...]:
@@ -130,8 +136,16 @@ class StepCost:
 
     @cached_property
     def time(self) -> Num:
-        """Seconds of the step."""
-        return step_time(self.device, self.launch, self.host, self.ahead)
+        """Seconds of the step; longer where it would draw more than the machine may."""
+        time = step_time(self.device, self.launch, self.host, self.ahead)
+        if self.power is None:
+            return time
+        return stretch(self.joules(self.power, time), time, self.cap, self.power.idle)
+
+    def joules(self, of: Actions, seconds: Num) -> dict[str, Num]:
+        """Joules of one device by component, over so many seconds."""
+        priced = ((p.segment.repeat, p.op, p.cost) for p in self.on_device)
+        return joules(priced, seconds, minimum(num(self.busy), num(seconds)), of)
 
     @cached_property
     def groups(self) -> tuple[tuple[str, tuple[object, ...]], ...]:
@@ -205,7 +219,8 @@ class StepCost:
     def busy(self) -> Num:
         """Seconds in which the binding resource of each op works; launching is the host's work."""
         walked = zip(self.program.walk(), self.costs, strict=True)
-        return sum((s.repeat * working(cost) for (s, _), cost in walked), 0.0)
+        # Copies leave the device idle.
+        return sum((s.repeat * working(cost) for (s, op), cost in walked if op.kind != "copy"), 0.0)
 
 
 # The group of what an engine's steps are off by as a whole.

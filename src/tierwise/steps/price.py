@@ -11,6 +11,7 @@ from tierwise import engines
 from tierwise.core.errors import UnknownName
 from tierwise.core.num import Num, is_zero, minimum, num, scalar, where
 from tierwise.cost import Target, efficiency, price
+from tierwise.cost.energy import Actions, actions
 from tierwise.cost.framework import load as framework
 from tierwise.engines import KERNELS, TYPICAL, Engine
 from tierwise.machines.types import System
@@ -22,6 +23,7 @@ from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
 from tierwise.steps.corrections import Corrections, corrections
 from tierwise.steps.cost import StepCost, corrected, kernels
+from tierwise.steps.energy import may_exceed
 from tierwise.steps.kinds import Names, kinds
 from tierwise.steps.mixed import beside_chunks
 from tierwise.steps.program import Part, step_program
@@ -46,6 +48,16 @@ class EngineOn:
     facts: Engine | None
     max_seqs: int = 256
     graphs: int = 512
+
+    @cached_property
+    def power(self) -> Actions | None:
+        """What actions cost, where a step could draw more than it may."""
+        return actions(self.target.device) if may_exceed(self.target.system) else None
+
+    @property
+    def cap(self) -> Num:
+        """Watts that the device may draw."""
+        return self.target.system.power.rated
 
     @cached_property
     def kernels(self) -> Num:
@@ -117,7 +129,8 @@ def price_program(
     target = on.target
     if target.device.measured:
         target = replace(target, working=program.bytes_of("weight"))
-    return StepCost(program, target, on.fixes, state, on.plan.dp, overlap, replayed, ahead, on.kernels, shared)
+    return StepCost(program, target, on.fixes, state, on.plan.dp, overlap, replayed, ahead, on.kernels, shared,
+                    on.power, on.cap)
 
 
 def recorded(on: EngineOn, state: StepState) -> tuple[StepState, Num]:

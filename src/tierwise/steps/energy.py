@@ -1,0 +1,51 @@
+"""Joules of a step by component, and the time that a cap on power makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from tierwise.core.num import Num
+from tierwise.cost.energy import Actions, by_dtype, energy
+from tierwise.cost.types import Cost
+from tierwise.machines.types import System
+from tierwise.program.types import Op
+
+
+def joules(
+    priced: Iterable[tuple[Num, Op, Cost]], seconds: Num, busy: Num, of: Actions
+) -> dict[str, Num]:  # fmt: skip
+    """Joules of one device by component.
+
+    Args:
+        priced: executions, op and cost of every op. ``seconds``: how long the device is on for them, ``busy`` of which
+            it works.
+        of: what each action costs; what no source gives an energy of counts nothing.
+    """
+    flops: dict[str, Num] = {}
+    moved: dict[str, Num] = {}
+    for times, op, cost in priced:
+        for dtype, count in by_dtype(cost.flops, op.arithmetic or "fp32").items():
+            flops[dtype] = flops.get(dtype, 0.0) + times * count
+        for name, size in cost.bytes.items():
+            # A direction of a link costs what the link does.
+            known = name if name in of.bytes else name.split(".", maxsplit=1)[0]
+            if known in of.bytes:
+                moved[known] = moved.get(known, 0.0) + times * size
+    return energy(flops, moved, seconds, of, busy)
+
+
+def may_exceed(system: System) -> bool:
+    """Whether a step on a machine could draw more than it may: somebody lowered what it is rated for, or a tier at its
+    full rate takes more than that by itself. Of all others a sustained product draws the most."""
+    if np.any(np.isfinite(np.asarray(system.power_cap))):
+        return True
+    power = system.power
+    stated = [np.max(np.nan_to_num(np.asarray(t.energy * t.bandwidth, dtype=float))) for t in system.device.tiers]
+    return bool(np.any(np.asarray(stated) > np.nan_to_num(power.rated - power.idle, nan=np.inf)))
+
+
+def total(parts: Mapping[str, Num]) -> Num:
+    """Joules of all components."""
+    return sum(parts.values(), 0.0)
