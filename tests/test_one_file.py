@@ -186,7 +186,6 @@ def test_a_device(tierwise: Tierwise) -> None:
     assert said["scenario"]["machine"]["devices"] == 2
 
 
-@pytest.mark.xfail(strict=True, reason="explain has no --technique yet")
 def test_a_technique(tierwise: Tierwise) -> None:
     assert "keep_every" in tierwise("techniques")
     plain, half = (
@@ -224,7 +223,6 @@ def test_a_schedule(tierwise: Tierwise) -> None:
     assert number(mine, "summary", "ttft_s") == pytest.approx(number(plain, "summary", "ttft_s"), rel=1e-9)
 
 
-@pytest.mark.xfail(strict=True, reason="explain has no --workload yet")
 def test_a_workload(tierwise: Tierwise) -> None:
     said = json.loads(tierwise("explain", "llama-2-7b", "--on", "h100-sxm", "--workload", "newcomer", "--json", "-"))
     assert [phase["name"] for phase in said["phases"]] == ["prefill"]
