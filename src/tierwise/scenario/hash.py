@@ -12,7 +12,7 @@ from tierwise.scenario.content import encode_any, text
 from tierwise.scenario.types import Resolved, Scenario
 
 _PACKAGE = Path(__file__).parents[1]
-# Rooms whose files change no answer (faces, tests of ours), and catalogs, whose entries count by their contents.
+# Rooms whose files change no answer (faces, papers, measuring), and catalogs, whose entries count by their contents.
 _APART = ("cli", "report", "web", "papers", "measure", "launch", "models/catalog", "machines/catalog")
 
 
