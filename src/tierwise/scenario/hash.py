@@ -24,7 +24,7 @@ def scenario_hash(scenario: Scenario | Resolved) -> str:
     not with the computer, the folder or the order of a file's fields.
     """
     resolved = scenario if isinstance(scenario, Resolved) else scenario.resolved()
-    parts: dict[str, Any] = {f.name: encode_any(getattr(resolved, f.name)) for f in fields(resolved)}
+    parts: dict[str, Any] = {f.name: encode_any(getattr(resolved, f.name)) for f in fields(resolved) if f.compare}
     return sha256(text(parts | {"versions": versions()}).encode()).hexdigest()
 
 
