@@ -121,10 +121,9 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form that ``tierwise compare --json`` writes (``docs/json.md``)."""
-        from tierwise.report.comparison import as_dict
+        from tierwise.report import notebook
 
-        names = [f"{r.scenario.model.name} on {r.scenario.machine.name}" for r in (self.base, self.other)]
-        return as_dict([self], names)
+        return notebook.as_dict(self)
 
 
 def compare(base: Scenario, other: Scenario) -> Comparison:

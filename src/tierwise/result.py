@@ -267,9 +267,9 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form that ``tierwise explain --json`` writes (``docs/json.md``), without advice."""
-        from tierwise.report.explain_data import to_dict
+        from tierwise.report import notebook
 
-        return to_dict(self)
+        return notebook.as_dict(self)
 
     def to_frame(self) -> Any:
         """A pandas (else polars) frame with one row a configuration: what was asked and what comes out, in SI units.

@@ -221,3 +221,12 @@ def test_a_sweep_in_a_file_is_no_simulation(tmp_path: Path, capsys: pytest.Captu
 def test_json_alone_prints(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "explain", "llama-2-7b", "--json", "--on", "a100-80gb")
     assert code == 0 and json.loads(out)["schema"].startswith("tierwise.result/")
+
+
+def test_names_with_spaces_and_two_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "my chat.yaml")
+    answer(capsys, "explain", "llama-2-7b", "--on", "a100-80gb", "--save", path)
+    found = answer(capsys, "compare", path, "--technique", "quantize_kv:bits=2")
+    assert found["changes"][0]["ratios"]["batch"]["ratio"] == 1.0
+    code, out, err = run(capsys, "explain", path, "--json", "-", "--save", "-")
+    assert code == 2 and not out and "--save" in err

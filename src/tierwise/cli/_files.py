@@ -7,6 +7,7 @@ from typing import Any
 
 from tierwise.cli._flags import Asked
 from tierwise.core.files import check_writable, write
+from tierwise.scenario.fields import FIELDS, bad
 
 _WHAT = {"html": "report", "trace_out": "timeline", "parquet": "requests", "json": "JSON", "save": "scenario",
          "out": "launch files"}  # fmt: skip
@@ -14,6 +15,8 @@ _WHAT = {"html": "report", "trace_out": "timeline", "parquet": "requests", "json
 
 def check(asked: Asked, *names: str, **endings: tuple[str, ...]) -> None:
     """Refuse targets that cannot be written. ``endings``: those a file's name may have, by setting."""
+    if len(printed := [name for name in (*names, *endings) if getattr(asked, name) == "-"]) > 1:
+        raise bad(FIELDS[printed[1]].option, "-", f"a file name: --{printed[0]} prints already")
     for name in (*names, *endings):
         if (target := getattr(asked, name)) is not None:
             check_writable(target, endings.get(name, ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -134,6 +135,8 @@ def from_text(text: str, base: str | None = None, common: Mapping[str, Any] | No
 
 
 def _split(text: str) -> list[str]:
+    if os.path.isfile(text):  # whose name may have spaces
+        return [text]
     try:
         return shlex.split(text)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import typer
@@ -37,7 +38,7 @@ def command(
     common: dict[str, Any] = {} if engine is None else {"engine": engine}
     texts, each = list(scenarios), [common for _ in scenarios]
     if technique and len(scenarios) == 1:
-        texts, each = [*texts, "… " + " ".join(f"--technique {t}" for t in technique)], [common, common]
+        texts, each = [*texts, "… " + " ".join(f"--technique {shlex.quote(t)}" for t in technique)], [common, common]
     elif technique:
         each = [{**common, "technique": technique} for _ in scenarios]
     if len(texts) < 2:

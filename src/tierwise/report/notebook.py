@@ -12,7 +12,7 @@ import numpy as np
 from tierwise.comparison import Comparison
 from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import Format
-from tierwise.report import comparison, summary
+from tierwise.report import comparison, explain_data, summary
 from tierwise.result import Result
 from tierwise.scenario.resolve import describe
 
@@ -30,6 +30,13 @@ def html(of: Result | Comparison) -> str:
     title, rows = _table(of)
     body = "".join(_row(row) for row in rows)
     return f"<table><caption>{escaping.escape(title)}</caption><tbody>{body}</tbody></table>"
+
+
+def as_dict(of: Result | Comparison) -> dict[str, Any]:
+    """The JSON form of ``explain --json`` (without advice) or of ``compare --json``."""
+    if isinstance(of, Comparison):
+        return comparison.as_dict([of], [_title(of.base), _title(of.other)])
+    return explain_data.to_dict(of)
 
 
 def frame(result: Result) -> Any:

@@ -54,7 +54,7 @@ class Field:
 _ROWS = (
     Field("machine", "", "text", "Machine and how many: h100-sxm, 8xh200-sxm, dgx-h100, or a YAML file.", flag="--on",
           metavar="MACHINE"),
-    Field("engine", "", "text", "Software that runs the model: vllm, sglang, trtllm, typical (of none in particular) or "
+    Field("engine", "", "text", "Software that runs the model: vllm, sglang, trtllm, typical (none in particular) or "
           "kernels (nothing around them); by default the one that suits model and machine."),
     Field("technique", "", "text", "Technique to apply, NAME:ARGUMENT=VALUE,…, as quantize_kv:bits=2,group=32. "
           "Repeat for more; they are applied in order.", many=True, metavar="NAME:…"),

@@ -12,7 +12,7 @@ from tierwise.scenario.content import encode_any, text
 from tierwise.scenario.types import Resolved, Scenario
 
 _PACKAGE = Path(__file__).parents[1]
-# Rooms whose files change no answer (faces, tests of ours), and catalogs, whose entries count by their contents.
+# Rooms whose files change no answer (faces, papers, measuring), and catalogs, whose entries count by their contents.
 _APART = ("cli", "report", "web", "papers", "measure", "launch", "models/catalog", "machines/catalog")
 
 
@@ -24,7 +24,7 @@ def scenario_hash(scenario: Scenario | Resolved) -> str:
     not with the computer, the folder or the order of a file's fields.
     """
     resolved = scenario if isinstance(scenario, Resolved) else scenario.resolved()
-    parts: dict[str, Any] = {f.name: encode_any(getattr(resolved, f.name)) for f in fields(resolved)}
+    parts: dict[str, Any] = {f.name: encode_any(getattr(resolved, f.name)) for f in fields(resolved) if f.compare}
     return sha256(text(parts | {"versions": versions()}).encode()).hexdigest()
 
 
