@@ -128,6 +128,12 @@ def test_a_lane_that_runs_ahead_without_end_is_no_period_and_still_right(slow: f
     assert done.time == pytest.approx(n * max(1.0, slow) + min(1.0, slow), rel=1e-9)
 
 
+def test_what_is_issued_nowhere_is_over_from_the_start() -> None:
+    row = {"a": (Issue(0),), "b": (Issue(1),)}
+    order = Order(("x", "y"), ("a", "b"), (Section(row),), (Edge(0, 1, 1),))
+    assert play(order, [Demand(2.0), Demand(1.0)]).time == 2.0
+
+
 def test_what_only_the_first_turn_waits_for_is_no_period() -> None:
     # Loading takes 5 in a lane of its own; after it, every turn takes 1.
     first, period = Section({"b": (Issue(0),)}), Section({"a": (Issue(1),)}, np.asarray([1.0, 2.0, 50.0, 1e6]), 1)

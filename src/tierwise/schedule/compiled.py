@@ -124,7 +124,7 @@ def _keys(order: Order, into: dict[int, list[Edge]]) -> list[tuple[int, int]]:
             break  # nothing comes after
         for op, turn in _own(section):
             high[op] = max(high.get(op, turn - section.step), turn - section.step)
-    return [(op, turn) for op in sorted(low) for turn in range(low[op], high[op] + 1)]
+    return [(op, turn) for op in sorted(low) if op in high for turn in range(low[op], high[op] + 1)]
 
 
 def _own(section: Section) -> dict[tuple[int, int], None]:

@@ -5,7 +5,8 @@ first (an equal factor for all who draw on it), then, with what those leave, the
 somebody asks for, and nothing is used by more than 1.
 
 A repeat is cut short where the whole state recurs: places of all lanes relative to each other, what is left of each
-running op, and what is done.
+running op, and what is done. A lane that runs ahead of the others without end (a copy lane without buffers) never lets
+it recur, and every event is played.
 """
 
 from __future__ import annotations
