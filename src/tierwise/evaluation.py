@@ -51,7 +51,8 @@ def _phase(p: Pass, on: EngineOn, alone: EngineOn) -> Phase:
     if p.state is not None and on.facts is not None:
         return Phase(p.name, p.step, price_step(on, p.state), p.times, p.fill)
     state = p.state if p.state is not None else StepState()
-    return Phase(p.name, p.step, price_program(alone, lower(p.step), state), p.times, p.fill)
+    step = p.step if alone.parts == 1 else p.step.but(seqs=p.step.seqs / alone.parts)
+    return Phase(p.name, p.step, price_program(alone, lower(step), state), p.times, p.fill)
 
 
 def _memory(

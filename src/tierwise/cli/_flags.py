@@ -25,7 +25,7 @@ Command: TypeAlias = Callable[..., Any]
 BATCH = ("batch", "prompt", "output", "images", "image_size", "workload")
 DEGREES = ("tp", "pp", "dp", "ep")
 FORMATS = ("weights", "activations", "kv")
-KERNELS = ("chunk", "eager", "unfused", "framework")
+KERNELS = ("chunk", "eager", "unfused", "framework", "schedule")
 # Requests over time, from a file or made up.
 STREAM = ("trace", "format", "rate_scale", "limit", "rate", "concurrency", "requests", "arrivals", "prompt", "output",
           "turns", "think", "shared", "search", "seed")  # fmt: skip

@@ -87,7 +87,7 @@ def engine(given: Asked, form: Mapping[str, Any]) -> str:
 def _plan(given: Asked, form: Json) -> Json:
     plan: Json = dict(form.get("plan") or {})
     said = given.said
-    plan |= {name: said[name] for name in (*DEGREES, "weights", "activations", "chunk") if name in said}
+    plan |= {name: said[name] for name in (*DEGREES, "weights", "activations", "chunk", "schedule") if name in said}
     if "kv" in said:
         plan["kv"] = {**_mapping(plan.get("kv")), "key": said["kv"], "value": said["kv"]}
     if "eager" in said:

@@ -131,7 +131,7 @@ def account(
     if rules.budget is None:
         live: Num = 0.0
         for program in programs:
-            live = maximum(live, live_activations(program) + copy_buffers(program, plan.copies))
+            live = maximum(live, live_activations(program) + copy_buffers(program, plan.schedule))
     else:
         live = profiled(model, plan, rules) if largest is None else largest
         live = maximum(live, sampling(model, rules, sequences))
@@ -184,7 +184,7 @@ def profiled(model: Model, plan: Plan, rules: Rules) -> Num:
     """Bytes of the activations of an engine's largest step: one prompt of all its tokens."""
     assert rules.budget is not None
     program = lower(Step(model, replace(plan, mtp=False), 1.0, rules.budget, 0.0, "prefill"))
-    return live_activations(program) + copy_buffers(program, plan.copies)
+    return live_activations(program) + copy_buffers(program, plan.schedule)
 
 
 def sampling(model: Model, rules: Rules, sequences: Num) -> Num:

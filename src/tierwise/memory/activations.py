@@ -7,6 +7,8 @@ import numpy as np
 from tierwise.core.num import Num, maximum
 from tierwise.program.program import Program
 from tierwise.program.types import Op, Operand
+from tierwise.schedule import order, parse
+from tierwise.schedule.copies import in_flight
 
 
 def live_activations(graph: Program) -> Num:
@@ -37,17 +39,22 @@ def live_activations(graph: Program) -> Num:
     return peak
 
 
-def copy_buffers(program: Program, copies: Num = 1.0) -> Num:
-    """Bytes of the buffers that copies from other nodes are written to, of the layer that has most.
-
-    Args:
-        copies: of each buffer in flight, see :func:`tierwise.schedule.copies.in_flight`.
-    """
+def copy_buffers(program: Program, schedule: str = "") -> Num:
+    """Bytes of the buffers that copies from other nodes are written to, of the layer that has most: as many of each as
+    the schedule's order keeps in flight, one where copies run in line."""
+    if not any(op.kind == "copy" for _, op in program.walk()):
+        return 0.0
+    flying: dict[int, Num] = {}
+    if schedule:
+        name, options = parse(schedule)
+        made = order(name, program, **options)
+        found = in_flight(made)
+        flying = {id(made.work[b.writer]): found[b.name] for b in made.buffers}
     most: Num = 0.0
     for segment in program.segments:
-        size = sum((o.bytes for op in segment.ops if op.kind == "copy" for o in op.writes), 0.0)
+        size = sum((flying.get(id(op), 1.0) * o.bytes for op in segment.ops if op.kind == "copy" for o in op.writes), 0.0)
         most = maximum(most, size)
-    return most * copies
+    return most
 
 
 def _bigger(a: Operand, b: Operand) -> bool:

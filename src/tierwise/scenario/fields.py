@@ -99,6 +99,8 @@ _ROWS = (
     Field("eager", "plan", "switch", "Kernels are launched one by one, not from a recorded graph (default: recorded)."),
     Field("unfused", "plan", "switch", "Attention writes its scores to memory (default: fused)."),
     Field("framework", "plan", "text", "Run the model's code line by line in it: transformers."),
+    Field("schedule", "plan", "text", "In which order lanes issue the ops, with its options: prefetch:ahead=2, "
+          "overlap_collectives, two_batches (default: one after the other)."),
     # ------------------------------------------------------------ a deployment
     Field("replicas", "serving", "whole", "Engines (default: as many as the machine holds).", least=1),
     Field("prefill_replicas", "serving", "whole", "Engines that only prefill, before others that decode.", least=1),

@@ -180,6 +180,8 @@ class Plan:
         library: collectives come from a library (NCCL) only, not from a serving engine's own kernels.
         mtp: run the multi-token-prediction modules.
         placement: tensors that lie elsewhere than in the device's main memory, and ops computed elsewhere.
+        schedule: which lane issues what in which order: a file of ``schedule/`` with its options
+            (``prefetch:ahead=2``); ``""`` for one op after the other.
     """
 
     tp: Num = 1.0
@@ -201,6 +203,7 @@ class Plan:
     library: bool = False
     mtp: bool = False
     placement: Placement = field(default=Placement())
+    schedule: str = ""
 
     @property
     def devices(self) -> Num:

@@ -41,6 +41,32 @@ def schedule(name: str) -> Callable[..., Order]:
     return found
 
 
+def parse(text: str) -> tuple[str, dict[str, object]]:
+    """``"prefetch:ahead=2"`` as (name, options). Numbers are read as such; words joined by ``+`` are a list.
+
+    Raises:
+        UnknownName, TierwiseError: no such schedule; an option without a value, or one that it does not have.
+    """
+    name, _, rest = text.partition(":")
+    known = [p for p in inspect.signature(schedule(name)).parameters if p != "program"]
+    options: dict[str, object] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if key not in known or not equals:
+            raise TierwiseError(f"schedule {name!r}: {part!r} is no option=value of it; it has: "
+                                f"{', '.join(known) or 'none'}")  # fmt: skip
+        options[key] = int(value) if value.isdecimal() else tuple(value.split("+"))
+    return name, options
+
+
+def parts(text: str) -> int:
+    """Equal parts that a schedule divides a batch into: its program is that of one of them."""
+    if not text:
+        return 1
+    name, _ = parse(text)
+    return int(getattr(importlib.import_module(f"{__name__}.{name}"), "PARTS", 1))
+
+
 def order(name: str, program: object = None, **options: object) -> Order:
     """The order that a schedule gives a program.
 

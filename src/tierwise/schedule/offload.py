@@ -9,6 +9,7 @@ from tierwise.program.edges import stretches
 from tierwise.program.program import Program
 from tierwise.program.types import Operand
 from tierwise.schedule._lay import Draft, copy, dependencies
+from tierwise.schedule._placed import copied, has_copies
 from tierwise.schedule.types import Buffer, Edge, Order
 
 
@@ -22,6 +23,8 @@ def order(
         outward: roles of operands that are copied out after they are written.
         buffers: copies of each turn's tensors on the device; 2 is double buffering, 1 none.
     """
+    if has_copies(program):
+        return copied(program, buffers)
     draft = Draft(("device", "in", "out"))
     moved: list[tuple[str, _Moved, _Moved]] = []
     for stretch in stretches(program):

@@ -8,6 +8,7 @@ from tierwise.program.edges import stretches
 from tierwise.program.program import Program
 from tierwise.program.types import Op, Operand
 from tierwise.schedule._lay import Draft, copy, dependencies
+from tierwise.schedule._placed import copied, has_copies
 from tierwise.schedule.types import Buffer, Edge, Order
 
 
@@ -17,8 +18,11 @@ def order(program: Program, ahead: int = 1, roles: Sequence[str] = ("weight",)) 
     Args:
         ahead: how many turns ahead copies may run; there are ``ahead + 1`` buffers, so 0 copies a layer's weights
             only when those of the one before are used up.
-        roles: of the operands that lie in the slower tier. What stands outside of repeats stays where it is.
+        roles: of the operands that lie in the slower tier, in a program that says nothing of where things lie. What
+            stands outside of repeats stays where it is then.
     """
+    if has_copies(program):
+        return copied(program, ahead + 1)
     draft = Draft(("device", "copy"))
     copies: list[tuple[list[int], Op | None]] = []
     for stretch in stretches(program):

@@ -16,6 +16,8 @@ from tierwise.schedule._lay import Draft, dependencies
 from tierwise.schedule.types import Edge, Order
 
 BATCHES = ("first", "second")
+# Equal parts of a batch, one of which the program is.
+PARTS = len(BATCHES)
 
 
 def order(program: Program, beside: Sequence[str] = ("attention",)) -> Order:

@@ -13,21 +13,27 @@ from functools import cached_property
 
 import numpy as np
 
+from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, is_zero, maximum, minimum, num, where
 from tierwise.core.numerics import Names
 from tierwise.cost import Cost, Target, price
+from tierwise.cost.demand import from_cost
 from tierwise.cost.energy import Actions, stretch
 from tierwise.cost.types import name_of_largest
 from tierwise.program.program import Program
 from tierwise.program.types import Op, Segment
+from tierwise.schedule import order, parse
 from tierwise.schedule.host import LAUNCH, launched, paced, working
-from tierwise.schedule.streams import overlapped
+from tierwise.schedule.play import play
+from tierwise.schedule.types import Demand, Order, Timeline
 from tierwise.steps.corrections import Corrections
 from tierwise.steps.energy import joules
 from tierwise.steps.state import StepState
 
 # What the engine and its host add, in the bounds of a step.
 HOST = "host"
+# Collectives beside the block that follows.
+BESIDE = "overlap_collectives:behind=1"
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,9 @@ class StepCost:
         program: what runs. ``target``: what it is priced on, when somebody asks (a sweep that wants decode only never
             prices prefill). ``corrections``: what was measured of the engine.
         state: what the step works on; ``ranks``: data-parallel ranks of the engine, each with such a step.
-        overlap: collectives run beside the block that follows (may be an array of 0 and 1).
+        overlap: collectives run beside the block that follows (may be an array of 0 and 1); ``schedule``: another
+            order of all ops, by name and options.
+        parts: equal parts of the step's work, of which the program is one.
         replayed: the kernels come from a recorded graph (may be an array); ``ahead``: the host puts the next step
             together while this one runs.
         kernels: kernels of a step, collectives aside.
@@ -68,6 +76,8 @@ class StepCost:
     state: StepState
     ranks: Num = 1.0
     overlap: Num = 0.0
+    schedule: str = ""
+    parts: float = 1.0
     replayed: Num = 1.0
     ahead: bool = False
     kernels: Num = 0.0
@@ -99,24 +109,42 @@ class StepCost:
     @cached_property
     def line(self) -> Num:
         """Seconds of the device when its ops run one after the other."""
-        return sum((p.time for p in self.on_device), 0.0)
+        return self.parts * sum((p.time for p in self.on_device), 0.0)
 
     @cached_property
     def device(self) -> Num:
         """Seconds of the device: its ops as scheduled, and the gap to the next step."""
-        time = self.line
+        time = self.line if not self.schedule else self.timeline(self.schedule).time
         if not is_zero(self.overlap):
-            beside: Num = 0.0
-            for segment in self.program.segments:
-                ops = [p for p in self.on_device if p.segment is segment]
-                beside = beside + overlapped([p.op for p in ops], [p.cost for p in ops], segment.repeat, 1)
+            beside = self.timeline(BESIDE).time
             time = beside if np.all(np.asarray(self.overlap) > 0) else where(self.overlap, beside, time)
         return time - self.shared + self.corrections.gap
+
+    def ordered(self, schedule: str) -> tuple[Order, list[Demand]]:
+        """What each lane issues under a schedule, and what it asks for."""
+        name, options = parse(schedule)
+        made = order(name, self.program, **options)
+        known = {id(p.op): p.cost for p in self.on_device}
+        if any(op is None for op in made.work):
+            raise TierwiseError(f"schedule {name!r} is one of pipelines: it orders stages, not the ops of a step")
+        demands = []
+        for op in made.work:
+            assert op is not None
+            cost = known.get(id(op))
+            if cost is None:  # a copy that the schedule made
+                cost = launched(corrected(op, price(op, self.target), self.corrections))
+            demands.append(from_cost(op, self.target, cost))
+        return made, demands
+
+    def timeline(self, schedule: str, events: bool = False) -> Timeline:
+        """The step as a schedule plays it."""
+        made, demands = self.ordered(schedule)
+        return play(made, demands, events=events)
 
     @property
     def overlaps(self) -> bool:
         """Whether collectives run beside compute, in any configuration."""
-        return not is_zero(self.overlap)
+        return not is_zero(self.overlap) or bool(self.schedule)
 
     @cached_property
     def launch(self) -> Num:
@@ -144,7 +172,7 @@ class StepCost:
 
     def joules(self, of: Actions, seconds: Num) -> dict[str, Num]:
         """Joules of one device by component, over so many seconds."""
-        priced = ((p.segment.repeat, p.op, p.cost) for p in self.on_device)
+        priced = ((self.parts * p.segment.repeat, p.op, p.cost) for p in self.on_device)
         return joules(priced, seconds, minimum(num(self.busy), num(seconds)), of)
 
     @cached_property
@@ -160,7 +188,7 @@ class StepCost:
         mine = [p for p in self.on_device if _group(p) == group]
         if not mine:
             return self.time
-        if is_zero(self.overlap):
+        if is_zero(self.overlap) and not self.schedule:
             more = sum((p.time * (p.cost.interval[end] - 1.0) for p in mine), 0.0)
             return step_time(self.device + more, self.launch, self.host, self.ahead)
         changed = replace(self)
@@ -174,7 +202,7 @@ class StepCost:
 
     def total(self, of: Callable[[PricedOp], Num]) -> Num:
         """Sum of ``of(priced op) × executions``."""
-        return sum((p.segment.repeat * of(p) for p in self.ops), 0.0)
+        return self.parts * sum((p.segment.repeat * of(p) for p in self.ops), 0.0)
 
     @cached_property
     def flops(self) -> Num:
@@ -187,7 +215,7 @@ class StepCost:
         out: dict[str, Num] = {}
         for p in self.ops:
             for tier, size in p.cost.bytes.items():
-                out[tier] = out.get(tier, 0.0) + p.segment.repeat * size
+                out[tier] = out.get(tier, 0.0) + self.parts * p.segment.repeat * size
         return out
 
     @cached_property
@@ -220,7 +248,8 @@ class StepCost:
         """Seconds in which the binding resource of each op works; launching is the host's work."""
         walked = zip(self.program.walk(), self.costs, strict=True)
         # Copies leave the device idle.
-        return sum((s.repeat * working(cost) for (s, op), cost in walked if op.kind != "copy"), 0.0)
+        each = sum((s.repeat * working(cost) for (s, op), cost in walked if op.kind != "copy"), 0.0)
+        return minimum(num(self.parts * each), num(self.device))
 
 
 # The group of what an engine's steps are off by as a whole.
@@ -242,7 +271,7 @@ def _scaled(p: PricedOp, factor: Num) -> PricedOp:
 
 def kernels(program: Program) -> Num:
     """Kernels of a program, collectives aside."""
-    return sum((s.repeat for s, op in program.walk() if op.kind != "collective"), 0.0)
+    return sum((s.repeat for s, op in program.walk() if op.kind not in ("collective", "copy")), 0.0)
 
 
 def step_time(device: Num, launch: Num, host: Num, ahead: bool) -> Num:

@@ -21,6 +21,7 @@ from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
+from tierwise.schedule import parts
 from tierwise.steps.corrections import Corrections, corrections
 from tierwise.steps.cost import StepCost, corrected, kernels
 from tierwise.steps.energy import may_exceed
@@ -48,6 +49,11 @@ class EngineOn:
     facts: Engine | None
     max_seqs: int = 256
     graphs: int = 512
+
+    @property
+    def parts(self) -> int:
+        """Equal parts that the plan's schedule divides a batch into."""
+        return parts(self.plan.schedule)
 
     @cached_property
     def power(self) -> Actions | None:
@@ -109,7 +115,7 @@ def price_step(on: EngineOn, state: StepState) -> StepCost:
     Args:
         state: of one data-parallel rank; decoding steps are padded here to the size that is replayed.
     """
-    padded, replayed = recorded(on, state)
+    padded, replayed = recorded(on, state if on.parts == 1 else state.divided(on.parts))
     program, parts = step_program(on.model, on.plan, padded)
     shared: Num = 0.0
     if parts:
@@ -129,8 +135,11 @@ def price_program(
     target = on.target
     if target.device.measured:
         target = replace(target, working=program.bytes_of("weight"))
-    return StepCost(program, target, on.fixes, state, on.plan.dp, overlap, replayed, ahead, on.kernels, shared,
-                    on.power, on.cap)
+    return StepCost(
+        program, target, on.fixes, state, ranks=on.plan.dp, overlap=overlap, schedule=on.plan.schedule,
+        parts=float(on.parts), replayed=replayed, ahead=ahead, kernels=on.kernels * on.parts, shared=shared,
+        power=on.power, cap=on.cap,
+    )  # fmt: skip
 
 
 def recorded(on: EngineOn, state: StepState) -> tuple[StepState, Num]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tierwise.core.num import Num, maximum
+import numpy as np
+
+from tierwise.core.num import Num, maximum, where
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,16 @@ class StepState:
     padding: Num = 0.0
     encoder: Num = 0.0
     fresh_encoder: bool = False
+
+    def divided(self, parts: float) -> StepState:
+        """One of so many equal parts of the step's work: fewer sequences, or shorter chunks where there are too few."""
+        def part(c: Chunk) -> Chunk:
+            several = np.asarray(c.count) >= parts
+            return Chunk(where(several, c.new, c.new / parts), c.past, where(several, c.count / parts, c.count))
+
+        return replace(self, decodes=self.decodes / parts, context=self.context / parts,
+                       chunks=tuple(part(c) for c in self.chunks),
+                       logits=None if self.logits is None else self.logits / parts)  # fmt: skip
 
     @property
     def prompt_tokens(self) -> Num:

@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from tierwise.core.num import Num, num
+from tierwise import workloads
+from tierwise.core.num import Num, maximum, num
 from tierwise.cost.framework import load
 from tierwise.models.facts import facts_of
+from tierwise.models.lower import lower
 from tierwise.models.types import Block, Model
 from tierwise.models.wrapper import adapt
 from tierwise.scenario.types import Resolved
+from tierwise.schedule import order, parse
 from tierwise.techniques._make import (
     Matched,
     NothingMatched,
@@ -77,6 +80,32 @@ def ladder_residual() -> Technique:
     """A residual stream that lets each tensor-parallel all-reduce run beside the next block
     (Ladder Residual, arXiv:2501.06589)."""
     return on_plan("ladder residual", lambda plan: replace(plan, overlap=True), collectives, _ALONE)
+
+
+def schedule(name: str, options: str = "") -> Technique:
+    """Ops are issued in the order of a schedule: ``prefetch``, ``offload``, ``overlap_collectives``, ``two_batches``,
+    or any other file of ``schedule/``.
+
+    Args:
+        options: of the schedule, ``ahead=2``; several joined by ``;``.
+
+    Example: ``schedule:name=overlap_collectives``
+    """
+    text = name + (":" + options.replace(";", ",") if options else "")
+    parse(text)
+    needs = "no op of its layers has a lane of its own there: shard the model, or place tensors elsewhere, first"
+    return on_plan(f"schedule {text}", lambda plan: replace(plan, schedule=text), lambda r: _beside(r, text), needs)
+
+
+def _beside(r: Resolved, text: str) -> Matched:
+    """Ops that a schedule issues beside the device's first lane, in a decode step (or the model's one pass)."""
+    batch = 1.0 if isinstance(r.traffic.batch, str) else r.traffic.batch
+    step = workloads.passes(r, maximum(num(batch), 1.0))[-1].step
+    name, options = parse(text)
+    made = order(name, lower(step), **options)
+    first, *_ = made.lanes
+    several = sum(len(issues) for s in made.sections for lane, issues in s.lanes.items() if lane != first)
+    return (("ops beside the device's", float(several)),)
 
 
 def library_collectives() -> Technique:
