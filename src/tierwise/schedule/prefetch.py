@@ -11,13 +11,14 @@ from tierwise.schedule._lay import Draft, copy, dependencies
 from tierwise.schedule.types import Buffer, Edge, Order
 
 
-def order(program: Program, ahead: int = 1, roles: Sequence[str] = ("weight",)) -> Order:
+def order(program: Program, ahead: int = 1, roles: Sequence[str] = ("weight",), tier: str = "host") -> Order:
     """One copy a turn of every repeat (such as a layer), in a lane of its own.
 
     Args:
         ahead: how many turns ahead copies may run; there are ``ahead + 1`` buffers, so 0 copies a layer's weights
             only when those of the one before are used up.
         roles: of the operands that lie in the slower tier. What stands outside of repeats stays where it is.
+        tier: the slower one.
     """
     draft = Draft(("device", "copy"))
     copies: list[tuple[list[int], Op | None]] = []
@@ -31,7 +32,7 @@ def order(program: Program, ahead: int = 1, roles: Sequence[str] = ("weight",)) 
             if stretch.repeat is not None and found:
                 users.append(number)
                 moved += found
-        copies.append((users, copy(f"{stretch.name}.weights", moved, True)))
+        copies.append((users, copy(f"{stretch.name}.weights", moved, tier, True)))
     # Copies are numbered after all ops, so that dependencies keep their numbers.
     draft.edges += dependencies(program)
     for section, (users, op) in enumerate(copies):
