@@ -11,7 +11,6 @@ from tests.schedule.programs import layers, op, time, timed
 from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.cost import Target, efficiency, price
 from tierwise.cost.mapping import Loop, Mapping, moved
-from tierwise.cost.types import Target
 from tierwise.machines.types import System
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.schedule import order, schedules
