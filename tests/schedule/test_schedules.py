@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from tests.schedule.programs import layers, op, time, timed
 from tierwise.core.errors import TierwiseError, UnknownName
+from tierwise.cost import Target, efficiency, price
 from tierwise.cost.mapping import Loop, Mapping, moved
+from tierwise.machines.types import System
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.schedule import order, schedules
 from tierwise.schedule.copies import in_flight
@@ -71,6 +75,14 @@ def test_buffered_offload(into: float, k: float, out: float, buffers: int, hand:
     made = order("offload", layers(L, op("attn", "x kv:cache", "x kv:cache")), buffers=buffers)
     assert made.lanes == ("device", "in", "out")
     assert time(made, {"attn": k, "in": into, "out": out}).time == pytest.approx(hand)
+
+
+def test_copies_move_what_the_layer_reads_and_can_be_priced(machine: Callable[..., System]) -> None:
+    made = order("prefetch", layers(L, op("mlp", "x weight:w weight:v", "x")))
+    copied = made.work[made.ops.index("layers.weights")]
+    assert copied is not None and copied.dims["bytes"] == 2.0
+    found = machine("h100-sxm")
+    assert price(copied, Target(found, efficiency(found.device))).time > 0.0
 
 
 def test_two_batches_share_the_memory() -> None:
@@ -169,7 +181,7 @@ def test_schedules_are_found_by_their_place() -> None:
     assert all(make.__doc__ for make in schedules().values())
     with pytest.raises(UnknownName, match="one_f_one_b"):
         order("one_f_one")
-    with pytest.raises(TierwiseError, match="it has: ahead, roles"):
+    with pytest.raises(TierwiseError, match="it has: ahead, roles, tier"):
         order("prefetch", layers(1.0), depth=2)
 
 

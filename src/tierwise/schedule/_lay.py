@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tierwise.core.num import Num
-from tierwise.core.numerics import fmt
 from tierwise.program.edges import edges, stretches
 from tierwise.program.program import Program
 from tierwise.program.types import Op, Operand
@@ -64,14 +63,11 @@ def dependencies(program: Program) -> Iterator[Edge]:
         yield Edge(d.of, d.to, d.distance, d.before)
 
 
-def copy(name: str, operands: Sequence[Operand], inward: bool) -> Op | None:
-    """An op that copies operands from a slower tier (``inward``) or to it; None where there is nothing to copy.
-
-    The side of the slower tier has the role ``host``.
-    """
+def copy(name: str, operands: Sequence[Operand], tier: str, inward: bool) -> Op | None:
+    """An op that copies operands from a slower tier to memory (``inward``) or back; None where there are none."""
     if not operands:
         return None
     size = sum((o.bytes for o in operands), 0.0)
-    far, near = Operand(name + ".far", "host", size, fmt("int8")), Operand(name, "act", size, fmt("int8"))
-    reads, writes = ((far,), (near,)) if inward else ((near,), (far,))
-    return Op("fetch", name, "copy", {"bytes": size}, 0.0, reads, writes, "int8", options={"inward": inward})
+    ends = {"from": tier, "to": ""} if inward else {"from": "", "to": tier}
+    dims = {"bytes": size, "transfers": float(len(operands))}
+    return Op("copy", name, "copy", dims, 0.0, (), (), "", options=ends)

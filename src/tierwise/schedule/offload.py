@@ -14,7 +14,11 @@ from tierwise.schedule.types import Buffer, Edge, Order
 
 
 def order(
-    program: Program, inward: Sequence[str] = ("kv",), outward: Sequence[str] = ("kv",), buffers: int = 2
+    program: Program,
+    inward: Sequence[str] = ("kv",),
+    outward: Sequence[str] = ("kv",),
+    buffers: int = 2,
+    tier: str = "host",
 ) -> Order:
     """One copy in and one copy out a turn of every repeat (such as a layer), each direction in a lane of its own.
 
@@ -22,6 +26,7 @@ def order(
         inward: roles of operands that are copied in before they are read.
         outward: roles of operands that are copied out after they are written.
         buffers: copies of each turn's tensors on the device; 2 is double buffering, 1 none.
+        tier: the slower one.
     """
     if has_copies(program):
         return copied(program, buffers)
@@ -39,7 +44,8 @@ def order(
     # Copies are numbered after all ops, so that dependencies keep their numbers.
     draft.edges += dependencies(program)
     for section, (name, into, out) in enumerate(moved):
-        fetched, kept = copy(f"{name}.in", into.operands, True), copy(f"{name}.out", out.operands, False)
+        fetched = copy(f"{name}.in", into.operands, tier, True)
+        kept = copy(f"{name}.out", out.operands, tier, False)
         if fetched is not None:
             number = draft.add("in", fetched.name, fetched, section)
             draft.edges.append(Edge(number, into.users[0]))

@@ -12,7 +12,7 @@ from tierwise.schedule._placed import copied, has_copies
 from tierwise.schedule.types import Buffer, Edge, Order
 
 
-def order(program: Program, ahead: int = 1, roles: Sequence[str] = ("weight",)) -> Order:
+def order(program: Program, ahead: int = 1, roles: Sequence[str] = ("weight",), tier: str = "host") -> Order:
     """One copy a turn of every repeat (such as a layer), in a lane of its own.
 
     Args:
@@ -20,6 +20,7 @@ def order(program: Program, ahead: int = 1, roles: Sequence[str] = ("weight",)) 
             only when those of the one before are used up.
         roles: of the operands that lie in the slower tier, in a program that says nothing of where things lie. What
             stands outside of repeats stays where it is then.
+        tier: the slower one.
     """
     if has_copies(program):
         return copied(program, ahead + 1)
@@ -35,7 +36,7 @@ def order(program: Program, ahead: int = 1, roles: Sequence[str] = ("weight",)) 
             if stretch.repeat is not None and found:
                 users.append(number)
                 moved += found
-        copies.append((users, copy(f"{stretch.name}.weights", moved, True)))
+        copies.append((users, copy(f"{stretch.name}.weights", moved, tier, True)))
     # Copies are numbered after all ops, so that dependencies keep their numbers.
     draft.edges += dependencies(program)
     for section, (users, op) in enumerate(copies):
