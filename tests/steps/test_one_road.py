@@ -31,7 +31,8 @@ KINDS = {
     "hybrid": (["jamba-v0.1", "qwen3-next-80b-a3b"], [{"tp": 4}, {"tp": 8}]),
     "pipelined": (["llama-3.1-70b", "qwen3-32b"], [{"tp": 2, "pp": 2}, {"tp": 2, "pp": 4}]),
     "experts spread": (["mixtral-8x7b", "qwen3-235b-a22b"], [{"tp": 1, "dp": 8, "ep": 8}, {"tp": 4, "ep": 4}]),
-    "overlapped": (["llama-3.1-70b", "qwen3-32b"], [{"tp": 4, "overlap": True, "library": True}, {"tp": 8, "overlap": True}]),
+    "overlapped": (["llama-3.1-70b", "qwen3-32b"],
+                   [{"tp": 4, "overlap": True, "library": True}, {"tp": 8, "overlap": True}]),
 }  # fmt: skip
 MACHINES = ("8xh100-sxm", "8xa100-sxm-80gb", "8xl40s", "8xb200-sxm", "8xmi300x", "8xh200-sxm")
 ENGINES = ("vllm", "sglang", "trtllm")
@@ -166,7 +167,7 @@ def lightly(kind: str, i: int) -> tuple[EngineOn, Replicas]:
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "overlapped"])
 def test_the_planners_arrays_say_what_the_step_function_says(kind: str) -> None:
     for i in range(DRAWS):
-        on, replicas = lightly(kind, i)
+        on, _ = lightly(kind, i)
         rng = np.random.default_rng([9, i])
         one = np.ones(1)
         n, isl, osl = float(rng.choice([1, 8, 32, 128])), float(rng.integers(32, 4096)), float(rng.integers(2, 512))

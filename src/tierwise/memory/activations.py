@@ -52,7 +52,8 @@ def copy_buffers(program: Program, schedule: str = "") -> Num:
         flying = {id(made.work[b.writer]): found[b.name] for b in made.buffers}
     most: Num = 0.0
     for segment in program.segments:
-        size = sum((flying.get(id(op), 1.0) * o.bytes for op in segment.ops if op.kind == "copy" for o in op.writes), 0.0)
+        copies = [op for op in segment.ops if op.kind == "copy"]
+        size = sum((flying.get(id(op), 1.0) * o.bytes for op in copies for o in op.writes), 0.0)
         most = maximum(most, size)
     return most
 
