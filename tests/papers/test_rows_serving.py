@@ -19,7 +19,7 @@ from tierwise.papers.catalog import (
     vattention,
     vllm_pagedattention,
 )
-from tierwise.papers.catalog._serving import full_batch, full_rate
+from tierwise.papers.serving import full_batch, full_rate
 from tierwise.papers.types import Claim, Paper
 from tierwise.serving.outcome import DONE
 from tierwise.serving.policies import load as policy

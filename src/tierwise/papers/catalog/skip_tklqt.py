@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 
 import tierwise as tw
+from tierwise.papers.base import contrast, scenario
 from tierwise.papers.types import Claim, Paper
 from tierwise.techniques import eager
 
@@ -20,13 +21,13 @@ MODELS = ("llama-3.2-1b", "bert-base")
 @cache
 def prefill(model: str, machine: str) -> tw.Result:
     """Prompts of 512 tokens in eager `transformers`, at every batch."""
-    base = tw.Scenario(model, f"1x{machine}", tw.Batch(prompt=LENGTH, output=1, batch=BATCHES))
-    return tw.evaluate(base.apply(eager("transformers")))
+    traffic = tw.Batch(prompt=LENGTH, output=1, batch=BATCHES)
+    return tw.evaluate(scenario(model, f"1x{machine}", traffic, under=[eager("transformers")]))
 
 
 def speedup(over: str) -> float:
     """Prefill time of Llama-3.2-1B over the GH200's, mean of the large batches."""
-    there, here = (np.asarray(prefill(MODELS[0], m).time)[BATCHES >= LARGE] for m in (over, CLOSE))
+    there, here = (np.asarray(prefill(MODELS[0], m).time)[BATCHES >= LARGE] for m in (over, contrast(over, CLOSE)))
     return float(np.mean(there / here))
 
 
@@ -38,7 +39,7 @@ def turning(model: str, machine: str) -> float:
 
 def longer() -> float:
     """How many times larger that batch is on the GH200, at most."""
-    return max(turning(m, CLOSE) / turning(m, loose) for m in MODELS for loose in LOOSE)
+    return max(turning(m, contrast(loose, CLOSE)) / turning(m, loose) for m in MODELS for loose in LOOSE)
 
 
 PAPER = Paper(
