@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from typing import Any
 
 from tierwise.core.numerics import Format
@@ -114,21 +113,21 @@ def mutated(
         jobs: processes; None for as many as there are processors. Each mutation runs in a process of its own.
     """
     wanted, ways = list(names), list(mutations() if chosen is None else chosen)
-    steps = len(ways) + 1
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        plain = pool.submit(_run, dict.fromkeys(wanted), "").result()
-        found = {name: load(name) for name in wanted}
-        base = {name: judged(paper, [(v, "") for v in plain[name]]) for name, paper in found.items()}
-        base = {name: o for name, o in base.items() if standing(o).state in (REPRODUCED, PARTLY)}
-        asked = {name: [i for i, o in enumerate(outcomes) if o in good(outcomes)] for name, outcomes in base.items()}
-        if progress is not None:
-            progress("the engine as it is", 1, steps)
-        running = {pool.submit(_run, asked, m.name): m for m in ways}
-        results: dict[str, dict[str, list[float]]] = {}
-        for done, future in enumerate(as_completed(running), start=2):
-            results[running[future].name] = future.result()
-            if progress is not None:
-                progress(running[future].name, done, steps)
+    report = progress or (lambda what, done, of: None)
+    # The engine as it is runs here first: forks then have what it loaded.
+    plain = _run((dict.fromkeys(wanted), ""))
+    found = {name: load(name) for name in wanted}
+    base = {name: judged(paper, [(v, "") for v in plain[name]]) for name, paper in found.items()}
+    base = {name: o for name, o in base.items() if standing(o).state in (REPRODUCED, PARTLY)}
+    asked = {name: [i for i, o in enumerate(outcomes) if o in good(outcomes)] for name, outcomes in base.items()}
+    report("the engine as it is", 1, len(ways) + 1)
+    results: dict[str, dict[str, list[float]]] = {}
+    context = get_context("fork" if "fork" in get_all_start_methods() else "spawn")
+    with context.Pool(jobs, maxtasksperchild=1) as pool:
+        tasks = [pool.apply_async(_run, ((asked, m.name),)) for m in ways]
+        for done, (way, task) in enumerate(zip(ways, tasks, strict=True), start=2):
+            results[way.name] = task.get()
+            report(way.name, done, len(ways) + 1)
     return [
         _noticed(found[name], outcomes, {m.name: results[m.name][name] for m in ways})
         for name, outcomes in base.items()
@@ -181,9 +180,13 @@ def _noticed(paper: Paper, base: list[Outcome], results: Mapping[str, list[float
     return Noticed(paper, base, by, claims)
 
 
-def _run(asked: Mapping[str, list[int] | None], mutation: str) -> dict[str, list[float]]:
-    """The engine's value of every claim of papers, in a process of its own: nan where it was not asked for (by its
-    place in the paper; None asks for all) or failed. ``mutation``: how the engine is wrong, "" for not at all."""
+def _run(task: tuple[Mapping[str, list[int] | None], str]) -> dict[str, list[float]]:
+    """The engine's value of every claim of papers: nan where it was not asked for or failed.
+
+    Args:
+        task: (by paper, the places of the claims asked for, or None for all; how the engine is wrong, "" for not).
+    """
+    asked, mutation = task
     chosen = [m for m in mutations() if m.name == mutation]
     out = {}
     with chosen[0].applied() if chosen else nullcontext():
