@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from tierwise.engines import KERNELS
 from tierwise.models.types import Model
 from tierwise.scenario.types import Batch, Plan, Scenario
 
@@ -23,16 +24,19 @@ def scenario(
     traffic: Batch | None = None,
     plan: Plan | None = None,
     *,
+    engine: str = KERNELS,
     under: Sequence[Callable[[Scenario], Scenario]] = (),
 ) -> Scenario:
-    """The scenario both sides of a paper share: kernels alone, no serving engine around them.
+    """The scenario both sides of a paper share: kernels alone, no serving engine around them unless the paper names
+    one.
 
     Args:
         model, machine, traffic, plan: as of :class:`tierwise.Scenario`.
+        engine: the serving engine that the paper names.
         under: conditions that hold on both sides, such as the framework a paper names
             (``techniques.eager("transformers")``) or an analysis at datasheet rates (``techniques.roofline()``).
     """
-    shared = Scenario(model, machine, traffic if traffic is not None else Batch(), plan)
+    shared = Scenario(model, machine, traffic if traffic is not None else Batch(), plan, engine=engine)
     for condition in under:
         shared = condition(shared)
     return shared

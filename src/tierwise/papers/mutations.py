@@ -247,12 +247,12 @@ def _machines(
 def _hosts(factor: float) -> Any:
     """What the host's software takes: a framework's interpreter, an engine's steps."""
     from tierwise.cost import framework
-    from tierwise.serving import adjust
+    from tierwise.steps import corrections as steps
 
     times = ("gap", "step", "sequence", "chunk", "token", "launch", "request")
     return _all(
         _everywhere(framework.load, lambda f: replace(f, host=f.host * factor)),
-        _everywhere(adjust.adjustment, lambda a: replace(a, **{t: getattr(a, t) * factor for t in times})),
+        _everywhere(steps.corrections, lambda c: replace(c, **{t: getattr(c, t) * factor for t in times})),
     )
 
 

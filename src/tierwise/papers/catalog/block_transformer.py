@@ -37,7 +37,9 @@ TOKENS = decoder("tokens", 12, 2048.0, ends=True)
 
 def generating(model: Model, prompt: float, output: float, batch: Literal["max"] | float = "max") -> Scenario:
     """Both sides run `transformers` eagerly: caches concatenated with the new token, logits of every prompt token."""
-    loop = (techniques.eager("transformers"), techniques.concatenate_cache(), techniques.all_logits())
+    loop = [techniques.eager("transformers"), techniques.concatenate_cache()]
+    if model is not BLOCKS:  # which has no output head
+        loop.append(techniques.all_logits())
     return scenario(model, MACHINE, Batch(prompt, output, batch), under=loop)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from tierwise import Batch, Plan, evaluate
+from tierwise import Batch, evaluate
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.ends import Embedding, Head
@@ -41,8 +41,8 @@ def active(size: str, top_k: float) -> float:
 def served(name: str, machine: str) -> float:
     """Tokens per second, prompts included, of as many requests as fit and vLLM runs (table 7)."""
     m = model("6B", 4.0, embedded=True) if name == "ds-moe" else load_model(name)
-    plan = Plan(reserve=0.1)
-    full = scenario(m, machine, Batch(prompt=1000, output=1000, batch="max"), plan)
+    traffic = Batch(prompt=1000, output=1000, batch="max")
+    full = scenario(m, machine, traffic, engine="vllm")
     batch = min(float(evaluate(full).batch), SEQUENCES)
     return 2000.0 * batch / float(evaluate(full.with_traffic(batch=batch)).time)
 

@@ -20,7 +20,7 @@ def rate(batch: float, model: str, prompt: float, output: float, elastic: bool =
     """Generated tokens a second, encoding included, by a framework that concatenates its cache."""
     loop = [concatenate_cache(), unfuse_attention(), eager("transformers"), all_logits()]
     base = scenario(model, "1xa100-sxm-80gb", tw.Batch(prompt=prompt, output=output, batch=batch), under=loop)
-    return float(tw.evaluate(base.apply(concatenate_cache(2), evict_kv(KEPT)) if elastic else base).throughput)
+    return float(tw.evaluate(base.apply(concatenate_cache(), evict_kv(KEPT)) if elastic else base).throughput)
 
 
 def gain(row: tuple[float, str, float, float]) -> float:

@@ -35,7 +35,7 @@ def near_maximum() -> float:
 
 
 def model_speedup(batch: Num) -> Num:
-    base = scenario("llama-2-7b", "a10", Batch(prompt=64, output=64, batch=num(batch)))
+    base = scenario("llama-2-7b", "a10", Batch(prompt=64, output=64, batch=num(batch)), engine="vllm")
     return evaluate(base).time / evaluate(base.apply(FORMAT)).time
 
 

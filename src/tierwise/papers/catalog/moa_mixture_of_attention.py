@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import tierwise as tw
-from tierwise.papers.base import contrast, scenario
+from tierwise.papers.base import KERNELS, contrast, scenario
 from tierwise.papers.types import NEEDS_FEATURE, NEEDS_SETUP, Claim, Paper
 from tierwise.techniques import concatenate_cache, eager, sparsify_attention
 
@@ -36,8 +36,11 @@ ROWS = (
 )
 
 
-def _rate(row: Row, batch: float, *under: Technique, density: float | None = None) -> float:
-    base = scenario(row.model, "1xa100-sxm-80gb", tw.Batch(prompt=row.length, output=2, batch=batch), under=under)
+def _rate(
+    row: Row, batch: float, *under: Technique, density: float | None = None, engine: str = KERNELS
+) -> float:
+    traffic = tw.Batch(prompt=row.length, output=2, batch=batch)
+    base = scenario(row.model, "1xa100-sxm-80gb", traffic, engine=engine, under=under)
     sparse = base if density is None else base.apply(sparsify_attention(density))
     return float(tw.evaluate(sparse).decode_throughput)
 
@@ -54,7 +57,7 @@ def over_eager(row: Row) -> float:
 
 def over_vllm(row: Row) -> float:
     """MoA over vLLM."""
-    theirs = _rate(row, row.vllm)
+    theirs = _rate(row, row.vllm, engine="vllm")
     return contrast(theirs, _moa(row)) / theirs
 
 

@@ -28,7 +28,7 @@ def yi_6b() -> Model:
 
 def decode_gain(requests: float, kernel: float = KERNEL) -> float:
     """Decode steps per second with FlashAttention's kernel over one whose attention takes ``kernel`` times as long."""
-    s = scenario(yi_6b(), "1xa100-sxm-80gb", tw.Batch(prompt=LONG, output=2, batch=requests))
+    s = scenario(yi_6b(), "1xa100-sxm-80gb", tw.Batch(prompt=LONG, output=2, batch=requests), engine="vllm")
     step = tw.evaluate(s).phase("decode")
     attention = float(step.total(lambda p: p.cost.time if p.op.kind == "attention" else 0.0))
     whole = float(step.pass_time)
