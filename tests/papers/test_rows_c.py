@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.papers.claims import check
 
 import tierwise as tw
 from tierwise import techniques
@@ -17,17 +16,6 @@ from tierwise.papers.catalog import (
     skip_tklqt,
     xfastertransformer_cpu,
 )
-
-SLUGS = (
-    "autolife-lite-study", "comet-w4a4kv4", "deepseek-v3-insights", "deepspeed-inference", "dnn-server-overheads",
-    "flashattention-2", "gpperf-gemm-ada", "help", "hopper-dissection", "skip-tklqt", "xfastertransformer-cpu",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("slug", SLUGS)
-def test_every_claim_has_a_source_and_every_gap_a_reason(slug: str) -> None:
-    check(slug)
-
 
 def test_a_latent_is_cached_once_for_all_heads() -> None:
     """61 layers of 512 + 64 numbers, 16 bits each; keys and values of 8 heads of 128 in 80 and 126 layers."""

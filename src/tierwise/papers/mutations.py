@@ -69,7 +69,11 @@ def mutations() -> tuple[Mutation, ...]:
         Mutation(
             "all times",
             "times",
-            (lambda: _machines(memory=0.4, compute=2.5, links=0.4, host=3.0), lambda: _hosts(3.0)),
+            (
+                lambda: _machines(memory=0.4, compute=2.5, links=0.4, host=3.0),
+                lambda: _collectives(0.4),
+                lambda: _hosts(3.0),
+            ),
         ),
         Mutation(
             "all counts +25%",
@@ -215,18 +219,21 @@ def _survived(compute: Callable[[], float] | None) -> float:
 
 def _rated(part: str, factor: float) -> tuple[Seam, ...]:
     """A machine's bandwidth, arithmetic or links faster by a factor; a host's times longer by it."""
+    beside: dict[str, Seam] = {"links": lambda: _collectives(factor), "host": lambda: _hosts(factor)}
     machine: Seam = lambda: _machines(**{part: factor})  # noqa: E731
-    return (machine, lambda: _hosts(factor)) if part == "host" else (machine,)
+    return (machine, beside[part]) if part in beside else (machine,)
 
 
 def _machines(
     memory: float = 1.0, compute: float = 1.0, links: float = 1.0, host: float = 1.0, capacity: float = 1.0
 ) -> Any:
-    """Machines as they are looked up, with some of their numbers scaled."""
+    """Machines as they are looked up, with some of their numbers scaled; of links those to a host, for what moves
+    between devices is priced in one place (:func:`_collectives`)."""
     from tierwise.machines import load as machines
 
     def link(x: Any) -> Any:
-        return x if x is None else replace(x, bandwidth=x.bandwidth * links, latency=x.latency / links)
+        far = x.kind == "host"
+        return replace(x, bandwidth=x.bandwidth * links, latency=x.latency / links) if far else x
 
     def device(d: Any) -> Any:
         tiers = tuple(
@@ -239,9 +246,22 @@ def _machines(
         return replace(d, tiers=tiers, engines=engines, links=tuple(map(link, d.links)), dispatch=dispatch)
 
     def system(s: Any) -> Any:
-        return replace(s, device=device(s.device), scale_up=link(s.scale_up), scale_out=link(s.scale_out))
+        return replace(s, device=device(s.device))
 
     return _all(_everywhere(machines.system, system), _everywhere(machines.device, device))
+
+
+def _collectives(factor: float) -> Any:
+    """What collectives take, rates and latencies alike: measured protocols have latencies of their own."""
+    from tierwise import cost
+
+    def faster(found: Any, op: Any, *others: Any) -> Any:
+        if op.kind != "collective":
+            return found
+        overlapped, serial = ({k: v / factor for k, v in x.items()} for x in (found.overlapped, found.serial))
+        return replace(found, overlapped=overlapped, serial=serial)
+
+    return _everywhere(cost.price, faster, with_arguments=True)
 
 
 def _hosts(factor: float) -> Any:
@@ -322,11 +342,13 @@ def _all(*contexts: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _everywhere(function: Callable[..., Any], change: Callable[[Any], Any]) -> Iterator[None]:
-    """What a function returns is changed, in every module of the engine that holds it, also those loaded meanwhile."""
+def _everywhere(function: Callable[..., Any], change: Callable[..., Any], with_arguments: bool = False) -> Iterator[None]:
+    """What a function returns is changed, in every module of the engine that holds it, also those loaded meanwhile.
+    ``with_arguments``: the change is given the function's arguments too."""
 
     def replaced(*args: Any, **options: Any) -> Any:
-        return change(function(*args, **options))
+        found = function(*args, **options)
+        return change(found, *args) if with_arguments else change(found)
 
     _rebind(function, replaced)
     try:
