@@ -28,6 +28,7 @@ from tierwise.papers.catalog import (
 )
 from tierwise.techniques.codes import _dictionary_bits
 
+
 def kv_bytes(*changes: object) -> float:
     scenario = Scenario("llama-2-7b", "a100-sxm-80gb", Batch(prompt=1024, output=2, batch=4)).apply(*changes)  # type: ignore[arg-type]
     return float(evaluate(scenario).phase("decode").reads("kv"))

@@ -36,6 +36,7 @@ from tierwise.techniques import (
     sparse_attention,
 )
 
+
 def test_a_cache_holds_the_sum_of_its_layers_budgets() -> None:
     base = drawing(4, 16, 1.0)
     budgets = [100.0, 100.0, 700.0, PAST + 1000.0]

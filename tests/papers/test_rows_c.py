@@ -17,6 +17,7 @@ from tierwise.papers.catalog import (
     xfastertransformer_cpu,
 )
 
+
 def test_a_latent_is_cached_once_for_all_heads() -> None:
     """61 layers of 512 + 64 numbers, 16 bits each; keys and values of 8 heads of 128 in 80 and 126 layers."""
     assert deepseek_v3_insights.cached("deepseek-v3") == pytest.approx(61 * 576 * 2 / 1e3)

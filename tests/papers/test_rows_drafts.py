@@ -7,6 +7,7 @@ import pytest
 from tierwise.papers.catalog import distributed_speculative_inference as dsi
 from tierwise.papers.catalog import scale_test_time, shadowkv, smartspec_goodput
 
+
 @pytest.mark.parametrize("pair", dsi.PAIRS)
 def test_copies_of_the_target_help_every_pair(pair: str) -> None:
     turns, beside = dsi.times(pair)

@@ -21,6 +21,7 @@ from tierwise.papers.types import Claim, Paper
 from tierwise.serving.outcome import DONE
 from tierwise.serving.policies import load as policy
 
+
 def test_a_part_that_is_not_installed_is_said_and_stops_no_other_claim() -> None:
     def without() -> float:
         raise TierwiseError("simulating needs numba")

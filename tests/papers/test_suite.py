@@ -138,7 +138,8 @@ def test_a_file_of_ones_own_is_a_paper(tmp_path: Path) -> None:
 
 def test_an_entry_that_waits_says_what_is_wrong_with_it() -> None:
     good = {"slug": "a", "title": "A", "source": "arXiv:0", "mechanism": "none", "claims": []}
-    one = {"what": "b", "published": [1, 2], "unit": "x", "kind": "ratio", "source": "abstract", "missing": "needs-setup"}
+    one = {"what": "b", "published": [1, 2], "unit": "x", "kind": "ratio", "source": "abstract",
+           "missing": "needs-setup"}  # fmt: skip
     assert suite._entry("here", {**good, "claims": [one]}).claims[0].published == (1.0, 2.0)
     with pytest.raises(BadField, match="here: titel"):
         suite._entry("here", {**good, "titel": "A"})

@@ -7,14 +7,16 @@ from pathlib import Path
 import typer
 
 
+_MUTATE = "Run them on engines that are wrong in one way each, and say which of these each paper notices."
+_UPDATE = "With --mutate: write the table into this Markdown file, between its papers markers."
+
+
 def command(
     action: str | None = typer.Argument(None, help='"run" to show every claim; nothing for the table of states.'),
     slugs: list[str] | None = typer.Argument(None, help="Papers to run: slugs, or paths of files with a paper."),
     every: bool = typer.Option(False, "--all", help="Run all papers."),
-    mutate: bool = typer.Option(False, "--mutate", help="Run them on engines that are wrong in one way each, and say "
-                                                        "which of these each paper notices."),  # fmt: skip
-    update: Path | None = typer.Option(None, "--update", help="With --mutate: write the table into this Markdown file, "
-                                                              "between its papers markers."),  # fmt: skip
+    mutate: bool = typer.Option(False, "--mutate", help=_MUTATE),
+    update: Path | None = typer.Option(None, "--update", help=_UPDATE),
     jobs: int | None = typer.Option(None, "--jobs", min=1, help="Processes; by default one a processor."),
     json: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:

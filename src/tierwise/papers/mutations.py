@@ -342,7 +342,9 @@ def _all(*contexts: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _everywhere(function: Callable[..., Any], change: Callable[..., Any], with_arguments: bool = False) -> Iterator[None]:
+def _everywhere(
+    function: Callable[..., Any], change: Callable[..., Any], with_arguments: bool = False
+) -> Iterator[None]:
     """What a function returns is changed, in every module of the engine that holds it, also those loaded meanwhile.
     ``with_arguments``: the change is given the function's arguments too."""
 

@@ -24,7 +24,8 @@ def rate(model: str, which: int) -> float:
     """Tokens a second at the largest batch: of COMET (-1), or of one of TensorRT-LLM's formats."""
     shared = tw.Batch(prompt=1024, output=512, batch="max")
     if which >= 0:
-        return float(tw.evaluate(scenario(model, "1xa100-sxm-80gb", shared, engine="trtllm", under=THEIRS[which])).throughput)
+        theirs = scenario(model, "1xa100-sxm-80gb", shared, engine="trtllm", under=THEIRS[which])
+        return float(tw.evaluate(theirs).throughput)
     return float(tw.evaluate(scenario(model, "1xa100-sxm-80gb", shared, engine="trtllm").apply(*COMET)).throughput)
 
 

@@ -73,9 +73,11 @@ PAPER = Paper(
         Claim("latency against the state of the art", 7.3, "x", "up-to", "abstract", missing=NEEDS_SETUP,
               why="Of mixtures over a distributed PyTorch implementation of the time, whose kernels and exchanges are "
                   "not described."),
-        Claim("throughput against the state of the art", 1.5, "x", "at-least", "abstract", missing=NEEDS_SETUP, metric="time",
+        Claim("throughput against the state of the art", 1.5, "x", "at-least", "abstract", missing=NEEDS_SETUP,
+              metric="time",
               why="Over FasterTransformer; which model, schedule and batch is not known."),
-        Claim("parameters served on hundreds of GPUs in real time", 1.0, "T", "count", "abstract", served, identity=True,
+        Claim("parameters served on hundreds of GPUs in real time", 1.0, "T", "count", "abstract", served,
+              identity=True,
               why="a model of that size is built and counted; that it fits 256 GPUs is all the engine adds"),
         Claim("larger models than one GPU alone holds", 25.0, "x", "memory", "abstract", larger, metric="capacity"),
         Claim("throughput with streamed weights, A6000", 84.0, "TFLOP/s", "absolute", "abstract", missing=NEEDS_SETUP,

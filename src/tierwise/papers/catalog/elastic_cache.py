@@ -29,7 +29,7 @@ def gain(row: tuple[float, str, float, float]) -> float:
 
 
 _ROWS = (
-    "Four fifths of the cache, as the authors' command keeps, are hardly faster than all of it, for the smaller one is "
+    "Four fifths of the cache, as the authors' command keeps, are slower than all of it, for the smaller one is "
     "concatenated twice. A fifth, as table 2 is also read, gives 18 to 36 % on this card: with the full cache a step "
     "should take 60 ms and takes 46. Missing: scores and their product with values by batched products of a single "
     "row, which read the cache at a fraction of the bandwidth; the engine prices them at the memory's rate."

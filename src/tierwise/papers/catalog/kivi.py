@@ -67,8 +67,8 @@ PAPER = Paper(
     assumptions=(
         "Llama-2-7B, fp16, one A100 80GB (section 4, efficiency); SXM form factor assumed",
         "161 prompt and 338 generated tokens, groups of 32 (mem_spd_test.py of the authors' repository)",
-        "windows of 32 and 128 tokens (section 4, as recalled, not re-checked), over which the range is read; its ends are "
-        "two claims, since a band around both could hardly be missed",
+        "windows of 32 and 128 tokens (section 4, as recalled, not re-checked), over which the range is read; its ends "
+        "are two claims, since a band around both could hardly be missed",
         "a group has an fp16 scale and an fp16 zero, the activation dtype of the authors' code",
         "eager models (the same script); packed values are concatenated every step, packed keys only when a window is "
         "full (llama_kivi.py): here both every step, which counts against KIVI",

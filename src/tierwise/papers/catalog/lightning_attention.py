@@ -28,7 +28,8 @@ PAPER = Paper(
     mechanism="Chunked causal linear attention with a running state on chip.",
     claims=(
         Claim("time of a fixed number of tokens over sequence length, lightning", 0.0, "exponent", "exponent",
-              "abstract: constant speed at various lengths under fixed memory", lambda: exponent(linear()), extra=True, metric="time",
+              "abstract: constant speed at various lengths under fixed memory", lambda: exponent(linear()),
+              extra=True, metric="time",
               identity=True, why="the op is linear by definition; no number is published"),
     ),
     assumptions=(

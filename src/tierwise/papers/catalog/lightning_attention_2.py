@@ -50,7 +50,8 @@ PAPER = Paper(
               lambda: exponent(softmax(), LONG[1:]), extra=True, metric="time"),
         Claim("forward kernel over FlashAttention-2 at 32768 tokens", 9.22, "x", "ratio",
               TABLE + " (162.90 and 17.66 ms)", _ratio, extra=True,
-              why="FlashAttention-2 takes 190 ms here and 163 in the table; the lightning kernel takes 17.7 ms where its operands need 2.4. "
+              why="FlashAttention-2 takes 190 ms here and 163 in the table; the lightning kernel takes 17.7 ms where its "
+                  "operands need 2.4. "
                   "The published kernel deals 32 value channels to a program: four of them compute each head's scores "
                   "anew, without leaving out what is masked, in tf32, and read queries and keys four times, 6 ms at "
                   "the roofline. The rest: 512 dependent blocks a program, no load ahead of its use."),

@@ -37,7 +37,8 @@ PAPER = Paper(
               lambda: float(build(2048.0, 24, 5632.0).parameters) / 1e9, extra=True),
         Claim("training memory saved by the fused implementation", 61.0, "%", "up-to", "abstract",
               missing=NEEDS_FEATURE, why="activations kept for the backward pass, fused and unfused, are not modelled"),
-        Claim("inference memory, unoptimized model over optimized kernel", 10.0, "x", "at-least", "abstract", metric="memory",
+        Claim("inference memory, unoptimized model over optimized kernel", 10.0, "x", "at-least", "abstract",
+              metric="memory",
               missing=NEEDS_SETUP, why="what the unoptimized model stores is not stated; a 16-bit transformer of the "
               "same size over two-bit weights is 6 to 7x, a 32-bit one 13x"),
         Claim("power on an FPGA", 13.0, "W", "absolute", "abstract", metric="energy", missing=NEEDS_SETUP,

@@ -53,7 +53,8 @@ PAPER = Paper(
               lambda: fullest("8xrtx-3090", 8.0), extra=True, metric="memory"),
         Claim("time to compress on one GPU", 1.0, "day", "at-most", "abstract", missing=NEEDS_FEATURE, metric="time",
               why="the quantizer's solver (a factorisation and column updates for each expert) is no op of the engine"),
-        Claim("runtime over ideal uncompressed inference", 5.0, "%", "at-most", "abstract", missing=NEEDS_FEATURE, metric="time",
+        Claim("runtime over ideal uncompressed inference", 5.0, "%", "at-most", "abstract", missing=NEEDS_FEATURE,
+              metric="time",
               why="decoding is bound by instructions, not bytes: the engine has no rate for a dictionary decoder "
               "and would predict a speedup from the smaller weights"),
     ),

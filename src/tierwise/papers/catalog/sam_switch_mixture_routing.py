@@ -42,7 +42,8 @@ PAPER = Paper(
     mechanism="All experts of a token on one device of the expert-parallel group.",
     claims=(
         Claim("all-to-all volume over active experts, one group a token", 0.0, "exponent", "exponent",
-              "abstract: experts on one device need no further copies", lambda: exponent(1.0), extra=True, identity=True,
+              "abstract: experts on one device need no further copies", lambda: exponent(1.0), extra=True,
+              identity=True,
               why="one group a token is the input"),
         Claim("all-to-all volume over active experts, top-k over all devices", 1.0, "exponent", "exponent",
               "abstract: communication limits the active experts", lambda: exponent(float("inf")), extra=True,

@@ -54,7 +54,8 @@ PAPER = Paper(
               why="bytes alone would give far more: the unstructured outliers and two-level scales are bound by "
               "instructions in the authors' kernel, for which the engine has no rate; the reference is 16-bit on "
               "an A100 80GB, as a 24 GB card does not hold it"),
-        Claim("compression of the weights over 16-bit", 4.0, "x", "at-least", "abstract", linear_compression, metric="memory",
+        Claim("compression of the weights over 16-bit", 4.0, "x", "at-least", "abstract", linear_compression,
+              metric="memory",
               why="3-bit configuration, of the linear weights; the near-lossless 4-bit one gives 3.4x"),
     ),
     assumptions=(

@@ -65,9 +65,11 @@ PAPER = Paper(
               why="GPU and batch not found (the figure in the authors' repository says 4.0x); on an RTX 4090 the "
                   "engine gives 6x from a batch of 32 on."),
         Claim("FLOPs of ViG-S over DeiT-B, as the authors' counter sees them", 20.0, "%", "count", "abstract",
-              lambda: 100.0 * flops(contrast("deit-base", "vig-small"), 224, True) / flops("deit-base", 224), extra=True, why=COUNTER),
+              lambda: 100.0 * flops(contrast("deit-base", "vig-small"), 224, True) / flops("deit-base", 224),
+              extra=True, why=COUNTER),
         Claim("FLOPs of DeiT-T over ViG-T, as the authors' counter sees them", 5.2, "x", "count", "abstract",
-              lambda: flops("deit-tiny", 1024) / flops(contrast("deit-tiny", "vig-tiny"), 1024, True), extra=True, why=COUNTER),
+              lambda: flops("deit-tiny", 1024) / flops(contrast("deit-tiny", "vig-tiny"), 1024, True), extra=True,
+              why=COUNTER),
     ),
     assumptions=(
         "Shapes of the published configurations; FLOPs of matrix products, convolutions and scans, as counters count.",

@@ -33,7 +33,8 @@ PAPER = Paper(
     source="arXiv:2508.10395",
     mechanism="The layer's input is cached in few bits in place of keys and values, which are recomputed.",
     claims=(
-        Claim("same precision: cache of keys and values over cache of inputs", 2.0, "x", "count", "abstract", saving, metric="memory",
+        Claim("same precision: cache of keys and values over cache of inputs", 2.0, "x", "count", "abstract", saving,
+              metric="memory",
               identity=True,
               why="multi-head attention: keys and values together are twice as wide as the input"),
         Claim("XQuant", 7.7, "x", "memory", "abstract", lambda: saving(quantize_kv(bits=4, group=128)),
