@@ -45,8 +45,9 @@ def outcome(state: str, **more: object) -> Outcome:
 )
 def test_tolerances_are_those_of_the_kind(kind: str, published: object, value: float, state: str) -> None:
     assert claim(kind, published, metric="time").judge(value) == state  # type: ignore[arg-type]
-    as_identity = claim(kind, published, metric="time", identity=True).judge(value)  # type: ignore[arg-type]
-    assert as_identity == ("identity" if state == "reproduced" else "off")
+    for other in ("identity", "blind"):
+        found = claim(kind, published, metric="time", **{other: True}).judge(value)  # type: ignore[arg-type]
+        assert found == (other if state == "reproduced" else "off")
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,9 @@ def test_tolerances_are_those_of_the_kind(kind: str, published: object, value: f
         ([outcome("identity", identity=True)], "needs-feature"),
         ([outcome("identity", identity=True), outcome("off")], "off"),
         ([outcome("off", identity=True), outcome("reproduced")], "reproduced"),
+        # What comes out on wrong engines as well reproduces nothing.
+        ([outcome("blind", blind=True), outcome("reproduced")], "partly (1 of 2)"),
+        ([outcome("blind", blind=True)], "partly (0 of 1)"),
     ],
 )
 def test_where_a_paper_stands_follows_from_the_claims_that_count(outcomes: list[Outcome], expected: str) -> None:

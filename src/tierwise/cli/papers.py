@@ -6,7 +6,6 @@ from pathlib import Path
 
 import typer
 
-
 _MUTATE = "Run them on engines that are wrong in one way each, and say which of these each paper notices."
 _UPDATE = "With --mutate: write the table into this Markdown file, between its papers markers."
 

@@ -15,6 +15,8 @@ from tierwise.engines import KERNELS
 from tierwise.models.types import Model
 from tierwise.scenario.types import Batch, Plan, Scenario
 
+__all__ = ["KERNELS", "contrast", "scenario"]
+
 T = TypeVar("T")
 
 

@@ -152,7 +152,7 @@ def broken_rules(found: list[Noticed]) -> list[str]:
         if not n.by:
             out.append(f"{n.paper.slug} is reproduced, whatever is wrong with the engine")
         for what in blind(n):
-            out.append(f"{n.paper.slug}: {what!r} is about time and notices none of {', '.join(TIMES)}")
+            out.append(f"{n.paper.slug}: {what!r} is about time and notices none of {', '.join(TIMES)}: it is blind")
     for name in parts:
         by = [n.paper.slug for n in found if name in n.by]
         if len(by) < FEWEST:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 REPRODUCED, PARTLY, OFF, NEEDS_SETUP, NEEDS_FEATURE = "reproduced", "partly", "off", "needs-setup", "needs-feature"
-IDENTITY = "identity"
+IDENTITY, BLIND = "identity", "blind"
 
 # Relative tolerances by kind of claim; an exponent's is absolute. A bound ("less than", "at least", "fits")
 # holds or does not.
@@ -45,6 +45,9 @@ class Claim:
         extra: not in the paper's abstract: a further stated result that shows the mechanism.
         identity: the value follows from stated inputs alone (a budget read back, a ratio of two stated numbers), so
             no engine could get it wrong: shown, never counted.
+        blind: a claim about time that comes out on engines with wrong memory, compute, links and hosts as well
+            (``tierwise papers --mutate``), so that coming out says little of this one: it never makes a paper
+            reproduced.
         metric: one of :data:`METRICS`; by default what claims of this kind usually measure (times for ratios).
     """
 
@@ -58,6 +61,7 @@ class Claim:
     why: str = ""
     extra: bool = False
     identity: bool = False
+    blind: bool = False
     metric: str = ""
 
     def __post_init__(self) -> None:
@@ -78,8 +82,10 @@ class Claim:
         return self.published if isinstance(self.published, tuple) else (self.published, self.published)
 
     def judge(self, value: float) -> str:
-        """``reproduced`` or ``off``; ``identity`` in place of the former where the claim is one."""
-        return (IDENTITY if self.identity else REPRODUCED) if self._inside(value) else OFF
+        """``reproduced`` or ``off``; ``identity`` or ``blind`` in place of the former where the claim is that."""
+        if not self._inside(value):
+            return OFF
+        return IDENTITY if self.identity else BLIND if self.blind else REPRODUCED
 
     def _inside(self, value: float) -> bool:
         low, high = self.ends
@@ -169,9 +175,9 @@ def standing(outcomes: list[Outcome]) -> Standing:
     """Where a paper stands, from what became of its claims.
 
     ``reproduced`` when every claim of the abstract that the engine can express (all but ``needs-feature``) was
-    computed and came out, there is at least one, and no further result of the same metric is off. Where the abstract
-    has no number, its further results stand for it. ``partly`` when some came out, ``off`` when some were computed and
-    none did, else what is missing.
+    computed and came out, there is at least one, none is blind, and no further result of the same metric is off. Where
+    the abstract has no number, its further results stand for it. ``partly`` when some came out, ``off`` when some were
+    computed and none did, else what is missing. Blind claims are not among the n of the m that came out.
     """
     deciding = counted(outcomes)
     abstract = not all(o.claim.extra for o in outcomes)
@@ -181,7 +187,7 @@ def standing(outcomes: list[Outcome]) -> Standing:
     off = [o for o in deciding if o.state == OFF]
     if expressible and not off and all(o.state == REPRODUCED for o in expressible):
         state = REPRODUCED
-    elif inside:
+    elif inside or any(o.state == BLIND for o in deciding):
         state = PARTLY
     elif off:
         state = OFF

@@ -12,7 +12,7 @@ from tierwise.core.errors import BadField
 from tierwise.papers.mutations import Noticed, blind, broken_rules, mutations
 from tierwise.papers.types import REPRODUCED, Claim, Outcome, Paper, standing
 
-_STYLE = {"reproduced": "green", "partly": "cyan", "off": "red", "identity": "dim"}
+_STYLE = {"reproduced": "green", "partly": "cyan", "off": "red", "identity": "dim", "blind": "dim"}
 Rows = Sequence[tuple[Paper, list[Outcome]]]
 NO_NUMBER = "no number in the abstract"
 BEGIN, END = "<!-- papers: begin, written by `tierwise papers --mutate --update README.md` -->", "<!-- papers: end -->"
@@ -45,6 +45,7 @@ def _paper(p: Paper, outcomes: list[Outcome]) -> dict[str, object]:
                 "source": o.claim.source,
                 "extra": o.claim.extra,
                 "identity": o.claim.identity,
+                "blind": o.claim.blind,
                 "value": o.value if math.isfinite(o.value) else None,
                 "deviation": o.deviation if math.isfinite(o.deviation) else None,
                 "state": o.state,
@@ -66,7 +67,7 @@ def show_states(found: Rows, as_json: bool) -> None:
 
     out = console()
     table = Table(show_edge=False, pad_edge=False)
-    names = ("paper", "state", "claims reproduced", "off", "identity", "needs-setup", "needs-feature")
+    names = ("paper", "state", "claims reproduced", "off", "blind", "identity", "needs-setup", "needs-feature")
     for name in names:
         table.add_column(name, justify="left" if name in names[:2] else "right")
     for paper, outcomes in found:
@@ -78,7 +79,7 @@ def show_states(found: Rows, as_json: bool) -> None:
     out.print(
         "Reproduced: every claim of the abstract that the engine can express came out and no further result of the "
         "same metric is off. Partly: n of the m claims that count. What follows from stated inputs alone (identity) "
-        "never counts."
+        "never counts; what comes out on wrong engines as well (blind) reproduces nothing."
     )
 
 

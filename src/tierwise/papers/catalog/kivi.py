@@ -60,7 +60,7 @@ PAPER = Paper(
         Claim("peak memory with weights, plain over KIVI", 2.6, "x", "memory", "abstract", peak_memory),
         Claim("largest batch, KIVI over plain", 4.0, "x", "up-to", "abstract", larger_batch, metric="capacity"),
         Claim("throughput at the largest batch, KIVI over plain, lowest", 2.35, "x", "ratio", "abstract (2.35 to 3.47)",
-              lambda: min(throughput(w) for w in WINDOWS), why=_COPY),
+              lambda: min(throughput(w) for w in WINDOWS), blind=True, why=_COPY),
         Claim("throughput at the largest batch, KIVI over plain, highest", 3.47, "x", "ratio",
               "abstract (2.35 to 3.47)", lambda: max(throughput(w) for w in WINDOWS), why=_COPY),
     ),

@@ -54,6 +54,7 @@ PAPER = Paper(
     claims=(
         Claim("tokens per second of decoding, over vLLM", 1.97, "x", "up-to", "abstract",
               lambda: max(decode_gain(b) for b in (1.0, 2.0, 4.0, 8.0, 12.0, 16.0)),
+              blind=True,
               why="the ratio of the two attention kernels is an input (figure 9); how much of a step they are, is not"),
         Claim("prompts, over the paged kernel of FlashAttention", 3.92, "x", "up-to", "abstract",
               missing=NEEDS_FEATURE, why=_PAGED),
