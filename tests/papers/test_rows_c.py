@@ -62,7 +62,7 @@ def test_a_smaller_cache_leaves_the_host_in_the_way() -> None:
         for s, times, keep in ((base, 1, 1.0), (few, 1, 0.2), (few, 2, 0.2))
     )
     assert full.bound_by != "launch" and once.bound_by == twice.bound_by == "launch"
-    launch = once.target.device.dispatch.eager + framework.load("transformers").host
+    launch = base.resolved().machine.device.dispatch.eager + framework.load("transformers").host
     assert twice.pass_time - once.pass_time == pytest.approx(40 * 2 * launch)
 
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import tierwise as tw
+from tierwise.core.num import Num
 from tierwise.papers.base import scenario
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
-from tierwise.result import Phase
+from tierwise.result import Phase, PricedOp
 from tierwise.techniques import sparse_attention
 
 CANDIDATES, KEPT = 8192.0, 131.0
@@ -23,7 +24,12 @@ def _decode(context: float, batch: float, *techniques: Callable[[tw.Scenario], t
 
 def core(phase: Phase) -> tuple[float, float]:
     """(cache bytes read, seconds) of attention in one decode step."""
-    return float(phase.reads("kv")), float(phase.total(lambda p: p.cost.time if p.op.kind == "attention" else 0.0))
+
+    def read(p: PricedOp) -> Num:
+        return sum((o.bytes for o in p.op.reads if o.role == "kv"), 0.0) if p.op.kind == "attention" else 0.0
+
+    time = phase.total(lambda p: p.cost.time if p.op.kind == "attention" else 0.0)
+    return float(phase.total(read)), float(time)
 
 
 def _pruned() -> float:
