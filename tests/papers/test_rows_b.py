@@ -1,4 +1,4 @@
-"""Paper rows: claims are whole, and the mechanisms behind them do what physics says."""
+"""What must be true of the mechanisms of papers on images, experts and recurrences, whatever the numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import tierwise as tw
-from tierwise import papers
 from tierwise.core.errors import BadField
 from tierwise.core.num import ceil_div
 from tierwise.memory.account import weight_bytes
@@ -36,25 +35,6 @@ from tierwise.techniques import (
     quantize_weights,
     sparse_attention,
 )
-
-ROWS = (
-    "scalekv", "hack-var-kv", "elastic-cache", "twilight-top-p-attention", "moa-mixture-of-attention", "s2-attention",
-    "zipvl", "vision-mamba-vim", "vig-gla", "lightning-attention", "lightning-attention-2", "mamba-shedder",
-    "chain-of-experts", "ds-moe", "sam-switch-mixture-routing", "ultramem", "efficientllm",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("slug", ROWS)
-def test_every_claim_has_a_source_and_every_gap_a_reason(slug: str) -> None:
-    paper = papers.load(slug)
-    assert paper.slug == slug and paper.claims and paper.source.startswith("arXiv:")
-    for outcome in papers.run(paper):
-        claim = outcome.claim
-        assert claim.source and claim.what and claim.unit
-        if claim.compute is None or outcome.state == "off":
-            assert claim.why, f"{slug}: {claim.what}"
-        if claim.compute is not None:
-            assert np.isfinite(outcome.value)
 
 
 def test_a_cache_holds_the_sum_of_its_layers_budgets() -> None:
@@ -168,7 +148,7 @@ def test_scans_go_and_projections_stay() -> None:
     assert bare.resolved().model.parameters == base.resolved().model.parameters
     assert not [o for o in tw.evaluate(bare).phase("prefill").ops if o.op.kind == "scan"]
     assert tw.evaluate(bare).memory.state < 0.1 * tw.evaluate(base).memory.state
-    fewer = [tw.evaluate(base.apply(drop_scans(n))).ttft for n in (0, 16, 64)]
+    fewer = [tw.evaluate(s).ttft for s in (base, *(base.apply(drop_scans(n)) for n in (16, 64)))]
     assert fewer[0] > fewer[1] > fewer[2]
     assert tw.evaluate(base.apply(prune_layers(16))).ttft < fewer[1]
 
@@ -225,5 +205,6 @@ def test_the_format_of_a_named_role_outlives_the_plans() -> None:
 
 def test_removing_equal_blocks_gains_alike_in_every_phase() -> None:
     prefill, decode = mamba_shedder._blocks(14)
-    assert prefill == pytest.approx(decode, rel=0.05) and 1.2 < decode < 64 / 50
+    # Per cent faster: never more than by the blocks that are gone.
+    assert 20.0 < prefill < 100.0 * (64 / 50 - 1) and 20.0 < decode < 100.0 * (64 / 50 - 1)
     assert mamba_shedder._scans(24) > mamba_shedder._scans(16)

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.papers.claims import check
 
 pytest.importorskip("numba")
 
 from tierwise.core.errors import TierwiseError
 from tierwise.papers import run
 from tierwise.papers.catalog import (
-    alisa,
     infinite_llm,
-    nanoflow,
     nexus,
     relayattention,
     vattention,
     vllm_pagedattention,
 )
-from tierwise.papers.catalog._serving import full_batch, full_rate
+from tierwise.papers.serving import full_batch, full_rate
 from tierwise.papers.types import Claim, Paper
 from tierwise.serving.outcome import DONE
 from tierwise.serving.policies import load as policy
-
-SLUGS = ("alisa", "dlpm", "elasticmoe", "infinite-llm", "memserve", "nanoflow", "nexus", "relayattention", "vattention",
-         "vllm-pagedattention")  # fmt: skip
 
 
 def test_a_part_that_is_not_installed_is_said_and_stops_no_other_claim() -> None:
@@ -45,11 +39,6 @@ class Engine:
 class Request:
     def __init__(self, prompt: int, output: int, samples: int = 1) -> None:
         self.prompt, self.output, self.samples = prompt, output, samples
-
-
-@pytest.mark.parametrize("slug", SLUGS)
-def test_every_claim_has_a_source_and_every_gap_a_reason(slug: str) -> None:
-    check(slug)
 
 
 @pytest.mark.parametrize("prompt", [1, 100, 1000])
@@ -105,13 +94,6 @@ def test_pooled_rooms_add_up() -> None:
     assert infinite_llm.devices_for(3.9 * one) <= 4.0
 
 
-def test_hidden_ops_take_no_time_and_nano_batches_some() -> None:
-    for lengths in nanoflow.TRACES:
-        parts = nanoflow.parts(*lengths)
-        compute = sum(v for k, v in parts.items() if k not in ("decode", "collective"))
-        assert nanoflow.BATCH / compute / 8.0 >= nanoflow.beside(*lengths) > nanoflow.one_by_one(*lengths)
-
-
 def test_the_shortest_prompt_goes_first_until_others_have_waited_long() -> None:
     order = policy("schedulers", "shortest_prompt").function("order")
     assert order is not None
@@ -129,12 +111,3 @@ def test_prompts_beside_decoding_leave_tokens_undisturbed() -> None:
     together, beside = (nexus.run(*case, 1.0, split) for split in (0.0, 0.7))
     assert all((r.requests.state == DONE).all() for r in (together, beside))
     assert float(np.nanmax(beside.requests.longest)) < float(np.nanmax(together.requests.longest))
-
-
-def test_nothing_is_fetched_while_the_cache_fits() -> None:
-    case = ("opt-6.7b", "1xv100-sxm-32gb")
-    time, size = alisa.steps(*case, 4.0, sparse=True)
-    assert 4.0 * size[-1] < alisa.room(*case)
-    assert alisa.alisa(*case, 4.0) == pytest.approx(4.0 * alisa.OUTPUT / time.sum())
-    _, whole = alisa.steps(*case, 4.0, sparse=False)
-    assert 0.5 <= float(size[-1] / whole[-1]) < 0.6  # 8 bits and their scales over 16

@@ -1,28 +1,47 @@
-"""``tierwise papers``: which published results the engine reproduces."""
+"""``tierwise papers``: which published results the engine reproduces, and which wrong engines would be noticed."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
+
+_MUTATE = "Run them on engines that are wrong in one way each, and say which of these each paper notices."
+_UPDATE = "With --mutate: write the table into this Markdown file, between its papers markers."
 
 
 def command(
     action: str | None = typer.Argument(None, help='"run" to show every claim; nothing for the table of states.'),
-    slugs: list[str] | None = typer.Argument(None, help="Papers to run."),
+    slugs: list[str] | None = typer.Argument(None, help="Papers to run: slugs, or paths of files with a paper."),
     every: bool = typer.Option(False, "--all", help="Run all papers."),
+    mutate: bool = typer.Option(False, "--mutate", help=_MUTATE),
+    update: Path | None = typer.Option(None, "--update", help=_UPDATE),
+    jobs: int | None = typer.Option(None, "--jobs", min=1, help="Processes; by default one a processor."),
     json: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:
-    """List the papers and their states, or run some: `tierwise papers run kivi marlin`."""
+    """List the papers and where they stand, or run some: `tierwise papers run kivi ./my_paper.py`."""
     from tierwise import papers
     from tierwise.core.errors import TierwiseError
-    from tierwise.report.papers import show_claims, show_states
+    from tierwise.papers.suite import run_all
+    from tierwise.report import papers as report
 
     if action not in (None, "run"):
         raise TierwiseError(f"papers: found {action!r}; allowed: run SLUG… or run --all")
     if action == "run" and not slugs and not every:
         raise TierwiseError("papers run: name at least one paper, or --all")
+    if update is not None and not mutate:
+        raise TierwiseError("papers: --update writes the table of --mutate; give both")
     wanted = slugs if slugs and not every else papers.slugs()
-    found = [(p, papers.run(p)) for p in map(papers.load, wanted)]
+    if mutate:
+        from tierwise.papers.mutations import mutated
+
+        noticed = mutated(wanted, jobs=jobs, progress=lambda what, i, n: typer.echo(f"{i}/{n} {what}", err=True))
+        if update is not None:
+            report.update(update, list(run_all(wanted, jobs)), noticed)
+        report.show_mutations(noticed, json)
+        return
+    found = list(run_all(wanted, jobs))
     if action == "run":
-        show_claims(found, json)
+        report.show_claims(found, json)
     else:
-        show_states(found, json)
+        report.show_states(found, json)

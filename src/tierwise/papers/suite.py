@@ -2,44 +2,145 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import pkgutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from tierwise.core.errors import TierwiseError, UnknownName
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.papers import catalog
-from tierwise.papers.types import NEEDS_FEATURE, Outcome, Paper
+from tierwise.papers.types import NEEDS_FEATURE, Claim, Outcome, Paper
+
+_HERE = Path(catalog.__path__[0])
 
 
 def slugs() -> list[str]:
-    """Every paper there is a file for."""
-    found = (i.name for i in pkgutil.iter_modules(catalog.__path__) if not i.name.startswith("_"))
-    return sorted(name.replace("_", "-") for name in found)
+    """Every paper of the catalog: those with a file of their own, and those that wait."""
+    found = (i.name for i in pkgutil.iter_modules([str(_HERE)]) if not i.name.startswith("_"))
+    return sorted({*(name.replace("_", "-") for name in found), *_waiting()})
 
 
-def load(slug: str) -> Paper:
-    """A paper by its slug.
+def load(name: str) -> Paper:
+    """A paper by its slug, or by the path of a file that has one (``PAPER = Paper(...)``).
+
+    The file runs anew at each call, so nothing it worked out before is kept.
 
     Raises:
-        UnknownName: there is no such file.
+        UnknownName: there is no such paper.
+        BadField: the file has no paper in it.
     """
-    if slug not in slugs():
-        raise UnknownName("paper", slug, slugs())
-    module = importlib.import_module(f"{catalog.__name__}.{slug.replace('-', '_')}")
-    paper: Paper = module.PAPER
+    path = Path(name).expanduser()
+    if path.suffix != ".py":
+        if name in _waiting():
+            return _waiting()[name]
+        path = _HERE / f"{name.replace('-', '_')}.py"
+        if name.startswith("_") or "/" in name or not path.is_file():
+            raise UnknownName("paper", name, slugs())
+    elif not path.is_file():
+        raise UnknownName("paper", name, slugs(), "(no such file)")
+    paper = getattr(_executed(path), "PAPER", None)
+    if not isinstance(paper, Paper):
+        raise BadField(str(path), "PAPER", type(paper).__name__, "PAPER = Paper(...), see docs/adding-a-paper.md")
     return paper
 
 
 def run(paper: Paper) -> list[Outcome]:
     """Every claim of a paper, computed and judged."""
+    return judged(paper, values(paper))
+
+
+def run_all(names: Iterable[str], jobs: int | None = None) -> Iterator[tuple[Paper, list[Outcome]]]:
+    """Papers with their outcomes, in order, ``jobs`` at a time (None: as many as there are processors)."""
+    wanted = list(names)
+    if len(wanted) < 4 or jobs == 1:
+        for name in wanted:
+            paper = load(name)
+            yield paper, run(paper)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for name, found in zip(wanted, pool.map(_values_of, wanted), strict=True):
+            paper = load(name)
+            yield paper, judged(paper, found)
+
+
+def values(paper: Paper) -> list[tuple[float, str]]:
+    """(the engine's value, or nan; what kept it from being computed) of every claim."""
+    return [_value(claim) for claim in paper.claims]
+
+
+def judged(paper: Paper, found: list[tuple[float, str]]) -> list[Outcome]:
+    """Outcomes from what :func:`values` found."""
     out = []
-    for claim in paper.claims:
-        if claim.compute is None:
-            out.append(Outcome(claim, float("nan"), claim.missing))
-            continue
-        try:
-            value = float(claim.compute())
-        except TierwiseError as error:  # a part that is not installed: simulating needs an extra
-            out.append(Outcome(claim, float("nan"), NEEDS_FEATURE, str(error)))
-            continue
-        out.append(Outcome(claim, value, claim.judge(value)))
+    for claim, (value, error) in zip(paper.claims, found, strict=True):
+        state = claim.missing if claim.compute is None else NEEDS_FEATURE if error else claim.judge(value)
+        out.append(Outcome(claim, value, state, error))
     return out
+
+
+def _values_of(name: str) -> list[tuple[float, str]]:
+    return values(load(name))
+
+
+def _value(claim: Claim) -> tuple[float, str]:
+    if claim.compute is None:
+        return float("nan"), ""
+    try:
+        return float(claim.compute()), ""
+    except TierwiseError as error:  # a part that is not installed: simulating needs an extra
+        return float("nan"), str(error)
+
+
+def _executed(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"paper_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise BadField(str(path), "file", path.suffix, "a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---------------------------------------------------------------- papers that wait
+
+_FIELDS = {"slug", "title", "source", "mechanism", "claims", "assumptions"}
+_CLAIM = {"what", "published", "unit", "kind", "metric", "source", "missing", "why", "extra"}
+
+
+@cache
+def _waiting() -> Mapping[str, Paper]:
+    """Papers of which nothing can be computed yet, by slug: the entries of every YAML file of the catalog."""
+    import yaml
+
+    out: dict[str, Paper] = {}
+    for path in sorted(_HERE.glob("*.yaml")):
+        for i, entry in enumerate(yaml.safe_load(path.read_text("utf-8"))):
+            paper = _entry(f"{path.name}, entry {i + 1}", entry)
+            out[paper.slug] = paper
+    return out
+
+
+def _entry(where: str, entry: Mapping[str, Any]) -> Paper:
+    for name in sorted(set(entry) - _FIELDS):
+        raise BadField(where, name, entry[name], f"one of {', '.join(sorted(_FIELDS))}")
+    for name in sorted(_FIELDS - {"assumptions"} - set(entry)):
+        raise BadField(where, name, None, "a value: it is required")
+    claims = tuple(_claim(f"{where} ({entry['slug']})", c) for c in entry["claims"])
+    texts = {k: str(entry[k]) for k in ("slug", "title", "source", "mechanism")}
+    return Paper(**texts, claims=claims, assumptions=tuple(map(str, entry.get("assumptions", ()))))
+
+
+def _claim(where: str, entry: Mapping[str, Any]) -> Claim:
+    for name in sorted(set(entry) - _CLAIM):
+        raise BadField(where, name, entry[name], f"one of {', '.join(sorted(_CLAIM))}")
+    published = entry.get("published")
+    value = tuple(map(float, published)) if isinstance(published, list) else published
+    try:
+        return Claim(**{**entry, "published": value})
+    except (TypeError, ValueError) as error:
+        raise BadField(where, "claims", entry.get("what"), str(error)) from error

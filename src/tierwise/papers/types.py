@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-REPRODUCED, OFF, NEEDS_SETUP, NEEDS_FEATURE = "reproduced", "off", "needs-setup", "needs-feature"
+REPRODUCED, PARTLY, OFF, NEEDS_SETUP, NEEDS_FEATURE = "reproduced", "partly", "off", "needs-setup", "needs-feature"
+IDENTITY, BLIND = "identity", "blind"
 
 # Relative tolerances by kind of claim; an exponent's is absolute. A bound ("less than", "at least", "fits")
 # holds or does not.
@@ -20,6 +21,12 @@ TOLERANCE = {
     "at-most": 0.0,
     "at-least": 0.0,
 }
+
+# What a number measures. Claims of one metric stand or fall together; what a metric is taken to be when a claim does
+# not say follows from its kind.
+METRICS = ("time", "energy", "memory", "capacity", "count", "quality")
+_USUAL = {"count": "count", "memory": "memory", "exponent": "count", "ratio": "time", "up-to": "time",
+          "absolute": "time"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,13 @@ class Claim:
         compute: the engine's value, from scenarios; None when it cannot be computed.
         missing: without ``compute``: ``needs-setup`` or ``needs-feature``.
         why: the reason for a missing or off value, or how the value follows.
-        extra: not on the paper's card: a further stated result that shows the mechanism.
+        extra: not in the paper's abstract: a further stated result that shows the mechanism.
+        identity: the value follows from stated inputs alone (a budget read back, a ratio of two stated numbers), so
+            no engine could get it wrong: shown, never counted.
+        blind: a claim about time that comes out on engines with wrong memory, compute, links and hosts as well
+            (``tierwise papers --mutate``), so that coming out says little of this one: it never makes a paper
+            reproduced.
+        metric: one of :data:`METRICS`; by default what claims of this kind usually measure (times for ratios).
     """
 
     what: str
@@ -47,26 +60,45 @@ class Claim:
     missing: str = ""
     why: str = ""
     extra: bool = False
+    identity: bool = False
+    blind: bool = False
+    metric: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in TOLERANCE:
             raise ValueError(f"claim kind {self.kind!r} is none of {', '.join(TOLERANCE)}")
         if self.compute is None and self.missing not in (NEEDS_SETUP, NEEDS_FEATURE):
             raise ValueError("a claim without compute says what is missing")
+        if not all(map(math.isfinite, self.ends)):
+            raise ValueError("a claim has a published number")
+        metric = self.metric or _USUAL.get(self.kind, "")
+        if metric not in METRICS:
+            raise ValueError(f"claim metric {metric!r} is none of {', '.join(METRICS)}; a bound has to say which")
+        object.__setattr__(self, "metric", metric)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The published range; twice the same for a single value."""
+        return self.published if isinstance(self.published, tuple) else (self.published, self.published)
 
     def judge(self, value: float) -> str:
-        """``reproduced`` or ``off``."""
-        low, high = self.published if isinstance(self.published, tuple) else (self.published, self.published)
-        if not math.isfinite(value):
+        """``reproduced`` or ``off``; ``identity`` or ``blind`` in place of the former where the claim is that."""
+        if not self._inside(value):
             return OFF
+        return IDENTITY if self.identity else BLIND if self.blind else REPRODUCED
+
+    def _inside(self, value: float) -> bool:
+        low, high = self.ends
+        if not math.isfinite(value):
+            return False
         if self.kind == "at-most":
-            return REPRODUCED if value <= high else OFF
+            return value <= high
         if self.kind == "at-least":
-            return REPRODUCED if value >= low else OFF
+            return value >= low
         tolerance = TOLERANCE[self.kind]
         if self.kind == "exponent":
-            return REPRODUCED if low - tolerance <= value <= high + tolerance else OFF
-        return REPRODUCED if low * (1 - tolerance) <= value <= high * (1 + tolerance) else OFF
+            return low - tolerance <= value <= high + tolerance
+        return low * (1 - tolerance) <= value <= high * (1 + tolerance)
 
 
 @dataclass(frozen=True)
@@ -101,9 +133,7 @@ class Outcome:
     @property
     def deviation(self) -> float:
         """Relative distance to the nearest published value; nan without a value or for a bound."""
-        low, high = (
-            self.claim.published if isinstance(self.claim.published, tuple) else (self.claim.published,) * 2
-        )
+        low, high = self.claim.ends
         if not math.isfinite(self.value) or self.claim.kind in ("at-most", "at-least") or low == 0:
             return float("nan")
         if self.claim.kind == "exponent":
@@ -111,17 +141,58 @@ class Outcome:
         return self.value / min(max(self.value, low), high) - 1.0
 
 
-def paper_state(outcomes: list[Outcome]) -> str:
-    """The state of a paper from its claims.
+@dataclass(frozen=True)
+class Standing:
+    """Where a paper stands.
 
-    The claims of its abstract decide; further results decide only where the abstract has none. ``off`` when any
-    deciding claim that was computed is off; ``reproduced`` when at least one is reproduced and none is off;
-    otherwise what is missing. How many claims stand behind it is always shown beside it.
+    Attributes:
+        state: ``reproduced``, ``partly``, ``off``, ``needs-setup`` or ``needs-feature``.
+        inside, of: how many of the claims that count came out, and how many count.
+        abstract: whether the abstract has a number that could be held against an engine.
     """
-    deciding = [o for o in outcomes if not o.claim.extra] or outcomes
-    states = [o.state for o in deciding]
-    if OFF in states:
-        return OFF
-    if REPRODUCED in states:
-        return REPRODUCED
-    return NEEDS_FEATURE if NEEDS_FEATURE in states else NEEDS_SETUP
+
+    state: str
+    inside: int
+    of: int
+    abstract: bool
+
+    def __str__(self) -> str:
+        return f"{self.state} ({self.inside} of {self.of})" if self.state == PARTLY else self.state
+
+
+def counted(outcomes: list[Outcome]) -> list[Outcome]:
+    """The outcomes that decide where a paper stands.
+
+    The claims of its abstract, and further results of the same metrics; every further result where the abstract has
+    no number of its own that an engine could get wrong. Identities never count.
+    """
+    real = [o for o in outcomes if not o.claim.identity]
+    metrics = {o.claim.metric for o in real if not o.claim.extra}
+    return [o for o in real if o.claim.metric in metrics] if metrics else real
+
+
+def standing(outcomes: list[Outcome]) -> Standing:
+    """Where a paper stands, from what became of its claims.
+
+    ``reproduced`` when every claim of the abstract that the engine can express (all but ``needs-feature``) was
+    computed and came out, there is at least one, none is blind, and no further result of the same metric is off. Where
+    the abstract has no number, its further results stand for it. ``partly`` when some came out, ``off`` when some were
+    computed and none did, else what is missing. Blind claims are not among the n of the m that came out.
+    """
+    deciding = counted(outcomes)
+    abstract = not all(o.claim.extra for o in outcomes)
+    own = [o for o in deciding if not o.claim.extra] or deciding
+    inside = [o for o in deciding if o.state == REPRODUCED]
+    expressible = [o for o in own if o.state != NEEDS_FEATURE]
+    off = [o for o in deciding if o.state == OFF]
+    if expressible and not off and all(o.state == REPRODUCED for o in expressible):
+        state = REPRODUCED
+    elif inside or any(o.state == BLIND for o in deciding):
+        state = PARTLY
+    elif off:
+        state = OFF
+    else:
+        # Nothing to compute yet. A paper without any number to hold an engine against lacks its setup too.
+        unknown = not outcomes or any(o.state == NEEDS_SETUP for o in deciding)
+        state = NEEDS_SETUP if unknown else NEEDS_FEATURE
+    return Standing(state, len(inside), len(deciding), abstract)

@@ -1,53 +1,63 @@
-"""The table of papers and of their claims."""
+"""The table of papers, of their claims, and of the wrong engines they notice."""
 
 from __future__ import annotations
 
 import json as jsonlib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from tierwise.papers.types import Claim, Outcome, Paper, paper_state
+from tierwise.core.errors import BadField
+from tierwise.papers.mutations import Noticed, blind, broken_rules, mutations
+from tierwise.papers.types import REPRODUCED, Claim, Outcome, Paper, standing
 
-_STYLE = {"reproduced": "green", "off": "red", "needs-setup": "yellow", "needs-feature": "yellow"}
+_STYLE = {"reproduced": "green", "partly": "cyan", "off": "red", "identity": "dim", "blind": "dim"}
 Rows = Sequence[tuple[Paper, list[Outcome]]]
+NO_NUMBER = "no number in the abstract"
+BEGIN, END = "<!-- papers: begin, written by `tierwise papers --mutate --update README.md` -->", "<!-- papers: end -->"
 
 
 def as_dict(found: Rows) -> dict[str, object]:
-    """JSON form, ``tierwise.papers/1``."""
+    """JSON form, ``tierwise.papers/2``."""
+    return {"schema": "tierwise.papers/2", "papers": [_paper(p, outcomes) for p, outcomes in found]}
+
+
+def _paper(p: Paper, outcomes: list[Outcome]) -> dict[str, object]:
+    stands = standing(outcomes)
     return {
-        "schema": "tierwise.papers/1",
-        "papers": [
+        "slug": p.slug,
+        "title": p.title,
+        "state": stands.state,
+        "inside": stands.inside,
+        "counted": stands.of,
+        "number_in_abstract": stands.abstract,
+        "source": p.source,
+        "mechanism": p.mechanism,
+        "assumptions": list(p.assumptions),
+        "claims": [
             {
-                "slug": p.slug,
-                "title": p.title,
-                "state": paper_state(outcomes),
-                "source": p.source,
-                "mechanism": p.mechanism,
-                "assumptions": list(p.assumptions),
-                "claims": [
-                    {
-                        "what": o.claim.what,
-                        "published": o.claim.published,
-                        "unit": o.claim.unit,
-                        "kind": o.claim.kind,
-                        "source": o.claim.source,
-                        "extra": o.claim.extra,
-                        "value": o.value if math.isfinite(o.value) else None,
-                        "deviation": o.deviation if math.isfinite(o.deviation) else None,
-                        "state": o.state,
-                        "why": o.claim.why,
-                    }
-                    for o in outcomes
-                ],
+                "what": o.claim.what,
+                "published": o.claim.published,
+                "unit": o.claim.unit,
+                "kind": o.claim.kind,
+                "metric": o.claim.metric,
+                "source": o.claim.source,
+                "extra": o.claim.extra,
+                "identity": o.claim.identity,
+                "blind": o.claim.blind,
+                "value": o.value if math.isfinite(o.value) else None,
+                "deviation": o.deviation if math.isfinite(o.deviation) else None,
+                "state": o.state,
+                "why": o.claim.why,
             }
-            for p, outcomes in found
+            for o in outcomes
         ],
     }
 
 
 def show_states(found: Rows, as_json: bool) -> None:
-    """One row a paper: its state and how many of its claims stand behind it."""
+    """One row a paper: where it stands and how many of its claims stand behind it."""
     if as_json:
         print(jsonlib.dumps(as_dict(found), indent=2))
         return
@@ -57,19 +67,31 @@ def show_states(found: Rows, as_json: bool) -> None:
 
     out = console()
     table = Table(show_edge=False, pad_edge=False)
-    for name in ("paper", "state", "claims reproduced", "off", "needs-setup", "needs-feature"):
-        table.add_column(name, justify="left" if name in ("paper", "state") else "right")
-    states: Counter[str] = Counter()
+    names = ("paper", "state", "claims reproduced", "off", "blind", "identity", "needs-setup", "needs-feature")
+    for name in names:
+        table.add_column(name, justify="left" if name in names[:2] else "right")
     for paper, outcomes in found:
         count = Counter(o.state for o in outcomes)
-        state = paper_state(outcomes)
-        states[state] += 1
-        table.add_row(paper.slug, f"[{_STYLE[state]}]{state}[/]", f"{count['reproduced']} of {len(outcomes)}",
-                      *(str(count[s] or "") for s in ("off", "needs-setup", "needs-feature")))  # fmt: skip
+        table.add_row(paper.slug, _colored(outcomes), f"{count[REPRODUCED]} of {len(outcomes)}",
+                      *(str(count[s] or "") for s in names[3:]))  # fmt: skip
     out.print(table)
-    out.print(f"{len(found)} papers: " + ", ".join(f"{n} {s}" for s, n in states.most_common()))
-    out.print("The claims of the abstract decide, further results only where it has none: off when a computed one is "
-              "off, reproduced when one is and none is off.")  # fmt: skip
+    out.print(_tally(found))
+    out.print(
+        "Reproduced: every claim of the abstract that the engine can express came out and no further result of the "
+        "same metric is off. Partly: n of the m claims that count. What follows from stated inputs alone (identity) "
+        "never counts; what comes out on wrong engines as well (blind) reproduces nothing."
+    )
+
+
+def _tally(found: Rows) -> str:
+    states = Counter(standing(outcomes).state for _, outcomes in found)
+    return f"{len(found)} papers: " + ", ".join(f"{n} {s}" for s, n in states.most_common())
+
+
+def _colored(outcomes: list[Outcome]) -> str:
+    stands = standing(outcomes)
+    remark = "" if stands.abstract else f" ({NO_NUMBER})"
+    return f"[{_STYLE.get(stands.state, 'yellow')}]{stands}[/]{remark}"
 
 
 def show_claims(found: Rows, as_json: bool) -> None:
@@ -83,8 +105,7 @@ def show_claims(found: Rows, as_json: bool) -> None:
 
     out = console()
     for paper, outcomes in found:
-        state = paper_state(outcomes)
-        out.print(f"[bold]{paper.slug}[/]  [{_STYLE[state]}]{state}[/]  {paper.title}", highlight=False)
+        out.print(f"[bold]{paper.slug}[/]  {_colored(outcomes)}  {paper.title}", highlight=False)
         out.print(paper.mechanism, markup=False, highlight=False)
         table = Table(show_edge=False, pad_edge=False)
         for name in ("claim", "published", "engine", "deviation", "state"):
@@ -98,15 +119,85 @@ def show_claims(found: Rows, as_json: bool) -> None:
             else:
                 deviation = f"{o.deviation:+.1%}"
             mark = " (further result)" if o.claim.extra else ""
-            shown = f"[{_STYLE[o.state]}]{o.state}[/]"
+            shown = f"[{_STYLE.get(o.state, 'yellow')}]{o.state}[/]"
             table.add_row(o.claim.what + mark, published(o.claim), engine, deviation, shown)
         out.print(table)
         for o in outcomes:
-            if o.state != "reproduced" and (o.error or o.claim.why):
+            if o.state != REPRODUCED and (o.error or o.claim.why):
                 out.print(f"  {o.claim.what}: {o.error or o.claim.why}", markup=False, highlight=False)
         for text in paper.assumptions:
             out.print(f"  - {text}", markup=False, highlight=False)
         out.print()
+
+
+def show_mutations(found: Sequence[Noticed], as_json: bool) -> None:
+    """Which wrong engines each paper notices, how many papers notice each, and what should not be."""
+    by = {m.name: [n.paper.slug for n in found if m.name in n.by] for m in mutations()}
+    broken = broken_rules(list(found))
+    if as_json:
+        papers = [
+            {"slug": n.paper.slug, "state": str(standing(n.outcomes)), "notices": list(n.by),
+             "claims": {what: list(names) for what, names in n.claims.items()}, "blind": blind(n)}
+            for n in found
+        ]  # fmt: skip
+        print(jsonlib.dumps({"schema": "tierwise.mutations/1", "papers": papers, "noticed_by": by,
+                             "broken": broken}, indent=2))  # fmt: skip
+        return
+    from rich.table import Table
+
+    from tierwise.report.console import console
+
+    out = console()
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("paper", "state", "notices"):
+        table.add_column(name)
+    for n in found:
+        table.add_row(n.paper.slug, _colored(n.outcomes), ", ".join(n.by) or "nothing")
+    out.print(table)
+    out.print()
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("an engine wrong in")
+    table.add_column("is noticed by", justify="right")
+    for name, slugs in by.items():
+        table.add_row(name, f"{len(slugs)} papers" if len(slugs) != 1 else "1 paper")
+    out.print(table)
+    for n in found:
+        for what in blind(n):
+            out.print(f"Notices no wrong time: {n.paper.slug}: {what}", markup=False, highlight=False)
+    for text in broken:
+        out.print(f"Should not be: {text}", markup=False, highlight=False)
+
+
+def markdown(found: Rows, noticed: Sequence[Noticed]) -> str:
+    """The table of papers in Markdown: where each stands, and the wrong engines it notices."""
+    by: Mapping[str, tuple[str, ...]] = {n.paper.slug: n.by for n in noticed}
+    lines = ["| paper | state | notices an engine wrong in |", "|---|---|---|"]
+    for paper, outcomes in found:
+        stands = standing(outcomes)
+        remark = "" if stands.abstract else f" ({NO_NUMBER})"
+        lines.append(f"| {paper.slug} | {stands}{remark} | {', '.join(by.get(paper.slug, ()))} |")
+    return "\n".join([*lines, "", _tally(found) + "."])
+
+
+def update(path: Path, found: Rows, noticed: Sequence[Noticed]) -> None:
+    """Write the Markdown table into a file, between its markers.
+
+    Raises:
+        BadField: the file has no markers.
+    """
+    text = path.read_text("utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise BadField(str(path), "markers", "none", f"{BEGIN} … {END}")
+    path.write_text(f"{before}{BEGIN}\n{markdown(found, noticed)}\n{END}{after}", "utf-8")
+
+
+def table_states(text: str) -> dict[str, str]:
+    """Of a table written by :func:`update`: the state of each paper, without its remark."""
+    rows = text.partition(BEGIN)[2].partition(END)[0].splitlines()
+    cells = [[c.strip() for c in row.strip("|").split("|")] for row in rows if row.startswith("| ")]
+    return {c[0]: c[1].partition(" (")[0] for c in cells[1:]}
 
 
 def published(claim: Claim) -> str:

@@ -7,6 +7,7 @@ from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.mlp import MLP
 from tierwise.models.types import Layer, Model, Stack
+from tierwise.papers.base import scenario
 from tierwise.techniques import quantize_kv
 
 # Sides of the token maps of a 1024 × 1024 image (the published code's schedule for square images of 1M pixels).
@@ -29,5 +30,5 @@ def drawing(layers: int, heads: int, images: float) -> tw.Scenario:
     """The model as it stands before its last scale: keys cached in fp32, values in bf16, and every image twice,
     once with its text and once without (classifier-free guidance)."""
     traffic = tw.Batch(prompt=PAST, output=1, batch=2.0 * images)
-    base = tw.Scenario(infinity(layers, heads), "1xh200-sxm", traffic)
-    return base.apply(quantize_kv(format="fp32", value_format="bf16"))
+    stored = quantize_kv(format="fp32", value_format="bf16")
+    return scenario(infinity(layers, heads), "1xh200-sxm", traffic, under=[stored])

@@ -6,6 +6,7 @@ import tierwise as tw
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.linear_attention import LinearAttention
 from tierwise.models.types import Block, Layer, Model, Stack
+from tierwise.papers.base import scenario
 from tierwise.result import PricedOp
 
 HEADS, WIDTH = 32.0, 128.0
@@ -29,8 +30,8 @@ def alone(block: Block, layers: int = 1, *beside: Block) -> Model:
 
 def forward(model: Model, length: float, batch: float) -> tw.Result:
     """One pass over whole sequences."""
-    scenario = tw.Scenario(model, "1xa100-sxm-80gb", tw.Batch(prompt=length, output=1, batch=batch))
-    return tw.evaluate(scenario.with_plan(chunk=1e12))
+    whole = scenario(model, "1xa100-sxm-80gb", tw.Batch(prompt=length, output=1, batch=batch))
+    return tw.evaluate(whole.with_plan(chunk=1e12))
 
 
 def core(block: Block, length: float, batch: float = 4.0) -> PricedOp:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import tierwise as tw
 from tierwise.core.numerics import fmt
-from tierwise.memory.account import weight_bytes
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.ends import Embedding, Head
 from tierwise.models.blocks.mla import MLA
 from tierwise.models.blocks.moe import MoE
 from tierwise.models.types import Layer, Model, Stack
+from tierwise.papers.base import contrast, scenario
 from tierwise.papers.types import Claim, Paper
 
 # AdamW in fp32: a weight, its gradient and two moments, 4 bytes each, for every parameter.
@@ -35,13 +35,12 @@ DEEP = (8, 64.0, 8.0, 1)
 
 def training_bytes(shape: tuple[int, float, float, int]) -> float:
     """Weights, gradients and optimizer state."""
-    plan = tw.Scenario(model(*shape), "1xh100-sxm").resolved().plan
-    return float(sum(weight_bytes(model(*shape), plan).values()))
+    return float(tw.evaluate(scenario(model(*shape), "1xh100-sxm")).memory.weight_bytes)
 
 
 def saved(small: tuple[int, float, float, int], big: tuple[int, float, float, int]) -> float:
     """Per cent of the larger model's training memory."""
-    return 100.0 * (1.0 - training_bytes(small) / training_bytes(big))
+    return 100.0 * (1.0 - training_bytes(contrast(big, small)) / training_bytes(big))
 
 
 def inner(shape: tuple[int, float, float, int]) -> float:

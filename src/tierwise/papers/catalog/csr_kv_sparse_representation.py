@@ -4,9 +4,10 @@ The dictionary is shared by all tokens of a layer, so its size fades with the co
 """
 
 from tierwise import Batch, Scenario, evaluate, techniques
+from tierwise.papers.base import scenario
 from tierwise.papers.types import Claim, Paper
 
-BASE = Scenario("llama-2-7b", "a100-sxm-80gb", Batch(prompt=30000, output=2, batch=1))
+BASE = scenario("llama-2-7b", "a100-sxm-80gb", Batch(prompt=30000, output=2, batch=1))
 ATOMS = 8192.0 + 4096.0
 
 
@@ -31,11 +32,13 @@ PAPER = Paper(
     source="arXiv:2412.11741",
     mechanism="Sparse codes over a neural dictionary in place of dense keys and values.",
     claims=(
-        Claim("bits an element, four atoms a vector", 1.0, "bits", "count", "title", lambda: bits(4)),
+        Claim("bits an element, four atoms a vector", 1.0, "bits", "count", "title", lambda: bits(4), identity=True,
+              why="four pairs of 32 bits for the 128 channels of a head: inputs all"),
         Claim("bits an element, eight atoms a vector", 2.0, "bits", "count", "analysis section", lambda: bits(8),
-              extra=True),
+              extra=True, identity=True),
         Claim("cache and dictionary over the fp16 cache, 30000 tokens", 0.1, "", "at-most",
-              "section on sparsity below two bits", lambda: share(4), extra=True),
+              "section on sparsity below two bits", lambda: share(4), extra=True, metric="memory",
+              identity=True),
     ),
     assumptions=(
         "fp16 coefficients and 16-bit indexes, heads of 128 (analysis section)",

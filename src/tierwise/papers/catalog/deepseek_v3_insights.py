@@ -6,6 +6,7 @@ from __future__ import annotations
 from functools import cache
 
 import tierwise as tw
+from tierwise.papers.base import scenario
 from tierwise.papers.types import Claim, Paper
 from tierwise.result import Result
 
@@ -18,7 +19,7 @@ CACHE = {"deepseek-v3": 70.272, "qwen2.5-72b": 327.680, "llama-3.1-405b": 516.09
 def one(model: str) -> Result:
     """One sequence of 4096 tokens on one device, whether it fits or not."""
     plan = tw.Plan(chunk=float("inf"))
-    return tw.evaluate(tw.Scenario(model, "1xh800-sxm", tw.Batch(prompt=LENGTH, output=2, batch=1), plan))
+    return tw.evaluate(scenario(model, "1xh800-sxm", tw.Batch(prompt=LENGTH, output=2, batch=1), plan))
 
 
 def cached(model: str) -> float:
@@ -29,9 +30,9 @@ def cached(model: str) -> float:
 
 def training(model: str) -> float:
     """GFLOP a token: forward, and twice that backward."""
-    graph = one(model).phase("prefill").graph
-    work = sum(float(s.repeat * op.flops) for s, op in graph.walk() if op.kind in ("matmul", "attention", "moe"))
-    return 3.0 * work / LENGTH / 1e9
+    products = ("matmul", "attention", "moe")
+    work = one(model).phase("prefill").total(lambda p: p.op.flops if p.op.kind in products else 0.0)
+    return 3.0 * float(work) / LENGTH / 1e9
 
 
 _WHY = {
@@ -44,7 +45,7 @@ def _cached(model: str, published: float) -> Claim:
 
 
 def _trained(model: str, published: float) -> Claim:
-    return Claim(f"training arithmetic a token, {model}", published, "GFLOP", "ratio", "table 2",
+    return Claim(f"training arithmetic a token, {model}", published, "GFLOP", "count", "table 2",
                  lambda: training(model), extra=True, why=_WHY.get(model, ""))  # fmt: skip
 
 

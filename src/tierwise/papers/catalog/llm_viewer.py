@@ -4,13 +4,15 @@ The survey's first table lists the layers of Llama-2-7B on an A6000 at 2048 toke
 with it row by row.
 """
 
-from tierwise import Batch, Scenario, evaluate, techniques
+from tierwise import Batch, evaluate, techniques
+from tierwise.papers.base import scenario
 from tierwise.papers.types import Claim, Paper
 from tierwise.result import PricedOp
 
-SCENARIO = Scenario("llama-2-7b", "rtx-a6000", Batch(prompt=2048, output=3, batch=1)).apply(
-    techniques.unfuse_attention(), techniques.roofline()
-)
+SCENARIO = scenario(
+    "llama-2-7b", "rtx-a6000", Batch(prompt=2048, output=3, batch=1),
+    under=[techniques.unfuse_attention(), techniques.roofline()],
+)  # fmt: skip
 
 
 def op(phase: str, name: str) -> PricedOp:

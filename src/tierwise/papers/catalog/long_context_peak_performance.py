@@ -6,7 +6,8 @@ what the weights leave free.
 
 from functools import cache
 
-from tierwise import Batch, Scenario, evaluate, techniques
+from tierwise import Batch, evaluate, techniques
+from tierwise.papers.base import scenario
 from tierwise.papers.types import Claim, Paper
 from tierwise.result import Result
 
@@ -17,8 +18,8 @@ SHORT, LONG, SCREEN = 4096.0, 50000.0, 250.0  # contexts, and the tokens of one 
 @cache
 def at(context: float, output: float = SCREEN) -> Result:
     """One user at that context, on a machine that reaches its datasheet."""
-    scenario = Scenario("yi-34b-200k", "a100-sxm-80gb", Batch(prompt=context, output=output, batch=1))
-    return evaluate(scenario.apply(techniques.roofline()))
+    traffic = Batch(prompt=context, output=output, batch=1)
+    return evaluate(scenario("yi-34b-200k", "a100-sxm-80gb", traffic, under=[techniques.roofline()]))
 
 
 def decode(context: float) -> float:
@@ -44,9 +45,10 @@ PAPER = Paper(
               "agrees with half of that"),
         Claim("250 tokens after 4K", 8.5, "s", "absolute", _SECTION, lambda: decode(SHORT), extra=True),
         Claim("250 tokens after 50K", 9.8, "s", "absolute", _SECTION, lambda: decode(LONG), extra=True),
-        Claim("users of 4K that fit", 20.0, "", "memory", _SECTION, lambda: users(SHORT), extra=True,
+        Claim("users of 4K that fit", 20.0, "", "memory", _SECTION, lambda: users(SHORT), extra=True, metric="capacity",
               why="the published number is a round one: 34.4 billion parameters leave room for 17"),
-        Claim("users of 50K that fit", 1.0, "", "count", _SECTION, lambda: float(users(LONG) // 1.0), extra=True),
+        Claim("users of 50K that fit", 1.0, "", "count", _SECTION, lambda: float(users(LONG) // 1.0), extra=True,
+              metric="capacity"),
     ),
     assumptions=(
         "Yi-34B-200K, 16-bit, one A100 80GB at its datasheet's rates (running example)",

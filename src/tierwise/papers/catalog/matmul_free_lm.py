@@ -38,9 +38,10 @@ PAPER = Paper(
         Claim("training memory saved by the fused implementation", 61.0, "%", "up-to", "abstract",
               missing=NEEDS_FEATURE, why="activations kept for the backward pass, fused and unfused, are not modelled"),
         Claim("inference memory, unoptimized model over optimized kernel", 10.0, "x", "at-least", "abstract",
+              metric="memory",
               missing=NEEDS_SETUP, why="what the unoptimized model stores is not stated; a 16-bit transformer of the "
               "same size over two-bit weights is 6 to 7x, a 32-bit one 13x"),
-        Claim("power on an FPGA", 13.0, "W", "absolute", "abstract", missing=NEEDS_SETUP,
+        Claim("power on an FPGA", 13.0, "W", "absolute", "abstract", metric="energy", missing=NEEDS_SETUP,
               why="the card's shell, clock and utilisation are needed"),
     ),
     assumptions=(

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tierwise as tw
-from tierwise.papers.catalog._serving import Served, served
+from tierwise.papers.base import contrast, scenario
+from tierwise.papers.serving import Served, served
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
 from tierwise.serving.outcome import Run
 from tierwise.serving.traffic.trace import Trace, trace
@@ -49,7 +50,7 @@ def traffic(rate: float, mixed: bool) -> Trace:
 @cache
 def server(model: str, cards: int, split: float = 0.0) -> Served:
     """vLLM, or with a ``split`` the shortest prompts on that share of the units beside decoding on the rest."""
-    s = tw.Scenario(model, f"{cards}xl20", tw.Batch(1, 1, 1), tw.Plan(tp=float(cards)))
+    s = scenario(model, f"{cards}xl20", tw.Batch(1, 1, 1), tw.Plan(tp=float(cards)))
     scheduler = "shortest_prompt" if split else "chunked"
     return served(s, scheduler=scheduler, prefill_share=split, budget=2048, max_len=16384, prefix_cache=False)
 
@@ -61,7 +62,7 @@ def run(model: str, cards: int, mixed: bool, rate: float, split: float = 0.0) ->
 
 def throughput(model: str, cards: int, mixed: bool, split: float = 0.0) -> float:
     """Requests per second when all are there from the start."""
-    return REQUESTS / run(model, cards, mixed, BURST, split).totals["end"]
+    return REQUESTS / run(model, cards, mixed, BURST, contrast(0.0, split)).totals["end"]
 
 
 def waits(r: Run) -> tuple[float, float]:
@@ -79,7 +80,7 @@ def gains() -> NDArray[np.float64]:
         most = throughput(*case)
         for j, load in enumerate(LOADS):
             before = waits(run(*case, most * load))
-            each = [np.divide(before, waits(run(*case, most * load, s))) for s in SPLITS]
+            each = [np.divide(before, waits(run(*case, most * load, contrast(0.0, s)))) for s in SPLITS]
             out[i, j] = max(each, key=np.prod)
     return out
 

@@ -5,11 +5,12 @@ Queries of all requests meet the shared keys and values in one product; partial 
 
 from functools import cache
 
-from tierwise import Batch, Scenario, evaluate, techniques
+from tierwise import Batch, evaluate, techniques
 from tierwise.core.num import Num
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.types import Layer, Model, Stack
-from tierwise.papers.catalog._serving import full_rate, served
+from tierwise.papers.base import contrast, scenario
+from tierwise.papers.serving import full_rate, served
 from tierwise.papers.types import Claim, Paper
 from tierwise.serving.outcome import Run
 from tierwise.serving.traffic.synthetic import synthetic
@@ -23,8 +24,8 @@ REQUESTS, CONTEXT = 16.0, 128.0
 def cache_traffic(system: Num, relay: bool, requests: Num = REQUESTS) -> Num:
     """Bytes of cache one decode step moves, with a shared system prompt of that many tokens."""
     traffic = Batch(prompt=system + CONTEXT, output=2, batch=requests)
-    base = Scenario(LAYER, "a40", traffic)
-    return evaluate(base.apply(techniques.share_prefix(system, relay))).phase("decode").reads("kv")
+    shared = techniques.share_prefix(system, contrast(False, relay))
+    return evaluate(scenario(LAYER, "a40", traffic, under=[shared])).phase("decode").reads("kv")
 
 
 def prompt_reads(requests: float) -> float:
@@ -43,7 +44,8 @@ SYSTEMS = (64, 128, 256, 512, 1024, 2048)  # tokens of the system prompt in the 
 def chat(system: int, relay: bool, machine: str = "1xa100-sxm-80gb", requests: int = 1000) -> Run:
     """Llama-2-7B serves a chat whose requests all begin with a system prompt, kept once: read once a step, or by each
     request for itself. All requests are there from the start."""
-    base = Scenario("llama-2-7b", machine, Batch(1, 1, 1)).apply(techniques.share_prefix(system, relay))
+    shared = techniques.share_prefix(system, contrast(False, relay))
+    base = scenario("llama-2-7b", machine, Batch(1, 1, 1), under=[shared])
     return served(base, scheduler="prefill_first", max_len=4096).play(synthetic(
         requests, concurrency=requests, prompt="lognormal:mean=161.31,cv=1,high=1024",
         output="lognormal:mean=337.99,cv=1,high=1024", system=system,

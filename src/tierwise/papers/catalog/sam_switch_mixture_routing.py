@@ -3,14 +3,13 @@ inside it, so that more active experts do not mean more copies of the token betw
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 import tierwise as tw
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.moe import MoE
 from tierwise.models.types import Layer, Model, Stack
+from tierwise.papers.base import scenario
 from tierwise.papers.types import Claim, Paper
 
 DEVICES = 128.0
@@ -25,9 +24,8 @@ def mixture(top_k: float, ranks: float = float("inf")) -> Model:
 
 def exchanged(model: Model) -> float:
     """Bytes one device sends in the all-to-all exchanges of a pass."""
-    base = tw.Scenario(model, "128xa100-sxm-80gb", tw.Batch(prompt=1024, output=1, batch=DEVICES))
-    plan = replace(base.resolved().plan, tp=1.0, pp=1.0, dp=DEVICES, ep=DEVICES)
-    traffic = tw.evaluate(replace(base, plan=plan)).phase("prefill").traffic
+    requests, plan = tw.Batch(prompt=1024, output=1, batch=DEVICES), tw.Plan(dp=DEVICES, ep=DEVICES)
+    traffic = tw.evaluate(scenario(model, "128xa100-sxm-80gb", requests, plan)).phase("prefill").traffic
     return float(traffic.get("link", 0.0) + traffic.get("network", 0.0))
 
 
@@ -44,13 +42,16 @@ PAPER = Paper(
     mechanism="All experts of a token on one device of the expert-parallel group.",
     claims=(
         Claim("all-to-all volume over active experts, one group a token", 0.0, "exponent", "exponent",
-              "abstract: experts on one device need no further copies", lambda: exponent(1.0), extra=True),
+              "abstract: experts on one device need no further copies", lambda: exponent(1.0), extra=True,
+              identity=True,
+              why="one group a token is the input"),
         Claim("all-to-all volume over active experts, top-k over all devices", 1.0, "exponent", "exponent",
               "abstract: communication limits the active experts", lambda: exponent(float("inf")), extra=True,
+              identity=True,
               why="A little below 1 because two of a token's experts may share a device, to which one copy goes."),
     ),
     assumptions=(
-        "The abstract states no number; that volume does not grow is read as exponent 0.",
+        "The abstract states no number; that volume does not grow is exponent 0 by definition.",
         "128 devices of 8 experts each: not stated; the exponents hold for any number of devices well above k.",
     ),
 )  # fmt: skip

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import tierwise as tw
+from tierwise.papers.base import scenario
 from tierwise.papers.types import Claim, Paper
 
 CARRIED = 256.0  # tokens each iteration starts from: the problem, and what earlier ones left
@@ -39,7 +40,7 @@ VOTE = Spent(7409, 59279)  # Qwen3-32B on AIME24, eight chains
 @cache
 def work(model: str, spent: Spent) -> float:
     """FLOP of one problem: every iteration reads what was carried over and generates its tokens."""
-    one = tw.evaluate(tw.Scenario(model, "1xh100-sxm", tw.Batch(prompt=CARRIED, output=spent.each, batch=1)))
+    one = tw.evaluate(scenario(model, "1xh100-sxm", tw.Batch(prompt=CARRIED, output=spent.each, batch=1)))
     return spent.iterations * float(sum(p.flops * p.passes for p in one.phases))
 
 
@@ -49,7 +50,7 @@ def saved(key: tuple[str, str]) -> float:
     return 100.0 * (1.0 - work(key[0], selective) / work(key[0], uniform))
 
 
-_INPUT = "how many tokens the models wrote is the authors' measurement; the engine turns them into arithmetic"
+_INPUT = "how many tokens the models wrote is the authors' measurement, and their ratio alone gives this"
 
 PAPER = Paper(
     slug="scale-test-time",
@@ -59,12 +60,14 @@ PAPER = Paper(
     mechanism="Fewer and shorter chains of thought: work follows the tokens generated and what each of them sees.",
     claims=(
         Claim("computation saved against iterating uniformly, lower end: Qwen3-32B, AIME24", 33.0, "%", "ratio",
-              "abstract; table 1", lambda: saved(("qwen3-32b", "AIME24")), why=_INPUT),
+              "abstract; table 1", lambda: saved(("qwen3-32b", "AIME24")), identity=True, metric="count", why=_INPUT),
         Claim("computation saved against iterating uniformly, upper end: QwQ-32B, AIME25", 53.0, "%", "ratio",
-              "abstract; table 1", lambda: saved(("qwen/qwq-32b", "AIME25")), why=_INPUT),
+              "abstract; table 1", lambda: saved(("qwen/qwq-32b", "AIME25")), identity=True, metric="count",
+              why=_INPUT),
         Claim("computation of a majority vote over SCALE's, Qwen3-32B, AIME24", (2.0, 3.0), "x", "ratio",
               "section on main results",
-              lambda: work("qwen3-32b", VOTE) / work("qwen3-32b", TABLE["qwen3-32b", "AIME24"][1]), extra=True),
+              lambda: work("qwen3-32b", VOTE) / work("qwen3-32b", TABLE["qwen3-32b", "AIME24"][1]), extra=True,
+              identity=True, metric="count", why=_INPUT),
     ),
     assumptions=(
         "Tokens of an iteration and of a problem: table 1 (paper/AAAI26.pdf in the authors' repository); the baseline "

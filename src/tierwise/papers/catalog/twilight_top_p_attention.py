@@ -3,9 +3,13 @@ then keeps only those that carry a fraction p of the probability, so each query 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tierwise as tw
+from tierwise.core.num import Num
+from tierwise.papers.base import scenario
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
-from tierwise.result import Phase
+from tierwise.result import Phase, PricedOp
 from tierwise.techniques import sparse_attention
 
 CANDIDATES, KEPT = 8192.0, 131.0
@@ -13,16 +17,19 @@ CANDIDATES, KEPT = 8192.0, 131.0
 PAGES = 2.0 * 16.0 / 16.0
 
 
-def _decode(context: float, batch: float, *techniques: object) -> Phase:
-    base = tw.Scenario("llama-3-8b", "1xa100-sxm-80gb", tw.Batch(prompt=context, output=2, batch=batch))
-    return tw.evaluate(base.apply(*techniques)).phase("decode")  # type: ignore[arg-type]
+def _decode(context: float, batch: float, *techniques: Callable[[tw.Scenario], tw.Scenario]) -> Phase:
+    base = scenario("llama-3-8b", "1xa100-sxm-80gb", tw.Batch(prompt=context, output=2, batch=batch))
+    return tw.evaluate(base.apply(*techniques)).phase("decode")
 
 
 def core(phase: Phase) -> tuple[float, float]:
     """(cache bytes read, seconds) of attention in one decode step."""
-    ops = [p for p in phase.ops if p.op.kind == "attention"]
-    read = sum(float(p.segment.repeat * o.bytes) for p in ops for o in p.op.reads if o.role == "kv")
-    return read, sum(float(p.time) for p in ops)
+
+    def read(p: PricedOp) -> Num:
+        return sum((o.bytes for o in p.op.reads if o.role == "kv"), 0.0) if p.op.kind == "attention" else 0.0
+
+    time = phase.total(lambda p: p.cost.time if p.op.kind == "attention" else 0.0)
+    return float(phase.total(read)), float(time)
 
 
 def _pruned() -> float:
@@ -43,7 +50,7 @@ PAPER = Paper(
     source="arXiv:2502.02770",
     mechanism="Candidates from page metadata, a scan of their 4-bit keys, attention over the few tokens left.",
     claims=(
-        Claim("candidates pruned", 98.0, "%", "up-to", "abstract", _pruned,
+        Claim("candidates pruned", 98.0, "%", "up-to", "abstract", _pruned, identity=True, metric="count",
               why="The mean budget is measured by the authors; what follows is the share of the cache not read."),
         Claim("self-attention against FlashAttention-2, 64 requests of 30k tokens", 15.4, "x", "ratio",
               "abstract (v1); kernel figure", _attention,

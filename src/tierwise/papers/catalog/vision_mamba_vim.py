@@ -4,6 +4,7 @@ selective state space, so that work and activations grow linearly with the patch
 from __future__ import annotations
 
 import tierwise as tw
+from tierwise.papers.base import contrast, scenario
 from tierwise.papers.types import Claim, Paper
 from tierwise.techniques import unfuse_attention
 
@@ -13,19 +14,19 @@ BATCH = 32.0
 def vim(size: float) -> tw.Scenario:
     """Vim-Tiny on square images of ``size`` pixels, in fp32."""
     traffic = tw.Batch(prompt=1, output=1, batch=BATCH, image_size=size)
-    return tw.Scenario("vim-tiny", "1xa100-sxm-80gb", traffic).with_plan(weights="fp32", activations="fp32")
+    return scenario("vim-tiny", "1xa100-sxm-80gb", traffic).with_plan(weights="fp32", activations="fp32")
 
 
 def deit(size: float) -> tw.Scenario:
     """DeiT-Tiny likewise, its attention scores written to memory."""
     traffic = tw.Batch(prompt=1, output=1, batch=BATCH, image_size=size)
-    base = tw.Scenario("deit-tiny", "1xa100-sxm-80gb", traffic).with_plan(weights="fp32", activations="fp32")
-    return base.apply(unfuse_attention())
+    base = scenario("deit-tiny", "1xa100-sxm-80gb", traffic, under=[unfuse_attention()])
+    return base.with_plan(weights="fp32", activations="fp32")
 
 
 def saved(size: float) -> float:
     """Per cent of DeiT's activations that Vim does not need."""
-    mine, theirs = (tw.evaluate(s).memory.activations for s in (vim(size), deit(size)))
+    mine, theirs = (tw.evaluate(s).memory.activations for s in (contrast(deit, vim)(size), deit(size)))
     return 100.0 * float(1.0 - mine / theirs)
 
 
@@ -36,7 +37,7 @@ PAPER = Paper(
     mechanism="Bidirectional selective scans in place of attention over image patches.",
     claims=(
         Claim("feature extraction over DeiT, 1248 × 1248", 2.8, "x", "ratio", "abstract; figure 1",
-              lambda: float(tw.compare(vim(1248), deit(1248)).time.value),
+              lambda: float(tw.compare(contrast(deit, vim)(1248), deit(1248)).time.value),
               why="Both sides run slower than priced (18 and 51 images a second in the figure, 35 and 140 here), and "
                   "Vim more so: its scan is priced at its memory roofline, and its many small kernels at a width of "
                   "192 with it. Missing: the latency of a scan that walks 6000 tokens, its exponentials on their own "

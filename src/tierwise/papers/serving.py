@@ -23,9 +23,14 @@ class Served:
     deployment: Deployment
     prices: tuple[StepPrices, ...]
 
-    def with_prices(self, **changes: Any) -> Served:
-        """The same with prices of every group replaced."""
-        return replace(self, prices=tuple(replace(p, **changes) for p in self.prices))
+    def with_room(self, size: float = 0.0, tokens: float = 0.0) -> Served:
+        """The same with room for keys and values as a paper states it: in bytes, or in tokens."""
+        return replace(self, prices=tuple(replace(p, kv_room=size or tokens * p.kv_token) for p in self.prices))
+
+    @property
+    def context_room(self) -> float:
+        """Tokens whose keys and values one replica of the first group holds."""
+        return self.prices[0].kv_room / self.prices[0].kv_token
 
     def play(self, trace: Trace, log_steps: int = 0) -> Run:
         """What happens to the trace; the first ``log_steps`` steps are kept one by one."""

@@ -1,0 +1,390 @@
+"""Engines that are wrong in one way each, and which papers notice.
+
+A paper that comes out on any engine says nothing about this one. A mutation makes the engine wrong at one seam (the
+machines as they are looked up, the bytes of a weight, the technique as it is applied) without touching a paper; the
+suite runs again, and a paper *notices* when a claim that counted and came out leaves its tolerance. Claims that do not
+come out are not asked again: what a wrong engine mends says nothing.
+
+A seam is a function or a property of the engine, replaced wherever the engine holds it while a mutation is on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from multiprocessing import get_all_start_methods, get_context
+from typing import Any
+
+from tierwise.core.numerics import Format
+from tierwise.papers import overheads
+from tierwise.papers.suite import judged, load
+from tierwise.papers.types import OFF, PARTLY, REPRODUCED, Outcome, Paper, counted, standing
+
+Seam = Callable[[], Any]  # makes a context in which the engine is wrong
+# What a claim about time has to notice one of.
+TIMES = ("memory", "compute", "links", "host")
+# Fewer papers than this that notice a mutation leave what it breaks untested.
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One way to be wrong.
+
+    Attributes:
+        name: as printed, such as ``memory x0.5``.
+        part: what it breaks: ``memory``, ``compute``, ``links``, ``host``, ``weights``, ``kv``, ``parameters``,
+            ``capacity``, ``times``, ``counts``, ``contrast``, ``technique``.
+        seams: contexts that are all entered.
+    """
+
+    name: str
+    part: str
+    seams: tuple[Seam, ...]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The engine, wrong while this lasts."""
+        with ExitStack() as stack:
+            for seam in self.seams:
+                stack.enter_context(seam())
+            yield
+
+
+def mutations() -> tuple[Mutation, ...]:
+    """Every mutation, in the order they are printed."""
+    rates = [
+        Mutation(f"{part} x{factor:g}", part, _rated(part, factor))
+        for part in TIMES
+        for factor in (2.0, 0.5)
+    ]
+    return (
+        *rates,
+        Mutation("weight bytes +25%", "weights", (lambda: _formats("weight", 1.25),)),
+        Mutation("KV bytes +25%", "kv", (lambda: _formats("key", 1.25), lambda: _formats("value", 1.25))),
+        Mutation("parameters +10%", "parameters", (lambda: _elements("Weight", 1.10),)),
+        Mutation("capacity -20%", "capacity", (lambda: _machines(capacity=0.8),)),
+        Mutation(
+            "all times",
+            "times",
+            (
+                lambda: _machines(memory=0.4, compute=2.5, links=0.4, host=3.0),
+                lambda: _collectives(0.4),
+                lambda: _hosts(3.0),
+            ),
+        ),
+        Mutation(
+            "all counts +25%",
+            "counts",
+            (lambda: _elements("Weight", 1.25), lambda: _elements("State", 1.25), lambda: _work(1.25)),
+        ),
+        Mutation("contrast removed", "contrast", (_unapplied, _undiffering)),
+        Mutation("free technique", "technique", (_free,)),
+    )
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """What a paper makes of the mutations.
+
+    Attributes:
+        paper, outcomes: on the engine as it is.
+        by: names of the mutations it notices, in order.
+        claims: for each claim that counts and came out, by what it says: the mutations that take it out of its
+            tolerance.
+    """
+
+    paper: Paper
+    outcomes: list[Outcome]
+    by: tuple[str, ...]
+    claims: Mapping[str, tuple[str, ...]]
+
+
+Progress = Callable[[str, int, int], None]  # what was run, how many are done, of how many
+
+
+def mutated(
+    names: Iterable[str], chosen: Iterable[Mutation] | None = None, jobs: int | None = None,
+    progress: Progress | None = None,
+) -> list[Noticed]:  # fmt: skip
+    """Which mutations each paper notices; only papers with a claim that came out can.
+
+    Args:
+        names: slugs or paths; those that are neither reproduced nor partly so are left out.
+        chosen: mutations; None for all.
+        jobs: processes; None for as many as there are processors. Each mutation runs in a process of its own.
+    """
+    wanted, ways = list(names), list(mutations() if chosen is None else chosen)
+    report = progress or (lambda what, done, of: None)
+    # The engine as it is runs here first: forks then have what it loaded.
+    plain = _run((dict.fromkeys(wanted), ""))
+    found = {name: load(name) for name in wanted}
+    base = {name: judged(paper, [(v, "") for v in plain[name]]) for name, paper in found.items()}
+    base = {name: o for name, o in base.items() if standing(o).state in (REPRODUCED, PARTLY)}
+    asked = {name: [i for i, o in enumerate(outcomes) if o in good(outcomes)] for name, outcomes in base.items()}
+    report("the engine as it is", 1, len(ways) + 1)
+    results: dict[str, dict[str, list[float]]] = {}
+    context = get_context("fork" if "fork" in get_all_start_methods() else "spawn")
+    with context.Pool(jobs, maxtasksperchild=1) as pool:
+        tasks = [pool.apply_async(_run, ((asked, m.name),)) for m in ways]
+        for done, (way, task) in enumerate(zip(ways, tasks, strict=True), start=2):
+            results[way.name] = task.get()
+            report(way.name, done, len(ways) + 1)
+    return [
+        _noticed(found[name], outcomes, {m.name: results[m.name][name] for m in ways})
+        for name, outcomes in base.items()
+    ]
+
+
+def broken_rules(found: list[Noticed]) -> list[str]:
+    """What the suite must not be, one sentence each; empty when all is well.
+
+    A reproduced paper notices something; each of its claims about time notices memory, compute, links or host; and
+    every mutation is noticed by at least :data:`FEWEST` papers.
+    """
+    out = []
+    parts = {m.name: m.part for m in mutations()}
+    for n in found:
+        if standing(n.outcomes).state != REPRODUCED:
+            continue
+        if not n.by:
+            out.append(f"{n.paper.slug} is reproduced, whatever is wrong with the engine")
+        for what in blind(n):
+            out.append(f"{n.paper.slug}: {what!r} is about time and notices none of {', '.join(TIMES)}: it is blind")
+    for name in parts:
+        by = [n.paper.slug for n in found if name in n.by]
+        if len(by) < FEWEST:
+            out.append(f"{name} is noticed by {len(by)} papers ({', '.join(by) or 'none'}); at least {FEWEST} have to")
+    return out
+
+
+def blind(n: Noticed) -> list[str]:
+    """Claims about time that came out and that no mutation of memory, compute, links or host takes out."""
+    parts = {m.name: m.part for m in mutations()}
+    timed = {o.claim.what for o in n.outcomes if o.claim.metric == "time"}
+    return [
+        what for what, by in n.claims.items() if what in timed and not any(parts[name] in TIMES for name in by)
+    ]
+
+
+def good(outcomes: list[Outcome]) -> list[Outcome]:
+    """The outcomes that count and came out."""
+    return [o for o in counted(outcomes) if o.state == REPRODUCED]
+
+
+def _noticed(paper: Paper, base: list[Outcome], results: Mapping[str, list[float]]) -> Noticed:
+    claims: dict[str, tuple[str, ...]] = {o.claim.what: () for o in good(base)}
+    for name, found in results.items():
+        for claim, value in zip(paper.claims, found, strict=False):
+            if claim.what in claims and claim.judge(value) == OFF:
+                claims[claim.what] = (*claims[claim.what], name)
+    by = tuple(name for name in results if any(name in names for names in claims.values()))
+    return Noticed(paper, base, by, claims)
+
+
+def _run(task: tuple[Mapping[str, list[int] | None], str]) -> dict[str, list[float]]:
+    """The engine's value of every claim of papers: nan where it was not asked for or failed.
+
+    Args:
+        task: (by paper, the places of the claims asked for, or None for all; how the engine is wrong, "" for not).
+    """
+    asked, mutation = task
+    chosen = [m for m in mutations() if m.name == mutation]
+    out = {}
+    with chosen[0].applied() if chosen else nullcontext():
+        for name, places in asked.items():
+            try:
+                claims = load(name).claims
+            except Exception:  # whatever a wrong engine breaks, the paper noticed
+                if not chosen:
+                    raise
+                claims = ()
+            out[name] = [_survived(c.compute if places is None or i in places else None) for i, c in enumerate(claims)]
+    if chosen:
+        out = {name: found or [float("nan")] * (1 + max(asked[name] or [0])) for name, found in out.items()}
+    return out
+
+
+def _survived(compute: Callable[[], float] | None) -> float:
+    try:
+        return float("nan") if compute is None else float(compute())
+    except Exception:  # whatever a wrong engine breaks, the claim noticed
+        return float("nan")
+
+
+# ---------------------------------------------------------------- seams
+
+
+def _rated(part: str, factor: float) -> tuple[Seam, ...]:
+    """A machine's bandwidth, arithmetic or links faster by a factor; a host's times longer by it."""
+    beside: dict[str, Seam] = {"links": lambda: _collectives(factor), "host": lambda: _hosts(factor)}
+    machine: Seam = lambda: _machines(**{part: factor})  # noqa: E731
+    return (machine, beside[part]) if part in beside else (machine,)
+
+
+def _machines(
+    memory: float = 1.0, compute: float = 1.0, links: float = 1.0, host: float = 1.0, capacity: float = 1.0
+) -> Any:
+    """Machines as they are looked up, with some of their numbers scaled; of links those to a host, for what moves
+    between devices is priced in one place (:func:`_collectives`)."""
+    from tierwise.machines import load as machines
+
+    def link(x: Any) -> Any:
+        far = x.kind == "host"
+        return replace(x, bandwidth=x.bandwidth * links, latency=x.latency / links) if far else x
+
+    def device(d: Any) -> Any:
+        tiers = tuple(
+            replace(t, bandwidth=t.bandwidth * memory, write_bandwidth=t.write_bandwidth * memory,
+                    capacity=t.capacity * capacity) if t.kind == "memory" else t
+            for t in d.tiers
+        )  # fmt: skip
+        engines = tuple(replace(e, rates={k: v * compute for k, v in e.rates.items()}) for e in d.engines)
+        dispatch = replace(d.dispatch, eager=d.dispatch.eager * host, graph=d.dispatch.graph * host)
+        return replace(d, tiers=tiers, engines=engines, links=tuple(map(link, d.links)), dispatch=dispatch)
+
+    def system(s: Any) -> Any:
+        return replace(s, device=device(s.device))
+
+    return _all(_everywhere(machines.system, system), _everywhere(machines.device, device))
+
+
+def _collectives(factor: float) -> Any:
+    """What collectives take, rates and latencies alike: measured protocols have latencies of their own."""
+    from tierwise import cost
+
+    def faster(found: Any, op: Any, *others: Any) -> Any:
+        if op.kind != "collective":
+            return found
+        overlapped, serial = ({k: v / factor for k, v in x.items()} for x in (found.overlapped, found.serial))
+        return replace(found, overlapped=overlapped, serial=serial)
+
+    return _everywhere(cost.price, faster, with_arguments=True)
+
+
+def _hosts(factor: float) -> Any:
+    """What the host's software takes: a framework's interpreter, an engine's steps."""
+    from tierwise.cost import framework
+    from tierwise.steps import corrections as steps
+
+    times = ("gap", "step", "sequence", "chunk", "token", "launch", "request")
+    return _all(
+        _everywhere(framework.load, lambda f: replace(f, host=f.host * factor)),
+        _everywhere(steps.corrections, lambda c: replace(c, **{t: getattr(c, t) * factor for t in times})),
+    )
+
+
+def _formats(name: str, factor: float) -> Any:
+    """Bytes of every weight (``weight``) or cached key (``key``) or value (``value``), wherever a pass meets them."""
+    from tierwise.models.step import Step
+
+    def wider(f: Format) -> Format:
+        return replace(f, bits=f.bits * factor, meta=f.meta * factor)
+
+    old = Step.__dict__[name]
+    if isinstance(old, property):
+        return _attribute(Step, name, property(lambda step: wider(old.fget(step))))  # type: ignore[misc]
+    return _attribute(Step, name, lambda step, role: wider(old(step, role)))
+
+
+def _elements(kind: str, factor: float) -> Any:
+    """Elements of every parameter tensor (``Weight``) or of what a sequence keeps (``State``)."""
+    from tierwise.models import types
+
+    scaled = {"Weight": ("elements", "grain"), "State": ("elements", "once")}[kind]
+    return _built(getattr(types, kind), scaled, factor)
+
+
+def _work(factor: float) -> Any:
+    """Arithmetic and bytes of every op."""
+    from tierwise.program.types import Op, Operand
+
+    old: Any = Operand.bytes
+    moved = _attribute(Operand, "bytes", property(lambda operand: old.fget(operand) * factor))
+    return _all(moved, _built(Op, ("flops",), factor))
+
+
+def _unapplied() -> Any:
+    """Techniques do nothing."""
+    from tierwise.scenario.types import Scenario
+
+    return _attribute(Scenario, "apply", lambda self, *techniques: self)
+
+
+def _undiffering() -> Any:
+    """The changed side of a contrast is its baseline."""
+    from tierwise.papers import base
+
+    return _attribute(base, "_differing", lambda baseline, changed: baseline)
+
+
+def _free() -> Any:
+    """Techniques cost nothing beside what they save."""
+    from tierwise.scenario.types import Scenario
+
+    def apply(self: Scenario, *techniques: Callable[[Scenario], Scenario]) -> Scenario:
+        out = self
+        for technique in techniques:
+            out = overheads.without(out, technique(out))
+        return out
+
+    return _attribute(Scenario, "apply", apply)
+
+
+@contextmanager
+def _all(*contexts: Any) -> Iterator[None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        yield
+
+
+@contextmanager
+def _everywhere(
+    function: Callable[..., Any], change: Callable[..., Any], with_arguments: bool = False
+) -> Iterator[None]:
+    """What a function returns is changed, in every module of the engine that holds it, also those loaded meanwhile.
+    ``with_arguments``: the change is given the function's arguments too."""
+
+    def replaced(*args: Any, **options: Any) -> Any:
+        found = function(*args, **options)
+        return change(found, *args) if with_arguments else change(found)
+
+    _rebind(function, replaced)
+    try:
+        yield
+    finally:
+        _rebind(replaced, function)
+
+
+def _rebind(old: object, new: object) -> None:
+    for module in [m for name, m in list(sys.modules.items()) if name.partition(".")[0] == "tierwise" and m]:
+        for name, value in list(vars(module).items()):
+            if value is old:
+                setattr(module, name, new)
+
+
+@contextmanager
+def _attribute(owner: Any, name: str, value: object) -> Iterator[None]:
+    old = owner.__dict__[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, old)
+
+
+@contextmanager
+def _built(kind: Any, fields: tuple[str, ...], factor: float) -> Iterator[None]:
+    """Values of a class come with some of their fields scaled."""
+    old = kind.__init__
+
+    def init(self: Any, *args: Any, **given: Any) -> None:
+        old(self, *args, **given)
+        for name in fields:
+            object.__setattr__(self, name, getattr(self, name) * factor)
+
+    with _attribute(kind, "__init__", init):
+        yield

@@ -1,0 +1,144 @@
+"""Engines that are wrong in one way: that they are, that they are put right again, and (slowly) who notices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import tierwise as tw
+from tierwise import papers, techniques
+from tierwise.papers import mutations as m
+from tierwise.papers.base import contrast, scenario
+from tierwise.papers.types import Claim, Outcome, Paper
+
+WAYS = {way.name: way for way in m.mutations()}
+
+
+def _decode(**plan: float) -> tw.Result:
+    base = scenario("llama-2-7b", f"{int(plan.get('tp', 1))}xa100-sxm-80gb", tw.Batch(512, 32, 1), tw.Plan(**plan))
+    return tw.evaluate(base)
+
+
+def _time() -> float:
+    return float(_decode().tpot)
+
+
+def _prompt() -> float:
+    return float(tw.evaluate(scenario("llama-2-7b", "a100-sxm-80gb", tw.Batch(4096, 1, 1))).ttft)
+
+
+def _exchange() -> float:
+    ops = _decode(tp=8.0).phase("decode").ops
+    return sum(float(p.cost.time) for p in ops if p.op.kind == "collective")
+
+
+def _eager() -> float:
+    under = [techniques.eager("transformers")]
+    return float(tw.evaluate(scenario("bert-base", "h100-sxm", tw.Batch(16, 1, 1), under=under)).ttft)
+
+
+def _weights() -> float:
+    return float(_decode().memory.weight_bytes)
+
+
+def _cache() -> float:
+    return float(_decode().memory.kv)
+
+
+def _parameters() -> float:
+    return float(_decode().scenario.model.parameters)
+
+
+def _capacity() -> float:
+    return float(_decode().memory.capacity)
+
+
+def _flops() -> float:
+    return float(_decode().phase("decode").flops)
+
+
+def _quantized() -> float:
+    base = scenario("llama-2-7b", "a100-sxm-80gb", tw.Batch(512, 32, 1))
+    return float(tw.evaluate(base.apply(techniques.quantize_kv(bits=4, group=32))).memory.kv)
+
+
+@pytest.mark.parametrize(
+    ("name", "measure", "low", "high"),
+    [
+        ("memory x0.5", _time, 1.7, 2.0),
+        ("memory x2", _time, 0.5, 0.65),
+        ("compute x0.5", _prompt, 1.6, 2.0),
+        ("compute x2", _prompt, 0.5, 0.75),
+        ("links x0.5", _exchange, 2.0, 2.0),
+        ("host x2", _eager, 1.9, 2.0),
+        ("host x0.5", _eager, 0.5, 0.55),
+        ("weight bytes +25%", _weights, 1.25, 1.25),
+        ("KV bytes +25%", _cache, 1.25, 1.25),
+        ("parameters +10%", _parameters, 1.10, 1.10),
+        ("capacity -20%", _capacity, 0.8, 0.8),
+        ("all times", _time, 2.0, 3.0),
+        ("all counts +25%", _parameters, 1.25, 1.25),
+        ("all counts +25%", _flops, 1.25, 1.251),
+        ("all counts +25%", _cache, 1.25, 1.25),
+        ("contrast removed", _quantized, 4.0 * 16 / 17, 16 / 5),
+        ("free technique", _quantized, 4 / 5, 4 / 5),
+    ],
+)
+def test_an_engine_is_wrong_as_it_says_and_put_right_again(
+    name: str, measure: Callable[[], float], low: float, high: float
+) -> None:
+    """``low`` and ``high``: between which the wrong engine's value is, over the right one's."""
+    before = measure()
+    with WAYS[name].applied():
+        wrong = measure()
+    low, high = min(low, high), max(low, high)
+    assert low * (1 - 1e-6) <= wrong / before <= high * (1 + 1e-6)
+    assert measure() == before
+
+
+def test_without_the_contrast_both_sides_are_the_baseline_under_the_same_conditions() -> None:
+    eager = techniques.eager()
+    with WAYS["contrast removed"].applied():
+        assert contrast(1, 2) == 1
+        base = scenario("llama-2-7b", "a100-sxm-80gb", under=[eager])
+        assert base.plan is not None and not base.plan.graphs
+        assert base.apply(techniques.quantize_weights("int4")) is base
+    assert contrast(1, 2) == 2
+
+
+def _paper(metric: str, compute: Callable[[], float]) -> Paper:
+    return Paper("p", "P", "arXiv:0", "none", (Claim("c", 1.0, "x", "ratio", "abstract", compute, metric=metric),))
+
+
+def test_the_rule_names_papers_blind_claims_and_mutations_that_nobody_notices() -> None:
+    paper = _paper("time", lambda: 1.0)
+    (o,) = papers.run(paper)
+    nothing = m.Noticed(paper, [o], (), {"c": ()})
+    broken = m.broken_rules([nothing])
+    assert "p is reproduced, whatever is wrong with the engine" in broken
+    assert any("notices none of memory, compute, links, host" in text for text in broken)
+    assert sum("is noticed by 0 papers" in text for text in broken) == len(WAYS)
+    counts = m.Noticed(paper, [o], ("parameters +10%",), {"c": ("parameters +10%",)})
+    assert m.blind(counts) == ["c"]
+    all_of_them = m.Noticed(paper, [o], tuple(WAYS), {"c": tuple(WAYS)})
+    assert m.broken_rules([all_of_them] * m.FEWEST) == []
+    # Only what is reproduced has to notice.
+    off = Outcome(o.claim, 3.0, "off")
+    assert not any("whatever" in text for text in m.broken_rules([m.Noticed(paper, [off], (), {})]))
+
+
+def test_a_paper_that_fails_on_a_wrong_engine_has_noticed() -> None:
+    def broken() -> float:
+        raise ZeroDivisionError
+
+    assert m._noticed(_paper("time", broken), papers.run(_paper("time", lambda: 1.0)), {"w": []}).claims == {"c": ()}
+    found = m._noticed(_paper("time", broken), papers.run(_paper("time", lambda: 1.0)), {"w": [float("nan")]})
+    assert found.by == ("w",) and found.claims == {"c": ("w",)}
+
+
+@pytest.mark.truth
+def test_no_paper_is_reproduced_by_an_engine_that_is_wrong_in_every_way() -> None:
+    pytest.importorskip("numba")
+    broken = m.broken_rules(m.mutated(papers.slugs()))
+    assert not broken, "\n".join(broken)
