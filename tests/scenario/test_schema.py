@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import tierwise as tw
 from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import Format
+from tierwise.program.placement import Placement
 from tierwise.scenario import KV, Applied, Batch, Plan, Scenario
 from tierwise.scenario.hash import scenario_hash, versions
 from tierwise.scenario.schema import DEGREES, from_dict, migrate, to_dict, version
@@ -36,8 +37,13 @@ formats = (
 kvs = st.builds(
     KV, key=formats, value=formats, residual=nums, keep=nums, budget=nums, remat=st.booleans(), relay=st.booleans()
 )
+placements = st.sampled_from([
+    Placement(), Placement((("weights", (("host", 0.5),)),)), Placement(ops=(("attention", "host"),)),
+    Placement((("kv", (("host", np.array([0.0, 0.25])), ("disk", 0.5))),)),
+])  # fmt: skip
 plans = st.builds(
-    Plan, tp=nums, pp=nums, dp=nums, ep=nums, weights=formats, activations=formats, kv=kvs, flash=st.booleans(),
+    Plan, placement=placements,
+    tp=nums, pp=nums, dp=nums, ep=nums, weights=formats, activations=formats, kv=kvs, flash=st.booleans(),
     graphs=st.booleans(), framework=st.sampled_from(["", "transformers"]), chunk=nums, overlap=st.booleans(),
     imbalance=nums, sparsity=nums, mtp=st.booleans(),
 )  # fmt: skip
@@ -87,7 +93,8 @@ def test_other_plans_have_other_forms(a: Plan, b: Plan) -> None:
 BASE = Scenario("mixtral-8x7b", "8xh100-sxm", Batch(512.0, 64.0, 8.0), Plan(tp=2.0, dp=2.0))
 OTHER: dict[str, Any] = {
     "pp": 2.0, "ep": 4.0, "tp": 1.0, "dp": 1.0, "weights": tw.fmt("fp8"), "activations": tw.fmt("fp8"),
-    "kv": KV(key=tw.fmt("fp8")), "framework": "transformers", "prompt": 513.0, "output": 65.0, "batch": "max",
+    "kv": KV(key=tw.fmt("fp8")), "placement": Placement((("weights", (("host", 0.5),)),)),
+    "framework": "transformers", "prompt": 513.0, "output": 65.0, "batch": "max",
     "images": 1.0, "image_size": 224.0, "workload": "encode",
 }  # fmt: skip
 
@@ -220,6 +227,8 @@ def test_what_a_file_leaves_out_is_chosen_as_the_command_line_does() -> None:
         ({"plan": {"flash": 1}}, ("plan.flash", "true or false")),
         ({"plan": {"weights": "fp9"}}, ("plan.weights", "fp9", "'fp8'")),
         ({"plan": {"kv": {"kye": "fp8"}}}, ("plan.kv.kye", "'key'")),
+        ({"plan": {"placement": {"tensors": 3}}}, ("plan.placement", "lists")),
+        ({"plan": {"placement": {"tensor": []}}}, ("plan.placement.tensor", "'tensors'")),
         ({"plan": 3}, ("plan", "3", "a mapping")),
         ({"serving": {"max_seq": 3}}, ("serving.max_seq", "'max_seqs'")),
         ({"model": None}, ("model", "name or path")),

@@ -200,7 +200,11 @@ def _value(kind: Any, value: Any, where: str, field: str) -> Any:
     if isinstance(kind, type) and is_dataclass(kind) and not (isinstance(value, Mapping) and "$" in value):
         if isinstance(value, str) and {"key", "value"} <= {f.name for f in fields(kind)}:  # kv: fp8
             value = {"key": value, "value": value}
-        return kind(**read_fields(kind, value, where, field))
+        given = read_fields(kind, value, where, field)
+        try:
+            return kind(**given)
+        except (TypeError, ValueError):
+            raise BadField(where, field, value, "lists as they are written by `--save`") from None
     return decode(value, where, field)
 
 
