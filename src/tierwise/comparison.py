@@ -21,7 +21,7 @@ from tierwise.result import Phase, Result
 from tierwise.scenario.types import Scenario
 
 # A class of ops whose errors go together, see :attr:`tierwise.steps.cost.StepCost.groups`.
-Group: TypeAlias = tuple[str, tuple[object, ...]]
+Group: TypeAlias = str
 
 
 @dataclass(frozen=True)

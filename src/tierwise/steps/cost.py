@@ -17,7 +17,7 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, is_zero, maximum, minimum, num, where
 from tierwise.core.numerics import Names
 from tierwise.cost import Cost, Target, price
-from tierwise.cost.demand import from_cost
+from tierwise.cost.demand import from_cost, group
 from tierwise.cost.energy import Actions, stretch
 from tierwise.cost.types import name_of_largest
 from tierwise.program.program import Program
@@ -176,23 +176,23 @@ class StepCost:
         return joules(priced, seconds, minimum(num(self.busy), num(seconds)), of)
 
     @cached_property
-    def groups(self) -> tuple[tuple[str, tuple[object, ...]], ...]:
-        """Classes of ops whose errors go together, by (kind, the interval's identity), and the engine's own."""
-        found = dict.fromkeys(_group(p) for p in self.on_device)
+    def groups(self) -> tuple[str, ...]:
+        """Classes of ops whose errors go together (device family, op class, engine build), and the engine's own."""
+        found = dict.fromkeys(group(p.op, self.target) for p in self.on_device)
         return (*found, ENGINE) if self.corrections.interval != (1.0, 1.0) else tuple(found)
 
-    def moved(self, group: tuple[str, tuple[object, ...]], end: int) -> Num:
+    def moved(self, name: str, end: int) -> Num:
         """Seconds of the step when a group's ops take as long as the lower (0) or upper (1) end of their interval."""
-        if group == ENGINE:
+        if name == ENGINE:
             return self.time * self.corrections.interval[end]
-        mine = [p for p in self.on_device if _group(p) == group]
+        mine = [p for p in self.on_device if group(p.op, self.target) == name]
         if not mine:
             return self.time
         if is_zero(self.overlap) and not self.schedule:
-            more = sum((p.time * (p.cost.interval[end] - 1.0) for p in mine), 0.0)
+            more = self.parts * sum((p.time * (p.cost.interval[end] - 1.0) for p in mine), 0.0)
             return step_time(self.device + more, self.launch, self.host, self.ahead)
         changed = replace(self)
-        ops = tuple(_scaled(p, p.cost.interval[end]) if _group(p) == group else p for p in self.on_device)
+        ops = tuple(_scaled(p, p.cost.interval[end]) if any(p is m for m in mine) else p for p in self.on_device)
         changed.__dict__["on_device"] = ops
         return changed.time
 
@@ -253,13 +253,7 @@ class StepCost:
 
 
 # The group of what an engine's steps are off by as a whole.
-ENGINE: tuple[str, tuple[object, ...]] = ("engine", ())
-
-
-def _group(p: PricedOp) -> tuple[str, tuple[object, ...]]:
-    """Ops of a class share their interval: prices of one fit are off together."""
-    low, high = (float(np.mean(np.asarray(x))) for x in p.cost.interval)
-    return p.op.kind, (p.cost.basis, low, high)
+ENGINE = "engine"
 
 
 def _scaled(p: PricedOp, factor: Num) -> PricedOp:
