@@ -76,6 +76,7 @@ def test_tolerances_are_those_of_the_kind(kind: str, published: object, value: f
         # What comes out on wrong engines as well reproduces nothing.
         ([outcome("blind", blind=True), outcome("reproduced")], "partly (1 of 2)"),
         ([outcome("blind", blind=True)], "partly (0 of 1)"),
+        ([outcome("blind", blind=True), outcome("off")], "off"),
     ],
 )
 def test_where_a_paper_stands_follows_from_the_claims_that_count(outcomes: list[Outcome], expected: str) -> None:

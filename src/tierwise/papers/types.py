@@ -187,7 +187,7 @@ def standing(outcomes: list[Outcome]) -> Standing:
     off = [o for o in deciding if o.state == OFF]
     if expressible and not off and all(o.state == REPRODUCED for o in expressible):
         state = REPRODUCED
-    elif inside or any(o.state == BLIND for o in deciding):
+    elif inside or (not off and any(o.state == BLIND for o in deciding)):
         state = PARTLY
     elif off:
         state = OFF
