@@ -26,7 +26,8 @@ from tierwise.serving.steps import QUANTITIES, StepPrices
 from tierwise.steps.corrections import Corrections, corrections
 from tierwise.steps.kinds import Names, kinds
 from tierwise.steps.mixed import beside_chunks
-from tierwise.steps.price import EngineOn, engine_on, price_program
+from tierwise.steps.cost import StepCost
+from tierwise.steps.price import EngineOn, engine_on, price_program, price_step
 from tierwise.steps.state import Chunk, StepState
 
 Floats = NDArray[np.float64]
@@ -71,8 +72,8 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     budget, most = int(s.budget * ranks), int(s.max_seqs * ranks)
     longest = float(s.max_len or min(model.max_context, _LONGEST))
 
-    context, new, past = _ladder(longest, 2.0), _ladder(float(budget), 4.0), _ladder(longest, 1.0)
-    seqs = _ladder(float(most), 2.0)
+    context, new, past = _contexts(longest), _ladder(float(budget), 4.0), _ladder(longest, 1.0)
+    seqs = _ladder(float(most), 4.0)
     graphs = np.zeros(0, np.int64) if facts is None else facts.graph_sizes(s.max_seqs, on.graphs)
     # Steps at the nodes of the other tables, and those that are replayed, are nodes here too.
     tokens_at = _counts(budget, ranks, np.concatenate([graphs * ranks, seqs, new]))
@@ -101,10 +102,17 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     decode, mixed = np.maximum(decode - once, 0.0), np.maximum(mixed - once, 0.0)
     prefill = np.maximum(prefill - once, 0.0) / ranks
     if not is_zero(num(np.asarray(plan.overlap, dtype=float))):
-        saved = _saved(on, decoding, StepState(decodes=d, context=d * c))
-        decode[..., 0] -= saved
-        mixed = mixed - np.stack([saved, *[np.zeros_like(saved)] * 3], axis=-1)
-        prefill[..., 0] -= _saved(on, prefilling, StepState(chunks=(Chunk(q, p),))) / ranks
+        # What overlap takes off follows from the rows first, and by what attention adds from sequences too.
+        rows = _saved(price_step(replace(on, graphs=0), StepState(np.maximum(tokens_at, 1.0) / ranks)))
+        tokens[:, 0] -= rows
+        whole = price_step(on, StepState(d, d * c))
+        more = _saved(whole) - np.interp((whole.state.tokens + whole.state.padding) * ranks, tokens_at, rows)
+        decode[..., 0] -= more
+        mixed = mixed - np.stack([more, *[np.zeros_like(more)] * 3], axis=-1)
+        if ranks == 1.0:
+            whole = price_step(on, StepState(chunks=(Chunk(q, p),)))
+            padded = whole.state.tokens + whole.state.padding
+            prefill[..., 0] -= _saved(whole) - np.interp(padded, tokens_at, rows)
     for table in (tokens, heads, decode, mixed, prefill):
         table[0] = 0.0
     pool = pool_of(model, replicas, longest)
@@ -154,10 +162,9 @@ def _total(on: EngineOn, program: Program, names: Names, shape: tuple[int, ...])
     return out
 
 
-def _saved(on: EngineOn, program: Program, state: StepState) -> Floats:
-    """Seconds that overlap takes off a whole step."""
-    found = price_program(on, program, state)
-    return np.asarray(found.line + on.fixes.gap - found.device)
+def _saved(step: StepCost) -> Floats:
+    """Seconds that overlap takes off a step."""
+    return np.asarray(step.line - step.shared + step.corrections.gap - step.device)
 
 
 def _counts(most: int, ranks: float, besides: Floats) -> Floats:
@@ -175,6 +182,13 @@ def _ladder(most: float, per_octave: float) -> Floats:
     octaves = np.log2(max(most, 1.0))
     points = 2.0 ** np.arange(0.0, octaves, 1.0 / per_octave)
     return np.unique(np.concatenate([[0.0], np.round(points), [max(most, 1.0)]]))
+
+
+def _contexts(most: float) -> Floats:
+    """Grid points of contexts: both sides of every power of two, where kernels begin to cut the cache further."""
+    points = _ladder(most, 2.0)
+    doubled = 2.0 ** np.arange(5.0, max(np.log2(most), 5.0))
+    return np.unique(np.concatenate([points, doubled - 1.0, doubled]))
 
 
 def _dense(table: Floats, at: Floats) -> Floats:
