@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.num import Num, maximum, scalar, where
+from tierwise.core.num import Num, is_zero, maximum, scalar, where
 from tierwise.core.numerics import Names
 from tierwise.cost.energy import Actions, actions
 from tierwise.cost.energy import interval as energy_interval
@@ -175,9 +175,9 @@ class Result:
     def mfu(self) -> Num:
         """Model FLOPs utilization over the whole run: arithmetic done over what the matrix engines could do."""
         device = self.scenario.machine.device
-        peak = max(r for e in device.engines for d, r in e.rates.items() if d in _WIDE) if device.engines else 0.0
+        peak = maximum(0.0, *(r for e in device.engines for d, r in e.rates.items() if d in _WIDE))
         work = sum((p.flops * p.passes for p in self.phases), 0.0)
-        return work / (peak * self.time) if peak else float("nan")
+        return float("nan") if is_zero(peak) else work / (peak * self.time)
 
     @cached_property
     def energy_parts(self) -> dict[str, Num]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tierwise.core.errors import UnknownName
 from tierwise.cost.measured import describe
-from tierwise.cost.types import Cost, Framework, Target
+from tierwise.cost.types import Cost, Framework, Target, either
 from tierwise.program.types import Op, Operand
 
 _HERE = Path(__file__).with_name("frameworks")
@@ -30,6 +30,10 @@ def price(op: Op, on: Target, framework: Framework, plain: Callable[[Op, Target]
     Args:
         plain: prices an op as one kernel (or as many as an engine's implementation has).
     """
+    fused = np.asarray(op.options.get("flash", True), dtype=bool)
+    if fused.any() and not fused.all():
+        ways = (price(replace(op, options={**op.options, "flash": x}), on, framework, plain) for x in (True, False))
+        return either(fused, *ways)
     kind = _class(op)
     more = framework.traffic.get(kind, 1.0)
     cost = plain(op if more == 1.0 else _moving(op, more), on)
@@ -46,7 +50,7 @@ def price(op: Op, on: Target, framework: Framework, plain: Callable[[Op, Target]
 
 
 def _class(op: Op) -> str:
-    if op.kind == "attention" and not op.options.get("flash", True):
+    if op.kind == "attention" and not np.all(op.options.get("flash", True)):
         return "attention.unfused"
     kind = describe(op).kind
     gated = kind == "act" and np.all(np.asarray(op.reads[0].elements) > op.writes[0].elements)

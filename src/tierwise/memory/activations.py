@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tierwise.core.num import Num, maximum
+from tierwise.core.num import Num, maximum, where
 from tierwise.program.program import Program
 from tierwise.program.types import Op, Operand
 from tierwise.schedule import order, parse
@@ -65,7 +65,8 @@ def _bigger(a: Operand, b: Operand) -> bool:
 def _scores(op: Op) -> Num:
     """The score matrix and its softmax, when attention writes them to memory."""
     dims = op.dims
-    if op.options.get("flash", True) or "columns" not in dims:
+    fused = np.asarray(op.options.get("flash", True), dtype=bool)
+    if fused.all() or "columns" not in dims:
         return 0.0
     element = op.writes[0].format.bytes
-    return 2.0 * dims["batch"] * dims["heads"] * dims["q"] * dims["columns"] * element
+    return where(fused, 0.0, 2.0 * dims["batch"] * dims["heads"] * dims["q"] * dims["columns"] * element)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, is_zero, maximum, minimum, num, where
@@ -79,7 +80,7 @@ class StepCost:
     schedule: str = ""
     parts: float = 1.0
     replayed: Num = 1.0
-    ahead: bool = False
+    ahead: bool | NDArray[np.bool_] = False
     kernels: Num = 0.0
     shared: Num = 0.0
     power: Actions | None = None
@@ -90,7 +91,7 @@ class StepCost:
         """Every op of the program with its price, in the order of ``program.walk()``; where the host sets the pace, an
         op takes as long as its launch."""
         costs = self.costs
-        if not self.target.graphs:
+        if not np.all(self.target.graphs):
             under = self.target.framework
             costs = paced(costs, [s.repeat for s, _ in self.program.walk()], under.interval if under else None)
         return tuple(PricedOp(s, op, cost) for (s, op), cost in zip(self.program.walk(), costs, strict=True))
@@ -103,7 +104,7 @@ class StepCost:
     @cached_property
     def on_device(self) -> tuple[PricedOp, ...]:
         """Every op with what the device spends on it, whatever the host takes to launch it."""
-        costs = self.costs if self.target.graphs else [launched(c) for c in self.costs]
+        costs = self.costs if np.all(self.target.graphs) else [launched(c) for c in self.costs]
         return tuple(PricedOp(s, op, cost) for (s, op), cost in zip(self.program.walk(), costs, strict=True))
 
     @cached_property
@@ -150,7 +151,7 @@ class StepCost:
     def launch(self) -> Num:
         """Seconds the host needs to launch the kernels one by one; 0 where they are replayed."""
         engine = where(np.asarray(self.replayed) > 0, 0.0, self.corrections.launch * self.kernels)
-        if self.target.graphs:
+        if np.all(self.target.graphs):
             return engine
         walked = zip(self.program.walk(), self.costs, strict=True)
         return maximum(num(engine), num(sum((s.repeat * c.overlapped.get(LAUNCH, 0.0) for (s, _), c in walked), 0.0)))
@@ -234,8 +235,8 @@ class StepCost:
             for name, t in p.cost.serial.items():
                 out[name] = out.get(name, 0.0) + p.segment.repeat * t
         waits = self.time - (self.device - self.corrections.gap)
-        if self.target.graphs and not is_zero(waits):
-            out[HOST] = waits
+        if np.any(self.target.graphs) and not is_zero(waits):
+            out[HOST] = waits if np.all(self.target.graphs) else where(self.target.graphs, waits, 0.0)
         return out
 
     @property
@@ -268,9 +269,11 @@ def kernels(program: Program) -> Num:
     return sum((s.repeat for s, op in program.walk() if op.kind not in ("collective", "copy")), 0.0)
 
 
-def step_time(device: Num, launch: Num, host: Num, ahead: bool) -> Num:
+def step_time(device: Num, launch: Num, host: Num, ahead: bool | NDArray[np.bool_]) -> Num:
     """Seconds of a step from its parts (the loop of the simulator does the same, compiled)."""
     slower = maximum(num(device), num(launch))
+    if isinstance(ahead, np.ndarray):
+        return where(ahead, maximum(slower, num(host)), slower + host)
     return maximum(slower, num(host)) if ahead else slower + host
 
 

@@ -55,7 +55,9 @@ def beside_chunks(decoding: Program, chunks: Program, target: Target, tile: int,
         memory = alone.overlapped.get(target.memory.name, 0.0)
         before = (alone.time, alone.overlapped.get("compute", 0.0), memory)
         more = [np.asarray(maximum(x - y, 0.0)) for x, y in zip(found, before, strict=True)]
-        more = [np.minimum(x, more[0]) for x in more]
+        # Kernels that write their scores serve rows and chunks alike.
+        fused = np.where(np.asarray(op.options.get("flash", True), dtype=bool), 1.0, 0.0)
+        more = [fused * np.minimum(x, more[0]) for x in more]
         out = out + segment.repeat * factor * np.stack([*more, np.zeros_like(more[0])], axis=-1)
     return out
 
@@ -70,7 +72,7 @@ def _seconds(op: Op, row: Op, target: Target, tile: int) -> tuple[Num, Num, Num]
     d = op.dims
     windowed = np.any(np.isfinite(np.asarray(d.get("window", float("inf")))))
     latent = not np.array_equal(np.asarray(d["head_dim"]), np.asarray(d["v_dim"]))
-    if not op.options.get("flash", True) or windowed or latent or np.any(np.asarray(attention.formats(op)) != "bf16"):
+    if not np.any(op.options.get("flash", True)) or windowed or latent or np.any(np.asarray(attention.formats(op)) != "bf16"):
         return None
     fits = attention.fitted(op, target), attention.fitted(row, target)
     if fits[0] is None or fits[1] is None:

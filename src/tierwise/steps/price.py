@@ -102,11 +102,13 @@ def engine_on(
         plan = replace(plan, library=plan.library or device.link("scale-up") is None)
     found = fixes or (Corrections() if alone else corrections(name or TYPICAL, device, model.name))
     under = framework(plan.framework) if plan.framework else None
-    target = Target(system, efficiency(device, name), plan.graphs and under is None, under)
+    # Where some of many configurations replay graphs, prices are made both ways.
+    replays = np.asarray(plan.graphs, dtype=bool) & (under is None)
+    target = Target(system, efficiency(device, name), replays if replays.ndim else bool(replays), under)
     read = sum((size for role, size in weight_bytes(model, plan).items() if role != "embed"), 0.0)
     resident = where(np.asarray(read) <= target.cache_capacity, 1.0, 0.0)
     return EngineOn(model, plan, found.target(replace(target, resident=resident)), found, facts, max_seqs,
-                    graphs if plan.graphs else 0)  # fmt: skip
+                    graphs if np.any(plan.graphs) else 0)  # fmt: skip
 
 
 def price_step(on: EngineOn, state: StepState) -> StepCost:
@@ -131,13 +133,13 @@ def price_program(
 ) -> StepCost:  # fmt: skip
     """What a program costs that an engine runs as one step."""
     overlap = num(np.asarray(on.plan.overlap, dtype=float))
-    ahead = on.facts is not None and on.facts.schedules_ahead and bool(np.all(np.asarray(on.plan.pp) <= 1))
+    ahead = (np.asarray(on.plan.pp) <= 1) & (on.facts is not None and on.facts.schedules_ahead)
     target = on.target
     if target.device.measured:
         target = replace(target, working=program.bytes_of("weight"))
     return StepCost(
         program, target, on.fixes, state, ranks=on.plan.dp, overlap=overlap, schedule=on.plan.schedule,
-        parts=float(on.parts), replayed=replayed, ahead=ahead, kernels=on.kernels * on.parts, shared=shared,
+        parts=float(on.parts), replayed=replayed, ahead=ahead if np.ndim(ahead) else bool(ahead), kernels=on.kernels * on.parts, shared=shared,
         power=on.power, cap=on.cap,
     )  # fmt: skip
 
@@ -146,15 +148,20 @@ def recorded(on: EngineOn, state: StepState) -> tuple[StepState, Num]:
     """The step as the engine runs it: padded to the next recorded batch size, and whether it is replayed from one."""
     if on.facts is None:
         return state, 1.0
-    ranks = on.plan.dp
-    prompt = any(not is_zero(c.count * c.new) for c in state.chunks)
-    sizes = on.facts.graph_sizes(max(on.max_seqs, int(np.max(state.sequences * ranks))), on.graphs) * 1.0
-    if not len(sizes) or (prompt and not on.facts.graphs_with_prefill):
+    seats = np.maximum(on.max_seqs, np.floor(np.asarray(state.sequences * on.plan.dp)))
+    sizes = on.facts.graph_sizes(int(np.max(seats)), on.graphs) * 1.0
+    prompt = np.asarray(state.prompt_tokens) > 0
+    if not len(sizes) or (prompt.all() and not on.facts.graphs_with_prefill):
         return state, 0.0
     # Sizes are of one rank; ranks share the tokens evenly.
     at = np.searchsorted(sizes, np.asarray(state.tokens) * (1.0 - 1e-12))
-    fits = at < len(sizes)
-    padded = np.where(fits, sizes[np.minimum(at, len(sizes) - 1)], state.tokens)
+    size = sizes[np.minimum(at, len(sizes) - 1)]
+    # Of many configurations each records the sizes of its own sequences, and some none.
+    recorded = size <= np.minimum(np.floor(on.facts.graph_sizes_per_sequence * seats), on.graphs)
+    fits = (at < len(sizes)) & recorded & np.asarray(on.plan.graphs, dtype=bool)
+    if not on.facts.graphs_with_prefill:
+        fits = fits & ~prompt
+    padded = np.where(fits, size, state.tokens)
     return replace(state, padding=scalar(padded - state.tokens)), where(fits, 1.0, 0.0)
 
 

@@ -168,7 +168,7 @@ def collective(
             writes=(Operand(source, "act", 0.0, step.act),),
             arithmetic="fp32",
             after=after,
-            stream="comm" if step.plan.overlap else "compute",
+            stream="comm",
             options={"collective": kind, "library": step.plan.library},
         )
     ]
