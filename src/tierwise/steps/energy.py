@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from tierwise.core.num import Num
+from tierwise.core.numerics import Names
 from tierwise.cost.energy import Actions, by_dtype, energy
 from tierwise.cost.types import Cost
 from tierwise.machines.types import System
@@ -26,7 +27,7 @@ def joules(
     flops: dict[str, Num] = {}
     moved: dict[str, Num] = {}
     for times, op, cost in priced:
-        for dtype, count in by_dtype(cost.flops, op.arithmetic or "fp32").items():
+        for dtype, count in by_dtype(cost.flops, _dtype(op)).items():
             flops[dtype] = flops.get(dtype, 0.0) + times * count
         for name, size in cost.bytes.items():
             # A direction of a link costs what the link does.
@@ -34,6 +35,10 @@ def joules(
             if known in of.bytes:
                 moved[known] = moved.get(known, 0.0) + times * size
     return energy(flops, moved, seconds, of, busy)
+
+
+def _dtype(op: Op) -> Names:
+    return "fp32" if isinstance(op.arithmetic, str) and not op.arithmetic else op.arithmetic
 
 
 def may_exceed(system: System) -> bool:
