@@ -47,11 +47,6 @@ class Phase:
         return self.cost.program
 
     @property
-    def graph(self) -> Program:
-        """The same, as it was called."""
-        return self.program
-
-    @property
     def ops(self) -> tuple[PricedOp, ...]:
         """Every op with its price, in the order of ``program.walk()``."""
         return self.cost.ops

@@ -158,7 +158,7 @@ def test_a_memory_layers_reads_follow_tokens_not_slots() -> None:
         layer = MemoryLayer(1024.0, side, 128.0, 256.0, 16.0, heads=2.0)
         model = Model("memory", "memory", 1024.0, 0.0, (Stack("decoder", (Layer("memory", (layer,)),), (0,)),))
         run = tw.evaluate(tw.Scenario(model, "1xa100-sxm-80gb", tw.Batch(prompt=8, output=2, batch=batch)))
-        graph = run.phase("decode").graph
+        graph = run.phase("decode").program
         scores = next(op for _, op in graph.walk() if op.name == "memory.scores")
         return float(run.memory.weights["embed"]), float(graph.bytes_of("table")), float(scores.flops)
 

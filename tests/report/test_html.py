@@ -69,11 +69,11 @@ def test_the_embedded_data_is_that_of_the_json_form(kind: str) -> None:
     for p, rows, time in zip(data["result"]["phases"], data["rows"], data["timeline"], strict=True):
         assert sum(o["time_s"] for o in rows) == pytest.approx(sum(o["time_s"] for o in p["ops"]))
         assert len(time["rows"]) == sum(o["count"] for o in p["ops"])
-        for place, layer, link, start, duration in time["rows"]:
+        for place, layer, lane, start, duration in time["rows"]:
             op = p["ops"][place]
             assert duration == pytest.approx(op["time_s"] / op["count"], rel=1e-5)
             assert time["layers"][layer].split(" ")[0] == op["layer"] and start >= 0
-            assert link == (op["kind"] == "collective")
+            assert (time["lanes"][lane] == "link") == (op["kind"] == "collective")
 
 
 def test_hostile_names_stay_text() -> None:

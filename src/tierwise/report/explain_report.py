@@ -198,8 +198,10 @@ def _charts(d: Json, result: Result) -> Json:
 
 
 def _timeline(phase: Phase) -> Json:
-    """Every execution of one pass as [op, layer, link?, start, duration]: indexes, and seconds."""
+    """Every execution of one pass as [op, layer, lane, start, duration]: indexes, and seconds."""
     layers: dict[str, int] = {}
-    rows = [[x.op, layers.setdefault(x.layer, len(layers)), int(x.lane == "link"), float(f"{x.start:.9g}"),
-             float(f"{x.duration:.6g}")] for x in executions(phase) if x.op is not None]  # fmt: skip
-    return {"layers": list(layers), "rows": rows}
+    lanes: dict[str, int] = {}
+    rows = [[x.op, layers.setdefault(x.layer, len(layers)), lanes.setdefault(x.lane, len(lanes)),
+             float(f"{x.start:.9g}"), float(f"{x.duration:.6g}")]
+            for x in executions(phase) if x.op is not None]  # fmt: skip
+    return {"layers": list(layers), "lanes": list(lanes), "rows": rows}

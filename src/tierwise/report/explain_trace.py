@@ -1,7 +1,7 @@
 """A timeline for trace viewers: Chrome Trace Event JSON, which Perfetto opens.
 
 One process per phase holds one pass (a decode step, one pass of prefill) on one device, with a thread for
-each lane (compute, communication, the host), and counters of how much of the memory bandwidth is in use.
+each lane (the device, the link, the host, copies), and counters of how much of the memory bandwidth is in use.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tierwise.result import Phase, Result
 Json = dict[str, Any]
 
 # Threads that every phase has; another lane of a schedule gets the next number.
-THREADS = {"compute": 1, "link": 2, "host": 3}
+THREADS = {"device": 1, "link": 2, "host": 3}
 
 
 def perfetto(result: Result) -> Json:
@@ -72,20 +72,19 @@ def _spans(pid: int, phase: Phase, runs: Sequence[Execution], threads: dict[str,
 
 
 def _counters(pid: int, phase: Phase, runs: Sequence[Execution], result: Result) -> Iterator[Json]:
-    """Share of the memory bandwidth each op of the compute thread uses while it runs."""
+    """Share of the memory bandwidth that the ops running at each moment use, evenly over their time."""
     memory = result.scenario.machine.device.memory
-    name = f"{memory.name} bandwidth, %"
-    end = 0.0
+    changes: dict[float, float] = {0.0: 0.0}
     for x in runs:
-        if x.lane != "compute" or x.op is None:
-            continue
-        if x.start > end:
-            yield _count(pid, name, end, 0.0)
-        moved = float(phase.ops[x.op].cost.bytes.get(memory.name, 0.0))
-        rate = moved / x.duration if x.duration > 0 else 0.0
-        yield _count(pid, name, x.start, 100.0 * rate / memory.bandwidth)
-        end = x.start + x.duration
-    yield _count(pid, name, end, 0.0)
+        moved = 0.0 if x.op is None else float(phase.ops[x.op].cost.bytes.get(memory.name, 0.0))
+        if moved > 0 and x.duration > 0:
+            end, rate = x.start + x.duration, moved / x.duration
+            changes[x.start] = changes.get(x.start, 0.0) + rate
+            changes[end] = changes.get(end, 0.0) - rate
+    rate = 0.0
+    for at in sorted(changes):
+        rate += changes[at]
+        yield _count(pid, f"{memory.name} bandwidth, %", at, max(100.0 * rate / memory.bandwidth, 0.0))
 
 
 def _count(pid: int, name: str, at: float, value: float) -> Json:

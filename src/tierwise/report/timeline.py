@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-from tierwise.cost.types import Cost
-from tierwise.program.types import Op
 from tierwise.report.explain_phases import resource
 from tierwise.result import Phase
-from tierwise.schedule.streams import events
+from tierwise.schedule.rows import rows
 from tierwise.steps.cost import HOST
+
+LINK = "link"
 
 
 @dataclass(frozen=True)
@@ -19,11 +18,13 @@ class Execution:
     """One execution of an op.
 
     Attributes:
-        lane: what works it off: ``compute``, ``link``, ``host``, or another lane of the schedule.
+        lane: what works it off: ``device``, ``link`` (whatever a collective runs on), ``host``, or another lane of the
+            schedule.
         name: of the op. ``layer``: it belongs to, numbered where there are several alike.
         start, duration: seconds from the start of the pass.
         bound_by: the resource that sets the duration.
-        op: its place among ``phase.ops``; None for what the engine and its host add to them.
+        op: its place among ``phase.ops``; None for what the engine and its host add to them, and for copies that the
+            schedule makes.
     """
 
     lane: str
@@ -36,38 +37,35 @@ class Execution:
 
 
 def executions(phase: Phase) -> list[Execution]:
-    """Every execution of one pass of a scalar configuration, by layer and in the order of its ops; the host last."""
-    places = _places(phase)
-    rows: Iterable[dict[str, Any]] = map(dict, events(_order(phase), 1 if phase.cost.overlaps else None))
-    out = [
-        Execution(row["stream"], row["name"], row["layer"], row["start"], row["duration"],
-                  resource(row["bound_by"]), place)
-        for place, row in zip(places, rows, strict=True)
-    ]  # fmt: skip
-    end = max((x.start + x.duration for x in out), default=0.0)
+    """Every execution of one pass of a scalar configuration by its start; the host last.
+
+    Raises:
+        TierwiseError: the phase is a sweep.
+    """
+    order, timeline = phase.cost.executed
+    places = {id(p.op): i for i, p in reversed([*enumerate(phase.ops)])}
+    times: Counter[int] = Counter()
+    out = []
+    for row in rows(order, timeline):
+        number, lane, start, duration = row["op"], str(row["lane"]), row["start"], row["duration"]
+        assert isinstance(number, int) and isinstance(start, float) and isinstance(duration, float)
+        op = order.work[number]
+        place = places.get(id(op))
+        if op is None or place is None:
+            out.append(Execution(lane, str(row["name"]), "", start, duration, lane, None))
+            continue
+        priced = phase.ops[place]
+        # Parts of a batch take turns, so executions of a layer follow each other.
+        turn = int(times[place] // phase.cost.parts)
+        times[place] += 1
+        layer = priced.segment.name if priced.segment.repeat <= 1 else f"{priced.segment.name} {turn}"
+        bound = resource(priced.cost.bound_by)
+        # In line they run on the device's time, and yet somewhere else.
+        lane = LINK if op.kind == "collective" else op.stream if op.kind == "copy" else lane
+        out.append(Execution(lane, op.name, layer, start, duration, bound, place))
+    end = float(timeline.time)
     left = float(phase.pass_time) - end
     # What the sums of floating point leave is no work of the host.
     if left > 1e-9 * end:
         out.append(Execution(HOST, "host and gap to the next", "", end, left, HOST, None))
-    return out
-
-
-def _places(phase: Phase) -> list[int]:
-    """Of each execution, where its op stands among ``phase.ops``."""
-    segments = phase.program.segments
-    first = [sum(len(s.ops) for s in segments[:i]) for i in range(len(segments))]
-    return [first[i] + k for i in phase.program.order for k in range(len(segments[i].ops))]
-
-
-def _order(phase: Phase) -> list[tuple[str, Sequence[Op], Sequence[Cost]]]:
-    """(name, ops, costs) of each layer as executed; equal layers are numbered."""
-    costs = {segment.name: [p.cost for p in priced] for segment, priced in phase.by_segment()}
-    seen: dict[int, int] = {}
-    out: list[tuple[str, Sequence[Op], Sequence[Cost]]] = []
-    for i in phase.program.order:
-        segment = phase.program.segments[i]
-        number = seen.get(i, 0)
-        seen[i] = number + 1
-        alone = phase.program.order.count(i) == 1
-        out.append((segment.name if alone else f"{segment.name} {number}", segment.ops, costs[segment.name]))
     return out

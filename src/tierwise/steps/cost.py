@@ -7,9 +7,10 @@ was measured of the engine, and the gap it leaves between steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,13 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, is_zero, maximum, minimum, num, where
 from tierwise.core.numerics import Names
 from tierwise.cost import Cost, Target, price
-from tierwise.cost.demand import from_cost, group
+from tierwise.cost.demand import from_cost, group, share
 from tierwise.cost.energy import Actions, stretch
 from tierwise.cost.types import name_of_largest
-from tierwise.program.program import Program
+from tierwise.program.program import Body, Program, Repeat
 from tierwise.program.types import Op, Segment
-from tierwise.schedule import order, parse
+from tierwise.schedule import order, parse, parts
+from tierwise.schedule.compiled import executions, lanes_of
 from tierwise.schedule.host import LAUNCH, launched, paced, working
 from tierwise.schedule.play import play
 from tierwise.schedule.types import Demand, Order, Timeline
@@ -31,10 +33,14 @@ from tierwise.steps.corrections import Corrections
 from tierwise.steps.energy import joules
 from tierwise.steps.state import StepState
 
+_Part = TypeVar("_Part", Body, Body | Repeat)
+
 # What the engine and its host add, in the bounds of a step.
 HOST = "host"
 # Collectives beside the block that follows.
 BESIDE = "overlap_collectives:behind=1"
+# One op after the other.
+IN_LINE = "in_order"
 
 
 @dataclass(frozen=True)
@@ -115,17 +121,21 @@ class StepCost:
     @cached_property
     def device(self) -> Num:
         """Seconds of the device: its ops as scheduled, and the gap to the next step."""
-        time = self.line if not self.schedule else self.timeline(self.schedule).time
+        time = self.line if not self.schedule else self.played(self.schedule)[1].time
         if not is_zero(self.overlap):
-            beside = self.timeline(BESIDE).time
+            beside = self.parts * self.played(BESIDE)[1].time
             time = beside if np.all(np.asarray(self.overlap) > 0) else where(self.overlap, beside, time)
         return time - self.shared + self.corrections.gap
 
-    def ordered(self, schedule: str) -> tuple[Order, list[Demand]]:
-        """What each lane issues under a schedule, and what it asks for."""
+    def ordered(self, schedule: str, priced: Sequence[PricedOp] | None = None) -> tuple[Order, list[Demand]]:
+        """What each lane issues under a schedule, and what it asks for.
+
+        Args:
+            priced: every op with its cost; what the device spends on it unless given.
+        """
         name, options = parse(schedule)
-        made = order(name, self.program, **options)
-        known = {id(p.op): p.cost for p in self.on_device}
+        made = order(name, self._whole[0], **options)
+        known = {id(p.op): p.cost for p in priced or self.on_device}
         if any(op is None for op in made.work):
             raise TierwiseError(f"schedule {name!r} is one of pipelines: it orders stages, not the ops of a step")
         demands = []
@@ -133,14 +143,46 @@ class StepCost:
             assert op is not None
             cost = known.get(id(op))
             if cost is None:  # a copy that the schedule made
-                cost = launched(corrected(op, price(op, self.target), self.corrections))
-            demands.append(from_cost(op, self.target, cost))
+                cost = self._priced(op)
+            asked, once = from_cost(op, self.target, cost), self._shares.get(id(op), 1.0)
+            demands.append(replace(asked, duration=once * asked.duration,
+                                   bytes={k: once * v for k, v in asked.bytes.items()}))  # fmt: skip
         return made, demands
 
-    def timeline(self, schedule: str, events: bool = False) -> Timeline:
-        """The step as a schedule plays it."""
-        made, demands = self.ordered(schedule)
-        return play(made, demands, events=events)
+    def _priced(self, op: Op) -> Cost:
+        """A copy that a schedule made."""
+        return launched(corrected(op, price(op, self.target), self.corrections))
+
+    @cached_property
+    def _whole(self) -> tuple[Program, dict[int, Num]]:
+        return in_whole_turns(self.program)
+
+    @property
+    def _shares(self) -> dict[int, Num]:
+        return self._whole[1]
+
+    def played(self, schedule: str) -> tuple[Order, Timeline]:
+        """The step as a schedule plays it; once, whoever asks."""
+        if schedule not in self._played:
+            made, demands = self.ordered(schedule)
+            self._played[schedule] = made, play(made, demands)
+        return self._played[schedule]
+
+    @cached_property
+    def _played(self) -> dict[str, tuple[Order, Timeline]]:
+        return {}
+
+    @cached_property
+    def executed(self) -> tuple[Order, Timeline]:
+        """The step of a scalar configuration as it runs, with every execution of every op. In line, where the host
+        sets the pace, an op lasts as long as its launch.
+
+        Raises:
+            TierwiseError: there is more than one configuration.
+        """
+        schedule = BESIDE if not is_zero(self.overlap) else self.schedule or IN_LINE
+        made, demands = self.ordered(schedule, self.ops if schedule == IN_LINE else None)
+        return made, play(made, demands, events=True)
 
     @property
     def overlaps(self) -> bool:
@@ -189,10 +231,11 @@ class StepCost:
         mine = [p for p in self.on_device if group(p.op, self.target) == name]
         if not mine:
             return self.time
-        if is_zero(self.overlap) and not self.schedule:
+        if is_zero(self.overlap) and not self.schedule and self.power is None:
             more = self.parts * sum((p.time * (p.cost.interval[end] - 1.0) for p in mine), 0.0)
             return step_time(self.device + more, self.launch, self.host, self.ahead)
         changed = replace(self)
+        changed.__dict__["costs"] = self.costs
         ops = tuple(_scaled(p, p.cost.interval[end]) if any(p is m for m in mine) else p for p in self.on_device)
         changed.__dict__["on_device"] = ops
         return changed.time
@@ -221,23 +264,46 @@ class StepCost:
 
     @cached_property
     def bounds(self) -> dict[str, Num]:
-        """Seconds by the resource that bounds each op, dispatch and latency apart; and what the host adds.
+        """Seconds that each resource adds to the step, by the one that bounds each op, dispatch and latency apart; and
+        what the host adds. Ops beside others count with what these leave uncovered.
 
         For arrays, seconds are split at each configuration by its own bound.
         """
-        out: dict[str, Num] = {}
-        for p in self.ops:
-            names = list(p.cost.overlapped)
-            best = name_of_largest(p.cost.overlapped) if names else "none"
-            for name in names:
-                mine = where(np.asarray(best) == name, p.cost.busy, 0.0)
-                out[name] = out.get(name, 0.0) + p.segment.repeat * mine
-            for name, t in p.cost.serial.items():
-                out[name] = out.get(name, 0.0) + p.segment.repeat * t
-        waits = self.time - (self.device - self.corrections.gap)
-        if np.any(self.target.graphs) and not is_zero(waits):
-            out[HOST] = waits if np.all(self.target.graphs) else where(self.target.graphs, waits, 0.0)
+        if self.schedule:
+            out = self._uncovered(self.schedule)
+        else:
+            out = split((self.parts * p.segment.repeat, p.cost) for p in self.ops)
+            self._add_host(out)
+        if is_zero(self.overlap):
+            return out
+        beside = self._uncovered(BESIDE)
+        on = np.asarray(self.overlap) > 0
+        return beside if on.all() else {k: where(on, beside.get(k, 0.0), out.get(k, 0.0)) for k in {**beside, **out}}
+
+    def _uncovered(self, schedule: str) -> dict[str, Num]:
+        """The same of a schedule with several lanes."""
+        made, timeline = self.played(schedule)
+        lane_of = lanes_of(made)
+        known = {id(p.op): p.cost for p in self.on_device}
+        rows: list[tuple[int, Num, Cost]] = []
+        for lane, op, times in zip(lane_of, made.work, executions(made), strict=True):
+            assert op is not None
+            rows.append((lane, self._shares.get(id(op), 1.0) * times, known.get(id(op)) or self._priced(op)))
+        # Where ops of several lanes slow each other, more passes than their own seconds.
+        alone = [sum((n * c.time for x, n, c in rows if x == lane), 0.0) for lane in range(len(made.lanes))]
+        left = [share(timeline.exposed[x], t) for x, t in zip(made.lanes, alone, strict=True)]
+        copies = 1.0 if parts(schedule) > 1 else self.parts
+        out = split((copies * n * left[lane], cost) for lane, n, cost in rows)
+        self._add_host(out)
         return out
+
+    def _add_host(self, out: dict[str, Num]) -> None:
+        """What is left of the step: the engine's host, its gap, and launches that the device waits for."""
+        left = self.time - sum(out.values(), 0.0)
+        # What the sums of floating point leave is no work of the host.
+        left = where(np.asarray(left) > 1e-9 * np.asarray(self.time), left, 0.0)
+        if not is_zero(left):
+            out[HOST] = left
 
     @property
     def bound_by(self) -> Names:
@@ -262,6 +328,42 @@ def _scaled(p: PricedOp, factor: Num) -> PricedOp:
     longer = replace(cost, overlapped={k: v * factor for k, v in cost.overlapped.items()},
                      serial={k: v * factor for k, v in cost.serial.items()})  # fmt: skip
     return replace(p, cost=longer)
+
+
+def split(priced: Iterable[tuple[Num, Cost]]) -> dict[str, Num]:
+    """Seconds by the resource that bounds each cost, so many times over; of arrays at each configuration by its own."""
+    out: dict[str, Num] = {}
+    for times, cost in priced:
+        best = name_of_largest(cost.overlapped) if cost.overlapped else "none"
+        for name in cost.overlapped:
+            mine = where(np.asarray(best) == name, cost.busy, 0.0)
+            out[name] = out.get(name, 0.0) + times * mine
+        for name, t in cost.serial.items():
+            out[name] = out.get(name, 0.0) + times * t
+    return out
+
+
+def in_whole_turns(program: Program) -> tuple[Program, dict[int, Num]]:
+    """A program whose repeats have whole counts, and the share of an execution that each op (by id) then stands for: a
+    rank that holds every eighth chunk works on an eighth of it each step."""
+    shares: dict[int, Num] = {}
+    items = tuple(_whole(item, None, False, shares) for item in program.items)
+    return (Program(items, program.role), shares) if shares else (program, shares)
+
+
+def _whole(item: _Part, share: Num | None, nested: bool, shares: dict[int, Num]) -> _Part:
+    """A body or repeat in whole turns; ``share``: of an execution that one of its turns stands for, None for all."""
+    if isinstance(item, Body):
+        if share is not None:
+            shares.update((id(x), share) for x in item.items if isinstance(x, Op))
+        inner = (x if isinstance(x, Op) else _whole(x, share, nested, shares) for x in item.items)
+        return replace(item, items=tuple(inner))
+    count = np.asarray(item.count)
+    if np.any(count != np.floor(count)) or (nested and count.ndim):
+        turns = float(np.ceil(np.max(count)))
+        share = (1.0 if share is None else share) * item.count / turns
+        item = replace(item, count=turns)
+    return replace(item, bodies=tuple(_whole(b, share, True, shares) for b in item.bodies))
 
 
 def kernels(program: Program) -> Num:

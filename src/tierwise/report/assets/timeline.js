@@ -32,8 +32,7 @@ function drawTimeline() {
   const holder = document.querySelector("#timeline .chart"), p = phases[state.phase];
   const focused = holder.contains(document.activeElement);
   holder.replaceChildren();
-  const links = p.timeline.rows.some((r) => r[2]);
-  const lanes = links ? ["compute", "link"] : ["compute"], left = links ? 62 : 0;
+  const lanes = p.timeline.lanes, several = lanes.length > 1, left = several ? 62 : 0;
   const height = 26 + lanes.length * 40 + 56;
   const [node, width] = canvas(holder, height, `Timeline of one ${p.name} pass`);
   node.setAttribute("tabindex", "0");
@@ -47,10 +46,10 @@ function drawTimeline() {
     body.append(svg("rect", { x: from, y: 0, width: Math.max(to - from, 0.5), height: 20, fill: i % 2 ? "var(--track)" : "var(--grid)" }));
     if (widthOf(name) + 8 < to - from) body.append(text((from + to) / 2, 14, name, { "text-anchor": "middle", class: "soft" }));
   });
-  lanes.forEach((name, i) => { if (links) node.append(text(0, 48 + i * 40, name, { class: "soft" })); });
-  for (const [place, layer, link, start, duration] of p.timeline.rows) {
+  lanes.forEach((name, i) => { if (several) node.append(text(0, 48 + i * 40, name, { class: "soft" })); });
+  for (const [place, layer, lane, start, duration] of p.timeline.rows) {
     if (start + duration < a || start > b) continue;
-    const o = p.ops[place], x = X(start), right = X(start + duration), y = 26 + link * 40;
+    const o = p.ops[place], x = X(start), right = X(start + duration), y = 26 + lane * 40;
     const rect = svg("rect", { x, y, width: Math.max(right - x - (right - x > 3 ? 0.8 : 0), 0.4), height: 34, fill: groupColour(o), rx: right - x > 8 ? 2 : 0 });
     body.append(explain(rect, `${p.timeline.layers[layer]}: ${o.name}`, [["starts at", seconds(start)], ["takes", seconds(duration)], ["bound by", resourceName(o.bound_by)]], false));
     const from = Math.max(x, left), room = Math.min(right, left + w) - from;
