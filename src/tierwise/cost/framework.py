@@ -50,7 +50,7 @@ def price(op: Op, on: Target, framework: Framework, plain: Callable[[Op, Target]
 
 
 def _class(op: Op) -> str:
-    if op.kind == "attention" and not np.all(op.options.get("flash", True)):
+    if op.kind == "attention" and not np.asarray(op.options.get("flash", True)).all():
         return "attention.unfused"
     kind = describe(op).kind
     gated = kind == "act" and np.all(np.asarray(op.reads[0].elements) > op.writes[0].elements)

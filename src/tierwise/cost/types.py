@@ -228,7 +228,7 @@ class Target:
 
     system: System
     efficiency: Efficiency
-    graphs: bool = True
+    graphs: bool | NDArray[np.bool_] = True
     framework: Framework | None = None
     resident: Num = 0.0
     working: Num = 0.0

@@ -135,7 +135,7 @@ class StepCost:
         """
         name, options = parse(schedule)
         made = order(name, self._whole[0], **options)
-        known = {id(p.op): p.cost for p in priced or self.on_device}
+        known, shares = {id(p.op): p.cost for p in priced or self.on_device}, self._shares
         if any(op is None for op in made.work):
             raise TierwiseError(f"schedule {name!r} is one of pipelines: it orders stages, not the ops of a step")
         demands = []
@@ -144,7 +144,7 @@ class StepCost:
             cost = known.get(id(op))
             if cost is None:  # a copy that the schedule made
                 cost = self._priced(op)
-            asked, once = from_cost(op, self.target, cost), self._shares.get(id(op), 1.0)
+            asked, once = from_cost(op, self.target, cost), shares.get(id(op), 1.0)
             demands.append(replace(asked, duration=once * asked.duration,
                                    bytes={k: once * v for k, v in asked.bytes.items()}))  # fmt: skip
         return made, demands
@@ -154,12 +154,13 @@ class StepCost:
         return launched(corrected(op, price(op, self.target), self.corrections))
 
     @cached_property
-    def _whole(self) -> tuple[Program, dict[int, Num]]:
+    def _whole(self) -> tuple[Program, tuple[tuple[Op, Num], ...]]:
         return in_whole_turns(self.program)
 
     @property
     def _shares(self) -> dict[int, Num]:
-        return self._whole[1]
+        """Of an execution that an op stands for, by the op's identity."""
+        return {id(op): share for op, share in self._whole[1]}
 
     def played(self, schedule: str) -> tuple[Order, Timeline]:
         """The step as a schedule plays it; once, whoever asks."""
@@ -284,11 +285,11 @@ class StepCost:
         """The same of a schedule with several lanes."""
         made, timeline = self.played(schedule)
         lane_of = lanes_of(made)
-        known = {id(p.op): p.cost for p in self.on_device}
+        known, shares = {id(p.op): p.cost for p in self.on_device}, self._shares
         rows: list[tuple[int, Num, Cost]] = []
         for lane, op, times in zip(lane_of, made.work, executions(made), strict=True):
             assert op is not None
-            rows.append((lane, self._shares.get(id(op), 1.0) * times, known.get(id(op)) or self._priced(op)))
+            rows.append((lane, shares.get(id(op), 1.0) * times, known.get(id(op)) or self._priced(op)))
         # Where ops of several lanes slow each other, more passes than their own seconds.
         alone = [sum((n * c.time for x, n, c in rows if x == lane), 0.0) for lane in range(len(made.lanes))]
         left = [share(timeline.exposed[x], t) for x, t in zip(made.lanes, alone, strict=True)]
@@ -343,19 +344,19 @@ def split(priced: Iterable[tuple[Num, Cost]]) -> dict[str, Num]:
     return out
 
 
-def in_whole_turns(program: Program) -> tuple[Program, dict[int, Num]]:
-    """A program whose repeats have whole counts, and the share of an execution that each op (by id) then stands for: a
-    rank that holds every eighth chunk works on an eighth of it each step."""
-    shares: dict[int, Num] = {}
+def in_whole_turns(program: Program) -> tuple[Program, tuple[tuple[Op, Num], ...]]:
+    """A program whose repeats have whole counts, and the share of an execution that ops then stand for: a rank that
+    holds every eighth chunk works on an eighth of it each step."""
+    shares: list[tuple[Op, Num]] = []
     items = tuple(_whole(item, None, False, shares) for item in program.items)
-    return (Program(items, program.role), shares) if shares else (program, shares)
+    return (Program(items, program.role), tuple(shares)) if shares else (program, ())
 
 
-def _whole(item: _Part, share: Num | None, nested: bool, shares: dict[int, Num]) -> _Part:
+def _whole(item: _Part, share: Num | None, nested: bool, shares: list[tuple[Op, Num]]) -> _Part:
     """A body or repeat in whole turns; ``share``: of an execution that one of its turns stands for, None for all."""
     if isinstance(item, Body):
         if share is not None:
-            shares.update((id(x), share) for x in item.items if isinstance(x, Op))
+            shares += [(x, share) for x in item.items if isinstance(x, Op)]
         inner = (x if isinstance(x, Op) else _whole(x, share, nested, shares) for x in item.items)
         return replace(item, items=tuple(inner))
     count = np.asarray(item.count)
