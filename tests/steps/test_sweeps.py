@@ -58,6 +58,7 @@ AXES: dict[str, tuple[Change, list[Any]]] = {
     "flash": (plan("flash"), [True, False]),
     "graphs": (plan("graphs"), [True, False]),
     "overlap": (plan("overlap"), [True, False]),
+    "library": (plan("library"), [True, False]),
     "weights": (plan("weights"), ["bf16", "fp8"]),
     "tp": (plan("tp"), [1.0, 2.0, 4.0]),
     "pp": (plan("pp"), [1.0, 2.0]),

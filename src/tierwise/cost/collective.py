@@ -6,13 +6,15 @@ Costs follow the usual latency-bandwidth model (Thakur, Rabenseifner and Gropp, 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tierwise.core.errors import TierwiseError
-from tierwise.core.num import Num, maximum, minimum, scalar, where
+from tierwise.core.num import Num, is_array, maximum, minimum, scalar, where
 from tierwise.cost import protocols
 from tierwise.cost.constants import constant
-from tierwise.cost.types import Cost, Fit, Target
+from tierwise.cost.types import Cost, Fit, Target, either
 from tierwise.machines.types import Link
 from tierwise.program.types import Op
 
@@ -28,6 +30,9 @@ def price(op: Op, on: Target) -> Cost:
 
     What happens inside a domain follows the measured protocols of the device's libraries where there are fits.
     """
+    if is_array(op.options.get("library")):
+        ways = (price(replace(op, options={**op.options, "library": x}), on) for x in (True, False))
+        return either(np.asarray(op.options["library"], dtype=bool), *ways)
     group, size = op.dims["group"], op.dims["bytes"]
     inside, outside = levels(on, group, op.dims.get("stride", 1.0))
     name = str(op.options["collective"])

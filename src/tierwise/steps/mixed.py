@@ -72,7 +72,8 @@ def _seconds(op: Op, row: Op, target: Target, tile: int) -> tuple[Num, Num, Num]
     d = op.dims
     windowed = np.any(np.isfinite(np.asarray(d.get("window", float("inf")))))
     latent = not np.array_equal(np.asarray(d["head_dim"]), np.asarray(d["v_dim"]))
-    if not np.asarray(op.options.get("flash", True)).any() or windowed or latent or np.any(np.asarray(attention.formats(op)) != "bf16"):
+    fused = np.asarray(op.options.get("flash", True)).any()
+    if not fused or windowed or latent or np.any(np.asarray(attention.formats(op)) != "bf16"):
         return None
     fits = attention.fitted(op, target), attention.fitted(row, target)
     if fits[0] is None or fits[1] is None:

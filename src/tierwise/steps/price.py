@@ -99,7 +99,7 @@ def engine_on(
     facts = None if alone else engines.load(brought if brought in engines.names() else "")
     if not alone:
         # Engines leave all-reduces to a library where devices have no links of their own.
-        plan = replace(plan, library=plan.library or device.link("scale-up") is None)
+        plan = replace(plan, library=True if device.link("scale-up") is None else plan.library)
     found = fixes or (Corrections() if alone else corrections(name or TYPICAL, device, model.name))
     under = framework(plan.framework) if plan.framework else None
     # Where some of many configurations replay graphs, prices are made both ways.
@@ -133,14 +133,15 @@ def price_program(
 ) -> StepCost:  # fmt: skip
     """What a program costs that an engine runs as one step."""
     overlap = num(np.asarray(on.plan.overlap, dtype=float))
+    # The next step is put together while one runs only where one device (or one group of them) runs all layers.
     ahead = (np.asarray(on.plan.pp) <= 1) & (on.facts is not None and on.facts.schedules_ahead)
     target = on.target
     if target.device.measured:
         target = replace(target, working=program.bytes_of("weight"))
     return StepCost(
         program, target, on.fixes, state, ranks=on.plan.dp, overlap=overlap, schedule=on.plan.schedule,
-        parts=float(on.parts), replayed=replayed, ahead=ahead if np.ndim(ahead) else bool(ahead), kernels=on.kernels * on.parts, shared=shared,
-        power=on.power, cap=on.cap,
+        parts=float(on.parts), replayed=replayed, ahead=ahead if np.ndim(ahead) else bool(ahead),
+        kernels=on.kernels * on.parts, shared=shared, power=on.power, cap=on.cap,
     )  # fmt: skip
 
 
