@@ -24,9 +24,9 @@ from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.kv_paths import kv_paths
 from tierwise.serving.steps import QUANTITIES, StepPrices
 from tierwise.steps.corrections import Corrections, corrections
+from tierwise.steps.cost import StepCost
 from tierwise.steps.kinds import Names, kinds
 from tierwise.steps.mixed import beside_chunks
-from tierwise.steps.cost import StepCost
 from tierwise.steps.price import EngineOn, engine_on, price_program, price_step
 from tierwise.steps.state import Chunk, StepState
 
