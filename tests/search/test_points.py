@@ -12,15 +12,15 @@ from tierwise.core.numerics import fmt
 from tierwise.memory.account import weight_bytes
 from tierwise.models.load import load_model
 from tierwise.scenario.types import KV, Plan
-from tierwise.search.curves import FLIGHTS, _room
+from tierwise.search.curves import FLIGHTS, _endless, _room, curves_of
 from tierwise.search.deploy import deployment
 from tierwise.search.engines import engines
+from tierwise.search.family import coefficients, families_of
 from tierwise.search.points import _position
-from tierwise.search.serve import curves_of, families_of
 from tierwise.serving.deployment import Replicas, Settings
 from tierwise.serving.pricing import pool_of
-from tierwise.serving.steady import steady
-from tierwise.serving.work import Load, work
+from tierwise.serving.steady import aggregated
+from tierwise.serving.step_times import step_times
 from tierwise.steps.price import engine_on
 
 
@@ -79,12 +79,10 @@ def test_curves_are_the_steady_state() -> None:
     c = 20
     one = np.ones(1)
     load = Load(2 * one, one, one, curves.flight[v, c] * one, 1000 * one, 200 * one, 0 * one)
-    from tierwise.search.curves import _client, coefficients
-
-    how, k = coefficients("vllm", family.system, family.model)
+    client, coef = coefficients(family)
     cache = KV(key=fmt("bf16"), value=fmt("bf16"))
     on = engine_on(family.model, Plan(tp=2 * one, kv=cache), family.system, "vllm", max_seqs=1024)
-    alone = steady(load, work(on, load), _client(how, 8192.0 * one), k)
+    alone = aggregated(point, step_times(on, point), _endless(client, 8192.0 * one), coef)
     assert curves.tpot[v, c] == pytest.approx(float(alone.tpot[0]), rel=1e-9)
     assert curves.ttft[v, c] == pytest.approx(float(alone.ttft[0]), rel=1e-9)
 
@@ -127,7 +125,7 @@ def test_room_is_that_of_the_engine(model: str, on: str) -> None:
     question = ask(model=model, on=(on,), prompt=4000.0, output=500.0)
     found, machine = question.model, question.systems[0]
     kinds, _ = engines(found, machine)
-    room = _room(question, found, machine, "vllm", "bf16", kinds, 8192.0)
+    room = _room(question, families_of(question)[0], kinds, 8192.0)
     f = int(np.flatnonzero(FLIGHTS == 4.0)[0])
     seqs = FLIGHTS[f] + 4 * np.sqrt(FLIGHTS[f])
     for i in range(0, len(kinds.tp), 4):

@@ -15,7 +15,7 @@ from tierwise.models.step import LINEAR_ROLES, Step
 from tierwise.models.types import Model
 from tierwise.scenario.legality import legal
 from tierwise.scenario.types import Plan
-from tierwise.serving.work import Array
+from tierwise.serving.step_times import Array
 
 # Widest engine: experts of published deployments spread over at most so many devices.
 WIDEST = 64
