@@ -20,7 +20,7 @@ from tierwise.search.points import _position
 from tierwise.serving.deployment import Replicas, Settings
 from tierwise.serving.pricing import pool_of
 from tierwise.serving.steady import aggregated
-from tierwise.serving.step_times import step_times
+from tierwise.serving.step_times import ClosedLoopPoint, step_times
 from tierwise.steps.price import engine_on
 
 
@@ -78,7 +78,7 @@ def test_curves_are_the_steady_state() -> None:
     v = int(np.flatnonzero((curves.engines.tp == 2) & (curves.engines.pp == 1))[0])
     c = 20
     one = np.ones(1)
-    load = Load(2 * one, one, one, curves.flight[v, c] * one, 1000 * one, 200 * one, 0 * one)
+    point = ClosedLoopPoint(2 * one, one, one, curves.flight[v, c] * one, 1000 * one, 200 * one, 0 * one)
     client, coef = coefficients(family)
     cache = KV(key=fmt("bf16"), value=fmt("bf16"))
     on = engine_on(family.model, Plan(tp=2 * one, kv=cache), family.system, "vllm", max_seqs=1024)

@@ -15,8 +15,8 @@ from tierwise.serving.steady import Steady
 
 
 def row(**changes: object) -> Row:
-    plain = Row(2, "a", "llama-3.1-8b", "h100_sxm", "vllm", "", "agg", "", "fp8", "fp8", 1024.0, 512.0, 16.0, EngineGroup(1),
-                None, None, None, None)  # fmt: skip
+    plain = Row(2, "a", "llama-3.1-8b", "h100_sxm", "vllm", "", "agg", "", "fp8", "fp8", 1024.0, 512.0, 16.0,
+                EngineGroup(1), None, None, None, None)  # fmt: skip
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
@@ -27,7 +27,7 @@ def of(*rows: Row) -> tuple[np.ndarray, np.ndarray, Priced]:
     return found.ttft, found.tpot, p
 
 
-@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm", "unheard-of"])
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "qwen3-30b-a3b"])
 def test_more_requests_take_longer_and_yield_more(engine: str, model: str) -> None:
     flight = [1.0, 4.0, 16.0, 64.0, 256.0]
@@ -61,8 +61,9 @@ def test_requests_without_room_wait_for_others_to_end() -> None:
 
 
 def test_one_at_a_time_is_as_many() -> None:
-    rows = [row(), row(engine="sglang", concurrency=64.0), row(model="deepseek-v3", decode=EngineGroup(8, 1, 8), draft=3.0),
-            row(model="deepseek-v3", decode=EngineGroup(1, 8, 8, 2), prefill=EngineGroup(8, workers=2), mode="disagg")]  # fmt: skip
+    large = row(model="deepseek-v3", decode=EngineGroup(8, 1, 8), draft=3.0)
+    two = replace(large, decode=EngineGroup(1, 8, 8, 2), draft=None, prefill=EngineGroup(8, workers=2), mode="disagg")
+    rows = [row(), row(engine="sglang", concurrency=64.0), large, two]
     ttft, tpot, _ = of(*rows)
     for i, r in enumerate(rows):
         one_ttft, one_tpot, _ = of(r)
@@ -71,7 +72,8 @@ def test_one_at_a_time_is_as_many() -> None:
 
 
 def test_drafts_that_are_right_save_steps() -> None:
-    _, tpot, _ = of(*(row(model="deepseek-v3", decode=EngineGroup(8, 1, 8), draft=d, concurrency=4.0) for d in (0.0, 3.0)))
+    large = row(model="deepseek-v3", decode=EngineGroup(8, 1, 8), concurrency=4.0)
+    _, tpot, _ = of(*(replace(large, draft=d) for d in (0.0, 3.0)))
     assert 0.25 < tpot[1] / tpot[0] < 1.0
 
 
@@ -82,9 +84,10 @@ def test_prefilling_apart_leaves_decoding_alone() -> None:
 
 
 def test_unknown_models_are_refused_alone() -> None:
-    p, refused = priced([row(), row(id="b", model="no-such-model"), row(id="c", system="abacus")])
-    assert [r.id for r in p.rows] == ["a"] and [r.id for r in refused] == ["b", "c"]
-    assert "no-such-model" in refused[0].reason
+    p, refused = priced([row(), row(id="b", model="no-such-model"), row(id="c", system="abacus"),
+                         row(id="d", engine="unheard-of")])
+    assert [r.id for r in p.rows] == ["a"] and [r.id for r in refused] == ["b", "c", "d"]
+    assert "no-such-model" in refused[0].reason and "unheard-of" in refused[2].reason
 
 
 def test_quantized_names_are_their_originals() -> None:

@@ -179,7 +179,8 @@ def test_a_rate_above_capacity_early_leaves_a_queue_that_counts() -> None:
 
 def test_a_closed_loop_and_requests_sent_at_once_have_no_rate_to_keep_up_with() -> None:
     zeros, ones = np.zeros(300), np.full(300, 50)
-    closed, at_once = saturation(run(trace(zeros, ones, ones, closed_loop=8), 8)), saturation(run(trace(zeros, ones, ones), 4))
+    closed = saturation(run(trace(zeros, ones, ones, closed_loop=8), 8))
+    at_once = saturation(run(trace(zeros, ones, ones), 4))
     assert (closed.kind, closed.clients, at_once.kind) == ("closed", 8, "at once")
     for said in (closed, at_once):
         assert not said.saturated and np.isnan(said.offered)

@@ -48,7 +48,7 @@ def test_one_bad_line_is_refused_alone(tmp_path: Path, change: dict[str, str], w
     rows, refused = read_rows(file(tmp_path, {}, change, {"id": "c"}))
     assert [r.id for r in rows] == ["a", "c"]
     assert [r.line for r in refused] == [3]
-    assert word in refused[0].reason and not refused[0].apart
+    assert word in refused[0].reason and not refused[0].undetermined
 
 
 def test_devices_counted_twice_are_counted_once(tmp_path: Path) -> None:
@@ -63,9 +63,9 @@ def test_devices_counted_twice_are_counted_once(tmp_path: Path) -> None:
 
 
 def test_disaggregated_rows_need_their_workers(tmp_path: Path) -> None:
-    apart = {"mode": "disagg", "prefill_tp_size": "2", "decode_tp_size": "4"}
-    rows, refused = read_rows(file(tmp_path, apart, apart | {"prefill_num_workers": "3", "decode_num_workers": "1"}))
-    assert refused[0].apart
+    split = {"mode": "disagg", "prefill_tp_size": "2", "decode_tp_size": "4"}
+    rows, refused = read_rows(file(tmp_path, split, split | {"prefill_num_workers": "3", "decode_num_workers": "1"}))
+    assert refused[0].undetermined
     assert rows[0].prefill == EngineGroup(2, workers=3) and rows[0].decode == EngineGroup(4)
 
 

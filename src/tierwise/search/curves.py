@@ -163,18 +163,19 @@ def _priced(question: Question, family: Family, kinds: Engines) -> tuple[ClosedL
 
 
 def engine_steps(
-    question: Question, family: Family, kinds: Engines, flight: Array, draft: Array, **recorded: int
+    question: Question, family: Family, kinds: Engines, flight: Array, draft: Array, max_seqs: int = 256
 ) -> tuple[ClosedLoopPoint, StepTimes]:  # fmt: skip
     """Engines with so many requests in flight in each of their stages, and what their steps take, shape (n,).
 
     Args:
-        recorded: what the engine records graphs for, see :func:`tierwise.steps.price.engine_on`.
+        max_seqs: for which graphs are recorded, see :func:`tierwise.steps.price.engine_on`.
     """
     one = np.ones(len(flight))
     point = ClosedLoopPoint(kinds.tp, kinds.dp, kinds.ep, flight, one * question.demand.prompt,
                             one * question.demand.output, draft)  # fmt: skip
     plan = Plan(tp=kinds.tp, pp=kinds.pp, dp=kinds.dp, ep=kinds.ep, kv=cache_in(family.kv))
-    return point, step_times(engine_on(family.model, plan, family.system, family.engine, **recorded), point)
+    on = engine_on(family.model, plan, family.system, family.engine, max_seqs=max_seqs)
+    return point, step_times(on, point)
 
 
 def _room(question: Question, family: Family, kinds: Engines, budget: float) -> Array:

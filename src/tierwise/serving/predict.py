@@ -107,7 +107,7 @@ def find_system(name: str, devices: int) -> System:
 
 
 def priced(rows: Sequence[Row], configs: str = "") -> tuple[Priced, list[Refused]]:
-    """Prices of every row whose model and machine are known; the others refused with the reason."""
+    """Prices of every row whose model, machine and engine are known; the others refused with the reason."""
     known: list[Row] = []
     models: list[Model] = []
     refused: list[Refused] = []
@@ -127,6 +127,8 @@ def priced(rows: Sequence[Row], configs: str = "") -> tuple[Priced, list[Refused
 def _check(row: Row, model: Model) -> None:
     if not any(s.stream == "text" for s in model.stacks) or model.task != "generate":
         raise TierwiseError(f"{row.model}: not a model that generates text")
+    if row.engine not in engines.names():
+        raise UnknownName("engine", row.engine, engines.names())
 
 
 def _priced(rows: list[Row], models: list[Model]) -> Priced:
