@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from functools import cache
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tierwise.serving.closed_loop import closed_loop
 from tierwise.serving.coefficients import calibration
 from tierwise.serving.predict import Priced, find_model, predict, priced, solve
 from tierwise.serving.recipes import key_of
 from tierwise.serving.rows import EngineGroup, Row
 from tierwise.serving.steady import Steady
+from tierwise.serving.step_times import take
 
 
 def row(**changes: object) -> Row:
@@ -142,3 +147,26 @@ def test_a_solution_close_by_is_a_start() -> None:
     near = solve(p, {**coef, "host.step": 1.01 * coef["host.step"]}, full)
     again = solve(p, {**coef, "host.step": 1.01 * coef["host.step"]})
     assert near.tpot == pytest.approx(again.tpot, rel=2e-3) and near.ttft == pytest.approx(again.ttft, rel=5e-3)
+
+
+@cache
+def several() -> tuple[Priced, dict[str, np.ndarray]]:
+    """Rows of both modes, and their coefficients."""
+    large = row(model="deepseek-v3", system="h200_sxm", decode=EngineGroup(8, 1, 8), concurrency=48.0)
+    split = {"mode": "disagg", "prefill": EngineGroup(8, workers=2)}
+    p, _ = priced([row(), row(engine="sglang", concurrency=64.0), large, replace(large, draft=2.0), row(**split),
+                   replace(large, **split), row(isl=8192.0, concurrency=200.0, **split)])  # fmt: skip
+    return p, calibration().of([key_of(r) for r in p.rows])
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=9))
+@settings(max_examples=30, deadline=None)
+def test_deployments_side_by_side_do_not_know_of_each_other(picked: list[int]) -> None:
+    """Any choice of rows, in any order and of either mode, has the times that each has among all: to the last bit."""
+    p, coef = several()
+    every = closed_loop(p.point, p.times, p.conditions.client, p.servers, coef)
+    i = np.asarray(picked)
+    some = closed_loop(take(p.point, i), take(p.times, i), take(p.conditions.client, i), p.servers[i],
+                       {name: v[i] for name, v in coef.items()})  # fmt: skip
+    assert np.array_equal(some.ttft, every.ttft[i]) and np.array_equal(some.tpot, every.tpot[i])
+    assert all(np.array_equal(some.parts[name], v[i]) for name, v in every.parts.items())

@@ -6,6 +6,7 @@ it is known to belong to; an engine or machine that was never measured gets the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +34,7 @@ BY_BUILD = frozenset({"host.step", "host.kernel", "host.launch", "host.expert", 
 BY_SYSTEM = PRICED | {"host.step", "host.kernel"}
 BY_FORMAT = {"decode.matmul": "dense", "prefill.matmul": "dense", "decode.moe": "experts", "prefill.moe": "experts",
              "decode.attention": "dense", "host.cold": "dense"}  # fmt: skip
+_SUFFIX = re.compile(r"[-_](fp8|nvfp4|fp4|int4|bf16|awq|gptq|w4a16|mxfp4|static|pertensor|dynamic|block|\d{4})$", re.I)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,13 @@ def levels_of(name: str) -> tuple[str, ...]:
     return tuple(out)
 
 
+def unquantized(model: str) -> str:
+    """A published name without what it says of number formats and dates."""
+    while (cut := _SUFFIX.sub("", model)) != model:
+        model = cut
+    return model
+
+
 def _plain(name: str) -> str:
     return "bf16" if not name else name.removesuffix("-block")
 
@@ -117,7 +126,7 @@ class Calibration:
     def basis(self, key: EngineKey, model: str) -> str:
         """``calibrated`` where the engine ran this model on this machine when the coefficients were fitted, else
         ``transferred``: what a prediction rests on, a key of ``intervals``."""
-        seen = {"engine": key.engine, "system": key.system.lower(), "model": model}
+        seen = {"engine": key.engine, "system": key.system.lower(), "model": unquantized(model)}
         return "calibrated" if all(name in self.seen[of] for of, name in seen.items()) else "transferred"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -20,7 +19,7 @@ from tierwise.models.load import load_model
 from tierwise.models.types import Model
 from tierwise.scenario.types import Plan
 from tierwise.serving.closed_loop import closed_loop
-from tierwise.serving.coefficients import Calibration, calibration
+from tierwise.serving.coefficients import Calibration, calibration, unquantized
 from tierwise.serving.recipes import Conditions, ExpertLayout, conditions, key_of
 from tierwise.serving.rows import EngineGroup, Refused, Row
 from tierwise.serving.steady import Coefficients, Steady
@@ -40,7 +39,6 @@ from tierwise.serving.step_times import (
 from tierwise.steps.corrections import Corrections
 from tierwise.steps.price import engine_on
 
-_SUFFIX = re.compile(r"[-_](fp8|nvfp4|fp4|int4|bf16|awq|gptq|w4a16|mxfp4|static|pertensor|dynamic|block|\d{4})$", re.I)
 _ORGANIZATIONS = ("deepseek-ai", "meta-llama", "Qwen", "moonshotai", "MiniMaxAI", "openai", "zai-org", "mistralai")
 
 
@@ -81,9 +79,7 @@ def find_model(name: str, configs: str = "") -> Model:
         UnknownName: none of these.
     """
     bare = name.rsplit("/", maxsplit=1)[-1]
-    short = bare
-    while (cut := _SUFFIX.sub("", short)) != short:
-        short = cut
+    short = unquantized(bare)
     if configs:
         for folder in (name.replace("/", "--"), bare):
             if (Path(configs) / folder / "config.json").is_file():

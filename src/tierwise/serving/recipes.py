@@ -20,10 +20,6 @@ from tierwise.serving.step_times import Array
 
 _INFERENCEX = re.compile(r"config_id=|(?<!\d)\d{4}-\d\d-\d\d\.csv|(?<!auto-)gap-analysis\.csv")
 _DATE = re.compile(r"measured=(\d{4}-\d\d-\d\d)")
-_DEFAULTS: Mapping[str, float] = {
-    "budget": 8192.0, "budget_prompts": 0.0, "memory": 0.9, "poll": 1.0, "waves": 10.0, "spread": 0.0, "shorten": 1.0,
-    "cold": 0.0, "slots": 1e9, "draft": 0.0, "draft_unknown": 0.0, "timeout": 0.0, "expert_layout": 0.0,
-}  # fmt: skip
 
 
 class ExpertLayout(IntEnum):
@@ -98,10 +94,10 @@ def _facts(row: Row) -> dict[str, Any]:
 
 
 def _settings(facts: Mapping[str, Any]) -> dict[str, float]:
-    out = dict(_DEFAULTS)
+    out: dict[str, float] = {}
     for rule in _rules():
         # A rule may look at what earlier ones have set.
-        if all(_holds(name, value, {**facts, "draft": out["draft"]}) for name, value in rule.items() if name != "set"):
+        if all(_holds(name, value, {**facts, **out}) for name, value in rule.items() if name != "set"):
             out.update({name: _number(value) for name, value in rule["set"].items()})
     return out
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tierwise.core.errors import TierwiseError
+from tierwise.serving.constants import CONSTANTS
 
 _NEEDED = ("model_path", "system", "backend", "mode", "isl", "osl")
 _LIMIT = 1e9
@@ -143,7 +144,7 @@ def _row(line: int, record: Mapping[str, str | None]) -> Row:
 
 
 # Wider than any engine divides one layer: the file then counts all devices of a deployment of several engines.
-_WIDEST = 16
+_WIDEST = CONSTANTS["rows.widest"]
 
 
 def _aggregated(record: Mapping[str, str | None]) -> tuple[EngineGroup, EngineGroup | None, float, list[str]]:
@@ -161,7 +162,7 @@ def _aggregated(record: Mapping[str, str | None]) -> tuple[EngineGroup, EngineGr
             group, notes = _spread(record, group, share, notes)
     _check(flight, "concurrency")
     if group.tp > _WIDEST:
-        half, engines = group.tp // 2, max(group.tp // 16, 1)
+        half, engines = group.tp // 2, max(group.tp // int(_WIDEST), 1)
         note = f"tp {group.tp} is a whole deployment whose division is not recorded; taken as half prefill, half decode"
         return EngineGroup(1, half, half), EngineGroup(1, 8, 8, engines), flight, [*notes, note]
     return group, None, flight, notes

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierwise.serving.step_times import CLASSES, CONSTANTS, PROMPTS, SHARES, Array, ClosedLoopPoint, StepTimes
+from tierwise.serving.constants import CONSTANTS
+from tierwise.serving.step_times import CLASSES, PROMPTS, SHARES, Array, ClosedLoopPoint, StepTimes
 
 Coefficients = Mapping[str, Array]
 

@@ -6,13 +6,11 @@ Deployments of one model, machine, engine and precision are lowered and priced t
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.constants import constants
 from tierwise.core.num import Num
 from tierwise.core.numerics import Format, fmt
 from tierwise.machines.types import System
@@ -21,6 +19,7 @@ from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.program import Program
 from tierwise.scenario.types import KV, Plan
+from tierwise.serving.constants import CONSTANTS
 from tierwise.steps.cost import StepCost, kernels
 from tierwise.steps.price import EngineOn, price_step
 from tierwise.steps.state import Chunk, StepState
@@ -33,7 +32,6 @@ _OF_KIND = {"matmul": 0, "conv": 0, "moe": 1, "attention": 2, "collective": 3}
 # Fractions of the requests in flight at which a decode step is priced, and prompts in one prefill pass.
 SHARES = (1.0, 0.7, 0.45, 0.25, 0.12, 0.05, 0.02)
 PROMPTS = (1.0, 2.0, 4.0, 16.0)
-CONSTANTS = constants(Path(__file__).with_name("constants.yaml"))
 MOST_EXCESS = CONSTANTS["experts.most_excess"]
 
 
