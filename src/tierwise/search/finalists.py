@@ -21,6 +21,7 @@ from tierwise.serving.step_times import Array
 FEWEST, RUNS, REQUESTS, MORE = (int(CONSTANTS[f"runs.{name}"]) for name in ("fewest", "most", "requests", "more"))
 # Of the runs, those kept for what is surest to hold while nothing does; and rows of the front in each of two rounds.
 SAFE, SHOWN = int(CONSTANTS["runs.safe"]), int(CONSTANTS["runs.shown"])
+# What a run must promise, what is too far off to be tried, and what a queue that builds up looks like.
 GAIN, DOUBT = CONSTANTS["runs.gain"], CONSTANTS["doubt.factor"]
 QUEUE, SHORT, LEAST = CONSTANTS["queue.factor"], CONSTANTS["queue.short"], CONSTANTS["queue.least"]
 
