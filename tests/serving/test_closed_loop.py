@@ -89,8 +89,9 @@ def test_prefilling_apart_leaves_decoding_alone() -> None:
 
 
 def test_unknown_models_are_refused_alone() -> None:
-    p, refused = priced([row(), row(id="b", model="no-such-model"), row(id="c", system="abacus"),
-                         row(id="d", engine="unheard-of")])
+    p, refused = priced(
+        [row(), row(id="b", model="no-such-model"), row(id="c", system="abacus"), row(id="d", engine="unheard-of")]
+    )
     assert [r.id for r in p.rows] == ["a"] and [r.id for r in refused] == ["b", "c", "d"]
     assert "no-such-model" in refused[0].reason and "unheard-of" in refused[2].reason
 

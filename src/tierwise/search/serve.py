@@ -95,4 +95,3 @@ def _most(
     ok = feasible(free, found)
     ranked = order(free, found)
     return found, int(next((i for i in ranked if ok[i]), np.argmin(misses(free, found))))
-

@@ -1,4 +1,4 @@
-"""Steps in which nothing changes but the context: every sequence decodes, none ends, none can come in.
+"""Fast forward over steps in which nothing changes but the context: all sequences decode, none ends, none can come in.
 
 They cost the same whatever the batch: what each sequence gains is kept as one count and handed out when something
 happens. Which of them need a new block in a step is known beforehand from how full their last blocks are. Times come
