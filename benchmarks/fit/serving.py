@@ -17,7 +17,7 @@ import datetime
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,9 @@ from numpy.typing import NDArray
 
 from tierwise.serving.coefficients import FILE, PRICED, levels, levels_of
 from tierwise.serving.predict import Priced, priced, solve
-from tierwise.serving.recipes import Conditions, key_of
+from tierwise.serving.recipes import key_of
 from tierwise.serving.rows import EngineGroup, Row, read_rows
 from tierwise.serving.steady import START, Steady
-from tierwise.serving.step_times import take
 
 Array = NDArray[np.float64]
 NAMES = tuple(START)
@@ -139,17 +138,7 @@ def prior(keys: list[tuple[str, str, str]]) -> Array:
 
 def some(q: Problem, index: NDArray[np.intp]) -> Problem:
     """The problem of some of its rows."""
-    how = q.p.conditions
-    kept = {f.name: getattr(how, f.name)[index] for f in fields(Conditions) if f.name != "client"}
-    unknown, point, times = q.p.undrafted
-    place = {int(i): j for j, i in enumerate(index)}
-    here = np.asarray([j for j, i in enumerate(unknown) if int(i) in place], dtype=np.intp)
-    undrafted = (np.asarray([place[int(unknown[j])] for j in here], dtype=np.intp), take(point, here),
-                 take(times, here))  # fmt: skip
-    rows, models = tuple(q.p.rows[i] for i in index), tuple(q.p.models[i] for i in index)
-    p = Priced(rows, models, Conditions(client=take(how.client, index), **kept), take(q.p.point, index),
-               take(q.p.times, index), q.p.servers[index], undrafted)  # fmt: skip
-    return Problem(p, q.tpot[index], q.ttft[index], q.weight[index], q.configuration[index],
+    return Problem(q.p.take(index), q.tpot[index], q.ttft[index], q.weight[index], q.configuration[index],
                    {by: names[index] for by, names in q.level.items()})  # fmt: skip
 
 

@@ -46,8 +46,8 @@ _ORGANIZATIONS = ("deepseek-ai", "meta-llama", "Qwen", "moonshotai", "MiniMaxAI"
 class Priced:
     """Rows with what they cost, arrays of shape (..., n) in the rows' order.
 
-    ``servers``: prefilling ranks per decoding engine, 0 where one engine does both. ``undrafted``: the rows' positions
-    that may run without drafts, and their point and times then.
+    ``servers``: prefilling ranks per decoding engine, 0 where one engine does both. ``unknown``: positions of the rows
+    that may as well have run without drafts; ``undrafted``: those rows without any (None where there are none).
     """
 
     rows: tuple[Row, ...]
@@ -56,7 +56,20 @@ class Priced:
     point: ClosedLoopPoint
     times: StepTimes
     servers: Array
-    undrafted: tuple[NDArray[np.intp], ClosedLoopPoint, StepTimes]
+    unknown: NDArray[np.intp]
+    undrafted: Priced | None
+
+    def take(self, index: NDArray[np.intp]) -> Priced:
+        """The rows of an index, each at most once."""
+        how, place = self.conditions, {int(i): j for j, i in enumerate(index)}
+        kept = {f.name: getattr(how, f.name)[index] for f in fields(how) if f.name != "client"}
+        here = np.asarray([j for j, i in enumerate(self.unknown) if int(i) in place], dtype=np.intp)
+        return Priced(
+            tuple(self.rows[i] for i in index), tuple(self.models[i] for i in index),
+            Conditions(client=take(how.client, index), **kept), take(self.point, index), take(self.times, index),
+            self.servers[index], np.asarray([place[int(self.unknown[j])] for j in here], dtype=np.intp),
+            self.undrafted.take(here) if self.undrafted is not None and len(here) else None,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -144,20 +157,17 @@ def _priced(rows: list[Row], models: list[Model]) -> Priced:
         np.maximum(column(lambda r: r.osl) * how.shorten, 1.0), how.draft,
     )  # fmt: skip
     servers = column(lambda r: r.prefill.workers * r.prefill.dp / r.decode.workers if r.prefill else 0.0)
-    unknown = np.flatnonzero(how.draft_unknown)
-    undrafted = replace(point, draft=np.where(how.draft_unknown > 0, 0.0, point.draft))
-    out, plain = _empty(n), _empty(n)
+    out = _empty(n)
     groups: dict[tuple[str, str, str, str, str, bool], list[int]] = {}
     for i, row in enumerate(rows):
         key = (models[i].name, row.system, row.engine, row.dense, row.experts, bool(row.prefill))
         groups.setdefault(key, []).append(i)
     for members in groups.values():
-        index = np.asarray(members)
-        _fill(out, rows, models, point, how, index)
-        if how.draft_unknown[index].any():
-            _fill(plain, rows, models, undrafted, how, index)
-    return Priced(tuple(rows), tuple(m.name for m in models), how, point, out, servers,
-                  (unknown, take(undrafted, unknown), take(plain, unknown)))  # fmt: skip
+        _fill(out, rows, models, point, how, np.asarray(members))
+    unknown = np.flatnonzero(how.draft_unknown)
+    plain = [replace(rows[i], draft=0.0) for i in unknown]
+    undrafted = _priced(plain, [models[i] for i in unknown]) if plain else None
+    return Priced(tuple(rows), tuple(m.name for m in models), how, point, out, servers, unknown, undrafted)
 
 
 def _fill(
@@ -205,10 +215,9 @@ def solve(p: Priced, coef: Coefficients, near: Steady | None = None) -> Steady:
     ``near``: a solution for almost the same coefficients, from which few rounds lead to this one.
     """
     found = closed_loop(p.point, p.times, p.conditions.client, p.servers, coef, near)
-    at, point, times = p.undrafted
-    if len(at):
-        some = {name: np.broadcast_to(v, len(p.rows))[at] for name, v in coef.items()}
-        plain = closed_loop(point, times, take(p.conditions.client, at), p.servers[at], some)
+    if p.undrafted is not None:
+        at = p.unknown
+        plain = solve(p.undrafted, {name: np.broadcast_to(v, len(p.rows))[at] for name, v in coef.items()})
         found.ttft[at], found.tpot[at] = np.sqrt(found.ttft[at] * plain.ttft), np.sqrt(found.tpot[at] * plain.tpot)
     return found
 
