@@ -44,7 +44,6 @@ OPEN = {
     "tierwise.models.families._common.pre_norm", "tierwise.models.families._common.stack",
     "tierwise.techniques._make.Technique", "tierwise.techniques._parse.usage", "tierwise.techniques._parse.makers_in",
     "tierwise.techniques._parse.example",
-    "tierwise.serving.room._LOGIT",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import datetime
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from tierwise.serving.coefficients import FILE, PRICED, levels, levels_of
 from tierwise.serving.predict import Priced, priced, solve
-from tierwise.serving.recipes import Conditions
-from tierwise.serving.rows import Row, read_rows
-from tierwise.serving.steady import START, Client, Steady
+from tierwise.serving.recipes import key_of
+from tierwise.serving.rows import EngineGroup, Row, read_rows
+from tierwise.serving.steady import START, Steady
 
 Array = NDArray[np.float64]
 NAMES = tuple(START)
@@ -81,7 +81,7 @@ def problem(rows: Sequence[Row], configs: str = "") -> Problem:
         same[key] = same.get(key, 0) + 1
     weight = np.asarray([1.0 / same[key] for key in zip(names, tpot, strict=True)])
     weight *= np.asarray([_trust(r) for r in p.rows])
-    return Problem(p, np.log(tpot), np.log(ttft), weight, names, levels(p.rows, p.conditions))
+    return Problem(p, np.log(tpot), np.log(ttft), weight, names, levels([key_of(r) for r in p.rows]))
 
 
 def architecture(model: str) -> str:
@@ -90,16 +90,23 @@ def architecture(model: str) -> str:
 
 
 def _configuration(r: Row, model: str) -> str:
-    parts = (architecture(model), r.system, r.engine, r.dense.removesuffix("-block"), r.pool, r.prefill, r.isl, r.osl,
-             r.concurrency)  # fmt: skip
+    parts = (architecture(model), r.system, r.engine, r.dense.removesuffix("-block"), _named(r.decode),
+             _named(r.prefill), r.isl, r.osl, r.concurrency)  # fmt: skip
     return "|".join(map(str, parts))
+
+
+def _named(group: EngineGroup | None) -> str:
+    """A group by its degrees; the folds follow from the order of these names."""
+    if group is None:
+        return "none"
+    return f"of(tp={group.tp}, dp={group.dp}, ep={group.ep}, workers={group.workers})"
 
 
 def _trust(r: Row) -> float:
     """0 for rows left out of fitting (never of the errors), with the reason; less than 1 for others than agg."""
     if r.prefill is not None:
         return 0.0 if r.mode == "agg" else WEIGHT["disaggregated"]  # the division of the devices is assumed
-    if r.pool.workers > 1 and r.dense == "":
+    if r.decode.workers > 1 and r.dense == "":
         return 0.0  # replicas of unstated precision: times jump threefold between neighbouring concurrencies
     if r.version == "1.3.0rc1":
         return 0.0  # 90 ms a token whatever the load: not the deployment the row describes
@@ -129,24 +136,9 @@ def prior(keys: list[tuple[str, str, str]]) -> Array:
     return np.asarray(out)
 
 
-def take(value: Any, index: NDArray[np.intp]) -> Any:
-    """The rows of an index, of anything that holds arrays by row."""
-    return type(value)(**{f.name: getattr(value, f.name)[..., index] for f in fields(value)})
-
-
 def some(q: Problem, index: NDArray[np.intp]) -> Problem:
     """The problem of some of its rows."""
-    how = q.p.conditions
-    client: Client = take(how.client, index)
-    kept = {f.name: getattr(how, f.name)[index] for f in fields(Conditions) if f.name != "client"}
-    either, load, work = q.p.plain
-    place = {int(i): j for j, i in enumerate(index)}
-    here = np.asarray([j for j, i in enumerate(either) if int(i) in place], dtype=np.intp)
-    plain = (np.asarray([place[int(either[j])] for j in here], dtype=np.intp), take(load, here), take(work, here))
-    rows, models = tuple(q.p.rows[i] for i in index), tuple(q.p.models[i] for i in index)
-    p = Priced(rows, models, Conditions(client=client, **kept), take(q.p.load, index), take(q.p.work, index),
-               q.p.servers[index], plain)  # fmt: skip
-    return Problem(p, q.tpot[index], q.ttft[index], q.weight[index], q.configuration[index],
+    return Problem(q.p.take(index), q.tpot[index], q.ttft[index], q.weight[index], q.configuration[index],
                    {by: names[index] for by, names in q.level.items()})  # fmt: skip
 
 

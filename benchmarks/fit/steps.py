@@ -15,16 +15,15 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from tierwise.core.errors import TierwiseError
-from tierwise.core.numerics import fmt
-from tierwise.scenario.types import KV, Plan
-from tierwise.serving.coefficients import calibration
+from tierwise.scenario.types import Plan
+from tierwise.serving.coefficients import EngineKey, calibration
 from tierwise.serving.deployment import Replicas, Settings
-from tierwise.serving.predict import find_model, find_system
+from tierwise.serving.predict import cache_format, find_model, find_system
 from tierwise.serving.pricing import step_prices
 from tierwise.serving.recipes import conditions
 from tierwise.serving.rows import Row, read_rows
+from tierwise.serving.step_times import cache_in, formats_of
 from tierwise.serving.steps import StepPrices
-from tierwise.serving.work import formats_of
 from tierwise.steps.corrections import FILE, Corrections
 
 LEAST = 4.0
@@ -36,25 +35,25 @@ def rows(path: Path) -> list[Row]:
     how = conditions(found)
     return [
         r
-        for r, draft, either in zip(found, how.draft, how.either, strict=True)
-        if r.prefill is None and r.tpot and r.osl >= LEAST * r.isl and draft == 0 and either == 0
+        for r, draft, unknown in zip(found, how.draft, how.draft_unknown, strict=True)
+        if r.prefill is None and r.tpot and r.osl >= LEAST * r.isl and draft == 0 and unknown == 0
     ]
 
 
 def priced(r: Row, cache: dict[object, StepPrices]) -> tuple[float, float] | None:
     """(seconds of the ops of a mean step, sequences a rank); None where the model or machine is unknown."""
-    key = (r.model, r.system, r.engine, r.dense, r.experts, r.pool)
+    key = (r.model, r.system, r.engine, r.dense, r.experts, r.decode)
     if key not in cache:
         try:
             model = formats_of(find_model(r.model), r.dense, r.experts)
-            machine = find_system(r.system, r.pool.devices)
+            machine = find_system(r.system, r.decode.devices)
         except TierwiseError:
             return None
-        form = fmt("fp8" if r.dense in ("fp8", "fp8-block", "nvfp4") else "bf16")
-        plan = Plan(tp=float(r.pool.tp), dp=float(r.pool.dp), ep=float(r.pool.ep), kv=KV(key=form, value=form))
+        cached = cache_in(cache_format(r.dense))
+        plan = Plan(tp=float(r.decode.tp), dp=float(r.decode.dp), ep=float(r.decode.ep), kv=cached)
         cache[key] = step_prices(model, Replicas(machine, plan, settings=Settings(r.engine, max_seqs=2048)), BARE)
     p = cache[key]
-    n = r.concurrency / r.pool.workers
+    n = r.concurrency / r.decode.workers
     if n > len(p.heads) - 1:
         return None
     recorded = p.graph_sizes[np.searchsorted(p.graph_sizes, n)] if n <= p.graph_sizes[-1] else n
@@ -64,7 +63,7 @@ def priced(r: Row, cache: dict[object, StepPrices]) -> tuple[float, float] | Non
     tokens -= np.interp(n, at, p.tokens[:, 0])
     d = [np.interp(r.isl + r.osl / 2.0, p.decode_context, row) for row in p.decode[:, :, 0]]
     heads = np.interp(n, np.arange(len(p.heads)), p.heads[:, 0])
-    return float(tokens + heads + np.interp(n, p.decode_seqs, d)), n / r.pool.dp
+    return float(tokens + heads + np.interp(n, p.decode_seqs, d)), n / r.decode.dp
 
 
 BARE = Corrections()
@@ -88,10 +87,7 @@ LOOP = {"launch": "host.launch", "request": "host.request"}
 
 def loop_of(engine: str) -> dict[str, float]:
     """Seconds that the closed loop's calibration gives an engine."""
-    cal = calibration()
-    none = np.asarray([""], dtype=np.str_)
-    of = {name: none for table in cal.factors.values() for name in table} | {"engine": np.asarray([engine])}
-    found = cal.of(of, 1)
+    found = calibration().of([EngineKey(engine)])
     return {name: float(found[key][0]) for name, key in LOOP.items()}
 
 

@@ -23,7 +23,7 @@ def found():  # type: ignore[no-untyped-def]
 
 
 def test_nearly_every_determined_row_is_answered(found) -> None:  # type: ignore[no-untyped-def]
-    refused = [r for r in found.refused if not r.apart]
+    refused = [r for r in found.refused if not r.undetermined]
     assert len(found.rows) >= 0.99 * (len(found.rows) + len(refused))
     assert all(np.isfinite(found.prediction.ttft)) and all(found.prediction.tpot > 0)
 

@@ -12,15 +12,21 @@ from tierwise.core.numerics import fmt
 from tierwise.memory.account import weight_bytes
 from tierwise.models.load import load_model
 from tierwise.scenario.types import KV, Plan
-from tierwise.search.curves import FLIGHTS, _room
+from tierwise.search.curves import FLIGHTS, _endless, _room, curves_of
 from tierwise.search.deploy import deployment
 from tierwise.search.engines import engines
+from tierwise.search.family import coefficients, families_of
 from tierwise.search.points import _position
-from tierwise.search.serve import curves_of, families_of
+from tierwise.serving.closed_loop import closed_loop
+from tierwise.serving.coefficients import calibration
 from tierwise.serving.deployment import Replicas, Settings
+from tierwise.serving.predict import predict
+from tierwise.serving.predict import priced as row_prices
 from tierwise.serving.pricing import pool_of
-from tierwise.serving.steady import steady
-from tierwise.serving.work import Load, work
+from tierwise.serving.recipes import key_of
+from tierwise.serving.rows import EngineGroup, Row
+from tierwise.serving.steady import aggregated
+from tierwise.serving.step_times import ClosedLoopPoint, step_times
 from tierwise.steps.price import engine_on
 
 
@@ -78,15 +84,47 @@ def test_curves_are_the_steady_state() -> None:
     v = int(np.flatnonzero((curves.engines.tp == 2) & (curves.engines.pp == 1))[0])
     c = 20
     one = np.ones(1)
-    load = Load(2 * one, one, one, curves.flight[v, c] * one, 1000 * one, 200 * one, 0 * one)
-    from tierwise.search.curves import _client, coefficients
-
-    how, k = coefficients("vllm", family.system, family.model)
+    point = ClosedLoopPoint(2 * one, one, one, curves.flight[v, c] * one, 1000 * one, 200 * one, 0 * one)
+    client, coef = coefficients(family)
     cache = KV(key=fmt("bf16"), value=fmt("bf16"))
     on = engine_on(family.model, Plan(tp=2 * one, kv=cache), family.system, "vllm", max_seqs=1024)
-    alone = steady(load, work(on, load), _client(how, 8192.0 * one), k)
+    alone = aggregated(point, step_times(on, point), _endless(client, 8192.0 * one), coef)
     assert curves.tpot[v, c] == pytest.approx(float(alone.tpot[0]), rel=1e-9)
     assert curves.ttft[v, c] == pytest.approx(float(alone.ttft[0]), rel=1e-9)
+
+
+def test_disaggregated_curves_are_the_steady_state() -> None:
+    """One cell of two engines that prefill beside one that decodes is what the closed loop says of it alone."""
+    question = ask()
+    family = families_of(question)[0]
+    (_, curves) = curves_of(question, family)
+    v = int(np.flatnonzero((curves.engines.tp == 1) & (curves.prefill.tp == 1) & (curves.prefills == 2)
+                           & (curves.decodes == 1))[0])  # fmt: skip
+    c, one = 12, np.ones(1)
+    flight = FLIGHTS[c] * one
+    assert curves.flight[v, c] == flight
+    point = ClosedLoopPoint(one, one, one, flight, 1000 * one, 200 * one, 0 * one)
+    client, coef = coefficients(family)
+    plan = Plan(tp=one, kv=KV(key=fmt("bf16"), value=fmt("bf16")))
+    times = step_times(engine_on(family.model, plan, family.system, "vllm", max_seqs=1024), point)
+    alone = closed_loop(point, times, _endless(client, 8192.0 * one), 2.0 * one, coef)
+    assert curves.tpot[v, c] == pytest.approx(float(alone.tpot[0]), rel=1e-9)
+    assert curves.ttft[v, c] == pytest.approx(float(alone.ttft[0]), rel=1e-9)
+
+
+@pytest.mark.parametrize(("model", "on", "name"), [("llama-3.1-8b", "4xh100-sxm", "h100_sxm"),
+                                                   ("qwen3-32b-fp8", "4xh100-sxm", "h100_sxm"),
+                                                   ("deepseek-v3.2", "8xh200-sxm", "h200_sxm"),
+                                                   ("qwen3-30b-a3b", "8xb200-sxm", "b200_sxm")])  # fmt: skip
+def test_a_planner_and_a_recorded_row_ask_for_the_same_coefficients(model: str, on: str, name: str) -> None:
+    family = families_of(ask(model=model, on=(on,)))[0]
+    dense, experts = (str(family.model.format_of(role)) for role in ("attn", "expert"))
+    row = Row(2, "a", model, name.upper(), "vllm", "", "agg", "", dense, experts, 1000.0, 200.0, 16.0, EngineGroup(8),
+              None, None, None, None)  # fmt: skip
+    own, asked = (calibration().of([key]) for key in (replace(key_of(row), client="", build=""), family.key))
+    assert all(np.array_equal(own[c], asked[c]) for c in own)
+    (p, _) = row_prices([row])
+    assert predict(p).basis == (family.basis(disaggregated=False),)
 
 
 def test_no_more_in_flight_than_memory_holds() -> None:
@@ -127,7 +165,7 @@ def test_room_is_that_of_the_engine(model: str, on: str) -> None:
     question = ask(model=model, on=(on,), prompt=4000.0, output=500.0)
     found, machine = question.model, question.systems[0]
     kinds, _ = engines(found, machine)
-    room = _room(question, found, machine, "vllm", "bf16", kinds, 8192.0)
+    room = _room(question, families_of(question)[0], kinds, 8192.0)
     f = int(np.flatnonzero(FLIGHTS == 4.0)[0])
     seqs = FLIGHTS[f] + 4 * np.sqrt(FLIGHTS[f])
     for i in range(0, len(kinds.tp), 4):

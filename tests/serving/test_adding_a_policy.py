@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("numba")
 
-from tierwise.core.errors import TierwiseError
+from tierwise.core.errors import TierwiseError, UnknownName
+from tierwise.serving import policies
 from tierwise.serving.simulate import simulate
 from tierwise.serving.steps import plain_prices
 
@@ -54,3 +55,25 @@ def test_what_cannot_work_is_said_with_the_file(tmp_path: Path, text: str, said:
     with pytest.raises(TierwiseError, match=said) as caught:
         simulate(poisson(2, 1), served(scheduler=str(file)), [plain_prices()])
     assert "bad.py" in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_a_new_kind_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder says what its files define; they are then found, checked and compiled as those of any other kind."""
+    folder = tmp_path / "evictors"
+    folder.mkdir()
+    (folder / "__init__.py").write_text('NAME = "evictor"\nFUNCTIONS = {"victim": "int(engine, request)"}\n')
+    (folder / "newest.py").write_text("def victim(engine, request):\n    return engine.running - 1\n")
+    (tmp_path / "mine.py").write_text("def other(engine):\n    return 0\n")
+    before = policies.kinds()
+    monkeypatch.setattr(policies, "__path__", [*policies.__path__, str(tmp_path)])
+    assert policies.kinds() == sorted([*before, "evictors"]) and policies.names("evictors") == ["newest"]
+    assert callable(policies.load("evictors", "newest").function("victim"))
+    with pytest.raises(TierwiseError, match="needs a function 'victim'"):
+        policies.load("evictors", str(tmp_path / "mine.py"))
+    with pytest.raises(UnknownName, match="evictor"):
+        policies.load("evictors", "newst")
+
+
+def test_no_two_kinds_define_the_same_function() -> None:
+    found = [name for kind in policies.kinds() for name in policies.kind_of(kind).functions]
+    assert len(set(found)) == len(found) >= 5

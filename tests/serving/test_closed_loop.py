@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from functools import cache
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tierwise.serving.coefficients import calibration, levels
+from tierwise.serving.closed_loop import closed_loop
+from tierwise.serving.coefficients import calibration
 from tierwise.serving.predict import Priced, find_model, predict, priced, solve
-from tierwise.serving.rows import Pool, Row
+from tierwise.serving.recipes import key_of
+from tierwise.serving.rows import EngineGroup, Row
 from tierwise.serving.steady import Steady
+from tierwise.serving.step_times import take
 
 
 def row(**changes: object) -> Row:
-    plain = Row(2, "a", "llama-3.1-8b", "h100_sxm", "vllm", "", "agg", "", "fp8", "fp8", 1024.0, 512.0, 16.0, Pool(1),
-                None, None, None, None)  # fmt: skip
+    plain = Row(2, "a", "llama-3.1-8b", "h100_sxm", "vllm", "", "agg", "", "fp8", "fp8", 1024.0, 512.0, 16.0,
+                EngineGroup(1), None, None, None, None)  # fmt: skip
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
@@ -26,7 +32,7 @@ def of(*rows: Row) -> tuple[np.ndarray, np.ndarray, Priced]:
     return found.ttft, found.tpot, p
 
 
-@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm", "unheard-of"])
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "qwen3-30b-a3b"])
 def test_more_requests_take_longer_and_yield_more(engine: str, model: str) -> None:
     flight = [1.0, 4.0, 16.0, 64.0, 256.0]
@@ -42,7 +48,7 @@ def test_longer_prompts_take_longer() -> None:
 
 
 def test_more_devices_are_not_slower_for_large_models() -> None:
-    ttft, tpot, _ = of(*(row(model="llama-3.1-70b", pool=Pool(n), isl=4096.0) for n in (2, 4, 8)))
+    ttft, tpot, _ = of(*(row(model="llama-3.1-70b", decode=EngineGroup(n), isl=4096.0) for n in (2, 4, 8)))
     assert np.all(np.diff(tpot) < 0) and np.all(np.diff(ttft) < 0)
 
 
@@ -55,13 +61,14 @@ def test_nothing_beats_reading_the_weights() -> None:
 def test_requests_without_room_wait_for_others_to_end() -> None:
     crowded, free = row(model="qwen3-32b", dense="bf16", experts="bf16", concurrency=64.0, isl=8192.0), row()
     ttft, tpot, p = of(crowded, free)
-    assert p.work.room[0] < 64
+    assert p.times.room[0] < 64
     assert ttft[0] > 0.5 * 512 * tpot[0]
 
 
 def test_one_at_a_time_is_as_many() -> None:
-    rows = [row(), row(engine="sglang", concurrency=64.0), row(model="deepseek-v3", pool=Pool(8, 1, 8), draft=3.0),
-            row(model="deepseek-v3", pool=Pool(1, 8, 8, 2), prefill=Pool(8, workers=2), mode="disagg")]  # fmt: skip
+    large = row(model="deepseek-v3", decode=EngineGroup(8, 1, 8), draft=3.0)
+    two = replace(large, decode=EngineGroup(1, 8, 8, 2), draft=None, prefill=EngineGroup(8, workers=2), mode="disagg")
+    rows = [row(), row(engine="sglang", concurrency=64.0), large, two]
     ttft, tpot, _ = of(*rows)
     for i, r in enumerate(rows):
         one_ttft, one_tpot, _ = of(r)
@@ -70,20 +77,23 @@ def test_one_at_a_time_is_as_many() -> None:
 
 
 def test_drafts_that_are_right_save_steps() -> None:
-    _, tpot, _ = of(*(row(model="deepseek-v3", pool=Pool(8, 1, 8), draft=d, concurrency=4.0) for d in (0.0, 3.0)))
+    large = row(model="deepseek-v3", decode=EngineGroup(8, 1, 8), concurrency=4.0)
+    _, tpot, _ = of(*(replace(large, draft=d) for d in (0.0, 3.0)))
     assert 0.25 < tpot[1] / tpot[0] < 1.0
 
 
 def test_prefilling_apart_leaves_decoding_alone() -> None:
-    heavy = {"model": "llama-3.1-70b", "isl": 8192.0, "osl": 256.0, "concurrency": 64.0, "pool": Pool(8)}
-    _, tpot, _ = of(row(**heavy), row(**heavy, prefill=Pool(8, workers=4), mode="disagg"))
+    heavy = {"model": "llama-3.1-70b", "isl": 8192.0, "osl": 256.0, "concurrency": 64.0, "decode": EngineGroup(8)}
+    _, tpot, _ = of(row(**heavy), row(**heavy, prefill=EngineGroup(8, workers=4), mode="disagg"))
     assert tpot[1] < tpot[0]
 
 
 def test_unknown_models_are_refused_alone() -> None:
-    p, refused = priced([row(), row(id="b", model="no-such-model"), row(id="c", system="abacus")])
-    assert [r.id for r in p.rows] == ["a"] and [r.id for r in refused] == ["b", "c"]
-    assert "no-such-model" in refused[0].reason
+    p, refused = priced(
+        [row(), row(id="b", model="no-such-model"), row(id="c", system="abacus"), row(id="d", engine="unheard-of")]
+    )
+    assert [r.id for r in p.rows] == ["a"] and [r.id for r in refused] == ["b", "c", "d"]
+    assert "no-such-model" in refused[0].reason and "unheard-of" in refused[2].reason
 
 
 def test_quantized_names_are_their_originals() -> None:
@@ -100,7 +110,7 @@ def test_every_answer_has_an_interval_and_a_basis() -> None:
     widths = np.log(found.tpot_interval[:, 1] / found.tpot_interval[:, 0])
     assert widths[1] > widths[0]
     assert all(np.all(np.isfinite(v)) for v in found.parts.values())
-    assert {f.name for f in fields(p.load)} == {"tp", "dp", "ep", "flight", "isl", "osl", "draft"}
+    assert {f.name for f in fields(p.point)} == {"tp", "dp", "ep", "flight", "isl", "osl", "draft"}
 
 
 def settled(r: Row, **client: float) -> Steady:
@@ -108,7 +118,7 @@ def settled(r: Row, **client: float) -> Steady:
     p, _ = priced([r])
     how = p.conditions
     changed = replace(how.client, **{name: np.asarray([value]) for name, value in client.items()})
-    return solve(replace(p, conditions=replace(how, client=changed)), calibration().of(levels(p.rows, how), 1))
+    return solve(replace(p, conditions=replace(how, client=changed)), calibration().of([key_of(r)]))
 
 
 def test_prompts_kept_waiting_come_together() -> None:
@@ -120,21 +130,44 @@ def test_prompts_kept_waiting_come_together() -> None:
 
 
 def test_ranks_that_wait_for_each_other_answer_later() -> None:
-    r = row(model="deepseek-v3", system="h200_sxm", engine="trtllm", pool=Pool(1, 8, 8), concurrency=128.0)
+    r = row(model="deepseek-v3", system="h200_sxm", engine="trtllm", decode=EngineGroup(1, 8, 8), concurrency=128.0)
     waits = [settled(r, timeout=t).ttft[0] for t in (0.0, 20.0, 60.0)]
     assert waits[0] < waits[1] < waits[2]
 
 
 def test_kernels_compiled_on_first_use_delay_the_first_wave() -> None:
-    r = row(model="deepseek-v3", system="h200_sxm", pool=Pool(8, 1, 8), concurrency=64.0)
+    r = row(model="deepseek-v3", system="h200_sxm", decode=EngineGroup(8, 1, 8), concurrency=64.0)
     cold, warm = (settled(r, cold=c) for c in (1.0, 0.0))
     assert cold.ttft[0] > warm.ttft[0]
 
 
 def test_a_solution_close_by_is_a_start() -> None:
     p, _ = priced([row(), row(concurrency=64.0, isl=4096.0)])
-    k = calibration().of(levels(p.rows, p.conditions), 2)
-    full = solve(p, k)
-    near = solve(p, {**k, "host.step": 1.01 * k["host.step"]}, full)
-    again = solve(p, {**k, "host.step": 1.01 * k["host.step"]})
+    coef = calibration().of([key_of(r) for r in p.rows])
+    full = solve(p, coef)
+    near = solve(p, {**coef, "host.step": 1.01 * coef["host.step"]}, full)
+    again = solve(p, {**coef, "host.step": 1.01 * coef["host.step"]})
     assert near.tpot == pytest.approx(again.tpot, rel=2e-3) and near.ttft == pytest.approx(again.ttft, rel=5e-3)
+
+
+@cache
+def several() -> tuple[Priced, dict[str, np.ndarray]]:
+    """Rows of both modes, and their coefficients."""
+    large = row(model="deepseek-v3", system="h200_sxm", decode=EngineGroup(8, 1, 8), concurrency=48.0)
+    split = {"mode": "disagg", "prefill": EngineGroup(8, workers=2)}
+    p, _ = priced([row(), row(engine="sglang", concurrency=64.0), large, replace(large, draft=2.0), row(**split),
+                   replace(large, **split), row(isl=8192.0, concurrency=200.0, **split)])  # fmt: skip
+    return p, calibration().of([key_of(r) for r in p.rows])
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=9))
+@settings(max_examples=30, deadline=None)
+def test_deployments_side_by_side_do_not_know_of_each_other(picked: list[int]) -> None:
+    """Any choice of rows, in any order and of either mode, has the times that each has among all: to the last bit."""
+    p, coef = several()
+    every = closed_loop(p.point, p.times, p.conditions.client, p.servers, coef)
+    i = np.asarray(picked)
+    some = closed_loop(take(p.point, i), take(p.times, i), take(p.conditions.client, i), p.servers[i],
+                       {name: v[i] for name, v in coef.items()})  # fmt: skip
+    assert np.array_equal(some.ttft, every.ttft[i]) and np.array_equal(some.tpot, every.tpot[i])
+    assert all(np.array_equal(some.parts[name], v[i]) for name, v in every.parts.items())

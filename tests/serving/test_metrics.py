@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tierwise.serving.fairness import jain, max_min
-from tierwise.serving.load import load
 from tierwise.serving.metrics import histogram_quantiles, metrics, spread, times
 from tierwise.serving.outcome import Run
+from tierwise.serving.saturation import saturation
 from tierwise.serving.traffic.trace import Trace, trace
 
 from .runs import interrupted, poisson, run
@@ -113,7 +113,7 @@ def test_little() -> None:
 
 @pytest.mark.parametrize("utilization", [0.3, 0.7, 0.9])
 def test_a_system_with_capacity_to_spare_keeps_up(utilization: float) -> None:
-    said = [load(served(3000, utilization, seed=seed)) for seed in range(12)]
+    said = [saturation(served(3000, utilization, seed=seed)) for seed in range(12)]
     assert not any(x.saturated for x in said)
     assert all(np.isnan(x.sustainable) and np.isnan(x.judged) for x in said)
     offered = utilization * 4 / HOLD
@@ -123,7 +123,7 @@ def test_a_system_with_capacity_to_spare_keeps_up(utilization: float) -> None:
 @pytest.mark.parametrize("utilization", [1.3, 2.0, 6.0])
 @pytest.mark.parametrize("seats", [1, 4, 32])
 def test_a_saturated_system_is_said_to_be_and_what_it_sustains(utilization: float, seats: int) -> None:
-    said = load(served(3000, utilization, seats))
+    said = saturation(served(3000, utilization, seats))
     assert said.saturated and said.judged > said.sustainable
     assert said.sustainable == pytest.approx(seats / HOLD, rel=0.03)
     assert said.late_served < said.late_offered
@@ -132,7 +132,7 @@ def test_a_saturated_system_is_said_to_be_and_what_it_sustains(utilization: floa
 
 def test_more_seats_sustain_more() -> None:
     t = steady(2000, 40.0)
-    rates = [load(run(t, seats)).sustainable for seats in (1, 2, 4, 8)]
+    rates = [saturation(run(t, seats)).sustainable for seats in (1, 2, 4, 8)]
     assert rates == sorted(rates) and rates[-1] > 7.5 * rates[0]
 
 
@@ -140,20 +140,20 @@ def test_batches_that_still_grow_are_too_short_a_trace_to_tell() -> None:
     """Places for all, so that nobody waits; requests stay longer than the trace is long."""
     t = steady(200, 4.0)
     slow, quick = run(t, 256, each=0.2 * 60.0 / OUTPUT * 10), run(t, 256, each=0.01)
-    assert load(slow).filling > 60 and not load(slow).saturated
-    assert load(quick).filling == 0 and not load(quick).saturated
-    assert all(load(served(3000, 0.9, seed=seed)).filling == 0 for seed in range(12))
+    assert saturation(slow).filling > 60 and not saturation(slow).saturated
+    assert saturation(quick).filling == 0 and not saturation(quick).saturated
+    assert all(saturation(served(3000, 0.9, seed=seed)).filling == 0 for seed in range(12))
 
 
 def test_too_few_requests_to_tell_are_not_called_saturated() -> None:
-    assert not load(served(8, 3.0)).saturated
+    assert not saturation(served(8, 3.0)).saturated
 
 
 def test_a_burst_that_is_worked_off_is_behind_for_a_while() -> None:
     capacity = 4 / HOLD
     rates = np.repeat([0.5, 3.0, 0.3], [500, 1500, 1500]) * capacity
     t = replace(steady(3500, 1.0), arrival=np.cumsum(np.random.default_rng(1).exponential(1.0, 3500) / rates))
-    said = load(run(t, 4))
+    said = saturation(run(t, 4))
     assert not said.saturated
     assert 0.1 < said.behind < 0.9 and said.peak > 500
 
@@ -163,7 +163,7 @@ def test_a_burst_at_the_end_does_not_make_a_low_rate_too_high() -> None:
     arrival = np.concatenate(
         [np.arange(500) / (0.2 * capacity), 500 / (0.2 * capacity) + np.arange(400) / (50 * capacity)]
     )
-    said = load(run(trace(arrival, np.full(900, 100), np.full(900, OUTPUT)), 4))
+    said = saturation(run(trace(arrival, np.full(900, 100), np.full(900, OUTPUT)), 4))
     assert not said.saturated and said.queue > said.queue_noise
 
 
@@ -172,14 +172,15 @@ def test_a_rate_above_capacity_early_leaves_a_queue_that_counts() -> None:
     capacity = 4 / HOLD
     rates = np.repeat([2.5, 0.95], [2000, 1200]) * capacity
     t = replace(steady(3200, 1.0), arrival=np.cumsum(1.0 / rates))
-    said = load(run(t, 4))
+    said = saturation(run(t, 4))
     assert said.saturated and said.judged == said.offered > said.sustainable
     assert said.sustainable == pytest.approx(capacity, rel=0.03)
 
 
 def test_a_closed_loop_and_requests_sent_at_once_have_no_rate_to_keep_up_with() -> None:
     zeros, ones = np.zeros(300), np.full(300, 50)
-    closed, at_once = load(run(trace(zeros, ones, ones, closed_loop=8), 8)), load(run(trace(zeros, ones, ones), 4))
+    closed = saturation(run(trace(zeros, ones, ones, closed_loop=8), 8))
+    at_once = saturation(run(trace(zeros, ones, ones), 4))
     assert (closed.kind, closed.clients, at_once.kind) == ("closed", 8, "at once")
     for said in (closed, at_once):
         assert not said.saturated and np.isnan(said.offered)
@@ -195,9 +196,9 @@ def test_an_interrupted_run_tells_of_what_happened() -> None:
 
 
 def test_what_requests_wait_for() -> None:
-    said = load(served(2000, 2.0))
+    said = saturation(served(2000, 2.0))
     assert said.seats_waiting == pytest.approx(1.0, abs=0.02) and said.kv_waiting < 0.1
-    calm = load(served(50, 0.1))
+    calm = saturation(served(50, 0.1))
     assert np.isnan(calm.seats_waiting) or calm.seats_waiting <= 1.0
 
 

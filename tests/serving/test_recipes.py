@@ -7,22 +7,22 @@ from dataclasses import replace
 import pytest
 
 from tierwise.serving.predict import priced
-from tierwise.serving.recipes import conditions
-from tierwise.serving.rows import Pool, Row
+from tierwise.serving.recipes import ExpertLayout, conditions, key_of, usual
+from tierwise.serving.rows import EngineGroup, Row
 
 INFERENCEX = "source_file=2026-03-25.csv; measured={}T00:00:00.000Z"
 
 
 def row(**changes: object) -> Row:
     plain = Row(2, "a", "deepseek-ai/DeepSeek-R1", "h200_sxm", "trtllm", "", "agg", "", "fp8", "fp8", 1024.0, 1024.0,
-                16.0, Pool(8), None, None, None, None)  # fmt: skip
+                16.0, EngineGroup(8), None, None, None, None)  # fmt: skip
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
 def test_other_runs_take_the_engines_defaults() -> None:
     how = conditions([row()])
-    assert how.kind[0] == "other" and how.shorten[0] == 1.0
-    assert how.client.cold[0] == 0 and how.client.timeout[0] == 0 and how.whole[0] == 0
+    assert key_of(row()).client == "other" and how.shorten[0] == 1.0
+    assert how.client.cold[0] == 0 and how.client.timeout[0] == 0 and how.expert_layout[0] == ExpertLayout.AS_RECORDED
 
 
 @pytest.mark.parametrize(("model", "cold"), [("deepseek-ai/DeepSeek-R1", 1.0), ("meta-llama/Llama-3.1-70B", 0.0)])
@@ -32,7 +32,8 @@ def test_models_with_compiled_kernels_start_cold_before_there_was_a_warm_up(mode
 
 
 def test_attention_ranks_wait_for_each_other_under_one_engine() -> None:
-    rows = [row(pool=Pool(1, 8, 8)), row(pool=Pool(8)), row(engine="sglang", pool=Pool(1, 8, 8))]
+    by_rank = EngineGroup(1, 8, 8)
+    rows = [row(decode=by_rank), row(decode=EngineGroup(8)), row(engine="sglang", decode=by_rank)]
     assert conditions(rows).client.timeout.tolist() == [60.0, 0.0, 0.0]
 
 
@@ -46,5 +47,13 @@ def test_drafts_leave_a_pass_room_for_one_prompt() -> None:
 def test_layouts_that_scripts_chose_are_those_that_are_priced() -> None:
     source = INFERENCEX.format("2025-11-02")
     p, _ = priced([row(source=source), row(source=source, concurrency=128.0)])
-    assert p.load.ep.tolist() == [8.0, 8.0]
-    assert p.load.tp.tolist() == [8.0, 1.0] and p.load.dp.tolist() == [1.0, 8.0]
+    assert p.point.ep.tolist() == [8.0, 8.0]
+    assert p.point.tp.tolist() == [8.0, 1.0] and p.point.dp.tolist() == [1.0, 8.0]
+
+
+def test_rules_that_ask_what_nobody_said_do_not_hold() -> None:
+    """An engine asked about without a run has its defaults, also where a rule about a field it lacks would match."""
+    key = replace(key_of(row(engine="trtllm")), client="", build="")
+    alone, asked = usual(key, "deepseek-r1"), conditions([row(decode=EngineGroup(1, 8, 8))]).client
+    assert alone.timeout[0] == 0.0 and asked.timeout[0] == 60.0
+    assert alone.poll[0] == asked.poll[0] and alone.budget[0] == asked.budget[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tierwise.core.errors import TierwiseError
-from tierwise.serving.rows import Pool, read_rows
+from tierwise.serving.rows import EngineGroup, read_rows
 
 HEAD = ("id,backend,backend_version,model_path,system,precision,mode,isl,osl,gemm_quant_mode,moe_quant_mode,"
         "concurrency,batch_size,tp_size,attention_dp_size,moe_tp_size,moe_ep_size,prefill_num_workers,"
@@ -30,7 +30,7 @@ def file(tmp_path: Path, *changes: dict[str, str]) -> Path:
 def test_a_plain_row(tmp_path: Path) -> None:
     rows, refused = read_rows(file(tmp_path, {}))
     assert not refused
-    assert rows[0].pool == Pool(2) and rows[0].prefill is None
+    assert rows[0].decode == EngineGroup(2) and rows[0].prefill is None
     assert rows[0].ttft == pytest.approx(0.05) and rows[0].tpot == pytest.approx(0.008)
 
 
@@ -48,7 +48,7 @@ def test_one_bad_line_is_refused_alone(tmp_path: Path, change: dict[str, str], w
     rows, refused = read_rows(file(tmp_path, {}, change, {"id": "c"}))
     assert [r.id for r in rows] == ["a", "c"]
     assert [r.line for r in refused] == [3]
-    assert word in refused[0].reason and not refused[0].apart
+    assert word in refused[0].reason and not refused[0].undetermined
 
 
 def test_devices_counted_twice_are_counted_once(tmp_path: Path) -> None:
@@ -58,15 +58,15 @@ def test_devices_counted_twice_are_counted_once(tmp_path: Path) -> None:
         {"tp_size": "4", "attention_dp_size": "4", "moe_tp_size": "1", "moe_ep_size": "16"},
         {"tp_size": "8", "moe_tp_size": "1", "moe_ep_size": "8"},
     ))  # fmt: skip
-    assert [r.pool for r in rows] == [Pool(8, 1, 8), Pool(4, 1, 4), Pool(8, 1, 8)]
+    assert [r.decode for r in rows] == [EngineGroup(8, 1, 8), EngineGroup(4, 1, 4), EngineGroup(8, 1, 8)]
     assert rows[0].notes and rows[1].notes and not rows[2].notes
 
 
 def test_disaggregated_rows_need_their_workers(tmp_path: Path) -> None:
-    apart = {"mode": "disagg", "prefill_tp_size": "2", "decode_tp_size": "4"}
-    rows, refused = read_rows(file(tmp_path, apart, apart | {"prefill_num_workers": "3", "decode_num_workers": "1"}))
-    assert refused[0].apart
-    assert rows[0].prefill == Pool(2, workers=3) and rows[0].pool == Pool(4)
+    split = {"mode": "disagg", "prefill_tp_size": "2", "decode_tp_size": "4"}
+    rows, refused = read_rows(file(tmp_path, split, split | {"prefill_num_workers": "3", "decode_num_workers": "1"}))
+    assert refused[0].undetermined
+    assert rows[0].prefill == EngineGroup(2, workers=3) and rows[0].decode == EngineGroup(4)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:

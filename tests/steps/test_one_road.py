@@ -16,9 +16,9 @@ from tierwise.scenario.types import KV, Plan
 from tierwise.serving.coefficients import calibration, own_steps
 from tierwise.serving.deployment import Replicas, Settings
 from tierwise.serving.pricing import engine_of, pool_of, step_prices
-from tierwise.serving.steady import START, _step
+from tierwise.serving.steady import START, step_seconds
+from tierwise.serving.step_times import ClosedLoopPoint, room, step_times
 from tierwise.serving.steps import StepPrices
-from tierwise.serving.work import Load, room, work
 from tierwise.steps.cost import step_time
 from tierwise.steps.price import EngineOn, price_step, recorded
 from tierwise.steps.state import Chunk, StepState
@@ -171,10 +171,10 @@ def test_the_planners_arrays_say_what_the_step_function_says(kind: str) -> None:
         rng = np.random.default_rng([9, i])
         one = np.ones(1)
         n, isl, osl = float(rng.choice([1, 8, 32, 128])), float(rng.integers(32, 4096)), float(rng.integers(2, 512))
-        load = Load(one * on.plan.tp, one * on.plan.dp, one * on.plan.ep, one * n * on.plan.dp, one * isl, one * osl,
-                    0.0 * one)  # fmt: skip
-        k = {name: np.asarray([start]) for name, start in START.items()}
-        steps = _step(load, work(on, load), own_steps(k, on.fixes), one * n)
+        point = ClosedLoopPoint(one * on.plan.tp, one * on.plan.dp, one * on.plan.ep, one * n * on.plan.dp, one * isl,
+                                one * osl, 0.0 * one)  # fmt: skip
+        coef = {name: np.asarray([start]) for name, start in START.items()}
+        steps = step_seconds(point, step_times(on, point), own_steps(coef, on.fixes), one * n)
         direct = price_step(on, StepState(n, n * (isl + osl / 2.0))).time
         assert float(steps[0]) == pytest.approx(float(np.asarray(direct)), rel=1e-9)
 

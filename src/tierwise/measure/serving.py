@@ -94,7 +94,7 @@ def data(path: Path, v: Validation) -> dict[str, Any]:
         "errors": errors(everything),
         "by": {by: {str(n): errors(v.group(by) == n) for n in np.unique(v.group(by))} for by in GROUPS},
         "rows": [_answer(v, i) for i in range(len(v.rows))],
-        "refused": [{"line": r.line, "id": r.id, "reason": r.reason, "apart": r.apart} for r in v.refused],
+        "refused": [{"line": r.line, "id": r.id, "reason": r.reason, "apart": r.undetermined} for r in v.refused],
     }
 
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from tierwise.search.confirm import Simulated
 from tierwise.search.correction import Correction
-from tierwise.search.curves import basis, intervals
-from tierwise.search.deploy import Family
+from tierwise.search.family import Family
 from tierwise.search.nearest import Need
 from tierwise.search.points import Points
 from tierwise.search.question import Question
-from tierwise.serving.work import Array
+from tierwise.serving.coefficients import calibration
+from tierwise.serving.step_times import Array
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,11 @@ class Answer:
 
     def basis(self, row: int) -> str:
         """What the predicted times of a row rest on."""
-        f = self.families[int(self.points.family[row])]
-        return basis(f.engine, f.system, f.model, bool(self.points.prefills[row] > 0))
+        return self.families[int(self.points.family[row])].basis(bool(self.points.prefills[row] > 0))
 
     def interval(self, row: int) -> tuple[tuple[float, float], tuple[float, float]]:
         """(low, high) of TTFT and of TPOT that 80 % of measurements should lie between, seconds."""
-        factors = intervals(self.basis(row))
+        factors = calibration().intervals[self.basis(row)]
         low_high = []
         for name, value in (("ttft", self.points.ttft[row]), ("tpot", self.points.tpot[row])):
             low_high.append((factors[name][0] * float(value), factors[name][1] * float(value)))

@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.search.constants import CONSTANTS
 from tierwise.search.question import STATISTICS, Question
 from tierwise.serving.deployment import Deployment
 from tierwise.serving.outcome import REJECTED
+from tierwise.serving.step_times import Array
 from tierwise.serving.traffic.trace import Trace, trace
-from tierwise.serving.work import Array
 
-# Lengths of synthetic requests lie this far around their mean, as in the closed-loop runs that serving benchmarks
-# publish (random lengths between 80 and 100 % of the nominal one).
-SPREAD = 0.1
-# Requests an open-loop run plays, in multiples of those in flight, and at least.
-DEPTH, LEAST = 6.0, 400
+# Lengths of synthetic requests lie this far around their mean.
+SPREAD = CONSTANTS["traffic.spread"]
+# Requests an open-loop run plays, in multiples of those in flight, and at least; and those before any counts.
+DEPTH, LEAST = CONSTANTS["traffic.depth"], int(CONSTANTS["traffic.least"])
+WARM_CLOSED, WARM_OPEN = CONSTANTS["traffic.warm_closed"], CONSTANTS["traffic.warm_open"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def played(question: Question, flight: float) -> int:
         return len(demand.trace)
     if demand.kind != "open":
         held = max(int(np.ceil(flight)), 1)
-        return int(2.25 * held) + max(held, LEAST // 2)
+        return int((WARM_CLOSED + 1.0) * held) + max(held, LEAST // 2)
     return max(int(DEPTH * flight), LEAST)
 
 
@@ -110,9 +111,9 @@ def traffic(question: Question, flight: float) -> tuple[Trace, int, int]:
     prompt, output = lengths(demand.prompt), lengths(demand.output)
     if closed:
         # The first wave arrives at once, and the last empties the engines: neither is the steady state.
-        return replace(trace(np.zeros(n), prompt, output), closed_loop=held), int(1.25 * held), n - held
+        return replace(trace(np.zeros(n), prompt, output), closed_loop=held), int(WARM_CLOSED * held), n - held
     arrival = np.cumsum(rng.exponential(1.0 / demand.rate, n))
-    return trace(arrival, prompt, output), n // 4, n
+    return trace(arrival, prompt, output), int(WARM_OPEN * n), n
 
 
 def _rate(requests: Trace, arrival: Array, last: Array, counted: NDArray[np.bool_]) -> float:
@@ -146,4 +147,5 @@ def _keeps_up(arrival: Array, last: Array, done: NDArray[np.bool_]) -> bool:
     came = int(((arrival > middle) & (arrival <= end)).sum())
     left = int(((last > middle) & (last <= end)).sum())
     inside = int(((arrival <= middle) & (last > middle)).sum())
-    return bool(came - left <= 0.02 * came + 4.0 * np.sqrt(inside + 1.0))
+    chance = CONSTANTS["keeps_up.deviations"] * np.sqrt(inside + 1.0)
+    return bool(came - left <= CONSTANTS["keeps_up.share"] * came + chance)

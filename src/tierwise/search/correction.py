@@ -8,10 +8,10 @@ import numpy as np
 
 from tierwise.search.points import Points
 from tierwise.search.question import Question
-from tierwise.serving.work import Array
+from tierwise.serving.step_times import Array
 
-# What a run may teach: factors on TTFT, on TPOT, on requests per second and on how many of those an engine can take.
-TAUGHT = 4
+# Factors that a run may show: on TTFT, on TPOT, on requests per second and on how many of those an engine can take.
+CORRECTION_TERMS = ("ttft", "tpot", "rate", "capacity")
 UNKNOWN = float("nan")
 
 
@@ -55,7 +55,7 @@ def groups(points: Points) -> Array:
 def correction(points: Points, rows: list[int], factors: list[tuple[float, ...]], v: int) -> Correction:
     """The correction that simulated ``rows`` with their factors (nan: nothing learned) imply for ``v`` variants; of
     several runs of a variant the last counts."""
-    out = np.ones((TAUGHT, v))
+    out = np.ones((len(CORRECTION_TERMS), v))
     if not rows:
         return Correction(*out)
     group = np.full(v, -1.0)

@@ -6,36 +6,28 @@ to make a deployment: one engine that prefills and decodes, or x prefilling engi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise import engines
-from tierwise.core.numerics import fmt
-from tierwise.machines.types import System
+from tierwise import engines as engine_files
 from tierwise.memory.rules import rules
-from tierwise.models.types import Model
-from tierwise.scenario.types import KV, Plan
-from tierwise.search.engines import Engines
+from tierwise.scenario.types import Plan
+from tierwise.search.constants import CONSTANTS, DEVIATIONS
+from tierwise.search.engines import Engines, engines
+from tierwise.search.family import Family, coefficients
 from tierwise.search.question import Question
-from tierwise.serving.apart import apart
-from tierwise.serving.coefficients import calibration, levels, own_steps
-from tierwise.serving.recipes import Conditions, conditions
-from tierwise.serving.rows import Pool, Row
-from tierwise.serving.steady import Client, Coefficients, Steady, steady
-from tierwise.serving.work import Array, Load, Work, room, work
-from tierwise.steps.corrections import corrections
+from tierwise.serving.closed_loop import closed_loop
+from tierwise.serving.steady import Client
+from tierwise.serving.step_times import Array, ClosedLoopPoint, StepTimes, cache_in, room, step_times, take
 from tierwise.steps.price import engine_on
 
 Index = NDArray[np.intp]
 
 # Requests in flight per rank and stage at which curves are computed.
-FLIGHTS = np.unique(np.geomspace(1.0, 1024.0, 80).round())
-# A unit of a disaggregated deployment has at most so many engines of a role.
-MOST = 6
+FLIGHTS = np.unique(np.geomspace(1.0, CONSTANTS["curves.most"], int(CONSTANTS["curves.points"])).round())
 
 
 @dataclass(frozen=True)
@@ -67,54 +59,84 @@ class Curves:
         return self.decodes * self.engines.devices + self.prefills * self.prefill.devices
 
 
-def together(question: Question, model: Model, system: System, engine: str, kv: str, kinds: Engines) -> Curves:
-    """Curves of engines that both prefill and decode."""
-    free, (how, k) = question.freedom, coefficients(engine, system, model)
-    kind, draft = (x.ravel() for x in np.meshgrid(np.arange(len(kinds.tp)), np.asarray(free.drafts), indexing="ij"))
-    some = kinds.take(kind)
-    load, priced = _priced(question, model, system, engine, kv, some, draft)
-    # Budgets change nothing that is priced.
-    budgets = np.asarray(free.budgets)
-    repeat = np.tile(np.arange(load.tp.size), len(budgets))
-    tokens = np.repeat(budgets, load.tp.size)
-    room_ = np.concatenate([_room(question, model, system, engine, kv, some, b) for b in budgets])
-    found = steady(_take(load, repeat), replace(_take(priced, repeat), room=room_.ravel()), _client(how, tokens), k)
-    variant = np.tile(np.arange(len(kind)), len(budgets))
-    shape = (len(variant), len(FLIGHTS))
-    return _curves(question, some.take(variant), None, np.zeros(shape[0]), np.ones(shape[0]), draft[variant],
-                   tokens.reshape(shape)[:, 0], room_, found)  # fmt: skip
+@dataclass(frozen=True)
+class _Units:
+    """``v`` variants of a unit: which kind of engine decodes and which prefills (indices), engines of either role
+    (``prefills`` 0 where one kind does both), which number of drafts, and tokens in a step; each of shape (v,)."""
+
+    own: Index
+    prefill: Index
+    prefills: Array
+    decodes: Array
+    draft: Index
+    tokens: Array
 
 
-def parted(question: Question, model: Model, system: System, engine: str, kv: str, kinds: Engines) -> Curves | None:
-    """Curves of disaggregated units: every pair of engines in every small ratio; None where no unit has room."""
-    free, (how, k) = question.freedom, coefficients(engine, system, model)
-    kinds = kinds.take(np.flatnonzero(_shallow(kinds)))
-    pairs = [(p, d, r.numerator, r.denominator)
-             for p in range(len(kinds.tp)) for d in range(len(kinds.tp)) for r in _ratios()
-             if r.numerator * kinds.devices[p] + r.denominator * kinds.devices[d] <= system.count]  # fmt: skip
-    if not pairs:
-        return None
-    n, drafts = len(pairs), np.asarray(free.drafts)
-    p, d, x, y = (np.repeat(c, len(drafts)) for c in np.asarray(pairs).T)
-    draft = np.tile(drafts, n)
-    rows, f = len(drafts), len(FLIGHTS)
-    # Every decoding engine is priced once, then taken by each pair it is part of.
-    every = np.repeat(np.arange(len(kinds.tp)), rows)
-    load, priced = _priced(question, model, system, engine, kv, kinds.take(every), np.tile(drafts, len(kinds.tp)))
-    cell = ((d * rows + np.tile(np.arange(rows), n))[:, None] * f + np.arange(f)).ravel()
-    load, mine = _take(load, cell), _take(priced, cell)
-    first = ((p * rows)[:, None] * f + 0 * np.arange(f)).ravel()
-    lanes = kinds.pp[p] * kinds.dp[p] * x / y
+def curves_of(question: Question, family: Family) -> list[Curves]:
+    """Curves of every unit of a family; empty where no engine holds the weights."""
+    family = replace(family, system=family.affordable)
+    kinds, _ = engines(family.model, family.system, question.freedom.memory)
+    if not len(kinds.tp):
+        return []
+    modes, several = question.freedom.modes, family.most > 1
+    units = [_aggregated(question, kinds)] if "aggregated" in modes else []
+    units += [_disaggregated(question, family, kinds)] if "disaggregated" in modes and several else []
+    units = [u for u in units if len(u.own)]
+    priced = _priced(question, family, kinds) if units else None
+    return [_curves(question, family, kinds, u, *priced) for u in units if priced is not None]
+
+
+def _aggregated(question: Question, kinds: Engines) -> _Units:
+    """Every engine with every number of drafts and every token budget."""
+    free = question.freedom
+    budget, kind, draft = (x.ravel() for x in np.meshgrid(
+        np.asarray(free.budgets), np.arange(len(kinds.tp)), np.arange(len(free.drafts)), indexing="ij"))  # fmt: skip
+    return _Units(kind, kind, np.zeros(len(kind)), np.ones(len(kind)), draft, budget)
+
+
+def _disaggregated(question: Question, family: Family, kinds: Engines) -> _Units:
+    """Every pair of engines in every small ratio that the machine has devices for."""
+    free, devices = question.freedom, kinds.devices
+    shallow = np.flatnonzero(_shallow(kinds))
+    pairs = [(p, d, r.numerator, r.denominator) for p in shallow for d in shallow for r in _ratios()
+             if r.numerator * devices[p] + r.denominator * devices[d] <= family.system.count]  # fmt: skip
+    p, d, x, y = (np.repeat(c, len(free.drafts)) for c in np.asarray(pairs, dtype=np.intp).reshape(-1, 4).T)
     # A pass over one prompt fills the device; with more of them in it each would wait for the others.
     tokens = min((b for b in free.budgets if b >= question.demand.prompt), default=max(free.budgets))
-    room_ = _room(question, model, system, engine, kv, kinds.take(every), tokens).ravel()
+    draft = np.tile(np.arange(len(free.drafts)), len(pairs))
+    return _Units(d, p, x.astype(float), y.astype(float), draft, np.full(len(d), tokens))
+
+
+def _curves(
+    question: Question, family: Family, kinds: Engines, units: _Units, points: ClosedLoopPoint, times: StepTimes
+) -> Curves:  # fmt: skip
+    """Curves of units, whose engines were priced each once: kinds first, then drafts, then numbers in flight."""
+    demand, f, drafts = question.demand, len(FLIGHTS), np.asarray(question.freedom.drafts)
+    length = demand.prompt + demand.output
+    own, two = kinds.take(units.own), units.prefills > 0
+    row = units.own * len(drafts) + units.draft
+    cell = (row[:, None] * f + np.arange(f)).ravel()
+    budgets, budget = np.unique(units.tokens, return_inverse=True)
+    rooms = np.stack([_room(question, family, kinds, b) for b in budgets])
+    held, first = rooms[budget, units.own], rooms[budget, units.prefill]
     # What prefills must hold the longest request too.
-    longest = np.maximum(question.demand.longest, question.demand.prompt + question.demand.output)
-    whole = room_[first] * np.repeat(kinds.pp[p], f) * (question.demand.prompt + question.demand.output)
-    mine = replace(mine, prefill=priced.prefill[..., first], room=np.where(whole >= longest, room_[cell], 0.0))
-    found = apart(load, mine, _client(how, np.full(cell.size, tokens)), np.repeat(lanes, f), k)
-    return _curves(question, kinds.take(d), kinds.take(p), x.astype(float), y.astype(float), draft,
-                   np.full(len(p), tokens), mine.room.reshape(-1, f), found)  # fmt: skip
+    whole = first[:, :1] * kinds.pp[units.prefill][:, None] * length
+    held = np.where(two[:, None] & (whole < np.maximum(demand.longest, length)), 0.0, held)
+    mine = replace(take(times, cell), room=held.ravel())
+    if two.any():
+        # A prompt's pass does not depend on how many requests are in flight, nor on drafts.
+        mine = replace(mine, prefill=times.prefill[..., np.repeat(units.prefill * len(drafts) * f, f)])
+    client, coef = coefficients(family)
+    lanes = np.where(two, kinds.pp[units.prefill] * kinds.dp[units.prefill] * units.prefills / units.decodes, 0.0)
+    found = closed_loop(take(points, cell), mine, _endless(client, np.repeat(units.tokens, f)), np.repeat(lanes, f),
+                        coef)  # fmt: skip
+    ttft, tpot = found.ttft.reshape(-1, f), found.tpot.reshape(-1, f)
+    fits = held * own.pp[:, None] * length >= demand.longest
+    fits &= np.minimum(held, question.freedom.max_seqs / own.pp[:, None]) >= FLIGHTS
+    flight = np.where(fits, FLIGHTS * (own.pp * own.dp * units.decodes)[:, None], np.nan)
+    rate = flight / (ttft + demand.output * tpot)
+    return Curves(own, kinds.take(units.prefill), units.prefills, units.decodes, drafts[units.draft], units.tokens,
+                  flight, ttft, tpot, rate)  # fmt: skip
 
 
 def _shallow(kinds: Engines) -> NDArray[np.bool_]:
@@ -124,108 +146,51 @@ def _shallow(kinds: Engines) -> NDArray[np.bool_]:
 
 
 def _ratios() -> list[Fraction]:
-    return sorted({Fraction(x, y) for x in range(1, MOST + 1) for y in range(1, MOST + 1)})
+    most = int(CONSTANTS["curves.role"]) + 1
+    return sorted({Fraction(x, y) for x in range(1, most) for y in range(1, most)})
 
 
-def _priced(
-    question: Question, model: Model, system: System, engine: str, kv: str, kinds: Engines, draft: Array
-) -> tuple[Load, Work]:
-    """Load and prices of every kind at every number in flight, kinds first; shape (kinds * flights,)."""
-    f, n = len(FLIGHTS), len(kinds.tp)
-    demand = question.demand
-    tp, pp, dp, ep = (np.repeat(c, f) for c in (kinds.tp, kinds.pp, kinds.dp, kinds.ep))
-    flight = np.tile(FLIGHTS, n) * dp
-    one = np.ones(n * f)
-    load = Load(tp, dp, ep, flight, one * demand.prompt, one * demand.output, np.repeat(draft, f))
-    plan = Plan(tp=tp, pp=pp, dp=dp, ep=ep, kv=_cache(kv))
-    on = engine_on(model, plan, system, engine, max_seqs=int(question.freedom.max_seqs))
-    found = work(on, load)
+def _priced(question: Question, family: Family, kinds: Engines) -> tuple[ClosedLoopPoint, StepTimes]:
+    """Every kind of engine with every number of drafts at every number in flight, shape (kinds * drafts * flights,)."""
+    f, drafts = len(FLIGHTS), np.asarray(question.freedom.drafts)
+    tp, pp, dp, ep = (np.repeat(c, len(drafts) * f) for c in (kinds.tp, kinds.pp, kinds.dp, kinds.ep))
+    flight = np.tile(FLIGHTS, len(kinds.tp) * len(drafts)) * dp
+    draft = np.tile(np.repeat(drafts, f), len(kinds.tp))
+    point, times = engine_steps(question, family, Engines(tp, pp, dp, ep), flight, draft,
+                                max_seqs=int(question.freedom.max_seqs))  # fmt: skip
     # Tokens found in the prefix cache are not computed again.
-    return load, replace(found, prefill=found.prefill * (1.0 - demand.shared))
+    return point, replace(times, prefill=times.prefill * (1.0 - question.demand.shared))
 
 
-def _cache(kv: str) -> KV:
-    return KV(key=fmt(kv), value=fmt(kv))
+def engine_steps(
+    question: Question, family: Family, kinds: Engines, flight: Array, draft: Array, max_seqs: int = 256
+) -> tuple[ClosedLoopPoint, StepTimes]:  # fmt: skip
+    """Engines with so many requests in flight in each of their stages, and what their steps take, shape (n,).
+
+    Args:
+        max_seqs: for which graphs are recorded, see :func:`tierwise.steps.price.engine_on`.
+    """
+    one = np.ones(len(flight))
+    point = ClosedLoopPoint(kinds.tp, kinds.dp, kinds.ep, flight, one * question.demand.prompt,
+                            one * question.demand.output, draft)  # fmt: skip
+    plan = Plan(tp=kinds.tp, pp=kinds.pp, dp=kinds.dp, ep=kinds.ep, kv=cache_in(family.kv))
+    on = engine_on(family.model, plan, family.system, family.engine, max_seqs=max_seqs)
+    return point, step_times(on, point)
 
 
-def _room(
-    question: Question, model: Model, system: System, engine: str, kv: str, kinds: Engines, budget: float
-) -> Array:  # fmt: skip
+def _room(question: Question, family: Family, kinds: Engines, budget: float) -> Array:
     """Requests per rank and stage whose KV fits beside weights, activations and the runtime, shape (kinds, flights)."""
     length = question.demand.prompt + question.demand.output
     # An engine has seats for more than its mean, so that chance finds no seat taken.
-    seqs = FLIGHTS + 4.0 * np.sqrt(FLIGHTS)
+    seqs = FLIGHTS + DEVIATIONS * np.sqrt(FLIGHTS)
     tp, pp, dp, ep = (c[:, None] for c in (kinds.tp, kinds.pp, kinds.dp, kinds.ep))
-    plan = Plan(tp=tp, pp=pp, dp=dp, ep=ep, kv=_cache(kv))
-    how = rules(engines.load(engine), plan, share=question.freedom.memory, budget=budget, max_seqs=seqs)
-    return np.asarray(np.broadcast_to(room(model, system, plan, how, length), (len(kinds.tp), len(seqs))))
+    plan = Plan(tp=tp, pp=pp, dp=dp, ep=ep, kv=cache_in(family.kv))
+    how = rules(engine_files.load(family.engine), plan, share=question.freedom.memory, budget=budget, max_seqs=seqs)
+    held = room(family.model, family.system, plan, how, length)
+    return np.asarray(np.broadcast_to(held, (len(kinds.tp), len(seqs))))
 
 
-def _client(how: Conditions, tokens: Array) -> Client:
+def _endless(client: Client, tokens: Array) -> Client:
     """Clients whose requests differ and come for ever: no first wave, no cold start; the rest as the engine does it."""
     one = np.ones_like(tokens)
-    own = {f.name: getattr(how.client, f.name) * one for f in fields(Client)}
-    return Client(**{**own, "budget": tokens, "waves": one * np.inf, "spread": one, "cold": 0.0 * one})
-
-
-def _curves(
-    question: Question, own: Engines, prefill: Engines | None, x: Array, y: Array, draft: Array, tokens: Array,
-    room: Array, found: Steady,
-) -> Curves:  # fmt: skip
-    shape = (len(x), len(FLIGHTS))
-    lanes = (own.pp * own.dp * y)[:, None]
-    whole = room * own.pp[:, None] * (question.demand.prompt + question.demand.output)
-    fits = (
-        (whole >= question.demand.longest)
-        & (np.minimum(room, question.freedom.max_seqs / own.pp[:, None]) >= FLIGHTS)
-        & np.isfinite(lanes)
-    )
-    flight = np.where(fits, FLIGHTS * lanes, np.nan)
-    ttft, tpot = found.ttft.reshape(shape), found.tpot.reshape(shape)
-    rate = flight / (ttft + question.demand.output * tpot)
-    return Curves(own, prefill or own, x, y, draft, tokens, flight, ttft, tpot, rate)
-
-
-def _take(value: Load | Work, index: Index):  # type: ignore[no-untyped-def]
-    return type(value)(**{f.name: getattr(value, f.name)[..., index] for f in fields(value)})
-
-
-def coefficients(engine: str, system: System, model: Model) -> tuple[Conditions, Coefficients]:
-    """How an engine is usually run, and the fitted numbers of its closed loop on a machine with a model's formats.
-
-    Each of shape (1,). Of no build and no benchmark in particular. What a step takes is the step function's business:
-    the loop's own factors on it are neutral, and what it adds is what is on file for the engine.
-    """
-    row = _row(engine, system, model)
-    none = np.asarray([""], dtype=np.str_)
-    how = replace(conditions([row]), kind=none, build=none)
-    fixes = corrections(engine, system.device, model.name)
-    return how, own_steps(calibration().of(levels([row], how), 1), fixes)
-
-
-def basis(engine: str, system: System, model: Model, parted: bool) -> str:
-    """What predictions rest on: a key of the calibration's intervals."""
-    if parted:
-        return "disaggregated"
-    seen = calibration().seen
-    known = engine in seen["engine"] and _system_name(system) in seen["system"]
-    return "calibrated" if known and any(model.name.startswith(m) for m in seen["model"]) else "transferred"
-
-
-def intervals(name: str) -> Mapping[str, tuple[float, float]]:
-    """Factors on TTFT and TPOT that 80 % of measurements lie between."""
-    return calibration().intervals[name]
-
-
-def _row(engine: str, system: System, model: Model) -> Row:
-    mixture = any(w.role == "expert" for s in model.stacks for k in s.kinds for b in k.blocks for w in b.weights())
-    dense, experts = (str(model.format_of(role)) for role in ("mlp", "expert"))
-    if mixture and "mlp" not in model.formats:
-        dense = str(model.format_of("attn"))
-    short = [name.split("-")[0] if name.startswith("int") else name for name in (dense, experts)]
-    return Row(0, "", model.name, _system_name(system), engine, "", "agg", "", short[0], short[1], 1.0, 1.0, 1.0,
-               Pool(1), None, None, None, None)  # fmt: skip
-
-
-def _system_name(system: System) -> str:
-    return system.device.name.replace("-", "_")
+    return Client(tokens, one * np.inf, one, client.poll * one, 0.0 * one, client.timeout * one)

@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from tierwise.core.numerics import Format, fmt
-from tierwise.machines.types import System
-from tierwise.models.types import Model
 from tierwise.scenario.types import KV, Plan
-from tierwise.search.curves import coefficients
+from tierwise.search.family import Family, coefficients
 from tierwise.search.points import Points
 from tierwise.search.question import Question
 from tierwise.serving.deployment import Deployment, Replicas, Settings, Speculation
-
-
-@dataclass(frozen=True)
-class Family:
-    """What is lowered and priced together.
-
-    Attributes:
-        model: with its weights in the format of ``weights`` (None: the checkpoint's own).
-        kv: format of the cache, never "".
-        most: devices that may be used; ``rent``: dollars per second of one, nan where unknown.
-        own: whether the cache is in the format the checkpoint asks for.
-    """
-
-    model: Model
-    system: System
-    engine: str
-    kv: str
-    weights: Format | None
-    most: int
-    own: bool = True
-
-    @property
-    def rent(self) -> float:
-        return self.system.device.price.rent
+from tierwise.serving.step_times import cache_in, text_layers
 
 
 def deployment(question: Question, families: tuple[Family, ...], points: Points, row: int) -> Deployment:
@@ -45,7 +17,7 @@ def deployment(question: Question, families: tuple[Family, ...], points: Points,
     family = families[int(points.family[row])]
     two = points.prefills[row] > 0
     context = int(min(question.model.max_context, 2.0**31))
-    cache = KV() if family.own else KV(key=fmt(family.kv), value=fmt(family.kv))
+    cache = KV() if family.own else cache_in(family.kv)
 
     drafts = speculation(family, int(points.draft[row]))
 
@@ -77,14 +49,9 @@ def speculation(family: Family, length: int) -> Speculation:
     """Drafts that are right as often, and cost as much, as those of the measured runs that the steady state knows."""
     if not length:
         return Speculation()
-    _, k = coefficients(family.engine, family.system, family.model)
-    odds, layers = (
-        float(np.mean(k["accept"])),
-        sum(s.depth for s in family.model.stacks if s.stream == "text" and s.active),
-    )
-    return Speculation(
-        length, accept=odds / (1.0 + odds), cost=float(np.mean(k["draft"])) / max(layers, 1), tree=length
-    )
+    _, coef = coefficients(family)
+    odds, layers = float(np.mean(coef["accept"])), max(text_layers(family.model), 1)
+    return Speculation(length, accept=odds / (1.0 + odds), cost=float(np.mean(coef["draft"])) / layers, tree=length)
 
 
 def _length(question: Question, context: int) -> int:

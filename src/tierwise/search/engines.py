@@ -15,10 +15,11 @@ from tierwise.models.step import LINEAR_ROLES, Step
 from tierwise.models.types import Model
 from tierwise.scenario.legality import legal
 from tierwise.scenario.types import Plan
-from tierwise.serving.work import Array
+from tierwise.search.constants import CONSTANTS
+from tierwise.serving.step_times import Array
 
 # Widest engine: experts of published deployments spread over at most so many devices.
-WIDEST = 64
+WIDEST = int(CONSTANTS["engines.widest"])
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def engines(model: Model, system: System, memory: float = 0.9) -> tuple[Engines,
     powers = [2**i for i in range(int(np.log2(max(min(system.count, WIDEST), 1))) + 1)]
     rows: list[tuple[int, int, int, int]] = []
     for tp in (t for t in powers if t <= system.per_node):
-        rows += [(tp, pp, 1, 1) for pp in powers if pp <= 8]
+        rows += [(tp, pp, 1, 1) for pp in powers if pp <= CONSTANTS["engines.stages"]]
         if facts.experts(model) is not None:
             rows += [(tp, 1, 1, tp)] if tp > 1 else []
             rows += [(tp, 1, dp, tp * dp) for dp in powers[1:] if tp * dp <= WIDEST]

@@ -10,29 +10,20 @@ from numpy.typing import NDArray
 
 from tierwise.search.answer import Answer, Choice
 from tierwise.search.confirm import Simulated, played, simulated
+from tierwise.search.constants import CONSTANTS
 from tierwise.search.correction import UNKNOWN, Correction, correction
 from tierwise.search.deploy import deployment
 from tierwise.search.judge import feasible, misses, on_front, score
 from tierwise.search.points import Points
-from tierwise.serving.work import Array
+from tierwise.serving.step_times import Array
 
 # Runs at least and at most, requests played in all between these, and more runs for a runner-up of another layout.
-FEWEST, RUNS, REQUESTS, MORE = 8, 18, 200_000, 4
-# Of the runs, those kept for what is surest to hold while nothing does.
-SAFE = 3
-# A deployment must promise to be so much better than the best confirmed one to be worth a run.
-GAIN = 0.01
-# What should miss a target by more than this will not hold either; the steady state is no further off than that.
-DOUBT = 1.5
-# A wait so much longer than the steady state's is a queue that builds up; it says nothing of waiting where none does.
-QUEUE = 3.0
-# Beside a rate or a TPOT so far below the steady state's, such a wait says that something else binds than it takes to.
-SHORT = 0.9
-# Rows of the front that are played, in each of two rounds.
-SHOWN = 5
-
-# What a queue that builds up says of how much can be served, at the least: short runs see little of it end.
-LEAST = 0.5
+FEWEST, RUNS, REQUESTS, MORE = (int(CONSTANTS[f"runs.{name}"]) for name in ("fewest", "most", "requests", "more"))
+# Of the runs, those kept for what is surest to hold while nothing does; and rows of the front in each of two rounds.
+SAFE, SHOWN = int(CONSTANTS["runs.safe"]), int(CONSTANTS["runs.shown"])
+# What a run must promise, what is too far off to be tried, and what a queue that builds up looks like.
+GAIN, DOUBT = CONSTANTS["runs.gain"], CONSTANTS["doubt.factor"]
+QUEUE, SHORT, LEAST = CONSTANTS["queue.factor"], CONSTANTS["queue.short"], CONSTANTS["queue.least"]
 
 Play = Callable[[int], Simulated]
 
@@ -165,7 +156,7 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
         _front(search)
         second = _other(search, _fastest(search), kinds)
         for row in (_fastest(search), second):
-            _eased(search, row)
+            _reduce_concurrency(search, row)
         best = _fastest(search)
         second = _other(search, best, kinds)
     choices = tuple(Choice(row, run) for row, run in search.runs.items())
@@ -187,10 +178,10 @@ def _fastest(search: _Search) -> int:
     while that costs no more than a run can tell."""
     held = [r for r in search.runs if search.state[r] == 1]
     best = min(held, key=lambda r: value(search.answer, r, search.runs[r]))
-    return _lightest(search, best)
+    return _least_loaded(search, best)
 
 
-def _lightest(search: _Search, row: int) -> int:
+def _least_loaded(search: _Search, row: int) -> int:
     """Of the same deployment's loads that held and are as good, within what a run can tell, the least."""
     if search.answer.question.demand.kind != "free":
         return row
@@ -200,14 +191,14 @@ def _lightest(search: _Search, row: int) -> int:
     return min(near, key=lambda r: p.flight[r])
 
 
-def _eased(search: _Search, row: int) -> None:
+def _reduce_concurrency(search: _Search, row: int) -> None:
     """Where a queue builds up in front of what holds, play it with fewer in flight: who waits is not served. First as
     many as are served, then by halves down to where the steady state serves as much, the least that is as good."""
     if row < 0 or search.answer.question.demand.kind != "free":
         return
     q, p = search.answer.question, search.answer.points
     for turn in range(MORE):
-        row = _lightest(search, row)
+        row = _least_loaded(search, row)
         run = search.runs[row]
         if run.ttft["mean"] < QUEUE * p.ttft[row]:
             return
@@ -239,7 +230,7 @@ def _other(search: _Search, best: int, kinds: Array) -> int:
     rows = [r for r in search.runs if search.state[r] == 1 and p.variant[r] != p.variant[best]]
     others = [r for r in rows if not np.array_equal(kinds[r], kinds[best])]
     found = min(others or rows, key=lambda r: value(search.answer, r, search.runs[r]), default=-1)
-    return found if found < 0 else _lightest(search, found)
+    return found if found < 0 else _least_loaded(search, found)
 
 
 def _affordable(answer: Answer) -> int:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tierwise.search.pareto import front
 from tierwise.search.points import Points
 from tierwise.search.question import Question
-from tierwise.serving.work import Array
+from tierwise.serving.step_times import Array
 
 
 def feasible(

@@ -9,8 +9,8 @@ import numpy as np
 from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import fmt
 from tierwise.machines import system
-from tierwise.search.deploy import Family
 from tierwise.search.engines import WIDEST, engines, stored
+from tierwise.search.family import Family
 from tierwise.search.question import Question
 
 # Formats of weights that serving engines store on every GPU, from the widest to the narrowest.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.serving.work import Array
+from tierwise.serving.step_times import Array
 
 
 def front(cost: Array, gain: Array) -> NDArray[np.intp]:

@@ -8,12 +8,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.search.constants import DEVIATIONS
 from tierwise.search.curves import Curves
 from tierwise.search.question import Question
-from tierwise.serving.work import Array
-
-# Standard deviations of the number in flight that an engine has seats for.
-DEVIATIONS = 4.0
+from tierwise.serving.step_times import Array
 
 
 @dataclass(frozen=True)

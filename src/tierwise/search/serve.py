@@ -8,12 +8,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.engines import load
-from tierwise.machines.types import System
 from tierwise.search.answer import Answer, Choice
-from tierwise.search.curves import Curves, parted, together
-from tierwise.search.deploy import Family
-from tierwise.search.engines import engines, stored
+from tierwise.search.curves import Curves, curves_of
+from tierwise.search.family import Family, families_of
 from tierwise.search.finalists import finalists
 from tierwise.search.judge import feasible, misses, on_front, order, score
 from tierwise.search.nearest import needs
@@ -81,42 +78,6 @@ def _front(answer: Answer) -> NDArray[np.intp]:
     return on_front(answer.question, answer.known, among)
 
 
-def families_of(question: Question) -> tuple[Family, ...]:
-    """Every machine, engine and number format the question leaves open."""
-    out = []
-    for system in question.systems:
-        rent = system.device.price.rent
-        most = system.count
-        if np.isfinite(question.budget) and np.isfinite(rent):
-            most = int(min(most, np.floor(question.budget / rent * (1.0 + 1e-9))))
-        if most < 1:
-            continue
-        for weights in question.freedom.weights:
-            model = question.model if weights is None else stored(question.model, weights)
-            for kv in question.freedom.kv:
-                own = str(model.kv_format or model.activations)
-                out += [Family(model, system, engine, kv or own, weights, most, not kv or kv == own)
-                        for engine in question.engines
-                        if load(engine).runs_on(system.device.kind, system.device.family)]  # fmt: skip
-    return tuple(out)
-
-
-def curves_of(question: Question, family: Family) -> list[Curves]:
-    """Curves of every unit of a family; empty where no engine holds the weights."""
-    system = _cut(family.system, family.most)
-    kinds, _ = engines(family.model, system, question.freedom.memory)
-    if not len(kinds.tp):
-        return []
-    given = (question, family.model, system, family.engine, family.kv, kinds)
-    out = []
-    if "aggregated" in question.freedom.modes:
-        out.append(together(*given))
-    if "disaggregated" in question.freedom.modes and family.most > 1:
-        two = parted(*given)
-        out += [two] if two is not None else []
-    return out
-
-
 def _free(question: Question) -> Question:
     """The same without a given load, for the most throughput."""
     demand = replace(question.demand, rate=float("nan"), concurrency=float("nan"), trace=None)
@@ -134,8 +95,3 @@ def _most(
     ok = feasible(free, found)
     ranked = order(free, found)
     return found, int(next((i for i in ranked if ok[i]), np.argmin(misses(free, found))))
-
-
-def _cut(system: System, most: int) -> System:
-    """The machine with no more devices than may be paid for."""
-    return system if most >= system.count else replace(system, count=most, per_node=min(system.per_node, most))

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.search.answer import Alternative, Answer, Change
-from tierwise.search.curves import Curves, intervals
+from tierwise.search.curves import Curves
 from tierwise.search.engines import engines
 from tierwise.search.judge import feasible, misses, order
 from tierwise.search.points import evaluated
 from tierwise.search.question import Question
+from tierwise.serving.coefficients import calibration
 
 Mask = NDArray[np.bool_]
 
@@ -207,7 +208,7 @@ def _at_end(answer: Answer, end: int, name: str) -> Change:
     kinds = np.stack([p.family, p.prefills > 0])
     for family, two in np.unique(kinds, axis=1).T:
         mask = (p.family == family) & ((p.prefills > 0) == two)
-        found = intervals(answer.basis(int(np.flatnonzero(mask)[0])))
+        found = calibration().intervals[answer.basis(int(np.flatnonzero(mask)[0]))]
         factors[:, mask] = np.asarray([found["ttft"][end], found["tpot"][end]])[:, None]
     ok = feasible(answer.question, p, (factors[0], factors[1]))
     best = int(next((i for i in order(answer.question, p) if ok[i]), -1))

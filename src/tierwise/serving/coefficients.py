@@ -6,7 +6,8 @@ it is known to belong to; an engine or machine that was never measured gets the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.serving.recipes import Conditions
-from tierwise.serving.rows import Row
 from tierwise.serving.steady import START
-from tierwise.serving.work import CLASSES, Array
+from tierwise.serving.step_times import CLASSES, Array
 from tierwise.steps.corrections import Corrections
 
 FILE = Path(__file__).parent / "calibration" / "serving.yaml"
@@ -35,26 +34,38 @@ BY_BUILD = frozenset({"host.step", "host.kernel", "host.launch", "host.expert", 
 BY_SYSTEM = PRICED | {"host.step", "host.kernel"}
 BY_FORMAT = {"decode.matmul": "dense", "prefill.matmul": "dense", "decode.moe": "experts", "prefill.moe": "experts",
              "decode.attention": "dense", "host.cold": "dense"}  # fmt: skip
+_SUFFIX = re.compile(r"[-_](fp8|nvfp4|fp4|int4|bf16|awq|gptq|w4a16|mxfp4|static|pertensor|dynamic|block|\d{4})$", re.I)
 
 
-def levels(rows: Sequence[Row], conditions: Conditions) -> dict[str, NDArray[np.str_]]:
-    """What each row belongs to, by level: names of shape (n,)."""
-    engine = np.asarray([r.engine for r in rows], dtype=np.str_)
-    system = np.asarray([r.system.lower() for r in rows], dtype=np.str_)
-    dense = np.asarray([_plain(r.dense) for r in rows], dtype=np.str_)
-    experts = np.asarray([_plain(r.experts) for r in rows], dtype=np.str_)
-    return {
-        "engine": engine,
-        "system": system,
-        "engine+system": _join(engine, system),
-        "build": conditions.build,
-        "client": conditions.kind,
-        "engine+client": _join(engine, conditions.kind),
-        "dense": dense,
-        "experts": experts,
-        "engine+dense": _join(engine, dense),
-        "engine+experts": _join(engine, experts),
-    }
+@dataclass(frozen=True)
+class EngineKey:
+    """What a fitted number may depend on.
+
+    Attributes:
+        engine, system: by name; ``build``: engine and version, or month; ``client``: whose, ``inferencex`` or other.
+        dense, experts: number formats of dense layers and of routed experts.
+        Each is ``""`` where nobody said.
+    """
+
+    engine: str
+    system: str = ""
+    dense: str = ""
+    experts: str = ""
+    client: str = ""
+    build: str = ""
+
+
+def levels(keys: Sequence[EngineKey]) -> dict[str, NDArray[np.str_]]:
+    """What each belongs to, by level: names of shape (n,)."""
+
+    def column(of: Callable[[EngineKey], str]) -> NDArray[np.str_]:
+        return np.asarray([of(key) for key in keys], dtype=np.str_)
+
+    out = {"engine": column(lambda k: k.engine), "system": column(lambda k: k.system.lower())}
+    out |= {"build": column(lambda k: k.build), "client": column(lambda k: k.client)}
+    out |= {"dense": column(lambda k: _plain(k.dense)), "experts": column(lambda k: _plain(k.experts))}
+    out |= {f"engine+{by}": _join(out["engine"], out[by]) for by in ("system", "client", "dense", "experts")}
+    return out
 
 
 def levels_of(name: str) -> tuple[str, ...]:
@@ -68,6 +79,13 @@ def levels_of(name: str) -> tuple[str, ...]:
     if name in BY_FORMAT:
         out += [BY_FORMAT[name], "engine+" + BY_FORMAT[name]]
     return tuple(out)
+
+
+def unquantized(model: str) -> str:
+    """A published name without what it says of number formats and dates."""
+    while (cut := _SUFFIX.sub("", model)) != model:
+        model = cut
+    return model
 
 
 def _plain(name: str) -> str:
@@ -94,28 +112,33 @@ class Calibration:
     intervals: Mapping[str, Mapping[str, tuple[float, float]]]
     source: str
 
-    def of(self, level: Mapping[str, NDArray[np.str_]], n: int) -> dict[str, Array]:
-        """Every coefficient of ``n`` rows, shape (n,)."""
-        out = {}
+    def of(self, keys: Sequence[EngineKey]) -> dict[str, Array]:
+        """Every coefficient of each key, shape (n,)."""
+        level, out = levels(keys), {}
         for name, start in START.items():
-            value = np.full(n, self.base.get(name, start))
+            value = np.full(len(keys), self.base.get(name, start))
             for by, table in self.factors.get(name, {}).items():
-                names = level[by]
                 for key, factor in table.items():
-                    value = np.where(names == key, value * factor, value)
+                    value = np.where(level[by] == key, value * factor, value)
             out[name] = value
         return out
 
+    def basis(self, key: EngineKey, model: str) -> str:
+        """``calibrated`` where the engine ran this model on this machine when the coefficients were fitted, else
+        ``transferred``: what a prediction rests on, a key of ``intervals``."""
+        seen = {"engine": key.engine, "system": key.system.lower(), "model": unquantized(model)}
+        return "calibrated" if all(name in self.seen[of] for of, name in seen.items()) else "transferred"
 
-def own_steps(k: Mapping[str, Array], fixes: Corrections) -> dict[str, Array]:
+
+def own_steps(coef: Mapping[str, Array], fixes: Corrections) -> dict[str, Array]:
     """The coefficients of a loop whose steps are those of the step function: nothing multiplies their ops or spreads
     their experts once more, and the host adds what is on file for the engine."""
-    one = np.ones_like(k["queue"])
+    one = np.ones_like(coef["queue"])
     neutral = dict.fromkeys(PRICED, one) | {"routing": one}
     none = dict.fromkeys(("imbalance", "host.kernel", "host.expert"), 0.0 * one)
     host = {"host.step": (fixes.gap + fixes.step) * one, "host.sequence": fixes.sequence * one,
             "host.prefill": fixes.chunk * one, "host.launch": fixes.launch * one}  # fmt: skip
-    return {**k, **neutral, **none, **host}
+    return {**coef, **neutral, **none, **host}
 
 
 @lru_cache(maxsize=8)

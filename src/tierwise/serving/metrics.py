@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from tierwise.core.units import gb
 from tierwise.serving.fairness import Fairness, fairness
-from tierwise.serving.load import Load, load
 from tierwise.serving.outcome import DONE, REJECTED, Run, Series
+from tierwise.serving.saturation import Saturation, saturation
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -98,7 +98,7 @@ class Metrics:
     request_rate: float
     prompt_rate: float
     output_rate: float
-    load: Load
+    load: Saturation
     batch: float
     batch_max: float
     waiting: float
@@ -152,7 +152,7 @@ def metrics(run: Run, ttft: float | None = None, tpot: float | None = None) -> M
         ttft_met=_ratio(int(ttft_ok.sum()), ended), tpot_met=_ratio(int(tpot_ok.sum()), ended),
         good_share=_ratio(good, ended), goodput=_ratio(good, span), request_rate=_ratio(int(done.sum()), span),
         prompt_rate=_ratio(float(run.trace.prompt[np.isfinite(r.first)].sum()), span), output_rate=_ratio(made, span),
-        load=load(run),
+        load=saturation(run),
         batch=_mean(s.running[s.running > 0]), batch_max=_max(s.running),
         waiting=_mean(s.waiting), waiting_max=_max(s.waiting), kv=_mean(s.kv), kv_max=_max(s.kv),
         fragmentation=_fragmentation(s),

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tierwise import engines
 from tierwise.core.errors import TierwiseError, UnknownName
-from tierwise.core.numerics import fmt
 from tierwise.machines import system
 from tierwise.machines.types import System
 from tierwise.memory.rules import rules
 from tierwise.models.load import load_model
 from tierwise.models.types import Model
-from tierwise.scenario.types import KV, Plan
-from tierwise.serving.apart import apart
-from tierwise.serving.coefficients import Calibration, calibration, levels
-from tierwise.serving.recipes import Conditions, conditions
-from tierwise.serving.rows import Pool, Refused, Row
-from tierwise.serving.steady import Client, Coefficients, Steady, steady
-from tierwise.serving.work import Array, Load, Work, formats_of, room, work
+from tierwise.scenario.types import Plan
+from tierwise.serving.closed_loop import closed_loop
+from tierwise.serving.coefficients import Calibration, calibration, unquantized
+from tierwise.serving.recipes import Conditions, ExpertLayout, conditions, key_of
+from tierwise.serving.rows import EngineGroup, Refused, Row
+from tierwise.serving.steady import Coefficients, Steady
+from tierwise.serving.step_times import (
+    CLASSES,
+    PROMPTS,
+    SHARES,
+    Array,
+    ClosedLoopPoint,
+    StepTimes,
+    cache_in,
+    formats_of,
+    room,
+    step_times,
+    take,
+)
 from tierwise.steps.corrections import Corrections
 from tierwise.steps.price import engine_on
 
-_Arrays = TypeVar("_Arrays", Load, Work, Client)
-_SUFFIX = re.compile(r"[-_](fp8|nvfp4|fp4|int4|bf16|awq|gptq|w4a16|mxfp4|static|pertensor|dynamic|block|\d{4})$", re.I)
 _ORGANIZATIONS = ("deepseek-ai", "meta-llama", "Qwen", "moonshotai", "MiniMaxAI", "openai", "zai-org", "mistralai")
 
 
@@ -39,17 +46,30 @@ _ORGANIZATIONS = ("deepseek-ai", "meta-llama", "Qwen", "moonshotai", "MiniMaxAI"
 class Priced:
     """Rows with what they cost, arrays of shape (..., n) in the rows' order.
 
-    ``servers``: prefilling ranks per decoding engine, 0 where one engine does both. ``plain``: the rows' positions
-    that may run without drafts, and their load and work then.
+    ``servers``: prefilling ranks per decoding engine, 0 where one engine does both. ``unknown``: positions of the rows
+    that may as well have run without drafts; ``undrafted``: those rows without any (None where there are none).
     """
 
     rows: tuple[Row, ...]
     models: tuple[str, ...]
     conditions: Conditions
-    load: Load
-    work: Work
+    point: ClosedLoopPoint
+    times: StepTimes
     servers: Array
-    plain: tuple[NDArray[np.intp], Load, Work]
+    unknown: NDArray[np.intp]
+    undrafted: Priced | None
+
+    def take(self, index: NDArray[np.intp]) -> Priced:
+        """The rows of an index, each at most once."""
+        how, place = self.conditions, {int(i): j for j, i in enumerate(index)}
+        kept = {f.name: getattr(how, f.name)[index] for f in fields(how) if f.name != "client"}
+        here = np.asarray([j for j, i in enumerate(self.unknown) if int(i) in place], dtype=np.intp)
+        return Priced(
+            tuple(self.rows[i] for i in index), tuple(self.models[i] for i in index),
+            Conditions(client=take(how.client, index), **kept), take(self.point, index), take(self.times, index),
+            self.servers[index], np.asarray([place[int(self.unknown[j])] for j in here], dtype=np.intp),
+            self.undrafted.take(here) if self.undrafted is not None and len(here) else None,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,9 +92,7 @@ def find_model(name: str, configs: str = "") -> Model:
         UnknownName: none of these.
     """
     bare = name.rsplit("/", maxsplit=1)[-1]
-    short = bare
-    while (cut := _SUFFIX.sub("", short)) != short:
-        short = cut
+    short = unquantized(bare)
     if configs:
         for folder in (name.replace("/", "--"), bare):
             if (Path(configs) / folder / "config.json").is_file():
@@ -98,7 +116,7 @@ def find_system(name: str, devices: int) -> System:
 
 
 def priced(rows: Sequence[Row], configs: str = "") -> tuple[Priced, list[Refused]]:
-    """Prices of every row whose model and machine are known; the others refused with the reason."""
+    """Prices of every row whose model, machine and engine are known; the others refused with the reason."""
     known: list[Row] = []
     models: list[Model] = []
     refused: list[Refused] = []
@@ -118,6 +136,8 @@ def priced(rows: Sequence[Row], configs: str = "") -> tuple[Priced, list[Refused
 def _check(row: Row, model: Model) -> None:
     if not any(s.stream == "text" for s in model.stacks) or model.task != "generate":
         raise TierwiseError(f"{row.model}: not a model that generates text")
+    if row.engine not in engines.names():
+        raise UnknownName("engine", row.engine, engines.names())
 
 
 def _priced(rows: list[Row], models: list[Model]) -> Priced:
@@ -127,122 +147,85 @@ def _priced(rows: list[Row], models: list[Model]) -> Priced:
     def column(of: Callable[[Row], float]) -> Array:
         return np.asarray([float(of(r)) for r in rows])
 
-    tp = column(lambda r: r.pool.tp)
-    spread = how.whole > 1
-    load = Load(
-        np.where(spread, 1.0, tp), np.where(spread, tp, column(lambda r: r.pool.dp)),
-        np.where(how.whole > 0, tp, column(lambda r: r.pool.ep)),
-        column(lambda r: r.concurrency / r.pool.workers), column(lambda r: r.isl) * how.shorten,
+    tp = column(lambda r: r.decode.tp)
+    by_rank = how.expert_layout == ExpertLayout.ATTENTION_RANK_PER_DEVICE
+    on_every = how.expert_layout != ExpertLayout.AS_RECORDED
+    point = ClosedLoopPoint(
+        np.where(by_rank, 1.0, tp), np.where(by_rank, tp, column(lambda r: r.decode.dp)),
+        np.where(on_every, tp, column(lambda r: r.decode.ep)),
+        column(lambda r: r.concurrency / r.decode.workers), column(lambda r: r.isl) * how.shorten,
         np.maximum(column(lambda r: r.osl) * how.shorten, 1.0), how.draft,
     )  # fmt: skip
-    servers = column(lambda r: r.prefill.workers * r.prefill.dp / r.pool.workers if r.prefill else 0.0)
-    either = np.flatnonzero(how.either)
-    undrafted = replace(load, draft=np.where(how.either > 0, 0.0, load.draft))
+    servers = column(lambda r: r.prefill.workers * r.prefill.dp / r.decode.workers if r.prefill else 0.0)
     out = _empty(n)
-    plain = _empty(n)
     groups: dict[tuple[str, str, str, str, str, bool], list[int]] = {}
     for i, row in enumerate(rows):
         key = (models[i].name, row.system, row.engine, row.dense, row.experts, bool(row.prefill))
         groups.setdefault(key, []).append(i)
     for members in groups.values():
-        index = np.asarray(members)
-        _fill(out, rows, models, load, how, index)
-        if how.either[index].any():
-            _fill(plain, rows, models, undrafted, how, index)
-    return Priced(tuple(rows), tuple(m.name for m in models), how, load, out, servers,
-                  (either, _take(undrafted, either), _take(plain, either)))  # fmt: skip
+        _fill(out, rows, models, point, how, np.asarray(members))
+    unknown = np.flatnonzero(how.draft_unknown)
+    plain = [replace(rows[i], draft=0.0) for i in unknown]
+    undrafted = _priced(plain, [models[i] for i in unknown]) if plain else None
+    return Priced(tuple(rows), tuple(m.name for m in models), how, point, out, servers, unknown, undrafted)
 
 
 def _fill(
-    out: Work, rows: list[Row], models: list[Model], load: Load, how: Conditions, index: NDArray[np.intp]
-) -> None:
+    out: StepTimes, rows: list[Row], models: list[Model], point: ClosedLoopPoint, how: Conditions,
+    index: NDArray[np.intp],
+) -> None:  # fmt: skip
     first = rows[index[0]]
     model = formats_of(models[index[0]], first.dense, first.experts)
-    kv = "fp8" if first.dense in ("fp8", "fp8-block", "nvfp4") else "bf16"
-    some = _take(load, index)
+    cache = cache_in(cache_format(first.dense))
+    some = take(point, index)
 
-    def of(pools: list[Pool], load: Load) -> Work:
-        machine = find_system(first.system, max(p.devices for p in pools))
-        cache = KV(key=fmt(kv), value=fmt(kv))
-        plan = Plan(tp=load.tp, dp=load.dp, ep=load.ep, kv=cache)
+    def of(groups: list[EngineGroup], point: ClosedLoopPoint) -> StepTimes:
+        machine = find_system(first.system, max(g.devices for g in groups))
+        plan = Plan(tp=point.tp, dp=point.dp, ep=point.ep, kv=cache)
         on = engine_on(model, plan, machine, first.engine, Corrections(), alone=True)
         layout = rules(engines.load(first.engine), plan, share=how.memory[index], budget=how.client.budget[index],
-                       max_seqs=load.flight / load.dp)  # fmt: skip
-        held = room(model, machine, plan, layout, load.isl + load.osl)
-        return replace(work(on, load), room=np.broadcast_to(held, load.tp.shape).astype(float))
+                       max_seqs=point.flight / point.dp)  # fmt: skip
+        held = room(model, machine, plan, layout, point.isl + point.osl)
+        return replace(step_times(on, point), room=np.broadcast_to(held, point.tp.shape).astype(float))
 
-    found = of([rows[i].pool for i in index], some)
+    found = of([rows[i].decode for i in index], some)
     if first.prefill is not None:
-        pools = [rows[i].prefill or rows[i].pool for i in index]
-        tp, dp, ep = (np.asarray([float(getattr(p, f)) for p in pools]) for f in ("tp", "dp", "ep"))
-        other = of(pools, replace(some, tp=tp, dp=dp, ep=ep))
-        found = replace(found, prefill=other.prefill)
+        groups = [rows[i].prefill or rows[i].decode for i in index]
+        tp, dp, ep = (np.asarray([float(getattr(g, f)) for g in groups]) for f in ("tp", "dp", "ep"))
+        found = replace(found, prefill=of(groups, replace(some, tp=tp, dp=dp, ep=ep)).prefill)
     found = replace(found, room=np.minimum(found.room, how.slots[index] / some.dp))
-    for f in fields(Work):
+    for f in fields(StepTimes):
         getattr(out, f.name)[..., index] = getattr(found, f.name)
 
 
-def _empty(n: int) -> Work:
-    from tierwise.serving.work import CLASSES, PROMPTS, SHARES
+def cache_format(dense: str) -> str:
+    """The format of the KV cache in checkpoints whose dense layers are in ``dense``."""
+    return "fp8" if dense in ("fp8", "fp8-block", "nvfp4") else "bf16"
 
+
+def _empty(n: int) -> StepTimes:
     c, s, p = len(CLASSES), len(SHARES), len(PROMPTS)
     shapes = {"decode": (c, s, n), "launch": (s, n), "seqs": (s, n), "prefill": (c, p, n), "spread": (s, n)}
-    return Work(**{f.name: np.zeros(shapes.get(f.name, (n,))) for f in fields(Work)})
+    return StepTimes(**{f.name: np.zeros(shapes.get(f.name, (n,))) for f in fields(StepTimes)})
 
 
-def _take(value: _Arrays, index: NDArray[np.intp]) -> _Arrays:
-    return type(value)(**{f.name: getattr(value, f.name)[..., index] for f in fields(value)})
-
-
-def solve(p: Priced, k: Coefficients, near: Steady | None = None) -> Steady:
+def solve(p: Priced, coef: Coefficients, near: Steady | None = None) -> Steady:
     """The closed loop of every row; where drafts are as likely as not, the geometric mean of both.
 
     ``near``: a solution for almost the same coefficients, from which few rounds lead to this one.
     """
-    index = np.arange(len(p.rows))
-    ttft, tpot, parts = _loop(p, p.load, p.work, index, k, near)
-    either, load, work_ = p.plain
-    if len(either):
-        some = {name: np.broadcast_to(v, len(p.rows))[either] for name, v in k.items()}
-        a, b, _ = _loop(p, load, work_, either, some)
-        ttft[either], tpot[either] = np.sqrt(ttft[either] * a), np.sqrt(tpot[either] * b)
-    return Steady(ttft, tpot, parts)
-
-
-def _loop(
-    p: Priced, load: Load, work_: Work, index: NDArray[np.intp], k: Coefficients, near: Steady | None = None
-) -> tuple[Array, Array, Mapping[str, Array]]:
-    client, servers = _take(p.conditions.client, index), p.servers[index]
-    found = steady(load, work_, client, k) if near is None else steady(load, work_, client, k, 4, near.parts["active"])
-    ttft, tpot, parts = found.ttft, found.tpot, found.parts
-    two = np.flatnonzero(servers > 0)
-    if len(two):
-        some = {name: np.broadcast_to(v, len(index))[two] for name, v in k.items()}
-        pool = _take(load, two), _take(work_, two), _take(client, two), servers[two], some
-        pair = apart(*pool) if near is None else apart(*pool, 6, _part(near, two))
-        ttft[two], tpot[two] = pair.ttft, pair.tpot
-        parts = {name: _put(values, two, pair.parts.get(name, 0.0)) for name, values in parts.items()}
-    return ttft, tpot, parts
-
-
-def _part(s: Steady, index: NDArray[np.intp]) -> Steady:
-    return Steady(s.ttft[index], s.tpot[index], {name: values[index] for name, values in s.parts.items()})
-
-
-def _put(values: Array, index: NDArray[np.intp], new: Array | float) -> Array:
-    out = np.array(values, dtype=float)
-    out[index] = new
-    return out
+    found = closed_loop(p.point, p.times, p.conditions.client, p.servers, coef, near)
+    if p.undrafted is not None:
+        at = p.unknown
+        plain = solve(p.undrafted, {name: np.broadcast_to(v, len(p.rows))[at] for name, v in coef.items()})
+        found.ttft[at], found.tpot[at] = np.sqrt(found.ttft[at] * plain.ttft), np.sqrt(found.tpot[at] * plain.tpot)
+    return found
 
 
 def predict(p: Priced, cal: Calibration | None = None) -> Prediction:
-    """Predicted times of priced rows, with what each rests on and its 80 % interval.
-
-    ``calibrated``: the engine ran this model on this machine when the coefficients were fitted; ``transferred``:
-    some of these are new.
-    """
+    """Predicted times of priced rows, with what each rests on and its 80 % interval."""
     cal = cal or calibration()
-    found = solve(p, cal.of(levels(p.rows, p.conditions), len(p.rows)))
+    found = solve(p, cal.of([key_of(r) for r in p.rows]))
     basis = tuple(_basis(row, model, cal) for row, model in zip(p.rows, p.models, strict=True))
 
     def factors(quantity: str) -> Array:
@@ -254,5 +237,4 @@ def predict(p: Priced, cal: Calibration | None = None) -> Prediction:
 def _basis(row: Row, model: str, cal: Calibration) -> str:
     if row.prefill is not None:
         return "disaggregated" if row.mode == "disagg" else "assumed division"
-    known = row.engine in cal.seen["engine"] and row.system.lower() in cal.seen["system"] and model in cal.seen["model"]
-    return "calibrated" if known else "transferred"
+    return cal.basis(key_of(row), model)

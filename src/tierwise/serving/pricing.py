@@ -66,7 +66,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     """
     s, system = replicas.settings, replicas.machine
     on = engine_of(model, replicas, fixes)
-    plan, k, facts = on.plan, on.fixes, on.facts
+    plan, fixes, facts = on.plan, on.fixes, on.facts
     of = kinds(model, plan)
     ranks = float(plan.dp)
     budget, most = int(s.budget * ranks), int(s.max_seqs * ranks)
@@ -89,7 +89,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     mixed = decode
     if facts is not None and system.device.family in facts.shared_attention_families:
         rows = lower(Step(model, plan, d, 1.0, c, "prefill"))
-        mixed = decode + beside_chunks(decoding, rows, on.target, facts.attention_tile, k.ops)
+        mixed = decode + beside_chunks(decoding, rows, on.target, facts.attention_tile, fixes.ops)
     q, p = np.meshgrid(np.maximum(new, 1.0), past, indexing="ij")
     prefilling = lower(Step(model, plan, 1.0, q, p, "prefill"))
     prefill = _total(on, prefilling, of.prefill, q.shape)
@@ -97,7 +97,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     # One launch of the sequence ops is in every step, however many sequences and chunks it serves.
     once = np.minimum(decode[0, 0], prefill[0, 0])
     launch = float(np.max(num(price_program(on, by_tokens, StepState(), 0.0).launch)))
-    tokens[:, 0] += once[0] + k.gap
+    tokens[:, 0] += once[0] + fixes.gap
     tokens[:, 1:] += once[1:]
     decode, mixed = np.maximum(decode - once, 0.0), np.maximum(mixed - once, 0.0)
     prefill = np.maximum(prefill - once, 0.0) / ranks
@@ -121,15 +121,15 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         tokens=_dense(tokens, tokens_at), heads=_dense(heads, seqs_at),
         decode_seqs=seqs, decode_context=context, decode=decode,
         prefill_new=new, prefill_context=past, prefill=prefill,
-        host=np.array([k.step, k.sequence / ranks, k.chunk, k.token / ranks]), launch=launch,
+        host=np.array([fixes.step, fixes.sequence / ranks, fixes.chunk, fixes.token / ranks]), launch=launch,
         graph_sizes=graphs * int(ranks),
         mixed_graphs=int(graphs[-1] * ranks) if len(graphs) and facts is not None and facts.graphs_with_prefill else 0,
-        request=k.request, kv_token=_number(pool.token), kv_fixed=_number(pool.fixed),
+        request=fixes.request, kv_token=_number(pool.token), kv_fixed=_number(pool.fixed),
         kv_room=_number(pool.room), swap=ways.swap, transfer=ways.transfer, transfer_latency=ways.latency,
         disk=ways.disk, power_idle=devices * (system.device.power.idle + system.overhead_power),
         power_rated=devices * (system.device.power.rated + system.overhead_power),
         rent=devices * system.device.price.rent,
-        interval=k.interval, basis=k.basis, stages=int(plan.pp), decode_mixed=mixed,
+        interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), decode_mixed=mixed,
         ahead=int(facts is not None and facts.schedules_ahead and plan.pp == 1),
     )  # fmt: skip
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tierwise.serving.coefficients import EngineKey
 from tierwise.serving.rows import Row
 from tierwise.serving.steady import Client
-from tierwise.serving.work import Array
+from tierwise.serving.step_times import Array
 
 _INFERENCEX = re.compile(r"config_id=|(?<!\d)\d{4}-\d\d-\d\d\.csv|(?<!auto-)gap-analysis\.csv")
 _DATE = re.compile(r"measured=(\d{4}-\d\d-\d\d)")
-_DEFAULTS: Mapping[str, float] = {
-    "budget": 8192.0, "budget_prompts": 0.0, "memory": 0.9, "poll": 1.0, "waves": 10.0, "spread": 0.0, "shorten": 1.0,
-    "cold": 0.0, "slots": 1e9, "draft": 0.0, "either": 0.0, "timeout": 0.0, "whole": 0.0,
-}  # fmt: skip
+
+
+class ExpertLayout(IntEnum):
+    """How an engine divides experts and attention where its row does not say."""
+
+    AS_RECORDED = 0
+    EXPERTS_ON_EVERY_DEVICE = 1
+    ATTENTION_RANK_PER_DEVICE = 2  # experts on every device too
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,9 @@ class Conditions:
     Attributes:
         client: see :class:`Client`.
         shorten: mean tokens over nominal ones; ``memory``: share of the device the engine takes; ``slots``: sequences
-            an engine runs at once at most; ``draft``: draft tokens a step; ``either``: 1 where it may as well be none.
-        whole: 1 where experts are divided over all devices of an engine, 2 where attention runs on a rank each besides.
-        kind: whose client, ``inferencex`` or ``other``; ``build``: engine and version, or month where none is given.
+            an engine runs at once at most; ``draft``: draft tokens a step; ``draft_unknown``: 1 where it may as well
+            have been none.
+        expert_layout: of :class:`ExpertLayout`.
     """
 
     client: Client
@@ -41,15 +47,13 @@ class Conditions:
     memory: Array
     slots: Array
     draft: Array
-    either: Array
-    whole: Array
-    kind: NDArray[np.str_]
-    build: NDArray[np.str_]
+    draft_unknown: Array
+    expert_layout: Array
 
 
 def conditions(rows: Sequence[Row]) -> Conditions:
     """The settings of every row's run: its own where it states them, else its benchmark's recipe."""
-    found = [_settings(r) for r in rows]
+    found = [_settings(_facts(r)) for r in rows]
 
     def column(name: str) -> Array:
         return np.asarray([f[name] for f in found], dtype=float)
@@ -57,23 +61,54 @@ def conditions(rows: Sequence[Row]) -> Conditions:
     isl = np.asarray([r.isl for r in rows], dtype=float)
     stated = [r.draft is not None for r in rows]
     draft = np.where(stated, [r.draft or 0.0 for r in rows], column("draft"))
+    unknown = np.where(stated, 0.0, column("draft_unknown"))
+    shorten, memory, slots, layout = (column(name) for name in ("shorten", "memory", "slots", "expert_layout"))
+    return Conditions(_client(column, isl), shorten, memory, slots, draft, unknown, layout)
+
+
+def usual(key: EngineKey, model: str) -> Client:
+    """How an engine looks for requests by its own defaults, shape (1,): rules that ask for more than is given here
+    do not hold."""
+    found = _settings({"engine": key.engine, "system": key.system, "model": model, "dense": key.dense})
+    return _client(lambda name: np.asarray([found[name]]), np.ones(1))
+
+
+def key_of(row: Row) -> EngineKey:
+    """Whose coefficients a row has."""
+    client = "inferencex" if _INFERENCEX.search(row.source) else "other"
+    build = f"{row.engine}/{row.version or _date(row)[:7] or '?'}"
+    return EngineKey(row.engine, row.system, row.dense, row.experts, client, build)
+
+
+def _client(column: Callable[[str], Array], isl: Array) -> Client:
     budget = np.maximum(column("budget"), column("budget_prompts") * isl)
-    client = Client(budget, column("waves"), column("spread"), column("poll") / 2.0, column("cold"),
-                    column("timeout"))  # fmt: skip
-    kind = np.asarray(["inferencex" if _INFERENCEX.search(r.source) else "other" for r in rows], dtype=np.str_)
-    build = np.asarray([f"{r.engine}/{r.version or _date(r)[:7] or '?'}" for r in rows], dtype=np.str_)
-    either = np.where(stated, 0.0, column("either"))
-    shorten, memory, slots, whole = (column(name) for name in ("shorten", "memory", "slots", "whole"))
-    return Conditions(client, shorten, memory, slots, draft, either, whole, kind, build)
+    return Client(budget, column("waves"), column("spread"), column("poll") / 2.0, column("cold"), column("timeout"))
 
 
-def _settings(row: Row) -> dict[str, float]:
-    out = dict(_DEFAULTS)
+def _facts(row: Row) -> dict[str, Any]:
+    """What rules can ask of a row."""
+    key, own = key_of(row), row.decode
+    return {"client": key.client, "engine": key.engine, "system": key.system, "model": row.model, "dense": key.dense,
+            "version": row.version, "date": _date(row), "tp": own.tp, "dp": own.dp, "ep": own.ep, "isl": row.isl,
+            "osl": row.osl, "concurrency": row.concurrency, "disaggregated": row.prefill is not None}  # fmt: skip
+
+
+def _settings(facts: Mapping[str, Any]) -> dict[str, float]:
+    out: dict[str, float] = {}
     for rule in _rules():
         # A rule may look at what earlier ones have set.
-        if all(_TESTS[name](row, value, out) for name, value in rule.items() if name != "set"):
-            out.update({name: float(value) for name, value in rule["set"].items()})
+        if all(_holds(name, value, {**facts, **out}) for name, value in rule.items() if name != "set"):
+            out.update({name: _number(value) for name, value in rule["set"].items()})
     return out
+
+
+def _holds(name: str, value: Any, facts: Mapping[str, Any]) -> bool:
+    fact, test = _TESTS[name]
+    return fact in facts and bool(test(facts[fact], value))
+
+
+def _number(value: Any) -> float:
+    return float(ExpertLayout[value.upper()] if isinstance(value, str) else value)
 
 
 def _date(row: Row) -> str:
@@ -81,24 +116,25 @@ def _date(row: Row) -> str:
     return match[1] if match else ""
 
 
-_TESTS: Mapping[str, Any] = {
-    "source": lambda r, v, s: bool(_INFERENCEX.search(r.source)) == (v == "inferencex"),
-    "engine": lambda r, v, s: r.engine == v,
-    "system": lambda r, v, s: r.system.lower().startswith(v),
-    "model": lambda r, v, s: re.search(v, r.model.lower()) is not None,
-    "version": lambda r, v, s: re.fullmatch(v, r.version) is not None,
-    "dense": lambda r, v, s: r.dense == v,
-    "tp": lambda r, v, s: r.pool.tp == v,
-    "under": lambda r, v, s: r.pool.tp < v,
-    "ep": lambda r, v, s: r.pool.ep == v,
-    "apart": lambda r, v, s: (r.prefill is not None) == bool(v),
-    "ranks": lambda r, v, s: r.pool.dp >= v,
-    "isl": lambda r, v, s: r.isl == v,
-    "osl": lambda r, v, s: r.osl == v,
-    "drafted": lambda r, v, s: s["draft"] >= v,
-    "flight": lambda r, v, s: r.concurrency >= v,
-    "from": lambda r, v, s: _date(r) >= str(v),
-    "before": lambda r, v, s: "" < _date(r) < str(v),
+# What a rule's field asks of which fact.
+_TESTS: Mapping[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    "source": ("client", operator.eq),
+    "engine": ("engine", operator.eq),
+    "system": ("system", lambda x, v: x.lower().startswith(v)),
+    "model": ("model", lambda x, v: re.search(v, x.lower())),
+    "version": ("version", lambda x, v: re.fullmatch(v, x)),
+    "dense": ("dense", operator.eq),
+    "tp": ("tp", operator.eq),
+    "under": ("tp", operator.lt),
+    "ep": ("ep", operator.eq),
+    "disaggregated": ("disaggregated", operator.eq),
+    "ranks": ("dp", operator.ge),
+    "isl": ("isl", operator.eq),
+    "osl": ("osl", operator.eq),
+    "drafted": ("draft", operator.ge),
+    "flight": ("concurrency", operator.ge),
+    "from": ("date", lambda x, v: x >= str(v)),
+    "before": ("date", lambda x, v: "" < x < str(v)),
 }
 
 

@@ -10,17 +10,18 @@ import csv
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tierwise.core.errors import TierwiseError
+from tierwise.serving.constants import CONSTANTS
 
 _NEEDED = ("model_path", "system", "backend", "mode", "isl", "osl")
 _LIMIT = 1e9
 
 
 @dataclass(frozen=True)
-class Pool:
+class EngineGroup:
     """Equal engines: ``workers`` of them, each ``tp`` × ``dp`` devices with experts over ``ep`` of those.
 
     ``dp`` is attention data parallelism inside one engine: its ranks step together.
@@ -48,7 +49,7 @@ class Row:
         dense, experts: number formats of dense layers and of routed experts; ``""`` for the checkpoint's own.
         isl, osl: nominal prompt and output tokens.
         concurrency: requests in flight over the whole deployment.
-        pool: the engines (aggregated), or those that decode; ``prefill``: those that prefill (disaggregated).
+        decode: the engines that decode (and prefill, where aggregated); ``prefill``: those that prefill apart, if any.
         draft: draft tokens a step, when the file says so; None when it does not.
         ttft, tpot: measured seconds, or None.
         notes: repairs made to the line.
@@ -67,8 +68,8 @@ class Row:
     isl: float
     osl: float
     concurrency: float
-    pool: Pool
-    prefill: Pool | None
+    decode: EngineGroup
+    prefill: EngineGroup | None
     draft: float | None
     ttft: float | None
     tpot: float | None
@@ -77,18 +78,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Refused:
-    """A line that cannot be answered, and why. ``apart`` when the file itself leaves the deployment open."""
+    """A line that cannot be answered, and why. ``undetermined`` when the file itself leaves the deployment open."""
 
     line: int
     id: str
     reason: str
-    apart: bool = False
+    undetermined: bool = False
 
 
 class _Bad(Exception):
-    def __init__(self, reason: str, apart: bool = False) -> None:
+    def __init__(self, reason: str, undetermined: bool = False) -> None:
         super().__init__(reason)
-        self.apart = apart
+        self.undetermined = undetermined
 
 
 def read_rows(path: str | Path) -> tuple[list[Row], list[Refused]]:
@@ -109,7 +110,7 @@ def read_rows(path: str | Path) -> tuple[list[Row], list[Refused]]:
                 try:
                     rows.append(_row(n, record))
                 except _Bad as bad:
-                    refused.append(Refused(n, record.get("id") or "", str(bad), bad.apart))
+                    refused.append(Refused(n, record.get("id") or "", str(bad), bad.undetermined))
     except UnicodeDecodeError as error:
         raise TierwiseError(f"{path}: not a CSV file in UTF-8: byte {error.start} is no text") from None
     except csv.Error:
@@ -133,49 +134,51 @@ def _row(line: int, record: Mapping[str, str | None]) -> Row:
     isl, osl = _positive(record, "isl"), _positive(record, "osl")
     dense, experts = _formats(record)
     take = _aggregated if mode == "agg" else _disaggregated
-    pool, prefill, flight, notes = take(record)
+    decode, prefill, flight, notes = take(record)
     return Row(
         line, _text(record, "id"), _text(record, "model_path"), _text(record, "system"),
         _text(record, "backend").lower(), _text(record, "backend_version"), mode, _text(record, "silicon_data_source"),
-        dense, experts, isl, osl, flight, pool, prefill, _draft(record),
+        dense, experts, isl, osl, flight, decode, prefill, _draft(record),
         _measured(record, "silicon_ttft_ms"), _measured(record, "silicon_tpot_ms"), tuple(notes),
     )  # fmt: skip
 
 
 # Wider than any engine divides one layer: the file then counts all devices of a deployment of several engines.
-_WIDEST = 16
+_WIDEST = CONSTANTS["rows.widest"]
 
 
-def _aggregated(record: Mapping[str, str | None]) -> tuple[Pool, Pool | None, float, list[str]]:
-    pool, notes = _pool(record, "")
+def _aggregated(record: Mapping[str, str | None]) -> tuple[EngineGroup, EngineGroup | None, float, list[str]]:
+    group, notes = _group(record, "")
     batch = _number(record, "batch_size")
     flight = _number(record, "concurrency")
     if flight is None and batch is None:
         raise _Bad("neither concurrency nor batch_size")
-    ranks = pool.dp
+    ranks = group.dp
     flight = flight if flight is not None else (batch or 0.0) * ranks
     if batch:
         # The ratio says how many ranks or replicas share the load, where the degrees do not.
         share = round(flight / batch)
-        if not notes and share > pool.dp and share > 1 and abs(flight / batch - share) < 0.02 * share:
-            pool, notes = _spread(record, pool, share, notes)
+        if not notes and share > group.dp and share > 1 and abs(flight / batch - share) < 0.02 * share:
+            group, notes = _spread(record, group, share, notes)
     _check(flight, "concurrency")
-    if pool.tp > _WIDEST:
-        half, engines = pool.tp // 2, max(pool.tp // 16, 1)
-        note = f"tp {pool.tp} is a whole deployment whose division is not recorded; taken as half prefill, half decode"
-        return Pool(1, half, half), Pool(1, 8, 8, engines), flight, [*notes, note]
-    return pool, None, flight, notes
+    if group.tp > _WIDEST:
+        half, engines = group.tp // 2, max(group.tp // int(_WIDEST), 1)
+        note = f"tp {group.tp} is a whole deployment whose division is not recorded; taken as half prefill, half decode"
+        return EngineGroup(1, half, half), EngineGroup(1, 8, 8, engines), flight, [*notes, note]
+    return group, None, flight, notes
 
 
-def _spread(record: Mapping[str, str | None], pool: Pool, share: int, notes: list[str]) -> tuple[Pool, list[str]]:
-    tp, moe_tp, ep = pool.tp, _degree(record, "moe_tp_size"), _degree(record, "moe_ep_size")
-    if pool.dp == 1 and moe_tp * ep >= share > 1 and tp % share == 0:
+def _spread(
+    record: Mapping[str, str | None], group: EngineGroup, share: int, notes: list[str]
+) -> tuple[EngineGroup, list[str]]:
+    tp, moe_tp, ep = group.tp, _degree(record, "moe_tp_size"), _degree(record, "moe_ep_size")
+    if group.dp == 1 and moe_tp * ep >= share > 1 and tp % share == 0:
         note = f"concurrency over batch_size says {share} attention ranks in the engine"
-        return Pool(tp // share, share, tp), [*notes, note]
-    return Pool(pool.tp, pool.dp, pool.ep, share), [*notes, f"concurrency over batch_size says {share} replicas"]
+        return EngineGroup(tp // share, share, tp), [*notes, note]
+    return replace(group, workers=share), [*notes, f"concurrency over batch_size says {share} replicas"]
 
 
-def _pool(record: Mapping[str, str | None], prefix: str) -> tuple[Pool, list[str]]:
+def _group(record: Mapping[str, str | None], prefix: str) -> tuple[EngineGroup, list[str]]:
     tp, dp = _degree(record, prefix + "tp_size"), _degree(record, prefix + "attention_dp_size")
     moe_tp, ep = _degree(record, prefix + "moe_tp_size"), _degree(record, prefix + "moe_ep_size")
     pp = _degree(record, prefix + "pp_size")
@@ -185,27 +188,26 @@ def _pool(record: Mapping[str, str | None], prefix: str) -> tuple[Pool, list[str
     if moe_tp == ep > 1 and tp * dp == ep * ep:
         # tp × ep was recorded as one degree, though experts live on the same devices.
         note = f"{prefix}degrees {tp}×{dp} (experts {moe_tp}×{ep}) count the same {ep} devices twice"
-        return (Pool(1, ep, ep) if dp > 1 else Pool(ep, 1, ep)), [note]
+        return (EngineGroup(1, ep, ep) if dp > 1 else EngineGroup(ep, 1, ep)), [note]
     if dp > 1 and tp == dp and moe_tp == 1 and ep in (tp, tp * dp):
         # The same measurements are also recorded with attention over tp and no data parallelism.
-        return Pool(tp, 1, tp), [f"{prefix}degrees {tp}×{dp} (experts {ep}) count the same {tp} devices twice"]
+        return EngineGroup(tp, 1, tp), [f"{prefix}degrees {tp}×{dp} (experts {ep}) count the same {tp} devices twice"]
     devices = max(tp * dp, moe_tp * ep)
     if devices % tp == 0 and devices // tp > dp:
         notes.append(f"experts over {devices} devices make {devices // tp} attention ranks of tp {tp}")
         dp = devices // tp
     # Experts of data-parallel ranks are always divided over all of them, by slices or whole.
-    return Pool(tp, dp, tp * dp if dp > 1 else min(ep, tp)), notes
+    return EngineGroup(tp, dp, tp * dp if dp > 1 else min(ep, tp)), notes
 
 
-def _disaggregated(record: Mapping[str, str | None]) -> tuple[Pool, Pool, float, list[str]]:
+def _disaggregated(record: Mapping[str, str | None]) -> tuple[EngineGroup, EngineGroup, float, list[str]]:
     counts = [_number(record, f"{p}_num_workers") for p in ("prefill", "decode")]
     if None in counts:
-        raise _Bad("disaggregated without *_num_workers: how many engines ran is not recorded", apart=True)
-    decode, d_notes = _pool(record, "decode_")
-    prefill, p_notes = _pool(record, "prefill_")
+        raise _Bad("disaggregated without *_num_workers: how many engines ran is not recorded", undetermined=True)
+    decode, d_notes = _group(record, "decode_")
+    prefill, p_notes = _group(record, "prefill_")
     workers = [max(int(c or 1), 1) for c in counts]
-    prefill = Pool(prefill.tp, prefill.dp, prefill.ep, workers[0])
-    decode = Pool(decode.tp, decode.dp, decode.ep, workers[1])
+    prefill, decode = replace(prefill, workers=workers[0]), replace(decode, workers=workers[1])
     flight = _number(record, "concurrency")
     if flight is None:
         batch = _number(record, "decode_batch_size")
@@ -289,4 +291,4 @@ def _degree(record: Mapping[str, str | None], name: str) -> int:
     return int(value)
 
 
-__all__ = ["Pool", "Refused", "Row", "read_rows"]
+__all__ = ["EngineGroup", "Refused", "Row", "read_rows"]

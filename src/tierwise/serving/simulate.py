@@ -13,6 +13,7 @@ from tierwise.result import BASES
 from tierwise.serving.deployment import Deployment
 from tierwise.serving.outcome import DONE, REJECTED, RUNNING, WAITING, Requests, Run, Series, Steps
 from tierwise.serving.policies import Policy, load
+from tierwise.serving.step_times import text_layers
 from tierwise.serving.steps import StepPrices
 from tierwise.serving.traffic.trace import Trace
 
@@ -116,8 +117,7 @@ def _page(deployment: Deployment, prices: StepPrices, group: int, kv: Policy) ->
     if not size or not prices.kv_token:
         return 1
     g = deployment.groups[group]
-    depth = sum(stack.depth for stack in deployment.model.stacks if stack.stream == "text" and stack.active)
-    tokens = size * 2.0 * depth * float(g.plan.tp) / prices.kv_token
+    tokens = size * 2.0 * text_layers(deployment.model) * float(g.plan.tp) / prices.kv_token
     return max(1, int(np.ceil(tokens / g.settings.block)))
 
 

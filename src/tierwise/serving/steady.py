@@ -14,9 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierwise.serving.work import CLASSES, PROMPTS, SHARES, Array, Load, Work
+from tierwise.serving.constants import CONSTANTS
+from tierwise.serving.step_times import CLASSES, PROMPTS, SHARES, Array, ClosedLoopPoint, StepTimes
 
 Coefficients = Mapping[str, Array]
+
+# What of the form is neither derived nor fitted; constants.yaml says of each why.
+LOST_TO_SPREAD, LEAST_EXTRA = CONSTANTS["prefill.equal_lengths"], CONSTANTS["prefill.least_extra"]
+FULLEST, LEAST_DECODING = CONSTANTS["queue.fullest"], CONSTANTS["decoding.least"]
+DAMPING = CONSTANTS["fixed_point.damping"]
 
 # What multiplies or adds to the prices, and where each starts. Times in seconds.
 START: Mapping[str, float] = {
@@ -38,7 +44,7 @@ START: Mapping[str, float] = {
     "routing": 0.85,  # tokens choose experts as alike as tokens**routing independent ones
     "imbalance": 0.5,  # weight of the fullest expert rank's excess
     "mix": 0.5,  # share of a decode step a prefill pass in the same step hides
-    "bunch": 0.3,  # prompts that arrive together, as a share of those that could
+    "bunch": 0.3,  # exponent of prefill batching: a pass takes most**bunch prompts of the ``most`` it has room for
     "burst": 1.0,  # weight of the first wave, in which all requests arrive at once
     "queue": 1.0,  # weight of waiting behind other prompts
     "apart.request": 5.0e-2,  # disaggregated: routing a request and moving its KV to the decoding engine
@@ -47,6 +53,11 @@ START: Mapping[str, float] = {
     "accept": 2.0,  # odds that a draft token is right
     "draft": 1.0,  # a draft token's time over that of one layer and the head
 }
+
+# Of a request's wait for its first token, then what else the fixed point found: seconds of a decode step, the share of
+# the time that prefill takes, sequences that decode, prompts that a pass takes together.
+PARTS = ("request", "rest of a step", "look", "own pass", "queue", "first wave", "lost slot", "step", "prefill share",
+         "active", "together")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,109 +79,114 @@ class Client:
 
 @dataclass(frozen=True)
 class Steady:
-    """Seconds of the steady state, shape (n,), and its parts for explanation."""
+    """Seconds of the steady state, shape (n,), and its parts for explanation (those of :data:`PARTS`)."""
 
     ttft: Array
     tpot: Array
     parts: Mapping[str, Array]
 
 
-def steady(
-    load: Load, work: Work, client: Client, k: Coefficients, rounds: int = 12, start: Array | None = None
-) -> Steady:
+def aggregated(
+    point: ClosedLoopPoint, times: StepTimes, client: Client, coef: Coefficients, rounds: int = 12,
+    start: Array | None = None,
+) -> Steady:  # fmt: skip
     """TTFT and TPOT of every deployment whose engines both prefill and decode.
 
     Args:
-        k: a value for every name of :data:`START`, shape (n,) or scalar.
+        coef: a value for every name of :data:`START`, shape (n,) or scalar.
         rounds: of the fixed point, damped by half; ``start``: sequences that decode, where it begins (all of them
             unless given).
     """
-    ranks = load.flight / load.dp
-    accepted = _accepted(k["accept"], load.draft)
-    prefill = _prefill(work, k)
-    most = np.maximum(np.minimum(client.budget / load.isl, ranks), 1.0)
-    lumps = most ** np.minimum(k["bunch"] * (1.0 - 0.7 * client.spread), 1.0)
-    full = _at_prompts(prefill, most)
-    first = k["burst"] * full * np.maximum(ranks / most - 1.0, 0.0) / 2.0 / client.waves
-    request = _request(load, client, k)
-    limit = np.maximum(np.minimum(ranks, work.room), 1.0)
-    company = 1.0 - 1.0 / np.maximum(load.flight, 1.0)  # a request alone finds no step running and no slot taken
-    looks = k["host.poll"] * client.poll + k["rank.wait"] * client.timeout
+    ranks = point.flight / point.dp
+    accepted = tokens_accepted(coef["accept"], point.draft)
+    prefill = prefill_seconds(times, coef)
+    most = np.maximum(np.minimum(client.budget / point.isl, ranks), 1.0)
+    lumps = most ** np.minimum(coef["bunch"] * (1.0 - LOST_TO_SPREAD * client.spread), 1.0)
+    full = prefill_at(prefill, most)
+    first = coef["burst"] * full * np.maximum(ranks / most - 1.0, 0.0) / 2.0 / client.waves
+    request = request_seconds(point, client, coef)
+    limit = np.maximum(np.minimum(ranks, times.room), 1.0)
+    company = 1.0 - 1.0 / np.maximum(point.flight, 1.0)  # a request alone finds no step running and no slot taken
+    looks = coef["host.poll"] * client.poll + coef["rank.wait"] * client.timeout
     active = limit if start is None else start
     for _ in range(rounds):
-        step = _step(load, work, k, active)
-        arrivals = active * load.dp * accepted / load.osl
+        step = step_seconds(point, times, coef, active)
+        arrivals = active * point.dp * accepted / point.osl
         # Whatever came since the last look is taken together.
         seen = arrivals * np.maximum(2.0 * client.poll, 1.0)
-        each = np.maximum(seen / -np.expm1(-seen) / load.dp, lumps)
+        each = np.maximum(seen / -np.expm1(-seen) / point.dp, lumps)
         each = np.minimum(np.maximum(each, 1.0), most)
         # Ranks that step together share a prefill pass where the engine gathers a prompt for each; else any one's
         # prompt holds up all.
-        gathered = arrivals / (load.dp * each)
-        scattered = np.where(load.dp > 1, np.maximum(-np.expm1(-arrivals / each), gathered), gathered)
-        rate = gathered * (scattered / gathered) ** (1.0 - np.minimum(k["rank.gather"], 1.0))
-        one = _at_prompts(prefill, each)
+        gathered = arrivals / (point.dp * each)
+        scattered = np.where(point.dp > 1, np.maximum(-np.expm1(-arrivals / each), gathered), gathered)
+        rate = gathered * (scattered / gathered) ** (1.0 - np.minimum(coef["rank.gather"], 1.0))
+        one = prefill_at(prefill, each)
         # A pass that carries prompts besides the decoding sequences saves part of the weights' second reading.
-        extra = np.maximum(one - np.minimum(k["mix"], 1.0) * np.minimum(one, step), 0.05 * one)
+        extra = np.maximum(one - np.minimum(coef["mix"], 1.0) * np.minimum(one, step), LEAST_EXTRA * one)
         mean = step + rate * extra
         tpot = mean / accepted
         busy = np.minimum(rate, 1.0)
         # The step a request arrives in is likelier a long one.
         second = (1.0 - busy) * step**2 + busy * (step + extra) ** 2
         residual = company * second / (2.0 * ((1.0 - busy) * step + busy * (step + extra)))
-        share = np.minimum(rate * extra / mean, 0.98)
-        waiting = k["queue"] * share**2 / (1.0 - share + 1.0 / np.maximum(ranks, 1.0)) * extra / 2.0
-        lost = company * k["host.lost"] * load.osl * tpot / ranks
+        share = np.minimum(rate * extra / mean, FULLEST)
+        waiting = coef["queue"] * share**2 / (1.0 - share + 1.0 / np.maximum(ranks, 1.0)) * extra / 2.0
+        lost = company * coef["host.lost"] * point.osl * tpot / ranks
         ttft = request + residual + step + extra + waiting + first + looks * mean + lost
-        wanted = ranks * load.osl * tpot / (ttft + load.osl * tpot)
-        active = np.maximum(0.5 * active + 0.5 * np.minimum(wanted, limit), 0.5)
+        wanted = ranks * point.osl * tpot / (ttft + point.osl * tpot)
+        active = np.maximum(DAMPING * active + (1.0 - DAMPING) * np.minimum(wanted, limit), LEAST_DECODING)
     # Requests beyond the room for their KV wait for a whole other one to end.
-    crowd = np.maximum(ranks / limit - 1.0, 0.0) * load.osl * tpot
+    crowd = np.maximum(ranks / limit - 1.0, 0.0) * point.osl * tpot
     ttft = ttft + np.maximum(crowd - (ttft - request), 0.0)
-    parts = {"request": request, "rest of a step": residual, "look": looks * mean, "own pass": step + extra,
-             "queue": waiting, "first wave": first, "lost slot": lost, "step": step, "prefill share": share,
-             "active": active, "together": each}  # fmt: skip
-    return Steady(ttft, tpot, parts)
+    parts = (request, residual, looks * mean, step + extra, waiting, first, lost, step, share, active, each)
+    return Steady(ttft, tpot, dict(zip(PARTS, parts, strict=True)))
 
 
-def _request(load: Load, client: Client, k: Coefficients) -> Array:
-    compiling = k["host.cold"] * client.cold * (load.flight * load.isl >= client.budget)
-    return k["host.request"] + k["host.prompt"] * load.isl + compiling
+def request_seconds(point: ClosedLoopPoint, client: Client, coef: Coefficients) -> Array:
+    """Seconds of a request outside the engine, the first wave's compilation spread over all requests (n,)."""
+    compiling = coef["host.cold"] * client.cold * (point.flight * point.isl >= client.budget)
+    return coef["host.request"] + coef["host.prompt"] * point.isl + compiling
 
 
-def _prefill(work: Work, k: Coefficients) -> Array:
+def prefill_seconds(times: StepTimes, coef: Coefficients) -> Array:
     """Seconds of a pass over PROMPTS prompts, shape (points, n).
 
     Launching runs ahead of the device: the slower of both shows, with little of the other where they are close.
     """
-    busy = _weighted(work.prefill, k, "prefill")
-    launch = k["host.launch"] * work.kernels
-    return np.asarray(np.hypot(busy, launch) + k["host.prefill"])
+    busy = _weighted(times.prefill, coef, "prefill")
+    launch = coef["host.launch"] * times.kernels
+    return np.asarray(np.hypot(busy, launch) + coef["host.prefill"])
 
 
-def _step(load: Load, work: Work, k: Coefficients, active: Array) -> Array:
+def step_seconds(point: ClosedLoopPoint, times: StepTimes, coef: Coefficients, active: Array) -> Array:
     """Seconds of one step of ``active`` sequences a rank, its drafting included."""
-    ranks = load.flight / load.dp
-    rest = _weighted(work.decode, {**k, "decode.moe": 0.0 * ranks}, "decode")
-    experts = k["decode.moe"] * work.decode[1] * (1.0 + k["imbalance"] * work.spread)
-    fixed = k["host.step"] + k["host.kernel"] * work.kernels + k["host.expert"] * work.mixtures
-    drafting = (k["host.kernel"] * work.kernels + rest[-1] + experts[-1]) / work.layers
-    tokens = np.maximum(active * load.dp * (1.0 + load.draft), 1.0)
-    alike = active / tokens * tokens ** np.minimum(k["routing"], 1.0)
-    step = np.maximum(_at(rest, active / ranks) + _at(experts, alike / ranks), _at(work.launch, active / ranks))
-    return np.asarray(step + fixed + load.draft * k["draft"] * drafting + k["host.sequence"] * active)
+    ranks = point.flight / point.dp
+    rest = _weighted(times.decode, {**coef, "decode.moe": 0.0 * ranks}, "decode")
+    experts = coef["decode.moe"] * times.decode[1] * (1.0 + coef["imbalance"] * times.spread)
+    fixed = host_seconds(times, coef)
+    drafting = (coef["host.kernel"] * times.kernels + rest[-1] + experts[-1]) / times.layers
+    tokens = np.maximum(active * point.dp * (1.0 + point.draft), 1.0)
+    alike = active / tokens * tokens ** np.minimum(coef["routing"], 1.0)
+    step = np.maximum(_at(rest, active / ranks) + _at(experts, alike / ranks), _at(times.launch, active / ranks))
+    return np.asarray(step + fixed + point.draft * coef["draft"] * drafting + coef["host.sequence"] * active)
 
 
-def _accepted(odds: Array, draft: Array) -> Array:
+def host_seconds(times: StepTimes, coef: Coefficients) -> Array:
+    """What the host adds to one decode step whatever its sequences (n,)."""
+    return np.asarray(coef["host.step"] + coef["host.kernel"] * times.kernels + coef["host.expert"] * times.mixtures)
+
+
+def tokens_accepted(odds: Array, draft: Array) -> Array:
     """Tokens one step yields: the drafts up to the first wrong one, and the model's own."""
     p = odds / (1.0 + odds)
     return np.asarray((1.0 - p ** (draft + 1.0)) / (1.0 - p))
 
 
-def _weighted(seconds: Array, k: Coefficients, phase: str) -> Array:
+def _weighted(seconds: Array, coef: Coefficients, phase: str) -> Array:
     out = np.zeros(seconds.shape[1:])
     for i, c in enumerate(CLASSES):
-        out = out + k[f"{phase}.{c}"] * seconds[i]
+        out = out + coef[f"{phase}.{c}"] * seconds[i]
     return out
 
 
@@ -185,7 +201,7 @@ def _at(values: Array, x: Array) -> Array:
     return np.asarray(out)
 
 
-def _at_prompts(values: Array, prompts: Array) -> Array:
+def prefill_at(values: Array, prompts: Array) -> Array:
     """Seconds of a pass over ``prompts`` prompts: linear between the priced numbers, proportional beyond."""
     out = values[-1] * prompts / PROMPTS[-1]
     for i in range(len(PROMPTS) - 2, -1, -1):
@@ -195,4 +211,5 @@ def _at_prompts(values: Array, prompts: Array) -> Array:
     return np.asarray(out)
 
 
-__all__ = ["START", "Client", "Coefficients", "Steady", "steady"]
+__all__ = ["PARTS", "START", "Client", "Coefficients", "Steady", "aggregated", "host_seconds", "prefill_at",
+           "prefill_seconds", "request_seconds", "step_seconds", "tokens_accepted"]  # fmt: skip

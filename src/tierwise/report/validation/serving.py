@@ -35,8 +35,8 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
 
 def shown(path: Path, v: Validation) -> list[str]:
     """Lines for people: errors over all rows and by group, and what was not answered and why."""
-    refused = [r for r in v.refused if not r.apart]
-    apart = [r for r in v.refused if r.apart]
+    refused = [r for r in v.refused if not r.undetermined]
+    apart = [r for r in v.refused if r.undetermined]
     asked = len(v.rows) + len(refused)
     share = len(v.rows) / asked if asked else 0.0
     out = [f"{path.name}: {len(v.rows)} of {asked} determined rows answered ({share:.1%})"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.cluster import arrive, fail, follow, retire, scale, shut, start
-from tierwise.serving.loop.coast import coast, pass_by, settle_in, wake_up
+from tierwise.serving.loop.fast_forward import fast_forward, fast_forward_begin, fast_forward_end, fast_forward_step
 from tierwise.serving.loop.flight import begin_lanes, recall
 from tierwise.serving.loop.heap import pop_event, push_event
 from tierwise.serving.loop.jit import jit
@@ -29,8 +29,8 @@ def advance(handle, events, tokens, orders, blocks, route, replicas):  # type: i
     if events == 0:
         for r in range(len(of.engines(s))):
             e = of.engines(s)[r]
-            if e.coasting > 0:
-                wake_up(s, r, blocks[e.policy])
+            if e.fast_forwarding > 0:
+                fast_forward_end(s, r, blocks[e.policy])
             count_state(s, e, cluster.end)
             count_waiting(s, r, cluster.end)
             cluster.time = cluster.end
@@ -59,7 +59,7 @@ def advance(handle, events, tokens, orders, blocks, route, replicas):  # type: i
         cluster.time = at
         cluster.end = max(cluster.end, at)
         if e.next == layout.BEGIN:
-            if e.coasting > 0 and coast(s, r, min(external, other) if cluster.linked > 0 else external,
+            if e.fast_forwarding > 0 and fast_forward(s, r, min(external, other) if cluster.linked > 0 else external,
                                         blocks[e.policy]):  # fmt: skip
                 continue
             if e.lanes > 1:
@@ -74,8 +74,8 @@ def advance(handle, events, tokens, orders, blocks, route, replicas):  # type: i
                 e.idle = 1
             else:
                 e.next, e.at, e.idle = layout.IDLE, INFINITY, 1
-        elif e.coasting > 0:
-            pass_by(s, r)
+        elif e.fast_forwarding > 0:
+            fast_forward_step(s, r)
         else:
             _end(s, r, orders, blocks, route)
     return 0
@@ -96,7 +96,7 @@ def _end(s, r, orders, blocks, route):  # type: ignore[no-untyped-def]
     else:
         e.next = layout.BEGIN
         if e.steady > 0 and out == 0 and e.dirty == 0:
-            settle_in(s, r)
+            fast_forward_begin(s, r)
     for k in range(out):
         item = of.scratch(s)[k]
         if of.requests(s)[item].state == layout.DONE:

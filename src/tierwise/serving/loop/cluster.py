@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
-from tierwise.serving.loop.coast import wake_up
+from tierwise.serving.loop.fast_forward import fast_forward_end
 from tierwise.serving.loop.heap import pop_waiting, push_event
 from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.kv import drop_cache, matched
@@ -78,8 +78,8 @@ def follow(s, item):  # type: ignore[no-untyped-def]
 def fail(s, r, orders, blocks, route):  # type: ignore[no-untyped-def]
     """Replica r is gone, with all it held: its requests go back to the router and are computed again."""
     e, cluster = of.engines(s)[r], of.cluster(s)[0]
-    if e.coasting > 0:
-        wake_up(s, r, blocks[e.policy])
+    if e.fast_forwarding > 0:
+        fast_forward_end(s, r, blocks[e.policy])
     shut(s, r)
     e.down += 1
     count_state(s, e, cluster.time)
@@ -123,7 +123,7 @@ def fail(s, r, orders, blocks, route):  # type: ignore[no-untyped-def]
     for k in range(of.adapter_users(s).shape[1]):
         of.adapter_users(s)[r, k], of.adapter_used(s)[r, k] = 0, -1.0
     e.free, e.adapters = e.blocks, 0
-    e.running, e.waiting, e.width, e.tokens, e.load, e.coasting, e.coasted = 0, 0, 0, 0, 0, 0, 0
+    e.running, e.waiting, e.width, e.tokens, e.load, e.fast_forwarding, e.fast_forwarded = 0, 0, 0, 0, 0, 0, 0
     e.next, e.at, e.idle, e.gate, e.leaving, e.returned = layout.IDLE, float("inf"), 1, float("inf"), 0, 0
     for k in range(e.lanes):
         of.flights(s)[r, k].at = float("inf")

@@ -15,7 +15,7 @@ from tierwise.serving.loop.advance import advance
 from tierwise.serving.loop.arrays import HANDLE
 from tierwise.serving.loop.jit import compiled
 from tierwise.serving.loop.layout import CLUSTER, ENGINE, REQUEST, TENANT
-from tierwise.serving.policies import Policy
+from tierwise.serving.policies import Policy, kind_of, kinds
 
 numba: Any = _numba
 types: Any = _types  # Numba has annotations for part of itself only
@@ -23,41 +23,54 @@ types: Any = _types  # Numba has annotations for part of itself only
 POLICIES = 4  # different schedulers and KV managers that one deployment may mix
 
 _engine, _request = numba.from_dtype(ENGINE), numba.from_dtype(REQUEST)
-_tenant, _cluster = numba.from_dtype(TENANT), numba.from_dtype(CLUSTER)
-SIGNATURES = {
-    "tokens": types.int64(_engine, _request, _tenant),
-    "order": types.float64(_engine, _request, _tenant),
-    "blocks": types.int64(_engine, _request, types.int64),
-    "replicas": types.int64(_cluster, types.Array(_engine, 1, "C")),
-    "route": types.int64(_cluster, _request, types.Array(_engine, 1, "C"), types.Array(types.int64, 1, "C")),
+# The words in which a kind of policy says what its functions take and return.
+TYPES = {
+    "int": types.int64,
+    "float": types.float64,
+    "tokens": types.int64,
+    "engine": _engine,
+    "request": _request,
+    "tenant": numba.from_dtype(TENANT),
+    "cluster": numba.from_dtype(CLUSTER),
+    "engines": types.Array(_engine, 1, "C"),
+    "among": types.Array(types.int64, 1, "C"),
 }
 
 
-def policy(kind: str, found: Policy | Callable[..., Any]) -> Any:
-    """A policy's function compiled for its kind; None where its file has none of that name.
+def _signature(text: str) -> Any:
+    """``int(engine, request)`` in types."""
+    result, _, taken = text.removesuffix(")").partition("(")
+    return TYPES[result](*(TYPES[name.strip()] for name in taken.split(",")))
+
+
+SIGNATURES = {name: _signature(text) for kind in kinds() for name, text in kind_of(kind).functions.items()}
+
+
+def policy(name: str, found: Policy | Callable[..., Any]) -> Any:
+    """A policy's function of that name compiled; None where its file has none of that name.
 
     Raises:
         TierwiseError: it uses what cannot be compiled.
     """
-    function = found.function(kind) if isinstance(found, Policy) else found
+    function = found.function(name) if isinstance(found, Policy) else found
     if function is None:
         return None
-    where = found.module.__file__ if isinstance(found, Policy) else kind
+    where = found.module.__file__ if isinstance(found, Policy) else name
     try:
-        return _compiled(kind, function)
+        return _compiled(name, function)
     except KeyError as error:
-        raise TierwiseError(f"{where}: {kind}() cannot be compiled: there is no field {error}; "
+        raise TierwiseError(f"{where}: {name}() cannot be compiled: there is no field {error}; "
                             "see docs/adding-a-policy.md") from None  # fmt: skip
     except numba.core.errors.NumbaError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         said = next((x for x in lines if x.startswith(("Unknown attribute", "Untyped global", "No implementation",
                                                        "Invalid use", "NameError"))), lines[-1])  # fmt: skip
-        raise TierwiseError(f"{where}: {kind}() cannot be compiled: {said}; see docs/adding-a-policy.md") from None
+        raise TierwiseError(f"{where}: {name}() cannot be compiled: {said}; see docs/adding-a-policy.md") from None
 
 
 @cache
-def _compiled(kind: str, function: Callable[..., Any]) -> Any:
-    return compiled(function, SIGNATURES[kind])
+def _compiled(name: str, function: Callable[..., Any]) -> Any:
+    return compiled(function, SIGNATURES[name])
 
 
 @cache

@@ -142,9 +142,9 @@ ENGINE = np.dtype(
         ("blocked", "i8"),  # those that wait cannot come in while nothing ends
         # Steps in which nothing changes.
         ("steady", "i8"),
-        ("coasting", "i8"),
-        ("coasted", "i8"),
-        ("coast", "i8"),
+        ("fast_forwarding", "i8"),
+        ("fast_forwarded", "i8"),
+        ("fast_forward_limit", "i8"),
         ("span", "f8"),  # longest of them
         # Several steps in flight.
         ("lanes", "i8"),

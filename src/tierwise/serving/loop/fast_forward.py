@@ -1,4 +1,4 @@
-"""Steps in which nothing changes but the context: every sequence decodes, none ends, none can come in.
+"""Fast forward over steps in which nothing changes but the context: all sequences decode, none ends, none can come in.
 
 They cost the same whatever the batch: what each sequence gains is kept as one count and handed out when something
 happens. Which of them need a new block in a step is known beforehand from how full their last blocks are. Times come
@@ -17,7 +17,7 @@ from tierwise.serving.loop.settle import account
 
 
 @jit
-def settle_in(s, r):  # type: ignore[no-untyped-def]
+def fast_forward_begin(s, r):  # type: ignore[no-untyped-def]
     """After a steady step of engine r: how many more like it there are before one ends, and when blocks are needed."""
     e, running = of.engines(s)[r], of.running(s)[r]
     grow = e.grow
@@ -31,19 +31,19 @@ def settle_in(s, r):  # type: ignore[no-untyped-def]
             # The first step j from here whose token does not fit: computed + j + 1 > room.
             room = -(-q.computed // grow) * grow
             of.growth(s)[r, (room - q.computed) % grow] += 1
-    e.coasting, e.coasted, e.coast, e.span = 1, 0, left - 1, 0.0
+    e.fast_forwarding, e.fast_forwarded, e.fast_forward_limit, e.span = 1, 0, left - 1, 0.0
     e.seen = e.at + of.groups(s)[e.group].request
 
 
 @jit
-def coast(s, r, horizon, blocks):  # type: ignore[no-untyped-def]
+def fast_forward(s, r, horizon, blocks):  # type: ignore[no-untyped-def]
     """Steps of engine r, which stands at the beginning of one, while they only go on and end before ``horizon``.
     Returns False where the next has to be put together in full."""
     e, group = of.engines(s)[r], of.groups(s)[of.engines(s)[r].group]
     while True:
-        more = of.growth(s)[r, e.coasted % e.grow] * e.grown if e.grow > 0 else 0
-        if e.dirty > 0 or e.coasted >= e.coast or more > e.free + e.spare - e.returned:
-            wake_up(s, r, blocks)
+        more = of.growth(s)[r, e.fast_forwarded % e.grow] * e.grown if e.grow > 0 else 0
+        if e.dirty > 0 or e.fast_forwarded >= e.fast_forward_limit or more > e.free + e.spare - e.returned:
+            fast_forward_end(s, r, blocks)
             return False
         if more > 0:
             take_blocks(s, r, more)
@@ -56,11 +56,11 @@ def coast(s, r, horizon, blocks):  # type: ignore[no-untyped-def]
             return True
         of.cluster(s)[0].time = e.at
         of.cluster(s)[0].end = max(of.cluster(s)[0].end, e.at)
-        pass_by(s, r)
+        fast_forward_step(s, r)
 
 
 @jit
-def pass_by(s, r):  # type: ignore[no-untyped-def]
+def fast_forward_step(s, r):  # type: ignore[no-untyped-def]
     """A step of engine r that only went on is over."""
     e, cluster = of.engines(s)[r], of.cluster(s)[0]
     d = e.decoding
@@ -70,7 +70,7 @@ def pass_by(s, r):  # type: ignore[no-untyped-def]
     count_gaps(cluster, of.edges(s), of.itl(s), gap, d)
     e.span = max(e.span, gap)
     e.seen = seen
-    e.coasted += 1
+    e.fast_forwarded += 1
     e.tokens += d
     e.load -= d
     cluster.output_tokens += d
@@ -79,11 +79,11 @@ def pass_by(s, r):  # type: ignore[no-untyped-def]
 
 
 @jit
-def wake_up(s, r, blocks):  # type: ignore[no-untyped-def]
+def fast_forward_end(s, r, blocks):  # type: ignore[no-untyped-def]
     """Hand out to each sequence of engine r what it gained while nothing changed."""
     e, running = of.engines(s)[r], of.running(s)[r]
-    n = e.coasted
-    e.coasting = 0
+    n = e.fast_forwarded
+    e.fast_forwarding = 0
     if n == 0:
         return
     for i in range(e.running):
@@ -94,4 +94,4 @@ def wake_up(s, r, blocks):  # type: ignore[no-untyped-def]
         q.longest = max(q.longest, e.span)
         q.held += blocks(e, q, q.computed) + e.fixed - q.held - q.shared
         of.tenants(s)[r, q.tenant].served += n
-    e.coasted = 0
+    e.fast_forwarded = 0

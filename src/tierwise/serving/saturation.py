@@ -19,7 +19,7 @@ _PARTS = 32
 
 
 @dataclass(frozen=True)
-class Load:
+class Saturation:
     """What was offered and what was served, in requests and seconds; nan where it does not apply.
 
     Attributes:
@@ -72,8 +72,8 @@ class Load:
     memory_waiting: float
 
 
-def load(run: Run) -> Load:
-    """Judge a run; see :class:`Load`. Rejected requests are not offered: they take no service."""
+def saturation(run: Run) -> Saturation:
+    """Judge a run; see :class:`Saturation`. Rejected requests are not offered: they take no service."""
     r, s, clients = run.requests, run.series, run.trace.closed_loop
     arrival = np.sort(r.arrival[np.isfinite(r.arrival) & (r.state != REJECTED)])
     arrival = arrival[arrival <= run.totals.get("end", np.inf)]
@@ -83,7 +83,7 @@ def load(run: Run) -> Load:
     peak, peak_time = (float(s.waiting[at]), float(s.time[at])) if at >= 0 else (_NAN, _NAN)
     waited = _while_waiting(run)
     if clients > 0 or n < 2 or last <= first:
-        return Load(
+        return Saturation(
             "closed" if clients > 0 else "at once", clients, offered=_NAN, late_offered=_NAN, late_served=_NAN,
             growth=_NAN, noise=_NAN, queue=_NAN, queue_noise=_NAN, saturated=False, judged=_NAN,
             peak=peak, peak_time=peak_time, behind=_NAN, filling=0.0, sustainable=_NAN, window=(_NAN, _NAN),
@@ -102,7 +102,7 @@ def load(run: Run) -> Load:
     saturated = fell and not judged <= sustainable
     during = s.waiting[s.time <= last]
     more = len(late) - float(np.count_nonzero((r.last > middle) & (r.last <= last) & (r.state == DONE)))
-    return Load(
+    return Saturation(
         "open", 0, offered=offered, late_offered=rate,
         late_served=min(rate, rate - growth / (last - middle)), growth=growth, noise=noise, queue=queue,
         queue_noise=queue_noise, saturated=saturated, judged=judged if saturated else _NAN,

@@ -1,11 +1,12 @@
-"""What one engine step costs, by op class, for every deployment at once: the prices the closed loop is made of.
+"""Seconds of one engine step by op class, for every deployment at once: what the closed loop is made of.
 
 Deployments of one model, machine, engine and precision are lowered and priced together; sizes are arrays.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +18,26 @@ from tierwise.memory.account import Rules, account
 from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.program import Program
-from tierwise.scenario.types import Plan
+from tierwise.scenario.types import KV, Plan
+from tierwise.serving.constants import CONSTANTS
 from tierwise.steps.cost import StepCost, kernels
 from tierwise.steps.price import EngineOn, price_step
 from tierwise.steps.state import Chunk, StepState
 
 Array = NDArray[np.float64]
+_Arrays = TypeVar("_Arrays")
 
 CLASSES = ("matmul", "moe", "attention", "collective", "other")
 _OF_KIND = {"matmul": 0, "conv": 0, "moe": 1, "attention": 2, "collective": 3}
 # Fractions of the requests in flight at which a decode step is priced, and prompts in one prefill pass.
 SHARES = (1.0, 0.7, 0.45, 0.25, 0.12, 0.05, 0.02)
 PROMPTS = (1.0, 2.0, 4.0, 16.0)
+MOST_EXCESS = CONSTANTS["experts.most_excess"]
 
 
 @dataclass(frozen=True)
-class Load:
-    """What runs, for ``n`` deployments of one model on one kind of machine; every field of shape (n,).
+class ClosedLoopPoint:
+    """What a client keeps in flight on ``n`` deployments of one model and kind of machine; every field of shape (n,).
 
     Attributes:
         tp, dp, ep: of one engine; ``flight``: requests in flight per engine.
@@ -50,7 +54,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Work:
+class StepTimes:
     """Seconds by op class of one pass on one device, shape (classes, points, n), and what else a step depends on.
 
     Attributes:
@@ -83,7 +87,7 @@ def formats_of(model: Model, dense: str, experts: str) -> Model:
     """
     if not dense:
         return model
-    mixture = any(w.role == "expert" for s in model.stacks for k in s.kinds for b in k.blocks for w in b.weights())
+    mixture = has_experts(model)
     four = dense in ("nvfp4", "int4", "mxfp4")
     own = model.formats.get("expert")
     narrow = _format(experts, own)
@@ -97,32 +101,53 @@ def formats_of(model: Model, dense: str, experts: str) -> Model:
     return replace(model, formats=formats)
 
 
+def has_experts(model: Model) -> bool:
+    """Whether tokens choose among experts."""
+    return any(w.role == "expert" for s in model.stacks for k in s.kinds for b in k.blocks for w in b.weights())
+
+
+def text_layers(model: Model) -> int:
+    """Layers that a token of text passes."""
+    return sum(s.depth for s in model.stacks if s.stream == "text" and s.active)
+
+
+def cache_in(name: str) -> KV:
+    """A KV cache whose keys and values are both in the format of that name."""
+    return KV(key=fmt(name), value=fmt(name))
+
+
+def take(value: _Arrays, index: NDArray[np.intp]) -> _Arrays:
+    """The deployments of an index, of a dataclass of arrays whose last axis is theirs."""
+    found: Any = value
+    return type(value)(**{f.name: getattr(value, f.name)[..., index] for f in fields(found)})
+
+
 def _format(name: str, own: Format | None) -> Format:
     if name == "int4" and own is not None and str(own).startswith("int4"):
         return own
     return fmt("int4-g128" if name == "int4" else name)
 
 
-def work(on: EngineOn, load: Load) -> Work:
-    """Prices of decode steps and prefill passes; see :class:`Work`.
+def step_times(on: EngineOn, point: ClosedLoopPoint) -> StepTimes:
+    """Prices of decode steps and prefill passes; see :class:`StepTimes`.
 
     Args:
-        on: the engine, whose plan's degrees are those of ``load``. With pipeline stages, ``load.flight`` counts one of
-            the batches that follow each other through them: each sees whole passes, whose parts the stages do for all
-            of them in turn.
+        on: the engine, whose plan's degrees are those of ``point``. With pipeline stages, ``point.flight`` counts one
+            of the batches that follow each other through them: each sees whole passes, whose parts the stages do for
+            all of them in turn.
     """
-    ranks = load.flight / load.dp
+    ranks = point.flight / point.dp
     seqs = np.maximum(np.asarray(SHARES)[:, None] * ranks, 1.0)
-    context = load.isl + load.osl / 2.0
+    context = point.isl + point.osl / 2.0
     # A drafting step runs the model over the drafts too.
-    step = price_step(on, StepState(decodes=seqs, context=seqs * context, drafts=load.draft))
+    step = price_step(on, StepState(decodes=seqs, context=seqs * context, drafts=point.draft))
     prompts = np.asarray(PROMPTS)[:, None] + 0.0 * ranks
-    passes = price_step(on, StepState(chunks=(Chunk(load.isl, 0.0, prompts),)))
+    passes = price_step(on, StepState(chunks=(Chunk(point.isl, 0.0, prompts),)))
     shape = ranks.shape
-    return Work(
+    return StepTimes(
         _by_class(step, seqs.shape), np.broadcast_to(step.launch, seqs.shape).astype(float), seqs,
-        _by_class(passes, prompts.shape), _spread(step.program, load.ep, seqs.shape),
-        np.full(shape, float(sum(s.depth for s in on.model.stacks if s.stream == "text" and s.active))),
+        _by_class(passes, prompts.shape), _spread(step.program, point.ep, seqs.shape),
+        np.full(shape, float(text_layers(on.model))),
         np.full(shape, sum(float(np.max(s.repeat)) for s, op in step.program.walk() if op.kind == "moe")),
         np.broadcast_to(kernels(step.program), shape).astype(float),
         np.full(shape, np.inf),
@@ -155,4 +180,4 @@ def _spread(graph: Program, ranks: Array, shape: tuple[int, ...]) -> Array:
             touched, local = np.maximum(op.dims["touched"], 1e-9), np.maximum(op.dims["experts"], 1.0)
             variance = np.maximum(1.0 - touched / local, 0.0) / touched
             out = np.maximum(out, np.sqrt(2.0 * np.log(np.maximum(ranks, 1.0)) * variance))
-    return np.minimum(out, 3.0)
+    return np.minimum(out, MOST_EXCESS)

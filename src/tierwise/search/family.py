@@ -1,0 +1,94 @@
+"""What is lowered and priced together: one model in its formats on one kind of machine with one engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tierwise.core.numerics import Format
+from tierwise.engines import load
+from tierwise.machines.types import System
+from tierwise.models.types import Model
+from tierwise.search.engines import stored
+from tierwise.search.question import Question
+from tierwise.serving.coefficients import EngineKey, calibration, own_steps
+from tierwise.serving.recipes import usual
+from tierwise.serving.steady import Client, Coefficients
+from tierwise.serving.step_times import has_experts
+from tierwise.steps.corrections import corrections
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is lowered and priced together.
+
+    Attributes:
+        model: with its weights in the format of ``weights`` (None: the checkpoint's own).
+        kv: format of the cache, never "".
+        most: devices that may be used; ``rent``: dollars per second of one, nan where unknown.
+        own: whether the cache is in the format the checkpoint asks for.
+    """
+
+    model: Model
+    system: System
+    engine: str
+    kv: str
+    weights: Format | None
+    most: int
+    own: bool = True
+
+    @property
+    def rent(self) -> float:
+        return self.system.device.price.rent
+
+    @property
+    def affordable(self) -> System:
+        """The machine with no more devices than may be used."""
+        s = self.system
+        return s if self.most >= s.count else replace(s, count=self.most, per_node=min(s.per_node, self.most))
+
+    @property
+    def key(self) -> EngineKey:
+        """Whose coefficients its closed loop has: of no build and no client in particular."""
+        model = self.model
+        dense, experts = (str(model.format_of(role)) for role in ("mlp", "expert"))
+        if has_experts(model) and "mlp" not in model.formats:
+            dense = str(model.format_of("attn"))
+        dense, experts = (name.split("-")[0] if name.startswith("int") else name for name in (dense, experts))
+        return EngineKey(self.engine, self.system.device.name.replace("-", "_"), dense, experts)
+
+    def basis(self, disaggregated: bool) -> str:
+        """What predictions rest on: a key of the calibration's intervals."""
+        return "disaggregated" if disaggregated else calibration().basis(self.key, self.model.name)
+
+
+def families_of(question: Question) -> tuple[Family, ...]:
+    """Every machine, engine and number format the question leaves open."""
+    out = []
+    for system in question.systems:
+        rent = system.device.price.rent
+        most = system.count
+        if np.isfinite(question.budget) and np.isfinite(rent):
+            most = int(min(most, np.floor(question.budget / rent * (1.0 + 1e-9))))
+        if most < 1:
+            continue
+        for weights in question.freedom.weights:
+            model = question.model if weights is None else stored(question.model, weights)
+            for kv in question.freedom.kv:
+                own = str(model.kv_format or model.activations)
+                out += [Family(model, system, engine, kv or own, weights, most, not kv or kv == own)
+                        for engine in question.engines
+                        if load(engine).runs_on(system.device.kind, system.device.family)]  # fmt: skip
+    return tuple(out)
+
+
+def coefficients(family: Family) -> tuple[Client, Coefficients]:
+    """How an engine usually looks for requests, and the numbers of its closed loop, each of shape (1,).
+
+    What a step takes is the step function's business: the loop's own factors on it are neutral, and what it adds is
+    what is on file for the engine.
+    """
+    key, name = family.key, family.model.name
+    fixes = corrections(family.engine, family.system.device, name)
+    return usual(key, name), own_steps(calibration().of([key]), fixes)

@@ -1,0 +1,58 @@
+"""Disaggregated serving: some engines prefill, others decode, and each request visits one of both.
+
+A closed network of two stations: requests in flight are prefilling (a queue with several servers) or decoding (all
+together, slower the more they are). The queue is that of approximate mean value analysis (Schweitzer, 1979; servers
+as in Seidmann et al., 1987). All arrays have shape (n,); flight and servers are per decoding engine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tierwise.serving.steady import (
+    DAMPING,
+    LEAST_DECODING,
+    PARTS,
+    Client,
+    Coefficients,
+    Steady,
+    prefill_at,
+    prefill_seconds,
+    request_seconds,
+    step_seconds,
+    tokens_accepted,
+)
+from tierwise.serving.step_times import Array, ClosedLoopPoint, StepTimes
+
+
+def disaggregated(
+    point: ClosedLoopPoint, times: StepTimes, client: Client, servers: Array, coef: Coefficients, rounds: int = 40,
+    start: Steady | None = None,
+) -> Steady:  # fmt: skip
+    """TTFT and TPOT of disaggregated deployments.
+
+    Args:
+        point, times: of the decoding engine, with ``times.prefill`` that of a prefilling one.
+        servers: prefilling ranks per decoding engine; each takes one pass of prompts at a time.
+        rounds: of the fixed point, damped by half; ``start``: a solution close by, where it begins.
+    """
+    accepted = tokens_accepted(coef["accept"], point.draft)
+    ranks = point.flight / point.dp
+    limit = np.maximum(np.minimum(ranks, times.room), 1.0)
+    request = request_seconds(point, client, coef) + coef["apart.request"]
+    own = coef["apart.prefill"] * prefill_at(prefill_seconds(times, coef), np.ones_like(ranks))
+    active, ttft = (limit, request + own) if start is None else (start.parts["active"], start.ttft)
+    for _ in range(rounds):
+        tpot = coef["apart.decode"] * step_seconds(point, times, coef, active) / accepted
+        decode = point.osl * tpot
+        queue = point.flight * (ttft - request) / (ttft + decode)
+        others = np.maximum(queue * (1.0 - 1.0 / np.maximum(point.flight, 1.0)) - (servers - 1.0), 0.0)
+        response = own * (1.0 + others / servers)
+        first = coef["burst"] * own * np.maximum(point.flight / servers - 1.0, 0.0) / 2.0 / client.waves
+        crowd = np.maximum(ranks / limit - 1.0, 0.0) * decode
+        waited = np.maximum(response + first, crowd)
+        ttft = DAMPING * ttft + (1.0 - DAMPING) * (request + tpot * accepted + waited)
+        active = np.maximum(np.minimum(ranks * decode / (ttft + decode), limit), LEAST_DECODING)
+    found = {"request": request, "own pass": own, "queue": waited - own, "first wave": first, "step": tpot * accepted,
+             "active": active}  # fmt: skip
+    return Steady(ttft, tpot, {name: found.get(name, np.zeros_like(ttft)) for name in PARTS})
