@@ -103,16 +103,15 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     prefill = np.maximum(prefill - once, 0.0) / ranks
     if not is_zero(num(np.asarray(plan.overlap, dtype=float))):
         # What overlap takes off follows from the rows first, and by what attention adds from sequences too.
-        rows = _saved(price_step(replace(on, graphs=0), StepState(np.maximum(tokens_at, 1.0) / ranks)))
-        tokens[:, 0] -= rows
+        saved = _saved(price_step(replace(on, graphs=0), StepState(np.maximum(tokens_at, 1.0) / ranks)))
+        tokens[:, 0] -= saved
         whole = price_step(on, StepState(d, d * c))
-        more = _saved(whole) - np.interp((whole.state.tokens + whole.state.padding) * ranks, tokens_at, rows)
+        more = _saved(whole) - np.interp(_rows(whole) * ranks, tokens_at, saved)
         decode[..., 0] -= more
         mixed = mixed - np.stack([more, *[np.zeros_like(more)] * 3], axis=-1)
         if ranks == 1.0:
             whole = price_step(on, StepState(chunks=(Chunk(q, p),)))
-            padded = whole.state.tokens + whole.state.padding
-            prefill[..., 0] -= _saved(whole) - np.interp(padded, tokens_at, rows)
+            prefill[..., 0] -= _saved(whole) - np.interp(_rows(whole), tokens_at, saved)
     for table in (tokens, heads, decode, mixed, prefill):
         table[0] = 0.0
     pool = pool_of(model, replicas, longest)
@@ -160,6 +159,11 @@ def _total(on: EngineOn, program: Program, names: Names, shape: tuple[int, ...])
         for i, seconds in enumerate(busy, start=1):
             out[..., i] += times * np.minimum(seconds, cost.time)
     return out
+
+
+def _rows(step: StepCost) -> Floats:
+    """Rows of a step, padding included."""
+    return np.asarray(step.state.tokens + step.state.padding, dtype=float)
 
 
 def _saved(step: StepCost) -> Floats:
