@@ -58,7 +58,7 @@ def test_launches_cost_no_power_of_the_device() -> None:
 def test_sixteen_bit_concatenation_takes_twice_its_bytes() -> None:
     def copy(r: tw.Result) -> float:
         ops = [p for p in r.phase("decode").ops if p.op.name == "attn.cache_copy"]
-        return float(sum(p.cost.busy for p in ops))
+        return float(sum(sum(p.cost.bytes.values()) for p in ops))
 
     fused, lines = (run(64.0, 4096.0, concatenate_cache(), *t) for t in ((), (eager("transformers"),)))
     assert copy(lines) == pytest.approx(2 * copy(fused))
