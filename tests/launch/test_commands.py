@@ -18,6 +18,7 @@ from tierwise.launch import engines
 from tierwise.launch.asked import asked
 from tierwise.launch.files import addresses, as_engine, engine, facts, pools
 from tierwise.launch.shell import local_urls
+from tierwise.program.placement import Placement
 from tierwise.scenario.types import KV, Plan
 from tierwise.serving.deployment import Deployment, Replicas, Settings, Speculation
 
@@ -85,6 +86,7 @@ _PLAN: dict[str, Any] = {
     "flash": False, "framework": "torch", "overlap": True, "imbalance": 1.5, "reserve": 0.1,
     "sparsity": 0.5, "structured": True, "library": True, "mtp": True,
     "kv": KV(key=fmt("int4-g64"), value=fmt("int4-g64")),
+    "placement": Placement((("weights", (("host", 0.5),)),)), "schedule": "prefetch:ahead=2",
 }  # fmt: skip
 
 

@@ -94,6 +94,10 @@ def beyond_any(group: Replicas) -> list[str]:
         out.append("Weights skipped as zeros: a pruned checkpoint and a kernel for it are not chosen by an argument.")
     if not plan.flash:
         out.append("Attention that writes its scores to memory: these engines fuse it.")
+    if plan.placement.tensors or plan.placement.ops:
+        out.append(f"Placement ({plan.placement}): no flag of a serving engine says it so; see the engine's offloading.")
+    if plan.schedule:
+        out.append(f"The schedule {plan.schedule}: an engine orders its kernels by itself.")
     if plan.framework:
         out.append(f"Kernels of the framework {plan.framework}: a serving engine brings its own.")
     if plan.imbalance != 1.0:

@@ -256,7 +256,7 @@ def _profile(
     for r in module.runs("calibrate", bench):
         if (time := seen.get(f"run/{r.name}")) is not None:
             form = str(r.plan.activations)
-            graph = r.on(system).graph
+            graph = r.on(system).program
             working = float(graph.bytes_of("weight"))
             groups.setdefault(form, []).append(Observation(r.name, graph, working, time))
     classes: dict[str, Class] = {"*": Class(call=module.CALLS["*"] * first.call, passes=module.PASSES["*"])}
