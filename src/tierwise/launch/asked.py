@@ -95,7 +95,7 @@ def beyond_any(group: Replicas) -> list[str]:
     if not plan.flash:
         out.append("Attention that writes its scores to memory: these engines fuse it.")
     if plan.placement.tensors or plan.placement.ops:
-        out.append(f"Placement ({plan.placement}): no flag of a serving engine says it so; see the engine's offloading.")
+        out.append(f"Placement ({plan.placement}): no flag says it so; see the engine's offloading.")
     if plan.schedule:
         out.append(f"The schedule {plan.schedule}: an engine orders its kernels by itself.")
     if plan.framework:
