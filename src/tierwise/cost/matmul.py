@@ -35,8 +35,7 @@ def price(op: Op, on: Target) -> Cost:
     batch = d.get("batch", 1.0)
     element = sum((o.bytes for o in op.reads), 0.0) / maximum(sum((o.elements for o in op.reads), 0.0), 1.0)
     rate = rate * on.efficiency.of("compute", op.kind)
-    compute, cached = tiled(on, op.kind, engine, rate, d["m"], d["n"], d["k"], batch, element)
-    compute = minimum(compute, on.vector_time(op))
+    compute, cached = tiled(on, op.kind, engine, rate, d["m"], d["n"], d["k"], batch, element, on.vector_time(op))
     moved = memory_bytes(op, on, cached)
     parts = {
         "compute": compute,
@@ -141,18 +140,20 @@ def native_bytes(op: Op, stored: Num) -> Num:
 
 
 def tiled(
-    on: Target, kind: str, engine: Engine, rate: Num, m: Num, n: Num, k: Num, batch: Num, element: Num
+    on: Target, kind: str, engine: Engine, rate: Num, m: Num, n: Num, k: Num, batch: Num, element: Num,
+    beside: Num = float("inf"),
 ) -> tuple[Num, Num]:
     """(seconds of arithmetic, bytes through the last cache) for the best of the engine's tile shapes.
 
     Output tiles are dealt to ``engine.units`` in waves; a last, part-filled wave costs a whole one. Where there
     are fewer tiles than units, K is cut so that all units work (split-K). Every tile streams its operands
     from the last cache: ``(tm + tn) k`` elements, of which a cluster of units, working on neighbouring tiles,
-    fetches the longer side once for all its members. The best shape has the least of both.
+    fetches the longer side once for all its members. The best shape has the least of both. Where another engine does
+    the arithmetic ``beside`` in less (the vector engine, for few rows), it takes that long.
     """
     flops = 2.0 * m * n * k * batch
     if not engine.tiles:
-        return flops / rate, (m * k + k * n + m * n) * batch * element
+        return minimum(flops / rate, beside), (m * k + k * n + m * n) * batch * element
     least = (m * k + k * n) * batch * element
     best_time: Num | None = None
     best_both: Num = 0.0
@@ -161,7 +162,7 @@ def tiled(
         tiles = ceil_div(m, float(tm)) * ceil_div(n, float(tn)) * batch
         cuts = maximum(minimum(engine.units / tiles, k / _MIN_K), 1.0)
         waves = ceil_div(tiles * cuts, num(engine.units))
-        time = waves * engine.units * (2.0 * tm * tn) * (k / cuts) / rate
+        time = minimum(waves * engine.units * (2.0 * tm * tn) * (k / cuts) / rate, beside)
         rows, columns = minimum(m, float(tm)), minimum(n, float(tn))
         if tn >= tm:
             columns = columns / minimum(float(engine.cluster), ceil_div(m, float(tm)))
