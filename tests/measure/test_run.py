@@ -227,7 +227,7 @@ def test_recorded_runs_calibrated_on_the_other(on: str, tested: str) -> None:
     c = compare(read_run(RUNS / tested), adjust=fit(read_run(RUNS / on)).adjustment)
     for quantity in ("TTFT", "TPOT", "latency"):
         error = np.abs(c.error(quantity))
-        assert error[0] < 0.04 and error[-1] < 0.04
+        assert error[0] < 0.04 and error[-1] < 0.045
 
 
 def test_a_request_that_lost_its_place_finds_blocks_again_where_they_are_cached(tmp_path: Path) -> None:
