@@ -11,7 +11,7 @@ import numpy as np
 
 import tierwise as tw
 from tierwise.papers.base import contrast, scenario
-from tierwise.papers.serving import full_batch, full_rate, served
+from tierwise.papers.serving import Served, full_batch, full_rate, served
 from tierwise.papers.types import Claim, Paper
 from tierwise.serving.outcome import Run
 from tierwise.serving.traffic.synthetic import synthetic
@@ -26,17 +26,20 @@ LONGEST = 2048
 
 
 @cache
+def server(model: str) -> Served:
+    machine, room = MODELS[model]
+    base = scenario(model, machine, tw.Batch(1, 1, 1), tw.Plan(tp=float(machine[0])))
+    return served(base, max_len=LONGEST, budget=2560, prefix_cache=False).with_room(size=room)
+
+
+@cache
 def run(kv: str, model: str = "opt-13b", data: str = "sharegpt", cv: float = 1.0, requests: int = 1000) -> Run:
     """A server with more requests waiting than it can take, and a KV manager."""
-    machine, room = MODELS[model]
     prompt, answer = LENGTHS[data]
     # vLLM computes prompts in steps of their own, Orca beside sequences that decode, with a kernel for each of them.
     # One token is the block of those that reserve contiguous room; vLLM's is 16 (section 7.2).
     scheduler, block = ("prefill_first", 16) if kv == "paged" else ("orca", 1)
-    system = served(
-        scenario(model, machine, tw.Batch(1, 1, 1), tw.Plan(tp=float(machine[0]))),
-        scheduler=scheduler, kv=kv, max_len=LONGEST, budget=2560, block=block, prefix_cache=False,
-    ).with_room(size=room)  # fmt: skip
+    system = server(model).but(scheduler=scheduler, kv=kv, block=block)
     high = LONGEST // 2
     return system.play(synthetic(
         requests, concurrency=requests // 2, prompt=f"lognormal:mean={prompt},cv={cv},high={high}",
