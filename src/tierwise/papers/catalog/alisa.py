@@ -58,17 +58,18 @@ def vllm(model: str, machine: str) -> Floats:
     server = served(s, max_len=int(PROMPT + OUTPUT), prefix_cache=False)
     counts = [int(b) for b in BATCHES]
     runs = [server.play(synthetic(n, concurrency=n, prompt=int(PROMPT), output=int(OUTPUT))) for n in counts]
-    return BATCHES * OUTPUT / np.array([r.totals["end"] for r in runs])
+    return np.array([r.totals["output_tokens"] / r.totals["end"] if r.totals["end"] else 0.0 for r in runs])
 
 
 def gains(other: Callable[[str, str], Floats]) -> Floats:
-    """Over the other system: (models and GPUs, batches)."""
-    return np.array([alisa(*case) / other(*case) for case in CASES])
+    """Over the other system, nan where that cannot run: (models and GPUs, batches)."""
+    ours, theirs = (np.array([system(*case) for case in CASES]) for system in (alisa, other))
+    return np.divide(ours, theirs, out=np.full_like(ours, np.nan), where=theirs > 0)
 
 
 def best(other: Callable[[str, str], Floats]) -> float:
     """The largest gain over models, GPUs and batches."""
-    return float(gains(other).max())
+    return float(np.nanmax(gains(other)))
 
 
 _LINK = (
