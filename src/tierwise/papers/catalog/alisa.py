@@ -35,7 +35,8 @@ def fastest(s: tw.Scenario, *how: Callable[[tw.Scenario], tw.Scenario]) -> Float
     """Tokens per second, by batch, with as much of the cache in the host's memory as is best, of what fits."""
     results = (tw.evaluate(s), tw.evaluate(s.apply(techniques.offload_kv(AWAY), *how)))
     near, far = (np.max(np.where(r.fits, r.throughput, 0.0), axis=1) for r in results)
-    return np.maximum(near, far)
+    rates: Floats = np.maximum(near, far)
+    return rates
 
 
 @cache
@@ -64,7 +65,9 @@ def vllm(model: str, machine: str) -> Floats:
 def gains(other: Callable[[str, str], Floats]) -> Floats:
     """Over the other system, nan where that cannot run: (models and GPUs, batches)."""
     ours, theirs = (np.array([system(*case) for case in CASES]) for system in (alisa, other))
-    return np.divide(ours, theirs, out=np.full_like(ours, np.nan), where=theirs > 0)
+    out: Floats = np.full_like(ours, np.nan)
+    np.divide(ours, theirs, out=out, where=theirs > 0)
+    return out
 
 
 def best(other: Callable[[str, str], Floats]) -> float:
