@@ -147,7 +147,8 @@ def broken_rules(found: list[Noticed]) -> list[str]:
     for n in found:
         if standing(n.outcomes).state == REPRODUCED and not n.by:
             out.append(f"{n.paper.slug} is reproduced, whatever is wrong with the engine")
-        nothing, marked = blind(n), {o.claim.what for o in n.outcomes if o.state == BLIND}
+        nothing = blind(n)
+        marked = {o.claim.what for o in n.outcomes if o.state == BLIND} & set(n.claims)
         for what in nothing:
             if what not in marked:
                 out.append(f"{n.paper.slug}: {what!r} is about time and notices none of {times}: it is blind")
