@@ -55,26 +55,16 @@ class Mutation:
 
 def mutations() -> tuple[Mutation, ...]:
     """Every mutation, in the order they are printed."""
-    rates = [
-        Mutation(f"{part} x{factor:g}", part, _rated(part, factor))
-        for part in TIMES
-        for factor in (2.0, 0.5)
-    ]
+    rates = [Mutation(f"{part} x{factor:g}", part, _rated(part, factor)) for part in TIMES for factor in (2.0, 0.5)]
     return (
         *rates,
         Mutation("weight bytes +25%", "weights", (lambda: _formats("weight", 1.25),)),
         Mutation("KV bytes +25%", "kv", (lambda: _formats("key", 1.25), lambda: _formats("value", 1.25))),
         Mutation("parameters +10%", "parameters", (lambda: _elements("Weight", 1.10),)),
         Mutation("capacity -20%", "capacity", (lambda: _machines(capacity=0.8),)),
-        Mutation(
-            "all times",
-            "times",
-            (
-                lambda: _machines(memory=0.4, compute=2.5, links=0.4, host=3.0),
-                lambda: _wires(0.4),
-                lambda: _hosts(3.0),
-            ),
-        ),
+        Mutation("all times", "times", (
+            lambda: _machines(memory=0.4, compute=2.5, links=0.4, host=3.0), lambda: _wires(0.4), lambda: _hosts(3.0),
+        )),
         Mutation(
             "all counts +25%",
             "counts",
@@ -165,9 +155,7 @@ def blind(n: Noticed) -> list[str]:
     """Claims about time that came out and whose verdict no mutation of memory, compute, links or host changes."""
     parts = {m.name: m.part for m in mutations()}
     timed = {o.claim.what for o in n.outcomes if o.claim.metric == "time" and o.state in (REPRODUCED, BLIND)}
-    return [
-        what for what, by in n.claims.items() if what in timed and not any(parts[name] in TIMES for name in by)
-    ]
+    return [what for what, by in n.claims.items() if what in timed and not any(parts[name] in TIMES for name in by)]
 
 
 def asking(outcomes: list[Outcome]) -> list[Outcome]:
