@@ -37,7 +37,9 @@ def command(
 
         noticed = mutated(wanted, jobs=jobs, progress=lambda what, i, n: typer.echo(f"{i}/{n} {what}", err=True))
         if update is not None:
-            report.update(update, list(run_all(wanted, jobs)), noticed)
+            known = {n.paper.slug: (n.paper, n.outcomes) for n in noticed}
+            others = iter(list(run_all([name for name in wanted if name not in known], jobs)))
+            report.update(update, [known.get(name) or next(others) for name in wanted], noticed)
         report.show_mutations(noticed, json)
         return
     found = list(run_all(wanted, jobs))

@@ -2,8 +2,8 @@
 
 A paper that comes out on any engine says nothing about this one. A mutation makes the engine wrong at one seam (the
 machines as they are looked up, the bytes of a weight, the technique as it is applied) without touching a paper; the
-suite runs again, and a paper *notices* when a claim that counted and came out leaves its tolerance. Claims that do not
-come out are not asked again: what a wrong engine mends says nothing.
+suite runs again, and a paper *notices* when the verdict on a claim that counts changes: it leaves its tolerance, or it
+comes into it. Papers of which nothing was computed have nothing to notice with.
 
 A seam is a function or a property of the engine, replaced wherever the engine holds it while a mutation is on.
 """
@@ -20,7 +20,7 @@ from typing import Any
 from tierwise.core.numerics import Format
 from tierwise.papers import overheads
 from tierwise.papers.suite import judged, load
-from tierwise.papers.types import OFF, PARTLY, REPRODUCED, Outcome, Paper, counted, standing
+from tierwise.papers.types import BLIND, OFF, PARTLY, REPRODUCED, Outcome, Paper, counted, standing
 
 Seam = Callable[[], Any]  # makes a context in which the engine is wrong
 # What a claim about time has to notice one of.
@@ -55,26 +55,16 @@ class Mutation:
 
 def mutations() -> tuple[Mutation, ...]:
     """Every mutation, in the order they are printed."""
-    rates = [
-        Mutation(f"{part} x{factor:g}", part, _rated(part, factor))
-        for part in TIMES
-        for factor in (2.0, 0.5)
-    ]
+    rates = [Mutation(f"{part} x{factor:g}", part, _rated(part, factor)) for part in TIMES for factor in (2.0, 0.5)]
     return (
         *rates,
         Mutation("weight bytes +25%", "weights", (lambda: _formats("weight", 1.25),)),
         Mutation("KV bytes +25%", "kv", (lambda: _formats("key", 1.25), lambda: _formats("value", 1.25))),
         Mutation("parameters +10%", "parameters", (lambda: _elements("Weight", 1.10),)),
         Mutation("capacity -20%", "capacity", (lambda: _machines(capacity=0.8),)),
-        Mutation(
-            "all times",
-            "times",
-            (
-                lambda: _machines(memory=0.4, compute=2.5, links=0.4, host=3.0),
-                lambda: _collectives(0.4),
-                lambda: _hosts(3.0),
-            ),
-        ),
+        Mutation("all times", "times", (
+            lambda: _machines(memory=0.4, compute=2.5, links=0.4, host=3.0), lambda: _wires(0.4), lambda: _hosts(3.0),
+        )),
         Mutation(
             "all counts +25%",
             "counts",
@@ -92,8 +82,7 @@ class Noticed:
     Attributes:
         paper, outcomes: on the engine as it is.
         by: names of the mutations it notices, in order.
-        claims: for each claim that counts and came out, by what it says: the mutations that take it out of its
-            tolerance.
+        claims: for each claim that counts and was computed, by what it says: the mutations that change its verdict.
     """
 
     paper: Paper
@@ -109,21 +98,21 @@ def mutated(
     names: Iterable[str], chosen: Iterable[Mutation] | None = None, jobs: int | None = None,
     progress: Progress | None = None,
 ) -> list[Noticed]:  # fmt: skip
-    """Which mutations each paper notices; only papers with a claim that came out can.
+    """Which mutations each paper notices; only papers with a claim that counts and was computed can.
 
     Args:
-        names: slugs or paths; those that are neither reproduced nor partly so are left out.
+        names: slugs or paths; those that are neither reproduced, partly so nor off are left out.
         chosen: mutations; None for all.
         jobs: processes; None for as many as there are processors. Each mutation runs in a process of its own.
     """
     wanted, ways = list(names), list(mutations() if chosen is None else chosen)
     report = progress or (lambda what, done, of: None)
-    # The engine as it is runs here first: forks then have what it loaded.
+    # The engine as it is runs here first: forks then have what it loaded and compiled.
     plain = _run((dict.fromkeys(wanted), ""))
     found = {name: load(name) for name in wanted}
     base = {name: judged(paper, [(v, "") for v in plain[name]]) for name, paper in found.items()}
-    base = {name: o for name, o in base.items() if standing(o).state in (REPRODUCED, PARTLY)}
-    asked = {name: [i for i, o in enumerate(outcomes) if o in good(outcomes)] for name, outcomes in base.items()}
+    base = {name: o for name, o in base.items() if standing(o).state in (REPRODUCED, PARTLY, OFF)}
+    asked = {name: [i for i, o in enumerate(outcomes) if o in asking(outcomes)] for name, outcomes in base.items()}
     report("the engine as it is", 1, len(ways) + 1)
     results: dict[str, dict[str, list[float]]] = {}
     context = get_context("fork" if "fork" in get_all_start_methods() else "spawn")
@@ -141,44 +130,45 @@ def mutated(
 def broken_rules(found: list[Noticed]) -> list[str]:
     """What the suite must not be, one sentence each; empty when all is well.
 
-    A reproduced paper notices something; each of its claims about time notices memory, compute, links or host; and
-    every mutation is noticed by at least :data:`FEWEST` papers.
+    A reproduced paper notices something; a claim about time that came out and notices none of memory, compute, links
+    and host is marked blind, and no other is; and every mutation is noticed by at least :data:`FEWEST` papers.
     """
-    out = []
-    parts = {m.name: m.part for m in mutations()}
+    out, times = [], ", ".join(TIMES)
     for n in found:
-        if standing(n.outcomes).state != REPRODUCED:
-            continue
-        if not n.by:
+        if standing(n.outcomes).state == REPRODUCED and not n.by:
             out.append(f"{n.paper.slug} is reproduced, whatever is wrong with the engine")
-        for what in blind(n):
-            out.append(f"{n.paper.slug}: {what!r} is about time and notices none of {', '.join(TIMES)}: it is blind")
-    for name in parts:
-        by = [n.paper.slug for n in found if name in n.by]
+        nothing = blind(n)
+        marked = {o.claim.what for o in n.outcomes if o.state == BLIND} & set(n.claims)
+        for what in nothing:
+            if what not in marked:
+                out.append(f"{n.paper.slug}: {what!r} is about time and notices none of {times}: it is blind")
+        out += [f"{n.paper.slug}: {what!r} is marked blind and is not" for what in sorted(marked - set(nothing))]
+    for m in mutations():
+        by = [n.paper.slug for n in found if m.name in n.by]
         if len(by) < FEWEST:
-            out.append(f"{name} is noticed by {len(by)} papers ({', '.join(by) or 'none'}); at least {FEWEST} have to")
+            who = ", ".join(by) or "none"
+            out.append(f"{m.name} is noticed by {len(by)} papers ({who}); at least {FEWEST} have to")
     return out
 
 
 def blind(n: Noticed) -> list[str]:
-    """Claims about time that came out and that no mutation of memory, compute, links or host takes out."""
+    """Claims about time that came out and whose verdict no mutation of memory, compute, links or host changes."""
     parts = {m.name: m.part for m in mutations()}
-    timed = {o.claim.what for o in n.outcomes if o.claim.metric == "time"}
-    return [
-        what for what, by in n.claims.items() if what in timed and not any(parts[name] in TIMES for name in by)
-    ]
+    timed = {o.claim.what for o in n.outcomes if o.claim.metric == "time" and o.state in (REPRODUCED, BLIND)}
+    return [what for what, by in n.claims.items() if what in timed and not any(parts[name] in TIMES for name in by)]
 
 
-def good(outcomes: list[Outcome]) -> list[Outcome]:
-    """The outcomes that count and came out."""
-    return [o for o in counted(outcomes) if o.state == REPRODUCED]
+def asking(outcomes: list[Outcome]) -> list[Outcome]:
+    """The outcomes that count and were computed."""
+    return [o for o in counted(outcomes) if o.claim.compute is not None and o.state in (REPRODUCED, BLIND, OFF)]
 
 
 def _noticed(paper: Paper, base: list[Outcome], results: Mapping[str, list[float]]) -> Noticed:
-    claims: dict[str, tuple[str, ...]] = {o.claim.what: () for o in good(base)}
+    before = {o.claim.what: o.claim.judge(o.value) for o in asking(base)}
+    claims: dict[str, tuple[str, ...]] = dict.fromkeys(before, ())
     for name, found in results.items():
         for claim, value in zip(paper.claims, found, strict=False):
-            if claim.what in claims and claim.judge(value) == OFF:
+            if claim.what in before and claim.judge(value) != before[claim.what]:
                 claims[claim.what] = (*claims[claim.what], name)
     by = tuple(name for name in results if any(name in names for names in claims.values()))
     return Noticed(paper, base, by, claims)
@@ -219,7 +209,7 @@ def _survived(compute: Callable[[], float] | None) -> float:
 
 def _rated(part: str, factor: float) -> tuple[Seam, ...]:
     """A machine's bandwidth, arithmetic or links faster by a factor; a host's times longer by it."""
-    beside: dict[str, Seam] = {"links": lambda: _collectives(factor), "host": lambda: _hosts(factor)}
+    beside: dict[str, Seam] = {"links": lambda: _wires(factor), "host": lambda: _hosts(factor)}
     machine: Seam = lambda: _machines(**{part: factor})  # noqa: E731
     return (machine, beside[part]) if part in beside else (machine,)
 
@@ -227,13 +217,12 @@ def _rated(part: str, factor: float) -> tuple[Seam, ...]:
 def _machines(
     memory: float = 1.0, compute: float = 1.0, links: float = 1.0, host: float = 1.0, capacity: float = 1.0
 ) -> Any:
-    """Machines as they are looked up, with some of their numbers scaled; of links those to a host, for what moves
-    between devices is priced in one place (:func:`_collectives`)."""
+    """Machines as they are looked up, with some of their numbers scaled. Of links all: those between devices, between
+    domains, and to the host."""
     from tierwise.machines import load as machines
 
     def link(x: Any) -> Any:
-        far = x.kind == "host"
-        return replace(x, bandwidth=x.bandwidth * links, latency=x.latency / links) if far else x
+        return x and replace(x, bandwidth=x.bandwidth * links, latency=x.latency / links)
 
     def device(d: Any) -> Any:
         tiers = tuple(
@@ -246,33 +235,56 @@ def _machines(
         return replace(d, tiers=tiers, engines=engines, links=tuple(map(link, d.links)), dispatch=dispatch)
 
     def system(s: Any) -> Any:
-        return replace(s, device=device(s.device))
+        return replace(s, device=device(s.device), scale_up=link(s.scale_up), scale_out=link(s.scale_out))
 
     return _all(_everywhere(machines.system, system), _everywhere(machines.device, device))
 
 
-def _collectives(factor: float) -> Any:
-    """What collectives take, rates and latencies alike: measured protocols have latencies of their own."""
+# Of the coefficients of a collective: seconds that pass on the links whatever the size.
+_TRIPS = ("start", "step", "middle_extra", "middle_step", "bulk_extra", "bulk_step")
+
+
+def _wires(factor: float) -> Any:
+    """What of links is in no machine's numbers: the latencies of measured protocols, and what a host bridge carries."""
     from tierwise import cost
+    from tierwise.cost import collective
 
-    def faster(found: Any, op: Any, *others: Any) -> Any:
-        if op.kind != "collective":
+    def protocols(found: Any) -> Any:
+        fit, own = found
+        if fit is None:
             return found
-        overlapped, serial = ({k: v / factor for k, v in x.items()} for x in (found.overlapped, found.serial))
-        return replace(found, overlapped=overlapped, serial=serial)
+        return replace(fit, values={k: v / factor if k in _TRIPS else v for k, v in fit.values.items()}), own
 
-    return _everywhere(cost.price, faster, with_arguments=True)
+    def bases(e: Any) -> Any:
+        return replace(e, collective={k: (base / factor, hop, rate) for k, (base, hop, rate) in e.collective.items()})
+
+    return _all(
+        _everywhere(collective.fitted, protocols),
+        _everywhere(cost.efficiency, bases),
+        _attribute(collective, "_BRIDGE", collective._BRIDGE * factor),
+    )
 
 
 def _hosts(factor: float) -> Any:
-    """What the host's software takes: a framework's interpreter, an engine's steps."""
+    """What the host's software takes: a framework's interpreter, an engine's steps, launches that a kernel was measured
+    with."""
     from tierwise.cost import framework
+    from tierwise.cost.types import Efficiency
     from tierwise.steps import corrections as steps
 
     times = ("gap", "step", "sequence", "chunk", "token", "launch", "request")
+    fit = Efficiency.fit
+
+    def slower(self: Efficiency, *args: Any, **options: Any) -> Any:
+        found = fit(self, *args, **options)
+        if found is None or "host" not in found.values:
+            return found
+        return replace(found, values={**found.values, "host": found.values["host"] * factor})
+
     return _all(
         _everywhere(framework.load, lambda f: replace(f, host=f.host * factor)),
         _everywhere(steps.corrections, lambda c: replace(c, **{t: getattr(c, t) * factor for t in times})),
+        _attribute(Efficiency, "fit", slower),
     )
 
 
@@ -342,15 +354,11 @@ def _all(*contexts: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _everywhere(
-    function: Callable[..., Any], change: Callable[..., Any], with_arguments: bool = False
-) -> Iterator[None]:
-    """What a function returns is changed, in every module of the engine that holds it, also those loaded meanwhile.
-    ``with_arguments``: the change is given the function's arguments too."""
+def _everywhere(function: Callable[..., Any], change: Callable[[Any], Any]) -> Iterator[None]:
+    """What a function returns is changed, in every module of the engine that holds it, also those loaded meanwhile."""
 
     def replaced(*args: Any, **options: Any) -> Any:
-        found = function(*args, **options)
-        return change(found, *args) if with_arguments else change(found)
+        return change(function(*args, **options))
 
     _rebind(function, replaced)
     try:

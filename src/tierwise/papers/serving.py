@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tierwise.core.errors import BadField
 from tierwise.scenario.types import Scenario
 from tierwise.serving.deployment import Deployment, Replicas, Settings
 from tierwise.serving.outcome import DONE, Run
@@ -14,6 +15,9 @@ from tierwise.serving.pricing import step_prices
 from tierwise.serving.simulate import simulate
 from tierwise.serving.steps import StepPrices
 from tierwise.serving.traffic.trace import Trace
+
+# Settings that tables of step prices are made with.
+_PRICED = ("engine", "max_seqs", "budget", "max_len", "memory", "graphs")
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,17 @@ class Served:
     def with_room(self, size: float = 0.0, tokens: float = 0.0) -> Served:
         """The same with room for keys and values as a paper states it: in bytes, or in tokens."""
         return replace(self, prices=tuple(replace(p, kv_room=size or tokens * p.kv_token) for p in self.prices))
+
+    def but(self, **settings: Any) -> Served:
+        """The same engines at the same prices with other settings, of those that no price depends on (a scheduler, a
+        KV manager, drafts).
+
+        Raises:
+            BadField: a setting that prices depend on.
+        """
+        for name in sorted(set(settings) & set(_PRICED)):
+            raise BadField("settings", name, settings[name], f"none of {', '.join(_PRICED)}: prices depend on these")
+        return replace(self, deployment=self.deployment.with_settings(**settings))
 
     @property
     def context_room(self) -> float:

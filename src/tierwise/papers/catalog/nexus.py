@@ -48,11 +48,15 @@ def traffic(rate: float, mixed: bool) -> Trace:
 
 
 @cache
+def vllm(model: str, cards: int) -> Served:
+    s = scenario(model, f"{cards}xl20", tw.Batch(1, 1, 1), tw.Plan(tp=float(cards)))
+    return served(s, scheduler="chunked", budget=2048, max_len=16384, prefix_cache=False)
+
+
 def server(model: str, cards: int, split: float = 0.0) -> Served:
     """vLLM, or with a ``split`` the shortest prompts on that share of the units beside decoding on the rest."""
-    s = scenario(model, f"{cards}xl20", tw.Batch(1, 1, 1), tw.Plan(tp=float(cards)))
-    scheduler = "shortest_prompt" if split else "chunked"
-    return served(s, scheduler=scheduler, prefill_share=split, budget=2048, max_len=16384, prefix_cache=False)
+    plain = vllm(model, cards)
+    return plain.but(scheduler="shortest_prompt", prefill_share=split) if split else plain
 
 
 @cache
