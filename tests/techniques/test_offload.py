@@ -30,7 +30,8 @@ def test_weights_on_the_host_take_at_least_their_bytes_over_the_link() -> None:
 
 def test_half_of_the_weights_take_half_as_long() -> None:
     whole, half, none = (tw.evaluate(BASE.apply(*t)).tpot for t in ((offload_weights(),), (offload_weights(0.5),), ()))
-    assert half - none == pytest.approx((whole - none) / 2, rel=0.01)
+    # Each transfer pays its latency, however little it carries.
+    assert 1.0 <= (half - none) / ((whole - none) / 2) <= 1.02
 
 
 def test_fractions_sweep_as_an_array() -> None:

@@ -116,7 +116,8 @@ def test_eager_launches_bind_small_steps(base: tw.Scenario) -> None:
     small = base.with_traffic(batch=1.0, prompt=16.0)
     eager = tw.evaluate(small.apply(t.eager()))
     assert eager.tpot > tw.evaluate(small).tpot
-    assert eager.phase("decode").bound_by == "launch"
+    assert eager.phase("decode").bound_by in ("launch", "host")
+    assert eager.phase("decode").cost.launch > eager.phase("decode").cost.device
 
 
 def test_windows_and_static_patterns(base: tw.Scenario) -> None:

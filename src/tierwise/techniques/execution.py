@@ -89,7 +89,7 @@ def schedule(name: str, options: str = "") -> Technique:
     Args:
         options: of the schedule, ``ahead=2``; several joined by ``;``.
 
-    Example: ``schedule:name=overlap_collectives``
+    Example: ``schedule:name=two_batches``
     """
     text = name + (":" + options.replace(";", ",") if options else "")
     parse(text)

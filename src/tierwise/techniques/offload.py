@@ -50,6 +50,8 @@ def compute_in(node: str, ops: str = "attention") -> Technique:
     Args:
         node: a tier with compute of its own, or ``host``; the KV cache moves there when ``ops`` is ``attention``.
         ops: kind of op (``attention``) or role (``mlp``).
+
+    Example: ``compute_in:node=host``
     """
 
     def technique(s: Scenario) -> Scenario:
