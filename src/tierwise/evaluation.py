@@ -60,7 +60,7 @@ def _memory(
 ) -> Memory:  # fmt: skip
     how = rules_of(r, on)
     seqs = maximum(maximum(batch / r.plan.dp, 1.0) / r.plan.pp, 1.0 / r.plan.pp)
-    seen = next((p.step.encoder for p in passes if p.name == "decode"), 0.0)
+    seen = workloads.encoder_tokens(r)
     final = Step(r.model, r.plan, seqs, 1.0, workloads.final_length(r) - 1.0, "decode", 1.0, seen)
     programs = [lower(p.step) for p in passes] if how.budget is None else []
     return account(r.model, r.machine, r.plan, how, final, programs, weights, largest)

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from tierwise import workloads
-from tierwise.core.num import Num, maximum, num
+from tierwise.core.num import Num, num
 from tierwise.cost.framework import load
 from tierwise.models.facts import facts_of
 from tierwise.models.lower import lower
+from tierwise.models.step import Step
 from tierwise.models.types import Block, Model
 from tierwise.models.wrapper import adapt
 from tierwise.scenario.types import Resolved
@@ -98,13 +98,15 @@ def schedule(name: str, options: str = "") -> Technique:
 
 
 def _beside(r: Resolved, text: str) -> Matched:
-    """Ops that a schedule issues beside the device's first lane, in a decode step (or the model's one pass)."""
-    batch = 1.0 if isinstance(r.traffic.batch, str) else r.traffic.batch
-    step = workloads.passes(r, maximum(num(batch), 1.0))[-1].step
+    """Ops that a schedule issues beside the device's first lane, in a step of each kind."""
     name, options = parse(text)
-    made = order(name, lower(step), **options)
-    first, *_ = made.lanes
-    several = sum(len(issues) for s in made.sections for lane, issues in s.lanes.items() if lane != first)
+    several = 0
+    for phase in ("decode", "encode", "vision", "audio"):
+        program = lower(Step(r.model, r.plan, 2.0, 1.0, 1.0, phase))
+        if program.segments:
+            made = order(name, program, **options)
+            first, *_ = made.lanes
+            several += sum(len(x) for s in made.sections for lane, x in s.lanes.items() if lane != first)
     return (("ops beside the device's", float(several)),)
 
 
