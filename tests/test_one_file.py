@@ -216,7 +216,6 @@ def test_an_engine_that_launch_files_are_written_for(tierwise: Tierwise, tmp_pat
     assert scripts and "newcomer serve" in scripts[0].read_text()
 
 
-@pytest.mark.xfail(strict=True, reason="explain has no --schedule yet")
 def test_a_schedule(tierwise: Tierwise) -> None:
     base = ("explain", "llama-2-7b", "--on", "h100-sxm", "--json", "-", "--schedule")
     mine, plain = (json.loads(tierwise(*base, name)) for name in ("newcomer", "in_order"))
