@@ -63,7 +63,9 @@ def test_twice_the_work_takes_longer_and_a_better_machine_less(batch: int, promp
     name, better = pair
     base = run(decoder(), name, tw.Plan(), batch=batch, prompt=prompt, output=4).time
     for more in ({"batch": 2 * batch, "prompt": prompt}, {"batch": batch, "prompt": 2 * prompt}):
-        assert run(decoder(), name, tw.Plan(), **more, output=4).time >= base
+        # Where the host sets the pace of the prompts all that grows is attention over some hundred tokens, whose fitted
+        # price may give way in the seventh digit.
+        assert run(decoder(), name, tw.Plan(), **more, output=4).time >= base * (1 - 1e-6)
     assert run(decoder(), better, tw.Plan(), batch=batch, prompt=prompt, output=4).time <= base * (1 + 1e-9)
 
 
