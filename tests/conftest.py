@@ -18,8 +18,8 @@ from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.moe import MoE
 from tierwise.models.types import Layer, Model, Stack
 
-# Where nobody watches, generated cases are the same in every run: a failure there is one anybody can have again. By hand
-# they are new each time, which is how new faults are found.
+# Where nobody watches, generated cases are the same in every run: a failure there is one anybody can have again. By
+# hand they are new each time, which is how new faults are found.
 if os.environ.get("CI"):
     settings.register_profile("ci", derandomize=True)
     settings.load_profile("ci")
