@@ -237,8 +237,10 @@ class StepCost:
             return step_time(self.device + more, self.launch, self.host, self.ahead)
         changed = replace(self)
         changed.__dict__["costs"] = self.costs
-        ops = tuple(_scaled(p, p.cost.interval[end]) if any(p is m for m in mine) else p for p in self.on_device)
-        changed.__dict__["on_device"] = ops
+        changed.__dict__["on_device"] = tuple(
+            replace(p, cost=_scaled(p.cost, p.cost.interval[end])) if group(p.op, self.target) == name else p
+            for p in self.on_device
+        )
         return changed.time
 
     def by_segment(self) -> Iterator[tuple[Segment, list[PricedOp]]]:
@@ -324,11 +326,10 @@ class StepCost:
 ENGINE = "engine"
 
 
-def _scaled(p: PricedOp, factor: Num) -> PricedOp:
-    cost = p.cost
-    longer = replace(cost, overlapped={k: v * factor for k, v in cost.overlapped.items()},
-                     serial={k: v * factor for k, v in cost.serial.items()})  # fmt: skip
-    return replace(p, cost=longer)
+def _scaled(cost: Cost, factor: Num) -> Cost:
+    """The cost of an op that takes so many times as long."""
+    return replace(cost, overlapped={k: v * factor for k, v in cost.overlapped.items()},
+                   serial={k: v * factor for k, v in cost.serial.items()})  # fmt: skip
 
 
 def split(priced: Iterable[tuple[Num, Cost]]) -> dict[str, Num]:
@@ -385,8 +386,7 @@ def corrected(op: Op, cost: Cost, c: Corrections) -> Cost:
     factor = c.ops / (c.link if op.kind == "collective" else 1.0)
     if factor == 1.0:
         return cost
-    return replace(cost, overlapped={k: v * factor for k, v in cost.overlapped.items()},
-                   serial={k: v * factor for k, v in cost.serial.items()})  # fmt: skip
+    return _scaled(cost, factor)
 
 
 __all__ = ["HOST", "PricedOp", "StepCost", "corrected", "kernels", "step_time"]
