@@ -203,8 +203,8 @@ def test_a_closed_loop_keeps_so_many_in_flight() -> None:
 def test_what_is_shared_is_counted_by_hand() -> None:
     t = traffic.trace([0, 1, 2], [20, 40, 40], [1, 1, 1], blocks=np.array([0, 1, 0, 1, 2, 0, 3, 4]),
                       block_start=np.array([0, 2, 5, 8]), block_size=16)  # fmt: skip
-    # The second has 32 of its 40 tokens seen before, the third 16.
-    assert shared(t) == pytest.approx((32 + 16) / 100)
+    # The second has the first's 20 tokens seen before (block 1 held 4 there), the third 16.
+    assert shared(t) == pytest.approx((20 + 16) / 100)
 
 
 @given(st.lists(st.lists(st.integers(0, 2), max_size=9), min_size=1, max_size=8), st.integers(1, 3))

@@ -74,9 +74,12 @@ def shared(requests: Trace) -> float:
     place = np.arange(len(requests.blocks)) - requests.block_start[owner]
     size = requests.block_size
     tokens = np.clip(requests.prompt[owner] - place * size, 0, size)
-    seen = np.ones(len(requests.blocks), bool)
-    seen[np.unique(requests.blocks, return_index=True)[1]] = False
-    return float(tokens[seen].sum() / requests.prompt.sum())
+    # Of a block that earlier prompts filled only in part, so much is known as the fullest of them held.
+    order = np.argsort(requests.blocks, kind="stable")
+    group = np.cumsum(np.concatenate([[False], np.diff(requests.blocks[order]) != 0])) * (size + 1)
+    fullest = np.maximum.accumulate(group + tokens[order])
+    before = np.concatenate([[0], fullest[:-1]]) - group
+    return float(np.minimum(tokens[order], np.maximum(before, 0)).sum() / requests.prompt.sum())
 
 
 def rates(requests: Trace, bins: int) -> Floats:

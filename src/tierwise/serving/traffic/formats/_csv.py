@@ -84,7 +84,7 @@ class Table:
         except pa.ArrowInvalid:
             fits = pc.match_substring_regex(strings, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
             plain = pc.utf8_ltrim(pc.if_else(fits, strings, "nan"), "+")
-            values = pc.cast(pc.if_else(pc.equal(strings, ""), str(float(missing)), plain), pa.float64())
+            values = _cast(pc.if_else(pc.equal(strings, ""), str(float(missing)), plain), pa.float64())
         self._numbers[name] = np.array(values.to_numpy(zero_copy_only=False), np.float64)
         return self._numbers[name]
 
@@ -95,19 +95,22 @@ class Table:
 
         strings = self.text(name)
         clock = r"([01]\d|2[0-3]):[0-5]\d"
-        zone = rf"(Z|[+-]\d\d|[+-]{clock}|[+-]([01]\d|2[0-3])[0-5]\d)"
+        zone = rf"(Z|[+-]([01]\d|2[0-3])|[+-]{clock}|[+-]([01]\d|2[0-3])[0-5]\d)"
         fits = pc.match_substring_regex(strings, rf"^\d{{4}}-\d\d-\d\d[ T]{clock}(:[0-5]\d(\.\d{{1,9}})?)?{zone}?$")
         days = pc.utf8_slice_codeunits(strings, 0, 10)
         real = [d for d in pc.unique(days.filter(fits)).to_pylist() if _is_day(d)]
         fits = pc.and_(fits, pc.is_in(days, pa.array(real, pa.string())))
         zoned = pc.and_(fits, pc.match_substring_regex(strings, rf"[ T].*\d{zone}$"))
         none = pa.scalar(None, pa.string())
-        local = pc.cast(pc.if_else(pc.and_not(fits, zoned), strings, none), pa.timestamp("ns"))
-        utc = pc.cast(pc.if_else(zoned, strings, none), pa.timestamp("ns", "UTC"))
+        local = _cast(pc.if_else(pc.and_not(fits, zoned), strings, none), pa.timestamp("ns"))
+        utc = _cast(pc.if_else(zoned, strings, none), pa.timestamp("ns", "UTC"))
         ns = pc.coalesce(pc.cast(local, pa.int64()), pc.cast(utc, pa.int64()))
-        first = pc.min(ns).as_py()
-        since = pc.subtract(ns, first) if first is not None else ns
-        self._numbers[name] = np.array(pc.cast(since, pa.float64()).to_numpy(zero_copy_only=False)) * 1e-9
+        known = np.array(ns.is_valid().to_numpy(zero_copy_only=False), bool)
+        whole = np.array(ns.fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+        first = whole[known].min() if known.any() else np.int64(0)
+        # Centuries between two times are more than a signed number of nanoseconds holds, and none is negative.
+        since = (whole.view(np.uint64) - first.view(np.uint64)).astype(np.float64) * 1e-9
+        self._numbers[name] = np.where(known, since, np.nan)
         return self._numbers[name]
 
     def rows(self, notices: tuple[str, ...] = ()) -> Rows:
@@ -137,6 +140,28 @@ def has(head: str, *names: str) -> bool:
         return False
     found = {n.lower() for n in header(head.splitlines()[0])} if head.strip() else set()
     return all(n.lower() in found for n in names)
+
+
+def _cast(strings: Any, kind: Any) -> Any:
+    """Texts as another type; null where one cannot be, which the whole column's cast would refuse."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        return pc.cast(strings, kind)
+    except pa.ArrowInvalid:
+        distinct = strings.dictionary_encode()
+        return pa.concat_arrays([_one(text, kind) for text in distinct.dictionary]).take(distinct.indices)
+
+
+def _one(text: Any, kind: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        return pa.array([pc.cast(text, kind).as_py()], kind)
+    except (pa.ArrowInvalid, ValueError, OverflowError):
+        return pa.nulls(1, kind)
 
 
 def _is_day(text: str) -> bool:

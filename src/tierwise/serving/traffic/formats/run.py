@@ -6,10 +6,10 @@ Source: https://github.com/casys-kaist/LLMServingSim, bench/README.md (LLMServin
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
+from tierwise.core.jsontext import BadJson, at, loads, text
 from tierwise.serving.traffic.formats._jsonl import Lines, first, has
 from tierwise.serving.traffic.formats._text import HEAD, content
 from tierwise.serving.traffic.rows import built
@@ -30,7 +30,7 @@ def read(path: Path) -> Trace:
     requests = built(Lines(file, NEEDS).rows(), *NEEDS, absolute=True)
     about = file.with_name("meta.json")
     try:
-        model = json.loads(about.read_text(encoding="utf-8")).get("model", "")
-    except (OSError, ValueError, AttributeError):
+        model = text(at(loads(about.read_text(encoding="utf-8")), "model"))
+    except (OSError, ValueError, BadJson):
         return requests
     return replace(requests, source=f"{requests.source} ({model})" if model else requests.source)

@@ -9,7 +9,6 @@ Source: https://huggingface.co/datasets/anon8231489123/ShareGPT_Vicuna_unfiltere
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,10 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.errors import TierwiseError
-from tierwise.core.refusals import json_problem
+from tierwise.core.jsontext import at, text
 from tierwise.serving.traffic.blocks import BLOCK, session_blocks
 from tierwise.serving.traffic.formats import _estimate
-from tierwise.serving.traffic.formats._jsonl import parsed
-from tierwise.serving.traffic.formats._text import checked, content
+from tierwise.serving.traffic.formats._jsonl import objects, source
 from tierwise.serving.traffic.rows import Rows, built
 from tierwise.serving.traffic.trace import Trace
 
@@ -79,16 +77,7 @@ def read(path: Path) -> Trace:
 
 def _talks(path: Path) -> list[tuple[Any, str]]:
     """The conversations of a JSON list or of JSON lines, each with what is wrong with it."""
-    text = checked(path, content(path)).decode("utf-8").strip()
-    if text.startswith("{"):
-        return [parsed(line) for line in text.split("\n") if line.strip()]
-    try:
-        return [(talk, "") for talk in json.loads(text)]
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise TierwiseError(f"{path}: {place}: {json_problem(error)}") from error
-    except RecursionError as error:
-        raise TierwiseError(f"{path}: the JSON is nested too deep") from error
+    return [(talk, why) for _, talk, why in objects(source(path))]
 
 
 def _add(turns: _Turns, place: int, messages: list[Any]) -> None:
@@ -98,8 +87,11 @@ def _add(turns: _Turns, place: int, messages: list[Any]) -> None:
         if not isinstance(message, dict):
             turns.broken.append((place, "a message is no JSON object"))
             return
-        said = _said(message)
-        if message.get("from", message.get("role")) in ANSWERS and waiting and said:
+        said, speaker = _said(message), text(message.get("from", message.get("role")))
+        if not speaker:
+            turns.broken.append((place, "a message has no speaker"))
+            return
+        if speaker in ANSWERS and waiting and said:
             turns.asked.append("".join(waiting))
             turns.answered.append(said)
             turns.owner.append(place)
@@ -111,7 +103,5 @@ def _add(turns: _Turns, place: int, messages: list[Any]) -> None:
 
 def _said(message: dict[str, Any]) -> str:
     """The text of a message; of a list of parts, theirs."""
-    text = message.get("value", message.get("content"))
-    if isinstance(text, list):
-        text = "".join(p["text"] for p in text if isinstance(p, dict) and isinstance(p.get("text"), str))
-    return text if isinstance(text, str) else ""
+    found = message.get("value", message.get("content"))
+    return "".join(text(at(part, "text")) for part in found) if isinstance(found, list) else text(found)

@@ -113,6 +113,12 @@ def codes(names: Any) -> tuple[Ints, tuple[str, ...]]:
     return index, known
 
 
+def codes_of(names: list[str]) -> Ints:
+    """Index of each name (n,) in order of appearance; -1 for none."""
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(name, len(known)) if name else -1 for name in names], np.int64)
+
+
 def _ints(values: Floats, plain: float) -> Ints:
     good = np.isfinite(values) & (np.abs(values) < 2.0**53)
     return np.where(good, values, plain).astype(np.int64)
@@ -132,11 +138,15 @@ def _blocks(path: Path, table: Table, name: str, match: re.Match[str]) -> dict[s
     words = lists.flatten()
     given = pc.not_equal(words, "")
     owner = pc.list_parent_indices(lists).filter(given).to_numpy()
+    named = words.filter(given)
     try:
-        flat = pc.cast(words.filter(given), pa.int64()).to_numpy()
+        flat = pc.cast(named, pa.int64()).to_numpy()
     except pa.ArrowInvalid as error:
-        wrong = next((w for w in words.filter(given).to_pylist() if not w.isdecimal()), "a number too large")
-        raise TierwiseError(f"{path}: {name}: found {wrong!r}; allowed: whole numbers separated by blanks") from error
+        wrong = next((w for w in named.to_pylist() if not re.fullmatch(r"-?[0-9]+", w)), None)
+        if wrong is not None:
+            told = f"{path}: {name}: found {wrong!r}; allowed: whole numbers separated by blanks"
+            raise TierwiseError(told) from error
+        flat = named.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)  # beyond 64 bits
     count = np.bincount(owner, minlength=len(table.lines))
     start = np.concatenate([[0], np.cumsum(count)]) if len(flat) else np.zeros(1, np.int64)
     return {"blocks": flat, "block_start": start, "block_size": int(match[1])}
