@@ -16,7 +16,8 @@ from tests.serving.replay import replay as plain_replay
 from tierwise.cli import main
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.measure.fit_run import fit, to_yaml
-from tierwise.measure.recorded import deployment, read_run
+from tierwise.measure.ran import deployment
+from tierwise.measure.recorded import read_run
 from tierwise.measure.replayed import compare, data, replay, runs_in, statistics
 from tierwise.report.validation.run import spark
 from tierwise.serving.pricing import corrections_of, step_prices

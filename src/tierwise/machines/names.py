@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 
 # Words that name a maker or a line of products: dropped in front.
-_BRANDS = {"nvidia", "amd", "intel", "google", "aws", "geforce", "tesla", "quadro", "instinct", "radeon", "arc", "pro"}
+_BRANDS = {"nvidia", "amd", "intel", "data", "center", "google", "aws", "geforce", "tesla", "quadro", "instinct",
+           "radeon", "arc", "pro"}  # fmt: skip
 # Words about memory, cooling and packaging: dropped wherever they stand.
 _TRIMMINGS = re.compile(r"hbm\d?e?|gddr\d?x?|ac|lc|accelerator|graphics|gpu|generation|edition")
 # The form a device comes in: dropped last, when no file tells the forms apart.

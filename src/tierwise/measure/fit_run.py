@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.measure.recorded import Recorded, deployment, times
+from tierwise.measure.ran import deployment
+from tierwise.measure.recorded import Recorded, times
 from tierwise.measure.replayed import STATISTICS, Comparison, compare, replay, statistics
 from tierwise.serving.deployment import Deployment
 from tierwise.serving.pricing import corrections_of

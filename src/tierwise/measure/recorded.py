@@ -2,29 +2,25 @@
 
 A folder as LLMServingSim's benchmark client and ``tierwise observe`` write it: ``meta.json`` (model, arguments of the
 engine), ``requests.jsonl`` (tokens and times of each request), ``timeseries.csv`` (running, waiting and KV over time).
+Or the file of a load generator, recognized by its content: every format of ``serving/traffic/formats`` with times.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import BadField, TierwiseError, UnknownName
-from tierwise.core.numerics import fmt
-from tierwise.core.refusals import json_problem
-from tierwise.machines import system
-from tierwise.machines.types import System
-from tierwise.scenario.types import Plan
-from tierwise.serving.deployment import Deployment, Replicas, Settings
-from tierwise.serving.predict import find_model
+from tierwise.core.errors import BadField, TierwiseError
+from tierwise.core.jsontext import BadJson, loads
+from tierwise.serving.deployment import Settings
+from tierwise.serving.traffic.formats._bench import Bench
+from tierwise.serving.traffic.load import recorded, recorded_formats
 from tierwise.serving.traffic.trace import Trace, trace
 
 Floats = NDArray[np.float64]
@@ -32,6 +28,8 @@ Floats = NDArray[np.float64]
 _NUMBERS = ("input_toks", "output_toks", "arrival_time", "first_token_ts", "last_token_ts")
 # Clocks that differ by more than a day are different clocks (one counts from 1970, the other from the last boot).
 _CLOCKS = 86400.0
+LARGEST = 1 << 28  # bytes of a recording's own text files
+LONGEST = 1e7  # tokens of one request: ten times the longest context there is, and few enough to be numbered
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,11 @@ class Recorded:
     inside: bool = True
 
     @property
+    def about(self) -> str:
+        """The file that says what ran, for messages."""
+        return str(self.folder if self.folder.is_file() else self.folder / "meta.json")
+
+    @property
     def times(self) -> dict[str, Floats]:
         """TTFT, TPOT (of requests with two tokens or more) and latency of each request, seconds."""
         return times(self.arrival, self.first, self.last, self.output)
@@ -72,12 +75,11 @@ class Recorded:
         again that nobody took meanwhile.
         """
         closed = self.meta.get("closed_loop") or 0
-        if isinstance(closed, bool) or not isinstance(closed, int) or closed < 0:
-            raise BadField(str(self.folder / "meta.json"), "closed_loop", closed, "a whole number, 0 for an open loop")
-        known = self.meta.get("engine_kwargs") or {}
-        size = int(known.get("block_size") or Settings().block)
+        if isinstance(closed, bool) or not isinstance(closed, int) or not 0 <= closed < 2**31:
+            raise BadField(self.about, "closed_loop", closed, "a whole number, 0 for an open loop")
+        size = int(argument(self, "block_size", Settings().block, most=2**20))
         start = np.concatenate([[0], np.cumsum(self.prompt // size)])
-        cached = known.get("enable_prefix_caching") is not False
+        cached = (self.meta.get("engine_kwargs") or {}).get("enable_prefix_caching") is not False
         blocks = {"blocks": np.arange(start[-1]), "block_start": start, "block_size": size} if cached else {}
         return trace(self.arrival, self.prompt, self.output, closed_loop=closed, source=str(self.folder), **blocks)
 
@@ -88,22 +90,61 @@ def times(arrival: Floats, first: Floats, last: Floats, output: NDArray[np.int64
     return {"TTFT": first - arrival, "TPOT": (last - first)[more] / (output[more] - 1.0), "latency": last - arrival}
 
 
-def read_run(folder: Path) -> Recorded:
-    """The run in a folder.
+def argument(run: Recorded, name: str, default: float, least: float = 1.0, most: float = 2.0**31) -> float:
+    """A number among the engine's arguments.
+
+    Raises:
+        BadField: none, or out of bounds.
+    """
+    value = (run.meta.get("engine_kwargs") or {}).get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise BadField(run.about, f"engine_kwargs.{name}", value, f"a number from {least:g} to {most:.12g}")
+    return float(value)
+
+
+def read_run(path: Path) -> Recorded:
+    """The run in a folder, or in the file of a load generator.
 
     Requests that never got a token are left out, with a notice.
 
     Raises:
-        TierwiseError: no such folder or file; a field that is missing or cannot be.
+        TierwiseError: no such folder or file; no format that is read; a field that is missing or cannot be.
     """
-    if not folder.is_dir():
-        raise TierwiseError(f"{folder}: not a folder; a run is one with requests.jsonl and meta.json")
-    meta = _json(folder / "meta.json")
+    if path.is_file():
+        if path.name == "requests.jsonl" and path.with_name("meta.json").is_file():
+            return _folder(path.parent)
+        found = recorded(path)
+        if found is None:
+            raise TierwiseError(f"{path}: no recorded run that is read; those are {readable()}")
+        return _of_bench(found)
+    if not path.is_dir():
+        raise TierwiseError(f"{path}: there is no such folder or file; a run is {readable()}")
+    return _folder(path)
+
+
+def readable() -> str:
+    """What is read as a recorded run, in words."""
+    files = "; ".join(f"{name}: {line}" for name, line in recorded_formats().items())
+    return f"a folder with requests.jsonl and meta.json, or a file of a load generator ({files})"
+
+
+def is_run(path: Path) -> bool:
+    """Whether a file is one of a load generator; a file that cannot be read is none."""
+    try:
+        return recorded(path) is not None
+    except TierwiseError:
+        return False
+
+
+def _folder(folder: Path) -> Recorded:
+    about = folder / "meta.json"
+    meta = _json(about)
     if not isinstance(meta, dict) or not isinstance(meta.get("model"), str):
-        raise BadField(str(folder / "meta.json"), "model", meta.get("model") if isinstance(meta, dict) else meta,
-                       "the name of a model")  # fmt: skip
+        raise BadField(str(about), "model", meta.get("model") if isinstance(meta, dict) else meta, "the name of a model")
     if not isinstance(meta.get("engine_kwargs") or {}, dict):
-        raise BadField(str(folder / "meta.json"), "engine_kwargs", meta["engine_kwargs"], "arguments by name")
+        raise BadField(str(about), "engine_kwargs", meta["engine_kwargs"], "arguments by name")
     columns, notices = _requests(folder / "requests.jsonl")
     arrival, first, last = columns["arrival_time"], columns["first_token_ts"], columns["last_token_ts"]
     queued = columns["queued_ts"]
@@ -128,97 +169,60 @@ def read_run(folder: Path) -> Recorded:
     )
 
 
-def deployment(run: Recorded, on: str = "") -> Deployment:
-    """What ran, from the engine's arguments; on ``on``, else the machine the folder or ``meta.json`` names.
-
-    Raises:
-        UnknownName: no machine or model of that name.
-    """
-    x = dict(run.meta.get("engine_kwargs") or {})
-    where = str(run.folder / "meta.json")
-
-    def number(name: str, default: float, least: float = 1.0) -> float:
-        value = x.get(name)
-        if value is None:
-            return default
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
-            raise BadField(where, f"engine_kwargs.{name}", value, f"a number of at least {least:g}")
-        return float(value)
-
-    tp, pp, dp = (number(f"{p}_parallel_size", 1.0) for p in ("tensor", "pipeline", "data"))
-    experts = bool(x.get("enable_expert_parallel"))
-    # Ranks of dense models share nothing; those of experts step together.
-    count, ranks = (1, dp) if experts else (int(dp), 1.0)
-    plan = Plan(tp=tp, pp=pp, dp=ranks, ep=tp * ranks if experts else 1.0)
-    if str(x.get("kv_cache_dtype") or "auto").startswith("fp8"):
-        plan = replace(plan, kv=replace(plan.kv, key=fmt("fp8"), value=fmt("fp8")))
-    if x.get("quantization") == "fp8":
-        plan = replace(plan, weights=fmt("fp8"))
-    plain = Settings()
-    settings = replace(
-        plain, engine=str(run.meta.get("engine") or "vllm"), max_seqs=int(number("max_num_seqs", plain.max_seqs)),
-        budget=int(number("max_num_batched_tokens", plain.budget)), max_len=int(number("max_model_len", 0)),
-        block=int(number("block_size", plain.block)), memory=number("gpu_memory_utilization", plain.memory, 0.01),
-        watermark=0.0,  # vLLM admits a request for whose next tokens there are blocks
-        graphs=0 if x.get("enforce_eager") else plain.graphs,
+def _of_bench(b: Bench) -> Recorded:
+    """A client's recording: requests whose tokens have times, in order of arrival."""
+    asked = np.isfinite(b.arrival) & (b.prompt >= 1) & (b.output >= 1) & (b.prompt <= LONGEST) & (b.output <= LONGEST)
+    timed = np.isfinite(b.first) & np.isfinite(b.last) & (b.first >= b.arrival) & (b.last >= b.first)
+    good = asked & timed & ~b.failed
+    if not good.any():
+        why = "none has a time of its first and last token" if asked.any() else "none was answered"
+        raise TierwiseError(f"{b.path}: no request can be used: {why}")
+    lost = len(good) - int(good.sum())
+    notices = (*b.notices, *((f"{lost} requests failed or have no times of tokens and are left out",) if lost else ()))
+    order = np.flatnonzero(good)[np.argsort(b.arrival[good], kind="stable")]
+    start = float(b.arrival[order[0]])
+    meta = {"model": b.model, "engine": b.engine, "machine": b.machine, "closed_loop": b.closed,
+            "engine_kwargs": {"tensor_parallel_size": b.count, **b.arguments} if b.count else dict(b.arguments)}  # fmt: skip
+    return Recorded(
+        b.path, meta, b.arrival[order] - start, np.full(len(order), np.nan), b.first[order] - start,
+        b.last[order] - start, b.prompt[order].astype(np.int64), b.output[order].astype(np.int64), {}, notices,
+        inside=False,
     )  # fmt: skip
-    machine = _machine(run, on, int(tp * pp * dp))
-    return Deployment(_model(run), (Replicas(machine, plan, count, settings=settings),))
 
 
-def _model(run: Recorded) -> Any:
-    import os
-
-    return find_model(str(run.meta["model"]), os.environ.get("TIERWISE_CONFIGS", ""))
-
-
-def _machine(run: Recorded, on: str, devices: int) -> System:
-    named = on or str(run.meta.get("machine") or run.meta.get("hardware") or "")
-    if named:
-        return _of(named, devices)
-    parts = run.folder.resolve().name.lower().split("-")
-    # vllm-<machine>-<model>: the longest run of words after the engine that names a machine.
-    for length in range(min(len(parts) - 1, 4), 0, -1):
-        try:
-            return _of("-".join(parts[1 : 1 + length]), devices)
-        except UnknownName:
-            continue
-    raise TierwiseError(f"{run.folder}: the folder's name and meta.json name no known machine; say it with --on")
-
-
-@lru_cache(maxsize=64)
-def _of(name: str, devices: int) -> System:
-    found = system(name)
-    return found if found.count >= devices else system(f"{devices}x{name}")
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise TierwiseError(f"{path}: no such file; a run has requests.jsonl and meta.json") from None
+    except OSError as error:
+        raise TierwiseError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > LARGEST:
+        raise TierwiseError(f"{path}: larger than {LARGEST} bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TierwiseError(f"{path}: not text in UTF-8 (byte {error.start})") from None
 
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise TierwiseError(f"{path}: no such file; a run has requests.jsonl and meta.json") from None
-    except UnicodeDecodeError as error:
-        raise TierwiseError(f"{path}: not text in UTF-8 (byte {error.start})") from None
-    except json.JSONDecodeError as error:
-        raise TierwiseError(f"{path}: line {error.lineno}, column {error.colno}: {json_problem(error)}") from None
+        return loads(_text(path))
+    except BadJson as error:
+        raise TierwiseError(f"{path}: line {error.line}, column {error.column}: {error.problem}") from None
 
 
 def _requests(path: Path) -> tuple[dict[str, Floats], tuple[str, ...]]:
     """Columns of the requests that got tokens."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise TierwiseError(f"{path}: no such file; a run has requests.jsonl and meta.json") from None
-    except UnicodeDecodeError as error:
-        raise TierwiseError(f"{path}: not text in UTF-8 (byte {error.start})") from None
     rows, lost = [], 0
-    for n, line in enumerate(lines, start=1):
+    for n, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise TierwiseError(f"{path}:{n}: column {error.colno}: {json_problem(error)}") from None
+            record = loads(line)
+        except BadJson as error:
+            raise TierwiseError(f"{path}:{n}: column {error.column}: {error.problem}") from None
         if not isinstance(record, dict):
             raise BadField(f"{path}:{n}", "line", line, "one JSON object a line")
         if record.get("first_token_ts") is None or record.get("last_token_ts") is None:
@@ -237,18 +241,20 @@ def _field(record: Mapping[str, Any], name: str, path: Path, n: int, needed: boo
     value = record.get(name)
     if value is None and not needed:
         return float("nan")
-    least = 1.0 if name.endswith("_toks") else 0.0
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < 1e18:
-        raise BadField(f"{path}:{n}", name, value, f"a number of at least {least:g}")
+    least, most = (1.0, LONGEST) if name.endswith("_toks") else (0.0, 1e18)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise BadField(f"{path}:{n}", name, value, f"a number from {least:g} to {most:g}")
     return float(value)
 
 
 def _series(path: Path) -> dict[str, Floats]:
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
+    try:
+        reader = csv.DictReader(_text(path).splitlines())
         rows = list(reader)
+    except csv.Error as error:
+        raise TierwiseError(f"{path}: not CSV: {error}") from None
     out = {}
     for name in reader.fieldnames or ():
         try:
@@ -257,4 +263,6 @@ def _series(path: Path) -> dict[str, Floats]:
             raise BadField(str(path), name, "text", "numbers in every line") from None
     if "t" not in out:
         raise BadField(str(path), "columns", ", ".join(out) or "none", "t, running, waiting, kv_cache_pct")
+    if not np.all(np.isfinite(out["t"])) or np.any(np.diff(out["t"]) < 0):
+        raise BadField(str(path), "t", "values out of order or missing", "seconds that do not decrease")
     return out

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.measure.recorded import Recorded, deployment, times
+from tierwise.measure.ran import deployment
+from tierwise.measure.recorded import Recorded, is_run, times
 from tierwise.serving.deployment import Deployment
 from tierwise.serving.outcome import Run
 from tierwise.serving.pricing import corrections_of, step_prices
@@ -47,9 +48,11 @@ class Comparison:
 
 
 def runs_in(path: Path) -> list[Path]:
-    """The folders of runs that a path stands for: itself, or those inside a folder that is none."""
-    inside = sorted(p.parent for p in path.glob("*/requests.jsonl"))
-    return inside if inside and not (path / "requests.jsonl").exists() else [path]
+    """The runs that a path stands for: itself, or those inside a folder that is none (folders, else files)."""
+    if (path / "requests.jsonl").exists() or not path.is_dir():
+        return [path]
+    folders = sorted(p.parent for p in path.glob("*/requests.jsonl"))
+    return folders or [p for p in sorted(path.glob("*.json*")) if is_run(p)] or [path]
 
 
 def compare(recorded: Recorded, on: str = "", adjust: Corrections | None = None) -> Comparison:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from rich.table import Table
 from tierwise.core.errors import TierwiseError
 from tierwise.core.files import check_writable, write
 from tierwise.core.units import seconds
-from tierwise.measure.recorded import read_run
+from tierwise.measure.recorded import read_run, readable
 from tierwise.measure.replayed import STATISTICS, Comparison, compare, data, runs_in
 from tierwise.report.console import console
 from tierwise.steps.corrections import read_corrections
@@ -23,25 +24,32 @@ from tierwise.steps.corrections import read_corrections
 Floats = NDArray[np.float64]
 
 
-def validate(paths: Sequence[Path], json: Path | None, on: str = "", calibration: str = "") -> None:
-    """Every folder's run beside its replay.
+def validate(
+    paths: Sequence[Path], json: Path | None, on: str = "", calibration: str = "", model: str = ""
+) -> None:
+    """Every recorded run beside its replay.
+
+    Args:
+        on, model: machine and model that ran, where the recording does not say or they are to be others.
 
     Raises:
-        TierwiseError: no folder, or one that holds no run.
+        TierwiseError: no file or folder, or one that holds no run.
     """
     if not paths:
-        raise TierwiseError("validate run: name at least one folder of a recorded run")
+        raise TierwiseError(f"validate run: name at least one recorded run: {readable()}")
     if json is not None:
         check_writable(str(json))
+    named = {"model": model} if model else {}
     given = read_corrections(Path(calibration)) if calibration else None
-    found = [compare(read_run(folder), on, given) for path in paths for folder in runs_in(path)]
+    runs = [read_run(run) for path in paths for run in runs_in(path)]
+    found = [compare(replace(r, meta={**r.meta, **named}), on, given) for r in runs]
     if json is None or str(json) != "-":
         for c in found:
             for part in shown(c):
                 console().print(part)
     if json is not None:
-        runs = {"schema": "tierwise.validation-run/1", "runs": [data(c) for c in found]}
-        write(str(json), jsonlib.dumps(runs, indent=1))
+        told = {"schema": "tierwise.validation-run/1", "runs": [data(c) for c in found]}
+        write(str(json), jsonlib.dumps(told, indent=1))
 
 
 def shown(c: Comparison) -> list[RenderableType]:

@@ -10,6 +10,7 @@ from types import ModuleType
 
 from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.serving.traffic import formats
+from tierwise.serving.traffic.formats._bench import Bench
 from tierwise.serving.traffic.formats._text import HEAD, checked, content
 from tierwise.serving.traffic.trace import Trace
 
@@ -42,6 +43,28 @@ def load(path: str | Path, format: str | None = None, *, limit: int | None = Non
     return requests.scaled(rate_scale)
 
 
+def recorded(path: Path) -> Bench | None:
+    """What a load generator wrote of a run, recognized by its content; None where the file is none of theirs.
+
+    Raises:
+        TierwiseError: no file, no text, or a file of such a format that cannot be used.
+    """
+    if not path.is_file():
+        raise TierwiseError(f"{path}: there is no such file")
+    head = _head(path)
+    module = next((m for m in dict(_formats()).values() if hasattr(m, "bench") and m.sniff(path, head)), None)
+    if module is None:
+        return None
+    found: Bench = module.bench(path)
+    return found
+
+
+def recorded_formats() -> dict[str, str]:
+    """The formats that hold times of tokens, and the first line of what each says of itself."""
+    said = {name: (m.__doc__ or "").strip().split("\n")[0] for name, m in _formats() if hasattr(m, "bench")}
+    return {name: line.rstrip(".:,") for name, line in said.items()}
+
+
 def _formats() -> Iterator[tuple[str, ModuleType]]:
     for info in pkgutil.iter_modules(formats.__path__):
         if not info.name.startswith("_"):
@@ -54,11 +77,13 @@ def _recognized(file: Path, known: dict[str, ModuleType]) -> ModuleType:
     found = [m for m in known.values() if m.sniff(file, head)]
     if found:
         return found[0]
-    first = head.strip().split("\n", 1)[0].lower()
-    near = {name: sum(n.lower() in first for n in m.NEEDS) / len(m.NEEDS) for name, m in known.items()}
+    first, written = head.strip().split("\n", 1)[0].lower(), head.lstrip()[:1] in ("{", "[")
+    # A file of JSON is never short of a CSV's columns, nor the other way round.
+    alike = {name: m for name, m in known.items() if getattr(m, "CSV", False) != written}
+    near = {name: sum(n.lower() in first for n in m.NEEDS) / len(m.NEEDS) for name, m in alike.items()}
     best = max(near, key=lambda name: near[name])
-    if not file.is_dir() and near[best] >= 0.5:
-        return known[best]
+    if not file.is_dir() and near[best] >= 0.5 and (not written or len(alike[best].NEEDS) > 2):
+        return alike[best]
     shown = f"it begins {head.strip()[:60]!r}" if head else "it is a folder without a recorded run"
     wanted = "; ".join(f"{name}: {', '.join(m.NEEDS)}" for name, m in known.items())
     raise TierwiseError(f"{file}: no known trace format ({shown}). The formats and what they need: {wanted}")

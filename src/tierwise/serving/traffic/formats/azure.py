@@ -12,6 +12,7 @@ from tierwise.serving.traffic.formats._csv import Table, has
 from tierwise.serving.traffic.rows import built
 from tierwise.serving.traffic.trace import Trace
 
+CSV = True
 NEEDS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
 

@@ -17,6 +17,7 @@ from tierwise.serving.traffic.formats.simple import codes, following
 from tierwise.serving.traffic.rows import built
 from tierwise.serving.traffic.trace import Trace
 
+CSV = True
 NEEDS = ("Timestamp", "Request tokens", "Response tokens")
 
 

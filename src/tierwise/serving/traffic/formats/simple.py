@@ -21,6 +21,7 @@ from tierwise.serving.traffic.formats._text import arrow_extra
 from tierwise.serving.traffic.rows import Bools, built
 from tierwise.serving.traffic.trace import Floats, Ints, Trace
 
+CSV = True
 NEEDS = ("arrival", "prompt", "output")
 NAMES = {
     "arrival": ("arrival", "arrival_time", "arrived_at", "arrival_time_s"),
@@ -51,7 +52,7 @@ def read(path: Path) -> Trace:
     whole = {name: least for name, least in LEAST.items() if table.find(name)}
     for name in whole:
         plain = {"priority": 0.0, "samples": 1.0}.get(name, -1.0)
-        other[name] = _ints(table.number(name, plain), plain)
+        other[name] = ints(table.number(name, plain), plain)
     think = table.number("think", 0.0) if table.find("think") else np.zeros(len(table.lines))
     other["think"] = np.where(think > 0, think, 0.0)
     notices: tuple[str, ...] = ()
@@ -62,7 +63,7 @@ def read(path: Path) -> Trace:
         index = np.where(np.isin(index, [i for i, name in enumerate(names) if not name]), -1, index)
         other["after"] = following(index, np.nan_to_num(times))
     if "after" in other:
-        other["after"], wrong = _earlier(other["after"])
+        other["after"], wrong = earlier(other["after"])
         if wrong.any():
             notices += (f"{int(wrong.sum())} requests follow no earlier row (first at line "
                         f"{table.lines[np.argmax(wrong)]}): taken as the first of a session",)  # fmt: skip
@@ -119,12 +120,12 @@ def codes_of(names: list[str]) -> Ints:
     return np.array([known.setdefault(name, len(known)) if name else -1 for name in names], np.int64)
 
 
-def _ints(values: Floats, plain: float) -> Ints:
+def ints(values: Floats, plain: float) -> Ints:
     good = np.isfinite(values) & (np.abs(values) < 2.0**53)
     return np.where(good, values, plain).astype(np.int64)
 
 
-def _earlier(after: Ints) -> tuple[Ints, Bools]:
+def earlier(after: Ints) -> tuple[Ints, Bools]:
     """``after`` with -1 where it names no other row of the file, and where that was (n,)."""
     wrong: Bools = (after < -1) | (after >= len(after)) | (after == np.arange(len(after)))
     return np.where(wrong, -1, after), wrong
