@@ -95,7 +95,7 @@ _ROWS = (
           metavar="FORMAT"),
     Field("kv", "plan", "text", "Format of the KV cache: fp8, int4-g64, int2-g32, … (default: the model's own).",
           metavar="FORMAT"),
-    Field("chunk", "plan", "count", "Most prompt tokens in one pass (default: 8192)."),
+    Field("chunk", "plan", "count", "Most prompt tokens in one pass (default: 8192).", least=1),
     Field("eager", "plan", "switch", "Kernels are launched one by one, not from a recorded graph (default: recorded)."),
     Field("unfused", "plan", "switch", "Attention writes its scores to memory (default: fused)."),
     Field("framework", "plan", "text", "Run the model's code line by line in it: transformers."),
@@ -185,6 +185,8 @@ def read(row: Field, value: Any, where: str = "") -> Any:
         return "max"
     if row.kind == "length" and isinstance(value, str) and not _numeric(value):
         return value
+    if row.kind == "time" and isinstance(value, str) and _numeric(value) and value.strip().strip("0.") != "":
+        raise TierwiseError(f"{where}: found {value!r}, a time without its unit: {value.strip()}s or {value.strip()}ms?")
     found = _number(row, value, where)
     if row.kind in ("whole", "count", "length", "batch") and found != math.floor(found):
         raise bad(where, value, _allowed(row))
@@ -228,7 +230,7 @@ def _number(row: Field, value: Any, where: str) -> float:
 
 def _allowed(row: Field) -> str:
     if row.kind in ("count", "length", "batch"):
-        return "a whole number" + {"batch": ' or "max"', "length": ", or a rule such as lognormal:mean=1000,cv=1"}.get(
+        return ("a whole number" + (f" of at least {row.least:,}" if row.least else "")) + {"batch": ' or "max"', "length": ", or a rule such as lognormal:mean=1000,cv=1"}.get(
             row.kind, ""
         )
     kind = "a whole number" if row.kind == "whole" else "a number"

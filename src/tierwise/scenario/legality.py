@@ -101,6 +101,12 @@ def check_plan(plan: Plan, model: Model, machine: System) -> None:
     sparsity = np.asarray(plan.sparsity)
     if np.any(sparsity < 0) or np.any(sparsity >= 1):
         raise BadField("plan", "sparsity", plan.sparsity, "a fraction from 0 up to 1")
+    if not np.all(np.asarray(plan.chunk, dtype=float) >= 1):
+        raise BadField("plan", "chunk", plan.chunk, "at least 1 token")
+    if not np.all((imbalance := np.asarray(plan.imbalance, dtype=float)) > 0) or np.any(np.isinf(imbalance)):
+        raise BadField("plan", "imbalance", plan.imbalance, "a finite number above 0")
+    if not np.all((reserve := np.asarray(plan.reserve, dtype=float)) >= 0) or np.any(reserve >= 1):
+        raise BadField("plan", "reserve", plan.reserve, "a fraction from 0 up to 1")
 
 
 def _divisors(heads: Any, count: Any) -> str:

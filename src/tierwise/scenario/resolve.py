@@ -14,6 +14,8 @@ from tierwise.scenario.types import Batch, Plan, Resolved, Scenario
 
 __all__ = ["check_machine", "check_plan", "check_traffic", "default_plan", "describe", "resolve"]
 
+MOST = 1e9  # tokens, requests, images: a thousand times what anything has, and no sum of them overflows
+
 if TYPE_CHECKING:
     from tierwise.machines.types import System
     from tierwise.models.types import Model
@@ -103,8 +105,11 @@ def check_traffic(traffic: Batch, model: Model) -> None:
                 raise BadField("traffic", name, value, "a number" + (' or "max"' if name == "batch" else ""))
             continue
         values = np.asarray(value, dtype=float)
-        if not np.all(np.isfinite(values)) or np.any(values < least):
-            raise BadField("traffic", name, value, f"numbers of at least {least}")
+        if not np.all(np.isfinite(values)) or np.any(values < least) or np.any(values > MOST):
+            raise BadField("traffic", name, value, f"numbers from {least} to {MOST:,.0f}")
+    sees = model.task != "generate" or any(s.stream == "vision" for s in model.stacks)
+    if not sees and np.any(np.asarray(traffic.images, dtype=float) > 0):
+        raise BadField("traffic", "images", traffic.images, f"0: {model.name} has no part that looks at images")
 
 
 def describe(plan: Plan) -> str:
