@@ -40,11 +40,22 @@ def made(given: Asked, form: Json, found: Mapping[str, Any] | None = None) -> tu
 
     techniques = form.get("techniques", [])
     plain = {k: v for k, v in form.items() if k != "techniques"}
-    base = from_dict(plain | dict(looked_up(form) if found is None else found), given.source or "the flags")
+    values = dict(looked_up(form) if found is None else found)
+    _check_images(given, form, values["model"])
+    base = from_dict(plain | values, given.source or "the flags")
     chosen = to_dict(replace(base, model="", machine=""))
     full = chosen | form | {"plan": chosen["plan"], "traffic": form.get("traffic", {}) | chosen["traffic"]}
     order = ("schema", "model", "machine", "engine", "traffic", "plan", "techniques", "applied", *SECTIONS)
     return apply(base, techniques), {k: full[k] for k in order if full.get(k)}
+
+
+def _check_images(given: Asked, form: Json, model: Any) -> None:
+    """Refuse images for a model of text alone, which would answer as if nobody had asked."""
+    images = (form.get("traffic") or {}).get("images")
+    blind = model.task == "generate" and not any(s.stream == "vision" for s in model.stacks)
+    if blind and isinstance(images, (int, float)) and images > 0:
+        where = FIELDS["images"].option if "images" in given.said else f"{given.source}: traffic.images"
+        raise bad(where, images, f"0: {model.name} has no part that looks at images")
 
 
 def merged(given: Asked) -> Json:

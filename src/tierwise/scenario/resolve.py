@@ -107,9 +107,6 @@ def check_traffic(traffic: Batch, model: Model) -> None:
         values = np.asarray(value, dtype=float)
         if not np.all(np.isfinite(values)) or np.any(values < least) or np.any(values > MOST):
             raise BadField("traffic", name, value, f"numbers from {least} to {MOST:,.0f}")
-    sees = model.task != "generate" or any(s.stream == "vision" for s in model.stacks)
-    if not sees and np.any(np.asarray(traffic.images, dtype=float) > 0):
-        raise BadField("traffic", "images", traffic.images, f"0: {model.name} has no part that looks at images")
 
 
 def describe(plan: Plan) -> str:
