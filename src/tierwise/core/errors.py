@@ -25,6 +25,7 @@ class UnknownName(TierwiseError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name = kind, name
+        name = name if len(name) <= 80 else name[:77] + "..."
         self.nearest = nearest(name, known)
         text = f"unknown {kind} {name!r}"
         if self.nearest:

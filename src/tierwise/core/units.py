@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from tierwise.core.errors import BadField
+from tierwise.core.jsontext import number as as_float
 
 _DECIMAL = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}
@@ -79,7 +80,7 @@ def parse(value: Any, kind: str, where: str = "value", field: str = "") -> float
             raise BadField(where, field, value, f"a {kind} such as {_EXAMPLES[kind]}")
         number = float(match[1]) * table[match[2]]
     else:
-        number = float(value)
+        number = as_float(value)
     if not math.isfinite(number) or number < 0:
         raise BadField(where, field, value, f"a finite {kind} of zero or more")
     return number

@@ -62,6 +62,8 @@ def _merge(old: Any, new: Any) -> Any:
             old = {k: v for k, v in old.items() if k != "source"}
         return {**old, **new}
     if isinstance(old, list) and isinstance(new, list) and all(isinstance(x, dict) for x in old + new):
+        if not all(isinstance(x.get("name"), str | None) for x in old + new):
+            return new  # which the schema refuses, with the field
         changed = {x.get("name"): x for x in new}
         kept = [_merge(x, changed.pop(x.get("name"))) if x.get("name") in changed else x for x in old]
         return kept + [x for x in new if x.get("name") in changed]

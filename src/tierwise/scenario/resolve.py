@@ -73,6 +73,10 @@ def default_plan(model: Model, machine: System, **given: float) -> Plan:
     makes the rest data parallel. Tensor parallelism stops at what the heads can be divided by; devices left
     over become data parallel.
     """
+    for name, degree in given.items():
+        values = np.asarray(degree, dtype=float)
+        if not np.all((values >= 1) & (values == np.floor(values)) & (values < 2.0**31)):
+            raise BadField("plan", name, degree, "whole numbers of at least 1")
     tp, pp, dp, ep = (given.get(k) for k in ("tp", "pp", "dp", "ep"))
     count = machine.count
     if tp is None:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.core.errors import BadField, TierwiseError
+from tierwise.core.jsontext import number
 from tierwise.core.num import Num, num
 from tierwise.core.numerics import Format, fmt
 from tierwise.core.units import parse
@@ -257,7 +258,9 @@ def _read_number(value: Any, where: str, field: str, words: Sequence[str] = ()) 
             raise BadField(where, field, value, allowed) from None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BadField(where, field, value, allowed)
-    return float(value)
+    if math.isinf(found := number(value)) and isinstance(value, int):
+        raise BadField(where, field, value, allowed)
+    return found
 
 
 def _written(value: Any) -> Json:

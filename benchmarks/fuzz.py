@@ -1,0 +1,298 @@
+"""A fuzzer over everything that is read from outside: each input is answered or refused in words, soon and in bounds.
+
+    python benchmarks/fuzz.py --inputs 300000 --jobs 1 --seed 0 --out /tmp/faults
+
+Workers read mutated inputs (:mod:`fuzz_inputs`) under a limit of memory and time each; the same seed gives the same
+inputs. A fault is an exception that is none of ours, five seconds without an answer, a gigabyte, or the end of the
+process. Of each kind (exception and the line of ours it came from) one input is made small and stored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from fuzz_inputs import mutate, seeds  # noqa: E402
+
+LIMIT_S, LIMIT_BYTES = 5.0, 1 << 30
+# What is read how often, in a hundred inputs: those that answer a whole question are slower.
+SHARES = {"config": 22, "trace": 20, "run": 8, "machine": 10, "scenario": 6, "gguf": 9, "safetensors": 6, "index": 2,
+          "onnx": 6, "meta": 3, "recording": 3, "command": 3, "explain": 1, "chip": 1}  # fmt: skip
+NAMES = {"config": "config.json", "explain": "config.json", "gguf": "m.gguf", "safetensors": "m.safetensors",
+         "index": "m.safetensors.index.json", "onnx": "m.onnx", "machine": "m.yaml", "chip": "m.yaml",
+         "scenario": "s.yaml", "trace": "t.txt", "run": "r.txt", "meta": "meta.json", "recording": "requests.jsonl"}  # fmt: skip
+GOOD_META = {"model": "llama-3.1-8b", "machine": "h100-sxm", "engine_kwargs": {"max_num_seqs": 16}}
+GOOD_ROW = {"arrival_time": 1, "input_toks": 10, "output_toks": 5, "first_token_ts": 1.1, "last_token_ts": 1.5}
+
+
+class Hang(BaseException):
+    """The time of one input is over."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An input that was neither answered nor refused. ``kind``: what happened and where, the same for one cause."""
+
+    target: str
+    kind: str
+    data: bytes
+    trace: str = ""
+
+
+# ------------------------------------------------------------------ reading
+
+
+def read(target: str, data: bytes, folder: Path) -> None:
+    """Give an input to its reader, as a user would. Raises whatever the reader raises."""
+    if target == "command":
+        return command([str(word) for word in json.loads(data)])
+    path = folder / NAMES[target]
+    path.write_bytes(data)
+    if target == "index":
+        (folder / "a.safetensors").write_bytes(seeds("safetensors")[0])
+    READERS[target](path)
+    return None
+
+
+def command(words: list[str]) -> None:
+    """A command line; its exit code must be 0 or 2."""
+    from tierwise.cli import main
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        try:
+            main(words)
+        except SystemExit as stop:
+            if stop.code not in (0, 2):
+                raise RuntimeError(f"exit code {stop.code}") from None
+
+
+def _model(path: Path) -> None:
+    from tierwise.models.load import load_model
+
+    model = load_model(path)
+    _ = model.parameters, model.stored_bytes
+
+
+def _machine(path: Path) -> None:
+    from tierwise.machines import system
+
+    system(str(path))
+
+
+def _scenario(path: Path) -> None:
+    from tierwise.scenario.files import load
+    from tierwise.scenario.resolve import resolve
+
+    resolve(load(path))
+
+
+def _trace(path: Path) -> None:
+    from tierwise.serving import traffic
+
+    traffic.load(path).summary()
+
+
+def _run(path: Path) -> None:
+    from tierwise.measure.ran import deployment
+    from tierwise.measure.recorded import read_run
+
+    run = read_run(path)
+    _ = run.times, run.trace
+    deployment(run, "h100-sxm")
+
+
+def _folder(path: Path) -> None:
+    for name, good in (("meta.json", GOOD_META), ("requests.jsonl", GOOD_ROW)):
+        if path.name != name:
+            path.with_name(name).write_text(json.dumps(good))
+    _run(path.parent)
+
+
+READERS: dict[str, Callable[[Path], None]] = {
+    "config": _model, "gguf": _model, "safetensors": _model, "index": _model, "onnx": _model, "machine": _machine,
+    "scenario": _scenario, "trace": _trace, "run": _run, "meta": _folder, "recording": _folder,
+    "explain": lambda path: command(["explain", str(path), "--on", "h100-sxm", "--prompt", "64", "--output", "4"]),
+    "chip": lambda path: command(["explain", "llama-3.2-1b", "--on", str(path), "--prompt", "64", "--output", "4"]),
+}  # fmt: skip
+
+
+def judged(target: str, data: bytes, folder: Path) -> Fault | None:
+    """The fault of an input, if it is one."""
+    from tierwise.core.errors import TierwiseError
+
+    def over(*_: Any) -> None:
+        raise Hang
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read(target, data, folder)
+    except (TierwiseError, OSError):
+        return None
+    except Exception as error:
+        return Fault(target, f"{type(error).__name__} at {_place(error)}", data, traceback.format_exc())
+    except Hang as error:
+        return Fault(target, f"hang at {_place(error)}", data, traceback.format_exc())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return None
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of ours."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f"{os.sep}tierwise{os.sep}" in f.filename]
+    return f"{frames[-1].filename.split('tierwise' + os.sep)[-1]}:{frames[-1].lineno}" if frames else "nowhere of ours"
+
+
+# ------------------------------------------------------------------ many
+
+
+def case(seed: int, number: int) -> tuple[str, bytes]:
+    """The target and bytes of an input; the same for the same numbers."""
+    rng = random.Random(f"{seed}/{number}")
+    target = rng.choices([*SHARES], [*SHARES.values()])[0]
+    known = seeds(target)
+    return (target, mutate(target, rng.choice(known), rng)) if known else ("trace", b"")
+
+
+def work(seed: int, start: int, stop: int, at: Any, pipe: Any) -> None:
+    """Read inputs from ``start``; say each fault, and which input is read (``at``) in case the process ends."""
+    _limited()
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(start, stop):
+            at.value = number
+            target, data = case(seed, number)
+            if fault := judged(target, data, Path(folder)):
+                pipe.send((number, fault))
+    at.value = stop
+    pipe.send(None)
+
+
+def _limited() -> None:
+    """A gigabyte beyond what the process holds now, and silence."""
+    held = next(int(line.split()[1]) << 10 for line in Path("/proc/self/status").read_text().splitlines()
+                if line.startswith("VmData"))  # fmt: skip
+    resource.setrlimit(resource.RLIMIT_DATA, (held + LIMIT_BYTES, -1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def run(seed: int, first: int, inputs: int, told: Callable[[Fault, int], None], minutes: float) -> int:
+    """Read inputs in a process of its own, and in another where that one ends; how many were read."""
+    context = multiprocessing.get_context("fork")
+    start, stop, end = first, first + inputs, time.monotonic() + 60 * minutes
+    while start < stop and time.monotonic() < end:
+        at = context.Value("q", start, lock=False)
+        ours, theirs = context.Pipe(False)
+        worker = context.Process(target=work, args=(seed, start, stop, at, theirs), daemon=True)
+        worker.start()
+        theirs.close()
+        seen, since, ended = start, time.monotonic(), False
+        while time.monotonic() < end:
+            if ours.poll(1.0):
+                try:
+                    said = ours.recv()
+                except EOFError:
+                    break
+                if said is None:
+                    ended = True
+                    break
+                told(said[1], said[0])
+            if at.value != seen:
+                seen, since = at.value, time.monotonic()
+            elif time.monotonic() - since > 3 * LIMIT_S:
+                break
+        over = time.monotonic() >= end
+        worker.kill()
+        worker.join()
+        start = at.value
+        if not ended and not over:
+            target, data = case(seed, start)
+            code = worker.exitcode
+            told(Fault(target, "hang in a library" if code == -signal.SIGKILL else f"process ended ({code})", data), start)
+            start += 1
+    return start - first
+
+
+def smaller(fault: Fault, folder: Path, tries: int = 300) -> bytes:
+    """A shorter input with the same fault: parts are left out as long as it stays."""
+    data, size, spent = fault.data, max(len(fault.data) // 2, 1), 0
+    if fault.target == "command":
+        return data
+    while size >= 1 and spent < tries:
+        at = 0
+        while at < len(data) and spent < tries:
+            shorter = data[:at] + data[at + size :]
+            spent += 1
+            found = judged(fault.target, shorter, folder)
+            if found is not None and found.kind == fault.kind:
+                data = shorter
+            else:
+                at += size
+        size //= 2
+    return data
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=300_000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first input")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many")
+    parser.add_argument("--out", type=Path, help="folder for one input of each kind of fault")
+    given = parser.parse_args()
+    faults: dict[str, list[Any]] = {}
+
+    def told(fault: Fault, number: int) -> None:
+        known = faults.setdefault(f"{fault.target}: {fault.kind}", [0, number, fault])
+        known[0] += 1
+        if known[0] == 1:
+            print(f"{number}: {fault.target}: {fault.kind}: {''.join(fault.trace.strip().splitlines()[-1:])}", flush=True)
+
+    # Everything that readers import, once, before workers are made of this process.
+    with tempfile.TemporaryDirectory() as folder:
+        for target in SHARES:
+            for data in seeds(target)[:3]:
+                if fault := judged(target, data, Path(folder)):
+                    sys.exit(f"a valid input of {target} is a fault: {fault.kind}\n{fault.trace}")
+    began = time.monotonic()
+    count = run(given.seed, given.first, given.inputs, told, given.minutes)
+    spent = time.monotonic() - began
+    for kind, (times, _, fault) in faults.items():
+        if given.out is not None:
+            given.out.mkdir(parents=True, exist_ok=True)
+            name = kind.replace("/", ".").replace(" ", "-").replace(":", "-")[:100]
+            with tempfile.TemporaryDirectory() as folder:
+                small = fault.data if "process" in kind or "hang" in kind else smaller(fault, Path(folder))
+            (given.out / name).write_bytes(small)
+            (given.out / f"{name}.txt").write_text(f"{times} times\n{fault.trace}")
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
+    print(json.dumps({"inputs": count, "seed": given.seed, "seconds": round(spent, 1), "inputs_per_s": round(count / spent, 1),
+                      "faults": sum(v[0] for v in faults.values()), "kinds": len(faults),
+                      "largest_process_bytes": children}, indent=1))  # fmt: skip
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()
