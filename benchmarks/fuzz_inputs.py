@@ -178,7 +178,7 @@ def _commands() -> list[bytes]:
         "traffic --requests 50 --arrivals poisson:rate=3 --prompt lognormal:mean=1000,cv=1 --output 20 --turns 2 --think 1",
         "traffic --requests 20 --search width=4,keep=2,depth=3,step=64 --seed 3 --rate-scale 2 --limit 10",
         "models llama-3.1-8b", "machines h100-sxm", "techniques quantize_kv", "validate run nowhere --on l4",
-        "calibrate --threads 0", "observe --url http://127.0.0.1:1 --rate 0/s",
+        "observe --url http://127.0.0.1:1 --rate 0/s",
     )  # fmt: skip
     return [json.dumps(line.split()).encode() for line in lines]
 

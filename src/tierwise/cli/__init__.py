@@ -11,7 +11,13 @@ import pkgutil
 import sys
 from typing import Any
 
+INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
+UNANSWERED = "tierwise: stopped by the user before there was an answer"
 HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class Stopped(Exception):
+    """The user stopped a command, which has said what was known by then."""
 
 
 def commands() -> list[str]:
@@ -29,7 +35,8 @@ def main(argv: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KeyboardInterrupt:
-        sys.exit(130)
+        print(UNANSWERED, file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 # Names that flags had before, by command, and those they have now: one flag means one thing in every command.
@@ -54,7 +61,11 @@ def _run(args: list[str]) -> int:
     try:
         app = _app(args)
         code = app(printed(app, args), standalone_mode=False)
+        if code == INTERRUPTED:  # what Typer makes of Ctrl-C
+            print(UNANSWERED, file=sys.stderr)
         return code if isinstance(code, int) else 0
+    except Stopped:
+        return INTERRUPTED
     except TierwiseError as error:
         return _fail(str(error))
     except BrokenPipeError:
@@ -68,7 +79,7 @@ def _run(args: list[str]) -> int:
         if hasattr(error, "format_message"):
             return _fail(error.format_message(), getattr(error, "ctx", None))
         if type(error).__name__ in ("Exit", "Abort"):
-            return int(getattr(error, "exit_code", 130))
+            return int(getattr(error, "exit_code", INTERRUPTED))
         raise
 
 
@@ -94,9 +105,20 @@ def _app(args: list[str]) -> Any:
             print(f"tierwise {__version__}")
             raise typer.Exit
 
+    def complete(shell: str | None) -> None:
+        if shell is not None:
+            from tierwise.cli._completion import completion
+
+            print(completion(shell), end="")
+            raise typer.Exit
+
     @app.callback()
     def root(
         version: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Print the version."),
+        completion: str | None = typer.Option(
+            None, "--completion", callback=complete, is_eager=True, metavar="SHELL", show_default=False,
+            help="Print the completion script of bash, zsh or fish.",
+        ),
     ) -> None:
         pass
 

@@ -212,29 +212,23 @@ def _failure(text: str, replicas: int) -> tuple[float, int, float]:
 
 def played(trace: Trace, plans: Sequence[Deployment], seed: int, calibration: str | None = None) -> list[Run]:
     """A run of each deployment; fewer where the user stopped. ``calibration``: what a recorded run said."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from tierwise.serving.loop.jit import folder
+    from tierwise.cli._progress import compiling, progress
     from tierwise.serving.pricing import step_prices
     from tierwise.serving.simulate import simulate
     from tierwise.steps.corrections import read_corrections
 
     found = None if calibration is None else read_corrections(Path(calibration))
     runs: list[Run] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with progress("pricing steps") as tell:
         for deployment_ in plans:
-            first = not Path(folder()).exists()
-            said = "compiling, once: about half a minute" if first else ""
-            task = bar.add_task("simulating", total=max(len(trace), 1), said=said)
 
-            def progress(done: int, total: int, at: float, task: Any = task) -> None:
-                bar.update(task, completed=done, said=f"{done:,} of {total:,} requests, {at:,.0f} s")
+            def going(done: int, total: int, at: float) -> None:
+                tell("simulating", done, total, f"{at:,.0f} s")
 
-            prices = None if found is None else [step_prices(deployment_.model, g, found) for g in deployment_.groups]
-            runs.append(simulate(trace, deployment_, prices, progress=progress, seed=seed))
-            bar.remove_task(task)
+            prices = [step_prices(deployment_.model, g, *(() if found is None else (found,)))
+                      for g in deployment_.groups]  # fmt: skip
+            tell(compiling() or "simulating", 0, 0, "")
+            runs.append(simulate(trace, deployment_, prices, progress=going, seed=seed))
             if runs[-1].interrupted:
                 break
     return runs

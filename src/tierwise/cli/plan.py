@@ -31,4 +31,6 @@ def command(ctx: typer.Context) -> None:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(goal, context_settings=HELP)(importlib.import_module(f"tierwise.cli._plan.{goal}").command)
     made = get_command(app)
-    made(printed(made, rest), standalone_mode=False, prog_name=f"tierwise plan {goal}")
+    code = made(printed(made, rest), standalone_mode=False, prog_name=f"tierwise plan {goal}")
+    if isinstance(code, int) and code:
+        raise typer.Exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tierwise.cli import Stopped
 from tierwise.cli._flags import DEGREES, FORMATS, STREAM, Asked, flags
 from tierwise.scenario.fields import names
 
@@ -29,3 +30,5 @@ def command(asked: Asked) -> None:
     several = [len(set(p)) > 1 for p in policies]
     labels = [" ".join(p for p, many in zip(c, several, strict=True) if many) for c in chosen[: len(runs)]]
     written(asked, runs, labels, form)
+    if runs[-1].interrupted:
+        raise Stopped

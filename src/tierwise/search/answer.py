@@ -80,6 +80,7 @@ class Answer:
             was simulated); ``feasible`` and ``score`` then are of the corrected ones.
         variants: of units that there are curves of; ``priced``: configurations whose steady state was computed;
             ``seconds``: of ``pricing`` and ``simulation``.
+        interrupted: the user stopped the simulation of finalists; what was simulated by then counts.
     """
 
     question: Question
@@ -102,6 +103,7 @@ class Answer:
     variants: int = 0
     priced: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    interrupted: bool = False
 
     @property
     def known(self) -> Points:

@@ -60,11 +60,17 @@ def can_simulate() -> bool:
 
 
 def simulated(question: Question, deployment: Deployment, flight: float) -> Simulated:
-    """Play the question's traffic on a deployment that is expected to hold ``flight`` requests."""
+    """Play the question's traffic on a deployment that is expected to hold ``flight`` requests.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it; half a run says nothing.
+    """
     from tierwise.serving.simulate import simulate
 
     requests, first, last = traffic(question, flight)
     run = simulate(requests, deployment, seed=question.seed)
+    if run.interrupted:
+        raise KeyboardInterrupt
     r = run.requests
     away = r.state == REJECTED
     rejected = max(int(away.sum()) - question.demand.too_long, 0)

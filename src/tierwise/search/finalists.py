@@ -126,7 +126,7 @@ class _Search:
         return out
 
 
-def finalists(answer: Answer, play: Play | None = None) -> Answer:
+def finalists(answer: Answer, play: Play | None = None, tell: Callable[[str, int, int], None] | None = None) -> Answer:
     """The answer with its best deployments simulated, and the best of those that hold as its choice.
 
     First what promises most is played, its result correcting what is promised of its kind, until nothing that should
@@ -134,9 +134,12 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
 
     Args:
         play: what plays one row; by default the simulator, on the question's traffic.
+        tell: called before each run with what is done, the run's number, and how many there may be.
     """
 
     def simulator(row: int) -> Simulated:
+        if tell is not None:
+            tell("simulating finalists", len(search.runs), 0)
         made = deployment(answer.question, answer.families, answer.points, row)
         return simulated(answer.question, made, float(answer.points.flight[row]))
 
@@ -144,33 +147,45 @@ def finalists(answer: Answer, play: Play | None = None) -> Answer:
     kinds = layout(answer.points)
     runs = _affordable(answer)
     leading = _leading(answer.points, answer.score)
-    best = _best(search, leading, runs)
-    second = -1
-    if best >= 0:
-        others = leading & ~(kinds == kinds[best]).all(axis=1)
-        _best(search, others, len(search.runs) + MORE, doubts=False)
-        _best(search, (kinds == kinds[best]).all(axis=1), len(search.runs) + MORE, doubts=False)
-        # Whether to part prefill from decode is what everyone asks: the best of the other mode is played too.
-        two = answer.points.prefills > 0
-        _best(search, leading & (two != two[best]), len(search.runs) + MORE, doubts=False)
-        _front(search)
-        second = _other(search, _fastest(search), kinds)
-        for row in (_fastest(search), second):
-            _reduce_concurrency(search, row)
-        best = _fastest(search)
-        second = _other(search, best, kinds)
+    interrupted = False
+    try:
+        _played(search, kinds, leading, runs)
+    except KeyboardInterrupt:
+        interrupted = True
+        search.runs = {row: run for row, run in search.runs.items() if search.state[row]}
+        if not search.runs:
+            return replace(answer, interrupted=True)
+    best = _fastest(search) if any(search.state[r] == 1 for r in search.runs) else -1
+    second = _other(search, best, kinds) if best >= 0 else -1
     choices = tuple(Choice(row, run) for row, run in search.runs.items())
     values, corrected = search.values(search.corrected()), search.known()
     answer = replace(
         answer, finalists=choices, correction=search.correction(), corrected=corrected,
         feasible=np.isfinite(values) & (feasible(answer.question, corrected) | (search.state == 1)),
-        score=np.where(np.isfinite(values), values, score(answer.question, corrected)),
+        score=np.where(np.isfinite(values), values, score(answer.question, corrected)), interrupted=interrupted,
     )  # fmt: skip
     if best < 0:
         nearest = min(choices, key=lambda c: _missed(answer, c), default=answer.best)
         return replace(answer, met=False, best=nearest, feasible=np.zeros(len(values), dtype=bool))
     runner_up = Choice(second, search.runs[second]) if second >= 0 else None
     return replace(answer, met=True, best=Choice(best, search.runs[best]), runner_up=runner_up)
+
+
+def _played(search: _Search, kinds: Array, leading: NDArray[np.bool_], runs: int) -> None:
+    """The runs, one after the other: the best, the best of other layouts, the front, and less load on what leads."""
+    best = _best(search, leading, runs)
+    if best < 0:
+        return
+    others = leading & ~(kinds == kinds[best]).all(axis=1)
+    _best(search, others, len(search.runs) + MORE, doubts=False)
+    _best(search, (kinds == kinds[best]).all(axis=1), len(search.runs) + MORE, doubts=False)
+    # Whether to part prefill from decode is what everyone asks: the best of the other mode is played too.
+    two = search.answer.points.prefills > 0
+    _best(search, leading & (two != two[best]), len(search.runs) + MORE, doubts=False)
+    _front(search)
+    second = _other(search, _fastest(search), kinds)
+    for row in (_fastest(search), second):
+        _reduce_concurrency(search, row)
 
 
 def _fastest(search: _Search) -> int:

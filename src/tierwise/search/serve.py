@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,11 +20,17 @@ from tierwise.search.question import Question, check
 from tierwise.search.why import alternatives, binding, changes
 
 
-def plan(question: Question, *, confirm: bool = True) -> Answer:
+Tell = Callable[[str, int, int], None]  # what is done, how much of it, of how much (0: nobody knows)
+
+
+def plan(question: Question, *, confirm: bool = True, tell: Tell | None = None) -> Answer:
     """The best deployment for a question, with what was beside it.
+
+    Ctrl-C while finalists are simulated ends that, and the answer is what was known by then (``interrupted``).
 
     Args:
         confirm: finalists are simulated; without, the answer is that of the steady state.
+        tell: called with what is being done.
 
     Raises:
         BadField: a question that cannot be asked. Targets nobody can meet are an answer.
@@ -31,7 +38,11 @@ def plan(question: Question, *, confirm: bool = True) -> Answer:
     check(question)
     started = time.perf_counter()
     families = families_of(question)
-    curves = [curves_of(question, f) for f in families]
+    told = tell or (lambda what, done, total: None)
+    curves: list[list[Curves]] = []
+    for i, family in enumerate(families):
+        told(f"pricing {family.system.name}", i, len(families))
+        curves.append(curves_of(question, family))
     found = evaluated(question, [(f.most, f.rent) for f in families], curves)
     ok = feasible(question, found)
     count = sum(c.ttft.size for several in curves for c in several)
@@ -57,7 +68,7 @@ def plan(question: Question, *, confirm: bool = True) -> Answer:
         answer = replace(answer, best=Choice(int(np.argmin(misses(question, found)))))
     priced = time.perf_counter() - started
     if confirm:
-        answer = finalists(answer)
+        answer = finalists(answer, tell=told)
     simulated = time.perf_counter() - started - priced
     answer = replace(answer, seconds={"pricing": priced, "simulation": simulated})
     answer = replace(answer, binding=binding(answer), alternatives=alternatives(answer), front=_front(answer))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+from tierwise.cli import Stopped
 from tierwise.cli._flags import Asked, flags
 
 # Each may be given several times: machines and engines to choose from, formats and settings to try.
@@ -16,13 +19,18 @@ def command(asked: Asked) -> None:
     """The deployment that meets the targets best, why, and what else there was."""
     from tierwise.cli._files import check, told, write_json
     from tierwise.cli._plan._question import question
+    from tierwise.cli._progress import compiling, progress
     from tierwise.core.files import write
     from tierwise.report.plan_data import cloud, to_dict
     from tierwise.search.confirm import can_simulate
     from tierwise.search.serve import plan
 
     check(asked, "html", "json", "save")
-    answer = plan(question(asked), confirm=asked.confirm and can_simulate())
+    simulates = asked.confirm and can_simulate()
+    with progress("looking up machines") as tell:
+        first = compiling() if simulates else ""
+        answer = plan(question(asked), confirm=simulates,
+                      tell=lambda what, done, total: tell(what, done, total, "" if total else first))  # fmt: skip
     found = to_dict(answer)
     if asked.out is not None:
         from tierwise.cli._plan._launch import launch
@@ -45,3 +53,7 @@ def command(asked: Asked) -> None:
 
         show(found, console())
         told(asked, "html", "out", "json", "save")
+    if answer.interrupted:
+        print(f"tierwise: stopped by the user after {len(answer.finalists)} simulated finalists; the rest is what the "
+              "steady state says", file=sys.stderr)  # fmt: skip
+        raise Stopped

@@ -33,7 +33,7 @@ def load(path: str | Path, format: str | None = None, *, limit: int | None = Non
     file = Path(path)
     if not file.exists():
         raise TierwiseError(f"{file}: there is no such file")
-    known = dict(_formats())
+    known = dict(named_formats())
     if format is not None and format not in known:
         raise UnknownName("trace format", format, known, f"(the formats are {', '.join(known)})")
     chosen = known[format] if format is not None else _recognized(file, known)
@@ -52,7 +52,7 @@ def recorded(path: Path) -> Bench | None:
     if not path.is_file():
         raise TierwiseError(f"{path}: there is no such file")
     head = _head(path)
-    module = next((m for m in dict(_formats()).values() if hasattr(m, "bench") and m.sniff(path, head)), None)
+    module = next((m for m in dict(named_formats()).values() if hasattr(m, "bench") and m.sniff(path, head)), None)
     if module is None:
         return None
     found: Bench = module.bench(path)
@@ -61,11 +61,12 @@ def recorded(path: Path) -> Bench | None:
 
 def recorded_formats() -> dict[str, str]:
     """The formats that hold times of tokens, and the first line of what each says of itself."""
-    said = {name: (m.__doc__ or "").strip().split("\n")[0] for name, m in _formats() if hasattr(m, "bench")}
+    said = {name: (m.__doc__ or "").strip().split("\n")[0] for name, m in named_formats() if hasattr(m, "bench")}
     return {name: line.rstrip(".:,") for name, line in said.items()}
 
 
-def _formats() -> Iterator[tuple[str, ModuleType]]:
+def named_formats() -> Iterator[tuple[str, ModuleType]]:
+    """Every format: its name and its file."""
     for info in pkgutil.iter_modules(formats.__path__):
         if not info.name.startswith("_"):
             yield info.name, importlib.import_module(f"{formats.__name__}.{info.name}")

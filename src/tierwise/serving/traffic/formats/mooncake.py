@@ -20,7 +20,7 @@ import numpy as np
 
 from tierwise.serving.traffic.formats._jsonl import Lines, first, has
 from tierwise.serving.traffic.formats._text import HEAD, content
-from tierwise.serving.traffic.rows import built
+from tierwise.serving.traffic.rows import EXACT, built
 from tierwise.serving.traffic.trace import Floats, Ints, Trace
 
 NEEDS = ("timestamp", "input_length", "output_length")
@@ -77,10 +77,12 @@ def block_size(prompt: Floats, count: Ints) -> tuple[int, tuple[str, ...]]:
     A prompt of p tokens fills ceil(p / size) blocks, which bounds the size from both sides; of what lies between, the
     power of two is taken, for that is what engines use.
     """
+    prompt = np.where((prompt > 0) & (prompt <= EXACT), prompt, 0.0)
+    count = np.where(prompt > 0, count, 0)
     long = count > -(-prompt // BLOCK)
     if not long.any():
         return BLOCK, ()
-    many = (count > 1) & (prompt > 0)
+    many = count > 1
     low = int(np.ceil(np.max(prompt[count > 0] / count[count > 0])))
     high = int(np.min(np.ceil(prompt[many] / (count[many] - 1.0)) - 1.0)) if many.any() else 0
     size = 1 << max(low - 1, 0).bit_length()

@@ -30,7 +30,7 @@ NAMES = {
 }
 LEAST = {"priority": -np.inf, "samples": 1.0, "adapter": -1.0, "after": -1.0}
 _DATE = re.compile(r"^\d{4}-\d\d-\d\d")
-_BLOCKS = re.compile(r"^blocks_(\d+)$")
+_BLOCKS = re.compile(r"^blocks_([1-9][0-9]{0,8})$")
 
 
 def sniff(path: Path, head: str) -> bool:

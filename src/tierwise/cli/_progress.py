@@ -1,0 +1,75 @@
+"""What is being done, said on standard error while it lasts: a line that moves on a terminal, else a line now and then.
+
+Nothing is printed for what ends within two seconds where nobody watches a terminal, so that logs hold answers.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+# What is done, how much of it is, of how much (0: nobody knows), and what else to say.
+Tell: TypeAlias = Callable[[str, int, int, str], None]
+FIRST_S, AGAIN_S = 2.0, 10.0
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Tell]:
+    """A function that says what is being done; gone when the work is.
+
+    Args:
+        what: to say until it is called first.
+    """
+    with _moving(what) if sys.stderr.isatty() else _lines(what) as tell:
+        yield tell
+
+
+@contextmanager
+def _moving(what: str) -> Iterator[Tell]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"),
+               TimeElapsedColumn())  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None, said="")
+
+        def tell(what: str, done: int = 0, total: int = 0, said: str = "") -> None:
+            bar.update(task, description=what, completed=done, total=total or None, said=said)
+
+        yield tell
+
+
+@contextmanager
+def _lines(what: str) -> Iterator[Tell]:
+    now, over = [what], threading.Event()
+
+    def tell(what: str, done: int = 0, total: int = 0, said: str = "") -> None:
+        now[0] = what + (f" {done:,} of {total:,}" if total else "") + (f": {said}" if said else "")
+
+    def watch() -> None:
+        last, wait = "", FIRST_S
+        while not over.wait(wait):
+            if now[0] != last:
+                print(f"tierwise: {now[0]} …", file=sys.stderr, flush=True)
+            last, wait = now[0], AGAIN_S
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield tell
+    finally:
+        over.set()
+        watcher.join()
+
+
+def compiling() -> str:
+    """A word on the simulator's compilation where its code is not in the cache yet; "" where it is."""
+    from pathlib import Path
+
+    from tierwise.serving.loop.jit import folder
+
+    return "" if Path(folder()).exists() else "compiling the simulator, once: about half a minute"
