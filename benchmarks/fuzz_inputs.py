@@ -190,7 +190,7 @@ def mutate(target: str, data: bytes, rng: random.Random) -> bytes:
     """A spoiled copy: one to three changes, of the text's tree where there is one, else of its bytes."""
     try:
         return _mutated(target, data, rng)
-    except RecursionError:  # of what came out so deep that it cannot be written down
+    except (RecursionError, OverflowError):  # what came out cannot be written down
         return _bytes(data, rng)
 
 

@@ -29,7 +29,7 @@ def show_models(as_json: bool) -> None:
               gb(r["kv_bytes_per_token"]) if r["kv_bytes_per_token"] else UNKNOWN,
               f"{r['max_context']:,.0f}" if r["max_context"] else UNKNOWN) for r in rows]  # fmt: skip
     _print(f"{len(rows)} models. Also: a config.json, GGUF, safetensors or ONNX file, or hf:org/name.",
-           columns, cells, left=2, whole=2)  # fmt: skip
+           columns, cells, left=2, less=("layers", "active", "KV per token", "family"))  # fmt: skip
 
 
 def model_row(model: Model) -> dict[str, Any]:
@@ -105,7 +105,8 @@ def show_machines(as_json: bool) -> None:
               f"{si(r['rate'], 'FLOP/s')} {r['rate_dtype']}" if r["rate"] else UNKNOWN, f"{r['power']:.4g} W",
               f"${r['rent_per_hour']:.2f}/h" if r["rent_per_hour"] else UNKNOWN) for r in devices]  # fmt: skip
     _print(f"{len(devices)} devices; put a count before one (8xh100-sxm) or write your own YAML.",
-           ("device", "kind", "memory", "bandwidth", "best rate", "power", "rent"), cells, left=2)  # fmt: skip
+           ("device", "kind", "memory", "bandwidth", "best rate", "power", "rent"), cells, left=2,
+           less=("power", "kind"))  # fmt: skip
     made = [(r["name"], str(r["count"]), f"{r['device']}, {r['per_node']} a node") for r in systems]
     _print(f"{len(systems)} systems.", ("system", "devices", "made of"), made)
 
@@ -174,17 +175,17 @@ def machine_rows(found: System) -> list[dict[str, str]]:
 
 def _print(
     remark: str, columns: Sequence[str], cells: Sequence[Sequence[str]], about: tuple[str, str] = ("", ""),
-    left: int = 1, whole: int = 1,
+    left: int = 1, whole: int = 1, less: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """A name and what it is, a table, and what is to be said below it."""
+    """A name and what it is, a table, and what is to be said below it; ``less``: columns that give way, first first."""
     from rich.text import Text
 
     from tierwise.report.console import console
-    from tierwise.report.terminal import grid
+    from tierwise.report.terminal import fitted, grid
 
     out = console()
     if any(about):
         out.print(Text.assemble((about[0], "bold"), "  ", about[1]))
-    out.print(grid(columns, cells, left, whole))
+    out.print(fitted(columns, cells, left, less) if less else grid(columns, cells, left, whole))
     if remark:
         out.print(remark, markup=False, highlight=False)

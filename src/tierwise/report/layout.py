@@ -34,7 +34,8 @@ class Column:
     """A column: its name, whether it reads from the left, and the width of a terminal from which on it is shown.
 
     ``longest`` limits the names of a first column in a terminal; None lets them give way only where they must. ``bar``:
-    characters that a full bar takes in a wide terminal, where its bars are shown in one at all.
+    characters that a full bar takes in a wide terminal, where its bars are shown in one at all. ``less``: how soon it
+    gives way where there is no room, the larger the sooner.
     """
 
     name: str = ""
@@ -42,6 +43,7 @@ class Column:
     shown_from: int = 0
     longest: int | None = None
     bar: int = 0
+    less: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tierwise.core.units import dollars
 from tierwise.report import choices
 from tierwise.report import serving_words as words
-from tierwise.report.layout import PAGE_ONLY, WIDE, Bullets, Cell, Column, Facts, Report, Section, Sentences, Table
+from tierwise.report.layout import PAGE_ONLY, Bullets, Cell, Column, Facts, Report, Section, Sentences, Table
 from tierwise.report.numbers import count, percent, rate, seconds
 from tierwise.report.serving_data import to_dict
 from tierwise.serving.outcome import Run
@@ -80,10 +80,10 @@ def described(d: Json) -> Report:
 
 def _times(d: Json) -> Section:
     asked = any(x is not None for x in d["targets"].values())
-    target_from = WIDE if asked else PAGE_ONLY
+    target_from = 0 if asked else PAGE_ONLY
     columns = (
         Column(left=True), Column(left=True, shown_from=PAGE_ONLY), Column("mean"), Column("p50"),
-        Column("p90"), Column("p95", shown_from=WIDE), Column("p99"), Column("longest"),
+        Column("p90", less=1), Column("p95", less=3), Column("p99"), Column("longest", less=2),
         Column("target", shown_from=target_from),
     )  # fmt: skip
     rows: list[list[Cell | str]] = []

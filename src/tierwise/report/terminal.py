@@ -12,7 +12,8 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tierwise.report.layout import WIDE, Bullets, Cell, Column, Report, Section, Sentences, Table
+from tierwise.report.fitted import Fitted
+from tierwise.report.layout import PAGE_ONLY, WIDE, Bullets, Cell, Column, Report, Section, Sentences, Table
 from tierwise.report.numbers import count, with_units_kept
 
 _STYLES = {"compute": "yellow", "memory": "blue", "cache": "cyan", "link": "red", "overhead": "dim",
@@ -57,13 +58,22 @@ def paragraph(console: Console, text: str, *, style: str = "", indent: str = "",
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[str | Text]] = (), left: int = 1, whole: int = 1) -> RichTable:
-    """A plain table whose first ``left`` columns read from the left and whose first ``whole`` are never cut."""
+    """A plain table whose first ``left`` columns read from the left and whose first ``whole`` are never cut.
+
+    To be printed as ``fitted``, or its columns fold where there is no room for them.
+    """
     table = RichTable(show_edge=False, pad_edge=False)
     for i, name in enumerate(columns):
         table.add_column(Text(name), justify="left" if i < left else "right", overflow="fold", no_wrap=i < whole)
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def fitted(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], left: int, less: Sequence[str] = ()) -> Fitted:
+    """A plain table whose columns give way where there is no room: those named in ``less`` first, in that order."""
+    table = grid(columns, rows, left, len(columns))
+    return Fitted(table, [len(less) - less.index(name) if name in less else 0 for name in columns])
 
 
 def _section(console: Console, section: Section) -> None:
@@ -84,7 +94,7 @@ def _section(console: Console, section: Section) -> None:
             paragraph(console, note, style="dim", indent="  ")
 
 
-def _inset(table: RichTable) -> Padding:
+def _inset(table: RichTable | Fitted) -> Padding:
     return Padding(table, (0, 0, 0, 2), expand=False)
 
 
@@ -108,7 +118,7 @@ def _headless(columns: int) -> RichTable:
     return table
 
 
-def _table(console: Console, described: Table) -> RichTable:
+def _table(console: Console, described: Table) -> Fitted:
     shown = [i for i, column in enumerate(described.columns) if console.width >= column.shown_from]
     columns = [described.columns[i] for i in shown]
     rows = described.rows[: described.terminal_rows]
@@ -123,7 +133,8 @@ def _table(console: Console, described: Table) -> RichTable:
         if named and column is not columns[0]:
             longest = max((cell.cell_len for cell in mine.cells if isinstance(cell, Text)), default=0)
             mine.min_width = max(longest, len(column.name), _bar_width(console, column))
-    return table
+    gone = [c.name for c in described.columns if console.width < c.shown_from < PAGE_ONLY]
+    return Fitted(table, [c.less for c in columns], gone)
 
 
 def _headed(columns: Sequence[Column], narrow: bool) -> RichTable:
@@ -142,7 +153,7 @@ def _cell(console: Console, column: Column, cell: Cell | str) -> Text:
     if cell.bar is not None and column.bar:
         text += share_bar(console, cell.bar, _bar_width(console, column))
     if cell.line is not None:
-        text += spark_line(console, cell.line, max(10, min(60, console.width - 36)), cell.top)
+        text += spark_line(console, cell.line, max(10, min(60, console.width - 40)), cell.top)
     return Text(text, style=_STYLES.get(cell.tone, ""))
 
 

@@ -1,0 +1,60 @@
+"""A table in the room there is: whole columns give way, the least important first, and a line says which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+LEAST_NAME = 12  # characters that a first column keeps before others give way
+
+
+class Fitted:
+    """A Rich table that is never cut without a mark."""
+
+    def __init__(self, table: Table, less: Sequence[int] = (), gone: Sequence[str] = ()) -> None:
+        """A table to fit.
+
+        Args:
+            less: of each column, how soon it gives way: the larger, the sooner; of equals the rightmost. Never the first.
+            gone: names of columns that were left out before.
+        """
+        self.table, self.gone = table, [name for name in gone if name]
+        self.less = list(less) or [0] * len(table.columns)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        kept = list(range(len(self.table.columns)))
+        while len(kept) > 2 and self._width(console, options, kept) > options.max_width:
+            kept.remove(max(kept[1:], key=lambda i: (self.less[i], i)))
+        names = [str(c.header) for i, c in enumerate(self.table.columns) if i not in kept]
+        yield self._of(kept)
+        if told := [*self.gone, *filter(None, names)]:
+            yield Text(f"no room at {console.width} characters: {', '.join(told)}", style="dim", overflow="fold")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        whole = Measurement.get(console, options.update(max_width=10_000), self.table).maximum
+        return Measurement(min(20, options.max_width), min(whole, options.max_width))
+
+    def _width(self, console: Console, options: ConsoleOptions, kept: Sequence[int]) -> int:
+        """Characters of these columns as they want to be; of the first, where its names may be shortened, the least."""
+        table = self._of(kept)
+        whole = Measurement.get(console, options.update(max_width=10_000), table).maximum
+        first = table.columns[0]
+        wanted = [Measurement.get(console, options.update(max_width=10_000), cell).maximum for cell in first.cells]
+        shown = min(max(wanted, default=0), first.max_width or 10_000)
+        spare = 0 if first.overflow == "fold" and first.no_wrap else max(shown - max(LEAST_NAME, len(str(first.header))), 0)
+        return whole - spare
+
+    def _of(self, kept: Sequence[int]) -> Table:
+        """The table with these columns only."""
+        if len(kept) == len(self.table.columns):
+            return self.table
+        out = Table(box=self.table.box, padding=self.table.padding, pad_edge=self.table.pad_edge,
+                    show_edge=self.table.show_edge, show_header=self.table.show_header)  # fmt: skip
+        out.columns = [replace(self.table.columns[i], _index=n) for n, i in enumerate(kept)]
+        out.rows = self.table.rows
+        return out
