@@ -3,8 +3,8 @@
     python benchmarks/fuzz.py --inputs 300000 --jobs 1 --seed 0 --out /tmp/faults
 
 Workers read mutated inputs (:mod:`fuzz_inputs`) under a limit of memory and time each; the same seed gives the same
-inputs. A fault is an exception that is none of ours, five seconds without an answer, a gigabyte, or the end of the
-process. Of each kind (exception and the line of ours it came from) one input is made small and stored.
+inputs. A fault is an exception that is none of ours, five seconds of a processor without an answer, a gigabyte, or the
+end of the process. Of each kind (exception and the line of ours it came from) one input is made small and stored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from fuzz_inputs import mutate, seeds  # noqa: E402
+from fuzz_inputs import mutate, seeds
 
 LIMIT_S, LIMIT_BYTES = 5.0, 1 << 30
 # What is read how often, in a hundred inputs: those that answer a whole question are slower.
@@ -38,7 +38,8 @@ SHARES = {"config": 22, "trace": 20, "run": 8, "machine": 10, "scenario": 6, "gg
           "onnx": 6, "meta": 3, "recording": 3, "command": 3, "explain": 1, "chip": 1}  # fmt: skip
 NAMES = {"config": "config.json", "explain": "config.json", "gguf": "m.gguf", "safetensors": "m.safetensors",
          "index": "m.safetensors.index.json", "onnx": "m.onnx", "machine": "m.yaml", "chip": "m.yaml",
-         "scenario": "s.yaml", "trace": "t.txt", "run": "r.txt", "meta": "meta.json", "recording": "requests.jsonl"}  # fmt: skip
+         "scenario": "s.yaml", "trace": "t.txt", "run": "r.txt", "meta": "meta.json",
+         "recording": "requests.jsonl"}  # fmt: skip
 GOOD_META = {"model": "llama-3.1-8b", "machine": "h100-sxm", "engine_kwargs": {"max_num_seqs": 16}}
 GOOD_ROW = {"arrival_time": 1, "input_toks": 10, "output_toks": 5, "first_token_ts": 1.1, "last_token_ts": 1.5}
 
@@ -142,8 +143,8 @@ def judged(target: str, data: bytes, folder: Path) -> Fault | None:
     def over(*_: Any) -> None:
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    before = signal.signal(signal.SIGPROF, over)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -155,8 +156,8 @@ def judged(target: str, data: bytes, folder: Path) -> Fault | None:
     except Hang as error:
         return Fault(target, f"hang at {_place(error)}", data, traceback.format_exc())
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
     return None
 
 
@@ -221,7 +222,7 @@ def run(seed: int, first: int, inputs: int, told: Callable[[Fault, int], None], 
                 told(said[1], said[0])
             if at.value != seen:
                 seen, since = at.value, time.monotonic()
-            elif time.monotonic() - since > 3 * LIMIT_S:
+            elif time.monotonic() - since > 12 * LIMIT_S:  # asleep, or in a library that lets no signal through
                 break
         over = time.monotonic() >= end
         worker.kill()
@@ -230,7 +231,8 @@ def run(seed: int, first: int, inputs: int, told: Callable[[Fault, int], None], 
         if not ended and not over:
             target, data = case(seed, start)
             code = worker.exitcode
-            told(Fault(target, "hang in a library" if code == -signal.SIGKILL else f"process ended ({code})", data), start)
+            kind = "hang in a library" if code == -signal.SIGKILL else f"process ended ({code})"
+            told(Fault(target, kind, data), start)
             start += 1
     return start - first
 
@@ -268,7 +270,8 @@ def main() -> None:
         known = faults.setdefault(f"{fault.target}: {fault.kind}", [0, number, fault])
         known[0] += 1
         if known[0] == 1:
-            print(f"{number}: {fault.target}: {fault.kind}: {''.join(fault.trace.strip().splitlines()[-1:])}", flush=True)
+            last = "".join(fault.trace.strip().splitlines()[-1:])
+            print(f"{number}: {fault.target}: {fault.kind}: {last}", flush=True)
 
     # Everything that readers import, once, before workers are made of this process.
     with tempfile.TemporaryDirectory() as folder:
@@ -288,7 +291,8 @@ def main() -> None:
             (given.out / name).write_bytes(small)
             (given.out / f"{name}.txt").write_text(f"{times} times\n{fault.trace}")
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
-    print(json.dumps({"inputs": count, "seed": given.seed, "seconds": round(spent, 1), "inputs_per_s": round(count / spent, 1),
+    print(json.dumps({"inputs": count, "seed": given.seed, "seconds": round(spent, 1),
+                      "inputs_per_s": round(count / spent, 1),
                       "faults": sum(v[0] for v in faults.values()), "kinds": len(faults),
                       "largest_process_bytes": children}, indent=1))  # fmt: skip
     sys.exit(1 if faults else 0)

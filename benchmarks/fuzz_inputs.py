@@ -24,11 +24,13 @@ HOSTILE: tuple[Any, ...] = (
     10**30, 10**400, float("nan"), float("inf"), float("-inf"), "", " ", "x", "0", "-1", "1e99", "nan", "ü\ud800\x00",
     "a" * 5000, "../../etc", "llama", "float16", [], {}, [[]], [None], [1, 2, 3], ["a"], {"a": 1}, {"": None},
 )  # fmt: skip
-WORDS = ("0", "-1", "1", "3", "1e99", "1e-99", "nan", "inf", "-inf", "2k", "1M", "999999999999", "9" * 400, "", " ", "x",
-         "max", "auto", "fp8", "int4-g" + "9" * 300, "nvfp4", "500", "40ms", "1h", "4/s", "0/s", "1e99/s", "-", "/", ".",
+WORDS = ("0", "-1", "1", "3", "1e99", "1e-99", "nan", "inf", "-inf", "2k", "1M", "999999999999", "9" * 400, "", " ",
+         "x", "max", "auto", "fp8", "int4-g" + "9" * 300, "nvfp4", "500", "40ms", "1h", "4/s", "0/s", "1e99/s", "-",
+         "/", ".",
          "lognormal:mean=1e300,cv=1", "uniform:low=0,high=1e300", "closed:concurrency=1e300", "gamma:cv=0", "a=b,c",
          "ü", "\x00", "tp=0", "tp=2,pp=1e9", "quantize_kv:bits=0,group=0", "quantize_kv:bits=1e9", "prune:fraction=2",
-         "0xh100-sxm", "9" * 30 + "xh100-sxm", "cpu", "h100-sxm", "8xh100-sxm", "llama-3.1-8b", "poisson", "--", "-h")  # fmt: skip
+         "0xh100-sxm", "9" * 30 + "xh100-sxm", "cpu", "h100-sxm", "8xh100-sxm", "llama-3.1-8b", "poisson", "--",
+         "-h")  # fmt: skip
 
 
 # ------------------------------------------------------------------ seeds
@@ -48,7 +50,8 @@ def seeds(target: str) -> tuple[bytes, ...]:
 def _configs() -> list[bytes]:
     entries = [json.loads(p.read_text()) for p in sorted((CATALOG / "models" / "catalog").glob("*.json"))]
     quantized = {"quant_method": "compressed-tensors", "format": "pack-quantized", "ignore": ["lm_head"],
-                 "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 4, "group_size": 128}}}}  # fmt: skip
+                 "config_groups": {"group_0": {"targets": ["Linear"],
+                                               "weights": {"num_bits": 4, "group_size": 128}}}}  # fmt: skip
     llama = next(e["config"] for e in entries if e["config"].get("model_type") == "llama")
     more = [llama | {"quantization_config": q} for q in (
         quantized, {"quant_method": "fp8", "weight_block_size": [128, 128]}, {"quant_method": "awq", "bits": 4},
@@ -120,7 +123,8 @@ def _scenarios() -> list[bytes]:
 
     base = {"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "h100-sxm",
             "traffic": {"prompt": 512, "output": 16, "batch": 4}, "plan": {"tp": 1, "weights": "fp8", "kv": "fp8"},
-            "techniques": ["quantize_kv:bits=4,group=64"], "serving": {"max_seqs": 64}, "targets": {"ttft": 0.5}}  # fmt: skip
+            "techniques": ["quantize_kv:bits=4,group=64"], "serving": {"max_seqs": 64},
+            "targets": {"ttft": 0.5}}  # fmt: skip
     return [yaml.safe_dump(base).encode(), json.dumps(base).encode()]
 
 
@@ -139,7 +143,8 @@ def _traces() -> list[bytes]:
         _rows([{"chat_id": i, "parent_chat_id": -1, "timestamp": 0.5, "input_length": 32, "output_length": 5, "turn": 1,
                 "hash_ids": [1, 2]} for i in two]),
         _rows([{"arrival_time_ns": 5, "input_toks": 3, "output_toks": 2, "input_tok_ids": [1, 2, 3]} for i in two]),
-        _rows([{"arrival_time_ns": 5, "sub_requests": [{"input_toks": 3, "output_toks": 2, "tool_duration_ns": 9}] * 2}]),
+        _rows([{"arrival_time_ns": 5,
+                "sub_requests": [{"input_toks": 3, "output_toks": 2, "tool_duration_ns": 9}] * 2}]),
         _rows([{"arrival_time": 5, "input_toks": 3, "output_toks": 2} for i in two]),
         _rows([{"arrival": i, "prompt": 3, "output": 2, "session": "a", "think": 1, "tenant": "t"} for i in two]),
         json.dumps([{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yes"}]}]).encode(),
@@ -157,7 +162,8 @@ def _traces() -> list[bytes]:
 
 def _metas() -> list[bytes]:
     kwargs = {"tensor_parallel_size": 2, "max_num_seqs": 16, "block_size": 16, "gpu_memory_utilization": 0.9,
-              "max_model_len": 4096, "kv_cache_dtype": "fp8", "enable_expert_parallel": False, "data_parallel_size": 1}  # fmt: skip
+              "max_model_len": 4096, "kv_cache_dtype": "fp8", "enable_expert_parallel": False,
+              "data_parallel_size": 1}  # fmt: skip
     return [json.dumps({"model": "llama-3.1-8b", "engine": "vllm", "closed_loop": 0, "engine_kwargs": kwargs,
                         "hardware": {"gpus": [{"name": "NVIDIA H100 80GB HBM3"}], "count": 2}}).encode()]  # fmt: skip
 
@@ -175,9 +181,9 @@ def _commands() -> list[bytes]:
         "explain resnet-50 --on raspberry-pi-5 --batch 8 --images 0 --image-size 224",
         "explain llama-3.2-1b --on rtx-4090 --engine vllm --technique quantize_kv:bits=2,group=32 --ops 3 --json -",
         "compare llama-3.2-1b --on l4 --batch 2",
-        "traffic --requests 50 --arrivals poisson:rate=3 --prompt lognormal:mean=1000,cv=1 --output 20 --turns 2 --think 1",
+        "traffic --requests 50 --arrivals poisson:rate=3 --prompt lognormal:mean=1000,cv=1 --output 20 --turns 2",
         "traffic --requests 20 --search width=4,keep=2,depth=3,step=64 --seed 3 --rate-scale 2 --limit 10",
-        "models llama-3.1-8b", "machines h100-sxm", "techniques quantize_kv", "validate run nowhere --on l4",
+        "machines h100-sxm", "techniques quantize_kv", "validate run nowhere --on l4",
         "observe --url http://127.0.0.1:1 --rate 0/s",
     )  # fmt: skip
     return [json.dumps(line.split()).encode() for line in lines]
@@ -294,7 +300,8 @@ def _bytes(data: bytes, rng: random.Random) -> bytes:
         elif what == 4:
             out[at : at + 8] = rng.choice((0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)).to_bytes(8, "little")
         elif what == 5:
-            out[at:at] = rng.choice((b"\n", b"\x00", b",", b'"', b"{", b"[", b"-", b"e999", b"\xff\xfe", b"null\n", b"1" * 5000))
+            put = (b"\n", b"\x00", b",", b'"', b"{", b"[", b"-", b"e999", b"\xff\xfe", b"null\n", b"1" * 5000)
+            out[at:at] = rng.choice(put)
         elif what == 6:
             out[at:at] = out[at : at + rng.randrange(1, 40)]
         elif what == 7:

@@ -45,7 +45,8 @@ def sglang() -> list[dict[str, Any]]:
     server = {"model_path": MODEL, "tp_size": 2, "dp_size": 1, "max_running_requests": 64, "kv_cache_dtype": "auto",
               "chunked_prefill_size": -1}  # fmt: skip
     return [{"backend": "sglang", "request_rate": 4.0},
-            one | {"backend": "sglang", "request_rate": float("inf"), "max_concurrency": 2, "server_info": server}]  # fmt: skip
+            one | {"backend": "sglang", "request_rate": float("inf"), "max_concurrency": 2,
+                   "server_info": server}]  # fmt: skip
 
 
 def guidellm(version: str) -> dict[str, Any]:
@@ -55,7 +56,8 @@ def guidellm(version: str) -> dict[str, Any]:
         if version == "0.5":
             stamps = {"request_start": start, "first_token_iteration": first, "last_token_iteration": last}
             return {"type_": "generative_request_stats", "info": {"timings": stamps, "status": "completed"},
-                    "input_metrics": {"text_tokens": PROMPT[i]}, "output_metrics": {"text_tokens": OUTPUT[i]}}  # fmt: skip
+                    "input_metrics": {"text_tokens": PROMPT[i]},
+                    "output_metrics": {"text_tokens": OUTPUT[i]}}  # fmt: skip
         if version == "0.4":
             stamps = {"request_start": start, "first_iteration": first, "last_iteration": last}
             return {"type_": "generative_request_stats", "scheduler_info": {"request_timings": stamps}, **tokens}
@@ -199,7 +201,8 @@ def test_hardware_may_be_described_as_an_object(tmp_path: Path, hardware: Any) -
 def test_an_argument_that_cannot_be_is_refused_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str
 ) -> None:
-    (tmp_path / "meta.json").write_text('{"model":"llama-3.1-8b","engine_kwargs":{"tensor_parallel_size":%s}}' % value)
+    meta = '{"model":"llama-3.1-8b","engine_kwargs":{"tensor_parallel_size":VALUE}}'
+    (tmp_path / "meta.json").write_text(meta.replace("VALUE", value))
     one = {"arrival_time": 1, "input_toks": 10, "output_toks": 5, "first_token_ts": 1.1, "last_token_ts": 1.5}
     (tmp_path / "requests.jsonl").write_text(json.dumps(one))
     with pytest.raises(SystemExit) as stop:

@@ -12,7 +12,9 @@ def command(
         help='What was measured: "ops" for single operations, "run" for recorded serving runs, "local" for this '
         "computer; see docs for the others."
     ),
-    paths: list[Path] | None = typer.Argument(None, help="Files of measurements (Parquet or CSV), folders of runs, or files of load generators."),
+    paths: list[Path] | None = typer.Argument(
+        None, help="Files of measurements (Parquet or CSV), folders of runs, or files of load generators."
+    ),
     json: Path | None = typer.Option(None, "--json", help="Also write the report here, as JSON; - for the terminal."),
     on: str | None = typer.Option(
         None, "--on", help="For `local`: the file that `tierwise calibrate` wrote; for `run`: the machine it ran on."
@@ -37,7 +39,8 @@ def command(
     if action not in known:
         raise UnknownName("validation", action, known, f"The validations are {', '.join(known)}.")
     module = importlib.import_module(f"{validation.__name__}.{action}")
-    given = {name: value for name, value in (("on", on), ("calibration", calibration), ("model", model), ("quick", quick)) if value}
+    asked = {"on": on, "calibration": calibration, "model": model, "quick": quick}
+    given = {name: value for name, value in asked.items() if value}
     taken = inspect.signature(module.validate).parameters
     for name, value in given.items():
         if name not in taken:

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class TierwiseError(Exception):
     """Bad input. The message stands alone: what was found, where, what is allowed."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is: a process hands its errors to another as the text they carry, not as what made them."""
+        return _as_it_was, (type(self), self.args, self.__dict__)
 
 
 class UnknownName(TierwiseError):
@@ -63,6 +68,13 @@ class BadFields(BadField):
             return
         lines = "\n".join(f"  {_problem(*p)}" for p in problems)
         TierwiseError.__init__(self, f"{where}: {len(problems)} fields are wrong or missing:\n{lines}")
+
+
+def _as_it_was(kind: type[TierwiseError], args: tuple[object, ...], held: dict[str, Any]) -> TierwiseError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(held)
+    return error
 
 
 def _problem(field: str, found: object, allowed: str) -> str:

@@ -17,7 +17,8 @@ class BadJson(TierwiseError):
     """Text that is no JSON.
 
     Attributes:
-        problem: what is wrong. ``line``, ``column``: where, from 1 (0: nowhere in particular). ``cut``: the text ends before its value does.
+        problem: what is wrong. ``line``, ``column``: where, from 1 (0: nowhere in particular).
+        cut: the text ends before its value does.
     """
 
     def __init__(self, problem: str, line: int = 0, column: int = 0, cut: bool = False) -> None:

@@ -99,7 +99,7 @@ _ALIASES = {
 }  # fmt: skip
 
 _GROUPED = re.compile(r"^(?:int|w)(\d{1,2})-g(\d{1,9})(-sym|-z16)?$")
-_BITS = re.compile(r"^(\d{1,2}(?:\.\d{1,9})?)(?:bit|bits|bpw)$")
+_BITS = re.compile(r"^(\d{1,4}(?:\.\d{1,20})?)(?:bit|bits|bpw)$")
 
 
 def fmt(spec: Any, *, zero_bits: float | None = None) -> Format:
@@ -150,9 +150,9 @@ def _one(text: str, zero_bits: float | None) -> Format:
         if 1 <= bits <= 16 and group >= 1:
             zero = {"-sym": 0.0, "-z16": 16.0}.get(match[3] or "", bits if zero_bits is None else zero_bits)
             return Format(key, float(bits), (16.0 + zero) / group, "")
-    if (match := _BITS.match(key)) and 0 < float(match[1]) <= 64:
+    if (match := _BITS.match(key)) and 0 < float(match[1]) <= 4096:
         return Format(key, float(match[1]), 0.0, "")
-    raise UnknownName("number format", text, known_formats(), "Also int4-g128 (1 to 16 bits, any group) and 2.5bit (to 64).")
+    raise UnknownName("number format", text, known_formats(), "Also int4-g128 (1 to 16 bits, any group) and 2.5bit.")
 
 
 def known_formats() -> list[str]:

@@ -19,7 +19,8 @@ from tierwise.serving.deployment import Deployment, Replicas, Settings
 from tierwise.serving.predict import find_model
 
 # Where recordings name the machine, the surest first; and how they call a name, a count within a description of it.
-_PLACES = ("machine", "hardware", "gpu", "gpus", "device", "devices", "device_name", "gpu_name", "accelerator", "system")
+_PLACES = ("machine", "hardware", "gpu", "gpus", "device", "devices", "device_name", "gpu_name", "accelerator",
+           "system")  # fmt: skip
 _NAMES = ("name", "device_name", "gpu_name", "gpu_type", "accelerator_type", "product_name", "gpu", "device",
           "accelerator", "type", "model", "gpus", "devices", "accelerators")  # fmt: skip
 MOST = 2.0**16  # devices of a deployment; and steps of a million tokens or sequences at most
@@ -36,7 +37,8 @@ def deployment(run: Recorded, on: str = "") -> Deployment:
     tp, pp, dp = (float(int(argument(run, f"{p}_parallel_size", 1.0, most=MOST)))
                   for p in ("tensor", "pipeline", "data"))  # fmt: skip
     if tp * pp * dp > MOST:
-        raise TierwiseError(f"{run.about}: engine_kwargs: found {tp * pp * dp:,.0f} devices; allowed: at most {MOST:,.0f}")
+        found = f"{tp * pp * dp:,.0f} devices"
+        raise TierwiseError(f"{run.about}: engine_kwargs: found {found}; allowed: at most {MOST:,.0f}")
     experts = bool(x.get("enable_expert_parallel"))
     # Ranks of dense models share nothing; those of experts step together.
     count, ranks = (1, dp) if experts else (int(dp), 1.0)
@@ -51,7 +53,8 @@ def deployment(run: Recorded, on: str = "") -> Deployment:
     settings = replace(
         plain, engine=str(run.meta.get("engine") or "vllm"), budget=int(tokens),
         max_seqs=int(argument(run, "max_num_seqs", plain.max_seqs, most=STEP)),
-        max_len=int(argument(run, "max_model_len", 0, 0)), block=int(argument(run, "block_size", plain.block, most=STEP)),
+        max_len=int(argument(run, "max_model_len", 0, 0)),
+        block=int(argument(run, "block_size", plain.block, most=STEP)),
         memory=argument(run, "gpu_memory_utilization", plain.memory, 0.01, 1.0),
         watermark=0.0,  # vLLM admits a request for whose next tokens there are blocks
         graphs=0 if x.get("enforce_eager") else plain.graphs,

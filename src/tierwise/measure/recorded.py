@@ -142,7 +142,8 @@ def _folder(folder: Path) -> Recorded:
     about = folder / "meta.json"
     meta = _json(about)
     if not isinstance(meta, dict) or not isinstance(meta.get("model"), str):
-        raise BadField(str(about), "model", meta.get("model") if isinstance(meta, dict) else meta, "the name of a model")
+        found = meta.get("model") if isinstance(meta, dict) else meta
+        raise BadField(str(about), "model", found, "the name of a model")
     if not isinstance(meta.get("engine_kwargs") or {}, dict):
         raise BadField(str(about), "engine_kwargs", meta["engine_kwargs"], "arguments by name")
     columns, notices = _requests(folder / "requests.jsonl")
@@ -182,7 +183,7 @@ def _of_bench(b: Bench) -> Recorded:
     order = np.flatnonzero(good)[np.argsort(b.arrival[good], kind="stable")]
     start = float(b.arrival[order[0]])
     meta = {"model": b.model, "engine": b.engine, "machine": b.machine, "closed_loop": b.closed,
-            "engine_kwargs": {"tensor_parallel_size": b.count, **b.arguments} if b.count else dict(b.arguments)}  # fmt: skip
+            "engine_kwargs": {**({"tensor_parallel_size": b.count} if b.count else {}), **b.arguments}}  # fmt: skip
     return Recorded(
         b.path, meta, b.arrival[order] - start, np.full(len(order), np.nan), b.first[order] - start,
         b.last[order] - start, b.prompt[order].astype(np.int64), b.output[order].astype(np.int64), {}, notices,

@@ -20,7 +20,8 @@ class Fitted:
         """A table to fit.
 
         Args:
-            less: of each column, how soon it gives way: the larger, the sooner; of equals the rightmost. Never the first.
+            less: of each column, how soon it gives way: the larger, the sooner; of equals the rightmost. The first
+                never does.
             gone: names of columns that were left out before.
         """
         self.table, self.gone = table, [name for name in gone if name]
@@ -46,8 +47,9 @@ class Fitted:
         first = table.columns[0]
         wanted = [Measurement.get(console, options.update(max_width=10_000), cell).maximum for cell in first.cells]
         shown = min(max(wanted, default=0), first.max_width or 10_000)
-        spare = 0 if first.overflow == "fold" and first.no_wrap else max(shown - max(LEAST_NAME, len(str(first.header))), 0)
-        return whole - spare
+        if first.overflow == "fold" and first.no_wrap:
+            return whole
+        return whole - max(shown - max(LEAST_NAME, len(str(first.header))), 0)
 
     def _of(self, kept: Sequence[int]) -> Table:
         """The table with these columns only."""

@@ -186,7 +186,8 @@ def read(row: Field, value: Any, where: str = "") -> Any:
     if row.kind == "length" and isinstance(value, str) and not _numeric(value):
         return value
     if row.kind == "time" and isinstance(value, str) and _numeric(value) and value.strip().strip("0.") != "":
-        raise TierwiseError(f"{where}: found {value!r}, a time without its unit: {value.strip()}s or {value.strip()}ms?")
+        bare = value.strip()
+        raise TierwiseError(f"{where}: found {value!r}, a time without its unit: {bare}s or {bare}ms?")
     found = _number(row, value, where)
     if row.kind in ("whole", "count", "length", "batch") and found != math.floor(found):
         raise bad(where, value, _allowed(row))
@@ -230,9 +231,8 @@ def _number(row: Field, value: Any, where: str) -> float:
 
 def _allowed(row: Field) -> str:
     if row.kind in ("count", "length", "batch"):
-        return ("a whole number" + (f" of at least {row.least:,}" if row.least else "")) + {"batch": ' or "max"', "length": ", or a rule such as lognormal:mean=1000,cv=1"}.get(
-            row.kind, ""
-        )
+        more = {"batch": ' or "max"', "length": ", or a rule such as lognormal:mean=1000,cv=1"}
+        return "a whole number" + (f" of at least {row.least:,}" if row.least else "") + more.get(row.kind, "")
     kind = "a whole number" if row.kind == "whole" else "a number"
     if row.most is not None and row.least is not None:
         low = f"above {row.least:,}" if row.above else f"from {row.least:,}"

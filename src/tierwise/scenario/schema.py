@@ -258,9 +258,10 @@ def _read_number(value: Any, where: str, field: str, words: Sequence[str] = ()) 
             raise BadField(where, field, value, allowed) from None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BadField(where, field, value, allowed)
-    if math.isinf(found := number(value)) and isinstance(value, int):
+    read = number(value)
+    if math.isinf(read) and isinstance(value, int):
         raise BadField(where, field, value, allowed)
-    return found
+    return read
 
 
 def _written(value: Any) -> Json:

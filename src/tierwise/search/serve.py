@@ -19,7 +19,6 @@ from tierwise.search.points import Points, evaluated
 from tierwise.search.question import Question, check
 from tierwise.search.why import alternatives, binding, changes
 
-
 Tell = Callable[[str, int, int], None]  # what is done, how much of it, of how much (0: nobody knows)
 
 

@@ -108,7 +108,7 @@ def test_times_centuries_apart_are_not_negative(tmp_path: Path) -> None:
 
 def test_a_message_without_a_speaker_is_no_answer(tmp_path: Path) -> None:
     talk = [{"conversations": [{"from": ["human"], "value": "hi"}, {"from": "gpt", "value": "yes"}]}]
-    with pytest.raises(TierwiseError, match="no conversation has a question and its answer.*no speaker"):
+    with pytest.raises(TierwiseError, match=r"no conversation has a question and its answer.*no speaker"):
         load(tmp_path, json.dumps(talk), "s.json")
 
 

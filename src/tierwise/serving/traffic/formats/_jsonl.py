@@ -161,7 +161,8 @@ def parsed(text: str) -> tuple[dict[str, Any] | None, str]:
 def identities(values: list[int | str]) -> Ints:
     """Whole numbers of 64 bits as they are; of anything larger, or text, a number for each in order of appearance."""
     try:
-        return np.array(array("q", values), np.int64)  # type: ignore[arg-type]  # what fits is told by trying
+        whole: Any = values  # what fits is told by trying
+        return np.array(array("q", whole), np.int64)
     except (OverflowError, TypeError):
         known: dict[int | str, int] = {}
         return np.array([known.setdefault(value, len(known)) for value in values], np.int64)

@@ -39,7 +39,7 @@ def bench(path: Path) -> Bench:
     found = document(path)
     if not isinstance(found, list) or not found:
         raise TierwiseError(f"{path}: found {short(found)}; allowed: the list of requests in "
-                            "per_request_lifecycle_metrics.json (report: request_lifecycle: per_request: true)")  # fmt: skip
+                            "per_request_lifecycle_metrics.json (per_request: true)")  # fmt: skip
     rows = [fields(r) for r in found]
     stamps = [items(first(r, ("info", "response_metrics", "output_token_times"), ("info", "output_token_times"),
                           ("info", "response_metrics", "chunk_times"))) for r in rows]  # fmt: skip

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.serving.traffic.blocks import BLOCK, content_blocks
 from tierwise.core.jsontext import items, number
+from tierwise.serving.traffic.blocks import BLOCK, content_blocks
 from tierwise.serving.traffic.formats._jsonl import Lines, first, has, identities, objects, short, source
 from tierwise.serving.traffic.formats._text import HEAD, checked, content
 from tierwise.serving.traffic.rows import Rows, built

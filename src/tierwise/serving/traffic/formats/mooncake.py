@@ -64,7 +64,8 @@ def clock(time: Floats) -> tuple[float, tuple[str, ...]]:
     rate = (len(known) - 1) / (span * MS)
     if not (known == np.floor(known)).all():
         if span < LONG or rate > BELIEVED:
-            return 1.0, (f"timestamp has fractions and would be {rate:,.3g} requests/s in milliseconds: read as seconds",)
+            told = f"timestamp has fractions and would be {rate:,.3g} requests/s in milliseconds: read as seconds"
+            return 1.0, (told,)
         return MS, ("timestamp has fractions: read as milliseconds (--rate-scale 0.001 if they are seconds)",)
     if rate > BELIEVED:
         return MS, (f"timestamp in milliseconds makes {rate:,.4g} requests/s: if they are seconds, --rate-scale 0.001",)

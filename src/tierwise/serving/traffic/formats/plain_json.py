@@ -13,7 +13,7 @@ import numpy as np
 
 from tierwise.serving.traffic.formats._jsonl import Lines, first, has
 from tierwise.serving.traffic.formats._text import HEAD, content
-from tierwise.serving.traffic.formats.simple import LEAST, NAMES, earlier, ints, codes_of, following
+from tierwise.serving.traffic.formats.simple import LEAST, NAMES, codes_of, earlier, following, ints
 from tierwise.serving.traffic.rows import built
 from tierwise.serving.traffic.trace import Trace
 

@@ -1,0 +1,69 @@
+"""Every reader answers or refuses in words: a part of ``benchmarks/fuzz.py``, and inputs that were faults once."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pyarrow", reason="reading traces needs pyarrow (pip install 'tierwise[serve]')")
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+fuzz: Any = importlib.import_module("fuzz")
+
+QUICK = [target for target in fuzz.SHARES if target not in ("explain", "chip", "command")]
+# Each ended in an exception that was none of ours, or never; in the order they were found.
+ONCE = [
+    ("trace", b'null\n{"timestamp": 0, "input_length": 7, "output_length": 5, "hash_ids": [0]}'),
+    ("trace", b'[{"conversations": [{"from": ["human"], "value": "hi"}, {"from": "gpt", "value": "yes"}]}]'),
+    ("trace", b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:51-70,879,55\n"),
+    ("trace", b"arrival,prompt,output,blocks_" + b"1" * 5000 + b"\n0,32,2,1 2\n"),
+    ("trace", b"arrival,prompt,output,blocks_0\n0,32,2,1 2\n"),
+    ("trace", b'{"timestamp": 0, "input_length": -9000, "output_length": 5, "hash_ids": []}'),
+    ("trace", b'{"timestamp": 0, "input_length": Infinity, "output_length": 5, "hash_ids": [1, 2]}'),
+    ("meta", b'{"model": "llama-3.1-8b", "engine_kwargs": {"tensor_parallel_size": Infinity}}'),
+    ("meta", b'{"model": "llama-3.1-8b", "engine_kwargs": {"block_size": 1e400}}'),
+    ("scenario", b'{"model": "llama-3.2-1b", "machine": "h100-sxm", "plan": {"tp": 0.5}}'),
+    ("scenario", b'{"model": "llama-3.2-1b", "machine": "h100-sxm", "plan": {"tp": .nan}}'),
+    ("scenario", b'{"model": "llama-3.2-1b", "machine": "h100-sxm", "plan": {"chunk": 1' + b"0" * 400 + b"}}"),
+    ("machine", b"like: h100-sxm\ntiers: [{name: [hbm], capacity: 1GB}]\n"),
+    ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--chunk", "0"]'),
+    ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--prompt", "1e99"]'),
+    ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--kv", "int4-g' + b"9" * 300 + b'"]'),
+]
+
+
+@pytest.mark.parametrize(("target", "data"), ONCE)
+def test_what_was_a_fault_once_is_none(tmp_path: Path, target: str, data: bytes) -> None:
+    found = fuzz.judged(target, data, tmp_path)
+    assert found is None, found.trace
+
+
+@pytest.mark.parametrize("target", QUICK)
+def test_spoiled_inputs_are_answered_or_refused(tmp_path: Path, target: str) -> None:
+    if not fuzz.seeds(target):
+        pytest.skip("what makes such files is not installed")
+    rng = random.Random(target)
+    for _ in range(25):
+        found = fuzz.judged(target, fuzz.mutate(target, rng.choice(fuzz.seeds(target)), rng), tmp_path)
+        assert found is None, (found.data, found.trace)
+
+
+def test_the_same_numbers_give_the_same_inputs() -> None:
+    assert [fuzz.case(7, i) for i in range(20)] == [fuzz.case(7, i) for i in range(20)]
+
+
+def test_a_fault_is_told_and_made_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(path: Path) -> None:
+        if b"!" in path.read_bytes():
+            raise KeyError("a fault")
+
+    monkeypatch.setitem(fuzz.READERS, "config", wrong)
+    found = fuzz.judged("config", b"a" * 50 + b"!" + b"b" * 50, tmp_path)
+    assert found is not None and found.kind.startswith("KeyError at ")
+    assert fuzz.smaller(found, tmp_path) == b"!"
+    assert fuzz.judged("config", b"a", tmp_path) is None
