@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.jsontext import BadJson, loads
 from tierwise.serving.deployment import Settings
-from tierwise.serving.traffic.formats._bench import Bench
+from tierwise.serving.traffic.bench import Bench
 from tierwise.serving.traffic.load import recorded, recorded_formats
 from tierwise.serving.traffic.trace import Trace, trace
 

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.serving.traffic import formats
-from tierwise.serving.traffic.formats._bench import Bench
+from tierwise.serving.traffic.bench import Bench
 from tierwise.serving.traffic.formats._text import HEAD, checked, content
 from tierwise.serving.traffic.trace import Trace
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import at, fields, number, text
-from tierwise.serving.traffic.formats._bench import Bench, beside, column, named, traced
+from tierwise.serving.traffic.bench import Bench
+from tierwise.serving.traffic.formats._bench import beside, column, named, traced
 from tierwise.serving.traffic.formats._jsonl import has, objects, source
 from tierwise.serving.traffic.trace import Trace
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import BadJson, at, fields, first, items, loads, number, text
+from tierwise.serving.traffic.bench import Bench
 from tierwise.serving.traffic.formats import _estimate
-from tierwise.serving.traffic.formats._bench import CLOSED, Bench, column, document, named, traced
+from tierwise.serving.traffic.formats._bench import CLOSED, column, document, named, traced
 from tierwise.serving.traffic.trace import Trace
 
 NEEDS = ("experiments", "requests")

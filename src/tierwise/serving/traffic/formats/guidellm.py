@@ -14,7 +14,8 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import at, fields, first, items, number
-from tierwise.serving.traffic.formats._bench import Bench, column, document, named, traced
+from tierwise.serving.traffic.bench import Bench
+from tierwise.serving.traffic.formats._bench import column, document, named, traced
 from tierwise.serving.traffic.trace import Trace
 
 NEEDS = ("benchmarks", "requests")

@@ -13,7 +13,8 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import BadJson, at, fields, first, items, loads
-from tierwise.serving.traffic.formats._bench import Bench, column, document, named, traced
+from tierwise.serving.traffic.bench import Bench
+from tierwise.serving.traffic.formats._bench import column, document, named, traced
 from tierwise.serving.traffic.formats._jsonl import short
 from tierwise.serving.traffic.trace import Trace
 

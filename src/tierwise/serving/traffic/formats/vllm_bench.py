@@ -18,8 +18,9 @@ import numpy as np
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import fields, items, number, text
 from tierwise.serving.traffic.arrivals import gamma
+from tierwise.serving.traffic.bench import Bench
 from tierwise.serving.traffic.formats import _estimate
-from tierwise.serving.traffic.formats._bench import Bench, column, documents, named, traced
+from tierwise.serving.traffic.formats._bench import column, documents, named, traced
 from tierwise.serving.traffic.formats._jsonl import has, short
 from tierwise.serving.traffic.rows import Rows, built
 from tierwise.serving.traffic.trace import Floats, Trace
