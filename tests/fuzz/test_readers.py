@@ -30,6 +30,7 @@ ONCE = [
     ("scenario", b'{"model": "llama-3.2-1b", "machine": "h100-sxm", "plan": {"tp": 0.5}}'),
     ("scenario", b'{"model": "llama-3.2-1b", "machine": "h100-sxm", "plan": {"tp": .nan}}'),
     ("scenario", b'{"model": "llama-3.2-1b", "machine": "h100-sxm", "plan": {"chunk": 1' + b"0" * 400 + b"}}"),
+    ("config", b'{"model_type": "nemotron_h", "hidden_size": 64, "vocab_size": 8, "layers_block_type": [["mamba"]]}'),
     ("machine", b"like: h100-sxm\ntiers: [{name: [hbm], capacity: 1GB}]\n"),
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--chunk", "0"]'),
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--prompt", "1e99"]'),

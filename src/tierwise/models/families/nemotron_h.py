@@ -39,7 +39,7 @@ def _kinds(c: Config, pattern: str, names: str) -> list[str]:
     """The kind of every layer, from a list of names or a string of letters."""
     if c.has(names):
         found = c.items(names)
-        if not all(k in _NAMES for k in found):
+        if not all(isinstance(k, str) and k in _NAMES for k in found):
             raise BadField(c.where, c.path + names, found, ", ".join(_NAMES))
         return [_NAMES[k] for k in found]
     letters = c.text(pattern)
