@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from tierwise import workloads
 from tierwise.core.num import Num, maximum, num, scalar
-from tierwise.memory.account import Memory, Rules, account, profiled, weight_bytes
+from tierwise.memory.account import Memory, Rules, account, profiled, stage_weights
 from tierwise.memory.rules import rules
+from tierwise.memory.stages import ByStage
 from tierwise.models.lower import lower, running
 from tierwise.models.step import Step
 from tierwise.result import Phase, Result
@@ -35,8 +36,8 @@ def evaluate(scenario: Scenario) -> Result:
 
 def evaluate_resolved(r: Resolved) -> Result:
     """As :func:`evaluate`, for a scenario whose names were already looked up."""
-    weights = weight_bytes(r.model, r.plan)
     on = engine_on(r.model, r.plan, r.machine, r.engine)
+    weights = stage_weights(r.model, r.plan, rules_of(r, on).extra_layers)
     batch = largest_batch(r, weights) if isinstance(r.traffic.batch, str) else num(r.traffic.batch)
     counted = maximum(batch, 1.0)
     passes = workloads.passes(r, counted)
@@ -56,7 +57,7 @@ def _phase(p: Pass, on: EngineOn, alone: EngineOn) -> Phase:
 
 
 def _memory(
-    r: Resolved, on: EngineOn, weights: dict[str, Num], batch: Num, passes: list[Pass], largest: Num | None = None
+    r: Resolved, on: EngineOn, weights: dict[str, ByStage], batch: Num, passes: list[Pass], largest: Num | None = None
 ) -> Memory:  # fmt: skip
     how = rules_of(r, on)
     seqs = maximum(maximum(batch / r.plan.dp, 1.0) / r.plan.pp, 1.0 / r.plan.pp)
@@ -72,14 +73,14 @@ def rules_of(r: Resolved, on: EngineOn) -> Rules:
     return rules(engine, r.plan)
 
 
-def largest_batch(r: Resolved, weights: dict[str, Num] | None = None) -> Num:
+def largest_batch(r: Resolved, weights: dict[str, ByStage] | None = None) -> Num:
     """The most requests at once that fit in memory, 0 when not even one does.
 
     Found by bisection on the whole memory account, so that every part of it counts; a multiple of ``dp``.
     """
-    weights = weights if weights is not None else weight_bytes(r.model, r.plan)
     on = engine_on(r.model, r.plan, r.machine, r.engine)
     how = rules_of(r, on)
+    weights = weights if weights is not None else stage_weights(r.model, r.plan, how.extra_layers)
     largest = None if how.budget is None else profiled(r.model, r.plan, how)
 
     def fits(per_rank: Num) -> NDArray[np.bool_]:
@@ -91,10 +92,10 @@ def largest_batch(r: Resolved, weights: dict[str, Num] | None = None) -> Num:
 
 def longest_context(r: Resolved) -> Num:
     """The longest prompt (with the scenario's output) that fits at the scenario's batch, 0 when none does."""
-    weights = weight_bytes(r.model, r.plan)
     batch = 1.0 if isinstance(r.traffic.batch, str) else num(r.traffic.batch)
     on = engine_on(r.model, r.plan, r.machine, r.engine)
     how = rules_of(r, on)
+    weights = stage_weights(r.model, r.plan, how.extra_layers)
     largest = None if how.budget is None else profiled(r.model, r.plan, how)
 
     def fits(prompt: Num) -> NDArray[np.bool_]:

@@ -24,6 +24,8 @@ TYPICAL = "typical"
 KERNELS = "kernels"
 # The engine that is meant where nobody names one: the most widely used of those on file.
 DEFAULT = "vllm"
+# Where pipelines put layers that are left over: before the last stage, first, or last.
+EXTRA_LAYERS = ("middle", "first", "last")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Engine:
         memory_share: of a device's memory that it takes, and ``memory_share_of`` what (see
             :class:`tierwise.memory.account.Rules`); ``logit_bytes``: bytes its sampler holds for each logit at its
             worst; ``budget``, ``max_seqs``: tokens and sequences of its largest step.
+        extra_layers: which pipeline stages hold one layer more where layers do not divide (see
+            :mod:`tierwise.memory.stages`).
         gpu_families: families of GPUs it is documented to run on; None where nothing is documented.
         source: where the facts of its steps stand.
     """
@@ -59,6 +63,7 @@ class Engine:
     logit_bytes: float
     budget: int
     max_seqs: int
+    extra_layers: str
     gpu_families: frozenset[str] | None
     source: str
 
@@ -113,6 +118,11 @@ def _load(name: str) -> Engine:
     typical = {} if "memory" in data else yaml.safe_load((HERE / TYPICAL / "engine.yaml").read_text(encoding="utf-8"))
     memory = _part({**typical, **data}, "memory", where)
     _only(memory, ("share", "of", "logit_bytes", "budget", "max_seqs", "source"), f"{where}: memory")
+    pipeline = _part({**typical, **data}, "pipeline", where) if "pipeline" in {**typical, **data} else {}
+    _only(pipeline, ("extra_layers", "source") if pipeline else (), f"{where}: pipeline")
+    extra = pipeline.get("extra_layers", "middle")
+    if extra not in EXTRA_LAYERS:
+        raise BadField(f"{where}: pipeline", "extra_layers", extra, ", ".join(EXTRA_LAYERS))
     if "gpus" in data:
         gpus = _part(data, "gpus", where)
         _only(gpus, ("families", "source"), f"{where}: gpus")
@@ -122,7 +132,7 @@ def _load(name: str) -> Engine:
         bool(steps["graphs_with_prefill"]), bool(steps["schedules_ahead"]),
         frozenset(steps["shared_attention_families"]), int(steps.get("attention_tile", 0)),
         float(memory["share"]), str(memory["of"]), float(memory["logit_bytes"]), int(memory["budget"]),
-        int(memory["max_seqs"]),
+        int(memory["max_seqs"]), str(extra),
         None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
     )  # fmt: skip
 

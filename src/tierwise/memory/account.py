@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.num import Num, ceil_div, maximum, num, where
-from tierwise.machines.types import System
+from tierwise.core.num import Num, maximum, minimum, num, where
+from tierwise.machines.types import Device, System
 from tierwise.memory.activations import copy_buffers, live_activations
-from tierwise.memory.weights import weight_bytes
+from tierwise.memory.caches import Caches, stage_caches
+from tierwise.memory.stages import ByStage, fullest, pick, plus
+from tierwise.memory.weights import of_stage, stage_weights, together, weight_bytes
 from tierwise.models.lower import lower, state_bytes
 from tierwise.models.step import Step
 from tierwise.models.types import Model
@@ -37,7 +40,9 @@ class Rules:
         budget: tokens of the largest step, which the engine's profiling run takes; None: activations are those of the
             passes that run.
         max_seqs: sequences of the largest step, whose logits the sampler works on.
-        logit_bytes: bytes that the sampler holds for each logit at its worst.
+        logit_bytes: bytes that the sampler holds for each logit at its worst; ``drafts``: further tokens of a sequence
+            that it does so for.
+        extra_layers: which pipeline stages hold one layer more, see :mod:`tierwise.memory.stages`.
     """
 
     share: Num = 1.0
@@ -45,20 +50,26 @@ class Rules:
     budget: Num | None = None
     max_seqs: Num = 0.0
     logit_bytes: Num = 0.0
+    drafts: Num = 0.0
+    extra_layers: str = "middle"
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on the fullest device.
+    """Bytes on a device of the fullest stage.
 
     Attributes:
         weights: by role.
-        kv: KV cache of all sequences at their longest. ``state``: recurrent state.
+        kv: KV cache of all sequences at their longest, and what the chunk of a prompt in work adds to layers with a
+            window. ``state``: recurrent state.
         activations: of the largest step, or its logits where these are more.
         reserve: what the runtime keeps, and the share of the device that is not used.
         capacity: what the device has.
         per_sequence: KV and state bytes one sequence adds at its longest.
-        once: KV bytes stored once for all sequences (a shared prefix).
+        once: KV bytes stored once for all sequences (a shared prefix); ``chunk``: those that layers with a window hold
+            beyond it of the prompt that is being read.
+        most: sequences of this length there is room for on every stage.
+        stage: number of the fullest stage.
         elsewhere: bytes of this device's tensors on other nodes; ``room_elsewhere``: what those have for it, where it
             is known.
     """
@@ -71,6 +82,9 @@ class Memory:
     capacity: float
     per_sequence: Num
     once: Num = 0.0
+    chunk: Num = 0.0
+    most: Num = float("inf")
+    stage: Any = 0
     elsewhere: Mapping[str, Num] = field(default_factory=dict)
     room_elsewhere: Mapping[str, Num] = field(default_factory=dict)
 
@@ -97,9 +111,13 @@ class Memory:
 
     @property
     def sequences(self) -> Num:
-        """How many sequences of this length there is room for, of those that lie on this device; a fraction counts."""
-        room = maximum(self.cache_room - self.once, 0.0)
-        return where(np.asarray(self.per_sequence) > 0, room / maximum(self.per_sequence, 1e-30), np.inf)
+        """How many sequences of this length every stage has room for; a fraction counts."""
+        return self.most
+
+    @property
+    def admitted(self) -> Num:
+        """Bytes that a sequence needs to be free when it comes in: its own, and those of the chunk of its prompt."""
+        return self.per_sequence + self.chunk
 
     @property
     def fits(self) -> bool | NDArray[np.bool_]:
@@ -112,20 +130,18 @@ class Memory:
 
 def account(
     model: Model, system: System, plan: Plan, rules: Rules, final: Step, programs: Sequence[Program] = (),
-    weights: Mapping[str, Num] | None = None, largest: Num | None = None,
+    weights: Mapping[str, ByStage] | None = None, largest: Num | None = None,
 ) -> Memory:  # fmt: skip
-    """Memory of the fullest device.
+    """Memory of a device of the fullest stage.
 
     Args:
         final: the last decode step, when caches are longest; its sequences are those of one micro-batch.
         programs: the passes that run, where ``rules`` name no step to profile.
-        weights: from :func:`weight_bytes`, where they are known already; ``largest``: likewise from :func:`profiled`.
+        weights: from :func:`stage_weights`, where they are known already; ``largest``: likewise from :func:`profiled`.
     """
-    device = system.device
-    kv, state, once = (x * held(model, plan) for x in state_bytes(final))
-    at_home = plan.placement.at_home("kv")
-    away = {**_away(model, plan), "kv": (kv, dict(plan.placement.fractions("kv")))}
-    kv, once, state = kv * at_home, once * at_home, state * plan.placement.at_home("state")
+    device, capacity = system.device, system.device.memory.capacity
+    caches = stage_caches(final, rules.extra_layers, 0.0 if rules.budget is None else rules.budget)
+    home = caches.at_home(plan.placement)
     # Every micro-batch of a pipeline keeps its cache on every stage.
     sequences = final.seqs * plan.pp
     if rules.budget is None:
@@ -135,31 +151,50 @@ def account(
     else:
         live = profiled(model, plan, rules) if largest is None else largest
         live = maximum(live, sampling(model, rules, sequences))
-    weights = weights if weights is not None else weight_bytes(model, plan)
-    capacity, total = device.memory.capacity, sum(weights.values(), 0.0)
-    unused = (1.0 - rules.share) * capacity
-    reserve: Num = device.reserve + unused
-    if rules.of == "static":
-        reserve = maximum(device.reserve + 0.0 * live, unused - live)
-    elif rules.of == "free":
-        reserve = device.reserve + (1.0 - rules.share) * maximum(capacity - device.reserve - total - live, 0.0)
+    stages = stage_weights(model, plan, rules.extra_layers) if weights is None else weights
+    total = together(stages)
+    reserve = [_reserve(rules, device, x, live) for x in total]
+    taken = plus(plus(total, reserve), home.shared)
+    stage = fullest([x + each * sequences for x, each in zip(taken, home.each, strict=True)])
+    most = minimum(*(_most(capacity - live - x, each) for x, each in zip(taken, home.each, strict=True)))
+    kv, state, once, chunk = (pick(x, stage) for x in (home.kv, home.state, home.once, home.chunk))
     elsewhere: dict[str, Num] = {}
+    away = {**_away(model, plan), "kv": (pick(caches.kv, stage), dict(plan.placement.fractions("kv")))}
     for group, (size, places) in away.items():
         for node, fraction in places.items():
             count = sequences if group == "kv" else 1.0
             elsewhere[node] = elsewhere.get(node, 0.0) + size * fraction * count
     return Memory(
-        weights=weights,
-        kv=kv * sequences + once,
+        weights=of_stage(stages, stage),
+        kv=kv * sequences + once + chunk,
         state=state * sequences,
         activations=live,
-        reserve=reserve,
+        reserve=pick(reserve, stage),
         capacity=capacity,
         per_sequence=kv + state,
         once=once,
+        chunk=chunk,
+        most=most,
+        stage=stage,
         elsewhere=elsewhere,
         room_elsewhere=_room(system, plan),
     )
+
+
+def _most(room: Num, each: Num) -> Num:
+    """Sequences that a stage has room for."""
+    return where(np.asarray(each) > 0, maximum(room, 0.0) / maximum(each, 1e-30), np.inf)
+
+
+def _reserve(rules: Rules, device: Device, weights: Num, live: Num) -> Num:
+    """Bytes that neither weights nor caches nor activations get."""
+    capacity = device.memory.capacity
+    unused = (1.0 - rules.share) * capacity
+    if rules.of == "static":
+        return maximum(device.reserve + 0.0 * live, unused - live)
+    if rules.of == "free":
+        return device.reserve + (1.0 - rules.share) * maximum(capacity - device.reserve - weights - live, 0.0)
+    return device.reserve + unused
 
 
 def _away(model: Model, plan: Plan) -> dict[str, tuple[Num, dict[str, Num]]]:
@@ -189,13 +224,7 @@ def profiled(model: Model, plan: Plan, rules: Rules) -> Num:
 
 def sampling(model: Model, rules: Rules, sequences: Num) -> Num:
     """Bytes of the logits of the largest step, as the sampler holds them."""
-    return maximum(num(rules.max_seqs), num(sequences)) * model.vocab * rules.logit_bytes
-
-
-def held(model: Model, plan: Plan) -> Num:
-    """Share of the layers that the fullest pipeline stage holds."""
-    depth = float(sum(s.depth for s in model.stacks if s.stream == "text" and s.active))
-    return ceil_div(depth, plan.pp) / depth if depth else 1.0
+    return maximum(num(rules.max_seqs), num(sequences)) * (1.0 + rules.drafts) * model.vocab * rules.logit_bytes
 
 
 @dataclass(frozen=True)
@@ -206,12 +235,14 @@ class CachePool:
         token: bytes of one more token of a sequence; ``fixed``: bytes of a sequence whatever its length.
         room: bytes for caches.
         memory: the account of the fullest device that it follows from.
+        longest: tokens of the longest sequence that a rank's caches hold, at most what was asked about.
     """
 
     token: Num
     fixed: Num
     room: Num
     memory: Memory
+    longest: Num
 
 
 def cache_pool(model: Model, system: System, plan: Plan, rules: Rules, longest: Num) -> CachePool:
@@ -220,7 +251,6 @@ def cache_pool(model: Model, system: System, plan: Plan, rules: Rules, longest: 
     Layers that look back only so far are linearized at half and whole ``longest`` context: what they keep counts as
     fixed.
     """
-    plan = replace(plan, mtp=False)
 
     def bytes_at(context: Num) -> tuple[Num, Num]:
         kv, state, _ = state_bytes(Step(model, plan, 1.0, 1.0, context - 1.0, "decode"))
@@ -232,9 +262,11 @@ def cache_pool(model: Model, system: System, plan: Plan, rules: Rules, longest: 
     fixed = maximum(whole - token * longest, 0.0) + state
     found = account(model, system, plan, rules, Step(model, plan, 0.0, 1.0, longest - 1.0, "decode"))
     # A stage holds its layers of every sequence, so the fullest stage decides; ranks hold different sequences.
-    ways = plan.tp
-    return CachePool(token * ways, fixed * ways, found.cache_room / held(model, plan) * ways * plan.dp, found)
+    room = where(np.isfinite(np.asarray(found.most)), found.most * (whole + state), found.cache_room)
+    tokens = where(np.asarray(token) > 0, (room - fixed) / maximum(token, 1e-30), longest)
+    return CachePool(token * plan.tp, fixed * plan.tp, room * plan.tp * plan.dp, found,
+                     maximum(minimum(num(longest), tokens), 0.0))  # fmt: skip
 
 
-__all__ = ["CachePool", "Memory", "Rules", "account", "cache_pool", "held", "live_activations", "profiled",
-           "sampling", "weight_bytes"]  # fmt: skip
+__all__ = ["CachePool", "Caches", "Memory", "Rules", "account", "cache_pool", "live_activations", "profiled",
+           "sampling", "stage_weights", "weight_bytes"]  # fmt: skip

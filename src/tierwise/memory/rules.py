@@ -17,12 +17,14 @@ def rules(
     share: Num | None = None,
     budget: Num | None = None,
     max_seqs: Num | None = None,
+    drafts: Num = 0.0,
 ) -> Rules:
     """The rules of an engine, or of a model without one (None).
 
     Args:
         share: of the device's memory that it takes; its default unless given. ``budget``: tokens of one step; the
             plan's chunk unless given. ``max_seqs``: sequences of one step, its default unless given.
+            ``drafts``: further tokens of each of them that it checks.
     """
     left = 1.0 - plan.reserve
     if engine is None:
@@ -34,4 +36,6 @@ def rules(
         budget=where(np.isfinite(np.asarray(chunk)), chunk, float(engine.budget)),
         max_seqs=float(engine.max_seqs) if max_seqs is None else max_seqs,
         logit_bytes=engine.logit_bytes,
+        drafts=drafts,
+        extra_layers=engine.extra_layers,
     )

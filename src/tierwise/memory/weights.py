@@ -1,56 +1,72 @@
-"""Bytes of weights on the fullest device, by role; what a plan places elsewhere is not on it."""
+"""Bytes of weights on each pipeline stage's devices, by role; what a plan places elsewhere is not on them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-from tierwise.core.num import Num, ceil_div, is_zero, maximum, scalar
+from tierwise.core.num import Num, ceil_div, is_zero, maximum, where
+from tierwise.memory.adapters import adapter_bytes
+from tierwise.memory.stages import ByStage, ends, fullest, layers, pick, plus
 from tierwise.models.step import LINEAR_ROLES, Step
-from tierwise.models.types import Block, Model, Stack, Weight
+from tierwise.models.types import Block, Model, Weight
 from tierwise.scenario.types import Plan
 
+# Role of the buffers that adapters are loaded into.
+ADAPTERS = "LoRA adapters"
 
-def weight_bytes(model: Model, plan: Plan) -> dict[str, Num]:
-    """Bytes of weights on one device, by role: the fullest pipeline stage, formats and sharding applied."""
+
+def weight_bytes(model: Model, plan: Plan, rule: str = "middle") -> dict[str, Num]:
+    """Bytes of weights on one device, by role: those of the stage that has most, formats and sharding applied.
+
+    Args:
+        rule: by which layers are dealt to stages, see :mod:`tierwise.memory.stages`.
+    """
+    found = stage_weights(model, plan, rule)
+    return of_stage(found, fullest(together(found)))
+
+
+def stage_weights(model: Model, plan: Plan, rule: str = "middle") -> dict[str, ByStage]:
+    """The same of every stage, by role."""
     step = Step(model, plan, 1.0, 1.0, 0.0, "decode")
-    out: dict[str, Num] = {}
+    first, last = ends(plan.pp)
+    out: dict[str, ByStage] = {}
     for stack in model.stacks:
         if not stack.active and not plan.mtp:
             continue
-        stages = plan.pp if stack.stream == "text" else 1.0
-        depth = float(max(stack.depth, 1))
-        held = ceil_div(depth, stages) / depth
-        for kind, n in stack.runs():
+        for kind, counts in zip(stack.kinds, layers(stack, plan.pp, rule), strict=True):
             for w in kind.weights():
-                _add(out, w.role, held * (n / kind.copies) * _local(step, w))
-        for role, size in _ends(step, stack).items():
-            _add(out, role, size)
+                _add(out, w.role, counts, _local(step, w) / kind.copies)
+                if not is_zero(plan.adapters):
+                    _add(out, ADAPTERS, counts, adapter_bytes(plan, w) / kind.copies)
+        text = stack.stream == "text"
+        for blocks, here in ((stack.before, first), (stack.after, last if text else first)):
+            for block in blocks:
+                _ends(out, step, block, here)
     return out
 
 
-def _ends(step: Step, stack: Stack) -> dict[str, Num]:
-    """Weights before and after the layers: the first stage holds one end, the last the other."""
+def together(by_role: Mapping[str, ByStage]) -> ByStage:
+    """Bytes of all roles, of every stage."""
+    return [sum(values, 0.0) for values in zip(*by_role.values(), strict=True)] or [0.0]
 
-    def total(blocks: tuple[Block, ...]) -> dict[str, Num]:
-        out: dict[str, Num] = {}
-        for block in blocks:
-            for w in block.weights():
-                _add(out, w.role, _local(step, w))
-            tied = block.facts().tied
-            if not is_zero(tied) and not np.all(np.asarray(step.plan.pp) <= 1):
-                # A tied head on another stage than the embedding needs its own copy.
-                _add(out, "head", tied * step.weight("head").bytes / step.plan.tp)
-        return out
 
-    first, last = total(stack.before), total(stack.after)
-    one = np.asarray(step.plan.pp) <= 1
-    sizes = [sum(x.values(), 0.0) for x in (first, last)]
-    out: dict[str, Num] = {}
-    for x, mine, other in ((first, sizes[0], sizes[1]), (last, sizes[1], sizes[0])):
-        keep = np.where(one | (np.asarray(mine) >= np.asarray(other)), 1.0, 0.0)
-        for role, size in x.items():
-            _add(out, role, scalar(size * keep))
-    return out
+def of_stage(by_role: Mapping[str, ByStage], stage: Any) -> dict[str, Num]:
+    """Bytes by role of one stage, whose number may be an array."""
+    return {role: pick(values, stage) for role, values in by_role.items()}
+
+
+def _ends(out: dict[str, ByStage], step: Step, block: Block, here: ByStage) -> None:
+    """Weights before or after the layers, on the stage where they stand."""
+    for w in block.weights():
+        _add(out, w.role, here, _local(step, w))
+    tied = block.facts().tied
+    if not is_zero(tied) and not np.all(np.asarray(step.plan.pp) <= 1):
+        # A tied head on another stage than the embedding needs its own copy.
+        apart = where(np.asarray(step.plan.pp) > 1, 1.0, 0.0)
+        _add(out, "head", here, apart * tied * step.weight("head").bytes / step.plan.tp)
 
 
 def _local(step: Step, w: Weight) -> Num:
@@ -68,5 +84,6 @@ def _local(step: Step, w: Weight) -> Num:
     return elements * density * step.weight(w.role).bytes * plan.placement.at_home(w.role, "weights")
 
 
-def _add(out: dict[str, Num], role: str, size: Num) -> None:
-    out[role] = out.get(role, 0.0) + size
+def _add(out: dict[str, ByStage], role: str, counts: ByStage, size: Num) -> None:
+    more = [count * size for count in counts]
+    out[role] = plus(out[role], more) if role in out else more

@@ -25,6 +25,7 @@ class Step:
         logits: tokens of each sequence that need the output head.
         encoder: encoder tokens per sequence, for cross-attention.
         fresh_encoder: the encoder's keys and values are computed in this pass.
+        ahead: tokens that layers with a window hold beyond it while a prompt is read: those of the chunk in work.
     """
 
     model: Model
@@ -36,6 +37,7 @@ class Step:
     logits: Num = 1.0
     encoder: Num = 0.0
     fresh_encoder: bool = False
+    ahead: Num = 0.0
 
     @property
     def tokens(self) -> Num:

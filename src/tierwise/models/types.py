@@ -31,6 +31,8 @@ class Weight:
         split: how parallelism divides it: ``tp`` (over the tensor-parallel group), ``ep`` (over the experts'
             group), ``none`` (a copy on every device).
         grain: parameters that must stay together when split (one KV head, one expert); 0 for any.
+        shape: (inputs, outputs) of a linear map; None for anything else.
+        cut: which of them tensor parallelism divides: ``in``, ``out``; ``""`` for neither.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Weight:
     role: str
     split: str = "none"
     grain: Num = 0.0
+    shape: tuple[Num, Num] | None = None
+    cut: str = ""
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,8 @@ class Plan:
         structured: the zeros are 2:4 and the engine's sparse rate applies.
         library: collectives come from a library (NCCL) only, not from a serving engine's own kernels.
         mtp: run the multi-token-prediction modules.
+        adapters: LoRA adapters the engine has buffers for; ``lora_rank``: their largest rank; ``lora_modules``: the
+            matrices they change (:mod:`tierwise.memory.adapters`).
         placement: tensors that lie elsewhere than in the device's main memory, and ops computed elsewhere.
         schedule: which lane issues what in which order: a file of ``schedule/`` with its options
             (``prefetch:ahead=2``); ``""`` for one op after the other.
@@ -202,6 +204,9 @@ class Plan:
     structured: bool = False
     library: bool = False
     mtp: bool = False
+    adapters: Num = 0.0
+    lora_rank: Num = 16.0
+    lora_modules: str = "all"
     placement: Placement = field(default=Placement())
     schedule: str = ""
 

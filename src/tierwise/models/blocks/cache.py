@@ -81,7 +81,7 @@ def states(
         budget: at most this many tokens are kept.
     """
     kv = step.plan.kv
-    within = step.context if span is None else minimum(step.context, span)
+    within = step.context if span is None else minimum(step.context, span + step.ahead)
     tokens = minimum(kv.stored(within), budget)
     own, common = _with_prefix(step, step.context, tokens, span)
     for part in parts:

@@ -68,7 +68,8 @@ class Linear:
         split = "none" if self.split == "none" else "tp"
         if not self.tied:
             other = self.d_in if self.split == "out" else self.d_out
-            yield Weight(self.name, self.d_in * self.d_out, self.role, split, self.grain * other)
+            yield Weight(self.name, self.d_in * self.d_out, self.role, split, self.grain * other,
+                         (self.d_in, self.d_out), "" if self.split == "none" else self.split)  # fmt: skip
         if self.bias:
             yield Weight(self.name + ".bias", self.d_out, self.role, split if self.split == "out" else "none",
                          self.grain)  # fmt: skip
