@@ -155,6 +155,21 @@ def _one(text: str, zero_bits: float | None) -> Format:
     raise UnknownName("number format", text, known_formats(), "Also int4-g128 (1 to 16 bits, any group) and 2.5bit.")
 
 
+def blocks(form: Format) -> tuple[int, int]:
+    """(inputs, outputs) of a matrix that share a scale, so that a part of it must hold whole blocks of them; 1 where
+    nothing is shared. Of a mixture the largest. Microscaling formats count as 1: engines pad their short blocks."""
+    names = [str(n) for n in np.unique(form.name)]
+    found = [_blocks(part) for name in names for part in name.split("/")]
+    return max(i for i, _ in found), max(o for _, o in found)
+
+
+def _blocks(name: str) -> tuple[int, int]:
+    if name == "fp8-block":  # DeepSeek-V3 report, section 3.3
+        return 128, 128
+    match = _GROUPED.match(name)
+    return (int(match[2]), 1) if match else (1, 1)
+
+
 def known_formats() -> list[str]:
     """Every fixed name and alias."""
     return sorted([*map(str, _FIXED), *_ALIASES])

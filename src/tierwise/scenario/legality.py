@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.core.errors import BadField
-from tierwise.models.facts import depth, experts, heads
+from tierwise.core.num import Num
+from tierwise.core.numerics import blocks
+from tierwise.models.facts import depth, experts, facts_of, heads
 
 if TYPE_CHECKING:
     from tierwise.machines.types import System
-    from tierwise.models.types import Model
+    from tierwise.models.types import Model, Weight
     from tierwise.scenario.types import Plan
 
 
@@ -84,10 +87,71 @@ def legal(plan: Plan, model: Model, machine: System) -> Legality:
         apart = (ep > 1) & ((ep > group) | (group % np.maximum(ep, 1.0) != 0))
         rule("ep", apart, ep, f"a divisor of tp × dp = {_show(group, apart)}")
         rule("ep", (ep > 1) & (ep > routed), ep, f"at most the {_words(routed)} experts")
+    for cut in cuts(plan, model):
+        rule("tp", cut.broken, tp, cut.allowed)
     mask = np.ones(np.broadcast_shapes(tp.shape, pp.shape, dp.shape, ep.shape), dtype=bool)
     for r in rules:
         mask = mask & ~r.broken
     return Legality(mask, tuple(rules))
+
+
+def cuts(plan: Plan, model: Model) -> list[Refusal]:
+    """Degrees that would cut a block of weights which share a scale: no engine loads such a part (vLLM and SGLang:
+    "output_size ... is not divisible by weight quantization block_n")."""
+    # Lowering knows plans, so it cannot be there before them.
+    from tierwise.models.blocks.common import share
+    from tierwise.models.step import Step
+
+    out: list[Refusal] = []
+    step = Step(model, replace(plan, mtp=False), 1.0, 1.0, 0.0, "decode")
+    tp, ep = np.asarray(plan.tp, dtype=float), np.asarray(plan.ep, dtype=float)
+    seen: set[tuple[object, ...]] = set()
+    for w, inner in _matrices(model):
+        inputs, outputs = blocks(step.weight(w.role))
+        if w.role == "expert":
+            # Groups along the inputs of experts are dealt with by kernels of their own (moe_wna16).
+            width, block, parts, grain = inner, outputs, np.maximum(tp / np.maximum(ep, 1.0), 1.0), 0.0
+        elif w.shape is not None and w.cut:
+            side = w.shape[0] if w.cut == "in" else w.shape[1]
+            width, block, parts = side, inputs if w.cut == "in" else outputs, tp
+            grain = w.grain / (w.elements / side)
+        else:
+            continue
+        key = (np.asarray(width).tobytes(), block, w.role == "expert", np.asarray(grain).tobytes())
+        if block == 1 or key in seen:
+            continue
+        seen.add(key)
+        part = share(width, grain, np.maximum(parts, 1.0))
+        # A width that holds no whole blocks to begin with is padded as it is.
+        broken = np.asarray((parts > 1) & (np.asarray(width) % block == 0) & (np.asarray(part) % block != 0))
+        if broken.any():
+            experts_only = " of an expert" if w.role == "expert" else ""
+            way = ", or ep = tp, which leaves experts whole" if w.role == "expert" else ""
+            fits = _fitting(width, grain, block)
+            out.append(Refusal("tp", broken, None, f"degrees that leave whole blocks of {block} of the {_words(width)} "
+                               f"channels{experts_only} ({w.name} in {step.weight(w.role)}){fits}{way}"))  # fmt: skip
+    return out
+
+
+def _matrices(model: Model) -> Iterator[tuple[Weight, Num]]:
+    """Matrices of the layers that run, and the inner width of the experts beside them."""
+    for stack in model.stacks:
+        if stack.active and stack.stream in ("text", "encode"):
+            for layer, _ in stack.runs():
+                for block in layer.blocks:
+                    shape = facts_of(block).expert_shape
+                    for w in block.weights():
+                        yield w, 0.0 if shape is None else shape[1]
+
+
+def _fitting(width: Num, grain: Num, block: int) -> str:
+    """The degrees that do, as far as they are few."""
+    from tierwise.models.blocks.common import share
+
+    if np.ndim(width) or np.ndim(grain):
+        return ""
+    found = [d for d in range(1, 65) if share(width, grain, float(d)) % block == 0 and width % d == 0]
+    return ": " + ", ".join(map(str, found)) if found else ""
 
 
 def check_plan(plan: Plan, model: Model, machine: System) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tierwise.core.errors import BadField
-from tierwise.models.facts import depth, heads
-from tierwise.scenario.legality import check_plan
+from tierwise.models.facts import depth, experts, heads
+from tierwise.scenario.legality import check_plan, cuts
 from tierwise.scenario.types import Batch, Plan, Resolved, Scenario
 
 __all__ = ["check_machine", "check_plan", "check_traffic", "default_plan", "describe", "resolve"]
@@ -17,6 +17,7 @@ __all__ = ["check_machine", "check_plan", "check_traffic", "default_plan", "desc
 MOST = 1e9  # tokens, requests, images: a thousand times what anything has, and no sum of them overflows
 
 if TYPE_CHECKING:
+    from tierwise.core.numerics import Format
     from tierwise.machines.types import System
     from tierwise.models.types import Model
 
@@ -66,12 +67,16 @@ def check_machine(machine: System) -> None:
         raise BadField(machine.name, "kind", device.kind, allowed)
 
 
-def default_plan(model: Model, machine: System, **given: float) -> Plan:
+def default_plan(model: Model, machine: System, weights: Format | None = None, **given: float) -> Plan:
     """A plan that uses every device: tensor parallel inside a node, pipeline between nodes.
 
     Degrees already ``given`` are kept and the rest follows: expert parallelism over more devices than ``tp``
-    makes the rest data parallel. Tensor parallelism stops at what the heads can be divided by; devices left
-    over become data parallel.
+    makes the rest data parallel. Tensor parallelism stops at what the heads and the blocks of quantized weights can
+    be divided by (experts stay whole, by expert parallelism, where only theirs cannot); devices left over become data
+    parallel.
+
+    Args:
+        weights: format of the linear weights, where it is not the checkpoint's own.
     """
     for name, degree in given.items():
         values = np.asarray(degree, dtype=float)
@@ -85,19 +90,30 @@ def default_plan(model: Model, machine: System, **given: float) -> Plan:
         else:
             room = count // int((pp or 1) * (dp or 1))
             tp = max(d for d in range(1, max(room, 1) + 1) if room % d == 0 and d <= machine.per_node
-                     and _divides(model, d))  # fmt: skip
+                     and _divides(model, d, weights, ep))  # fmt: skip
     if pp is None:
         left = count // int(tp * (dp or 1))
         across = machine.nodes if ep is None and dp is None else 1
         pp = across if across and left % max(across, 1) == 0 and depth(model) >= across else 1
     if dp is None:
         dp = max(count // int(tp * pp), 1)
+    if ep is None and experts(model) is not None and not _whole(model, tp, 1.0, weights):
+        ep = tp
     return Plan(tp=float(tp), pp=float(pp), dp=float(dp), ep=float(ep or 1))
 
 
-def _divides(model: Model, degree: int) -> bool:
+def _divides(model: Model, degree: int, weights: Format | None, ep: float | None) -> bool:
     whole = heads(model)
-    return whole is None or bool(np.all(whole % degree == 0))
+    if whole is not None and np.any(whole % degree != 0):
+        return False
+    routed = experts(model)
+    spread = routed is not None and ep is None and np.all(np.asarray(routed) >= degree)
+    return _whole(model, degree, ep or 1.0, weights) or (spread and _whole(model, degree, degree, weights))
+
+
+def _whole(model: Model, tp: float, ep: float, weights: Format | None) -> bool:
+    """Whether every part of a quantized matrix holds whole blocks."""
+    return not cuts(Plan(tp=float(tp), ep=float(ep), weights=weights), model)
 
 
 def check_traffic(traffic: Batch, model: Model) -> None:

@@ -328,7 +328,7 @@ def _plan(model: Any, machine: Any, given: Json) -> Plan:
         if any(np.ndim(x) for x in chosen.values()):
             return Plan(**chosen, **given)
         machine = system(machine) if isinstance(machine, str) else machine
-        return replace(default_plan(load_model(model), machine, **chosen), **given)
+        return replace(default_plan(load_model(model), machine, given.get("weights"), **chosen), **given)
     return Plan(**given)
 
 
