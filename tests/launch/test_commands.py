@@ -124,8 +124,9 @@ def test_no_way_of_keeping_kv_is_dropped_in_silence(name: str, field: str) -> No
 
 
 def test_every_field_is_tested_or_known_to_be_no_argument() -> None:
-    """``rank`` is that of adapters, ``engine`` which engine it is, ``chunk`` is the budget once requests arrive."""
-    assert {f.name for f in fields(Settings)} - set(_SETTINGS) == {"engine", "rank"}
+    """``rank`` and ``modules`` are those of adapters, ``engine`` which engine it is, ``chunk`` is the budget once requests
+    arrive."""
+    assert {f.name for f in fields(Settings)} - set(_SETTINGS) == {"engine", "rank", "modules"}
     assert {f.name for f in fields(Plan)} - set(_PLAN) == {"chunk"}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from tierwise.cli._flags import DEGREES, Asked
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.units import parse
-from tierwise.scenario.fields import FIELDS, bad
+from tierwise.scenario.fields import FIELDS, bad, known
 
 if TYPE_CHECKING:
     from tierwise.machines.types import System
@@ -137,13 +137,27 @@ def deployment(asked: Asked, scenario: Scenario, scheduler: str, router: str, kv
         prefix_cache=asked.prefix_cache, swap=asked.swap, host_cache=asked.host_cache, disk_cache=asked.disk_cache,
         graphs=Settings.graphs if plan.graphs else 0,
         speculation=Speculation(length=asked.draft, accept=asked.accept, tree=asked.draft),
-        adapters=asked.adapters, prefill_share=asked.prefill_share,
+        adapters=asked.adapters, rank=asked.lora_rank, modules=_modules(asked.lora_modules, model),
+        prefill_share=asked.prefill_share,
     )  # fmt: skip
     first = _prefill_plan(asked, plan)
     check_plan(first, model, machine)
     groups = _groups(asked, machine, plan, first, settings)
     failures = tuple(_failure(f, sum(g.count for g in groups)) for f in asked.fail or ())
     return Deployment(model, groups, router, autoscaler, _startup(asked.startup, model, groups), asked.pooled, failures)
+
+
+def _modules(text: str, model: Any) -> str:
+    """The matrices that adapters change, if the model has any such."""
+    from tierwise.models.lora import MODULES, changes
+
+    layers = [w for stack in model.stacks if stack.active for layer, _ in stack.runs() for w in layer.weights()]
+    found = {w.name.split(".")[-1] for w in layers if changes("all", w)}
+    given = [text] if text in MODULES else text.split("+")
+    for name in given:
+        if name not in MODULES and name not in found:
+            known("--lora-modules", name, [*MODULES, *sorted(found)])
+    return text
 
 
 def _startup(text: str, model: Any, groups: tuple[Replicas, ...]) -> float:

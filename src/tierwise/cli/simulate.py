@@ -26,7 +26,11 @@ def command(asked: Asked) -> None:
     chosen = list(product(*policies))
     plans = [deployment(asked, scenario, *c) for c in chosen]
     # Everything that can be wrong with the question has been said by now; then the trace, which may be long.
-    runs = played(traffic(asked), plans, asked.seed, asked.calibration)
+    trace = traffic(asked)
+    named = int(trace.adapter.max(initial=-1)) + 1
+    if named and not asked.asks("adapters"):
+        plans = [plan.with_settings(adapters=named) for plan in plans]
+    runs = played(trace, plans, asked.seed, asked.calibration)
     several = [len(set(p)) > 1 for p in policies]
     labels = [" ".join(p for p, many in zip(c, several, strict=True) if many) for c in chosen[: len(runs)]]
     written(asked, runs, labels, form)

@@ -14,6 +14,7 @@ from tierwise.launch import compose, kubernetes, readme
 from tierwise.launch.files import Pool, addresses, as_engine, engine, engines, pools
 from tierwise.launch.shell import local_urls, router_script, script
 from tierwise.serving.deployment import Deployment
+from tierwise.serving.room import fitted
 
 # Lists what an earlier call wrote, so that a file the new deployment has no use for does not stay behind.
 LIST = ".tierwise.json"
@@ -49,7 +50,8 @@ def write(
     files: dict[str, str] = {}
     written: dict[str, list[Pool]] = {}
     for name in chosen:
-        found = pools(as_engine(deployment, name), name, model_name)
+        # Another engine leaves caches another room, and none starts with a request that does not fit.
+        found = pools(fitted(as_engine(deployment, name)), name, model_name)
         written[name] = found
         for path, text in _engine_files(deployment, found, name, model_name).items():
             files[f"{name}/{path}"] = text

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.num import Num, maximum, minimum, num, where
+from tierwise.core.num import Num, is_zero, maximum, minimum, num, where
 from tierwise.machines.types import Device, System
 from tierwise.memory.activations import copy_buffers, live_activations
 from tierwise.memory.caches import Caches, stage_caches
 from tierwise.memory.stages import ByStage, fullest, pick, plus
-from tierwise.memory.weights import of_stage, stage_weights, together, weight_bytes
+from tierwise.memory.weights import ADAPTERS, of_stage, stage_weights, together, weight_bytes
 from tierwise.models.lower import lower, state_bytes
 from tierwise.models.step import Step
 from tierwise.models.types import Model
@@ -42,6 +42,7 @@ class Rules:
         max_seqs: sequences of the largest step, whose logits the sampler works on.
         logit_bytes: bytes that the sampler holds for each logit at its worst; ``drafts``: further tokens of a sequence
             that it does so for.
+        draft: size of a draft model beside the model, of its weights and of its caches over the model's own.
         extra_layers: which pipeline stages hold one layer more, see :mod:`tierwise.memory.stages`.
     """
 
@@ -51,6 +52,7 @@ class Rules:
     max_seqs: Num = 0.0
     logit_bytes: Num = 0.0
     drafts: Num = 0.0
+    draft: Num = 0.0
     extra_layers: str = "middle"
 
 
@@ -141,6 +143,8 @@ def account(
     """
     device, capacity = system.device, system.device.memory.capacity
     caches = stage_caches(final, rules.extra_layers, 0.0 if rules.budget is None else rules.budget)
+    if not is_zero(rules.draft):
+        caches = caches.scaled(1.0 + rules.draft)
     home = caches.at_home(plan.placement)
     # Every micro-batch of a pipeline keeps its cache on every stage.
     sequences = final.seqs * plan.pp
@@ -152,6 +156,8 @@ def account(
         live = profiled(model, plan, rules) if largest is None else largest
         live = maximum(live, sampling(model, rules, sequences))
     stages = stage_weights(model, plan, rules.extra_layers) if weights is None else weights
+    if not is_zero(rules.draft):
+        stages = {**stages, "draft model": [rules.draft * x for x in together(stages, but=("embed", ADAPTERS))]}
     total = together(stages)
     reserve = [_reserve(rules, device, x, live) for x in total]
     taken = plus(plus(total, reserve), home.shared)
@@ -191,7 +197,8 @@ def _reserve(rules: Rules, device: Device, weights: Num, live: Num) -> Num:
     capacity = device.memory.capacity
     unused = (1.0 - rules.share) * capacity
     if rules.of == "static":
-        return maximum(device.reserve + 0.0 * live, unused - live)
+        # The share is of what is free once the runtime is there (SGLang's mem_fraction_static, ModelRunner).
+        return device.reserve + maximum((1.0 - rules.share) * (capacity - device.reserve) - live, 0.0 * live)
     if rules.of == "free":
         return device.reserve + (1.0 - rules.share) * maximum(capacity - device.reserve - weights - live, 0.0)
     return device.reserve + unused

@@ -39,6 +39,10 @@ class Caches:
         """Bytes that do not follow from how many sequences there are."""
         return plus(self.once, self.chunk)
 
+    def scaled(self, factor: Num) -> Caches:
+        """So many times as large."""
+        return Caches(*([x * factor for x in values] for values in (self.kv, self.state, self.once, self.chunk)))
+
     def at_home(self, placement: Placement) -> Caches:
         """What of them lies in the device's own memory."""
         kv, state = placement.at_home("kv"), placement.at_home("state")

@@ -18,13 +18,15 @@ def rules(
     budget: Num | None = None,
     max_seqs: Num | None = None,
     drafts: Num = 0.0,
+    draft: Num = 0.0,
 ) -> Rules:
     """The rules of an engine, or of a model without one (None).
 
     Args:
         share: of the device's memory that it takes; its default unless given. ``budget``: tokens of one step; the
             plan's chunk unless given. ``max_seqs``: sequences of one step, its default unless given.
-            ``drafts``: further tokens of each of them that it checks.
+            ``drafts``: further tokens of each of them that it checks, made by a draft model of the size ``draft`` (over the
+            model's; 0 where modules of its own draft).
     """
     left = 1.0 - plan.reserve
     if engine is None:
@@ -37,5 +39,6 @@ def rules(
         max_seqs=float(engine.max_seqs) if max_seqs is None else max_seqs,
         logit_bytes=engine.logit_bytes,
         drafts=drafts,
+        draft=draft,
         extra_layers=engine.extra_layers,
     )

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.num import Num, ceil_div, is_zero, maximum, where
-from tierwise.memory.adapters import adapter_bytes
 from tierwise.memory.stages import ByStage, ends, fullest, layers, pick, plus
+from tierwise.models.lora import adapter_bytes
 from tierwise.models.step import LINEAR_ROLES, Step
 from tierwise.models.types import Block, Model, Weight
 from tierwise.scenario.types import Plan
@@ -48,9 +48,10 @@ def stage_weights(model: Model, plan: Plan, rule: str = "middle") -> dict[str, B
     return out
 
 
-def together(by_role: Mapping[str, ByStage]) -> ByStage:
-    """Bytes of all roles, of every stage."""
-    return [sum(values, 0.0) for values in zip(*by_role.values(), strict=True)] or [0.0]
+def together(by_role: Mapping[str, ByStage], but: tuple[str, ...] = ()) -> ByStage:
+    """Bytes of all roles ``but`` some, of every stage."""
+    values = [x for role, x in by_role.items() if role not in but]
+    return [sum(each, 0.0) for each in zip(*values, strict=True)] or [0.0]
 
 
 def of_stage(by_role: Mapping[str, ByStage], stage: Any) -> dict[str, Num]:

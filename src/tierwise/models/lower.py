@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from tierwise.core.num import Num
 from tierwise.models.blocks.common import collective
+from tierwise.models.lora import lora_ops
 from tierwise.models.step import Step
-from tierwise.models.types import Model, Stack
+from tierwise.models.types import Block, Model, Stack
 from tierwise.program.placement import placed
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.program.types import Op
@@ -32,7 +33,7 @@ def lower(step: Step) -> Program:
         if before:
             items.append(Body(prefix + "input", before))
         kinds = tuple(
-            Body(prefix + k.name, tuple(_named(op for b in k.blocks for op in b.ops(step)))) for k in stack.kinds
+            Body(prefix + k.name, tuple(_named(op for b in k.blocks for op in _work(step, b)))) for k in stack.kinds
         )
         items.append(Repeat(prefix + "layers", kinds, stack.pattern, carries={"x": 1, "y": 1}))
         after = tuple(op for b in stack.after for op in b.ops(step))
@@ -42,6 +43,12 @@ def lower(step: Step) -> Program:
     if handover and items:
         items.append(Repeat("stages", (Body("pipeline", tuple(handover)),), count=step.plan.pp - 1.0))
     return placed(Program(tuple(items)), step.plan.placement)
+
+
+def _work(step: Step, block: Block) -> Iterator[Op]:
+    """The ops of a block, and of what adapters add to it."""
+    yield from block.ops(step)
+    yield from lora_ops(step, block)
 
 
 def _handover(step: Step) -> list[Op]:

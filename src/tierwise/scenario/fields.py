@@ -127,7 +127,11 @@ _ROWS = (
           0, 1, below=True),
     Field("draft", "serving", "whole", "Draft tokens a step.", 0, 0),
     Field("accept", "serving", "number", "Probability that a draft token is right.", 0.7, 0, 1),
-    Field("adapters", "serving", "whole", "LoRA adapters an engine holds at once.", 0, 0),
+    Field("adapters", "serving", "whole", "LoRA adapters an engine holds at once (default: as many as the trace names).",
+          0, 0),
+    Field("lora_rank", "serving", "whole", "Their largest rank.", 16, 1),
+    Field("lora_modules", "serving", "text", "Matrices they change: all, attention, mlp, qkv, qv, or names such as "
+          "q_proj+v_proj.", "all"),
     Field("fail", "serving", "text", "A replica that fails: SECONDS:REPLICA:SECONDS-DOWN. Repeat for more.",
           many=True),
     Field("calibration", "serving", "text", "What `tierwise calibrate --from-run` wrote about this machine.",

@@ -180,7 +180,7 @@ class Plan:
         library: collectives come from a library (NCCL) only, not from a serving engine's own kernels.
         mtp: run the multi-token-prediction modules.
         adapters: LoRA adapters the engine has buffers for; ``lora_rank``: their largest rank; ``lora_modules``: the
-            matrices they change (:mod:`tierwise.memory.adapters`).
+            matrices they change (:mod:`tierwise.models.lora`).
         placement: tensors that lie elsewhere than in the device's main memory, and ops computed elsewhere.
         schedule: which lane issues what in which order: a file of ``schedule/`` with its options
             (``prefetch:ahead=2``); ``""`` for one op after the other.

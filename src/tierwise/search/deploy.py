@@ -9,6 +9,7 @@ from tierwise.search.family import Family, coefficients
 from tierwise.search.points import Points
 from tierwise.search.question import Question
 from tierwise.serving.deployment import Deployment, Replicas, Settings, Speculation
+from tierwise.serving.room import fitted
 from tierwise.serving.step_times import cache_in, text_layers
 
 
@@ -33,11 +34,12 @@ def deployment(question: Question, families: tuple[Family, ...], points: Points,
 
     own = group(points.tp[row], points.pp[row], points.dp[row], points.ep[row], points.decodes[row],
                 "decode" if two else "both", points.most[row])  # fmt: skip
+    least = max(question.demand.longest, question.demand.prompt + question.demand.output)
     if not two:
-        return Deployment(question.model, (own,), router(question))
+        return fitted(Deployment(question.model, (own,), router(question)), least)
     first = group(points.p_tp[row], points.p_pp[row], points.p_dp[row], points.p_ep[row], points.prefills[row],
                   "prefill", Settings().max_seqs)  # fmt: skip
-    return Deployment(question.model, (first, own), router(question))
+    return fitted(Deployment(question.model, (first, own), router(question)), least)
 
 
 def router(question: Question) -> str:

@@ -49,7 +49,8 @@ class Settings:
         swap: preempted requests move to host memory instead of being recomputed.
         host_cache, disk_cache: bytes of further tiers of the prefix cache.
         graphs: largest batch replayed from a recorded graph; 0 for eager.
-        speculation: drafts; ``adapters``: LoRA adapters held at once, ``rank`` their rank.
+        speculation: drafts; ``adapters``: LoRA adapters held at once, ``rank`` their largest rank, ``modules`` the
+            matrices they change (:mod:`tierwise.models.lora`).
         prefill_share: share of the device's units given to prefill while decode runs beside it; 0 for one after
             the other.
     """
@@ -71,6 +72,7 @@ class Settings:
     speculation: Speculation = field(default_factory=Speculation)
     adapters: int = 0
     rank: int = 16
+    modules: str = "all"
     prefill_share: float = 0.0
 
 

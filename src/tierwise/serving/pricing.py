@@ -20,6 +20,7 @@ from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.program import Program
+from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.kv_paths import kv_paths
 from tierwise.serving.steps import QUANTITIES, StepPrices
@@ -45,7 +46,8 @@ def corrections_of(served: Deployment) -> Corrections:
 def engine_of(model: Model, replicas: Replicas, fixes: Corrections | None = None) -> EngineOn:
     """One engine of ``replicas``, as the step function sees it."""
     s = replicas.settings
-    plan = replace(replicas.plan, mtp=False, graphs=bool(np.all(replicas.plan.graphs)) and s.graphs > 0)
+    plan = with_adapters(replicas)
+    plan = replace(plan, mtp=False, graphs=bool(np.all(plan.graphs)) and s.graphs > 0)
     return engine_on(model, plan, replicas.machine, s.engine or "typical", fixes, max_seqs=s.max_seqs, graphs=s.graphs)
 
 
@@ -137,8 +139,22 @@ def pool_of(model: Model, replicas: Replicas, longest: float) -> CachePool:
     """Room for caches in one engine of ``replicas``, which takes ``settings.memory`` of each device."""
     s = replicas.settings
     engine = engines.load(s.engine if s.engine in engines.names() else "")
-    how = rules(engine, replicas.plan, share=s.memory, budget=float(s.budget), max_seqs=float(s.max_seqs))
-    return cache_pool(model, replicas.machine, replicas.plan, how, longest)
+    plan, drafts = with_adapters(replicas), s.speculation
+    own = any(x.stream == "text" and not x.active for x in model.stacks)
+    how = rules(engine, plan, share=s.memory, budget=float(s.budget), max_seqs=float(s.max_seqs),
+                drafts=float(max(drafts.length, drafts.tree)),
+                # A step reads all weights: a draft that takes a share of its time has about that share of them.
+                draft=drafts.cost if drafts.length and not own else 0.0)  # fmt: skip
+    plan = replace(plan, mtp=plan.mtp or (own and drafts.length > 0))
+    return cache_pool(model, replicas.machine, plan, how, longest)
+
+
+def with_adapters(replicas: Replicas) -> Plan:
+    """The plan with the adapters that the engine holds."""
+    s = replicas.settings
+    if not s.adapters:
+        return replicas.plan
+    return replace(replicas.plan, adapters=float(s.adapters), lora_rank=float(s.rank), lora_modules=s.modules)
 
 
 def _number(x: Num) -> float:

@@ -19,6 +19,11 @@ _KV = {"bf16": "bf16", "fp8": "fp8_e4m3", "mxfp8": "mxfp8", "nvfp4": "nvfp4"}
 _POLICIES = {"round_robin": "round_robin", "power_of_two": "power_of_two", "prefix_aware": "cache_aware"}
 _SCHEDULERS = ("chunked", "prefill_first")
 
+_LORA = {
+    "all": ["all"], "qkv": ["q_proj", "k_proj", "v_proj"], "qv": ["q_proj", "v_proj"],
+    "attention": ["q_proj", "k_proj", "v_proj", "o_proj"], "mlp": ["gate_proj", "up_proj", "down_proj"],
+}  # fmt: skip
+
 
 def command(
     deployment: Deployment, group: Replicas, *, model: str = "", config: str = "", worker: bool = False
@@ -67,7 +72,7 @@ def command(
     if s.adapters:
         # The base model counts as one of them.
         out += ["--enable-lora", "--max-loras-per-batch", str(s.adapters + 1), "--max-lora-rank", str(s.rank)]
-        out += ["--lora-target-modules", "all"]
+        out += ["--lora-target-modules", *_LORA.get(s.modules, s.modules.split("+"))]
     if s.speculation.length:
         out += _drafts(s.speculation, own=group.plan.mtp)
     if group.plan.library:

@@ -23,7 +23,14 @@ _POLICIES = {"round_robin": "round_robin", "least_loaded": "load_balancing", "pr
 # Admission that may preempt, as the paged simulation does, or batches that run to their end.
 _CAPACITY = {"chunked": "MAX_UTILIZATION", "static": "STATIC_BATCH"}
 _SECTION = {"prefill": "context_servers", "decode": "generation_servers"}
-_LORA = ["attn_q", "attn_k", "attn_v"]
+_LORA = {
+    "q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_dense", "gate_proj": "mlp_h_to_4h",
+    "up_proj": "mlp_gate", "down_proj": "mlp_4h_to_h",
+}  # fmt: skip
+_SETS = {
+    "all": tuple(_LORA), "qkv": tuple(_LORA)[:3], "qv": ("q_proj", "v_proj"), "attention": tuple(_LORA)[:4],
+    "mlp": tuple(_LORA)[4:],
+}  # fmt: skip
 
 
 def reshape(deployment: Deployment, group: Replicas) -> Replicas:
@@ -86,7 +93,7 @@ def options(deployment: Deployment, group: Replicas) -> dict[str, Any]:
         out["scheduler_config"] = {"capacity_scheduler_policy": _CAPACITY[s.scheduler]}
     if s.adapters:
         out["lora_config"] = {
-            "lora_target_modules": _LORA, "max_lora_rank": s.rank, "max_loras": s.adapters, "max_cpu_loras": s.adapters,
+            "lora_target_modules": _modules(s.modules), "max_lora_rank": s.rank, "max_loras": s.adapters, "max_cpu_loras": s.adapters,
         }  # fmt: skip
     if s.speculation.length and group.plan.mtp:
         length = s.speculation.length
@@ -142,7 +149,8 @@ def missing(deployment: Deployment, group: Replicas) -> list[str]:
     if s.disk_cache:
         out.append("`disk_cache`: no tier on disk.")
     if s.adapters:
-        out.append(f"LoRA adapters are taken to change {', '.join(_LORA)}; list others in the options file.")
+        if lacking := [n for n in _SETS.get(s.modules, s.modules.split("+")) if n not in _LORA]:
+            out.append(f"LoRA adapters of {', '.join(lacking)}: not among the modules named here; see the options file.")
     if s.speculation.length and not group.plan.mtp:
         out.append(
             f"Speculation of {s.speculation.length} tokens: put the draft model into the options file as "
@@ -204,3 +212,8 @@ def benchmark(model: str, url: str, load: dict[str, float]) -> list[str]:
 
 def _is_power_of_two(n: int) -> bool:
     return n > 0 and n & (n - 1) == 0
+
+
+def _modules(asked: str) -> list[str]:
+    """The engine's own names of matrices that adapters change."""
+    return [_LORA[n] for n in _SETS.get(asked, asked.split("+")) if n in _LORA]

@@ -112,6 +112,8 @@ def missing(deployment: Deployment, group: Replicas) -> list[str]:
         out.append("`disk_cache`: a prefix cache on disk needs a connector of its own (LMCache) and its configuration.")
     if s.adapters and _rank(s.rank) < s.rank:
         out.append(f"LoRA rank {s.rank}: the largest vLLM takes is {_RANKS[-1]}.")
+    if s.adapters and s.modules != "all":
+        out.append(f"LoRA modules `{s.modules}`: vLLM keeps buffers for every module of the model that it supports.")
     if s.speculation.length:
         if s.speculation.tree > s.speculation.length:
             out.append(f"A tree of {s.speculation.tree} candidates: drafts are chains of {s.speculation.length}.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from tierwise.models.lora import one_adapter
 from tierwise.models.types import Model
-from tierwise.serving.deployment import Deployment
+from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.loop import layout
 from tierwise.serving.steps import StepPrices
 
@@ -36,7 +38,7 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
             ("mixed", p.mixed_graphs), ("ahead", p.ahead), ("launch", p.launch), ("request", p.request),
             ("kv_token", p.kv_token), ("kv_fixed", p.kv_fixed), ("swap", p.swap), ("transfer", p.transfer),
             ("latency", p.transfer_latency), ("disk", p.disk), ("idle_power", p.power_idle),
-            ("rated_power", p.power_rated), ("adapter", adapter_bytes(deployment.model, group.settings.rank)),
+            ("rated_power", p.power_rated), ("adapter", _adapter(deployment.model, group)),
         ):  # fmt: skip
             g[name] = value
     sizes = [np.asarray(p.graph_sizes, np.int64) for p in prices]
@@ -45,13 +47,7 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
     return groups, np.concatenate(pieces), np.concatenate([*sizes, np.zeros(1, np.int64)])
 
 
-def adapter_bytes(model: Model, rank: int) -> float:
-    """Bytes of one LoRA adapter of every attention and MLP matrix: two thin ones of ``rank``, in 16 bits
-    (Hu et al., arXiv:2106.09685)."""
-    sides: Any = 0.0
-    for stack in model.stacks:
-        for layer, times in stack.runs():
-            for weight in layer.weights():
-                if weight.role in ("attn", "mlp"):
-                    sides += times * (float(model.hidden) + float(weight.elements) / float(model.hidden))
-    return float(2.0 * rank * sides)
+def _adapter(model: Model, group: Replicas) -> float:
+    """Bytes of one adapter."""
+    s = group.settings
+    return float(one_adapter(model, replace(group.plan, lora_rank=float(s.rank), lora_modules=s.modules)))
