@@ -242,7 +242,8 @@ class CachePool:
         token: bytes of one more token of a sequence; ``fixed``: bytes of a sequence whatever its length.
         room: bytes for caches.
         memory: the account of the fullest device that it follows from.
-        longest: tokens of the longest sequence that a rank's caches hold, at most what was asked about.
+        longest: tokens of the longest sequence that a rank's caches hold (as many as were asked about where length costs
+            nothing).
     """
 
     token: Num
@@ -270,9 +271,9 @@ def cache_pool(model: Model, system: System, plan: Plan, rules: Rules, longest: 
     found = account(model, system, plan, rules, Step(model, plan, 0.0, 1.0, longest - 1.0, "decode"))
     # A stage holds its layers of every sequence, so the fullest stage decides; ranks hold different sequences.
     room = where(np.isfinite(np.asarray(found.most)), found.most * (whole + state), found.cache_room)
-    tokens = where(np.asarray(token) > 0, (room - fixed) / maximum(token, 1e-30), longest)
+    tokens = where(np.asarray(token) > 0, (room - fixed) / maximum(token, 1e-30), num(longest))
     return CachePool(token * plan.tp, fixed * plan.tp, room * plan.tp * plan.dp, found,
-                     maximum(minimum(num(longest), tokens), 0.0))  # fmt: skip
+                     maximum(tokens, 0.0))  # fmt: skip
 
 
 __all__ = ["CachePool", "Caches", "Memory", "Rules", "account", "cache_pool", "live_activations", "profiled",
