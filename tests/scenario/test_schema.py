@@ -95,7 +95,7 @@ OTHER: dict[str, Any] = {
     "pp": 2.0, "ep": 4.0, "tp": 1.0, "dp": 1.0, "weights": tw.fmt("fp8"), "activations": tw.fmt("fp8"),
     "kv": KV(key=tw.fmt("fp8")), "placement": Placement((("weights", (("host", 0.5),)),)),
     "framework": "transformers", "schedule": "prefetch:ahead=2", "prompt": 513.0, "output": 65.0, "batch": "max",
-    "images": 1.0, "image_size": 224.0, "workload": "encode",
+    "images": 1.0, "image_size": 224.0, "workload": "encode", "lora_modules": "qv",
 }  # fmt: skip
 
 

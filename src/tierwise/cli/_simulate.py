@@ -66,7 +66,8 @@ def _traffic(asked: Asked) -> Trace:
 def engine_scenario(asked: Asked) -> tuple[Scenario, Json]:
     """(what one engine runs: the model under its plan, on the machine; the canonical form of what was asked).
 
-    Without any degree an engine is tensor parallel over the devices that each replica has; with some, the others are 1.
+    Without any degree an engine is tensor parallel over the devices that each replica has, or over the fewest that hold
+    the model with room for requests where nobody says how many replicas there are; with some, the others are 1.
 
     Raises:
         TierwiseError: an unknown name, degrees that cannot be, a model that is not served token by token.
@@ -97,11 +98,30 @@ def _degrees(asked: Asked, plan: Json, model: Model, machine: System) -> Json:
         return {}  # a sweep, which is refused with its name
     split = asked.asks("prefill_replicas") or asked.asks("decode_replicas")
     engines = (asked.prefill_replicas or 1) + (asked.decode_replicas or 1) if split else asked.replicas or 1
+    if not given and not split and asked.replicas is None:
+        return _least(asked, plan, model, machine)
     if not given or ("ep" in given and "dp" not in given and "tp" not in given):
         chosen = default_plan(model, replace(machine, count=max(1, machine.count // engines)), **given)
         return {k: getattr(chosen, k) for k in DEGREES}
     whole: Json = dict.fromkeys(DEGREES, 1.0)
     return {**whole, **given}
+
+
+def _least(asked: Asked, plan: Json, model: Model, machine: System) -> Json:
+    """The degrees of the smallest engine that has room for requests; those of all devices where none has."""
+    from tierwise.core.numerics import fmt
+    from tierwise.scenario.resolve import default_engine, default_plan
+    from tierwise.scenario.types import KV
+    from tierwise.search.engines import with_room
+
+    weights = fmt(plan["weights"]) if isinstance(plan.get("weights"), str) else None
+    cache = (plan.get("kv") or {}).get("key") if isinstance(plan.get("kv"), dict) else None
+    whole = default_plan(model, machine, weights)
+    lengths = [x if isinstance(x := getattr(asked, n), (int, float)) else FIELDS[n].default for n in ("prompt", "output")]
+    sized = replace(whole, weights=weights, kv=KV(key=fmt(cache), value=fmt(cache)) if isinstance(cache, str) else KV())
+    engine = asked.engine or default_engine(model, machine, sized)
+    found = with_room(model, machine, sized, engine, asked.memory, float(sum(lengths)), asked.tokens, asked.max_seqs)
+    return {k: getattr(found, k) for k in DEGREES}
 
 
 def deployment(asked: Asked, scenario: Scenario, scheduler: str, router: str, kv: str) -> Deployment:

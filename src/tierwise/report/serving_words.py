@@ -192,8 +192,11 @@ def subtitle(d: Json) -> str:
     if t["requests"]:
         parts += [f"{count(round(prompt['mean']))} tokens in and {count(round(output['mean']))} out on average"]
     g = deployment["groups"][0]["settings"]
+    replicas = sum(x["count"] for x in deployment["groups"])
+    degrees = dict.fromkeys(", ".join(x["plan"]) or "TP=1" for x in deployment["groups"])
+    parts += [f"{' and '.join(degrees)}, {things(replicas, 'replica')}"]
     parts += [f"{g['scheduler']} scheduler", f"{g['kv']} KV"]
-    if sum(x["count"] for x in deployment["groups"]) > 1:
+    if replicas > 1:
         parts.append(f"{deployment['router']} router")
     if deployment["autoscaler"]:
         parts.append(f"{deployment['autoscaler']} autoscaler")

@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise import engines as engine_files
 from tierwise.core.numerics import Format
 from tierwise.machines.types import System
 from tierwise.memory.account import Rules, account
+from tierwise.memory.rules import rules
 from tierwise.models import facts
 from tierwise.models.step import LINEAR_ROLES, Step
 from tierwise.models.types import Model
 from tierwise.scenario.legality import legal
+from tierwise.scenario.resolve import default_plan
 from tierwise.scenario.types import Plan
 from tierwise.search.constants import CONSTANTS
 from tierwise.serving.step_times import Array
@@ -61,6 +64,29 @@ def engines(model: Model, system: System, memory: float = 0.9) -> tuple[Engines,
     held = account(model, system, plan, Rules(share=memory, budget=1.0), one)
     fits = np.asarray(held.cache_room + 0.0 * found.tp) > 0
     return found.take(np.flatnonzero(fits)), found.take(np.flatnonzero(~fits))
+
+
+def with_room(
+    model: Model, system: System, plan: Plan, engine: str, memory: float, length: float, budget: float, max_seqs: float
+) -> Plan:  # fmt: skip
+    """The plan of the smallest engine that holds the model and so many requests that steps are worth their weights;
+    the plan as it is where none does.
+
+    Args:
+        plan: of one engine on all devices, whose formats count. ``length``: tokens of a request.
+    """
+    how = rules(engine_files.load(engine if engine in engine_files.names() else ""), plan, share=memory, budget=budget,
+                max_seqs=max_seqs)  # fmt: skip
+    for count in (2**i for i in range(int(np.log2(max(system.count, 1))) + 1)):
+        if count >= system.count:
+            break
+        part = replace(system, count=count, per_node=min(system.per_node, count))
+        own = default_plan(model, part, plan.weights)
+        smaller = replace(plan, tp=own.tp, pp=own.pp, dp=own.dp, ep=own.ep)
+        final = Step(model, smaller, 0.0, 1.0, length - 1.0, "decode")
+        if float(np.max(account(model, part, smaller, how, final).sequences)) >= CONSTANTS["engines.least_requests"]:
+            return smaller
+    return plan
 
 
 def stored(model: Model, weights: Format) -> Model:
