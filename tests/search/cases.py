@@ -20,12 +20,13 @@ def machine(name: str) -> System:
 def ask(
     *, model: str = "llama-3.1-8b", on: tuple[str, ...] = ("4xh100-sxm",), prompt: float = 1000.0,
     output: float = 200.0, rate: float = float("nan"), concurrency: float = float("nan"), ttft: float = 0.5,
-    tpot: float = 0.02, statistic: str = "mean", objective: str = "cost", budget: float = float("inf"), **free: object,
+    tpot: float = 0.02, statistic: str = "mean", objective: str = "cost", budget: float = float("inf"),
+    confidence: int = 50, **free: object,
 ) -> Question:  # fmt: skip
     freedom = Freedom(**{"budgets": (8192.0,), **free})  # type: ignore[arg-type]
     demand = Demand(prompt, output, rate, concurrency)
     return Question(load_model(model), model, tuple(machine(m) for m in on), demand, Targets(ttft, tpot, statistic),
-                    objective, budget, ("vllm",), freedom)  # type: ignore[arg-type]  # fmt: skip
+                    objective, budget, ("vllm",), freedom, confidence=confidence)  # type: ignore[arg-type]  # fmt: skip
 
 
 def priced(**asked: object) -> Answer:

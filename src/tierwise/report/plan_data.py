@@ -51,6 +51,10 @@ def to_dict(answer: Answer) -> Json:
         "limits": limits(answer),
         "needs": [asdict(n) for n in answer.needs],
         "binding": {"by": answer.binding[0], "value": answer.binding[1]},
+        "rival": None if answer.rival is None else {
+            "device": answer.rival.device, "deployment": entry(answer.rival.row), "surely": answer.rival.surely,
+            "face": answer.rival.face, "uncertainty": answer.rival.uncertainty,
+        },
         "alternatives": alternatives(answer, entry),
         "changes": [change(answer, c) for c in answer.changes],
     }
@@ -90,7 +94,7 @@ def question(q: Question) -> Json:
         "shared": d.shared,
         "too_long": d.too_long, "ttft_s": q.targets.ttft, "tpot_s": q.targets.tpot, "statistic": q.targets.statistic,
         "tokens": list(q.freedom.budgets), "objective": q.objective,
-        "budget_usd_per_hour": q.budget * 3600.0, "engines": list(q.engines),
+        "confidence": q.confidence, "budget_usd_per_hour": q.budget * 3600.0, "engines": list(q.engines),
     }  # fmt: skip
 
 

@@ -75,6 +75,22 @@ def _next_limit(d: Json) -> str:
 _LONG = {"ttft": "to the first token", "tpot": "per token"}
 
 
+def next_device(d: Json) -> str:
+    """How the answer compares with the best on another device, and how much of that is uncertainty."""
+    x, q = d["rival"], d["question"]
+    what = f"{layout(x['deployment'])} on {hardware(x['deployment'])}"
+    sure = f"with {q['confidence']} % confidence"
+    if x["face"] <= 1.0:
+        than = "as good" if x["face"] > 0.995 else f"{x['face']:.2f}× {OBJECTIVES[q['objective']]}"
+        why = "does not meet the targets" if x["surely"] is None else f"is {x['surely']:.2f}×"
+        return f"At face value {what} would be {than}, but {sure} it {why}: its times are not known as well."
+    if x["surely"] is None:
+        return f"The next device is {what}, {x['face']:.2f}× {OBJECTIVES[q['objective']]}; {sure} it misses the targets."
+    share = f", {100.0 * x['uncertainty']:.0f} % of that advantage uncertainty" if x["uncertainty"] > 0.005 else ""
+    share = share or (f" ({x['face']:.2f}× at face value)" if x["face"] > 1.005 * x["surely"] else "")
+    return f"The next device is {what}, {x['surely']:.2f}× {OBJECTIVES[q['objective']]} {sure}{share}."
+
+
 def shortfall(d: Json, a: Json) -> str:
     """What the nearest deployment misses."""
     q, run = d["question"], a.get("simulated")
@@ -133,6 +149,8 @@ def why(d: Json) -> list[str]:
         out.append(steady_state(a))
     if r is not None:
         out.append(f"The runner-up, {layout(r)} on {hardware(r)}, {_disadvantage(d, a, r)}.")
+    if d["rival"] is not None:
+        out.append(next_device(d))
     if not d["met"]:
         out += fastest(d)
     if a and not a["own_formats"]:

@@ -145,6 +145,8 @@ _ROWS = (
     Field("any_gpu", "search", "switch", "Every GPU of the catalog that has a rent.", False),
     Field("budget", "search", "text", "Dollars at most: 40/h."),
     Field("objective", "search", "text", "What is best: cost, throughput or latency.", "cost"),
+    Field("confidence", "search", "whole", "Probability in per cent with which targets must hold, by how well prices are "
+          "known, and at which plans are ranked: 50 (as expected), 80 or 90.", 80),
     Field("mode", "search", "text", "aggregated or disaggregated (default: both are tried).", many=True),
     Field("confirm", "search", "switch", "Simulate the finalists.", True),
     # ------------------------------------------------------------ files to write

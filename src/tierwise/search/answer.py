@@ -43,6 +43,30 @@ class Alternative:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """The next device, and how much of the answer's advantage over it is that its times are not known as well.
+
+    Attributes:
+        device: by name; ``row``: its deployment.
+        surely, face: its objective over the answer's, with the times at the confidence asked for (inf where it does not
+            hold there) and with the expected ones.
+    """
+
+    device: str
+    row: int
+    surely: float
+    face: float
+
+    @property
+    def uncertainty(self) -> float:
+        """Share of the advantage that goes when both are taken at face value, 0 to 1 (1: all of it, and the rival is
+        the better then)."""
+        if self.face <= 1.0 or not np.isfinite(self.surely):
+            return 1.0 if self.face <= 1.0 else float("nan")
+        return float(np.clip(1.0 - np.log(self.face) / max(np.log(self.surely), 1e-12), 0.0, 1.0))
+
+
+@dataclass(frozen=True)
 class Change:
     """The question changed a little.
 
@@ -78,6 +102,7 @@ class Answer:
             cannot be met. ``needs``: what it would take, where no machine holds the model.
         correction, corrected: what simulation says of all points, of the simulated ones what it showed (None: nothing
             was simulated); ``feasible`` and ``score`` then are of the corrected ones.
+        rival: the best on another device, None where there is one device.
         variants: of units that there are curves of; ``priced``: configurations whose steady state was computed;
             ``seconds``: of ``pricing`` and ``simulation``.
         interrupted: the user stopped the simulation of finalists; what was simulated by then counts.
@@ -100,6 +125,7 @@ class Answer:
     needs: tuple[Need, ...] = ()
     correction: Correction | None = None
     corrected: Points | None = None
+    rival: Rival | None = None
     variants: int = 0
     priced: int = 0
     seconds: dict[str, float] = field(default_factory=dict)

@@ -39,14 +39,14 @@ class Simulated:
     keeps_up: bool
     rejected: int = 0
 
-    def meets(self, question: Question) -> bool:
-        """Whether it keeps up within the targets."""
-        t = question.targets
+    def meets(self, question: Question, slower: tuple[float, float] = (1.0, 1.0)) -> bool:
+        """Whether it keeps up within the targets, with its times so many times as long."""
+        t, (late, slow) = question.targets, slower
         return (
             self.keeps_up
             and not self.rejected
-            and self.ttft[t.statistic] <= t.ttft
-            and self.tpot[t.statistic] <= t.tpot
+            and self.ttft[t.statistic] * late <= t.ttft
+            and self.tpot[t.statistic] * slow <= t.tpot
         )
 
 

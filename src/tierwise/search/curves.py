@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tierwise import engines as engine_files
 from tierwise.memory.rules import rules
 from tierwise.scenario.types import Plan
+from tierwise.search.confidence import slower
 from tierwise.search.constants import CONSTANTS, DEVIATIONS
 from tierwise.search.engines import Engines, engines
 from tierwise.search.family import Family, coefficients
@@ -40,6 +41,7 @@ class Curves:
         draft, tokens: draft tokens and token budget of a step (v,).
         flight: requests in flight in the whole unit (v, f), nan where their KV has no room.
         ttft, tpot: seconds; ``rate``: requests per second of the unit (v, f).
+        slower: factors on TTFT and TPOT from expected times to those that a plan must hold at.
     """
 
     engines: Engines
@@ -52,6 +54,7 @@ class Curves:
     ttft: Array
     tpot: Array
     rate: Array
+    slower: tuple[float, float] = (1.0, 1.0)
 
     @property
     def devices(self) -> Array:
@@ -82,8 +85,11 @@ def curves_of(question: Question, family: Family) -> list[Curves]:
     units = [_aggregated(question, kinds)] if "aggregated" in modes else []
     units += [_disaggregated(question, family, kinds)] if "disaggregated" in modes and several else []
     units = [u for u in units if len(u.own)]
-    priced = _priced(question, family, kinds) if units else None
-    return [_curves(question, family, kinds, u, *priced) for u in units if priced is not None]
+    if not units:
+        return []
+    priced, surely = _priced(question, family, kinds), slower(question, family)
+    return [replace(_curves(question, family, kinds, u, *priced),
+                    slower=surely.apart if u.prefills.any() else surely.together) for u in units]  # fmt: skip
 
 
 def _aggregated(question: Question, kinds: Engines) -> _Units:

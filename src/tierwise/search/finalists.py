@@ -78,7 +78,7 @@ class _Search:
         """Play one. What loads the same engines more than one that does not hold does not hold either."""
         q, p = self.answer.question, self.answer.points
         found = self.runs[row] = self.play(row)
-        holds = found.meets(q)
+        holds = found.meets(q, (float(p.slow_ttft[row]), float(p.slow_tpot[row])))
         self.state[row] = 1 if holds else -1
         if not holds:
             heavier = (p.variant == p.variant[row]) & (self.load >= self.load[row])
@@ -192,7 +192,7 @@ def _fastest(search: _Search) -> int:
     """The best of what holds; where a load is free, of the same with fewer in flight the one that answers fastest,
     while that costs no more than a run can tell."""
     held = [r for r in search.runs if search.state[r] == 1]
-    best = min(held, key=lambda r: value(search.answer, r, search.runs[r]))
+    best = min(held, key=lambda r: (float(f"{value(search.answer, r, search.runs[r]):.9g}"), search.runs[r].tpot["mean"]))
     return _least_loaded(search, best)
 
 
@@ -278,8 +278,7 @@ def _best(search: _Search, among: NDArray[np.bool_], runs: int, doubts: bool = T
         should = np.where(feasible(q, p), values, np.inf)
         if np.isfinite(should).any():
             least = should.min()
-            latency = p.latency(q.demand.output)
-            row = int(np.argmin(np.where(should <= least * (1.0 + 1e-9), latency, np.inf)))
+            row = int(np.argmin(np.where(should <= least * (1.0 + 1e-9), p.surely.tpot, np.inf)))
             search.run(search.between(row))
             continue
         # While nothing holds at all, the nearest are played whatever they miss, a few of them.

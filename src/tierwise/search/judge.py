@@ -12,11 +12,16 @@ from tierwise.serving.step_times import Array
 
 
 def feasible(
-    question: Question, points: Points, slower: tuple[Array | float, Array | float] = (1.0, 1.0)
+    question: Question, points: Points, slower: tuple[Array | float, Array | float] | None = None
 ) -> NDArray[np.bool_]:  # fmt: skip
-    """Whether each meets targets and budget, bool of shape (n,); ``slower`` multiplies TTFT and TPOT first."""
+    """Whether each meets targets and budget, bool of shape (n,), with the times at the confidence asked for.
+
+    Args:
+        slower: other factors on TTFT and TPOT than those.
+    """
     t = question.targets
-    ok = (points.ttft * slower[0] <= t.ttft) & (points.tpot * slower[1] <= t.tpot)
+    late, slow = (points.slow_ttft, points.slow_tpot) if slower is None else slower
+    ok = (points.ttft * late <= t.ttft) & (points.tpot * slow <= t.tpot)
     if question.demand.kind == "open":
         ok = ok & (points.capacity >= points.rate * question.demand.peak)
     return np.asarray(ok & (points.rent <= question.budget * (1.0 + 1e-9)))
@@ -25,14 +30,15 @@ def feasible(
 def misses(question: Question, points: Points) -> Array:
     """By what factor the worst target is missed (n,); 1 or less where all are met."""
     t = question.targets
-    worst = np.maximum(np.maximum(points.ttft / t.ttft, points.tpot / t.tpot), points.rent / question.budget)
+    sure = points.surely
+    worst = np.maximum(np.maximum(sure.ttft / t.ttft, sure.tpot / t.tpot), points.rent / question.budget)
     if question.demand.kind == "open":
         worst = np.maximum(worst, points.rate * question.demand.peak / np.maximum(points.capacity, 1e-12))
     return np.asarray(worst)
 
 
 def score(question: Question, points: Points, rate: Array | None = None) -> Array:
-    """The objective (n,), smaller is better.
+    """The objective (n,), smaller is better, with the times at the confidence asked for.
 
     ``cost``: dollars an hour for a given load, dollars per request where the plan fills the machine.
     ``throughput``: seconds per request of the whole deployment, for a given rate those it could take within the
@@ -41,14 +47,21 @@ def score(question: Question, points: Points, rate: Array | None = None) -> Arra
     Args:
         rate: requests per second, where simulated ones are known.
     """
-    served = points.rate if rate is None else rate
+    output, sure = question.demand.output, points.surely
+    served = (points.rate if rate is None else rate) * _share(points, output)
     if question.objective == "latency":
-        return points.latency(question.demand.output)
+        return sure.latency(output)
     if question.objective == "throughput" and question.demand.kind == "open":
         return np.asarray(1.0 / np.maximum(points.capacity, 1e-12))
     if question.objective == "throughput":
         return np.asarray(1.0 / np.maximum(served, 1e-12))
     return cost(question, points, served)
+
+
+def _share(points: Points, output: float) -> Array:
+    """Requests per second at that confidence over those expected, with as many in flight."""
+    sure = points.surely
+    return np.asarray((points.ttft + output * points.tpot) / (sure.ttft + output * sure.tpot))
 
 
 def cost(question: Question, points: Points, rate: Array | None = None) -> Array:
@@ -60,17 +73,24 @@ def cost(question: Question, points: Points, rate: Array | None = None) -> Array
 
 
 def on_front(question: Question, points: Points, among: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
-    """Rows on the Pareto front of cost against speed per user, of what keeps the TTFT target and the budget."""
-    usable = (points.ttft <= question.targets.ttft) & np.isfinite(points.ttft)
+    """Rows on the Pareto front of cost against speed per user, of what keeps the TTFT target and the budget, all with
+    the times at the confidence asked for, as the answer is chosen."""
+    sure = points.surely
+    usable = (sure.ttft <= question.targets.ttft) & np.isfinite(sure.ttft)
     usable &= points.rent <= question.budget * (1.0 + 1e-9)
     if among is not None:
         usable &= among
     if question.demand.kind == "open":
         usable &= points.rate <= points.limit
-    return front(cost(question, points), np.where(usable, 1.0 / points.tpot, np.nan))
+    paid = cost(question, points, points.rate * _share(points, question.demand.output))
+    return front(paid, np.where(usable, 1.0 / sure.tpot, np.nan))
 
 
 def order(question: Question, points: Points) -> NDArray[np.intp]:
-    """Rows from best to worst; of equal scores the faster answers first, then the simpler engine."""
-    latency = points.latency(question.demand.output)
-    return np.lexsort((points.tokens, latency, np.round(score(question, points), 12)))
+    """Rows from best to worst; of equal scores the one faster for each user first, then the simpler engine."""
+    found = score(question, points)
+    # To nine digits, whatever the unit: what differs by less is a tie.
+    scale = 10.0 ** np.floor(np.log10(np.maximum(np.abs(found), 1e-300)))
+    sure = points.surely
+    return np.lexsort((points.tokens, sure.latency(question.demand.output), sure.tpot,
+                       np.where(np.isfinite(found), np.round(found / scale, 9) * scale, found)))  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class Points:
         limit: requests per second it answers at all.
         alone: seconds per token of a request that no other one slows; no load makes an engine faster than that.
         most: sequences that one engine rank may hold: its mean and some more, so that chance finds no seat taken.
+        slow_ttft, slow_tpot: factors on the times from expected times to those that the plan must hold at; ``capacity``
+            counts with them.
     """
 
     family: Array
@@ -59,6 +61,8 @@ class Points:
     limit: Array
     alone: Array
     most: Array
+    slow_ttft: Array
+    slow_tpot: Array
 
     def __len__(self) -> int:
         return len(self.tp)
@@ -69,6 +73,13 @@ class Points:
     def latency(self, output: float) -> Array:
         """Seconds of a whole request."""
         return self.ttft + (output - 1.0) * self.tpot
+
+    @property
+    def surely(self) -> Points:
+        """The points with the times that they should stay within, which then are their own."""
+        one = np.ones(len(self))
+        return replace(self, ttft=self.ttft * self.slow_ttft, tpot=self.tpot * self.slow_tpot, slow_ttft=one,
+                       slow_tpot=one)  # fmt: skip
 
 
 def evaluated(question: Question, devices: Sequence[tuple[int, float]], curves: Sequence[Sequence[Curves]]) -> Points:
@@ -133,8 +144,10 @@ def points(question: Question, curves: Curves, family: int, first: int, most: in
     # Numbers in flight vary from rank to rank and over time about as a Poisson variable does.
     mean = read(curves.flight) / (curves.decodes * curves.engines.dp)[variant]
     most_seqs = np.minimum(mean + DEVIATIONS * np.sqrt(mean), question.freedom.max_seqs)
-    within = (curves.ttft <= question.targets.ttft) & (curves.tpot <= question.targets.tpot)
-    able = np.max(np.where(within & np.isfinite(curves.rate), curves.rate, 0.0), axis=1, initial=0.0)
+    late, slow = (x * t for x, t in zip(curves.slower, (curves.ttft, curves.tpot), strict=True))
+    within = (late <= question.targets.ttft) & (slow <= question.targets.tpot)
+    surely = curves.flight / (late + question.demand.output * slow)
+    able = np.max(np.where(within & np.isfinite(curves.rate), surely, 0.0), axis=1, initial=0.0)
     peak = np.max(np.where(np.isfinite(curves.rate), curves.rate, 0.0), axis=1, initial=0.0)
     found = Points(
         np.full(len(at), float(family)), np.asarray(variant + first, dtype=float), own.tp, own.pp, own.dp, own.ep,
@@ -143,6 +156,7 @@ def points(question: Question, curves: Curves, family: int, first: int, most: in
         curves.draft[variant], curves.tokens[variant], devices,
         devices * (rent if np.isfinite(rent) else 1.0), flight, rate, ttft, tpot, able[variant] * count,
         peak[variant] * count, np.minimum(tpot, curves.tpot[variant, 0]), most_seqs,
+        np.full(len(at), curves.slower[0]), np.full(len(at), curves.slower[1]),
     )  # fmt: skip
     keep = np.isfinite(found.ttft) & np.isfinite(found.tpot) & np.isfinite(found.rate)
     return found.take(keep)

@@ -98,6 +98,7 @@ class Question:
     Attributes:
         name: the model as engines download it; ``systems``: kinds of machine with as many devices as may be used.
         budget: dollars per second at most; ``engines``: whose kernels and host times.
+        confidence: that targets hold, in per cent, and at which deployments are ranked: 50 (as expected), 80 or 90.
     """
 
     model: Model
@@ -110,6 +111,7 @@ class Question:
     engines: tuple[str, ...] = ("vllm",)
     freedom: Freedom = field(default_factory=Freedom)
     seed: int = 0
+    confidence: int = 80
 
 
 def check(question: Question) -> None:

@@ -17,7 +17,7 @@ from tierwise.search.judge import feasible, misses, on_front, order, score
 from tierwise.search.nearest import needs
 from tierwise.search.points import Points, evaluated
 from tierwise.search.question import Question, check
-from tierwise.search.why import alternatives, binding, changes
+from tierwise.search.why import alternatives, binding, changes, rival
 
 Tell = Callable[[str, int, int], None]  # what is done, how much of it, of how much (0: nobody knows)
 
@@ -70,7 +70,8 @@ def plan(question: Question, *, confirm: bool = True, tell: Tell | None = None) 
         answer = finalists(answer, tell=told)
     simulated = time.perf_counter() - started - priced
     answer = replace(answer, seconds={"pricing": priced, "simulation": simulated})
-    answer = replace(answer, binding=binding(answer), alternatives=alternatives(answer), front=_front(answer))
+    answer = replace(answer, binding=binding(answer), alternatives=alternatives(answer), front=_front(answer),
+                     rival=rival(answer))  # fmt: skip
     uncached = None
     if question.demand.shared > 0:
         plain = replace(question, demand=replace(question.demand, shared=0.0))
@@ -81,11 +82,16 @@ def plan(question: Question, *, confirm: bool = True, tell: Tell | None = None) 
 def _front(answer: Answer) -> NDArray[np.intp]:
     """The front of what was simulated, so that nothing is on it that the answer was not judged by; where nothing was
     simulated, of what the steady state says."""
-    if not answer.finalists:
-        return on_front(answer.question, answer.known)
-    among = np.zeros(len(answer.known), dtype=bool)
-    among[[c.row for c in answer.finalists]] = True
-    return on_front(answer.question, answer.known, among)
+    among = None
+    if answer.finalists:
+        among = np.zeros(len(answer.known), dtype=bool)
+        among[[c.row for c in answer.finalists]] = True
+    found = on_front(answer.question, answer.known, among)
+    if not answer.met or answer.best is None or answer.best.row in found:
+        return found
+    # What a run can tell apart is within what it tells: the answer is as good as what would be in its place.
+    rows = np.append(found, answer.best.row)
+    return np.asarray(rows[np.argsort(answer.known.tpot[rows])[::-1]])
 
 
 def _free(question: Question) -> Question:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.search.answer import Alternative, Answer, Change
+from tierwise.search.answer import Alternative, Answer, Change, Rival
 from tierwise.search.curves import Curves
 from tierwise.search.engines import engines
-from tierwise.search.judge import feasible, misses, order
+from tierwise.search.judge import feasible, misses, order, score
 from tierwise.search.points import evaluated
 from tierwise.search.question import Question
 from tierwise.serving.coefficients import calibration
@@ -29,7 +29,8 @@ def binding(answer: Answer) -> tuple[str, float]:
     assert answer.best is not None
     q, p, row = answer.question, answer.known, answer.best.row
     if not answer.met:
-        ratios = {"ttft": p.ttft[row] / q.targets.ttft, "tpot": p.tpot[row] / q.targets.tpot,
+        sure = p.surely
+        ratios = {"ttft": sure.ttft[row] / q.targets.ttft, "tpot": sure.tpot[row] / q.targets.tpot,
                   "budget": p.rent[row] / q.budget}  # fmt: skip
         name = max(ratios, key=lambda n: ratios[n])
         return name, float(ratios[name])
@@ -46,13 +47,14 @@ def binding(answer: Answer) -> tuple[str, float]:
         if worst[1] > worst[2]:
             return worst[0], float(worst[1])
     nearest = rows[np.argmax(answer.score[rows])]
-    over = {"ttft": p.ttft[nearest] / q.targets.ttft, "tpot": p.tpot[nearest] / q.targets.tpot,
+    sure = p.surely
+    over = {"ttft": sure.ttft[nearest] / q.targets.ttft, "tpot": sure.tpot[nearest] / q.targets.tpot,
             "budget": p.rent[nearest] / q.budget}  # fmt: skip
     name = max(over, key=lambda n: over[n])
     if over[name] <= 1.0:
         # A little better by what is known, and within every target: no more than a run can tell.
         return ("queue" if q.demand.kind == "free" else "rate"), float("nan")
-    value = {"ttft": p.ttft[nearest], "tpot": p.tpot[nearest], "budget": p.rent[nearest]}[name]
+    value = {"ttft": sure.ttft[nearest], "tpot": sure.tpot[nearest], "budget": p.rent[nearest]}[name]
     return name, float(value)
 
 
@@ -65,13 +67,50 @@ def _beyond(answer: Answer) -> tuple[str, float]:
     rows = np.flatnonzero(answer.score < answer.score[row] * (1.0 - 1e-9))
     if not len(rows):
         more = (p.variant == p.variant[row]) & (p.flight > p.flight[row])
-        return ("load" if q.demand.kind != "free" else "queue" if more.any() else "memory"), float("nan")
+        if q.demand.kind != "free":
+            return ("load" if p.rent[row] <= _least_rent(answer) * (1.0 + 1e-9) else "rate"), float("nan")
+        return ("queue" if more.any() else "memory"), float("nan")
     near = int(rows[np.argmin(misses(q, p.take(rows)))])
-    over = {"ttft": p.ttft[near] / q.targets.ttft, "tpot": p.tpot[near] / q.targets.tpot}
+    sure = p.surely
+    over = {"ttft": sure.ttft[near] / q.targets.ttft, "tpot": sure.tpot[near] / q.targets.tpot}
     name = max(over, key=lambda n: over[n])
     if over[name] <= 1.0:
         return "rate", float("nan")
-    return name, float({"ttft": p.ttft, "tpot": p.tpot}[name][near])
+    return name, float({"ttft": sure.ttft, "tpot": sure.tpot}[name][near])
+
+
+def _least_rent(answer: Answer) -> float:
+    """Dollars a second (devices, where prices are unknown) of the smallest engine that holds the model at all."""
+    out = [np.inf]
+    for family in answer.families:
+        found, _ = engines(family.model, family.affordable, answer.question.freedom.memory)
+        if len(found.tp):
+            out.append(float(np.min(found.devices)) * (family.rent if np.isfinite(family.rent) else 1.0))
+    return float(min(out))
+
+
+def rival(answer: Answer) -> Rival | None:
+    """The best that holds on another device, at the confidence asked for and at face value; None without another."""
+    if answer.best is None or not answer.met:
+        return None
+    q, p, row = answer.question, answer.known, answer.best.row
+    devices = np.asarray([f.system.device.name for f in answer.families])[p.family.astype(int)]
+    plain = np.ones(len(p))
+    face = replace(p, slow_ttft=plain, slow_tpot=plain)
+    able = feasible(q, face) & (devices != devices[row])
+    if not able.any():
+        return None
+    values, at_face = answer.score, score(q, face)
+    own = float(np.min(np.where(feasible(q, face) & (devices == devices[row]), at_face, np.inf)))
+    sure = answer.feasible & able
+    best = int(np.argmin(np.where(sure, values, np.inf))) if sure.any() else -1
+    tempting = int(np.argmin(np.where(able, at_face, np.inf)))
+    # The one that looks best, where it looks better than the answer and is not because it is not known well enough.
+    found = tempting if best < 0 or at_face[tempting] < own * (1.0 - 1e-9) else best
+    same = sure & (devices == devices[found])
+    surely = float(np.min(np.where(same, values, np.inf)) / values[row])
+    looks = float(np.min(np.where(able & (devices == devices[found]), at_face, np.inf)) / own)
+    return Rival(str(devices[found]), found, surely, looks)
 
 
 def alternatives(answer: Answer) -> tuple[Alternative, ...]:

@@ -15,6 +15,7 @@ from tierwise.core.units import parse
 from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.scenario.fields import bad, known
+from tierwise.search.confidence import DEVIATIONS
 from tierwise.search.question import MODES, OBJECTIVES, STATISTICS, Demand, Freedom, Question, Targets
 from tierwise.serving.traffic.trace import Trace
 
@@ -36,6 +37,8 @@ def question(asked: Asked) -> Question:
     model = _model(asked)
     known("--statistic", asked.statistic, STATISTICS)
     known("--objective", asked.objective, OBJECTIVES)
+    if asked.confidence not in DEVIATIONS:
+        raise bad("--confidence", asked.confidence, ", ".join(map(str, DEVIATIONS)))
     engines = tuple(known("--engine", name, software.launchable()) for name in several(asked, "engine"))
     modes = tuple(known("--mode", name, MODES) for name in several(asked, "mode"))
     if asked.budget is not None and "/" not in asked.budget:
@@ -60,7 +63,7 @@ def question(asked: Asked) -> Question:
     ttft, tpot = (float("inf") if t is None else t for t in (asked.ttft, asked.tpot))
     return Question(
         model, asked.model, systems, _demand(asked, model.max_context), Targets(ttft, tpot, asked.statistic),
-        asked.objective, budget, engines or Question.engines, freedom, asked.seed,
+        asked.objective, budget, engines or Question.engines, freedom, asked.seed, asked.confidence,
     )  # fmt: skip
 
 

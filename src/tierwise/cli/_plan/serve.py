@@ -12,7 +12,7 @@ CHOICES = ("machine", "engine", "weights", "kv", "draft", "tokens")
 
 
 @flags("machine", "any_gpu", "budget", "prompt", "output", "rate", "trace", "rate_scale", "concurrency", "ttft", "tpot",
-       "statistic", "objective", "engine", "mode", "weights", "kv", "draft", "tokens", "confirm", "router", "seed",
+       "statistic", "objective", "confidence", "engine", "mode", "weights", "kv", "draft", "tokens", "confirm", "router", "seed",
        "out", "html", "json", "save", many=CHOICES, router="", draft=None, tokens=None, repeat="Repeat to try several.",
        model="Catalog name, hf:org/name, or a config.json; or a saved scenario (YAML).")  # fmt: skip
 def command(asked: Asked) -> None:

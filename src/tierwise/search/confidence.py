@@ -1,0 +1,73 @@
+"""How sure a plan is: the times it must hold at, by how well each machine's prices are known.
+
+Ranked at face value, a machine that nobody measured wins by the optimism of its data sheet. So a deployment counts with
+the times that it should stay within at the confidence asked for: its targets hold there, and it is ranked by what it
+costs there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tierwise.scenario.types import Plan
+from tierwise.search.engines import engines
+from tierwise.search.family import Family
+from tierwise.search.question import Question
+from tierwise.serving.coefficients import calibration
+from tierwise.serving.step_times import cache_in
+from tierwise.steps.cost import StepCost
+from tierwise.steps.price import engine_on, price_step
+from tierwise.steps.state import Chunk, StepState
+
+# Standard deviations above the mean that a normal variable stays below, by per cent; intervals of predictions hold 80 %
+# of measurements, so that 90 % lie below their upper end.
+DEVIATIONS = {50: 0.0, 80: 0.8416, 90: 1.2816}
+# Sequences of the step whose uncertainty stands for all of a family's.
+SEQUENCES = 16.0
+
+
+@dataclass(frozen=True)
+class Slower:
+    """Factors from expected TTFT and TPOT to those that should not be exceeded: of engines that do both, and of those apart."""
+
+    together: tuple[float, float] = (1.0, 1.0)
+    apart: tuple[float, float] = (1.0, 1.0)
+
+
+def slower(question: Question, family: Family) -> Slower:
+    """The factors of a family's deployments at the question's confidence."""
+    scale = DEVIATIONS[question.confidence] / DEVIATIONS[90]
+    own = _own(question, family)
+
+    def at(basis: str) -> tuple[float, float]:
+        found = calibration().intervals[basis]
+        ends = [np.hypot(np.log(max(found[name][1], 1.0)), more) for name, more in zip(("ttft", "tpot"), own, strict=True)]
+        return float(np.exp(scale * ends[0])), float(np.exp(scale * ends[1]))
+
+    return Slower(at(family.basis(False)), at(family.basis(True)))
+
+
+def _own(question: Question, family: Family) -> tuple[float, float]:
+    """Logarithms of what a prefill and a decode step may be slower by, of a machine that no serving run was fitted on:
+    the others' intervals say nothing of how well the prices of its ops are known."""
+    if family.key.system.lower() in calibration().seen["system"]:
+        return 0.0, 0.0
+    found, _ = engines(family.model, family.affordable, question.freedom.memory)
+    if not len(found.tp):
+        return 0.0, 0.0
+    row = int(np.argmin(found.devices))
+    plan = Plan(tp=float(found.tp[row]), pp=float(found.pp[row]), dp=float(found.dp[row]), ep=float(found.ep[row]),
+                kv=cache_in(family.kv))  # fmt: skip
+    on = engine_on(family.model, plan, family.system, family.engine)
+    demand = question.demand
+    decode = price_step(on, StepState(decodes=SEQUENCES, context=SEQUENCES * (demand.prompt + demand.output / 2.0)))
+    prefill = price_step(on, StepState(chunks=(Chunk(demand.prompt),)))
+    return _spread(prefill), _spread(decode)
+
+
+def _spread(step: StepCost) -> float:
+    """Logarithm of what the step takes longer at the upper ends of its groups' intervals, in quadrature."""
+    logs = [np.log(max(float(step.moved(name, 1) / step.time), 1.0)) for name in step.groups]
+    return float(np.sqrt(np.sum(np.square(logs))))
