@@ -128,6 +128,7 @@ def test_a_trace_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["--engine", "vlmm"], "vllm"),
         (["--objective", "price"], "cost, throughput, latency"),
         (["--statistic", "median"], "p50"),
+        (["--confidence", "70"], "50, 80, 90"),
         (["--mode", "both"], "aggregated"),
         (["--kv", "fp9"], "fp8"),
         (["--draft", "-1"], "--draft"),
