@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
+
 from tierwise.comparison import Comparison
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import num
 from tierwise.core.numerics import Format, fmt
-from tierwise.evaluation import evaluate, largest_batch
+from tierwise.evaluation import evaluate, largest_batch, longest_context
+from tierwise.machines import system
 from tierwise.machines.types import System
 from tierwise.result import Result
 from tierwise.scenario.resolve import default_plan
@@ -17,6 +20,12 @@ from tierwise.scenario.types import Resolved, Scenario
 
 # Formats that are tried, widest first: one most devices compute in, one that halves it again.
 NARROWER = ("fp8", "int4-g128")
+# Formats that are tried besides where a scenario does not fit otherwise: they cost quality that can be noticed.
+NARROWEST = ("q3_k", "q2_k")
+# Larger machines that are tried.
+MACHINES = 6
+# Cards of a host at most, where they have no links of their own.
+IN_A_HOST = 8
 # How often the devices are doubled in search of room: to 256 times as many.
 DOUBLINGS = 8
 
@@ -41,7 +50,7 @@ class Advice:
 
     Attributes:
         kind: what is changed: ``batch``, ``precision`` (weights and activations), ``weights``, ``kv``,
-            ``weights and kv`` or ``devices``.
+            ``weights and kv``, ``context``, ``weights and context``, ``devices`` or another ``machine``.
         aim: ``faster``, or ``fits`` where the scenario itself does not.
         changes: every field that is another, the one that gives the advice its name first.
         timed: what ``time`` is of: a decode ``step``, or the whole ``run``.
@@ -89,13 +98,19 @@ def advise(result: Result, most: int = 4) -> list[Advice]:
     return sorted(worth, key=lambda a: (a.kind != "batch", -a.rate_ratio))[:most]
 
 
-def _tried(base: Result, neighbour: Neighbour) -> Advice | None:
+def _tried(base: Result, neighbour: Neighbour | None) -> Advice | None:
     """A neighbour evaluated; None when it cannot run or does not fit."""
-    kind, changes, scenario = neighbour
+    if neighbour is None:
+        return None
     try:
-        other = evaluate(scenario)
+        return _compared(base, *neighbour)
     except TierwiseError:
         return None
+
+
+def _compared(base: Result, kind: str, changes: tuple[Change, ...], scenario: Scenario) -> Advice | None:
+    """What a neighbour brings; None when it does not fit."""
+    other = evaluate(scenario)
     if not other.fits:
         return None
     unknown = float("nan")
@@ -144,30 +159,84 @@ def _neighbours(r: Resolved, batch: float) -> Iterator[Neighbour]:
 
 
 def _ways_to_fit(result: Result) -> Iterator[Advice]:
-    """The nearest changes that make it fit, cheapest first."""
-    r = result.scenario
-    options: list[Neighbour] = []
-    if not isinstance(r.traffic.batch, str) and (best := float(num(largest_batch(r)))) >= 1:
-        options.append(_batch(r, float(result.batch), best))
-    options += [_narrower(r, name) for name in NARROWER]
-    machine: System | None = r.machine
-    for _ in range(DOUBLINGS):
-        machine = machine and (_more_in_a_node(machine) or _more_nodes(machine))
-        if machine is None:
-            break
-        options.append(_devices(r, machine))
-    narrowest = fmt(NARROWER[-1])
-    kv = replace(r.plan.kv, key=fmt("fp8"), value=fmt("fp8"))
-    both = (Change("plan.weights", str(_weights(r)), str(narrowest)), Change("plan.kv", str(_keys(r)), "fp8"))
-    options.append(("weights and kv", both, _changed(r, plan=replace(r.plan, weights=narrowest, kv=kv))))
-    enough = False
-    for option in options:
-        if option[0] == "devices" and enough:
-            continue
-        found = _tried(result, option)
+    """The nearest plans that fit, those that change least first: of each kind of change the smallest that does."""
+    for options in _options(result):
+        found = next((x for x in (_tried(result, option) for option in options) if x is not None), None)
         if found is not None:
-            enough = enough or found.kind == "devices"
             yield found
+
+
+def _options(result: Result) -> Iterator[Iterator[Neighbour]]:
+    """Kinds of changes, each from the smallest on."""
+    r = result.scenario
+    bits = float(num(_weights(r).bits))
+    narrower = [name for name in (*NARROWER, *NARROWEST) if float(num(fmt(name).bits)) < bits]
+    yield _smaller_batch(r, float(result.batch))
+    yield (_narrower(r, name) for name in narrower)
+    yield (_devices(r, machine) for machine in _wider(r.machine))
+    yield _shorter(r)
+    yield (_other_machine(r, machine) for machine in _larger(result))
+    yield (_narrower_with_cache(r, name) for name in narrower)
+    yield (_shorter_and_narrower(r, name) for name in narrower)  # type: ignore[misc]
+
+
+def _smaller_batch(r: Resolved, before: float) -> Iterator[Neighbour]:
+    if not isinstance(r.traffic.batch, str) and (best := float(num(largest_batch(r)))) >= 1:
+        yield _batch(r, before, best)
+
+
+def _shorter(r: Resolved) -> Iterator[Neighbour]:
+    """The longest prompt that fits."""
+    if r.model.task != "generate" or isinstance(r.traffic.batch, str):
+        return
+    longest = float(num(longest_context(r)))
+    if 1 <= longest < float(num(r.traffic.prompt)):
+        change = Change("traffic.prompt", float(num(r.traffic.prompt)), longest)
+        yield "context", (change,), _changed(r, traffic=replace(r.traffic, prompt=longest))
+
+
+def _shorter_and_narrower(r: Resolved, name: str) -> Neighbour | None:
+    """Narrower weights, and the longest prompt that then fits."""
+    narrow = replace(r, plan=replace(r.plan, weights=fmt(name)))
+    found = next(_shorter(narrow), None)
+    if found is None:
+        return None
+    changes = (Change("plan.weights", str(_weights(r)), name), *found[1])
+    return "weights and context", changes, found[2]
+
+
+def _narrower_with_cache(r: Resolved, name: str) -> Neighbour:
+    kv = replace(r.plan.kv, key=fmt("fp8"), value=fmt("fp8"))
+    both = (Change("plan.weights", str(_weights(r)), name), Change("plan.kv", str(_keys(r)), "fp8"))
+    return "weights and kv", both, _changed(r, plan=replace(r.plan, weights=fmt(name), kv=kv))
+
+
+def _wider(machine: System) -> Iterator[System]:
+    """Twice the devices, four times, ... as far as anything joins them."""
+    wider: System | None = machine
+    for _ in range(DOUBLINGS):
+        wider = wider and (_more_in_a_node(wider) or _more_nodes(wider))
+        if wider is None:
+            return
+        yield wider
+
+
+def _larger(result: Result) -> Iterator[System]:
+    """Other devices of the catalog with more memory, of the same kind first, the smallest that may do first."""
+    from tierwise.machines import device
+    from tierwise.machines.load import device_names
+
+    own = result.scenario.machine.device
+    weights = float(num(result.memory.weight_bytes)) * float(num(result.scenario.plan.devices))
+    found = []
+    for name in device_names():
+        other = device(name)
+        if other.engines and any(t.kind == "memory" for t in other.tiers):
+            room = float(np.max(other.memory.capacity))
+            if room > max(weights, float(np.max(own.memory.capacity))):
+                found.append((other.kind != own.kind, other.vendor != own.vendor, room, name))
+    for _, _, _, name in sorted(found)[:MACHINES]:
+        yield system(name)
 
 
 def _weights(r: Resolved) -> Format:
@@ -198,10 +267,21 @@ def _devices(r: Resolved, machine: System) -> Neighbour:
     return "devices", changes, _changed(r, machine=machine, plan=replace(r.plan, **degrees))
 
 
+def _other_machine(r: Resolved, machine: System) -> Neighbour:
+    """One device of another kind, with the formats of the plan."""
+    own = default_plan(r.model, machine, r.plan.weights)
+    plan = replace(r.plan, tp=own.tp, pp=own.pp, dp=own.dp, ep=own.ep)
+    change = Change("machine", r.machine.name, machine.name)
+    return "machine", (change,), _changed(r, machine=machine, plan=plan, engine="")
+
+
 def _more_in_a_node(machine: System) -> System | None:
     """Twice the devices of the same node, or None when there is no link to put them on."""
     count = machine.count * 2
     link = machine.scale_up or machine.device.link("scale-up")
+    if link is None and machine.device.kind == "gpu" and count <= IN_A_HOST:
+        # Cards without links of their own talk over the host's bus, as far as slots go.
+        return system(f"{count}x{machine.device.name}")
     if link is None or count > max(link.domain, machine.per_node):
         return None
     return replace(machine, name=f"{count}x{machine.device.name}", count=count, per_node=count, scale_up=link)

@@ -35,6 +35,12 @@ def title(a: Json) -> str:
     to = {change["field"]: change["to"] for change in a["changes"]}
     if a["kind"] == "batch":
         return f"batch {count(to['traffic.batch'])}"
+    if a["kind"] == "machine":
+        return f"on {to['machine']}"
+    if a["kind"] == "context":
+        return f"prompts of {count(to['traffic.prompt'])} tokens"
+    if a["kind"] == "weights and context":
+        return f"weights in {to['plan.weights']} and prompts of {count(to['traffic.prompt'])} tokens"
     if a["kind"] == "precision":
         return f"half precision ({to['plan.activations']}) throughout"
     if a["kind"] == "devices":
