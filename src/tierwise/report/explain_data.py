@@ -17,12 +17,13 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import Format
 from tierwise.cost import efficiency
 from tierwise.models.step import Step
-from tierwise.report import advice_words
+from tierwise.report import advice_words, measuring
 from tierwise.report.explain_phases import phase_dict
 from tierwise.report.explain_words import headline, why
 from tierwise.report.plain import plain
 from tierwise.result import Result
 from tierwise.scenario.types import Plan, Resolved
+from tierwise.steps.doubt import doubt
 
 SCHEMA = "tierwise.result/2"
 
@@ -62,7 +63,10 @@ def to_dict(
         "advice": [advice_words.to_dict(a) for a in advice],
         "text": None,
     }  # fmt: skip
+    out["measure"] = None
     if not shape:
+        found = doubt([(p.cost, float(p.passes * p.fill)) for p in result.phases])
+        out["measure"] = measuring.to_dict(found, result.scenario.machine)
         out["text"] = {"headline": headline(out), "why": why(out)}
     return out
 

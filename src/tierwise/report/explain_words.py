@@ -268,10 +268,11 @@ def key_numbers(d: Json) -> list[tuple[str, str, str]]:
 def basis_text(d: Json) -> str:
     """What the numbers rest on and how far off they may be."""
     low, high = d["summary"]["interval_s"]
-    return (
+    said = (
         f"These are predictions. {_resting(d['bases'])}. "
         f"80 % of measurements of the whole batch are expected between {seconds(low)} and {seconds(high)}."
     )
+    return f"{said} {d['measure']['text']}" if d["measure"] else said
 
 
 def _resting(shares: Json) -> str:

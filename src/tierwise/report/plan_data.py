@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from tierwise.report import measuring
 from tierwise.report.plain import plain
 from tierwise.report.plan_words import sentences
 from tierwise.search.answer import Answer, Change, Choice
+from tierwise.search.confidence import uncertain
 from tierwise.search.deploy import speculation
 from tierwise.search.judge import cost
 from tierwise.search.parts import parts
@@ -50,6 +52,7 @@ def to_dict(answer: Answer) -> Json:
         "front": [entry(int(row)) for row in answer.front],
         "limits": limits(answer),
         "needs": [asdict(n) for n in answer.needs],
+        "measure": measure(answer),
         "binding": {"by": answer.binding[0], "value": answer.binding[1]},
         "rival": None if answer.rival is None else {
             "device": answer.rival.device, "deployment": entry(answer.rival.row), "surely": answer.rival.surely,
@@ -61,6 +64,14 @@ def to_dict(answer: Answer) -> Json:
     d = plain(d)
     d["text"] = sentences(d)
     return d
+
+
+def measure(answer: Answer) -> Json | None:
+    """The measurement that would narrow the answer's interval most; None where it is narrow enough."""
+    if answer.best is None:
+        return None
+    family = answer.families[int(answer.points.family[answer.best.row])]
+    return measuring.to_dict(uncertain(answer.question, family), family.system)
 
 
 # Dots of the cloud behind the front, at most.

@@ -321,6 +321,8 @@ def rests(d: Json) -> list[str]:
         out.append(f"Steady state: {_FITTED.get(a['basis'], a['basis'])}; 80 % of measurements are expected between "
                    f"{seconds(a['ttft_interval'][0])} and {seconds(a['ttft_interval'][1])} (TTFT), "
                    f"{seconds(a['tpot_interval'][0])} and {seconds(a['tpot_interval'][1])} (TPOT).")  # fmt: skip
+    if d["measure"]:
+        out.append(d["measure"]["text"])
     if not d["finalists"]:
         out.append("No finalist was simulated: these are times of the steady state. Simulation needs "
                    "pip install 'tierwise[serve]'.")  # fmt: skip

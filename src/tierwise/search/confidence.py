@@ -18,6 +18,7 @@ from tierwise.search.question import Question
 from tierwise.serving.coefficients import calibration
 from tierwise.serving.step_times import cache_in
 from tierwise.steps.cost import StepCost
+from tierwise.steps.doubt import Doubt, doubt
 from tierwise.steps.price import engine_on, price_step
 from tierwise.steps.state import Chunk, StepState
 
@@ -49,22 +50,34 @@ def slower(question: Question, family: Family) -> Slower:
     return Slower(at(family.basis(False)), at(family.basis(True)))
 
 
+def uncertain(question: Question, family: Family) -> Doubt | None:
+    """What the times of a family's engines are least sure of; None where they are sure enough."""
+    return doubt([(step, 1.0) for step in _steps(question, family)])
+
+
 def _own(question: Question, family: Family) -> tuple[float, float]:
     """Logarithms of what a prefill and a decode step may be slower by, of a machine that no serving run was fitted on:
     the others' intervals say nothing of how well the prices of its ops are known."""
     if family.key.system.lower() in calibration().seen["system"]:
         return 0.0, 0.0
+    prefill, decode = (_spread(step) for step in _steps(question, family)) if _fits(question, family) else (0.0, 0.0)
+    return prefill, decode
+
+
+def _fits(question: Question, family: Family) -> bool:
+    return bool(len(engines(family.model, family.affordable, question.freedom.memory)[0].tp))
+
+
+def _steps(question: Question, family: Family) -> tuple[StepCost, StepCost]:
+    """A prefill and a decode step of the smallest engine of a family."""
     found, _ = engines(family.model, family.affordable, question.freedom.memory)
-    if not len(found.tp):
-        return 0.0, 0.0
     row = int(np.argmin(found.devices))
     plan = Plan(tp=float(found.tp[row]), pp=float(found.pp[row]), dp=float(found.dp[row]), ep=float(found.ep[row]),
                 kv=cache_in(family.kv))  # fmt: skip
     on = engine_on(family.model, plan, family.system, family.engine)
     demand = question.demand
     decode = price_step(on, StepState(decodes=SEQUENCES, context=SEQUENCES * (demand.prompt + demand.output / 2.0)))
-    prefill = price_step(on, StepState(chunks=(Chunk(demand.prompt),)))
-    return _spread(prefill), _spread(decode)
+    return price_step(on, StepState(chunks=(Chunk(demand.prompt),))), decode
 
 
 def _spread(step: StepCost) -> float:

@@ -1,0 +1,49 @@
+"""What one measurement would narrow an interval most, as data and in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tierwise.machines.types import System
+from tierwise.report.numbers import percent
+from tierwise.steps.cost import ENGINE
+from tierwise.steps.doubt import Doubt
+
+Json = dict[str, Any]
+
+# Of classes of ops, what people call them.
+_OPS = {
+    "matmul": "matrix products", "moe": "expert layers", "attention": "attention", "collective": "collectives",
+    "elementwise": "elementwise kernels", "norm": "norms", "conv": "convolutions", "scan": "scans",
+    "copy": "copies from other memories",
+}  # fmt: skip
+# Kinds of devices that `tierwise calibrate` measures, with the flag that says which.
+_CALIBRATED = {"cpu": "", "gpu": " --device cuda", "soc": ""}
+
+
+def to_dict(doubt: Doubt | None, system: System) -> Json | None:
+    """The measurement that would narrow the interval most; None where it is narrow enough."""
+    if doubt is None:
+        return None
+    kind = system.device.kind
+    if doubt.group == ENGINE:
+        what = "a serving run of this model"
+        command = f"tierwise calibrate --from-run RUN --on {system.name}"
+    else:
+        op, *phase = doubt.group.split("/")[1].split(".")
+        what = _OPS.get(op, op) + (f" ({phase[0].replace('_', '-')})" if phase else "")
+        command = f"tierwise calibrate{_CALIBRATED[kind]}" if kind in _CALIBRATED else "tierwise validate ops FILE"
+    found: Json = {"group": doubt.group, "what": what, "part": doubt.part, "time": doubt.time, "command": command,
+                   "factors": list(doubt.interval), "factors_without": list(doubt.without)}  # fmt: skip
+    return found | {"text": text(found, system)}
+
+
+def text(d: Json, system: System) -> str:
+    """Which measurement, on what, by which command."""
+    low, high = d["factors"]
+    low_, high_ = d["factors_without"]
+    share = f", {percent(d['time'])} of the time" if d["time"] < 1.0 else ""
+    return (
+        f"The interval is wide ({low:.2g}× to {high:.2g}×). Measuring {d['what']} on {system.device.title}{share}, would "
+        f"narrow it most, to {low_:.2g}× to {high_:.2g}×: `{d['command']}` there."
+    )
