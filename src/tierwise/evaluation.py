@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise import workloads
-from tierwise.core.num import Num, maximum, num, scalar
+from tierwise.core.num import Num, maximum, num, scalar, where
 from tierwise.memory.account import Memory, Rules, account, profiled, stage_weights
 from tierwise.memory.rules import rules
 from tierwise.memory.stages import ByStage
@@ -17,7 +17,9 @@ from tierwise.models.lower import lower, running
 from tierwise.models.step import Step
 from tierwise.result import Phase, Result
 from tierwise.scenario.types import Resolved, Scenario
+from tierwise.steps.cost import StepCost
 from tierwise.steps.price import KERNELS, EngineOn, engine_on, price_program, price_step
+from tierwise.steps.stages import slowest
 from tierwise.steps.state import StepState
 from tierwise.workloads import Pass
 
@@ -50,10 +52,28 @@ def evaluate_resolved(r: Resolved) -> Result:
 def _phase(p: Pass, on: EngineOn, alone: EngineOn) -> Phase:
     """A pass priced as a step of the engine, or by its kernels alone where no engine steps."""
     if p.state is not None and on.facts is not None:
-        return Phase(p.name, p.step, price_step(on, p.state), p.times, p.fill)
+        cost = price_step(on, p.state)
+        return Phase(p.name, p.step, cost, p.times, _paced(p, cost, on.facts.extra_layers))
     state = p.state if p.state is not None else StepState()
     step = p.step if alone.parts == 1 else p.step.but(seqs=p.step.seqs / alone.parts)
-    return Phase(p.name, p.step, price_program(alone, lower(step), state), p.times, p.fill)
+    cost = price_program(alone, lower(step), state)
+    return Phase(p.name, p.step, cost, p.times, _paced(p, cost, "middle"))
+
+
+def _paced(p: Pass, cost: StepCost, rule: str) -> Num:
+    """The pass's time end to end over its own where the slowest stage of a pipeline sets the pace.
+
+    Of n micro-batches the first passes all stages and each other one leaves a turn of the slowest stage later.
+    """
+    pp = p.step.plan.pp
+    if np.all(np.asarray(pp) <= 1) or p.step.phase not in ("prefill", "decode"):
+        return p.fill
+    pace = slowest(cost, p.step.model, p.step.plan, rule)
+    if p.step.phase == "decode":
+        # A sequence waits until all micro-batches have passed; with one sequence each, there may be fewer.
+        return where(np.asarray(p.step.seqs) > 1.0, pace, p.fill)
+    count = maximum(p.times, 1e-300)
+    return (pp + (p.fill * count * pp - pp) * pace) / (count * pp)
 
 
 def _memory(

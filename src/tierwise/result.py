@@ -139,7 +139,8 @@ class Result:
     @cached_property
     def tpot(self) -> Num:
         """Seconds between tokens of one request at mean context; nan when nothing is decoded."""
-        return self.phase("decode").pass_time if self.has("decode") else float("nan")
+        decode = self.phase("decode") if self.has("decode") else None
+        return float("nan") if decode is None else decode.pass_time * decode.fill
 
     @cached_property
     def time(self) -> Num:

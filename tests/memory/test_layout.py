@@ -161,3 +161,28 @@ def test_pools_are_those_that_engines_logged() -> None:
         errors.append(tokens / r["tokens"] if "tokens" in r else pool.room / plan.tp / 2**30 / r["gib"])
     assert statistics.median(abs(x - 1.0) for x in errors) < 0.12
     assert all(CONSTANTS["room.margin"] < 1 / x < 1.1 for x in errors), errors
+
+
+def test_the_slowest_stage_sets_the_pace() -> None:
+    """Five layers on four stages take as long as eight on four: each stage but one waits for the one with two."""
+    model = load_model("llama-3.1-8b")
+    stack = model.stacks[0]
+
+    def tpot(depth: int, pp: float) -> float:
+        cut = replace(model, stacks=(replace(stack, pattern=(0,) * depth, before=(), after=()), *model.stacks[1:]))
+        found = tw.evaluate(tw.Scenario(cut, "4xh100-sxm", tw.Batch(1000.0, 3.0, 64.0), tw.Plan(pp=pp), engine="kernels"))
+        return float(found.tpot)
+
+    assert tpot(8, 4.0) == pytest.approx(tpot(5, 4.0), rel=0.05)
+    assert tpot(5, 4.0) > 1.4 * tpot(4, 4.0)
+    assert tpot(5, 1.0) < 1.3 * tpot(4, 1.0)
+
+
+def test_an_indexer_caches_132_bytes_a_token() -> None:
+    """vLLM's DeepseekV32IndexerCache: 128 keys of a byte and an fp32 scale, beside 576 latents of 2 bytes."""
+    from tierwise.models.blocks.mla import MLA, Indexer
+    from tierwise.models.step import Step
+
+    block = MLA(7168.0, 128.0, 1536.0, 512.0, 128.0, 64.0, 128.0, indexer=Indexer(64.0, 128.0, 2048.0))
+    step = Step(load_model("deepseek-v3"), tw.Plan(), 1.0, 1.0, 999.0, "decode")
+    assert sum(float(s.elements * s.format.bytes) for s in block.state(step)) == pytest.approx(1000 * (576 * 2 + 132))

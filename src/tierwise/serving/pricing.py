@@ -29,6 +29,7 @@ from tierwise.steps.cost import StepCost
 from tierwise.steps.kinds import Names, kinds
 from tierwise.steps.mixed import beside_chunks
 from tierwise.steps.price import EngineOn, engine_on, price_program, price_step
+from tierwise.steps.stages import slowest
 from tierwise.steps.state import Chunk, StepState
 
 Floats = NDArray[np.float64]
@@ -130,9 +131,15 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         disk=ways.disk, power_idle=devices * (system.device.power.idle + system.overhead_power),
         power_rated=devices * (system.device.power.rated + system.overhead_power),
         rent=devices * system.device.price.rent,
-        interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), decode_mixed=mixed,
+        interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), pace=_pace(on), decode_mixed=mixed,
         ahead=int(facts is not None and facts.schedules_ahead and plan.pp == 1),
     )  # fmt: skip
+
+
+def _pace(on: EngineOn) -> float:
+    """Of a decode step, whose stages are as uneven as those of a prefill."""
+    step = price_step(on, StepState(decodes=16.0, context=16.0 * 1024.0))
+    return _number(slowest(step, on.model, on.plan, "middle" if on.facts is None else on.facts.extra_layers))
 
 
 def pool_of(model: Model, replicas: Replicas, longest: float) -> CachePool:

@@ -45,7 +45,8 @@ class StepPrices:
         disk: bytes per second of the disk tier.
         power_idle, power_rated: watts of the whole replica; ``rent``: its dollars per second.
         interval: factors on the time that 80 % of measurements lie between; ``basis``: what the prices rest on.
-        stages: pipeline stages: as many steps are in flight at once.
+        stages: pipeline stages: as many steps are in flight at once. ``pace``: how much longer than an even share of a
+            step its slowest stage takes.
         ahead: steps put together while one is in flight (asynchronous scheduling), 0 or 1. With 1, a step that begins
             at t was put together when the step before it began: requests that came later, and places and blocks that
             the step before gave back, count from the next one on. An engine that stood idle begins at once.
@@ -77,6 +78,7 @@ class StepPrices:
     interval: tuple[float, float] = (1.0, 1.0)
     basis: str = "datasheet"
     stages: int = 1
+    pace: float = 1.0
     decode_mixed: Floats | None = None
     ahead: int = 0
 

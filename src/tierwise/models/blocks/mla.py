@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tierwise.core.num import Num, minimum
@@ -14,6 +14,11 @@ from tierwise.models.facts import Cache, Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
+
+
+# Keys that an indexer scores, with an fp32 scale for 128 of them: 132 bytes a token (vLLM, deepseek_v2.py,
+# DeepseekV32IndexerCache).
+INDEX_KEY = replace(fmt("fp8"), meta=32.0 / 128.0)
 
 
 @dataclass(frozen=True)
@@ -197,7 +202,7 @@ class MLA:
         latent = self.kv_rank + self.rope_dim
         parts = [Part("latent", latent * step.plan.kv.rank, latent, step.key)]
         if self.indexer is not None and self.indexer.full:
-            parts.append(Part("index_k", self.indexer.dim, self.indexer.dim, fmt("fp8")))
+            parts.append(Part("index_k", self.indexer.dim, self.indexer.dim, INDEX_KEY))
         return parts
 
     def state(self, step: Step) -> Iterator[State]:

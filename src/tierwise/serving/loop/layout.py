@@ -149,7 +149,7 @@ ENGINE = np.dtype(
         # Several steps in flight.
         ("lanes", "i8"),
         ("lane", "i8"),
-        ("stages", "i8"),
+        ("stages", "f8"),  # a step's time over that of its slowest pipeline stage
         ("partition", "f8"),  # share of the units for prefill beside decode, 0 for stages
         ("gate", "f8"),  # when the next step may begin
         ("gate_after", "f8"),
