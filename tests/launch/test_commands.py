@@ -124,8 +124,8 @@ def test_no_way_of_keeping_kv_is_dropped_in_silence(name: str, field: str) -> No
 
 
 def test_every_field_is_tested_or_known_to_be_no_argument() -> None:
-    """``rank`` and ``modules`` are those of adapters, ``engine`` which engine it is, ``chunk`` is the budget once requests
-    arrive; adapters of a plan are those of the settings."""
+    """``rank`` and ``modules`` are those of adapters, ``engine`` which engine it is, ``chunk`` is the budget once
+    requests arrive; adapters of a plan are those of the settings."""
     assert {f.name for f in fields(Settings)} - set(_SETTINGS) == {"engine", "rank", "modules"}
     assert {f.name for f in fields(Plan)} - set(_PLAN) == {"chunk", "adapters", "lora_rank", "lora_modules"}
 

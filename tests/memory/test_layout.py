@@ -108,10 +108,8 @@ def test_adapters_take_what_the_cache_would_have() -> None:
 
 def test_adapters_cost_time() -> None:
     model, machine = load_model("llama-3.1-8b"), system("h100-sxm")
-    plain, some, more = (
-        step_prices(model, Replicas(machine, tw.Plan(), settings=Settings(adapters=n, rank=r, max_len=2048))).tokens[32, 0]
-        for n, r in ((0, 16), (8, 16), (8, 64))
-    )
+    asked = (Settings(adapters=n, rank=r, max_len=2048) for n, r in ((0, 16), (8, 16), (8, 64)))
+    plain, some, more = (step_prices(model, Replicas(machine, tw.Plan(), settings=s)).tokens[32, 0] for s in asked)
     assert plain < some < more < 2 * plain
 
 
@@ -170,8 +168,8 @@ def test_the_slowest_stage_sets_the_pace() -> None:
 
     def tpot(depth: int, pp: float) -> float:
         cut = replace(model, stacks=(replace(stack, pattern=(0,) * depth, before=(), after=()), *model.stacks[1:]))
-        found = tw.evaluate(tw.Scenario(cut, "4xh100-sxm", tw.Batch(1000.0, 3.0, 64.0), tw.Plan(pp=pp), engine="kernels"))
-        return float(found.tpot)
+        traffic, plan = tw.Batch(1000.0, 3.0, 64.0), tw.Plan(pp=pp)
+        return float(tw.evaluate(tw.Scenario(cut, "4xh100-sxm", traffic, plan, engine="kernels")).tpot)
 
     assert tpot(8, 4.0) == pytest.approx(tpot(5, 4.0), rel=0.05)
     assert tpot(5, 4.0) > 1.4 * tpot(4, 4.0)

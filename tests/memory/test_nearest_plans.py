@@ -18,7 +18,9 @@ from tierwise.steps.doubt import WIDE, doubt
         ("resnet-50", "stm32h743", None, {"machine"}),
     ],
 )
-def test_whatever_does_not_fit_names_plans_that_do(model: str, machine: str, weights: str | None, kinds: set[str]) -> None:
+def test_whatever_does_not_fit_names_plans_that_do(
+    model: str, machine: str, weights: str | None, kinds: set[str]
+) -> None:
     scenario = tw.Scenario(model, machine, tw.Batch(batch=1.0))
     if weights is not None:
         scenario = scenario.with_plan(weights=weights)

@@ -1,6 +1,7 @@
 """A plan holds at the confidence asked for, and no machine wins by what nobody knows of it."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_more_confidence_is_never_faster_nor_cheaper() -> None:
         for s in (machine("4xh100-sxm"), unmeasured(1.0))
     )  # fmt: skip
     assert known[0].together == (1.0, 1.0)
-    for a, b in zip(known, known[1:], strict=False):
+    for a, b in pairwise(known):
         assert all(x < y for x, y in zip(a.together, b.together, strict=True))
     assert all(x >= y for a, b in zip(new, known, strict=True) for x, y in zip(a.together, b.together, strict=True))
     paid = []

@@ -117,7 +117,8 @@ def _least(asked: Asked, plan: Json, model: Model, machine: System) -> Json:
     weights = fmt(plan["weights"]) if isinstance(plan.get("weights"), str) else None
     cache = (plan.get("kv") or {}).get("key") if isinstance(plan.get("kv"), dict) else None
     whole = default_plan(model, machine, weights)
-    lengths = [x if isinstance(x := getattr(asked, n), (int, float)) else FIELDS[n].default for n in ("prompt", "output")]
+    given = {n: getattr(asked, n) for n in ("prompt", "output")}
+    lengths = [x if isinstance(x, (int, float)) else FIELDS[n].default for n, x in given.items()]
     sized = replace(whole, weights=weights, kv=KV(key=fmt(cache), value=fmt(cache)) if isinstance(cache, str) else KV())
     engine = asked.engine or default_engine(model, machine, sized)
     found = with_room(model, machine, sized, engine, asked.memory, float(sum(lengths)), asked.tokens, asked.max_seqs)

@@ -242,8 +242,8 @@ class CachePool:
         token: bytes of one more token of a sequence; ``fixed``: bytes of a sequence whatever its length.
         room: bytes for caches.
         memory: the account of the fullest device that it follows from.
-        longest: tokens of the longest sequence that a rank's caches hold (as many as were asked about where length costs
-            nothing).
+        longest: tokens of the longest sequence that a rank's caches hold (as many as were asked about where length
+            costs nothing).
     """
 
     token: Num

@@ -25,8 +25,8 @@ def rules(
     Args:
         share: of the device's memory that it takes; its default unless given. ``budget``: tokens of one step; the
             plan's chunk unless given. ``max_seqs``: sequences of one step, its default unless given.
-            ``drafts``: further tokens of each of them that it checks, made by a draft model of the size ``draft`` (over the
-            model's; 0 where modules of its own draft).
+            ``drafts``: further tokens of each of them that it checks, made by a draft model of the size ``draft`` (over
+            the model's; 0 where modules of its own draft).
     """
     left = 1.0 - plan.reserve
     if engine is None:

@@ -44,6 +44,6 @@ def text(d: Json, system: System) -> str:
     low_, high_ = d["factors_without"]
     share = f", {percent(d['time'])} of the time" if d["time"] < 1.0 else ""
     return (
-        f"The interval is wide ({low:.2g}× to {high:.2g}×). Measuring {d['what']} on {system.device.title}{share}, would "
-        f"narrow it most, to {low_:.2g}× to {high_:.2g}×: `{d['command']}` there."
+        f"The interval is wide ({low:.2g}× to {high:.2g}×). Measuring {d['what']} on {system.device.title}{share}, "
+        f"would narrow it most, to {low_:.2g}× to {high_:.2g}×: `{d['command']}` there."
     )

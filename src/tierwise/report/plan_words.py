@@ -85,7 +85,8 @@ def next_device(d: Json) -> str:
         why = "does not meet the targets" if x["surely"] is None else f"is {x['surely']:.2f}×"
         return f"At face value {what} would be {than}, but {sure} it {why}: its times are not known as well."
     if x["surely"] is None:
-        return f"The next device is {what}, {x['face']:.2f}× {OBJECTIVES[q['objective']]}; {sure} it misses the targets."
+        than = f"{x['face']:.2f}× {OBJECTIVES[q['objective']]}"
+        return f"The next device is {what}, {than}; {sure} it misses the targets."
     share = f", {100.0 * x['uncertainty']:.0f} % of that advantage uncertainty" if x["uncertainty"] > 0.005 else ""
     share = share or (f" ({x['face']:.2f}× at face value)" if x["face"] > 1.005 * x["surely"] else "")
     return f"The next device is {what}, {x['surely']:.2f}× {OBJECTIVES[q['objective']]} {sure}{share}."

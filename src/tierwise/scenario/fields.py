@@ -127,8 +127,8 @@ _ROWS = (
           0, 1, below=True),
     Field("draft", "serving", "whole", "Draft tokens a step.", 0, 0),
     Field("accept", "serving", "number", "Probability that a draft token is right.", 0.7, 0, 1),
-    Field("adapters", "serving", "whole", "LoRA adapters an engine holds at once (default: as many as the trace names).",
-          0, 0),
+    Field("adapters", "serving", "whole", "LoRA adapters an engine holds at once (default: as many as the trace "
+          "names).", 0, 0),
     Field("lora_rank", "serving", "whole", "Their largest rank.", 16, 1),
     Field("lora_modules", "serving", "text", "Matrices they change: all, attention, mlp, qkv, qv, or names such as "
           "q_proj+v_proj.", "all"),
@@ -145,8 +145,8 @@ _ROWS = (
     Field("any_gpu", "search", "switch", "Every GPU of the catalog that has a rent.", False),
     Field("budget", "search", "text", "Dollars at most: 40/h."),
     Field("objective", "search", "text", "What is best: cost, throughput or latency.", "cost"),
-    Field("confidence", "search", "whole", "Probability in per cent with which targets must hold, by how well prices are "
-          "known, and at which plans are ranked: 50 (as expected), 80 or 90.", 80),
+    Field("confidence", "search", "whole", "Probability in per cent with which targets must hold, by how well prices "
+          "are known, and at which plans are ranked: 50 (as expected), 80 or 90.", 80),
     Field("mode", "search", "text", "aggregated or disaggregated (default: both are tried).", many=True),
     Field("confirm", "search", "switch", "Simulate the finalists.", True),
     # ------------------------------------------------------------ files to write

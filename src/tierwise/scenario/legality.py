@@ -108,6 +108,8 @@ def cuts(plan: Plan, model: Model) -> list[Refusal]:
     seen: set[tuple[object, ...]] = set()
     for w, inner in _matrices(model):
         inputs, outputs = blocks(step.weight(w.role))
+        width: Num
+        grain: Num
         if w.role == "expert":
             # Groups along the inputs of experts are dealt with by kernels of their own (moe_wna16).
             width, block, parts, grain = inner, outputs, np.maximum(tp / np.maximum(ep, 1.0), 1.0), 0.0

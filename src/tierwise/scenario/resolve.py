@@ -107,7 +107,7 @@ def _divides(model: Model, degree: int, weights: Format | None, ep: float | None
     if whole is not None and np.any(whole % degree != 0):
         return False
     routed = experts(model)
-    spread = routed is not None and ep is None and np.all(np.asarray(routed) >= degree)
+    spread = routed is not None and ep is None and bool(np.all(np.asarray(routed) >= degree))
     return _whole(model, degree, ep or 1.0, weights) or (spread and _whole(model, degree, degree, weights))
 
 

@@ -31,7 +31,8 @@ SEQUENCES = 16.0
 
 @dataclass(frozen=True)
 class Slower:
-    """Factors from expected TTFT and TPOT to those that should not be exceeded: of engines that do both, and of those apart."""
+    """Factors from expected TTFT and TPOT to those that should not be exceeded: of engines that do both, and of
+    those that do one."""
 
     together: tuple[float, float] = (1.0, 1.0)
     apart: tuple[float, float] = (1.0, 1.0)
@@ -44,7 +45,8 @@ def slower(question: Question, family: Family) -> Slower:
 
     def at(basis: str) -> tuple[float, float]:
         found = calibration().intervals[basis]
-        ends = [np.hypot(np.log(max(found[name][1], 1.0)), more) for name, more in zip(("ttft", "tpot"), own, strict=True)]
+        both = zip(("ttft", "tpot"), own, strict=True)
+        ends = [np.hypot(np.log(max(found[name][1], 1.0)), more) for name, more in both]
         return float(np.exp(scale * ends[0])), float(np.exp(scale * ends[1]))
 
     return Slower(at(family.basis(False)), at(family.basis(True)))

@@ -192,7 +192,8 @@ def _fastest(search: _Search) -> int:
     """The best of what holds; where a load is free, of the same with fewer in flight the one that answers fastest,
     while that costs no more than a run can tell."""
     held = [r for r in search.runs if search.state[r] == 1]
-    best = min(held, key=lambda r: (float(f"{value(search.answer, r, search.runs[r]):.9g}"), search.runs[r].tpot["mean"]))
+    found = {r: float(f"{value(search.answer, r, search.runs[r]):.9g}") for r in held}
+    best = min(held, key=lambda r: (found[r], search.runs[r].tpot["mean"]))
     return _least_loaded(search, best)
 
 

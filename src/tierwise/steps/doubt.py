@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tierwise.steps.cost import StepCost
 
@@ -44,11 +45,11 @@ def doubt(steps: Sequence[tuple[StepCost, float]], wide: float = WIDE) -> Doubt 
     if interval[1] / interval[0] <= wide:
         return None
     worst = int(np.argmax(squares.sum(axis=1)))
-    return Doubt(groups[worst], float(squares[worst].sum() / squares.sum()), _time(steps, groups[worst], base), interval,
-                 _factors(squares.sum(axis=0) - squares[worst]))  # fmt: skip
+    part, without = squares[worst].sum() / squares.sum(), _factors(squares.sum(axis=0) - squares[worst])
+    return Doubt(groups[worst], float(part), _time(steps, groups[worst], base), interval, without)
 
 
-def _factors(squares: np.ndarray) -> tuple[float, float]:  # type: ignore[type-arg]
+def _factors(squares: NDArray[np.float64]) -> tuple[float, float]:
     low, high = np.sqrt(np.maximum(squares, 0.0))
     return float(np.exp(-low)), float(np.exp(high))
 

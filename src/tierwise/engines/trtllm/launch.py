@@ -93,7 +93,8 @@ def options(deployment: Deployment, group: Replicas) -> dict[str, Any]:
         out["scheduler_config"] = {"capacity_scheduler_policy": _CAPACITY[s.scheduler]}
     if s.adapters:
         out["lora_config"] = {
-            "lora_target_modules": _modules(s.modules), "max_lora_rank": s.rank, "max_loras": s.adapters, "max_cpu_loras": s.adapters,
+            "lora_target_modules": _modules(s.modules), "max_lora_rank": s.rank, "max_loras": s.adapters,
+            "max_cpu_loras": s.adapters,
         }  # fmt: skip
     if s.speculation.length and group.plan.mtp:
         length = s.speculation.length
@@ -148,9 +149,8 @@ def missing(deployment: Deployment, group: Replicas) -> list[str]:
         out.append("`host_cache` without `prefix_cache`: it extends the prefix cache and is off with it.")
     if s.disk_cache:
         out.append("`disk_cache`: no tier on disk.")
-    if s.adapters:
-        if lacking := [n for n in _SETS.get(s.modules, s.modules.split("+")) if n not in _LORA]:
-            out.append(f"LoRA adapters of {', '.join(lacking)}: not among the modules named here; see the options file.")
+    if s.adapters and (lacking := [n for n in _SETS.get(s.modules, s.modules.split("+")) if n not in _LORA]):
+        out.append(f"LoRA adapters of {', '.join(lacking)}: not among the modules named here; see the options file.")
     if s.speculation.length and not group.plan.mtp:
         out.append(
             f"Speculation of {s.speculation.length} tokens: put the draft model into the options file as "

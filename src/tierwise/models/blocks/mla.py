@@ -15,7 +15,6 @@ from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
 
-
 # Keys that an indexer scores, with an fp32 scale for 128 of them: 132 bytes a token (vLLM, deepseek_v2.py,
 # DeepseekV32IndexerCache).
 INDEX_KEY = replace(fmt("fp8"), meta=32.0 / 128.0)
