@@ -181,7 +181,8 @@ def _systems(asked: Asked, budget: float) -> tuple[System, ...]:
     if asked.any_gpu:
         if not asked.load() and not np.isfinite(budget) and "objective" not in asked.said:
             raise TierwiseError(f"how much traffic is it for? --any-gpu without a load would fill {MANY} of each GPU: "
-                                "give --rate 4/s or --concurrency 32, --budget 40/h, or --objective throughput")  # fmt: skip
+                                "give --rate 4/s or --concurrency 32, --budget 40/h, or --objective "
+                                "throughput")  # fmt: skip
         return rentable(budget)
     names = several(asked, "machine")
     if not names:

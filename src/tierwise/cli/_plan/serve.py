@@ -12,8 +12,9 @@ CHOICES = ("machine", "engine", "weights", "kv", "draft", "tokens")
 
 
 @flags("machine", "any_gpu", "budget", "prompt", "output", "rate", "trace", "rate_scale", "concurrency", "ttft", "tpot",
-       "statistic", "objective", "confidence", "engine", "mode", "weights", "kv", "draft", "tokens", "confirm", "router",
-       "seed", "out", "html", "json", "save", many=CHOICES, router="", draft=None, tokens=None, repeat="Repeat to try several.",
+       "statistic", "objective", "confidence", "engine", "mode", "weights", "kv", "draft", "tokens", "confirm",
+       "router", "seed", "out", "html", "json", "save", many=CHOICES, router="", draft=None, tokens=None,
+       repeat="Repeat to try several.",
        model="Catalog name, hf:org/name, or a config.json; or a saved scenario (YAML).")  # fmt: skip
 def command(asked: Asked) -> None:
     """The deployment that meets the targets best, why, and what else there was."""
