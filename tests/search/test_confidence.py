@@ -10,9 +10,11 @@ from tests.search.cases import ask, machine
 from tierwise.machines.types import System
 from tierwise.search.answer import Answer
 from tierwise.search.confidence import DEVIATIONS, slower
+from tierwise.search.confirm import Simulated
 from tierwise.search.family import families_of
-from tierwise.search.judge import cost, feasible
-from tierwise.search.question import Question
+from tierwise.search.finalists import finalists
+from tierwise.search.judge import cost, feasible, on_front
+from tierwise.search.question import STATISTICS, Question
 from tierwise.search.serve import plan
 
 
@@ -85,3 +87,22 @@ def test_the_least_that_runs_the_model_is_the_least() -> None:
             assert not (smaller and found.binding[0] == "load")
             said.add(found.binding[0])
     assert "load" in said
+
+
+def test_front_and_answer_are_of_the_statistic_that_targets_hold_for() -> None:
+    """A 99th percentile twice the mean: what lies on the front is drawn with it, and the answer holds with it."""
+    answer = plan(ask(statistic="p99", rate=12.0, ttft=2.0, tpot=0.04), confirm=False)
+    p = answer.points
+
+    def play(row: int) -> Simulated:
+        ttft, tpot = float(p.ttft[row]), float(p.tpot[row])
+        times = [{name: x * (2.0 if name == "p99" else 1.0) for name in STATISTICS} for x in (ttft, tpot)]
+        return Simulated(times[0], times[1], float(p.rate[row]), 100, True)
+
+    found = finalists(answer, play)
+    assert found.met and found.best is not None and found.best.simulated is not None
+    assert found.best.simulated.tpot["p99"] <= 0.04
+    runs = {c.row: c.simulated for c in found.finalists}
+    for row in set(on_front(found.question, found.known).tolist()) & set(runs):
+        run = runs[row]
+        assert run is not None and found.known.tpot[row] == pytest.approx(run.tpot["p99"])

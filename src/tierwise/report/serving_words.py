@@ -193,7 +193,7 @@ def subtitle(d: Json) -> str:
         parts += [f"{count(round(prompt['mean']))} tokens in and {count(round(output['mean']))} out on average"]
     g = deployment["groups"][0]["settings"]
     replicas = sum(x["count"] for x in deployment["groups"])
-    degrees = dict.fromkeys(", ".join(x["plan"]) or "TP=1" for x in deployment["groups"])
+    degrees = dict.fromkeys(", ".join(x["plan"]) or "tp 1" for x in deployment["groups"])
     parts += [f"{' and '.join(degrees)}, {things(replicas, 'replica')}"]
     parts += [f"{g['scheduler']} scheduler", f"{g['kv']} KV"]
     if replicas > 1:

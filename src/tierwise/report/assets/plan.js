@@ -53,7 +53,7 @@ function draw() {
     const s = e.simulated, paid = plan.question.load === "free" && s.requests_per_s ? price(e) * e.requests_per_s / s.requests_per_s : price(e);
     if (!s.tpot_s.mean || paid < low || paid > high) continue;
     const best = plan.answer && name(e) === name(plan.answer) && e.in_flight === plan.answer.in_flight && e.max_num_batched_tokens === plan.answer.max_num_batched_tokens;
-    const dot = svg("circle", { cx: x(paid), cy: y(1 / s.tpot_s.mean), r: best ? 7 : 3.5, class: best ? "answer" : "tried" });
+    const dot = svg("circle", { cx: x(paid), cy: y(1 / s.tpot_s[plan.question.statistic]), r: best ? 7 : 3.5, class: best ? "answer" : "tried" });
     node.append(explain(dot, (best ? "The answer: " : "Simulated: ") + name(e), rows(e)));
   }
   legend(holder, [["var(--t2)", "aggregated"], ["var(--t3)", "disaggregated"], ["var(--accent)", "front and answer"], ["var(--ink)", "simulated"]]);
