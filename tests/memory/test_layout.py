@@ -184,3 +184,18 @@ def test_an_indexer_caches_132_bytes_a_token() -> None:
     block = MLA(7168.0, 128.0, 1536.0, 512.0, 128.0, 64.0, 128.0, indexer=Indexer(64.0, 128.0, 2048.0))
     step = Step(load_model("deepseek-v3"), tw.Plan(), 1.0, 1.0, 999.0, "decode")
     assert sum(float(s.elements * s.format.bytes) for s in block.state(step)) == pytest.approx(1000 * (576 * 2 + 132))
+
+
+def test_a_pool_of_its_own_for_windows() -> None:
+    """SGLang divides its caches once: layers with a window have 0.8 of the others' tokens (sglang#22389)."""
+    plan, machine = tw.Plan(), system("8xh200-sxm")
+
+    def each(name: str, engine: str) -> float:
+        model, found = load_model(name), rules(engines.load(engine), plan)
+        return float(np.max(cache_pool(model, machine, plan, found, 100_000.0).memory.per_sequence))
+
+    half = 36 / 2 * 2 * 2 * 8 * 64  # of a token of gpt-oss-120b, in layers of either kind
+    assert each("gpt-oss-120b", "sglang") == pytest.approx(100_000 * half * 1.8)
+    assert each("gpt-oss-120b", "vllm") == pytest.approx((100_000 + 128) * half)
+    # Where all layers are alike there is one pool.
+    assert each("llama-3.1-8b", "sglang") == each("llama-3.1-8b", "vllm")

@@ -46,6 +46,8 @@ class Engine:
             worst; ``budget``, ``max_seqs``: tokens and sequences of its largest step.
         extra_layers: which pipeline stages hold one layer more where layers do not divide (see
             :mod:`tierwise.memory.stages`).
+        window_share: tokens that layers with a window have room for over those of the other layers, where an engine
+            divides its caches once and for all; None where a sequence gives back what lies before the window.
         gpu_families: families of GPUs it is documented to run on; None where nothing is documented.
         source: where the facts of its steps stand.
     """
@@ -64,6 +66,7 @@ class Engine:
     budget: int
     max_seqs: int
     extra_layers: str
+    window_share: float | None
     gpu_families: frozenset[str] | None
     source: str
 
@@ -117,7 +120,7 @@ def _load(name: str) -> Engine:
     # An engine that says nothing of its memory lays it out as most do.
     typical = {} if "memory" in data else yaml.safe_load((HERE / TYPICAL / "engine.yaml").read_text(encoding="utf-8"))
     memory = _part({**typical, **data}, "memory", where)
-    _only(memory, ("share", "of", "logit_bytes", "budget", "max_seqs", "source"), f"{where}: memory")
+    _only(memory, ("share", "of", "logit_bytes", "budget", "max_seqs", "source"), f"{where}: memory", ("window_share",))
     pipeline = _part({**typical, **data}, "pipeline", where) if "pipeline" in {**typical, **data} else {}
     _only(pipeline, ("extra_layers", "source") if pipeline else (), f"{where}: pipeline")
     extra = pipeline.get("extra_layers", "middle")
@@ -133,6 +136,7 @@ def _load(name: str) -> Engine:
         frozenset(steps["shared_attention_families"]), int(steps.get("attention_tile", 0)),
         float(memory["share"]), str(memory["of"]), float(memory["logit_bytes"]), int(memory["budget"]),
         int(memory["max_seqs"]), str(extra),
+        None if memory.get("window_share") is None else float(memory["window_share"]),
         None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
     )  # fmt: skip
 
@@ -150,10 +154,10 @@ def _part(data: Any, name: str, where: str) -> dict[str, Any]:
     return found
 
 
-def _only(found: dict[str, Any], needed: tuple[str, ...], where: str) -> None:
+def _only(found: dict[str, Any], needed: tuple[str, ...], where: str, besides: tuple[str, ...] = ()) -> None:
     """Refuse a part that lacks fields, all told at once, or that has one nobody reads."""
     if lacking := [n for n in needed if n not in found]:
         raise BadField(where, "fields", sorted(found), f"also {', '.join(lacking)}")
     for name, value in found.items():
-        if name not in (*needed, "attention_tile"):
-            raise BadField(where, name, value, f"only {', '.join(needed)} and attention_tile")
+        if name not in (*needed, *besides, "attention_tile"):
+            raise BadField(where, name, value, f"only {', '.join((*needed, *besides))} and attention_tile")

@@ -43,6 +43,8 @@ class Rules:
         logit_bytes: bytes that the sampler holds for each logit at its worst; ``drafts``: further tokens of a sequence
             that it does so for.
         draft: size of a draft model beside the model, of its weights and of its caches over the model's own.
+        window_share: tokens that layers with a window have room for over those of the others, whatever their window;
+            None where they hold no more than it.
         extra_layers: which pipeline stages hold one layer more, see :mod:`tierwise.memory.stages`.
     """
 
@@ -54,6 +56,7 @@ class Rules:
     drafts: Num = 0.0
     draft: Num = 0.0
     extra_layers: str = "middle"
+    window_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def account(
         weights: from :func:`stage_weights`, where they are known already; ``largest``: likewise from :func:`profiled`.
     """
     device, capacity = system.device, system.device.memory.capacity
-    caches = stage_caches(final, rules.extra_layers, 0.0 if rules.budget is None else rules.budget)
+    caches = stage_caches(final, rules.extra_layers, 0.0 if rules.budget is None else rules.budget, rules.window_share)
     if not is_zero(rules.draft):
         caches = caches.scaled(1.0 + rules.draft)
     home = caches.at_home(plan.placement)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from tierwise.core.num import Num, is_zero
+from tierwise.core.num import Num, is_zero, maximum
 from tierwise.memory.stages import ByStage, layers, plus
 from tierwise.models.step import Step
 from tierwise.models.types import Layer
 from tierwise.program.placement import Placement
+
+# Tokens beyond any window.
+FAR = 2.0**40
 
 
 @dataclass(frozen=True)
@@ -50,23 +54,41 @@ class Caches:
         return Caches(*([x * share for x in values] for values, share in scaled))
 
 
-def stage_caches(step: Step, rule: str, budget: Num) -> Caches:
+def stage_caches(step: Step, rule: str, budget: Num, share: float | None = None) -> Caches:
     """Caches of a step's sequences at its context.
 
     Args:
         rule: by which layers are dealt to stages. ``budget``: tokens of prompts in the largest step.
+        share: of the tokens of layers without a window that those with one have a pool for (beside such layers); None
+            where they hold their window and the chunk in work.
     """
-    reading = step.but(ahead=budget)
+    reading, whole = step.but(ahead=budget), step.but(ahead=FAR)
+    pooled = share is not None and {False, True} <= {_windowed(k, step) for k in _cached(step)}
     total: list[ByStage] = [[0.0] * int(np.max(step.plan.pp)) for _ in range(4)]
     for stack in step.model.stacks:
         if stack.stream != "text" or not (stack.active or step.plan.mtp):
             continue
         for kind, counts in zip(stack.kinds, layers(stack, step.plan.pp, rule), strict=True):
             kv, state, once = _of_layer(kind, step)
-            chunk = 0.0 if is_zero(budget) else _of_layer(kind, reading)[0] - kv
+            chunk = 0.0 if is_zero(budget) or pooled else _of_layer(kind, reading)[0] - kv
+            if pooled and share is not None and _windowed(kind, step):
+                kv = maximum(kv, share * _of_layer(kind, whole)[0])
             each = (kv, state, once, chunk)
             total = [plus(x, [n * more for n in counts]) for x, more in zip(total, each, strict=True)]
     return Caches(*total)
+
+
+def _cached(step: Step) -> Iterator[Layer]:
+    """Layers of text whose caches grow, at least to their window."""
+    for stack in step.model.stacks:
+        if stack.stream == "text" and (stack.active or step.plan.mtp):
+            yield from (kind for kind, _ in stack.runs() if not is_zero(_of_layer(kind, step.but(past=FAR))[0]))
+
+
+def _windowed(layer: Layer, step: Step) -> bool:
+    """Whether a layer's cache stops growing."""
+    far = step.but(past=FAR)
+    return bool(np.all(np.asarray(_of_layer(layer, far)[0]) < _of_layer(layer, far.but(ahead=FAR))[0]))
 
 
 def _of_layer(layer: Layer, step: Step) -> tuple[Num, Num, Num]:

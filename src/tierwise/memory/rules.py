@@ -41,4 +41,5 @@ def rules(
         drafts=drafts,
         draft=draft,
         extra_layers=engine.extra_layers,
+        window_share=engine.window_share,
     )
