@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, Asked, flags
+from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, TRAINING, Asked, flags
 
 
-@flags("machine", *BATCH, *DEGREES, *FORMATS, *KERNELS, "engine", "technique", "html", "trace_out", "json", "save")
+@flags("machine", *BATCH, *DEGREES, *FORMATS, *KERNELS, "engine", "technique", *TRAINING, "html", "trace_out", "json",
+       "save")  # fmt: skip
 def command(asked: Asked, ops: int = typer.Option(12, help="Rows of the op table; 0 for none.")) -> None:
     """Explain what a model costs on a machine."""
+    if asked.train:
+        from tierwise.cli._training import explain
+
+        return explain(asked)
     from tierwise.advise import advise
     from tierwise.cli._files import check, told, write_json
     from tierwise.cli._scenario import asked_for

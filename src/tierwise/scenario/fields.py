@@ -101,6 +101,23 @@ _ROWS = (
     Field("framework", "plan", "text", "Run the model's code line by line in it: transformers."),
     Field("schedule", "plan", "text", "In which order lanes issue the ops, with its options: prefetch:ahead=2, "
           "overlap_collectives, two_batches (default: one after the other)."),
+    # ------------------------------------------------------------ training
+    Field("train", "training", "switch", "One optimizer step of training, not inference.", False),
+    Field("global_batch", "training", "count", "Sequences of an optimizer step, over all devices.", 512.0, 1),
+    Field("micro_batch", "training", "count", "Sequences of a micro-batch (default: 1; a plan tries them).", least=1),
+    Field("seq", "training", "count", "Tokens of a sequence.", 4096.0, 1),
+    Field("cp", "training", "whole", "Context-parallel degree.", least=1),
+    Field("interleave", "training", "whole", "Parts of the model on each pipeline stage.", least=1),
+    Field("recompute", "training", "text", "What the backward pass computes again: none, selective or full."),
+    Field("zero", "training", "whole", "What data-parallel ranks divide: 0 nothing, 1 optimizer states, 2 gradients "
+          "too, 3 parameters too.", least=0, most=3),
+    Field("sequence_parallel", "training", "switch", "Divide along the sequence what tensor parallelism leaves whole "
+          "(default: where tp is more than 1)."),
+    Field("optimizer", "training", "text", "adamw, adamw-8bit, adafactor, lion, muon, sgd or sgd-momentum."),
+    Field("precision", "training", "text", "Format of matrix products: bf16, fp8.", "bf16"),
+    Field("trainer", "training", "text", "Framework that trains: megatron, fsdp, nanotron, deepspeed.", "megatron"),
+    Field("method", "training", "text", "How a model is fine-tuned: full, lora:r=16, qlora:r=16.", "full"),
+    Field("train_tokens", "training", "count", "Tokens of the whole run: 15T.", flag="--tokens"),
     # ------------------------------------------------------------ a deployment
     Field("replicas", "serving", "whole", "Engines (default: as many as the machine holds).", least=1),
     Field("prefill_replicas", "serving", "whole", "Engines that only prefill, before others that decode.", least=1),

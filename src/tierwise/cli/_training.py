@@ -1,0 +1,123 @@
+"""What a user asks about training, as a layout and a framework; and ``tierwise explain --train``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tierwise.cli._flags import Asked
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
+
+if TYPE_CHECKING:
+    from tierwise.machines.types import System
+    from tierwise.models.types import Model
+    from tierwise.training import Framework, Layout
+
+# Fields of a layout that a flag of the same name gives.
+DEGREES = ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero")
+
+
+def things(asked: Asked) -> tuple[Model, System, Framework]:
+    """The model, the machine and the framework.
+
+    Raises:
+        TierwiseError: no machine, or a name that does not exist.
+    """
+    from tierwise.machines.load import system
+    from tierwise.models.load import load_model
+    from tierwise.training import framework
+    from tierwise.training.recipe import OPTIMIZERS, method
+
+    if not asked.machine:
+        raise TierwiseError("--on: which machine, and how many? For example --on 64xh100-sxm")
+    model = load_model(asked.model)
+    if not any(s.stream == "text" and s.active for s in model.stacks):
+        raise TierwiseError(f"{model.name}: training is told of models with a decoder; this one has none")
+    how = framework(asked.trainer)
+    recipe = method(asked.method, how.recipe)
+    if asked.optimizer is not None:
+        if asked.optimizer not in OPTIMIZERS:
+            raise UnknownName("optimizer", asked.optimizer, OPTIMIZERS)
+        recipe = replace(recipe, optimizer=asked.optimizer)
+    if asked.precision not in ("bf16", "fp16", "fp8"):
+        raise UnknownName("precision", asked.precision, ("bf16", "fp16", "fp8"))
+    return model, system(asked.machine), replace(how, recipe=replace(recipe, precision=asked.precision))
+
+
+def fixed(asked: Asked) -> dict[str, float]:
+    """The fields of a layout that flags give."""
+    from tierwise.training.layout import RECOMPUTE
+
+    out = {name: float(getattr(asked, name)) for name in DEGREES if getattr(asked, name) is not None}
+    if asked.recompute is not None:
+        if asked.recompute not in RECOMPUTE:
+            raise UnknownName("recomputation", asked.recompute, RECOMPUTE)
+        out["recompute"] = float(RECOMPUTE.index(asked.recompute))
+    if asked.sequence_parallel is not None:
+        out["sequence_parallel"] = float(asked.sequence_parallel)
+    return out
+
+
+def layout_of(asked: Asked, model: Model, system: System) -> Layout:
+    """One layout: what flags leave open is one, and ``dp`` all that is left.
+
+    Raises:
+        BadField: a layout that cannot be.
+    """
+    from tierwise.training import Layout
+    from tierwise.training.layout import check
+
+    given = {"zero": 1.0, **fixed(asked)}
+    used = 1.0
+    for name in ("tp", "pp", "cp"):
+        used *= given.get(name, 1.0)
+    if "dp" not in given:
+        if system.count % used:
+            raise BadField("layout", "tp x pp x cp", f"{used:.0f}", f"a divisor of the {system.count:.0f} devices")
+        given["dp"] = system.count / used
+    given.setdefault("sequence_parallel", float(given.get("tp", 1.0) > 1))
+    x = Layout(global_batch=asked.global_batch, seq=asked.seq, **given)
+    text = next(s for s in model.stacks if s.stream == "text" and s.active)
+    heads = [float(b.facts().heads) for k in text.kinds for b in k.blocks if b.facts().heads is not None]  # type: ignore[arg-type]
+    check(x, float(text.depth), min(heads, default=1.0), float(system.count))
+    return x
+
+
+def explain(asked: Asked) -> None:
+    """One layout: its time by cause, its memory by role, and its pipeline."""
+    from tierwise.cli._files import check as writable
+    from tierwise.report.training_report import described
+    from tierwise.training import train_step
+
+    if asked.save is not None:
+        raise BadField("--save", "value", asked.save, "nothing with --train: training is not saved as a scenario")
+    writable(asked, "html", "trace_out", "json")
+    model, system, how = things(asked)
+    step = train_step(model, system, layout_of(asked, model, system), how)
+    from tierwise.report.training_data import to_dict
+
+    found = to_dict(step, model, system, asked.train_tokens)
+    told_of(asked, found, described(found), step)
+
+
+def told_of(asked: Asked, found: dict[str, Any], report: Any, step: Any) -> None:
+    """Write and print what was found."""
+    from tierwise.cli._files import told, write_json
+    from tierwise.core.files import write
+
+    if asked.html is not None:
+        from tierwise.report.page import page
+
+        write(asked.html, page(report, "training", ("base.js", "training.js"), found))
+    if asked.trace_out is not None and step is not None:
+        from tierwise.report.training_trace import perfetto
+
+        write_json(asked.trace_out, perfetto(step), indent=None)
+    if asked.json is not None:
+        write_json(asked.json, found)
+    if asked.json != "-":
+        from tierwise.report.console import console
+        from tierwise.report.terminal import show
+
+        show(report, console())
+        told(asked, "html", "trace_out", "json")

@@ -1,0 +1,268 @@
+"""Recorded training steps beside predictions.
+
+A file has one row a run: the shape of the model, the layout, and what was measured (seconds a step, tokens a second,
+peak memory). Two kinds are read: tables with the columns of :data:`COLUMNS`, and the CSV of vTrain's artifact (GPUs,
+batch, shape and degrees, milliseconds). Rows of one kind of model on one GPU are priced together, as arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.core.errors import BadField, TierwiseError
+from tierwise.core.numerics import fmt
+from tierwise.machines.load import system
+from tierwise.machines.types import System
+from tierwise.models.blocks.attention import Attention
+from tierwise.models.blocks.common import Norm
+from tierwise.models.blocks.ends import Embedding, Head
+from tierwise.models.blocks.mlp import MLP
+from tierwise.models.blocks.moe import MoE
+from tierwise.models.load import load_model as catalog
+from tierwise.models.types import Block, Layer, Model, Stack
+from tierwise.training.layout import RECOMPUTE, Layout
+from tierwise.training.memory import memory_of
+from tierwise.training.recipe import Framework, framework
+from tierwise.training.step import TrainStep, composed
+from tierwise.training.work import Work, work_of
+
+COLUMNS = ("framework", "gpu", "hidden", "layers", "heads", "seq", "gbs", "mbs", "tp", "pp", "dp")
+_VTRAIN = ("# GPUs", "global batch", "micro batch", "hidden size", "attention heads", "# layers", "sequence length",
+           "tensor parallelism", "data parallelism", "pipeline parallelism", "iteration time (ms)")  # fmt: skip
+# What a framework's name in a recording starts with, and whose recipe its runs follow.
+_FRAMEWORKS = (("nanotron", "nanotron"), ("llm-foundry", "fsdp"), ("litgpt", "fsdp"), ("levanter", "fsdp"),
+               ("torchtitan", "fsdp"), ("megatron-deepspeed", "megatron-deepspeed"),
+               ("megatron/deepspeed", "megatron-deepspeed"), ("megatron-lm 2022", "megatron-2022"),
+               ("megatron", "megatron"), ("nemo", "megatron"), ("vtrain", "megatron-2022"), ("nvidia nemo", "megatron"))  # fmt: skip
+# Models whose shape the columns cannot say (latent attention, layers of two kinds).
+_CATALOG = {"deepseekv3": "deepseek-v3"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows priced together.
+
+    Attributes:
+        rows: numbers of the rows. ``model``, ``system``, ``layout``, ``depth``: of all of them, as arrays.
+        how: the framework. ``flash``: fused attention.
+    """
+
+    rows: NDArray[np.int64]
+    model: Model
+    system: System
+    layout: Layout
+    depth: NDArray[np.float64] | None
+    how: Framework
+    flash: bool
+    _work: dict[str, Work] = field(default_factory=dict, compare=False)
+
+    def step(self, how: Framework | None = None) -> TrainStep:
+        """The predictions; the work of a micro-batch is priced once, whatever the framework's coefficients."""
+        how = how or self.how
+        if how.recipe.precision not in self._work:
+            self._work[how.recipe.precision] = work_of(self.model, self.system, self.layout, how, self.flash, self.depth)
+        return composed(self.model, self.system, self.layout, how, self._work[how.recipe.precision])
+
+    def peak(self, stage: NDArray[np.str_], how: Framework | None = None) -> NDArray[np.float64]:
+        """Bytes on a device of the stage that each row tells of: ``first``, ``last`` or ``fullest``."""
+        step = self.step(how)
+        out = np.empty(len(self.rows))
+        for name in ("first", "last", "fullest"):
+            found = memory_of(self.model, self.system, self.layout, step.how, step.work, name).peak
+            out = np.where(stage == name, np.broadcast_to(found, len(self.rows)), out)
+        return out
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a file: columns as arrays, groups of rows that can be priced, and the others with the reason."""
+
+    columns: Mapping[str, NDArray[Any]]
+    groups: tuple[Group, ...]
+    refused: Mapping[int, str]
+
+    def __len__(self) -> int:
+        return len(self.columns["gpu"])
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file, as dicts of the columns above.
+
+    Raises:
+        TierwiseError: no such file, or not a table of training runs.
+    """
+    if not path.is_file():
+        raise TierwiseError(f"{path}: no such file")
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise TierwiseError(f"{path}: not a Parquet file ({type(error).__name__})") from None
+    else:
+        import csv
+
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = [dict(r) for r in csv.DictReader(file, skipinitialspace=True)]
+        except (UnicodeDecodeError, csv.Error):
+            raise TierwiseError(f"{path}: not a CSV file of text") from None
+    if rows and all(c in rows[0] for c in _VTRAIN):
+        rows = [_from_vtrain(r) for r in rows]
+    missing = [c for c in COLUMNS if not rows or c not in rows[0]]
+    if missing:
+        raise BadField(str(path), "columns", sorted(rows[0]) if rows else None, "a table with " + ", ".join(COLUMNS))
+    return rows
+
+
+def _from_vtrain(r: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("n_gpus", "gbs", "mbs", "hidden", "heads", "layers", "seq", "tp", "dp", "pp", "iter_s")
+    out: dict[str, Any] = {n: float(r[c]) for n, c in zip(names, _VTRAIN, strict=True)}
+    return {**out, "iter_s": out["iter_s"] / 1e3, "framework": "vTrain", "model": "gpt", "family": "gpt", "vocab": 51200.0,
+            "ffn": 4.0 * out["hidden"], "kv_heads": out["heads"], "gpu": "a100-sxm-80gb", "gpus_per_node": 8.0,
+            "flags": "unfused attention", "tied": 1.0, "precision": "fp16", "status": "ok"}  # fmt: skip
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows grouped by what has to be equal to be priced as one array."""
+    kinds: dict[tuple[Any, ...], list[int]] = {}
+    refused: dict[int, str] = {}
+    for i, r in enumerate(rows):
+        try:
+            kinds.setdefault(_kind(r), []).append(i)
+        except TierwiseError as error:
+            refused[i] = str(error)
+    groups = []
+    for kind, members in kinds.items():
+        try:
+            groups.append(_group(kind, members, rows))
+        except TierwiseError as error:
+            refused |= dict.fromkeys(members, str(error))
+    names = sorted({name for r in rows for name in r})
+    columns = {n: np.asarray([r.get(n) for r in rows], dtype=object) for n in names}
+    return Table(columns, tuple(groups), refused)
+
+
+def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What rows that are priced together share.
+
+    Raises:
+        TierwiseError: what the row leaves open.
+    """
+    for name in ("hidden", "layers", "heads", "seq", "gbs", "mbs", "tp", "pp", "dp"):
+        if not r.get(name):
+            raise TierwiseError(f"the row does not say {name}")
+    name = str(r["framework"]).lower()
+    how = next((to for start, to in _FRAMEWORKS if name.startswith(start)), "")
+    if not how:
+        raise TierwiseError(f"{r['framework']}: a framework that nothing is on file of")
+    if "lora" in str(r.get("flags") or "").lower() or "lora" in str(r.get("precision") or "").lower() or "lora" in str(
+            r.get("model") or "").lower():  # fmt: skip
+        raise TierwiseError("adapters are trained")
+    family = str(r.get("family") or "")
+    known = _CATALOG.get(str(r.get("model") or "").lower().split(" ")[0].replace("-", ""), "")
+    moe = bool(r.get("experts"))
+    if not known and (family.startswith(("t5", "bert", "hybrid", "multimodal", "mimo")) or (moe and not r.get("ffn"))):
+        raise TierwiseError(f"{family}: the columns do not say its shape")
+    gated = "gpt" not in family and "bloom" not in family and "nemotron" not in str(r.get("model") or "").lower()
+    flash = "unfused" not in str(r.get("flags") or "")
+    form = _precision(str(r.get("precision") or "bf16"))
+    per_node = float(r.get("gpus_per_node") or 8.0)
+    return how, str(r["gpu"]), per_node, known, moe, gated, bool(r.get("tied")), flash, form
+
+
+def _precision(text: str) -> str:
+    for start, name in (("mxfp8", "fp8"), ("fp8", "fp8"), ("nvfp4", "nvfp4"), ("fp16", "bf16"), ("bf16", "bf16")):
+        if text.startswith(start):
+            return name
+    raise TierwiseError(f"{text}: a precision of more than one format")
+
+
+def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> Group:
+    how, gpu, per_node, known, moe, gated, tied, flash, form = kind
+    mine = [rows[i] for i in members]
+
+    def column(name: str, default: float | str = 1.0) -> NDArray[np.float64]:
+        return np.asarray([float(r.get(name) or (r[default] if isinstance(default, str) else default)) for r in mine])
+
+    recompute = np.asarray([_level(str(r.get("recompute") or "none")) for r in mine])
+    layout = Layout(
+        tp=column("tp"), pp=column("pp"), dp=column("dp"), cp=column("cp"), ep=column("ep"), interleave=column("vp"),
+        micro_batch=column("mbs"), global_batch=column("gbs"), seq=column("seq"), recompute=recompute,
+        sequence_parallel=column("sp", 0.0) * (column("tp") > 1), zero=column("zero_stage", 0.0),
+    )  # fmt: skip
+    machine = _machine(_device(gpu), per_node)
+    found = framework(how)
+    found = replace(found, recipe=replace(found.recipe, precision=form))
+    at = np.asarray(members)
+    if known:
+        return Group(at, catalog(known), machine, layout, None, found, flash)
+    hidden, heads = column("hidden"), column("heads")
+    attention = Attention(hidden, heads, column("kv_heads", "heads"), hidden / heads)
+    inner = column("ffn", 0.0)
+    inner = np.where(inner > 0, inner, 4.0 * hidden)
+    block: Block = MLP(hidden, inner, gated)
+    if moe:
+        block = MoE(hidden, column("experts"), column("topk"), inner, gated)
+        attention = replace(attention, head_dim=np.where(hidden == 2880.0, 64.0, 128.0))
+    layer = Layer("decoder", (Norm(hidden), attention, Norm(hidden), block))
+    vocab = column("vocab", 50304.0)
+    stack = Stack("decoder", (layer,), (0,), (Embedding(vocab, hidden),),
+                  (Norm(hidden, name="final_norm"), Head(hidden, vocab, tied=tied)))  # fmt: skip
+    model = Model("recorded", "recorded", hidden, vocab, (stack,), {"*": fmt("bf16")})
+    return Group(at, model, machine, layout, column("layers"), found, flash)
+
+
+def _machine(device: str, per_node: float) -> System:
+    """A machine of such nodes; where links reach beyond a node, of as many devices as they reach."""
+    link = system(device).device.link("scale-up")
+    reach = 0.0 if link is None else float(np.asarray(link.domain))
+    return system(f"{max(per_node, reach if reach > 8 else 0.0):.0f}x{device}")
+
+
+def _device(name: str) -> str:
+    """A recording's name of a GPU with its memory written out."""
+    for short in ("a100_sxm_80", "a100_sxm_40", "v100_sxm_32", "v100_sxm_16"):
+        if name == short:
+            return name.replace("_", "-") + "gb"
+    return name
+
+
+def _level(text: str) -> float:
+    return float(RECOMPUTE.index(next((r for r in RECOMPUTE if text.startswith(r)), "none")))
+
+
+def measured(t: Table) -> NDArray[np.float64]:
+    """Seconds a step of every row; nan where the file has none that can be used."""
+    out = np.full(len(t), np.nan)
+    get = {n: t.columns.get(n, np.full(len(t), None, dtype=object)) for n in ("iter_s", "check", "status", "flags")}
+    for i in range(len(t)):
+        if get["status"][i] not in ("ok", None, "") or "time" in str(get["check"][i] or ""):
+            continue
+        # Kernels chosen to give the same bits each time, or waited for one by one, are not those that training uses.
+        if "deterministic" in str(get["flags"][i]) or "LAUNCH_BLOCKING" in str(get["flags"][i]):
+            continue
+        if get["iter_s"][i]:
+            out[i] = float(get["iter_s"][i])
+    return out
+
+
+def measured_memory(t: Table) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+    """(bytes at the peak of every row, nan where the file has none; the stage whose device they are of)."""
+    none = np.full(len(t), None, dtype=object)
+    size, kind = t.columns.get("peak_mem_gb", none), t.columns.get("mem_kind", none)
+    out, stage = np.full(len(t), np.nan), np.full(len(t), "fullest", dtype="<U8")
+    for i in range(len(t)):
+        said = str(kind[i] or "")
+        stage[i] = "last" if "LAST" in said else "first" if "first PP" in said else "fullest"
+        if size[i] and t.columns["status"][i] == "ok" and "analytic" not in said:
+            out[i] = float(size[i]) * (2.0**30 if "GiB" in said or "1024" in said else 1e9)
+    return out, stage

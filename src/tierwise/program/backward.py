@@ -1,0 +1,108 @@
+"""The backward pass of a body: for every op what computes its gradients, in reverse order.
+
+- A GEMM ``Y = X W`` has two of the same arithmetic: ``dX = dY Wᵀ`` and ``dW = Xᵀ dY``, which is added to a gradient
+  that stays in memory.
+- Fused attention recomputes its scores: five products where the forward pass has two (FlashAttention-2,
+  arXiv:2307.08691, section 3.1), so it does its work 2.5 times over.
+- A kernel that memory binds reads what it read and the gradient of what it wrote, and writes gradients of what it read.
+- A collective has its conjugate: an all-gather the reduce-scatter, an all-reduce an all-reduce (Megatron-LM,
+  arXiv:1909.08053, section 3), a send the send the other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from tierwise.core.num import Num
+from tierwise.core.numerics import Format, fmt
+from tierwise.program.program import Body, Program, Repeat
+from tierwise.program.types import Op, Operand
+
+# Products of a fused attention's backward pass over those of its forward pass.
+ATTENTION = 2.5
+_CONJUGATE = {"all_gather": "reduce_scatter", "reduce_scatter": "all_gather"}
+
+
+def backward(program: Program, gradients: Format | None = None, frozen: bool = False) -> Program:
+    """The backward pass of every body of a program, bodies in reverse order.
+
+    Args:
+        gradients: format that gradients of weights are accumulated in; fp32 unless given.
+        frozen: weights are not trained, and have no gradients.
+    """
+    form = None if frozen else gradients or fmt("fp32")
+    return Program(tuple(_item(item, form) for item in reversed(program.items)), program.role)
+
+
+def _item(item: Body | Repeat, form: Format | None) -> Body | Repeat:
+    if isinstance(item, Repeat):
+        return replace(item, bodies=tuple(_body(b, form) for b in item.bodies), pattern=item.pattern[::-1])
+    return _body(item, form)
+
+
+def _body(body: Body, form: Format | None) -> Body:
+    items: list[Op | Body | Repeat] = []
+    for item in reversed(body.items):
+        if isinstance(item, Op):
+            items += _gradients(item, body.name, form)
+        else:
+            items.append(_item(item, form))
+    return Body(body.name, tuple(items))
+
+
+def _gradients(op: Op, body: str, form: Format | None) -> Iterator[Op | Repeat]:
+    """What computes the gradients of one op."""
+    if op.kind == "matmul":
+        yield from _matmul(op, form)
+    elif op.kind == "moe":
+        yield replace(op, name=op.name + ".dgrad")
+        if form is not None:
+            yield replace(op, name=op.name + ".wgrad")
+    elif op.kind == "attention":
+        yield Repeat("products", (Body(body, (replace(op, name=op.name + ".grad"),)),), count=ATTENTION)
+    elif op.kind == "collective":
+        how = str(op.options["collective"])
+        yield replace(op, name=op.name + ".grad", options={**op.options, "collective": _CONJUGATE.get(how, how)})
+    elif op.kind == "embedding":
+        if form is not None:
+            yield _scattered(op, form)
+    else:
+        yield _bound_by_memory(op)
+
+
+def _matmul(op: Op, form: Format | None) -> Iterator[Op]:
+    m, n, k = op.dims["m"], op.dims["n"], op.dims["k"]
+    weight = next(o for o in op.reads if o.role == "weight")
+    given, out = next(o for o in op.reads if o.role == "act"), op.writes[0]
+    upstream = _gradient(out)
+    yield replace(op, name=op.name + ".dgrad", dims={**op.dims, "m": m, "n": k, "k": n}, reads=(upstream, weight),
+                  writes=(_gradient(given),))  # fmt: skip
+    if form is None:
+        return
+    size: Num = n * k
+    kept = Operand(weight.name + ".grad", "grad", size, form)
+    yield replace(op, name=op.name + ".wgrad", dims={**op.dims, "m": n, "n": k, "k": m}, reads=(upstream, given),
+                  writes=(kept, kept), options={**op.options, "density": 1.0})  # fmt: skip
+
+
+def _scattered(op: Op, form: Format) -> Op:
+    """Rows of a table's gradient, read and written where tokens fell."""
+    size = op.dims["tokens"] * op.dims["width"]
+    rows = Operand(op.name + ".grad", "grad", size, form)
+    return Op("elementwise", op.name + ".grad", op.role, {"elements": size}, size,
+              (*map(_gradient, op.writes), rows), (rows,), "fp32")  # fmt: skip
+
+
+def _bound_by_memory(op: Op) -> Op:
+    reads = (*_acts(op.reads), *map(_gradient, _acts(op.writes)))
+    writes = tuple(map(_gradient, _acts(op.reads)))
+    return replace(op, name=op.name + ".grad", reads=reads, writes=writes, flops=2.0 * op.flops)
+
+
+def _acts(operands: Iterable[Operand]) -> list[Operand]:
+    return [o for o in operands if o.role == "act"]
+
+
+def _gradient(o: Operand) -> Operand:
+    return replace(o, name="d" + o.name)

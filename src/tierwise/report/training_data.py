@@ -1,0 +1,109 @@
+"""A training step, or a plan of one, as plain data: what its JSON holds and its pages draw."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from tierwise.machines.types import System
+from tierwise.models.types import Model
+from tierwise.search.train import TrainPlan, confirmed, played
+from tierwise.training.layout import RECOMPUTE, Layout
+from tierwise.training.step import TrainStep
+
+Json = dict[str, Any]
+
+# Executions that a picture of a pipeline still shows apart.
+MOST_EVENTS = 6000
+
+
+def to_dict(step: TrainStep, model: Model, system: System, tokens: float | None = None) -> Json:
+    """One layout.
+
+    Args:
+        tokens: of the whole run, where it is to be said how long that takes.
+    """
+    return {**_one(step, confirmed(step)), **_about(model, system, step, tokens), "pipeline": pipeline(step)}
+
+
+def planned(answer: TrainPlan, model: Model, system: System, tokens: float | None = None) -> Json:
+    """A plan: the layouts by time, and how many there were."""
+    rows = [_one(c.step, c.played) for c in answer.candidates]
+    some = answer.candidates[0].step if answer.candidates else answer.tightest
+    assert some is not None
+    return {
+        "candidates": rows,
+        "searched": {"legal": answer.legal, "fitting": answer.fitting, "seconds": answer.seconds},
+        "tightest": None if answer.tightest is None else _one(answer.tightest, 1.0),
+        **_about(model, system, some, tokens),
+        "pipeline": pipeline(answer.candidates[0].step) if answer.candidates else [],
+    }
+
+
+def _about(model: Model, system: System, step: TrainStep, tokens: float | None) -> Json:
+    out: Json = {
+        "model": {"name": model.name, "parameters": float(np.asarray(model.parameters))},
+        "machine": {"name": system.name, "title": system.device.title, "devices": float(system.count),
+                    "usd_per_hour": _rent(system)},
+        "framework": {"name": step.how.name, "source": step.how.source, "precision": step.how.recipe.precision,
+                      "optimizer": step.how.recipe.optimizer, "rank": step.how.recipe.rank},
+    }  # fmt: skip
+    if tokens:
+        seconds = tokens / _number(step.tokens)
+        hours = seconds / 3600.0
+        rent = out["machine"]["usd_per_hour"]
+        power = float(np.asarray(system.power.rated)) * system.count
+        out["run"] = {"tokens": tokens, "seconds": seconds, "device_hours": hours * system.count,
+                      "usd": None if rent is None else rent * hours, "joules_at_rated_power": power * seconds}  # fmt: skip
+    return out
+
+
+def _rent(system: System) -> float | None:
+    """Dollars an hour of the whole machine; None where nobody says."""
+    value = float(np.asarray(system.device.price.rent))
+    return value * 3600.0 * system.count if np.isfinite(value) else None
+
+
+def _one(step: TrainStep, ratio: float) -> Json:
+    low, high = step.interval
+    return {
+        "layout": layout_dict(step.layout),
+        "seconds": _number(step.time),
+        "interval": [_number(low), _number(high)],
+        "parts": {k: _number(v) for k, v in step.parts.items()},
+        "tokens_per_s": _number(step.tokens),
+        "mfu": _number(step.mfu),
+        "memory": {
+            "parts": {k: _number(v) for k, v in step.memory.parts.items()},
+            "peak": _number(step.memory.peak),
+            "capacity": _number(step.memory.capacity),
+            "fits": bool(step.memory.fits),
+            "stage": _number(step.memory.stage),
+        },
+        "played_over_summed": ratio,
+    }
+
+
+def layout_dict(x: Layout) -> Json:
+    """Degrees and sizes as numbers, recomputation by name."""
+    out: Json = {f.name: _number(getattr(x, f.name)) for f in fields(x) if f.name != "shard"}
+    out["recompute"] = RECOMPUTE[int(out["recompute"])]
+    out["micro_batches"] = _number(x.micro_batches)
+    return out
+
+
+def pipeline(step: TrainStep) -> list[Json]:
+    """Executions of the pipeline, for a picture; none where there are more than can be told apart."""
+    x = step.layout
+    count = _number(x.pp) * _number(x.interleave) * _number(x.micro_batches) * 2.0
+    if count > MOST_EVENTS or _number(x.pp) <= 1:
+        return []
+    made, timeline = played(step, events=True)
+    return [{"lane": e.lane, "op": made.ops[e.op], "turn": e.turn, "start": e.start, "end": e.end}
+            for e in timeline.events]  # fmt: skip
+
+
+def _number(x: object) -> float:
+    return float(np.asarray(x))

@@ -1,0 +1,24 @@
+"""DeepSpeed's JSON, for layouts that only data parallelism divides."""
+
+from __future__ import annotations
+
+import json
+
+from tierwise.training.launch import Shape
+from tierwise.training.step import TrainStep
+
+
+def files(step: TrainStep, shape: Shape, name: str) -> dict[str, str]:
+    """``ds_config.json``; nothing where tensors or layers are divided."""
+    x = step.layout
+    if x.tp > 1 or x.pp > 1 or x.cp > 1:
+        return {}
+    found = {
+        "train_batch_size": int(x.global_batch),
+        "train_micro_batch_size_per_gpu": int(x.micro_batch),
+        "gradient_accumulation_steps": int(x.micro_batches),
+        "bf16": {"enabled": True},
+        "zero_optimization": {"stage": int(x.zero), "overlap_comm": True, "contiguous_gradients": True},
+        "gradient_clipping": 1.0,
+    }
+    return {"ds_config.json": json.dumps(found, indent=2) + "\n"}

@@ -1,0 +1,152 @@
+"""How a framework trains: which numbers it keeps in which format, and what its steps were measured to reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tierwise.core.errors import BadField, UnknownName
+from tierwise.core.num import Num
+
+FOLDER = Path(__file__).with_name("frameworks")
+
+# Bytes of optimizer state a parameter, the master copy of the weights apart.
+OPTIMIZERS: Mapping[str, float] = {
+    "adamw": 8.0,  # Two moments in fp32 (arXiv:1711.05101).
+    "adamw-8bit": 2.0 + 2.0 * 4.0 / 256.0,  # Two moments in 8 bits, an fp32 scale for 256 of them (arXiv:2110.02861).
+    "adafactor": 0.0,  # A row and a column of second moments a matrix: left out (arXiv:1804.04235).
+    "lion": 4.0,  # One moment (arXiv:2302.06675).
+    "muon": 4.0,  # One moment (kellerjordan.github.io/posts/muon).
+    "sgd-momentum": 4.0,
+    "sgd": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Formats of what training keeps, bytes a parameter.
+
+    Attributes:
+        parameters: of the working copy. ``gradients``: of what is accumulated. ``also``: of gradients beside it (those
+            that autograd leaves before they are added). ``master``: of the weights that the optimizer updates.
+        optimizer: a key of :data:`OPTIMIZERS`.
+        reduced: of a gradient on the wire. ``logits``: of a logit and its gradient while the loss is taken (16 bits,
+            fp32, and the gradient in fp32).
+        gathered: 1 where inputs that sequence parallelism gathers are kept whole for the backward pass, and 0 where they
+            are gathered again.
+        precision: arithmetic of matrix products, a number format.
+        rank: of low-rank adapters on every linear map, which alone are trained (LoRA, arXiv:2106.09685); 0 trains all.
+    """
+
+    parameters: float = 2.0
+    gradients: float = 4.0
+    also: float = 0.0
+    master: float = 4.0
+    optimizer: str = "adamw"
+    reduced: float = 4.0
+    logits: float = 10.0
+    gathered: float = 0.0
+    precision: str = "bf16"
+    rank: float = 0.0
+
+    @property
+    def states(self) -> float:
+        """Bytes of optimizer state, master weights included."""
+        return OPTIMIZERS[self.optimizer] + self.master
+
+    @property
+    def update(self) -> float:
+        """Bytes that an update of one parameter reads and writes."""
+        return self.gradients + 2.0 * self.states + self.parameters
+
+
+def method(text: str, base: Recipe) -> Recipe:
+    """The recipe of a way to fine-tune: ``full``, ``lora:r=16``, ``qlora:r=16`` (frozen weights in NF4, arXiv:2305.14314).
+
+    Raises:
+        UnknownName, BadField: no such way, or no such option.
+    """
+    name, _, rest = text.partition(":")
+    if name not in METHODS:
+        raise UnknownName("method", name, METHODS)
+    if name == "full":
+        if rest:
+            raise BadField("--method", "full", rest, "nothing after it")
+        return base
+    key, _, value = (rest or "r=16").partition("=")
+    if key not in ("r", "rank") or not value.isdigit() or int(value) < 1:
+        raise BadField("--method", name, rest, "r=RANK, a whole number of at least 1")
+    # NF4: 4 bits, an 8-bit scale for 64 weights, and an fp32 scale for 256 of those.
+    held = base.parameters if name == "lora" else (4.0 + 8.0 / 64.0 + 32.0 / (64.0 * 256.0)) / 8.0
+    return replace(base, parameters=held, rank=float(value))
+
+
+METHODS = ("full", "lora", "qlora")
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A framework that trains.
+
+    Attributes:
+        recipe: formats it keeps.
+        matmul, attention, memory, link: factors on the time of matrix products, of attention, of kernels that memory
+            binds and of collectives of a layer: what was measured over what single ops were.
+        exposed: share of the data-parallel traffic of a step that compute does not hide.
+        launch: host seconds a kernel; a pass is never faster than its launches.
+        overhead: bytes of buffers and fragmentation on every device; ``saves``: activations kept over those that the
+            ops of the backward pass need.
+        interval: factors on a step's time that 80 % of measurements lie between; ``memory_interval`` likewise.
+        source: data, rows and date.
+    """
+
+    name: str
+    recipe: Recipe = field(default_factory=Recipe)
+    matmul: Num = 1.0
+    attention: Num = 1.0
+    memory: Num = 1.0
+    link: Num = 1.0
+    exposed: Num = 0.3
+    launch: Num = 0.0
+    overhead: Num = 0.0
+    saves: Num = 1.0
+    interval: tuple[float, float] = (1.0, 1.0)
+    memory_interval: tuple[float, float] = (1.0, 1.0)
+    source: str = ""
+
+
+def frameworks() -> tuple[str, ...]:
+    """Every framework there is a file for."""
+    return tuple(sorted(p.stem for p in FOLDER.glob("*.yaml")))
+
+
+@cache
+def framework(name: str) -> Framework:
+    """A framework by name.
+
+    Raises:
+        UnknownName: there is no such file.
+        BadField: a field it cannot have.
+    """
+    import yaml
+
+    if name not in frameworks():
+        raise UnknownName("training framework", name, frameworks())
+    path = FOLDER / f"{name}.yaml"
+    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    recipe = Recipe(**_known(Recipe, data.pop("recipe", {}), path))
+    for key in ("interval", "memory_interval"):
+        if key in data:
+            data[key] = tuple(map(float, data[key]))
+    return Framework(name, recipe, **_known(Framework, data, path))
+
+
+def _known(kind: type, data: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    names = {f.name for f in fields(kind)}
+    for key in data:
+        if key not in names:
+            raise BadField(path.name, key, data[key], "one of " + ", ".join(sorted(names)))
+    return dict(data)

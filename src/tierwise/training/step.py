@@ -1,0 +1,220 @@
+"""What one optimizer step takes: micro-batches through the pipeline, gradients over the replicas, the update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tierwise.core.num import Num, ceil_div, maximum, num, where
+from tierwise.core.numerics import fmt
+from tierwise.cost import Target, price
+from tierwise.machines.types import System
+from tierwise.models.types import Model
+from tierwise.program.types import Op, Operand
+from tierwise.steps.price import KERNELS, engine_on
+from tierwise.training.layout import Layout
+from tierwise.training.memory import TrainMemory, memory_of, parameters, trained
+from tierwise.training.recipe import Framework
+from tierwise.training.work import CLASSES, INPUT, OUTPUT, Piece, Work, plan_of, work_of
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """One optimizer step of a layout, or of many.
+
+    Attributes:
+        layout, work: what runs. ``how``: the framework that runs it.
+        parts: seconds of the step by cause, on the slowest stage: what its micro-batches take by class of op, the
+            bubble, hand-overs between stages, gradients and parameters on the wire that nothing hides, the update.
+        stage: seconds of a micro-batch on the first, a middle and the last pipeline stage, forward and backward.
+        flops: useful arithmetic of the step over all devices: recomputation left out.
+        memory: of the fullest device.
+        peak: FLOP/s of a device in the format of the products.
+    """
+
+    layout: Layout
+    work: Work
+    how: Framework
+    parts: Mapping[str, Num]
+    stage: Mapping[str, tuple[Num, Num]]
+    flops: Num
+    memory: TrainMemory
+    peak: Num
+
+    @property
+    def time(self) -> Num:
+        """Seconds."""
+        return sum(self.parts.values(), 0.0)
+
+    @property
+    def interval(self) -> tuple[Num, Num]:
+        """Seconds between which 80 % of measurements lie."""
+        return self.time * self.how.interval[0], self.time * self.how.interval[1]
+
+    @property
+    def tokens(self) -> Num:
+        """Tokens a second, over all devices."""
+        return self.layout.global_batch * self.layout.seq / self.time
+
+    @property
+    def mfu(self) -> Num:
+        """Useful arithmetic over what the devices could do."""
+        return self.flops / (self.time * self.layout.devices * self.peak)
+
+
+def train_step(
+    model: Model, system: System, layout: Layout, how: Framework, flash: bool = True, depth: Num | None = None
+) -> TrainStep:
+    """What a step takes and holds.
+
+    Args:
+        flash: fused attention.
+        depth: as in :func:`tierwise.training.work.work_of`.
+    """
+    work = work_of(model, system, layout, how, flash, depth)
+    return composed(model, system, layout, how, work)
+
+
+def composed(model: Model, system: System, layout: Layout, how: Framework, work: Work) -> TrainStep:
+    """A step from the work of a micro-batch."""
+    x, on = layout, engine_on(model, plan_of(layout), system, KERNELS).target
+    held = ceil_div(work.depth, x.pp)
+    layer, ends = parameters(model, x)
+    shards = np.asarray(x.zero) >= 3
+    # Fully sharded: a layer's parameters are gathered twice, and its gradients scattered, beside its own work.
+    group = np.minimum(np.asarray(x.replicas), np.asarray(x.shard))
+    size = layer["layer"] * how.recipe.parameters
+    gather = exchange(on, "all_gather", size, group, x.tp)
+    scatter = exchange(on, "reduce_scatter", size, group, x.tp)
+
+    rows: list[tuple[dict[str, Num], dict[str, Num], Num]] = []
+    for piece, n in work.layers:
+        forward, behind, again = _times(piece, x, how)
+        _pass_keys(on, x, how, piece, forward, behind)
+        rows.append((forward, {k: behind[k] + again[k] for k in behind}, n))
+    mean_f = {k: sum((f[k] * n for f, _, n in rows), 0.0) / work.depth for k in rows[0][0]}
+    mean_b = {k: sum((b[k] * n for _, b, n in rows), 0.0) / work.depth for k in rows[0][1]}
+    wait_f = where(shards, maximum(gather - _total(mean_f), 0.0), 0.0)
+    wait_b = where(shards, maximum(gather + scatter - _total(mean_b), 0.0), 0.0)
+    first, last = (_end(work, name, x, how) for name in (INPUT, OUTPUT))
+
+    body = held * (_total(mean_f) + wait_f), held * (_total(mean_b) + wait_b)
+    alone = np.asarray(x.pp) <= 1
+    both = tuple(body[i] + first[i] + last[i] for i in (0, 1))
+    stage = {
+        "first": tuple(where(alone, both[i], body[i] + first[i]) for i in (0, 1)),
+        "middle": body,
+        "last": tuple(where(alone, both[i], body[i] + last[i]) for i in (0, 1)),
+    }
+    totals = {k: f + b for k, (f, b) in stage.items()}
+    slowest = where(alone, totals["first"], maximum(*totals.values()))
+    others = where(alone, 0.0, totals["first"] + totals["last"] + (x.pp - 2.0) * totals["middle"] - slowest)
+    m = x.micro_batches
+    send = exchange(on, "send", x.micro_batch * x.seq / x.cp * model.hidden * 2.0 / where(
+        np.asarray(x.sequence_parallel) > 0, x.tp, 1.0), x.pp, x.tp * x.replicas)  # fmt: skip
+    # A hand-over each way for every micro-batch and part of the model, and for every stage once to fill the pipeline.
+    handed = where(alone, 0.0, 2.0 * send * (m * x.interleave + x.pp - 1.0))
+    parts = {name: m * held * (mean_f[name] + mean_b[name]) for name in (*CLASSES, "host")}
+    parts["ends"] = m * (slowest - body[0] - body[1])
+    parts["parameters on the wire"] = m * held * (wait_f + wait_b)
+    parts["bubble"] = others / x.interleave
+    parts["hand-overs"] = handed
+    moved = trained(x, how, work, *_held(held, layer, ends, x))
+    parts["gradients on the wire"] = _reduced(on, x, how, moved, slowest)
+    parts["update"] = _updated(on, x, how, moved)
+    flops = _useful(work, x, how)
+    rate = on.rate(how.recipe.precision)[0]
+    return TrainStep(x, work, how, parts, stage, flops, memory_of(model, system, x, how, work), rate)  # type: ignore[arg-type]
+
+
+def _total(parts: Mapping[str, Num]) -> Num:
+    return sum(parts.values(), 0.0)
+
+
+def _times(piece: Piece, x: Layout, how: Framework) -> tuple[dict[str, Num], dict[str, Num], dict[str, Num]]:
+    """Seconds by class of the forward pass, the backward pass, and what is computed again for it."""
+    factors = {"matmul": how.matmul, "attention": how.attention, "memory": how.memory, "link": how.link}
+    forward = {k: factors[k] * piece.forward[k] for k in CLASSES}
+    behind = {k: factors[k] * piece.backward[k] for k in CLASSES}
+    forward["host"] = maximum(how.launch * piece.launches[0] - _total(forward), 0.0)
+    behind["host"] = maximum(how.launch * piece.launches[1] - _total(behind), 0.0)
+    level = np.asarray(x.recompute)
+    again = {k: where(level >= 2, forward[k], 0.0) for k in forward}
+    again["attention"] = where(level >= 1, forward["attention"], 0.0)
+    return forward, behind, again
+
+
+def _pass_keys(
+    on: Target, x: Layout, how: Framework, piece: Piece, forward: dict[str, Num], behind: dict[str, Num]
+) -> None:
+    """Context parallelism: keys and values go round the ranks while attention works on those already there
+    (arXiv:2310.01889); in the backward pass their gradients go round with them."""
+    if np.all(np.asarray(x.cp) <= 1):
+        return
+    ring = how.link * exchange(on, "all_gather", piece.keys * x.cp, x.cp, x.tp)
+    forward["link"] = forward["link"] + maximum(ring - forward["attention"], 0.0)
+    behind["link"] = behind["link"] + maximum(2.0 * ring - behind["attention"], 0.0)
+
+
+def _end(work: Work, name: str, x: Layout, how: Framework) -> tuple[Num, Num]:
+    """Seconds forward and backward of what stands before or after the layers."""
+    forward: Num = 0.0
+    behind: Num = 0.0
+    for key, piece in work.ends.items():
+        if key.endswith(name):
+            f, b, _ = _times(piece, x, how)
+            forward, behind = forward + _total(f), behind + _total(b)
+    return forward, behind
+
+
+def exchange(on: Target, kind: str, size: Num, group: Num, stride: Num) -> Num:
+    """Seconds of a collective of ``size`` bytes a device."""
+    if np.all(np.asarray(group) <= 1):
+        return 0.0 * num(size)
+    buffer = Operand("x", "act", num(size) / 2.0, fmt("bf16"))
+    op = Op("collective", kind, "comm", {"bytes": buffer.bytes, "group": num(group), "stride": num(stride)}, 0.0,
+            (buffer,), (buffer,), "fp32", options={"collective": kind, "library": True})  # fmt: skip
+    return price(op, on).time
+
+
+def _held(held: Num, layer: Mapping[str, Num], ends: Mapping[str, Num], x: Layout) -> tuple[Num, Num]:
+    """Dense and expert parameters of the fullest stage."""
+    alone = np.asarray(x.pp) <= 1
+    end = where(alone, ends[INPUT] + ends[OUTPUT], maximum(ends[INPUT], ends[OUTPUT]))
+    return held * layer["layer"] + end, held * layer["experts"]
+
+
+def _reduced(on: Target, x: Layout, how: Framework, moved: tuple[Num, Num], slowest: Num) -> Num:
+    """Seconds in which gradients are averaged over the replicas (and new parameters gathered) and nothing else runs."""
+    dense, experts = moved
+    group, stride = x.replicas, x.tp
+    fewer = maximum(group * np.minimum(x.tp, x.ep) / x.ep, 1.0)
+    size, gathered = how.recipe.reduced, how.recipe.parameters
+    zero = np.asarray(x.zero)
+
+    def wire(count: Num, among: Num) -> Num:
+        whole = exchange(on, "all_reduce", count * size, among, stride)
+        parted = exchange(on, "reduce_scatter", count * size, among, stride) + exchange(
+            on, "all_gather", count * gathered, among, stride)  # fmt: skip
+        return where(zero >= 1, parted, whole)
+
+    total = where(zero >= 3, 0.0, wire(dense, group) + (wire(experts, fewer) if np.any(np.asarray(experts) > 0) else 0.0))
+    # Hidden, at most, behind the backward pass of the last micro-batch and the forward pass of the next step's first.
+    return how.exposed * total + maximum((1.0 - how.exposed) * total - slowest, 0.0)
+
+
+def _updated(on: Target, x: Layout, how: Framework, moved: tuple[Num, Num]) -> Num:
+    """Seconds of the optimizer's update: it reads and writes all of its state once."""
+    dense, experts = moved
+    own = where(np.asarray(x.zero) >= 1, dense / np.minimum(x.replicas, x.shard) + experts, dense + experts)
+    return how.memory * own * how.recipe.update / on.memory.bandwidth
+
+
+def _useful(work: Work, x: Layout, how: Framework) -> Num:
+    """Arithmetic of forward and backward passes over all devices: three times that of the forward
+    passes' products, or twice where weights have no gradients."""
+    one = sum((n * p.flops for p, n in work.layers), 0.0) + sum((p.flops for p in work.ends.values()), 0.0)
+    passes = 3.0 if how.recipe.rank <= 0 else 2.0
+    return passes * one * x.micro_batches * x.dp * x.cp * x.tp
