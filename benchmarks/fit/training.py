@@ -1,7 +1,10 @@
-"""Coefficients of training frameworks, fitted to recorded steps: ``python -m benchmarks.fit.training FILE... [--write]``.
+"""Coefficients of training frameworks, fitted to recorded steps.
 
-Six a framework: factors on matrix products, attention, kernels that memory binds and collectives of layers; the share of
-data-parallel traffic that nothing hides; host seconds a kernel. They minimise the mean of ``|log(predicted / measured)|``.
+    python -m benchmarks.fit.training FILE... [--write] [--framework NAME] [--folds 8]
+
+Six a framework for time: factors on matrix products, attention, kernels that memory binds and collectives of layers;
+the share of data-parallel traffic that nothing hides; host seconds a kernel. Three for memory: a factor on what the
+backward pass keeps, bytes of buffers, bytes of a logit. They minimise the mean of ``|log(predicted / measured)|``.
 Errors are those on rows of left-out groups, a group being one model on one number of GPUs.
 """
 
@@ -26,9 +29,13 @@ Start = Mapping[str, tuple[float, float]]
 
 # What is fitted: where it starts, and how far from there it may end (a factor each way).
 START: Mapping[str, tuple[float, float]] = {
-    "matmul": (1.1, 3.0), "attention": (1.2, 4.0), "memory": (2.5, 4.0), "link": (1.0, 3.0), "exposed": (0.3, 3.3),
+    "matmul": (1.1, 3.0),
+    "attention": (1.2, 4.0),
+    "memory": (2.5, 4.0),
+    "link": (1.0, 3.0),
+    "exposed": (0.3, 3.3),
     "launch": (2e-5, 30.0),
-}  # fmt: skip
+}
 MEMORY: Mapping[str, tuple[float, float]] = {"saves": (1.1, 1.8), "overhead": (1.5e9, 6.0), "logits": (8.0, 2.5)}
 FOLDS = 8
 
@@ -45,7 +52,9 @@ def usable(t: Table, m: Array) -> NDArray[np.bool_]:
 
 def groups_of(t: Table) -> NDArray[Any]:
     """A number for each row: one model on one number of GPUs of one kind."""
-    names = [t.columns.get(c, np.full(len(t), None, dtype=object)) for c in ("model", "hidden", "layers", "n_gpus", "gpu")]
+    names = [
+        t.columns.get(c, np.full(len(t), None, dtype=object)) for c in ("model", "hidden", "layers", "n_gpus", "gpu")
+    ]
     keys = [repr(x) for x in zip(*names, strict=True)]
     index = {k: i for i, k in enumerate(dict.fromkeys(keys))}
     return np.asarray([index[k] for k in keys])
@@ -94,8 +103,10 @@ def fit(predict: Predict, start_at: Start, m: Array, at: NDArray[np.bool_], weig
     begin = np.zeros((2 if "launch" in names else 1, len(names)))
     if "launch" in names:
         begin[1, names.index("launch")] = 0.55
-    found = [minimize(loss, z, method="Nelder-Mead", options={"maxfev": 350, "initial_simplex": z + _simplex(len(z))})
-             for z in begin]  # fmt: skip
+    found = [
+        minimize(loss, z, method="Nelder-Mead", options={"maxfev": 350, "initial_simplex": z + _simplex(len(z))})
+        for z in begin
+    ]
     return values(min(found, key=lambda f: f.fun).x)
 
 
@@ -162,8 +173,10 @@ def main(argv: Sequence[str]) -> None:
             print(name, what, {k: float(f"{v:.4g}") for k, v in values.items()})
             for s in sorted(set(source[at])):
                 k = at & (source == s)
-                print(f"  {s:24} n={k.sum():4}  in the fit {_errors(inside[k] / m[k])}   held out "
-                      f"{_errors(outside[k] / m[k])}")  # fmt: skip
+                print(
+                    f"  {s:24} n={k.sum():4}  in the fit {_errors(inside[k] / m[k])}   held out "
+                    f"{_errors(outside[k] / m[k])}"
+                )
             found |= values
             bounds[what] = (*np.quantile(m[at] / outside[at], (0.1, 0.9)), int(at.sum()))
         if a.write and found:

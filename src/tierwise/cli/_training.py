@@ -40,7 +40,7 @@ def things(asked: Asked) -> tuple[Model, System, Framework]:
             raise UnknownName("optimizer", asked.optimizer, OPTIMIZERS)
         recipe = replace(recipe, optimizer=asked.optimizer)
     if asked.precision not in ("bf16", "fp16", "fp8"):
-        raise UnknownName("precision", asked.precision, ("bf16", "fp16", "fp8"))
+        raise BadField("--precision", "value", asked.precision, "bf16, fp16 or fp8")
     return model, system(asked.machine), replace(how, recipe=replace(recipe, precision=asked.precision))
 
 
@@ -73,7 +73,13 @@ def layout_of(asked: Asked, model: Model, system: System) -> Layout:
         used *= given.get(name, 1.0)
     if "dp" not in given:
         if system.count % used:
-            raise BadField("layout", "tp x pp x cp", f"{used:.0f}", f"a divisor of the {system.count:.0f} devices")
+            near = sorted(sorted(_divisors(int(system.count)), key=lambda d: abs(d - used))[:2])
+            raise BadField(
+                "layout",
+                "tp x pp x cp",
+                round(used),
+                f"a divisor of the {system.count:.0f} devices; nearest: {' and '.join(map(str, near))}",
+            )
         given["dp"] = system.count / used
     given.setdefault("sequence_parallel", float(given.get("tp", 1.0) > 1))
     x = Layout(global_batch=asked.global_batch, seq=asked.seq, **given)
@@ -81,6 +87,10 @@ def layout_of(asked: Asked, model: Model, system: System) -> Layout:
     heads = [float(b.facts().heads) for k in text.kinds for b in k.blocks if b.facts().heads is not None]  # type: ignore[arg-type]
     check(x, float(text.depth), min(heads, default=1.0), float(system.count))
     return x
+
+
+def _divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]
 
 
 def explain(asked: Asked) -> None:

@@ -33,13 +33,37 @@ from tierwise.training.step import TrainStep, composed
 from tierwise.training.work import Work, work_of
 
 COLUMNS = ("framework", "gpu", "hidden", "layers", "heads", "seq", "gbs", "mbs", "tp", "pp", "dp")
-_VTRAIN = ("# GPUs", "global batch", "micro batch", "hidden size", "attention heads", "# layers", "sequence length",
-           "tensor parallelism", "data parallelism", "pipeline parallelism", "iteration time (ms)")  # fmt: skip
+_VTRAIN = (
+    "# GPUs",
+    "global batch",
+    "micro batch",
+    "hidden size",
+    "attention heads",
+    "# layers",
+    "sequence length",
+    "tensor parallelism",
+    "data parallelism",
+    "pipeline parallelism",
+    "iteration time (ms)",
+)
 # What a framework's name in a recording starts with, and whose recipe its runs follow.
-_FRAMEWORKS = (("nanotron", "nanotron"), ("llm-foundry", "fsdp"), ("litgpt", "fsdp"), ("levanter", "fsdp"),
-               ("torchtitan", "fsdp"), ("megatron-deepspeed", "megatron-deepspeed"),
-               ("megatron/deepspeed", "megatron-deepspeed"), ("megatron-lm 2022", "megatron-2022"),
-               ("megatron", "megatron"), ("nemo", "megatron"), ("vtrain", "megatron-2022"), ("nvidia nemo", "megatron"))  # fmt: skip
+_FRAMEWORKS = (
+    ("nanotron", "nanotron"),
+    ("llm-foundry", "fsdp"),
+    ("litgpt", "fsdp"),
+    ("levanter", "fsdp"),
+    ("torchtitan", "fsdp"),
+    ("megatron-deepspeed", "megatron-deepspeed"),
+    ("megatron/deepspeed", "megatron-deepspeed"),
+    ("megatron-lm 2022", "megatron-2022"),
+    ("megatron", "megatron"),
+    ("nemo", "megatron"),
+    ("vtrain", "megatron-2022"),
+    ("nvidia nemo", "megatron"),
+    ("pytorch nvidia", "megatron"),
+    ("ngc pytorch", "megatron"),
+    ("nvidia ngc pytorch", "megatron"),
+)
 # Models whose shape the columns cannot say (latent attention, layers of two kinds).
 _CATALOG = {"deepseekv3": "deepseek-v3"}
 
@@ -63,18 +87,23 @@ class Group:
     _work: dict[str, Work] = field(default_factory=dict, compare=False)
 
     def step(self, how: Framework | None = None) -> TrainStep:
-        """The predictions; the work of a micro-batch is priced once, whatever the framework's coefficients."""
+        """The predictions of time and memory."""
         how = how or self.how
-        if how.recipe.precision not in self._work:
-            self._work[how.recipe.precision] = work_of(self.model, self.system, self.layout, how, self.flash, self.depth)
-        return composed(self.model, self.system, self.layout, how, self._work[how.recipe.precision])
+        return composed(self.model, self.system, self.layout, how, self.work(how))
+
+    def work(self, how: Framework) -> Work:
+        """The work of a micro-batch, priced once whatever the framework's coefficients."""
+        form = how.recipe.precision
+        if form not in self._work:
+            self._work[form] = work_of(self.model, self.system, self.layout, how, self.flash, self.depth)
+        return self._work[form]
 
     def peak(self, stage: NDArray[np.str_], how: Framework | None = None) -> NDArray[np.float64]:
         """Bytes on a device of the stage that each row tells of: ``first``, ``last`` or ``fullest``."""
-        step = self.step(how)
-        out = np.empty(len(self.rows))
-        for name in ("first", "last", "fullest"):
-            found = memory_of(self.model, self.system, self.layout, step.how, step.work, name).peak
+        how = how or self.how
+        out = np.full(len(self.rows), np.nan)
+        for name in sorted(set(stage)):
+            found = memory_of(self.model, self.system, self.layout, how, self.work(how), name).peak
             out = np.where(stage == name, np.broadcast_to(found, len(self.rows)), out)
         return out
 
@@ -126,9 +155,22 @@ def read(path: Path) -> list[dict[str, Any]]:
 def _from_vtrain(r: Mapping[str, Any]) -> dict[str, Any]:
     names = ("n_gpus", "gbs", "mbs", "hidden", "heads", "layers", "seq", "tp", "dp", "pp", "iter_s")
     out: dict[str, Any] = {n: float(r[c]) for n, c in zip(names, _VTRAIN, strict=True)}
-    return {**out, "iter_s": out["iter_s"] / 1e3, "framework": "vTrain", "model": "gpt", "family": "gpt", "vocab": 51200.0,
-            "ffn": 4.0 * out["hidden"], "kv_heads": out["heads"], "gpu": "a100-sxm-80gb", "gpus_per_node": 8.0,
-            "flags": "unfused attention", "tied": 1.0, "precision": "fp16", "status": "ok"}  # fmt: skip
+    return {
+        **out,
+        "iter_s": out["iter_s"] / 1e3,
+        "framework": "vTrain",
+        "model": "gpt",
+        "family": "gpt",
+        "vocab": 51200.0,
+        "ffn": 4.0 * out["hidden"],
+        "kv_heads": out["heads"],
+        "gpu": "a100-sxm-80gb",
+        "gpus_per_node": 8.0,
+        "flags": "unfused attention",
+        "tied": 1.0,
+        "precision": "fp16",
+        "status": "ok",
+    }
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -164,8 +206,11 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
     how = next((to for start, to in _FRAMEWORKS if name.startswith(start)), "")
     if not how:
         raise TierwiseError(f"{r['framework']}: a framework that nothing is on file of")
-    if "lora" in str(r.get("flags") or "").lower() or "lora" in str(r.get("precision") or "").lower() or "lora" in str(
-            r.get("model") or "").lower():  # fmt: skip
+    if (
+        "lora" in str(r.get("flags") or "").lower()
+        or "lora" in str(r.get("precision") or "").lower()
+        or "lora" in str(r.get("model") or "").lower()
+    ):
         raise TierwiseError("adapters are trained")
     family = str(r.get("family") or "")
     known = _CATALOG.get(str(r.get("model") or "").lower().split(" ")[0].replace("-", ""), "")
@@ -195,10 +240,19 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
 
     recompute = np.asarray([_level(str(r.get("recompute") or "none")) for r in mine])
     layout = Layout(
-        tp=column("tp"), pp=column("pp"), dp=column("dp"), cp=column("cp"), ep=column("ep"), interleave=column("vp"),
-        micro_batch=column("mbs"), global_batch=column("gbs"), seq=column("seq"), recompute=recompute,
-        sequence_parallel=column("sp", 0.0) * (column("tp") > 1), zero=column("zero_stage", 0.0),
-    )  # fmt: skip
+        tp=column("tp"),
+        pp=column("pp"),
+        dp=column("dp"),
+        cp=column("cp"),
+        ep=column("ep"),
+        interleave=column("vp"),
+        micro_batch=column("mbs"),
+        global_batch=column("gbs"),
+        seq=column("seq"),
+        recompute=recompute,
+        sequence_parallel=column("sp", 0.0) * (column("tp") > 1),
+        zero=column("zero_stage", 0.0),
+    )
     machine = _machine(_device(gpu), per_node)
     found = framework(how)
     found = replace(found, recipe=replace(found.recipe, precision=form))
@@ -215,8 +269,13 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         attention = replace(attention, head_dim=np.where(hidden == 2880.0, 64.0, 128.0))
     layer = Layer("decoder", (Norm(hidden), attention, Norm(hidden), block))
     vocab = column("vocab", 50304.0)
-    stack = Stack("decoder", (layer,), (0,), (Embedding(vocab, hidden),),
-                  (Norm(hidden, name="final_norm"), Head(hidden, vocab, tied=tied)))  # fmt: skip
+    stack = Stack(
+        "decoder",
+        (layer,),
+        (0,),
+        (Embedding(vocab, hidden),),
+        (Norm(hidden, name="final_norm"), Head(hidden, vocab, tied=tied)),
+    )
     model = Model("recorded", "recorded", hidden, vocab, (stack,), {"*": fmt("bf16")})
     return Group(at, model, machine, layout, column("layers"), found, flash)
 
@@ -243,12 +302,13 @@ def _level(text: str) -> float:
 def measured(t: Table) -> NDArray[np.float64]:
     """Seconds a step of every row; nan where the file has none that can be used."""
     out = np.full(len(t), np.nan)
-    get = {n: t.columns.get(n, np.full(len(t), None, dtype=object)) for n in ("iter_s", "check", "status", "flags")}
+    none = np.full(len(t), None, dtype=object)
+    get = {n: t.columns.get(n, none) for n in ("iter_s", "check", "status", "flags", "framework")}
     for i in range(len(t)):
         if get["status"][i] not in ("ok", None, "") or "time" in str(get["check"][i] or ""):
             continue
-        # Kernels chosen to give the same bits each time, or waited for one by one, are not those that training uses.
-        if "deterministic" in str(get["flags"][i]) or "LAUNCH_BLOCKING" in str(get["flags"][i]):
+        # Tests in deterministic mode, and kernels waited for one by one, are not what training runs.
+        if str(get["framework"][i]).endswith(" CI") or "LAUNCH_BLOCKING" in str(get["flags"][i]):
             continue
         if get["iter_s"][i]:
             out[i] = float(get["iter_s"][i])

@@ -76,22 +76,41 @@ def _matmul(op: Op, form: Format | None) -> Iterator[Op]:
     weight = next(o for o in op.reads if o.role == "weight")
     given, out = next(o for o in op.reads if o.role == "act"), op.writes[0]
     upstream = _gradient(out)
-    yield replace(op, name=op.name + ".dgrad", dims={**op.dims, "m": m, "n": k, "k": n}, reads=(upstream, weight),
-                  writes=(_gradient(given),))  # fmt: skip
+    yield replace(
+        op,
+        name=op.name + ".dgrad",
+        dims={**op.dims, "m": m, "n": k, "k": n},
+        reads=(upstream, weight),
+        writes=(_gradient(given),),
+    )
     if form is None:
         return
     size: Num = n * k
     kept = Operand(weight.name + ".grad", "grad", size, form)
-    yield replace(op, name=op.name + ".wgrad", dims={**op.dims, "m": n, "n": k, "k": m}, reads=(upstream, given),
-                  writes=(kept, kept), options={**op.options, "density": 1.0})  # fmt: skip
+    yield replace(
+        op,
+        name=op.name + ".wgrad",
+        dims={**op.dims, "m": n, "n": k, "k": m},
+        reads=(upstream, given),
+        writes=(kept, kept),
+        options={**op.options, "density": 1.0},
+    )
 
 
 def _scattered(op: Op, form: Format) -> Op:
     """Rows of a table's gradient, read and written where tokens fell."""
     size = op.dims["tokens"] * op.dims["width"]
     rows = Operand(op.name + ".grad", "grad", size, form)
-    return Op("elementwise", op.name + ".grad", op.role, {"elements": size}, size,
-              (*map(_gradient, op.writes), rows), (rows,), "fp32")  # fmt: skip
+    return Op(
+        "elementwise",
+        op.name + ".grad",
+        op.role,
+        {"elements": size},
+        size,
+        (*map(_gradient, op.writes), rows),
+        (rows,),
+        "fp32",
+    )
 
 
 def _bound_by_memory(op: Op) -> Op:

@@ -45,18 +45,32 @@ def planned(answer: TrainPlan, model: Model, system: System, tokens: float | Non
 def _about(model: Model, system: System, step: TrainStep, tokens: float | None) -> Json:
     out: Json = {
         "model": {"name": model.name, "parameters": float(np.asarray(model.parameters))},
-        "machine": {"name": system.name, "title": system.device.title, "devices": float(system.count),
-                    "usd_per_hour": _rent(system)},
-        "framework": {"name": step.how.name, "source": step.how.source, "precision": step.how.recipe.precision,
-                      "optimizer": step.how.recipe.optimizer, "rank": step.how.recipe.rank},
-    }  # fmt: skip
+        "machine": {
+            "name": system.name,
+            "title": system.device.title,
+            "devices": float(system.count),
+            "usd_per_hour": _rent(system),
+        },
+        "framework": {
+            "name": step.how.name,
+            "source": step.how.source,
+            "precision": step.how.recipe.precision,
+            "optimizer": step.how.recipe.optimizer,
+            "rank": step.how.recipe.rank,
+        },
+    }
     if tokens:
         seconds = tokens / _number(step.tokens)
         hours = seconds / 3600.0
         rent = out["machine"]["usd_per_hour"]
         power = float(np.asarray(system.power.rated)) * system.count
-        out["run"] = {"tokens": tokens, "seconds": seconds, "device_hours": hours * system.count,
-                      "usd": None if rent is None else rent * hours, "joules_at_rated_power": power * seconds}  # fmt: skip
+        out["run"] = {
+            "tokens": tokens,
+            "seconds": seconds,
+            "device_hours": hours * system.count,
+            "usd": None if rent is None else rent * hours,
+            "joules_at_rated_power": power * seconds,
+        }
     return out
 
 
@@ -101,8 +115,9 @@ def pipeline(step: TrainStep) -> list[Json]:
     if count > MOST_EVENTS or _number(x.pp) <= 1:
         return []
     made, timeline = played(step, events=True)
-    return [{"lane": e.lane, "op": made.ops[e.op], "turn": e.turn, "start": e.start, "end": e.end}
-            for e in timeline.events]  # fmt: skip
+    return [
+        {"lane": e.lane, "op": made.ops[e.op], "turn": e.turn, "start": e.start, "end": e.end} for e in timeline.events
+    ]
 
 
 def _number(x: object) -> float:

@@ -12,12 +12,18 @@ Json = dict[str, Any]
 
 # What the parts of a step are, for people.
 CAUSES = {
-    "matmul": "matrix products", "attention": "attention", "memory": "norms, activations and other kernels",
-    "link": "collectives inside layers", "host": "waiting for the host", "ends": "embedding, head and loss",
-    "parameters on the wire": "gathering sharded parameters", "bubble": "pipeline bubble",
-    "hand-overs": "hand-overs between stages", "gradients on the wire": "averaging gradients",
+    "matmul": "matrix products",
+    "attention": "attention",
+    "memory": "norms, activations and other kernels",
+    "link": "collectives inside layers",
+    "host": "waiting for the host",
+    "ends": "embedding, head and loss",
+    "parameters on the wire": "gathering sharded parameters",
+    "bubble": "pipeline bubble",
+    "hand-overs": "hand-overs between stages",
+    "gradients on the wire": "averaging gradients",
     "update": "optimizer update",
-}  # fmt: skip
+}
 
 
 def described(d: Json) -> Report:
@@ -26,37 +32,60 @@ def described(d: Json) -> Report:
     sections = {"time": _time(d), "memory": _memory(d), "rests": Section("What this rests on", Sentences(_rests(d)))}
     fits = d["memory"]["fits"]
     return Report(
-        title=f"Training {d['model']['name']} {place}", subject=f"Training {d['model']['name']}", place=place,
+        title=f"Training {d['model']['name']} {place}",
+        subject=f"Training {d['model']['name']}",
+        place=place,
         subtitle=f"{_layout(x)}; a global batch of {count(x['global_batch'])} x {count(x['seq'])} tokens",
-        headline=_headline(d) if fits else _too_large(d), state="fits" if fits else "too-large", alarm=not fits,
-        why=_why(d), numbers=_numbers(d), sections=sections,
-    )  # fmt: skip
+        headline=_headline(d) if fits else _too_large(d),
+        state="fits" if fits else "too-large",
+        alarm=not fits,
+        why=_why(d),
+        numbers=_numbers(d),
+        sections=sections,
+    )
 
 
 def of_plan(d: Json) -> Report:
     """A plan: the best layout, and the others."""
     rows, s = d["candidates"], d["searched"]
     place = _place(d)
-    looked = f"{count(s['legal'])} legal layouts, {count(s['fitting'])} of them fit; searched in {seconds(s['seconds'])}"
+    looked = (
+        f"{count(s['legal'])} legal layouts, {count(s['fitting'])} of them fit; searched in {seconds(s['seconds'])}"
+    )
     if not rows:
         t = {**d, **d["tightest"]}
         return Report(
-            title=f"Training {d['model']['name']}", subject=f"Training {d['model']['name']}", place=place, subtitle=looked,
+            title=f"Training {d['model']['name']}",
+            subject=f"Training {d['model']['name']}",
+            place=place,
+            subtitle=looked,
             headline=f"No layout fits: the one that needs least memory ({_layout(t['layout'])}) needs "
-            f"{gb(t['memory']['peak'])} a device and has {gb(t['memory']['capacity'])}.", state="too-large", alarm=True,
-            why=[_ways(t)], numbers=(), sections={"memory": _memory(t)},
-        )  # fmt: skip
+            f"{gb(t['memory']['peak'])} a device and has {gb(t['memory']['capacity'])}.",
+            state="too-large",
+            alarm=True,
+            why=[_ways(t)],
+            numbers=(),
+            sections={"memory": _memory(t)},
+        )
     best = {**d, **rows[0]}
-    sections = {"layouts": Section("Layouts", _table(rows), "the fastest of each combination of degrees",
-                                   element="layouts"),
-                "time": _time(best), "memory": _memory(best),
-                "rests": Section("What this rests on", Sentences([*_rests(best), looked + "."]))}  # fmt: skip
+    sections = {
+        "layouts": Section("Layouts", _table(rows), "the fastest of each combination of degrees", element="layouts"),
+        "time": _time(best),
+        "memory": _memory(best),
+        "rests": Section("What this rests on", Sentences([*_rests(best), looked + "."])),
+    }
     return Report(
-        title=f"Training {d['model']['name']} {place}", subject=f"Training {d['model']['name']}", place=place,
+        title=f"Training {d['model']['name']} {place}",
+        subject=f"Training {d['model']['name']}",
+        place=place,
         subtitle=f"a global batch of {count(best['layout']['global_batch'])} x {count(best['layout']['seq'])} tokens",
-        headline=f"{_layout(best['layout'])}: {_headline(best)}", state="fits", alarm=False, why=_why(best),
-        numbers=_numbers(best), sections=sections,
-    )  # fmt: skip
+        headline=f"{_layout(best['layout'])}: {_headline(best)}",
+        state="fits",
+        alarm=False,
+        why=_why(best),
+        numbers=_numbers(best),
+        sections=sections,
+    )
 
 
 def _place(d: Json) -> str:
@@ -90,8 +119,10 @@ def _headline(d: Json) -> str:
 
 def _too_large(d: Json) -> str:
     m = d["memory"]
-    return (f"Does not fit: a device of stage {m['stage']:.0f} needs {gb(m['peak'])} and has {gb(m['capacity'])} "
-            f"({gb(m['peak'] - m['capacity'])} too much). It would take {seconds(d['seconds'])} a step.")  # fmt: skip
+    return (
+        f"Does not fit: a device of stage {m['stage']:.0f} needs {gb(m['peak'])} and has {gb(m['capacity'])} "
+        f"({gb(m['peak'] - m['capacity'])} too much). It would take {seconds(d['seconds'])} a step."
+    )
 
 
 def _why(d: Json) -> list[str]:
@@ -107,8 +138,8 @@ def _ways(d: Json) -> str:
         "optimizer states": "sharding them (--zero 1), an 8-bit optimizer, more devices, adapters (--method lora:r=16)",
         "gradients": "sharding them (--zero 2), more pipeline stages",
         "parameters": "sharding them (--zero 3), more tensor or pipeline parallelism, quantized frozen weights "
-                      "(--method qlora:r=16)",
-    }  # fmt: skip
+        "(--method qlora:r=16)",
+    }
     return f"Most of it is {largest}: what would help is {ways.get(largest, 'more devices')}."
 
 
@@ -117,15 +148,28 @@ def _numbers(d: Json) -> list[tuple[str, str, str]]:
     x, m = d["layout"], d["memory"]
     out = [
         ("Step", seconds(d["seconds"]), f"80 %: {seconds(low)} to {seconds(high)}"),
-        ("Tokens", si(d["tokens_per_s"], "tokens/s"), f"{si(d['tokens_per_s'] / d['machine']['devices'], 'tokens/s')} a device"),
+        (
+            "Tokens",
+            si(d["tokens_per_s"], "tokens/s"),
+            f"{si(d['tokens_per_s'] / d['machine']['devices'], 'tokens/s')} a device",
+        ),
         ("MFU", percent(d["mfu"]), "useful arithmetic over the peak"),
         ("Memory", gb(m["peak"]), f"of {gb(m['capacity'])} on the fullest device (stage {m['stage']:.0f})"),
-        ("Micro-batches", count(x["micro_batches"]), f"of {x['micro_batch']:.0f} x {count(x['seq'])} tokens a pipeline"),
-    ]  # fmt: skip
+        (
+            "Micro-batches",
+            count(x["micro_batches"]),
+            f"of {x['micro_batch']:.0f} x {count(x['seq'])} tokens a pipeline",
+        ),
+    ]
     run = d.get("run")
     if run:
-        out.append(("Run", seconds(run["seconds"]), f"{si(run['tokens'], 'tokens')}, "
-                    f"{count(round(run['device_hours']))} device hours"))  # fmt: skip
+        out.append(
+            (
+                "Run",
+                seconds(run["seconds"]),
+                f"{si(run['tokens'], 'tokens')}, {count(round(run['device_hours']))} device hours",
+            )
+        )
         if run["usd"] is not None:
             out.append(("Rent", dollars(run["usd"]), "of the whole run, at the catalog's rent"))
         out.append(("Energy", f"{si(run['joules_at_rated_power'] / 3.6e6, 'kWh')}", "of the devices, at rated power"))
@@ -134,34 +178,64 @@ def _numbers(d: Json) -> list[tuple[str, str, str]]:
 
 def _time(d: Json) -> Section:
     total = d["seconds"]
-    rows = [(CAUSES[k], seconds(v), Cell(percent(v / total), bar=v / total))
-            for k, v in sorted(d["parts"].items(), key=lambda x: -x[1]) if v > 0]  # fmt: skip
+    rows = [
+        (CAUSES[k], seconds(v), Cell(percent(v / total), bar=v / total))
+        for k, v in sorted(d["parts"].items(), key=lambda x: -x[1])
+        if v > 0
+    ]
     table = Table((Column("Where the time goes", left=True), Column("a step"), Column("share", bar=16)), rows)
     return Section("Time", table, element="time")
 
 
 def _memory(d: Json) -> Section:
     m = d["memory"]
-    rows = [(k, gb(v), Cell(percent(v / m["capacity"]), bar=min(v / m["capacity"], 1.0)))
-            for k, v in sorted(m["parts"].items(), key=lambda x: -x[1]) if v > 0]  # fmt: skip
-    rows.append(("in all", gb(m["peak"]), Cell(percent(m["peak"] / m["capacity"]), bar=min(m["peak"] / m["capacity"], 1.0),
-                                                tone="" if m["fits"] else "bad")))  # fmt: skip
+    rows = [
+        (k, gb(v), Cell(percent(v / m["capacity"]), bar=min(v / m["capacity"], 1.0)))
+        for k, v in sorted(m["parts"].items(), key=lambda x: -x[1])
+        if v > 0
+    ]
+    rows.append(
+        (
+            "in all",
+            gb(m["peak"]),
+            Cell(
+                percent(m["peak"] / m["capacity"]),
+                bar=min(m["peak"] / m["capacity"], 1.0),
+                tone="" if m["fits"] else "bad",
+            ),
+        )
+    )
     columns = (Column("What fills the fullest device", left=True), Column("bytes"), Column("of the device", bar=16))
     return Section("Memory", Table(columns, rows, faint=frozenset({len(rows) - 1})), element="memory")
 
 
 def _table(rows: list[Json]) -> Table:
     columns = tuple(Column(n, left=n == "layout") for n in ("layout", "step", "tokens/s", "MFU", "memory", "bubble"))
-    cells = [(_layout(r["layout"]), seconds(r["seconds"]), si(r["tokens_per_s"], ""), percent(r["mfu"]),
-              gb(r["memory"]["peak"]), percent(r["parts"]["bubble"] / r["seconds"])) for r in rows]  # fmt: skip
+    cells = [
+        (
+            _layout(r["layout"]),
+            seconds(r["seconds"]),
+            si(r["tokens_per_s"], ""),
+            percent(r["mfu"]),
+            gb(r["memory"]["peak"]),
+            percent(r["parts"]["bubble"] / r["seconds"]),
+        )
+        for r in rows
+    ]
     return Table(columns, cells)
 
 
 def _rests(d: Json) -> list[str]:
     how = d["framework"]
-    said = [f"Framework {how['name']}: {how['source']}.", f"Products in {how['precision']}; optimizer {how['optimizer']}"
-            + (f", adapters of rank {how['rank']:.0f} trained, weights frozen" if how["rank"] else "") + "."]  # fmt: skip
+    said = [
+        f"Framework {how['name']}: {how['source']}.",
+        f"Products in {how['precision']}; optimizer {how['optimizer']}"
+        + (f", adapters of rank {how['rank']:.0f} trained, weights frozen" if how["rank"] else "")
+        + ".",
+    ]
     off = abs(d["played_over_summed"] - 1.0)
-    said.append("The pipeline was played event by event: " + ("the sum above is exact." if off < 1e-6 else
-                f"the sum above is off by {percent(off)}."))  # fmt: skip
+    said.append(
+        "The pipeline was played event by event: "
+        + ("the sum above is exact." if off < 1e-6 else f"the sum above is off by {percent(off)}.")
+    )
     return said

@@ -18,6 +18,14 @@ def perfetto(step: TrainStep) -> Json:
     for name, i in lanes.items():
         rows.append({"ph": "M", "name": "thread_name", "pid": 1, "tid": i, "args": {"name": name}})
     for e in timeline.events:
-        rows.append({"ph": "X", "pid": 1, "tid": lanes[e.lane], "name": f"{made.ops[e.op]} of micro-batch {e.turn}",
-                     "ts": e.start * 1e6, "dur": (e.end - e.start) * 1e6})  # fmt: skip
+        rows.append(
+            {
+                "ph": "X",
+                "pid": 1,
+                "tid": lanes[e.lane],
+                "name": f"{made.ops[e.op]} of micro-batch {e.turn}",
+                "ts": e.start * 1e6,
+                "dur": (e.end - e.start) * 1e6,
+            }
+        )
     return {"traceEvents": rows, "displayTimeUnit": "ms"}

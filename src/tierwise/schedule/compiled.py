@@ -235,10 +235,13 @@ def _check(order: Order, lane_of: tuple[int, ...]) -> None:
                     newest[issue.op] = turn
                     when[issue.op, turn] = (s, r, place)
             start += section.step
+    of: dict[int, list[tuple[int, tuple[int, int, int]]]] = {}
+    for (op, turn), at in when.items():
+        of.setdefault(op, []).append((turn, at))
     for e in order.waits:
-        for (op, turn), (s, r, place) in ((k, w) for k, w in when.items() if k[0] == e.to):
-            found = None if e.before else when.get((e.of, turn - e.distance))
+        for turn, (s, r, place) in () if e.before else of.get(e.to, ()):
+            found = when.get((e.of, turn - e.distance))
             if found is not None and (found[:2] > (s, r) or (
-                found[:2] == (s, r) and lane_of[op] == lane_of[e.of] and found[2] >= place
+                found[:2] == (s, r) and lane_of[e.to] == lane_of[e.of] and found[2] >= place
             )):  # fmt: skip
-                raise BadOrder(f"{order.ops[op]} at turn {turn} waits for {order.ops[e.of]}, which is issued later")
+                raise BadOrder(f"{order.ops[e.to]} at turn {turn} waits for {order.ops[e.of]}, which is issued later")

@@ -83,18 +83,20 @@ def plan_training(
     """
     began = time.perf_counter()
     text = next(s for s in model.stacks if s.stream == "text" and s.active)
-    heads = min((float(np.asarray(b.facts().heads)) for k in text.kinds for b in k.blocks if b.facts().heads), default=1.0)
+    heads = min(
+        (float(np.asarray(b.facts().heads)) for k in text.kinds for b in k.blocks if b.facts().heads), default=1.0
+    )
     experts = max((float(np.asarray(b.facts().experts or 0.0)) for k in text.kinds for b in k.blocks), default=0.0)
     found = 0
     fitting = 0
     best: list[tuple[float, Layout]] = []
     tight: tuple[float, Layout] | None = None
     works = _Works(model, system, how)
-    for x in _space(devices, global_batch, seq, text.depth, experts, system.per_node, space):
-        ok = legal(x, float(text.depth), heads, system.per_node)
+    for some in _space(devices, global_batch, seq, text.depth, experts, system.per_node, space):
+        ok = legal(some, float(text.depth), heads, system.per_node)
         if not ok.any():
             continue
-        x = x.at(ok)
+        x = some.at(ok)
         found += int(ok.sum())
         step = composed(model, system, x, how, works.of(x))
         peak = np.broadcast_to(step.memory.peak, ok.sum())
@@ -109,8 +111,13 @@ def plan_training(
                 if np.isfinite(seconds[i]):
                     best.append((float(seconds[i]), x.at(int(i))))
     if tight is None:
-        raise BadField("layout", "devices", devices, "a number that tp x pp x dp x cp can make up for "
-                       f"{heads:.0f} heads, {text.depth} layers and a global batch of {global_batch:.0f}")  # fmt: skip
+        raise BadField(
+            "layout",
+            "devices",
+            devices,
+            "a number that tp x pp x dp x cp can make up for "
+            f"{heads:.0f} heads, {text.depth} layers and a global batch of {global_batch:.0f}",
+        )
     steps = [train_step(model, system, x, how) for x in _different(best)]
     candidates = tuple(Candidate(s, confirmed(s)) for s in steps)
     least_step = None if candidates else train_step(model, system, tight[1], how)
@@ -147,8 +154,9 @@ def _picked(work: Work, at: NDArray[np.int64], n: int) -> Work:
                 values[name] = pick(value)
         return Piece(**values)
 
-    return Work({k: piece(p) for k, p in work.ends.items()}, tuple((piece(p), c) for p, c in work.layers),
-                pick(work.logits))  # fmt: skip
+    return Work(
+        {k: piece(p) for k, p in work.ends.items()}, tuple((piece(p), c) for p, c in work.layers), pick(work.logits)
+    )
 
 
 def _space(
@@ -164,21 +172,34 @@ def _space(
     cps = choices("cp", [c for c in (1.0, 2.0, 4.0, 8.0, 16.0) if c == 1.0 or seq / c >= 4096.0])
     rows = [
         (tp, pp, cp, dp, ep, v, mb, sp, zero, again)
-        for tp in tps for pp in choices("pp", [p for p in _divisors(devices / tp) if p <= depth])
+        for tp in tps
+        for pp in choices("pp", [p for p in _divisors(devices / tp) if p <= depth])
         for cp in cps
-        for dp in [devices / (tp * pp * cp)] if dp >= 1 and dp == int(dp) and fixed.get("dp", dp) == dp
+        for dp in [devices / (tp * pp * cp)]
+        if dp >= 1 and dp == int(dp) and fixed.get("dp", dp) == dp
         for ep in choices("ep", [1.0] if not experts else [e for e in _divisors(experts) if e <= dp * cp * tp])
-        for v in choices("interleave", [1.0] if pp == 1 else [v for v in _divisors(depth / pp)])
+        for v in choices("interleave", [1.0] if pp == 1 else _divisors(depth / pp))
         for mb in choices("micro_batch", [m for m in _divisors(batch / dp) if m <= space.most_micro_batch])
         for sp in choices("sequence_parallel", [1.0] if tp > 1 else [0.0])
         for zero in choices("zero", [0.0, 1.0] if pp > 1 else [0.0, 1.0, 2.0, 3.0])
         for again in choices("recompute", [float(i) for i in range(len(RECOMPUTE))])
-    ]  # fmt: skip
+    ]
     for i in range(0, len(rows), CHUNK):
         a = np.asarray(rows[i : i + CHUNK]).T
-        yield Layout(tp=a[0], pp=a[1], cp=a[2], dp=a[3], ep=a[4], interleave=a[5], micro_batch=a[6],
-                     sequence_parallel=a[7], zero=a[8], recompute=a[9], global_batch=np.full(a.shape[1], batch),
-                     seq=np.full(a.shape[1], seq))  # fmt: skip
+        yield Layout(
+            tp=a[0],
+            pp=a[1],
+            cp=a[2],
+            dp=a[3],
+            ep=a[4],
+            interleave=a[5],
+            micro_batch=a[6],
+            sequence_parallel=a[7],
+            zero=a[8],
+            recompute=a[9],
+            global_batch=np.full(a.shape[1], batch),
+            seq=np.full(a.shape[1], seq),
+        )
 
 
 def _divisors(n: float) -> list[float]:
@@ -217,7 +238,7 @@ def played(step: TrainStep, events: bool = False) -> tuple[Order, Timeline]:
         parts = [int(p) for p in place.split(".")]
         stage, part = parts[-1], parts[0] if len(parts) > 1 else 0
         middle = step.stage["middle"][kind == "backward"] / chunks
-        ends = 0.0
+        ends: Num = 0.0
         if stage == 0 and part == 0:
             ends = step.stage["first"][kind == "backward"] - step.stage["middle"][kind == "backward"]
         if stage == stages - 1 and part == chunks - 1 and stages > 1:

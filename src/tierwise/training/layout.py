@@ -67,12 +67,16 @@ class Layout:
 def legal(layout: Layout, depth: float, heads: Num, per_node: float) -> NDArray[np.bool_]:
     """Which layouts can be: degrees that divide heads, layers and batches; interleaving only of whole pipelines."""
     x = layout
-    whole = [_divides(x.tp, heads), _divides(x.pp * x.interleave, depth),
-             _divides(x.dp * x.micro_batch, x.global_batch), _divides(x.cp * 2.0, x.seq) | (np.asarray(x.cp) == 1)]  # fmt: skip
+    whole = [
+        _divides(x.tp, heads),
+        _divides(x.pp * x.interleave, depth),
+        _divides(x.dp * x.micro_batch, x.global_batch),
+        _divides(x.cp * 2.0, x.seq) | (np.asarray(x.cp) == 1),
+    ]
     piped = (np.asarray(x.interleave) == 1) | ((np.asarray(x.pp) > 1) & _divides(x.pp, x.micro_batches))
     shard = (np.asarray(x.sequence_parallel) == 0) | ((np.asarray(x.tp) > 1) & _divides(x.tp, x.seq))
     near = np.asarray(x.tp) <= per_node
-    return np.logical_and.reduce(np.broadcast_arrays(*whole, piped, shard, near))
+    return np.asarray(np.logical_and.reduce(np.broadcast_arrays(*whole, piped, shard, near)), dtype=bool)
 
 
 def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
@@ -86,10 +90,19 @@ def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
     _need("pp", x.pp * x.interleave, depth, f"with the interleaving a divisor of the {depth:.0f} layers")
     if float(np.asarray(x.devices)) != devices:
         rest = x.tp * x.pp * x.cp
-        raise BadField("layout", "tp x pp x dp x cp", x.devices, f"{devices:.0f}, the devices there are"
-                       + (f": dp = {devices / rest:.0f}" if devices % rest == 0 else ""))  # fmt: skip
-    _need("global_batch", x.dp * x.micro_batch, x.global_batch,
-          f"a multiple of dp x micro-batch = {float(np.asarray(x.dp * x.micro_batch)):.0f}", x.global_batch)  # fmt: skip
+        raise BadField(
+            "layout",
+            "tp x pp x dp x cp",
+            x.devices,
+            f"{devices:.0f}, the devices there are" + (f": dp = {devices / rest:.0f}" if devices % rest == 0 else ""),
+        )
+    _need(
+        "global_batch",
+        x.dp * x.micro_batch,
+        x.global_batch,
+        f"a multiple of dp x micro-batch = {float(np.asarray(x.dp * x.micro_batch)):.0f}",
+        x.global_batch,
+    )
     if x.interleave != 1 and x.pp == 1:
         raise BadField("layout", "interleave", x.interleave, "1 without pipeline stages")
     if x.interleave != 1 and x.micro_batches % x.pp:

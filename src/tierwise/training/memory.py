@@ -117,8 +117,11 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
     def divided(bytes_each: float, level: float, a: Num = own, b: Num = routed) -> Num:
         return bytes_each * where(zero >= level, a / shards + b / fewer, a + b)
 
-    gathered = where(zero >= 3, 2.0 * (layer["layer"] + layer["experts"]) * recipe.parameters
-                     + maximum(before, after) * recipe.parameters, 0.0)  # fmt: skip
+    gathered = where(
+        zero >= 3,
+        2.0 * (layer["layer"] + layer["experts"]) * recipe.parameters + maximum(before, after) * recipe.parameters,
+        0.0,
+    )
     flying = in_flight(x, at)
     one = _kept(x, how, work)
     peak = maximum(0.0, *(p.working for p, _ in work.layers))
@@ -126,7 +129,9 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
     logits = where(alone | (at == 1.0), work.logits * recipe.logits, 0.0)
     # The largest layer is recomputed, or the loss is taken, not both at once.
     parts: dict[str, Num] = {
-        "parameters": divided(recipe.parameters, 3.0, dense, experts) + gathered + adapters
+        "parameters": divided(recipe.parameters, 3.0, dense, experts)
+        + gathered
+        + adapters
         # Embedding and head stay in 16 bits where the layers are in fewer.
         + max(2.0 - recipe.parameters, 0.0) * (before + after),
         "gradients": divided(recipe.gradients, 2.0) + recipe.also * (own + routed),
@@ -134,8 +139,9 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
         "activations": flying * held * one + maximum(again + peak, logits),
         "buffers": how.overhead + 0.0 * dense,
     }
-    return TrainMemory(at * (x.pp - 1.0), parts, system.device.memory.capacity - system.device.reserve,
-                       how.memory_interval)  # fmt: skip
+    return TrainMemory(
+        at * (x.pp - 1.0), parts, system.device.memory.capacity - system.device.reserve, how.memory_interval
+    )
 
 
 def trained(x: Layout, how: Framework, work: Work, dense: Num, experts: Num) -> tuple[Num, Num]:

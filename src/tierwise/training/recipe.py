@@ -35,8 +35,8 @@ class Recipe:
         optimizer: a key of :data:`OPTIMIZERS`.
         reduced: of a gradient on the wire. ``logits``: of a logit and its gradient while the loss is taken (16 bits,
             fp32, and the gradient in fp32).
-        gathered: 1 where inputs that sequence parallelism gathers are kept whole for the backward pass, and 0 where they
-            are gathered again.
+        gathered: 1 where inputs that sequence parallelism gathers are kept whole for the backward pass, and 0 where
+            they are gathered again.
         precision: arithmetic of matrix products, a number format.
         rank: of low-rank adapters on every linear map, which alone are trained (LoRA, arXiv:2106.09685); 0 trains all.
     """
@@ -64,7 +64,9 @@ class Recipe:
 
 
 def method(text: str, base: Recipe) -> Recipe:
-    """The recipe of a way to fine-tune: ``full``, ``lora:r=16``, ``qlora:r=16`` (frozen weights in NF4, arXiv:2305.14314).
+    """The recipe of a way to fine-tune: ``full``, ``lora:r=16``, ``qlora:r=16``.
+
+    Frozen weights of ``qlora`` are in NF4 (arXiv:2305.14314).
 
     Raises:
         UnknownName, BadField: no such way, or no such option.

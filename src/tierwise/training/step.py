@@ -112,8 +112,13 @@ def composed(model: Model, system: System, layout: Layout, how: Framework, work:
     slowest = where(alone, totals["first"], maximum(*totals.values()))
     others = where(alone, 0.0, totals["first"] + totals["last"] + (x.pp - 2.0) * totals["middle"] - slowest)
     m = x.micro_batches
-    send = exchange(on, "send", x.micro_batch * x.seq / x.cp * model.hidden * 2.0 / where(
-        np.asarray(x.sequence_parallel) > 0, x.tp, 1.0), x.pp, x.tp * x.replicas)  # fmt: skip
+    send = exchange(
+        on,
+        "send",
+        x.micro_batch * x.seq / x.cp * model.hidden * 2.0 / where(np.asarray(x.sequence_parallel) > 0, x.tp, 1.0),
+        x.pp,
+        x.tp * x.replicas,
+    )
     # A hand-over each way for every micro-batch and part of the model, and for every stage once to fill the pipeline.
     handed = where(alone, 0.0, 2.0 * send * (m * x.interleave + x.pp - 1.0))
     parts = {name: m * held * (mean_f[name] + mean_b[name]) for name in (*CLASSES, "host")}
@@ -174,8 +179,17 @@ def exchange(on: Target, kind: str, size: Num, group: Num, stride: Num) -> Num:
     if np.all(np.asarray(group) <= 1):
         return 0.0 * num(size)
     buffer = Operand("x", "act", num(size) / 2.0, fmt("bf16"))
-    op = Op("collective", kind, "comm", {"bytes": buffer.bytes, "group": num(group), "stride": num(stride)}, 0.0,
-            (buffer,), (buffer,), "fp32", options={"collective": kind, "library": True})  # fmt: skip
+    op = Op(
+        "collective",
+        kind,
+        "comm",
+        {"bytes": buffer.bytes, "group": num(group), "stride": num(stride)},
+        0.0,
+        (buffer,),
+        (buffer,),
+        "fp32",
+        options={"collective": kind, "library": True},
+    )
     return price(op, on).time
 
 
@@ -197,10 +211,13 @@ def _reduced(on: Target, x: Layout, how: Framework, moved: tuple[Num, Num], slow
     def wire(count: Num, among: Num) -> Num:
         whole = exchange(on, "all_reduce", count * size, among, stride)
         parted = exchange(on, "reduce_scatter", count * size, among, stride) + exchange(
-            on, "all_gather", count * gathered, among, stride)  # fmt: skip
+            on, "all_gather", count * gathered, among, stride
+        )
         return where(zero >= 1, parted, whole)
 
-    total = where(zero >= 3, 0.0, wire(dense, group) + (wire(experts, fewer) if np.any(np.asarray(experts) > 0) else 0.0))
+    total = where(
+        zero >= 3, 0.0, wire(dense, group) + (wire(experts, fewer) if np.any(np.asarray(experts) > 0) else 0.0)
+    )
     # Hidden, at most, behind the backward pass of the last micro-batch and the forward pass of the next step's first.
     return how.exposed * total + maximum((1.0 - how.exposed) * total - slowest, 0.0)
 

@@ -42,7 +42,8 @@ class Piece:
         adapters: parameters that a rank of one adds to all linear maps.
         keys: bytes of the keys and values that attention computes anew.
         saved: bytes kept for the backward pass; ``scores``: of them, what selective recomputation drops; ``given``:
-            the body's input alone; ``whole``: what its inputs take more where they are kept as gathered; ``working``: the largest op's tensors, while it runs.
+            the body's input alone; ``whole``: what inputs take more where they are kept as gathered; ``working``: the
+            largest op's tensors, while it runs.
     """
 
     forward: Mapping[str, Num]
@@ -75,8 +76,17 @@ def plan_of(layout: Layout, precision: str = "bf16", flash: bool = True) -> Plan
     """The plan that ops are sharded and priced by: kernels alone, collectives by the library."""
     form = None if precision in ("bf16", "fp16") else fmt(precision)
     ranks = layout.dp * layout.cp
-    return Plan(tp=layout.tp, pp=1.0, dp=ranks, ep=layout.ep, weights=form, activations=form, flash=flash, library=True,
-                chunk=float("inf"))  # fmt: skip
+    return Plan(
+        tp=layout.tp,
+        pp=1.0,
+        dp=ranks,
+        ep=layout.ep,
+        weights=form,
+        activations=form,
+        flash=flash,
+        library=True,
+        chunk=float("inf"),
+    )
 
 
 def work_of(
@@ -100,8 +110,11 @@ def work_of(
     divided = where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
     pieces = {name: _piece(name, costs, low, forward, divided) for name in _repeats(forward)}
     counts = _repeats(forward)
-    layers = tuple((p, num(counts[name]) if depth is None else depth) for name, p in pieces.items()
-                   if not name.endswith((INPUT, OUTPUT)))  # fmt: skip
+    layers = tuple(
+        (p, num(counts[name]) if depth is None else depth)
+        for name, p in pieces.items()
+        if not name.endswith((INPUT, OUTPUT))
+    )
     ends = {name: p for name, p in pieces.items() if name.endswith((INPUT, OUTPUT))}
     return Work(ends, layers, step.tokens * model.vocab / layout.tp)
 
@@ -140,7 +153,7 @@ def _changed_body(body: Body) -> Body:
             out += _products(x, body.name)
         elif "head.all_gather" not in x.name:
             out.append(x)
-    return replace(body, items=tuple([*out, *losses]))
+    return replace(body, items=(*out, *losses))
 
 
 def _products(op: Op, body: str) -> list[Op | Body | Repeat]:
@@ -151,18 +164,36 @@ def _products(op: Op, body: str) -> list[Op | Body | Repeat]:
     weight = next(o for o in op.reads if o.role == "weight")
 
     def product(name: str, n: Num, k: Num, source: str, target: str) -> Op:
-        return Op("matmul", f"{op.name}.{name}", op.role, {"m": rows, "n": n, "k": k}, 2.0 * rows * n * k,
-                  (replace(given, name=source, elements=rows * k), replace(weight, name=f"{name}.w", elements=n * k)),
-                  (replace(given, name=target, elements=rows * n),), op.arithmetic,
-                  options={"density": 1.0, "parts": 1})  # fmt: skip
+        return Op(
+            "matmul",
+            f"{op.name}.{name}",
+            op.role,
+            {"m": rows, "n": n, "k": k},
+            2.0 * rows * n * k,
+            (replace(given, name=source, elements=rows * k), replace(weight, name=f"{name}.w", elements=n * k)),
+            (replace(given, name=target, elements=rows * n),),
+            op.arithmetic,
+            options={"density": 1.0, "parts": 1},
+        )
 
-    act = Op("elementwise", f"{op.name}.act", op.role, {"elements": rows * d["inner"]}, 6.0 * rows * d["inner"],
-             (replace(given, name="xu", elements=rows * wide),), (replace(given, name="xa", elements=rows * d["inner"]),),
-             "fp32")  # fmt: skip
+    act = Op(
+        "elementwise",
+        f"{op.name}.act",
+        op.role,
+        {"elements": rows * d["inner"]},
+        6.0 * rows * d["inner"],
+        (replace(given, name="xu", elements=rows * wide),),
+        (replace(given, name="xa", elements=rows * d["inner"]),),
+        "fp32",
+    )
     sent = replace(given, name="permuted", elements=d["tokens"] * d["hidden"])
-    moved = Op("elementwise", f"{op.name}.permute", op.role, {"elements": sent.elements}, 0.0, (given,), (sent,), "fp32")
-    each = Body(body, (product("up", wide, d["hidden"], "permuted", "xu"), act,
-                       product("down", d["hidden"], d["inner"], "xa", "y")))  # fmt: skip
+    moved = Op(
+        "elementwise", f"{op.name}.permute", op.role, {"elements": sent.elements}, 0.0, (given,), (sent,), "fp32"
+    )
+    each = Body(
+        body,
+        (product("up", wide, d["hidden"], "permuted", "xu"), act, product("down", d["hidden"], d["inner"], "xa", "y")),
+    )
     return [moved, Repeat("experts", (each,), count=touched)]
 
 
@@ -170,8 +201,7 @@ def _loss(sample: Op) -> Op:
     """Cross-entropy: logits read and their exponentials written in fp32."""
     logits = next(o for o in sample.reads if o.role == "act")
     wide = replace(logits, name="exponentials", format=fmt("fp32"))
-    return replace(sample, name="loss", dims={"elements": logits.elements}, flops=6.0 * logits.elements,
-                   writes=(wide,))  # fmt: skip
+    return replace(sample, name="loss", dims={"elements": logits.elements}, flops=6.0 * logits.elements, writes=(wide,))
 
 
 def _repeats(program: Program) -> dict[str, Num]:
@@ -208,16 +238,23 @@ def _piece(
         backward=seconds(costs[1], low[1]),
         launches=(float(len(ops)), float(sum(len(s.ops) for s in behind))),
         flops=sum((n * op.flops for op, n in ops), 0.0),
-        adapters=sum((float(str(op.options.get("parts", 1))) * op.dims["k"] + op.dims["n"] for op, _ in ops
-                      if op.kind == "matmul" and op.role in ("attn", "mlp")), 0.0),
+        adapters=sum(
+            (
+                float(str(op.options.get("parts", 1))) * op.dims["k"] + op.dims["n"]
+                for op, _ in ops
+                if op.kind == "matmul" and op.role in ("attn", "mlp")
+            ),
+            0.0,
+        ),
         keys=sum((o.bytes for op, _ in ops if op.kind == "attention" for o in op.reads[1:] if o.role == "act"), 0.0),
         saved=kept,
         scores=scores,
         given=_given(op for op, _ in ops) / divided,
-        whole=(1.0 - 1.0 / divided) * sum((o.bytes for op, _ in ops if op.kind == "matmul" for o in op.reads
-                                           if o.name == "h"), 0.0),
-        working=maximum(0.0, *(n * sum((o.bytes for o in (*op.reads, *op.writes) if o.role == "act"), 0.0)
-                               for op, n in ops)),
+        whole=(1.0 - 1.0 / divided)
+        * sum((o.bytes for op, _ in ops if op.kind == "matmul" for o in op.reads if o.name == "h"), 0.0),
+        working=maximum(
+            0.0, *(n * sum((o.bytes for o in (*op.reads, *op.writes) if o.role == "act"), 0.0) for op, n in ops)
+        ),
     )
 
 

@@ -6,8 +6,17 @@ from tierwise.cli._flags import Asked, flags
 from tierwise.cli._plan.train import OPTIONS, planned
 
 
-@flags(*OPTIONS, "html", "trace_out", "json", "out", model="Catalog name, hf:org/name, or a config.json.",
-       trainer="fsdp", method="lora:r=16", global_batch=16.0)  # fmt: skip
+@flags(
+    *OPTIONS,
+    "html",
+    "trace_out",
+    "json",
+    "out",
+    model="Catalog name, hf:org/name, or a config.json.",
+    trainer="fsdp",
+    method="lora:r=16",
+    global_batch=16.0,
+)
 def command(asked: Asked) -> None:
     """The layout that fits and is fastest to fine-tune with, why, and what else there was."""
     planned(asked)

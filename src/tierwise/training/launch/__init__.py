@@ -55,15 +55,20 @@ def shape_of(model: Model) -> Shape:
     inner = next((float(np.asarray(w.elements)) / hidden for w in weights if w.name == "down_proj"), 0.0)
     heads = first(f.heads for f in facts)
     return Shape(
-        layers=text.depth, hidden=hidden, heads=heads, kv_heads=first((f.kv_heads for f in facts), heads),
-        head_dim=first((f.head_dim for f in facts), hidden / max(heads, 1)), inner=round(inner),
+        layers=text.depth,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=first((f.kv_heads for f in facts), heads),
+        head_dim=first((f.head_dim for f in facts), hidden / max(heads, 1)),
+        inner=round(inner),
         gated=any(w.name == "gate_proj" for w in weights) or any(f.experts for f in facts),
-        vocab=int(float(np.asarray(model.vocab))), experts=first(f.experts for f in facts),
+        vocab=int(float(np.asarray(model.vocab))),
+        experts=first(f.experts for f in facts),
         top_k=first(f.top_k for f in facts),
-        expert_inner=first((f.expert_shape[1] for f in facts if f.expert_shape is not None)),
+        expert_inner=first(f.expert_shape[1] for f in facts if f.expert_shape is not None),
         tied=any(float(np.asarray(b.facts().tied)) > 0 for b in text.after),
         context=int(model.max_context) if np.isfinite(model.max_context) else 0,
-    )  # fmt: skip
+    )
 
 
 def targets() -> tuple[str, ...]:

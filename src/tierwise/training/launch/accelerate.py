@@ -14,7 +14,8 @@ def files(step: TrainStep, shape: Shape, name: str) -> dict[str, str]:
         return {}
     devices = int(x.devices)
     again = "true" if RECOMPUTE[int(x.recompute)] == "full" else "false"
-    return {"accelerate.yaml": f"""\
+    return {
+        "accelerate.yaml": f"""\
 compute_environment: LOCAL_MACHINE
 distributed_type: {"FSDP" if devices > 1 else "'NO'"}
 mixed_precision: bf16
@@ -30,4 +31,5 @@ fsdp_config:
   fsdp_activation_checkpointing: {again}
   fsdp_state_dict_type: SHARDED_STATE_DICT
   fsdp_cpu_ram_efficient_loading: true
-"""}
+"""
+    }

@@ -18,7 +18,8 @@ def files(step: TrainStep, shape: Shape, name: str) -> dict[str, str]:
         adapter = f"adapter: {kind}\nlora_r: {int(recipe.rank)}\nlora_alpha: {2 * int(recipe.rank)}\n"
         adapter += "lora_target_linear: true\n" + ("load_in_4bit: true\n" if kind == "qlora" else "")
     optimizer = "adamw_bnb_8bit" if recipe.optimizer == "adamw-8bit" else "adamw_torch_fused"
-    return {"axolotl.yaml": f"""\
+    return {
+        "axolotl.yaml": f"""\
 base_model: {name}
 datasets:
   - path: DATASET
@@ -34,4 +35,5 @@ num_epochs: 1
 bf16: true
 flash_attention: true
 output_dir: ./outputs
-"""}
+"""
+    }

@@ -13,16 +13,27 @@ def files(step: TrainStep, shape: Shape, name: str) -> dict[str, str]:
     if recipe.rank or int(x.zero) >= 3:
         return {}
     rows: list[tuple[str, object]] = [
-        ("num-layers", shape.layers), ("hidden-size", shape.hidden), ("num-attention-heads", shape.heads),
-        ("kv-channels", shape.head_dim), ("ffn-hidden-size", shape.inner or shape.expert_inner),
-        ("seq-length", int(x.seq)), ("max-position-embeddings", max(shape.context, int(x.seq))),
-        ("position-embedding-type", "rope"), ("normalization", "RMSNorm"), ("disable-bias-linear", None),
-        ("tokenizer-type", "HuggingFaceTokenizer"), ("tokenizer-model", name),
-        ("tensor-model-parallel-size", int(x.tp)), ("pipeline-model-parallel-size", int(x.pp)),
+        ("num-layers", shape.layers),
+        ("hidden-size", shape.hidden),
+        ("num-attention-heads", shape.heads),
+        ("kv-channels", shape.head_dim),
+        ("ffn-hidden-size", shape.inner or shape.expert_inner),
+        ("seq-length", int(x.seq)),
+        ("max-position-embeddings", max(shape.context, int(x.seq))),
+        ("position-embedding-type", "rope"),
+        ("normalization", "RMSNorm"),
+        ("disable-bias-linear", None),
+        ("tokenizer-type", "HuggingFaceTokenizer"),
+        ("tokenizer-model", name),
+        ("tensor-model-parallel-size", int(x.tp)),
+        ("pipeline-model-parallel-size", int(x.pp)),
         ("context-parallel-size", int(x.cp)),
-        ("micro-batch-size", int(x.micro_batch)), ("global-batch-size", int(x.global_batch)),
-        ("attention-backend", "flash"), ("bf16", None), ("overlap-grad-reduce", None),
-    ]  # fmt: skip
+        ("micro-batch-size", int(x.micro_batch)),
+        ("global-batch-size", int(x.global_batch)),
+        ("attention-backend", "flash"),
+        ("bf16", None),
+        ("overlap-grad-reduce", None),
+    ]
     if shape.gated:
         rows.append(("swiglu", None))
     if shape.kv_heads != shape.heads:
@@ -41,16 +52,23 @@ def files(step: TrainStep, shape: Shape, name: str) -> dict[str, str]:
     elif level == "selective":
         rows.append(("recompute-granularity", "selective"))
     if shape.experts:
-        rows += [("num-experts", shape.experts), ("moe-router-topk", shape.top_k),
-                 ("moe-ffn-hidden-size", shape.expert_inner), ("moe-token-dispatcher-type", "alltoall"),
-                 ("moe-grouped-gemm", None), ("expert-model-parallel-size", int(x.ep))]  # fmt: skip
+        rows += [
+            ("num-experts", shape.experts),
+            ("moe-router-topk", shape.top_k),
+            ("moe-ffn-hidden-size", shape.expert_inner),
+            ("moe-token-dispatcher-type", "alltoall"),
+            ("moe-grouped-gemm", None),
+            ("expert-model-parallel-size", int(x.ep)),
+        ]
     if recipe.precision == "fp8":
         rows.append(("fp8-format", "hybrid"))
     lines = [f"  --{key}" + ("" if value is None else f" {value}") for key, value in rows]
     devices = int(x.devices)
-    head = ("#!/usr/bin/env bash\n# Set MEGATRON, DATA and NODE_RANK, MASTER_ADDR for more than one node.\nset -euo pipefail\n"
-            f"torchrun --nnodes {max(devices // 8, 1)} --nproc-per-node {min(devices, 8)} "
-            '--node-rank "${NODE_RANK:-0}" --master-addr "${MASTER_ADDR:-localhost}" '
-            '"${MEGATRON}/pretrain_gpt.py" \\\n')  # fmt: skip
+    head = (
+        "#!/usr/bin/env bash\n# Set MEGATRON, DATA and NODE_RANK, MASTER_ADDR for more than one node.\nset -euo pipefail\n"
+        f"torchrun --nnodes {max(devices // 8, 1)} --nproc-per-node {min(devices, 8)} "
+        '--node-rank "${NODE_RANK:-0}" --master-addr "${MASTER_ADDR:-localhost}" '
+        '"${MEGATRON}/pretrain_gpt.py" \\\n'
+    )
     tail = ' \\\n  --data-path "${DATA}" --train-iters "${STEPS:-1000}" --lr "${LR:-3e-4}"\n'
     return {"train.sh": head + " \\\n".join(lines) + tail}

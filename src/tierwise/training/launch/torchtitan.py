@@ -16,7 +16,8 @@ def files(step: TrainStep, shape: Shape, name: str) -> dict[str, str]:
     schedule = "Interleaved1F1B" if x.interleave > 1 else "1F1B"
     mode = {"none": "none", "selective": "selective", "full": "full"}[RECOMPUTE[int(x.recompute)]]
     converters = '["quantize.linear.float8"]' if recipe.precision == "fp8" else "[]"
-    return {"train.toml": f"""\
+    return {
+        "train.toml": f"""\
 # torchtitan 0.2.2; name and flavor as torchtitan calls the model that {name} is.
 [model]
 name = "llama3"
@@ -46,4 +47,5 @@ expert_parallel_degree = {int(x.ep)}
 
 [activation_checkpoint]
 mode = "{mode}"
-"""}
+"""
+    }

@@ -1,0 +1,132 @@
+"""Training on the command line: one layout, a plan, fine-tuning, recorded runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tierwise.cli import main
+
+ONE = [
+    "explain",
+    "llama-3.1-8b",
+    "--on",
+    "16xh100-sxm",
+    "--train",
+    "--tp",
+    "2",
+    "--pp",
+    "4",
+    "--interleave",
+    "2",
+    "--global-batch",
+    "64",
+    "--seq",
+    "4096",
+]
+
+
+def run(*args: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(list(args))
+    return int(caught.value.code or 0)
+
+
+def test_one_layout_with_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    html, trace, data = tmp_path / "a.html", tmp_path / "a.json", tmp_path / "b.json"
+    assert run(*ONE, "--html", str(html), "--trace-out", str(trace), "--json", str(data)) == 0
+    said = capsys.readouterr().out
+    for part in ("a step", "MFU", "pipeline bubble", "optimizer states", "What this rests on"):
+        assert part in said
+    d = json.loads(data.read_text())
+    assert d["seconds"] == pytest.approx(sum(d["parts"].values()))
+    assert d["memory"]["peak"] == pytest.approx(sum(d["memory"]["parts"].values()))
+    # Four stages of two parts, eight micro-batches a pipeline (dp is 2, batches of 64), forward and backward.
+    assert len(d["pipeline"]) == 4 * 2 * 32 * 2
+    spans = [e for e in json.loads(trace.read_text())["traceEvents"] if e["ph"] == "X"]
+    assert len(spans) == len(d["pipeline"])
+    assert 'id="pipeline"' in html.read_text()
+
+
+def test_a_plan_with_launch_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "launch"
+    assert (
+        run(
+            "plan",
+            "train",
+            "llama-3.1-8b",
+            "--on",
+            "16xh100-sxm",
+            "--global-batch",
+            "64",
+            "--seq",
+            "4096",
+            "--tokens",
+            "1T",
+            "--zero",
+            "1",
+            "--out",
+            str(out),
+        )
+        == 0
+    )
+    said = capsys.readouterr().out
+    assert "Layouts" in said and "legal layouts" in said and "1.00 Ttokens" in said
+    assert (out / "megatron" / "train.sh").is_file() and "Predicted" in (out / "README.md").read_text()
+
+
+def test_adapters_fit_where_all_parameters_do_not(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["plan", "finetune", "llama-3.1-8b", "--on", "1xrtx-4090", "--seq", "2048"]
+    assert run(*asked, "--method", "full") == 0
+    assert "No layout fits" in capsys.readouterr().out
+    assert run(*asked, "--method", "qlora:r=16") == 0
+    assert "a step" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--tp", "3"], ("nearest",)),
+        (["--dp", "7"], ("devices",)),
+        (["--global-batch", "3"], ("multiple",)),
+        (["--recompute", "ful"], ("full",)),
+        (["--optimizer", "adam"], ("adamw",)),
+        (["--trainer", "megatro"], ("megatron",)),
+        (["--method", "lora:r=x"], ("RANK",)),
+        (["--precision", "int3"], ("bf16",)),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    args: list[str], words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("explain", "llama-3.1-8b", "--on", "8xh100-sxm", "--train", *args) == 2
+    said = capsys.readouterr().err
+    assert len(said.strip().splitlines()) == 1 and all(w in said for w in words)
+
+
+def test_a_model_without_a_decoder_and_no_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("explain", "resnet-50", "--on", "8xh100-sxm", "--train") == 2
+    assert "decoder" in capsys.readouterr().err
+    assert run("plan", "train", "llama-3.1-8b") == 2
+    assert "--on" in capsys.readouterr().err
+
+
+COLUMNS = (
+    "# GPUs,global batch,micro batch,hidden size,attention heads,# layers,sequence length,tensor parallelism,"
+    "data parallelism,pipeline parallelism,iteration time (ms)"
+)
+VTRAIN = COLUMNS + "\n8,4,1,1024,16,16,1024,1,2,4,77.2\n8,64,4,4096,32,16,1024,8,1,1,2000\n"
+
+
+def test_recorded_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, data = tmp_path / "runs.csv", tmp_path / "out.json"
+    path.write_text(VTRAIN)
+    assert run("validate", "training", str(path), "--json", str(data)) == 0
+    assert "2 rows" in capsys.readouterr().out
+    d = json.loads(data.read_text())
+    assert sum(r["answered"] for r in d["errors"]) == 2
+    path.write_text("a,b\n1,2\n")
+    assert run("validate", "training", str(path)) == 2
+    assert "gpu" in capsys.readouterr().err
