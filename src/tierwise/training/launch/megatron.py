@@ -65,7 +65,7 @@ def files(step: TrainStep, shape: Shape, name: str) -> dict[str, str]:
     lines = [f"  --{key}" + ("" if value is None else f" {value}") for key, value in rows]
     devices = int(x.devices)
     head = (
-        "#!/usr/bin/env bash\n# Set MEGATRON, DATA and NODE_RANK, MASTER_ADDR for more than one node.\nset -euo pipefail\n"
+        "#!/usr/bin/env bash\n# Set MEGATRON and DATA; NODE_RANK and MASTER_ADDR for more nodes.\nset -euo pipefail\n"
         f"torchrun --nnodes {max(devices // 8, 1)} --nproc-per-node {min(devices, 8)} "
         '--node-rank "${NODE_RANK:-0}" --master-addr "${MASTER_ADDR:-localhost}" '
         '"${MEGATRON}/pretrain_gpt.py" \\\n'
