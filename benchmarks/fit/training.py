@@ -143,44 +143,58 @@ def main(argv: Sequence[str]) -> None:
     p.add_argument("--write", action="store_true")
     p.add_argument("--folds", type=int, default=FOLDS)
     a = p.parse_args(argv)
-    t = table(rows_of(a.files))
-    time, (memory, stage) = measured(t), measured_memory(t)
-    labels = groups_of(t)
+    rows = rows_of(a.files)
+    found: dict[str, dict[str, float]] = {}
+    bounds: dict[str, dict[str, tuple[float, float, int]]] = {}
+    for what, start_at in (("time", START), ("memory", MEMORY)):
+        whole = table(rows)
+        usable_ = usable(whole, measured(whole)) if what == "time" else np.isfinite(measured_memory(whole)[0])
+        t = table([r for r, ok in zip(rows, usable_, strict=True) if ok])
+        for name in sorted({g.how.name for g in t.groups}):
+            if a.framework in ("", name):
+                _one(t, name, what, start_at, a.folds, found, bounds)
+    for name in found if a.write else ():
+        _write(name, found[name], bounds[name])
+
+
+def _one(
+    t: Table,
+    name: str,
+    what: str,
+    start_at: Start,
+    folds: int,
+    found: dict[str, dict[str, float]],
+    bounds: dict[str, dict[str, tuple[float, float, int]]],
+) -> None:
+    """Fit what one framework's rows say of time or memory, and print how far it carries."""
+    groups = [g for g in t.groups if g.how.name == name]
+    memory, stage = measured_memory(t)
+    m, labels = measured(t) if what == "time" else memory, groups_of(t)
     source = np.asarray([str(x) for x in t.columns.get("source", np.full(len(t), "vtrain", dtype=object))])
-    for name in sorted({g.how.name for g in t.groups}):
-        if a.framework not in ("", name):
-            continue
-        groups = [g for g in t.groups if g.how.name == name]
+    at = np.zeros(len(t), dtype=bool)
+    for g in groups:
+        at[g.rows] = True
+    if at.sum() < 20:
+        return
 
-        def of_time(v: Mapping[str, float], groups: list[Group] = groups) -> Array:
+    def predict(v: Mapping[str, float]) -> Array:
+        if what == "time":
             return predicted(groups, len(t), lambda f: changed(f, v))
+        return remembered(groups, stage, lambda f: changed(f, v))
 
-        def of_memory(v: Mapping[str, float], groups: list[Group] = groups) -> Array:
-            return remembered(groups, stage, lambda f: changed(f, v))
-
-        mine = np.zeros(len(t), dtype=bool)
-        for g in groups:
-            mine[g.rows] = True
-        found: dict[str, float] = {}
-        bounds: dict[str, tuple[float, float, int]] = {}
-        for what, predict, start_at, m in (("time", of_time, START, time), ("memory", of_memory, MEMORY, memory)):
-            at = mine & (usable(t, m) if what == "time" else np.isfinite(m))
-            if at.sum() < 20:
-                continue
-            values = fit(predict, start_at, m, at, weights_of(labels, at))
-            inside = predict(values)
-            outside = held_out(predict, start_at, m, at, labels, a.folds) if a.folds else inside
-            print(name, what, {k: float(f"{v:.4g}") for k, v in values.items()})
-            for s in sorted(set(source[at])):
-                k = at & (source == s)
-                print(
-                    f"  {s:24} n={k.sum():4}  in the fit {_errors(inside[k] / m[k])}   held out "
-                    f"{_errors(outside[k] / m[k])}"
-                )
-            found |= values
-            bounds[what] = (*np.quantile(m[at] / outside[at], (0.1, 0.9)), int(at.sum()))
-        if a.write and found:
-            _write(name, found, bounds)
+    values = fit(predict, start_at, m, at, weights_of(labels, at))
+    inside = predict(values)
+    outside = held_out(predict, start_at, m, at, labels, folds) if folds else inside
+    print(name, what, {k: float(f"{v:.4g}") for k, v in values.items()})
+    for s in sorted(set(source[at])):
+        k = at & (source == s)
+        print(
+            f"  {s:24} n={k.sum():4}  in the fit {_errors(inside[k] / m[k])}   held out {_errors(outside[k] / m[k])}",
+            flush=True,
+        )
+    found.setdefault(name, {}).update(values)
+    low, high = np.quantile(m[at] / outside[at], (0.1, 0.9))
+    bounds.setdefault(name, {})[what] = (float(low), float(high), int(at.sum()))
 
 
 def _errors(ratio: Array) -> str:
