@@ -150,8 +150,8 @@ def _picked(work: Work, at: NDArray[np.int64], n: int) -> Work:
         for name, value in values.items():
             if isinstance(value, Mapping):
                 values[name] = {k: pick(v) for k, v in value.items()}
-            elif name != "launches":
-                values[name] = pick(value)
+            else:
+                values[name] = tuple(map(pick, value)) if isinstance(value, tuple) else pick(value)
         return Piece(**values)
 
     return Work(

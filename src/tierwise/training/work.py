@@ -48,7 +48,7 @@ class Piece:
 
     forward: Mapping[str, Num]
     backward: Mapping[str, Num]
-    launches: tuple[float, float]
+    launches: tuple[Num, Num]
     flops: Num
     adapters: Num
     keys: Num
@@ -232,11 +232,10 @@ def _piece(
 
     ops = [(op, s.repeat / repeats[name]) for s in forward.segments if s.name == name for op in s.ops]
     kept, scores = saved(ops, divided)
-    behind = [s for s in costs[1].program.segments if s.name == name]
     return Piece(
         forward=seconds(costs[0], low[0]),
         backward=seconds(costs[1], low[1]),
-        launches=(float(len(ops)), float(sum(len(s.ops) for s in behind))),
+        launches=(_launches(forward, name), _launches(costs[1].program, name)),
         flops=sum((n * op.flops for op, n in ops), 0.0),
         adapters=sum(
             (
@@ -256,6 +255,13 @@ def _piece(
             0.0, *(n * sum((o.bytes for o in (*op.reads, *op.writes) if o.role == "act"), 0.0) for op, n in ops)
         ),
     )
+
+
+def _launches(program: Program, name: str) -> Num:
+    """Kernels of a body; experts' products are grouped into one, and a group of one device needs no collective."""
+    some = [op for s in program.segments if s.name == name for op in s.ops]
+    one = [where(np.asarray(op.dims["group"]) > 1, 1.0, 0.0) if op.kind == "collective" else 1.0 for op in some]
+    return sum(one, 0.0)
 
 
 def _given(ops: Iterable[Op]) -> Num:
