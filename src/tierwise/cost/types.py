@@ -92,6 +92,7 @@ class Fit:
         interval: factors on the time that 80 % of measurements lie between.
         source: data, rows and date.
         errors: how well it does: rows, median, mean and p90 relative error, the same on held-out shapes.
+        version: of the engine that the rows were recorded under; ``""`` where the class is nobody's.
     """
 
     op: str
@@ -102,6 +103,7 @@ class Fit:
     interval: tuple[Num, Num]
     source: str
     errors: Dict[str, float] = field(default_factory=dict)
+    version: str = ""
 
     def __getitem__(self, name: str) -> Num:
         return self.values[name]
