@@ -38,7 +38,7 @@ _BEST = constant("calibrate.best")
 _OVER_FABRICS = ("collective", "custom_allreduce")
 
 
-def efficiency(device: Device, engine: str = "") -> Efficiency:
+def efficiency(device: Device, engine: str = "", without: frozenset[str] = frozenset()) -> Efficiency:
     """The calibration in force on a device.
 
     Args:
@@ -47,23 +47,26 @@ def efficiency(device: Device, engine: str = "") -> Efficiency:
         engine: whose kernels: ``vllm``, ``sglang``, ``trtllm``, a version (``vllm@0.24``) or one kernel of it
             (``vllm:<kernel>``), or ``""`` for those of a typical serving engine. Classes that were not measured under
             that engine fall back to the typical one.
+        without: devices, and versions of engines (``vllm@0.24.0``), whose classes do not count: how well others stand
+            for them. Classes pooled over a vendor's devices, which saw these too, do not count then either.
     """
     names = (device.name, device.family, f"{device.vendor}-{device.kind}".lower(), "generic")
     clock, share, watts = device.clock, device.unit_share, _watts(device)
     # A swept machine has arrays there, which no cache can hold.
     load = _load if not any(is_array(x) for x in (clock, share, watts)) else _load.__wrapped__
-    found = load(device.name, names, engine, clock, share, watts)  # type: ignore[arg-type]
+    found = load(device.name, names, engine, clock, share, watts, without)  # type: ignore[arg-type]
     if not device.measured:
         return found
     # A machine that brings its own measurements rests on those; fractions only remain for its links.
-    own = device.measured.get(engine) or next(iter(device.measured.values()))
+    own = device.measured.get(found.engine) or next(iter(device.measured.values()))
     return replace(found, name=own.engine, basis="measured", interval=own.interval, source=own.source)
 
 
 @lru_cache(maxsize=256)
 def _load(
-    device: str, names: tuple[str, ...], engine: str, clock: Num = nan, unit_share: Num = nan, watts: Num = 0.0
-) -> Efficiency:
+    device: str, names: tuple[str, ...], engine: str, clock: Num = nan, unit_share: Num = nan, watts: Num = 0.0,
+    without: frozenset[str] = frozenset(),
+) -> Efficiency:  # fmt: skip
     who, _, kernel = engine.partition(":")
     who, _, asked = who.partition("@")
     fits: dict[tuple[str, str, str], Fit] = {}
@@ -74,10 +77,14 @@ def _load(
         for path in paths:
             if path.stem not in found or name in names[:2] or path.stem in _OVER_FABRICS:
                 data = _read(path)
+                if without and (not data["devices"] or not without.isdisjoint(data["devices"])):
+                    continue
                 factors = carry(data, clock, unit_share)
                 if path.stem in _PRODUCTS and device not in data["devices"]:
                     factors["compute"] = _sustained(tuple(data["devices"]), watts)
                 for key, fit in _fits(path.stem, data, device, factors).items():
+                    if f"{key[2].partition(':')[0]}@{fit.version}" in without:
+                        continue
                     if key[1].endswith("-host") and device not in data["devices"] and name in names[:2]:
                         continue
                     held = fits.get(key)

@@ -121,14 +121,15 @@ def predict(table: Table, kind: ModuleType, calibration: Mapping[str, Efficiency
     measured = np.asarray(table["latency"], dtype=float) * 1e-3
     out = [np.full(len(measured), np.nan) for _ in range(3)]
     basis = np.full(len(measured), "", dtype="<U12")
-    for (name, engine, kernel, _), rows in groups(table, ("system", "engine", "kernel_source", kind.DTYPE)).items():
+    columns = ("system", "engine", "version", "kernel_source", kind.DTYPE)
+    for (name, engine, version, kernel, _), rows in groups(table, columns).items():
         try:
             machine = system(name)
         except UnknownName:
             continue
-        source = f"{engine}:{kernel}"
         given = (calibration or {}).get(name)
-        found = efficiency(machine.device, source) if given is None else replace(given, engine=source)
+        found = efficiency(machine.device, f"{engine}@{version}" if version else engine) if given is None else given
+        found = replace(found, engine=f"{engine}:{kernel}")
         part = {c: v[rows] for c, v in table.items()}
         try:
             cost = kind.cost(part, Target(machine, found))

@@ -136,7 +136,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
 def pool_of(model: Model, replicas: Replicas, longest: float) -> CachePool:
     """Room for caches in one engine of ``replicas``, which takes ``settings.memory`` of each device."""
     s = replicas.settings
-    engine = engines.load(s.engine if s.engine in engines.names() else "")
+    engine = engines.load(s.engine if engines.plain(s.engine) in engines.names() else "")
     how = rules(engine, replicas.plan, share=s.memory, budget=float(s.budget), max_seqs=float(s.max_seqs))
     return cache_pool(model, replicas.machine, replicas.plan, how, longest)
 
