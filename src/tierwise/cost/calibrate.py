@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from math import nan
+from math import exp, nan
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,8 @@ def _load(
                 factors = carry(data, clock, unit_share)
                 if path.stem in _PRODUCTS and device not in data["devices"]:
                     factors["compute"] = _sustained(tuple(data["devices"]), watts)
-                for key, fit in _fits(path.stem, data, device, factors).items():
+                wider = _carried_by(names[2], path.stem) if name == names[1] or name == device else {}
+                for key, fit in _fits(path.stem, data, device, factors, wider, asked).items():
                     if f"{key[2].partition(':')[0]}@{fit.version}" in without:
                         continue
                     if key[1].endswith("-host") and device not in data["devices"] and name in names[:2]:
@@ -127,8 +128,32 @@ def _distance(a: Device, b: Device) -> float:
     return float(sum(abs(np.log(np.max(x) / np.max(y))) for x, y in pairs))
 
 
+def siblings(device: Device, op: str, without: frozenset[str]) -> bool:
+    """Whether another device of the family than those ``without`` has classes of an op."""
+    folders = _members(device.family, device.name)
+    files = [_HERE / f / f"{op}.yaml" for f in folders]
+    return any(p.is_file() and without.isdisjoint(_read(p)["devices"]) for p in files)
+
+
+@lru_cache(maxsize=64)
+def _carried_by(vendor: str, op: str) -> Mapping[str, Mapping[str, float]]:
+    """By engine: logarithms by which intervals widen for classes of a sibling (``device``) and of another version."""
+    path = _HERE / vendor / f"{op}.yaml"
+    found: Mapping[str, Mapping[str, float]] = _read(path).get("carried", {}) if path.is_file() else {}
+    return found
+
+
+def same_release(a: str, b: str) -> bool:
+    """Whether one version is the other, said as exactly or less."""
+    x, y = release(a), release(b)
+    return x[: len(y)] == y or y[: len(x)] == x
+
+
 def release(version: str) -> tuple[int, ...]:
-    """How versions compare: ``0.24`` before ``0.24.1``; what no number starts comes first."""
+    """How versions compare: ``0.24`` before ``0.24.1``; what no number starts comes first, and a
+    checkout without tags, which calls itself ``0.1.dev``, last."""
+    if version.startswith("0.1.dev"):
+        return (10**9,)
     out = []
     for part in version.split("."):
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
@@ -186,13 +211,24 @@ def _sustained(measured: tuple[str, ...], watts: Num) -> Num:
 
 
 def _fits(
-    op: str, data: Mapping[str, Any], device: str, factors: Mapping[str, Num]
-) -> dict[tuple[str, str, str], Fit]:
-    """The classes of one file, by (op class, dtype, engine). What classes share is written once, under ``shared``."""
-    basis = "calibrated" if device in data["devices"] else "transferred"
+    op: str, data: Mapping[str, Any], device: str, factors: Mapping[str, Num],
+    wider: Mapping[str, Mapping[str, float]], asked: str,
+) -> dict[tuple[str, str, str], Fit]:  # fmt: skip
+    """The classes of one file, by (op class, dtype, engine). What classes share is written once, under ``shared``.
+
+    Intervals of classes carried to a sibling or to another version are ``wider`` by what leaving devices out shows.
+    """
+    own = device in data["devices"]
+    basis = "calibrated" if own else "transferred"
     out = {}
     for row in data["classes"]:
-        low, high = row["interval"] if basis == "calibrated" else row.get("transferred", row["interval"])
+        low, high = row["interval"] if own or wider else row.get("transferred", row["interval"])
+        plain, version = (float(row["interval"][0]), float(row["interval"][1])), str(row.get("version", ""))
+        other = bool(asked and version) and not same_release(asked, version)
+        if wider and (other or not own):
+            by = wider.get(str(row.get("engine", "*")).partition(":")[0], wider["*"])
+            more = exp(by["version" if other else "device"])
+            low, high = low / more, high * more
         fit = Fit(
             op=op,
             dtype=str(row["dtype"]),
@@ -205,7 +241,8 @@ def _fits(
             interval=(float(low), float(high)),
             source=str(data["source"]),
             errors=row.get("errors", {}),
-            version=str(row.get("version", "")),
+            version=version,
+            plain=plain,
         )
         out[op, fit.dtype, fit.engine] = fit
         if "kernel" in row and ":" not in fit.engine and fit.engine != "*":

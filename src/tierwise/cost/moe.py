@@ -52,7 +52,7 @@ def calibrated(op: Op, on: Target) -> Cost | None:
     cost = _fitted(op, on, fit)
     # Some engines pick another kernel where experts are dealt over devices.
     dealt = np.asarray(op.dims.get("routed", op.dims["tokens"])) > 1.01 * np.asarray(op.dims["tokens"])
-    if dealt.any() and not is_array(found):
+    if dealt.any() and not is_array(found) and ":" not in on.efficiency.engine:
         own = on.efficiency.fit("moe", f"{found}-ep")
         if own is not None and own.dtype == f"{found}-ep":
             return _fitted(op, on, own) if dealt.all() else either(dealt, _fitted(op, on, own), cost)

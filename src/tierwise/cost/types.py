@@ -93,6 +93,7 @@ class Fit:
         source: data, rows and date.
         errors: how well it does: rows, median, mean and p90 relative error, the same on held-out shapes.
         version: of the engine that the rows were recorded under; ``""`` where the class is nobody's.
+        plain: the interval on the device and the version that it was fitted on.
     """
 
     op: str
@@ -104,6 +105,7 @@ class Fit:
     source: str
     errors: Dict[str, float] = field(default_factory=dict)
     version: str = ""
+    plain: tuple[Num, Num] = (1.0, 1.0)
 
     def __getitem__(self, name: str) -> Num:
         return self.values[name]
