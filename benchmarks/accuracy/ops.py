@@ -85,7 +85,8 @@ def left_out(
         table, alone = {c: x[keep] for c, x in table.items()}, set()
         if not keep.any():
             return table, None
-    fit = importlib.import_module(f"benchmarks.fit.{kind.__name__.rsplit('.', 1)[1].replace('custom_allreduce', 'collective')}")
+    name = kind.__name__.rsplit(".", 1)[1].replace("custom_allreduce", "collective")
+    fit = importlib.import_module(f"benchmarks.fit.{name}")
     refitted = {s: fit.leave_out(s) for s in sorted(alone)}
 
     def without(device: Device, who: str) -> frozenset[str]:

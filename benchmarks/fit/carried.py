@@ -1,8 +1,8 @@
 """How much wider intervals are for classes carried to a sibling, or to another version of an engine.
 
 ``python -m benchmarks.fit.carried`` leaves out every device that has a measured sibling, prices its rows by the
-sibling's classes, and writes under ``carried`` of ``calibration/<vendor>/<op>.yaml`` the widening (a logarithm) by which
-80 % of an engine's fall inside: ``device`` where its version is that of the rows, ``version`` where it is not.
+sibling's classes, and writes under ``carried`` of ``calibration/<vendor>/<op>.yaml`` the widening (a logarithm) by
+which 80 % of an engine's fall inside: ``device`` where its version is that of the rows, ``version`` where it is not.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from tierwise.cost.calibrate import same_release, siblings
 from tierwise.machines import system
 from tierwise.measure.ops import Table, groups, kind_of, predict, read
 
-FILES = {"matmul": "gemm"} | {o: o for o in ("attention_decode", "attention_prefill", "mla_decode", "mla_prefill", "moe",
-                                             "collective", "custom_allreduce")}  # fmt: skip
+FILES = {"matmul": "gemm"} | {o: o for o in ("attention_decode", "attention_prefill", "mla_decode", "mla_prefill",
+                                             "moe", "collective", "custom_allreduce")}  # fmt: skip
 
 
 def excesses(table: Table, op: str) -> dict[tuple[str, str], Array]:
-    """By engine and kind of transfer: how far each row's measurement lies outside its interval, as a logarithm; negative inside."""
-    kind, out = kind_of(table), {}
-    for (name, engine, version, kernel), rows in groups(table, ("system", "engine", "version", "kernel_source")).items():
+    """By engine and kind of transfer: how far each row lies outside its interval, as a logarithm; negative inside."""
+    kind, columns = kind_of(table), ("system", "engine", "version", "kernel_source")
+    out: dict[tuple[str, str], list[Array]] = {}
+    for (name, engine, version, kernel), rows in groups(table, columns).items():
         device = system(name).device
         without = frozenset({device.name})
         if not siblings(device, op, without):

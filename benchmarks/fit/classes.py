@@ -20,8 +20,8 @@ from scipy.optimize import least_squares
 from tierwise.cost import Target, efficiency
 from tierwise.cost.calibrate import carry
 from tierwise.cost.types import Efficiency, Fit
-from tierwise.machines.types import Device
 from tierwise.machines import system
+from tierwise.machines.types import Device
 from tierwise.measure.ops import Table, groups, read
 
 # Ratios further off than this count linearly; a coefficient one e-fold (or one unit of a power) off its prior costs
@@ -362,7 +362,8 @@ def run(spec: Spec, only_pool: bool = False) -> None:
         write(folder, spec.op, data)
     rows = classes(few, every, quick=True)
     rows = [{**r, **strange.get(str(r["dtype"]), {})} for r in rows + _any(rows)]
-    head = {"source": source(spec) + "; errors and intervals on devices left out", "devices": [], **stated(spec, common)}
+    said = source(spec) + "; errors and intervals on devices left out"
+    head = {"source": said, "devices": [], **stated(spec, common)}
     write("nvidia-gpu", spec.op, {**head, "classes": rows})
 
 

@@ -12,6 +12,7 @@ from benchmarks.fit.common import DATE, SHARED, Free, errors, folds, home, inter
 from numpy.typing import NDArray
 
 from tierwise.cost import Efficiency, Target, efficiency
+from tierwise.cost.calibrate import release
 from tierwise.cost.matmul import kernel_class
 from tierwise.cost.types import Fit
 from tierwise.machines import system
@@ -159,7 +160,8 @@ def row(found: Sequence[Block], engine: str, fixed: Mapping[str, float], check: 
         made |= {f"unseen_{k}": v for k, v in errors(unseen, measured).items() if k != "p90"}
         limits = interval(unseen, measured)
     own = {k: v for k, v in values.items() if k not in fixed}
-    said = {"version": versions[-1]} if (versions := sorted({str(v) for b in found for v in b.table["version"]})) else {}
+    versions = {str(v) for b in found for v in b.table["version"]}
+    said = {"version": max(versions, key=release)}
     return {"dtype": found[0].name, "engine": engine, **said, "coefficients": own, "interval": limits, "errors": made}
 
 

@@ -126,7 +126,10 @@ def _cost(op: Op, on: Target, fit: Fit, time: Num, memory: Num, extra: Num, warm
     scale = both / maximum(maximum(time, memory), 1e-30)
     parts = {"compute": time * scale, on.memory.name: memory * scale, **on.launches(on.device.dispatch.eager)}
     moved = _memory(op, on) - warm * op.bytes_of("kv")
-    return Cost(parts, {"dispatch": extra}, op.flops, {on.memory.name: moved}, fit.basis, fit.interval)
+    # Beside the launch: merging what splits found, and passes over operands that were fitted.
+    launch = fit["launch"]
+    serial = {"dispatch": launch, "unexplained": maximum(extra - launch, 0.0)}
+    return Cost(parts, serial, op.flops, {on.memory.name: moved}, fit.basis, fit.interval)
 
 
 def _datasheet(op: Op, on: Target) -> Cost:

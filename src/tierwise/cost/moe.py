@@ -86,7 +86,7 @@ def _fitted(op: Op, on: Target, fit: Fit) -> Cost:
     # Permute, up, activation, down.
     parts = {"compute": compute, on.memory.name: read, **on.launches(4.0 * on.device.dispatch.eager)}
     moved = memory_bytes(op, on, 0.0 * read) - weights * kept(chip(op, on), weights, values["warm"])
-    return Cost(parts, {"dispatch": extra}, op.flops, {on.memory.name: moved}, fit.basis, fit.interval)
+    return Cost(parts, extra, op.flops, {on.memory.name: moved}, fit.basis, fit.interval)
 
 
 def _tiles(op: Op, tile: Num, rows: Num, touched: Num) -> Num:

@@ -105,7 +105,8 @@ def engine_on(
     under = framework(plan.framework) if plan.framework else None
     # Where some of many configurations replay graphs, prices are made both ways.
     replays = np.asarray(plan.graphs, dtype=bool) & (under is None)
-    target = Target(system, efficiency(device, asked if name else name), replays if replays.ndim else bool(replays), under)
+    prices = efficiency(device, asked if name else name)
+    target = Target(system, prices, replays if replays.ndim else bool(replays), under)
     read = sum((size for role, size in weight_bytes(model, plan).items() if role != "embed"), 0.0)
     resident = where(np.asarray(read) <= target.cache_capacity, 1.0, 0.0)
     return EngineOn(model, plan, found.target(replace(target, resident=resident)), found, facts, max_seqs,
