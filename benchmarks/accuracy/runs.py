@@ -23,7 +23,6 @@ from tierwise.measure.fit_run import fit  # noqa: E402
 from tierwise.measure.recorded import read_run  # noqa: E402
 from tierwise.measure.replayed import STATISTICS, Comparison, compare, data  # noqa: E402
 
-
 MACHINES = Path(__file__).with_name("machines")
 
 

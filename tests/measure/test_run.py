@@ -206,8 +206,10 @@ def test_the_commands_say_what_is_wrong_in_one_line(tmp_path: Path, capsys: pyte
 
 # What is true of the recorded machine and not of its cards.
 WORKSTATION = str(Path(__file__).parents[2] / "benchmarks/accuracy/machines/rtxpro6000-workstation.yaml")
-missed = pytest.mark.xfail(reason="missed since nothing is fitted to these two runs: 18 and 22 % of TTFT, 7 and 16 % of "
-                                  "TPOT too fast; see docs/accuracy.md, Recorded runs")  # fmt: skip
+missed = pytest.mark.xfail(
+    reason="missed since nothing is fitted to these two runs: 18 and 22 % of TTFT, 7 and 16 % of TPOT too fast; see "
+    "docs/accuracy.md, Recorded runs"
+)
 
 
 @missed
