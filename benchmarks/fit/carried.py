@@ -15,7 +15,8 @@ import yaml
 from benchmarks.fit.common import CALIBRATION, SHARED, Array, write
 
 from tierwise.cost import efficiency
-from tierwise.cost.calibrate import same_release, siblings
+from tierwise.cost.calibrate import siblings
+from tierwise.cost.versions import same_release
 from tierwise.machines import system
 from tierwise.measure.ops import Table, groups, kind_of, predict, read
 

@@ -20,6 +20,7 @@ from scipy.optimize import least_squares
 from tierwise.cost import Target, efficiency
 from tierwise.cost.calibrate import carry
 from tierwise.cost.types import Efficiency, Fit
+from tierwise.cost.versions import release
 from tierwise.machines import system
 from tierwise.machines.types import Device
 from tierwise.measure.ops import Table, groups, read
@@ -272,8 +273,6 @@ def row(spec: Spec, parts: Sequence[Part], engine: str, check: bool = True) -> d
 
 def version(parts: Sequence[Part]) -> str:
     """The newest version of the engine that rows were recorded under; ``""`` where none is said."""
-    from tierwise.cost.calibrate import release
-
     found = {str(v) for p in parts for v in np.unique(p.table["version"].astype(str))} if parts else set()
     return max(found, key=release, default="")
 

@@ -12,9 +12,9 @@ from benchmarks.fit.common import DATE, SHARED, Free, errors, folds, home, inter
 from numpy.typing import NDArray
 
 from tierwise.cost import Efficiency, Target, efficiency
-from tierwise.cost.calibrate import release
 from tierwise.cost.matmul import kernel_class
 from tierwise.cost.types import Fit
+from tierwise.cost.versions import release
 from tierwise.machines import system
 from tierwise.measure.ops import Table, groups, read
 from tierwise.measure.rows import gemm

@@ -9,7 +9,7 @@ import pytest
 
 from tierwise.core.numerics import fmt
 from tierwise.cost import Target, efficiency, price
-from tierwise.cost.calibrate import release, same_release
+from tierwise.cost.versions import release, same_release
 from tierwise.machines import device, system
 from tierwise.program.types import Op, Operand
 

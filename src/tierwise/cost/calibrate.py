@@ -26,6 +26,7 @@ from tierwise.core.num import Num, is_array, is_zero, maximum, minimum, num, whe
 from tierwise.cost.constants import constant
 from tierwise.cost.picks import picks
 from tierwise.cost.types import Efficiency, Fit
+from tierwise.cost.versions import release, same_release
 from tierwise.machines.types import Device
 
 _HERE = Path(__file__).with_name("calibration")
@@ -141,26 +142,6 @@ def _carried_by(vendor: str, op: str) -> Mapping[str, Mapping[str, float]]:
     path = _HERE / vendor / f"{op}.yaml"
     found: Mapping[str, Mapping[str, float]] = _read(path).get("carried", {}) if path.is_file() else {}
     return found
-
-
-def same_release(a: str, b: str) -> bool:
-    """Whether one version is the other, said as exactly or less."""
-    x, y = release(a), release(b)
-    return x[: len(y)] == y or y[: len(x)] == x
-
-
-def release(version: str) -> tuple[int, ...]:
-    """How versions compare: ``0.24`` before ``0.24.1``; what no number starts comes first, and a
-    checkout without tags, which calls itself ``0.1.dev``, last."""
-    if version.startswith("0.1.dev"):
-        return (10**9,)
-    out = []
-    for part in version.split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        out.append(int(digits))
-    return tuple(out)
 
 
 def _nearer(version: str, held: str, asked: str) -> bool:

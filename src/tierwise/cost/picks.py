@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.cost.types import Fit
+from tierwise.cost.versions import release
 
 _HERE = Path(__file__).with_name("kernels")
 Key = tuple[str, str, str]
@@ -25,8 +26,6 @@ def picks(engine: str, version: str, family: str, fits: Mapping[Key, Fit]) -> di
         engine, version: by name (``""``: a typical engine alone), and the version asked for, ``""``: the newest.
         family: of the device. ``fits``: all its classes. Picks of kernels that it has no class of are left out.
     """
-    from tierwise.cost.calibrate import release
-
     out = {}
     every = [("*", rule) for rule in _rules("typical")] + [(engine, rule) for rule in _rules(engine)]
     for name, rule in every:
