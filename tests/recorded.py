@@ -10,7 +10,7 @@ import pytest
 from tierwise.measure import ops
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data/ops"
-FITTED = ("a100_sxm", "h100_sxm", "l40s", "b200_sxm")
+FITTED = ("a100_sxm", "h100_sxm", "l40s", "b200_sxm", "b300_sxm", "rtx_pro_6000_server", "b60")
 """Systems, as the recordings call them, of the devices named in ``cost/calibration/*/*.yaml``."""
 
 

@@ -23,6 +23,15 @@ from tierwise.measure.fit_run import fit  # noqa: E402
 from tierwise.measure.recorded import read_run  # noqa: E402
 from tierwise.measure.replayed import STATISTICS, Comparison, compare, data  # noqa: E402
 
+MACHINES = Path(__file__).with_name("machines")
+
+
+def machine(folder: Path) -> str:
+    """The file that describes the machine of a recording, where one does: ``machines/<word>-….yaml`` for a folder named
+    ``<engine>-<word>-<model>``."""
+    found = [p for p in sorted(MACHINES.glob("*.yaml")) if p.stem.split("-")[0] in folder.name.split("-")]
+    return str(found[0]) if found else ""
+
 
 def row(c: Comparison, on: str) -> str:
     """One line of a Markdown table a quantity."""
@@ -51,15 +60,15 @@ def main() -> int:
     print("| --- | --- | --- |" + " ---: |" * len(STATISTICS))
     found = []
     for r in runs:
-        plain = compare(r)
+        plain = compare(r, machine(r.folder))
         print(row(plain, "nothing"))
         found.append(data(plain))
-    fits = {r.folder: fit(r) for r in runs} if len(runs) > 1 else {}
+    fits = {r.folder: fit(r, machine(r.folder)) for r in runs} if len(runs) > 1 else {}
     machines = {f: x.after.run.deployment.groups[0].machine.device.name for f, x in fits.items()}
     for r in runs:
         for folder, x in fits.items():
             if folder != r.folder and machines[folder] == machines[r.folder]:
-                c = compare(r, adjust=x.adjustment)
+                c = compare(r, machine(r.folder), x.adjustment)
                 print(row(c, folder.name))
                 found.append({**data(c), "calibrated on": folder.name})
     if args.json is not None:

@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 from benchmarks.fit import classes
-from benchmarks.fit.classes import Free, Spec, run
+from benchmarks.fit.classes import Free, Spec, extend, run
 from benchmarks.fit.common import Array
 
 from tierwise.cost import Efficiency, Target, price
@@ -103,9 +103,14 @@ def leave_out(name: str) -> Efficiency:
 
 
 def main() -> None:
+    """Phases given as arguments, of systems given as arguments; all phases, all systems and their pool otherwise."""
     asked = [a for a in sys.argv[1:] if a != "pool"]
-    for phase in asked or ("prefill", "decode"):
-        run(kinds(phase), "pool" in sys.argv)
+    systems = [a for a in asked if a not in ("prefill", "decode")]
+    for phase in [a for a in asked if a not in systems] or ("prefill", "decode"):
+        if systems:
+            extend(kinds(phase), systems)
+        else:
+            run(kinds(phase), "pool" in sys.argv)
 
 
 if __name__ == "__main__":

@@ -13,21 +13,25 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import yaml
-from benchmarks.fit.common import CALIBRATION, DATE, SHARED, Array, errors, folds, interval, sample, write
+from benchmarks.fit.common import CALIBRATION, DATE, SHARED, Array, errors, folds, home, interval, sample, write
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from tierwise.cost import Target, efficiency
 from tierwise.cost.calibrate import carry
 from tierwise.cost.types import Efficiency, Fit
+from tierwise.cost.versions import release
+from tierwise.machines import system
 from tierwise.machines.types import Device
-from tierwise.measure.ops import Table, groups, machine_of, read
+from tierwise.measure.ops import Table, groups, read
 
 # Ratios further off than this count linearly; a coefficient one e-fold (or one unit of a power) off its prior costs
 # as much as a 3 % error on every row.
 ROBUST, PRIOR = 0.1, 0.03
 FOLDS = 3
 MOST = 900
+# Relatives whose structure and coefficients a class of a further device starts from.
+NEAREST = 3
 Values = dict[str, float]
 
 
@@ -58,6 +62,8 @@ class Spec:
         general: structures tried for several devices together (default: ``choices``).
         cycles, draws: coefficients that carry to another device with its clock, see ``tierwise.cost.calibrate``.
         at: clock and unit share they are given at; empty: those of the one device that is fitted.
+        even: systems count the same in a pool, however many rows there are of each.
+        donors: classes of other devices to start from instead of trying every structure, see :func:`near`.
     """
 
     op: str
@@ -74,6 +80,8 @@ class Spec:
     cycles: Sequence[str] = ()
     draws: Sequence[str] = ()
     at: Mapping[str, float] = field(default_factory=dict)
+    even: bool = False
+    donors: Sequence[tuple[str, Mapping[str, float]]] = ()
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,7 @@ def parts_of(spec: Spec) -> list[Part]:
     table["class"] = spec.dtype(table)
     out = []
     for (name, engine, kernel, kind), rows in groups(table, ("system", "engine", "kernel_source", "class")).items():
-        machine = machine_of(name)
+        machine = system(name)
         target = Target(machine, replace(efficiency(machine.device), fits={}))
         out.append(Part(name, engine, kernel, kind, {c: v[rows] for c, v in table.items()}, target))
     return out
@@ -162,15 +170,22 @@ def stated(spec: Spec, at: Mapping[str, float]) -> dict[str, object]:
     return {"at": dict(at), "cycles": list(spec.cycles), "draws": list(spec.draws)}
 
 
-def thin(parts: Sequence[Part], most: int = MOST) -> list[Part]:
-    """A sample, each part in proportion to its share."""
-    count = sum(p.measured.size for p in parts)
-    return [p.some(sample(np.arange(p.measured.size), max(int(most * p.measured.size / count), 1))) for p in parts]
+def thin(parts: Sequence[Part], most: int = MOST, even: bool = False) -> list[Part]:
+    """A sample, each part in proportion to its share; ``even``: of its system's rows, all systems counting the same."""
+    systems = {p.system for p in parts} if even else {""}
+    size = {s: sum(p.measured.size for p in parts if s in ("", p.system)) for s in systems}
+    least = min(size.values())
+    out = []
+    for p in parts:
+        count = size[p.system] if even else size[""]
+        rows = min(most / len(systems), least if even else np.inf) * p.measured.size / count
+        out.append(p.some(sample(np.arange(p.measured.size), max(int(rows), 1))))
+    return out
 
 
 def fit(spec: Spec, parts: Sequence[Part], steps: int = 25) -> Values:
     """Coefficients of one class: every structure for a few steps, the best two to the end."""
-    few = thin(parts)
+    few = thin(parts, even=spec.even)
     predict, measured = predictor(spec, few), np.concatenate([p.measured for p in few])
 
     def tried(choice: Mapping[str, float], start: Mapping[str, float], steps: int) -> tuple[float, Values]:
@@ -184,6 +199,43 @@ def fit(spec: Spec, parts: Sequence[Part], steps: int = 25) -> Values:
         return first[0][1]
     last = [tried(c, got, steps) for _, got, c in first[:3]]
     return min(last, key=lambda x: x[0])[1]
+
+
+def near(spec: Spec, parts: Sequence[Part]) -> Values:
+    """Coefficients of a class, starting from those of the donors that come closest to its rows as they are: kernels
+    have relatives, and a device of a known architecture says little that its siblings did not."""
+    few = thin(parts)
+    small = thin(parts, 300)
+    kind, measured = parts[0].dtype, np.concatenate([p.measured for p in few])
+    alike = [v for dtype, v in spec.donors if dtype == kind] or [v for _, v in spec.donors]
+    quick, rough = predictor(spec, small), np.concatenate([p.measured for p in small])
+
+    def off(values: Mapping[str, float]) -> float:
+        ratio = np.log(np.maximum(quick(values), 1e-12) / rough)
+        # A level that is off is quickly mended, a shape is not.
+        return float(np.median(np.abs(ratio - np.median(ratio))) + 0.3 * np.abs(np.median(ratio)))
+
+    tried = []
+    for donor in sorted(alike, key=off)[:NEAREST]:
+        choice = {n: v for n, v in donor.items() if n not in spec.free}
+        free = {n: replace(f, start=float(np.clip(donor.get(n, f.start), f.low, f.high))) for n, f in spec.free.items()}
+        predict = predictor(spec, few)
+        got = {**choice, **solve(lambda v: predict({**choice, **v}), measured, free, {}, 25)}  # noqa: B023
+        e = errors(predict(got), measured)
+        tried.append((e["median"] + 0.5 * e["mean"], got))
+    return min(tried, key=lambda x: x[0])[1]
+
+
+def donors(op: str, device: str) -> list[tuple[str, Values]]:
+    """(number formats, coefficients) of every class of an op that was fitted on another device."""
+    out = []
+    for path in sorted(CALIBRATION.glob(f"*/{op}.yaml")):
+        data = yaml.safe_load(path.read_text())
+        if data.get("devices") and device not in data["devices"]:
+            for r in data["classes"]:
+                if r["engine"] != "*":
+                    out.append((str(r["dtype"]), {**data.get("shared", {}), **r["coefficients"]}))
+    return out
 
 
 def held_out(spec: Spec, parts: Sequence[Part], values: Values) -> Array:
@@ -205,7 +257,7 @@ def held_out(spec: Spec, parts: Sequence[Part], values: Values) -> Array:
 
 def row(spec: Spec, parts: Sequence[Part], engine: str, check: bool = True) -> dict[str, object]:
     """One class as the file has it."""
-    values = fit(spec, parts)
+    values = near(spec, parts) if spec.donors else fit(spec, parts)
     measured = np.concatenate([p.measured for p in parts])
     predicted = predictor(spec, parts)(values)
     made: dict[str, float] = {"rows": measured.size, **errors(predicted, measured)}
@@ -214,7 +266,15 @@ def row(spec: Spec, parts: Sequence[Part], engine: str, check: bool = True) -> d
         unseen = held_out(spec, parts, values)
         made |= {f"unseen_{k}": v for k, v in errors(unseen, measured).items() if k != "p90"}
         limits = interval(unseen, measured)
-    return {"dtype": parts[0].dtype, "engine": engine, "coefficients": values, "interval": limits, "errors": made}
+    said = {"version": v} if (v := version(parts)) else {}
+    return {"dtype": parts[0].dtype, "engine": engine, **said, "coefficients": values, "interval": limits,
+            "errors": made}  # fmt: skip
+
+
+def version(parts: Sequence[Part]) -> str:
+    """The newest version of the engine that rows were recorded under; ``""`` where none is said."""
+    found = {str(v) for p in parts for v in np.unique(p.table["version"].astype(str))} if parts else set()
+    return max(found, key=release, default="")
 
 
 def classes(spec: Spec, parts: Sequence[Part], quick: bool = False) -> list[dict[str, object]]:
@@ -263,29 +323,46 @@ def _say(system: str, kind: str, engine: str, kernel: str, made: Mapping[str, ob
           flush=True)  # fmt: skip
 
 
+def extend(spec: Spec, asked: Sequence[str]) -> None:
+    """Fit a spec on further systems, starting from the classes on file of others; write their files."""
+    every = parts_of(spec)
+    for name in asked:
+        own = [p for p in every if p.system == name]
+        if own:
+            device = own[0].target.device
+            rows = classes(replace(spec, donors=donors(spec.op, device.name)), own)
+            head = {"source": source(spec) + "; from the nearest classes of other devices", "devices": [device.name],
+                    **stated(spec, reference(device))}  # fmt: skip
+            write(home(device, spec.op), spec.op, {**head, "classes": rows + _any(rows)})
+
+
+def source(spec: Spec) -> str:
+    return f"AIConfigurator's collected data (Apache-2.0), {spec.file}; least squares on log ratios, {DATE}"
+
+
 def run(spec: Spec, only_pool: bool = False) -> None:
     """Fit a spec on every device, then on all together, with each device held out in turn; write the files."""
     every = parts_of(spec)
-    source = f"AIConfigurator's collected data (Apache-2.0), {spec.file}; least squares on log ratios, {DATE}"
     systems = sorted({p.system for p in every})
     for name in () if only_pool else systems:
         own = [p for p in every if p.system == name]
         device = own[0].target.device
         rows = classes(spec, own)
-        head = {"source": source, "devices": [device.name], **stated(spec, reference(device))}
-        write(device.family, spec.op, {**head, "classes": rows + _any(rows)})
+        head = {"source": source(spec), "devices": [device.name], **stated(spec, reference(device))}
+        write(home(device, spec.op), spec.op, {**head, "classes": rows + _any(rows)})
     common = reference(every[0].target.device)
     few = replace(spec, choices=spec.general or spec.choices, at=common)
     strange = _left_out(few, every, systems)
-    for family in sorted({p.target.device.family for p in every}):
-        data = yaml.safe_load((CALIBRATION / family / f"{spec.op}.yaml").read_text())
+    for folder in sorted({home(p.target.device, spec.op) for p in every}):
+        data = yaml.safe_load((CALIBRATION / folder / f"{spec.op}.yaml").read_text())
         for r in data["classes"]:
             if r["dtype"] in strange:
                 r["transferred"] = _between(r["interval"], strange[r["dtype"]]["interval"])  # type: ignore[arg-type]
-        write(family, spec.op, data)
+        write(folder, spec.op, data)
     rows = classes(few, every, quick=True)
     rows = [{**r, **strange.get(str(r["dtype"]), {})} for r in rows + _any(rows)]
-    head = {"source": source + "; errors and intervals on devices left out", "devices": [], **stated(spec, common)}
+    said = source(spec) + "; errors and intervals on devices left out"
+    head = {"source": said, "devices": [], **stated(spec, common)}
     write("nvidia-gpu", spec.op, {**head, "classes": rows})
 
 

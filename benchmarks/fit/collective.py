@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from benchmarks.fit import classes
-from benchmarks.fit.classes import Free, Spec, run
+from benchmarks.fit.classes import Free, Spec, extend, run
 from benchmarks.fit.common import Array
 
 from tierwise.cost import Efficiency, Target, price
+from tierwise.cost.collective import fabric
 from tierwise.cost.types import Fit
+from tierwise.machines import system
 from tierwise.measure.ops import Table
 from tierwise.measure.rows import collective, custom_allreduce
 from tierwise.program.types import Op
@@ -27,7 +30,7 @@ NCCL = {
     "bulk_extra": Free(5e-6, 1e-8, 2e-4),
     "bulk_step": Free(1.5e-6, 1e-8, 3e-5),
     "bulk": Free(0.8, 0.01, 1.0),
-    "spread": Free(0.0, -1.0, 2.5, power=True),
+    "spread": Free(0.0, -1.0, 4.0, power=True),
     "local": Free(0.3, 0.01, 8.0),
     "narrow": Free(0.03, 0.001, 0.3),
 }
@@ -52,19 +55,32 @@ def _seconds(ready: object, values: Mapping[str, float]) -> Array:
     return np.asarray(price(op, replace(target, efficiency=eff)).time)
 
 
+def _over(table: Table) -> list[str]:
+    """What connects the devices of each row's system."""
+    over = {s: fabric(system(f"8x{system(s).device.name}")) for s in np.unique(table["system"].astype(str))}
+    return [over[str(s)] for s in table["system"]]
+
+
+def _named(table: Table) -> np.ndarray:
+    return np.asarray([collective.NAMES[str(o)] + f for o, f in zip(table["op_name"], _over(table), strict=True)])
+
+
 LIBRARY = Spec(
-    "collective", "collective.parquet", lambda t: np.asarray([collective.NAMES[str(o)] for o in t["op_name"]]),
+    "collective", "collective.parquet", _named,
     lambda t, on: _prepared(collective.op(t), on, ""), _seconds, NCCL, ({},), ("num_gpus", "message_size"),
+    even=True,
 )  # fmt: skip
 
 
 def _launched(table: Table) -> np.ndarray:
-    return np.asarray(["eager" if "eager" in str(k).lower() else "graph" for k in table["kernel_source"]])
+    how = ["eager" if "eager" in str(k).lower() else "graph" for k in table["kernel_source"]]
+    return np.asarray([h + f for h, f in zip(how, _over(table), strict=True)])
 
 
 ENGINES = Spec(
     "custom_allreduce", "custom_allreduce.parquet", _launched,
     lambda t, on: _prepared(custom_allreduce.op(t), on, "*"), _seconds, CUSTOM, ({},), ("num_gpus", "message_size"),
+    even=True,
 )  # fmt: skip
 
 
@@ -74,5 +90,9 @@ def leave_out(name: str) -> Efficiency:
 
 
 if __name__ == "__main__":
-    run(LIBRARY)
-    run(ENGINES)
+    for spec in (LIBRARY, ENGINES):
+        asked = [a for a in sys.argv[1:] if a != "pool"]
+        if asked:
+            extend(spec, asked)
+        else:
+            run(spec, "pool" in sys.argv)

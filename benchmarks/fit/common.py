@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from tierwise.machines.types import Device
+
 Array = NDArray[np.float64]
 
 CALIBRATION = Path(__file__).resolve().parents[2] / "src/tierwise/cost/calibration"
 SHARED = Path(os.environ.get("TIERWISE_SHARED", Path(__file__).resolve().parents[3] / "shared"))
-DATE = "2026-11-21"
+DATE = "2026-11-30"
 # Ratios further off than this count linearly, not squared: single odd rows must not bend a fit.
 ROBUST = 0.05
 # Strength of the priors: a coefficient one e-fold off its prior costs as much as a 1 % error on every row.
@@ -99,6 +101,16 @@ def rounded(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [rounded(v) for v in value]
     return float(f"{value:.4g}") if isinstance(value, (float, np.floating)) else value
+
+
+def home(device: Device, op: str) -> str:
+    """Where a device's classes belong: in the file of its family, or, where that is another device's, in one of its
+    own."""
+    import yaml
+
+    path = CALIBRATION / device.family / f"{op}.yaml"
+    held = yaml.safe_load(path.read_text()).get("devices", []) if path.is_file() else []
+    return device.family if held in ([], [device.name]) else device.name
 
 
 def write(name: str, op: str, data: Mapping[str, object]) -> Path:

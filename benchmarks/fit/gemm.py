@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from benchmarks.fit.common import DATE, SHARED, Free, errors, folds, interval, sample, solve, write
+from benchmarks.fit.common import DATE, SHARED, Free, errors, folds, home, interval, sample, solve, write
 from numpy.typing import NDArray
 
 from tierwise.cost import Efficiency, Target, efficiency
 from tierwise.cost.matmul import kernel_class
 from tierwise.cost.types import Fit
-from tierwise.measure.ops import Table, groups, machine_of, read
+from tierwise.cost.versions import release
+from tierwise.machines import system
+from tierwise.measure.ops import Table, groups, read
 from tierwise.measure.rows import gemm
 
 Values = dict[str, float]
@@ -85,7 +87,7 @@ def blocks() -> list[Block]:
     out = []
     for (name, engine, kernel, _), rows in groups(table, ("system", "engine", "kernel_source", "gemm_dtype")).items():
         part = {c: v[rows] for c, v in table.items()}
-        machine = machine_of(name)
+        machine = system(name)
         target = Target(machine, replace(efficiency(machine.device), fits={}))
         kind = str(kernel_class(gemm.op(part)))
         out.append(Block(name, engine, kernel, kind, part, target, part["latency"] * 1e-3))
@@ -158,7 +160,9 @@ def row(found: Sequence[Block], engine: str, fixed: Mapping[str, float], check: 
         made |= {f"unseen_{k}": v for k, v in errors(unseen, measured).items() if k != "p90"}
         limits = interval(unseen, measured)
     own = {k: v for k, v in values.items() if k not in fixed}
-    return {"dtype": found[0].name, "engine": engine, "coefficients": own, "interval": limits, "errors": made}
+    versions = {str(v) for b in found for v in b.table["version"]}
+    said = {"version": max(versions, key=release)}
+    return {"dtype": found[0].name, "engine": engine, **said, "coefficients": own, "interval": limits, "errors": made}
 
 
 def classes(
@@ -231,10 +235,11 @@ def _between(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
 
 
 def main() -> None:
-    every = blocks()
-    strange = _spread(every)
+    """All devices and all together; of the systems given as arguments only their own classes."""
+    every, asked = blocks(), sys.argv[1:]
+    strange = {} if asked else _spread(every)
     print("devices left out", strange, file=sys.stderr)
-    for name in sorted({b.system for b in every}):
+    for name in asked or sorted({b.system for b in every}):
         own = [b for b in every if b.system == name]
         device = own[0].target.device
         fixed = device_values(own)
@@ -242,7 +247,10 @@ def main() -> None:
         for r in rows:
             if str(r["dtype"]) in strange:
                 r["transferred"] = _between(r["interval"], strange[str(r["dtype"])]["interval"])  # type: ignore
-        write(device.family, "matmul", {"source": SOURCE, "devices": [device.name], "shared": fixed, "classes": rows})
+        write(home(device, "matmul"), "matmul",
+              {"source": SOURCE, "devices": [device.name], "shared": fixed, "classes": rows})  # fmt: skip
+    if asked:
+        return
     rows = pooled(every)
     rows = [{**r, **strange.get(str(r["dtype"]), {})} for r in rows]
     write("nvidia-gpu", "matmul", {"source": SOURCE + "; errors and intervals on devices left out", "devices": [],

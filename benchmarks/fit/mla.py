@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from benchmarks.fit import classes
 from benchmarks.fit.attention import DECODE, PREFILL
-from benchmarks.fit.classes import Free, Spec, run
+from benchmarks.fit.classes import Free, Spec, extend, run
 from benchmarks.fit.common import Array
 
 from tierwise.cost import Efficiency, Target
@@ -57,8 +57,12 @@ def leave_out(name: str) -> Efficiency:
 
 
 def main() -> None:
-    for phase in sys.argv[1:] or ("prefill", "decode"):
-        run(spec(phase))
+    """Of systems given as arguments; of all, and their pool, otherwise."""
+    for phase in ("prefill", "decode"):
+        if sys.argv[1:]:
+            extend(spec(phase), sys.argv[1:])
+        else:
+            run(spec(phase))
 
 
 if __name__ == "__main__":

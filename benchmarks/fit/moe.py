@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from benchmarks.fit import classes
-from benchmarks.fit.classes import Free, Spec, run
+from benchmarks.fit.classes import Free, Spec, extend, run
 from benchmarks.fit.common import Array
 
 from tierwise.cost import Efficiency, Target, price
@@ -69,4 +70,7 @@ def leave_out(name: str) -> Efficiency:
 
 
 if __name__ == "__main__":
-    run(SPEC)
+    if sys.argv[1:]:
+        extend(SPEC, sys.argv[1:])
+    else:
+        run(SPEC)

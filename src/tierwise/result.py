@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.num import Num, is_zero, maximum, scalar, where
+from tierwise.core.num import Num, maximum, scalar, where
 from tierwise.core.numerics import Names
 from tierwise.cost.energy import Actions, actions
 from tierwise.cost.energy import interval as energy_interval
@@ -68,6 +68,20 @@ class Phase:
     def total(self, of: Callable[[PricedOp], Num]) -> Num:
         """Sum of ``of(priced op) × executions`` over one pass."""
         return self.cost.total(of)
+
+    @property
+    def least(self) -> Num:
+        """Seconds of a pass's arithmetic alone, every op at the device's peak in its format, or in 16 bits where that
+        is higher, as utilization is stated."""
+        on = self.cost.target
+        wide = [r for e in on.device.engines for d, r in e.rates.items() if d in _WIDE]
+
+        def alone(p: PricedOp) -> Num:
+            rate, engine = on.rate(p.op.arithmetic)
+            own = rate * (engine.sparse if p.op.options.get("structured") else 1.0)
+            return p.cost.flops / maximum(own, *wide)
+
+        return self.total(alone)
 
     @property
     def flops(self) -> Num:
@@ -169,11 +183,9 @@ class Result:
 
     @property
     def mfu(self) -> Num:
-        """Model FLOPs utilization over the whole run: arithmetic done over what the matrix engines could do."""
-        device = self.scenario.machine.device
-        peak = maximum(0.0, *(r for e in device.engines for d, r in e.rates.items() if d in _WIDE))
-        work = sum((p.flops * p.passes for p in self.phases), 0.0)
-        return float("nan") if is_zero(peak) else work / (peak * self.time)
+        """Model FLOPs utilization over the whole run: the time that its arithmetic would take at the device's peaks in
+        the formats it is done in (16 bits where that is faster), over the time it takes."""
+        return sum((p.least * p.passes for p in self.phases), 0.0) / self.time
 
     @cached_property
     def energy_parts(self) -> dict[str, Num]:
@@ -285,6 +297,7 @@ class Result:
 
 # What a price may rest on, the surest first.
 BASES = ("measured", "calibrated", "transferred", "datasheet")
+# Formats in which the peak is stated that utilization is of.
 _WIDE = ("bf16", "fp16", "tf32", "fp32")
 
 __all__ = ["BASES", "Phase", "PricedOp", "Result"]

@@ -37,6 +37,8 @@ def test_the_measured_device_keeps_what_was_fitted_on_it(name: str) -> None:
     device = system(name).device
     own, same, fast = (efficiency(d) for d in (device, with_clock(device, 1.0), with_clock(device, 2.0)))
     for key, fit in own.fits.items():
+        if key[1].endswith("-host"):
+            continue  # of the machine that the recorded device is in, not of its like
         assert same.fits[key].values == pytest.approx(fit.values, rel=2e-3)
         if key[0] == "attention_decode":
             assert fast.fits[key].values["launch"] == pytest.approx(fit.values["launch"] / 2.0, rel=2e-3)

@@ -63,7 +63,7 @@ host: {cpu: epyc-9654, sockets: 2, memory: 1.5TB, storage: [nvme-gen4, nvme-gen4
 
 
 def test_peers_are_reached_over_the_link_or_through_the_host() -> None:
-    near, far = graph(system("16xh100-sxm")), graph(system("4xrtx-pro-6000"))
+    near, far = graph(system("16xh100-sxm")), graph(system("4xrtx-5090"))
     assert near.nodes["peers"].capacity == 7 * near.nodes["hbm"].capacity
     assert near.nodes["remote"].capacity == 8 * near.nodes["hbm"].capacity
     assert near.path("peers", "hbm").bandwidth == 450e9 and near.path("remote", "hbm").bandwidth == 50e9
@@ -142,7 +142,7 @@ def at(g: MachineGraph, a: str, b: str, i: int) -> float:
 def test_facts_of_a_system_stay_with_it(tmp_path: Path) -> None:
     text = """
 title: A workstation
-device: rtx-pro-6000
+device: rtx-5090
 count: 2
 source: "a made-up workstation"
 scale_up: {peer: true, source: "measured: the IOMMU is off"}
@@ -150,13 +150,13 @@ host_link: {bandwidth: 31.5GB/s, source: "the second slot is x8"}
 power_cap: 400W
 clock: 2000MHz
 """
-    s, plain = system(write(tmp_path, text, "desk.yaml")), system("2xrtx-pro-6000")
+    s, plain = system(write(tmp_path, text, "desk.yaml")), system("2xrtx-5090")
     assert s.scale_up is not None and plain.scale_up is not None
     assert (s.scale_up.peer, plain.scale_up.peer) == (True, False)
     assert s.scale_up.name == plain.scale_up.name and s.scale_up.bandwidth == 31.5e9  # the same slot
     assert graph(s).path("host", "gddr").bandwidth == 31.5e9
-    assert (s.power.rated, plain.power.rated) == (400.0, 600.0)
-    slower = 2000 / 2617
+    assert (s.power.rated, plain.power.rated) == (400.0, 575.0)
+    slower = 2e9 / plain.device.clock
     assert s.device.engines[0].rates["bf16"] == pytest.approx(plain.device.engines[0].rates["bf16"] * slower)
     assert s.device.memory == plain.device.memory and s.device.clock == pytest.approx(2e9)
     assert s.device.tiers[0].bandwidth == pytest.approx(plain.device.tiers[0].bandwidth * slower)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, Asked, asked, parsed
-from tierwise.core.errors import TierwiseError
+from tierwise.core.errors import BadField, TierwiseError
 from tierwise.scenario.fields import FIELDS, SECTIONS, bad, known
 from tierwise.scenario.types import Scenario
 
@@ -92,7 +92,12 @@ def engine(given: Asked, form: Mapping[str, Any]) -> str:
     found: str = given.engine or ""
     # A machine file of one's own names the engines it was measured with; the step function knows them.
     own = isinstance(form.get("machine"), str) and form["machine"].lower().endswith((".yaml", ".yml"))
-    return found if not found or own else known("--engine", found, [*engines.names(), engines.TYPICAL, engines.KERNELS])
+    if not found or own:
+        return found
+    name, at, version = found.partition("@")
+    if at and not version[:1].isdigit():
+        raise BadField("--engine", "version", version, f"a number after @, as in {engines.DEFAULT}@0.24")
+    return known("--engine", name, [*engines.names(), engines.TYPICAL, engines.KERNELS]) + at + version
 
 
 def _plan(given: Asked, form: Json) -> Json:

@@ -24,6 +24,8 @@ _MMA_ROWS = constant("attention.mma_rows")
 # Vector work per score: scale, running maximum, exponential (special function units run at a quarter of
 # the rate), running sum: FlashAttention-2, section 3.1.
 _SOFTMAX = constant("attention.softmax")
+# Share of the exponentials in that work, and results of special functions a clock and unit as a rule.
+_EXPONENTIALS, _SPECIAL = constant("attention.exponentials"), constant("attention.special")
 
 
 def price(op: Op, on: Target) -> Cost:
@@ -76,8 +78,15 @@ def chip(op: Op, on: Target) -> flash.Chip:
     rate, engine = on.rate(op.arithmetic)
     cache = on.device.cache
     near = cache.bandwidth if cache is not None and not is_zero(cache.bandwidth) else on.memory.bandwidth
-    return flash.Chip(rate, on.rate("fp32", "vector")[0], num(engine.units), on.memory.bandwidth,
+    return flash.Chip(rate, softmax_rate(on), num(engine.units), on.memory.bandwidth,
                       near, on.cache_capacity)  # fmt: skip
+
+
+def softmax_rate(on: Target) -> Num:
+    """FLOP/s of the vector engine in softmax: of a device with more special function units than most, as many times
+    more as they leave less of the work."""
+    vector, engine = on.rate("fp32", "vector")
+    return vector / (1.0 - _EXPONENTIALS + _EXPONENTIALS * _SPECIAL / engine.exponentials)
 
 
 def _prefill(op: Op, on: Target, fit: Fit) -> Cost:
@@ -117,15 +126,17 @@ def _cost(op: Op, on: Target, fit: Fit, time: Num, memory: Num, extra: Num, warm
     scale = both / maximum(maximum(time, memory), 1e-30)
     parts = {"compute": time * scale, on.memory.name: memory * scale, **on.launches(on.device.dispatch.eager)}
     moved = _memory(op, on) - warm * op.bytes_of("kv")
-    return Cost(parts, {"dispatch": extra}, op.flops, {on.memory.name: moved}, fit.basis, fit.interval)
+    # Beside the launch: merging what splits found, and passes over operands that were fitted.
+    launch = fit["launch"]
+    serial = {"dispatch": launch, "unexplained": maximum(extra - launch, 0.0)}
+    return Cost(parts, serial, op.flops, {on.memory.name: moved}, fit.basis, fit.interval)
 
 
 def _datasheet(op: Op, on: Target) -> Cost:
     d = op.dims
     rate, engine = on.rate(op.arithmetic)
     rate = rate * on.efficiency.of("compute", op.kind)
-    vector, _ = on.rate("fp32", "vector")
-    vector = vector * on.efficiency.of("compute", "vector")
+    vector = softmax_rate(on) * on.efficiency.of("compute", "vector")
     rows = d["q"] * (d["heads"] / d["kv_heads"])
     # A tile takes its time however many of its rows are there.
     tile = where(rows > _ROWS, _ROWS, _MMA_ROWS if engine.kind == "matrix" else 1.0)

@@ -2,9 +2,13 @@
 
 Fractions of the datasheet live in ``calibration/<name>.yaml``; fitted coefficients in
 ``calibration/<name>/<op class>.yaml``, so that a newly measured op class is one new file. A name is a device, a
-family of devices, a vendor's kind of device (``nvidia-gpu``) or ``generic``, the nearest first: each op class takes
-the first file found, and no name beyond the first with fractions counts. A file that only says ``like: <name>`` stands
-for that name's file, where the same kernels run on a family that was not measured; ``source`` says why.
+family of devices, a vendor's kind of device (``nvidia-gpu``) or ``generic``, the nearest first: a device's own classes
+come before those of its family, and these before those of other devices of the family; classes of all of a vendor's
+devices count where the family has none of an op. No name beyond the first with fractions counts.
+
+Classes say which ``version`` of an engine they were recorded under. An engine asked for by version (``vllm@0.24``)
+has the classes of the newest version on file that is not newer, wherever in the family they were recorded; where all
+are newer, those of the oldest. Which kernel an engine picks for a format is in ``kernels/<engine>.yaml``.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from math import nan
+from math import exp, nan
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,9 @@ import numpy as np
 
 from tierwise.core.num import Num, is_array, is_zero, maximum, minimum, num, where
 from tierwise.cost.constants import constant
+from tierwise.cost.picks import picks
 from tierwise.cost.types import Efficiency, Fit
+from tierwise.cost.versions import release, same_release
 from tierwise.machines.types import Device
 
 _HERE = Path(__file__).with_name("calibration")
@@ -28,49 +34,124 @@ _HERE = Path(__file__).with_name("calibration")
 _PRODUCTS = ("matmul", "moe")
 # The most of their peak that products reach.
 _BEST = constant("calibrate.best")
+# Classes that go by what connects devices. What slots that lead to the host carry is a matter of the host, so that
+# another card of the family says no more of it than any other machine does.
+_OVER_FABRICS = ("collective", "custom_allreduce")
 
 
-def efficiency(device: Device, engine: str = "") -> Efficiency:
+def efficiency(device: Device, engine: str = "", without: frozenset[str] = frozenset()) -> Efficiency:
     """The calibration in force on a device.
 
     Args:
         device: what runs the kernels. Op classes fitted on this very device are ``calibrated``, those fitted on
             others of its family (or vendor) ``transferred``.
-        engine: whose kernels: ``vllm``, ``sglang``, ``trtllm``, or ``""`` for those of a typical serving engine.
-            Classes that were not measured under that engine fall back to the typical one.
+        engine: whose kernels: ``vllm``, ``sglang``, ``trtllm``, a version (``vllm@0.24``) or one kernel of it
+            (``vllm:<kernel>``), or ``""`` for those of a typical serving engine. Classes that were not measured under
+            that engine fall back to the typical one.
+        without: devices, and versions of engines (``vllm@0.24.0``), whose classes do not count: how well others stand
+            for them. Classes pooled over a vendor's devices, which saw these too, do not count then either.
     """
     names = (device.name, device.family, f"{device.vendor}-{device.kind}".lower(), "generic")
     clock, share, watts = device.clock, device.unit_share, _watts(device)
     # A swept machine has arrays there, which no cache can hold.
     load = _load if not any(is_array(x) for x in (clock, share, watts)) else _load.__wrapped__
-    found = load(device.name, names, engine, clock, share, watts)  # type: ignore[arg-type]
+    found = load(device.name, names, engine, clock, share, watts, without)  # type: ignore[arg-type]
     if not device.measured:
         return found
     # A machine that brings its own measurements rests on those; fractions only remain for its links.
-    own = device.measured.get(engine) or next(iter(device.measured.values()))
+    own = device.measured.get(found.engine) or next(iter(device.measured.values()))
     return replace(found, name=own.engine, basis="measured", interval=own.interval, source=own.source)
 
 
 @lru_cache(maxsize=256)
 def _load(
-    device: str, names: tuple[str, ...], engine: str, clock: Num = nan, unit_share: Num = nan, watts: Num = 0.0
-) -> Efficiency:
+    device: str, names: tuple[str, ...], engine: str, clock: Num = nan, unit_share: Num = nan, watts: Num = 0.0,
+    without: frozenset[str] = frozenset(),
+) -> Efficiency:  # fmt: skip
+    who, _, kernel = engine.partition(":")
+    who, _, asked = who.partition("@")
     fits: dict[tuple[str, str, str], Fit] = {}
     for name in names:
-        found = {f.op for f in fits.values()} if fits else set()
-        for path in sorted((_HERE / name).glob("*.yaml")):
-            if path.stem not in found:
+        found = {f.op for f in fits.values()}
+        near = _members(name, device) if name == names[1] else (name,)
+        paths = [p for folder in near for p in sorted((_HERE / folder).glob("*.yaml"))]
+        for path in paths:
+            if path.stem not in found or name in names[:2] or path.stem in _OVER_FABRICS:
                 data = _read(path)
+                if without and (not data["devices"] or not without.isdisjoint(data["devices"])):
+                    continue
                 factors = carry(data, clock, unit_share)
                 if path.stem in _PRODUCTS and device not in data["devices"]:
                     factors["compute"] = _sustained(tuple(data["devices"]), watts)
-                fits.update(_fits(path.stem, data, device, factors))
+                wider = _carried_by(names[2], path.stem) if name == names[1] or name == device else {}
+                for key, fit in _fits(path.stem, data, device, factors, wider, asked).items():
+                    if f"{key[2].partition(':')[0]}@{fit.version}" in without:
+                        continue
+                    if key[1].endswith("-host") and device not in data["devices"] and name in names[:2]:
+                        continue
+                    held = fits.get(key)
+                    if held is None or (key[2] == who and _nearer(fit.version, held.version, asked)):
+                        fits[key] = fit
         path = _HERE / f"{name}.yaml"
         if path.is_file():
             data = _read(path)
             low, high = data.pop("interval")
-            return Efficiency(name=path.stem, interval=(float(low), float(high)), fits=fits, engine=engine, **data)
+            fits |= picks(who, asked, names[1], fits)
+            return Efficiency(name=path.stem, interval=(float(low), float(high)), fits=fits,
+                              engine=f"{who}:{kernel}" if kernel else who, **data)  # fmt: skip
     raise FileNotFoundError(f"no calibration file in {_HERE}")
+
+
+@lru_cache(maxsize=256)
+def _members(family: str, device: str) -> tuple[str, ...]:
+    """A family's folders: its own, and those of further devices, whose device is most like the one asked for first."""
+    from tierwise.core.errors import TierwiseError
+    from tierwise.machines import device as known
+
+    apart: dict[str, float] = {}
+    for folder in sorted(p.name for p in _HERE.iterdir() if p.is_dir()):
+        first = next((d for p in sorted((_HERE / folder).glob("*.yaml")) for d in _read(p)["devices"]), "")
+        try:
+            one = known(first) if first else None
+            if one is not None and one.family == family:
+                apart[folder] = _distance(one, known(device))
+        except TierwiseError:
+            # A machine that was described for one run is like the family's first.
+            apart[folder] = float(folder != family)
+    return tuple(sorted(apart, key=lambda x: (apart[x], x != family))) or (family,)
+
+
+def _distance(a: Device, b: Device) -> float:
+    """How unlike two devices are: logarithms of the ratios of their rates and of their memories' bandwidth."""
+    rates = [{(e.kind, n): r for e in d.engines for n, r in e.rates.items()} for d in (a, b)]
+    pairs = [(rates[0][k], rates[1][k]) for k in rates[0].keys() & rates[1].keys()]
+    pairs.append((a.memory.bandwidth, b.memory.bandwidth))
+    return float(sum(abs(np.log(np.max(x) / np.max(y))) for x, y in pairs))
+
+
+def siblings(device: Device, op: str, without: frozenset[str]) -> bool:
+    """Whether another device of the family than those ``without`` has classes of an op."""
+    folders = _members(device.family, device.name)
+    files = [_HERE / f / f"{op}.yaml" for f in folders]
+    return any(p.is_file() and without.isdisjoint(_read(p)["devices"]) for p in files)
+
+
+@lru_cache(maxsize=64)
+def _carried_by(vendor: str, op: str) -> Mapping[str, Mapping[str, float]]:
+    """By engine: logarithms by which intervals widen for classes of a sibling (``device``) and of another version."""
+    path = _HERE / vendor / f"{op}.yaml"
+    found: Mapping[str, Mapping[str, float]] = _read(path).get("carried", {}) if path.is_file() else {}
+    return found
+
+
+def _nearer(version: str, held: str, asked: str) -> bool:
+    """Whether classes of a version say more of the version asked for than those held: not newer than it, and newer
+    than those; where none is as old, the older."""
+    if not asked or not version:
+        return False
+    limit, a, b = release(asked), release(version), release(held)
+    within = [x[: len(limit)] <= limit for x in (a, b)]
+    return a > b if all(within) else within[0] or (not within[1] and a < b)
 
 
 def carry(data: Mapping[str, Any], clock: Num, unit_share: Num) -> dict[str, Num]:
@@ -100,6 +181,9 @@ def _sustained(measured: tuple[str, ...], watts: Num) -> Num:
     Products at full rate are bound by power. A card that has fewer watts for its peak than the sibling runs slower:
     dynamic power goes with the cube of the clock, since the voltage follows it (Chandrakasan et al., Low-Power CMOS
     Digital Design, 1992). One that has more runs as much faster, as far as products go at all (``_BEST``).
+
+    Held out: from what the B200 reaches of its bf16 peak the law puts the B300 at 0.90, without it at 0.88, where 0.98
+    was measured; and the PCIe cards of the A100 and H100 are at 0.90 and 0.79 of the modules, by it at 0.91 and 0.87.
     """
     from tierwise.machines import device
 
@@ -108,13 +192,24 @@ def _sustained(measured: tuple[str, ...], watts: Num) -> Num:
 
 
 def _fits(
-    op: str, data: Mapping[str, Any], device: str, factors: Mapping[str, Num]
-) -> dict[tuple[str, str, str], Fit]:
-    """The classes of one file, by (op class, dtype, engine). What classes share is written once, under ``shared``."""
-    basis = "calibrated" if device in data["devices"] else "transferred"
+    op: str, data: Mapping[str, Any], device: str, factors: Mapping[str, Num],
+    wider: Mapping[str, Mapping[str, float]], asked: str,
+) -> dict[tuple[str, str, str], Fit]:  # fmt: skip
+    """The classes of one file, by (op class, dtype, engine). What classes share is written once, under ``shared``.
+
+    Intervals of classes carried to a sibling or to another version are ``wider`` by what leaving devices out shows.
+    """
+    own = device in data["devices"]
+    basis = "calibrated" if own else "transferred"
     out = {}
     for row in data["classes"]:
-        low, high = row["interval"] if basis == "calibrated" else row.get("transferred", row["interval"])
+        low, high = row["interval"] if own or wider else row.get("transferred", row["interval"])
+        plain, version = (float(row["interval"][0]), float(row["interval"][1])), str(row.get("version", ""))
+        other = bool(asked and version) and not same_release(asked, version)
+        if wider and (other or not own):
+            by = wider.get(str(row.get("engine", "*")).partition(":")[0], wider["*"])
+            more = exp(by["version" if other else "device"])
+            low, high = low / more, high * more
         fit = Fit(
             op=op,
             dtype=str(row["dtype"]),
@@ -127,8 +222,13 @@ def _fits(
             interval=(float(low), float(high)),
             source=str(data["source"]),
             errors=row.get("errors", {}),
+            version=version,
+            plain=plain,
         )
         out[op, fit.dtype, fit.engine] = fit
+        if "kernel" in row and ":" not in fit.engine and fit.engine != "*":
+            # By the name of its kernel too, whatever an engine of another version picks.
+            out[op, fit.dtype, f"{fit.engine}:{row['kernel']}"] = fit
     return out
 
 
@@ -143,4 +243,4 @@ def _read(path: Path) -> dict[str, Any]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     data: dict[str, Any] = yaml.load(path.read_text(), Loader=loader)  # a safe loader either way
-    return _read(path.parents[1] / str(data["like"]) / path.name) if "like" in data else data
+    return data

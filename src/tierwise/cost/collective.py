@@ -13,16 +13,9 @@ import numpy as np
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, is_array, maximum, minimum, scalar, where
 from tierwise.cost import protocols
-from tierwise.cost.constants import constant
 from tierwise.cost.types import Cost, Fit, Target, either
-from tierwise.machines.types import Link
+from tierwise.machines.types import Link, System
 from tierwise.program.types import Op
-
-# Devices without links of their own copy through the host: every doubling of the devices halves what a copy gets
-# twice over. Both numbers rest on PCIe cards alone.
-_SHARED_BUS = constant("collective.shared_bus")
-# And however fast the slots, NCCL's channels across a host bridge carry what they carry over PCIe 4.
-_BRIDGE = constant("collective.bridge")
 
 
 def price(op: Op, on: Target) -> Cost:
@@ -51,11 +44,19 @@ def price(op: Op, on: Target) -> Cost:
 def fitted(name: str, on: Target, library: bool = False) -> tuple[Fit | None, bool]:
     """(coefficients of a collective, they are of a serving engine's own all-reduce): an engine's own unless only a
     library's will do, else NCCL's."""
+    over = fabric(on.system)
     if name == "all_reduce" and not library:
-        fit = on.efficiency.fit("custom_allreduce", "graph" if on.graphs else "eager")
+        fit = on.efficiency.fit("custom_allreduce", ("graph" if on.graphs else "eager") + over)
         if fit is not None:
             return fit, True
-    return on.efficiency.fit("collective", name), False
+    return on.efficiency.fit("collective", name + over), False
+
+
+def fabric(system: System) -> str:
+    """What a class of collectives is named for besides its operation: ``""`` over links between devices, ``"-host"``
+    over the slots that lead to the host, which no measurement over links says anything of."""
+    way, slot = system.scale_up, system.device.link("host")
+    return "-host" if way is None or (slot is not None and way.name == slot.name) else ""
 
 
 def _measured(op: Op, on: Target, fit: Fit, own: bool, inside: Num, outside: Num) -> Cost:
@@ -63,14 +64,11 @@ def _measured(op: Op, on: Target, fit: Fit, own: bool, inside: Num, outside: Num
     size, name = op.dims["bytes"], str(op.options["collective"])
     link = _link(on, "scale-up")
     memory, members = on.memory.bandwidth, maximum(inside, 1.0 + 1e-9)
-    wire: Num = link.bandwidth
-    if on.device.link("scale-up") is None:
-        wire = minimum(link.bandwidth, _BRIDGE) * (2.0 / members) ** _SHARED_BUS
     if own:
-        time = protocols.custom(fit.values, size, members, wire, memory)
+        time = protocols.custom(fit.values, size, members, link.bandwidth, memory)
     else:
         adds = op.dims.get("narrow", 0.0)
-        time = protocols.nccl(fit.values, size, members, wire, memory, name == "all_reduce", adds, link.peer)
+        time = protocols.nccl(fit.values, size, members, link.bandwidth, memory, name == "all_reduce", adds)
     time = where(np.asarray(inside) > 1, time, 0.0 * time)
     both, near, far = _ALGORITHMS[name](on, size, inside, outside, not own)
     if not np.all(np.asarray(outside) <= 1):

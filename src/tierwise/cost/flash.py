@@ -161,7 +161,8 @@ def decode(
     time = (start + seen / splits * step) * waves
     memory = warm_read(chip, total, k["warm"], k["cache"], k["memory"])
     merged = items * (heads / blocks_heads) * splits * width * 8.0 / chip.cache
-    split = where(np.asarray(splits) > 1.0, k["merge"] + k["merge_bytes"] * merged, 0.0)
+    # Between one piece and two only some heads are cut.
+    split = minimum(splits - 1.0, 1.0) * (k["merge"] + k["merge_bytes"] * merged)
     copied = (mode == 2) & ~apart & (np.asarray(kv_heads) > 1.0) & (np.asarray(batch) > 1.0)
     regroup = where(copied, k["regroup"], 0.0)
     return time, memory, k["launch"] + split + regroup + k["move"] * batch * heads * width * 4.0 / chip.cache

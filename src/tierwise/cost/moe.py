@@ -10,7 +10,7 @@ from tierwise.cost.attention import chip
 from tierwise.cost.experts import TILES, grouped, tile_rows
 from tierwise.cost.flash import kept
 from tierwise.cost.matmul import memory_bytes, tiled
-from tierwise.cost.types import Cost, Fit, Target
+from tierwise.cost.types import Cost, Fit, Target, either
 from tierwise.program.types import Op
 
 
@@ -45,8 +45,18 @@ def price(op: Op, on: Target) -> Cost:
 
 def calibrated(op: Op, on: Target) -> Cost | None:
     """The same from coefficients, where they were fitted to the op's formats."""
-    fit = on.efficiency.fit("moe", formats(op))
-    return None if fit is None else _fitted(op, on, fit)
+    found = formats(op)
+    fit = on.efficiency.fit("moe", found)
+    if fit is None:
+        return None
+    cost = _fitted(op, on, fit)
+    # Some engines pick another kernel where experts are dealt over devices.
+    dealt = np.asarray(op.dims.get("routed", op.dims["tokens"])) > 1.01 * np.asarray(op.dims["tokens"])
+    if dealt.any() and not is_array(found) and ":" not in on.efficiency.engine:
+        own = on.efficiency.fit("moe", f"{found}-ep")
+        if own is not None and own.dtype == f"{found}-ep":
+            return _fitted(op, on, own) if dealt.all() else either(dealt, _fitted(op, on, own), cost)
+    return cost
 
 
 def formats(op: Op) -> Names:
@@ -76,7 +86,7 @@ def _fitted(op: Op, on: Target, fit: Fit) -> Cost:
     # Permute, up, activation, down.
     parts = {"compute": compute, on.memory.name: read, **on.launches(4.0 * on.device.dispatch.eager)}
     moved = memory_bytes(op, on, 0.0 * read) - weights * kept(chip(op, on), weights, values["warm"])
-    return Cost(parts, {"dispatch": extra}, op.flops, {on.memory.name: moved}, fit.basis, fit.interval)
+    return Cost(parts, extra, op.flops, {on.memory.name: moved}, fit.basis, fit.interval)
 
 
 def _tiles(op: Op, tile: Num, rows: Num, touched: Num) -> Num:

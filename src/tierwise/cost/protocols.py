@@ -13,13 +13,7 @@ from tierwise.cost.constants import constant
 _SHARP = constant("protocols.sharp")
 
 
-# Without peer access a receiver reads a slice from the host's memory when all of it is there.
-_SLICES = constant("protocols.slices")
-
-
-def nccl(
-    k: Mapping[str, Num], size: Num, n: Num, link: Num, memory: Num, twice: bool, adds: Num = 0.0, peer: bool = True
-) -> Num:
+def nccl(k: Mapping[str, Num], size: Num, n: Num, link: Num, memory: Num, twice: bool, adds: Num = 0.0) -> Num:
     """Seconds of a collective of ``size`` bytes among ``n`` devices.
 
     Each device sends ``(n - 1)/n`` of the buffer (``twice`` for all-reduce) in as many steps, by the fastest of
@@ -27,14 +21,11 @@ def nccl(
     ``middle``) and bulk (``bulk_extra``, ``bulk_step``, ``bulk``): seconds, seconds a step, fraction of the link.
     ``spread`` is the power of ``2/n`` in the bandwidth (more channels, or a host bus that all share), ``local`` the
     passes over the buffer in local memory, ``narrow`` the slow-down of sums over 8-bit elements (``adds``).
-    Without ``peer`` access every trip of the two that work in slices waits for its first slice to be there.
     """
     trips = (2.0 if twice else 1.0) * (n - 1.0)
     wire = link * (2.0 / n) ** k["spread"]
     sent = trips / n * size / wire * (1.0 + k["narrow"] * adds)
     start = k["start"] + k["middle_extra"]
-    if not peer:
-        start = start + trips * np.minimum(size / n, _SLICES) / (wire * k["bulk"])
     return _fastest(
         k["start"] + trips * k["step"] + sent / k["low"],
         start + trips * k["middle_step"] + sent / k["middle"],

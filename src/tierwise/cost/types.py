@@ -92,6 +92,8 @@ class Fit:
         interval: factors on the time that 80 % of measurements lie between.
         source: data, rows and date.
         errors: how well it does: rows, median, mean and p90 relative error, the same on held-out shapes.
+        version: of the engine that the rows were recorded under; ``""`` where the class is nobody's.
+        plain: the interval on the device and the version that it was fitted on.
     """
 
     op: str
@@ -102,6 +104,8 @@ class Fit:
     interval: tuple[Num, Num]
     source: str
     errors: Dict[str, float] = field(default_factory=dict)
+    version: str = ""
+    plain: tuple[Num, Num] = (1.0, 1.0)
 
     def __getitem__(self, name: str) -> Num:
         return self.values[name]

@@ -88,18 +88,24 @@ def names() -> tuple[str, ...]:
     return tuple(name for name in sorted(p.parent.name for p in HERE.glob("*/engine.yaml")) if name != TYPICAL)
 
 
+def plain(name: str) -> str:
+    """An engine's name without the version it may be asked for by: ``vllm`` of ``vllm@0.24``."""
+    return name.partition("@")[0]
+
+
 def launchable() -> tuple[str, ...]:
     """Engines that launch files can be written for."""
     return tuple(name for name in names() if (HERE / name / "launch.py").exists())
 
 
 def load(name: str = "") -> Engine:
-    """An engine's facts; ``""`` is a typical one.
+    """An engine's facts, whichever version is asked for; ``""`` is a typical one.
 
     Raises:
         UnknownName: there is no folder of that name.
         TierwiseError, BadField: its file is wrong; says where.
     """
+    name = plain(name)
     if name and name not in names():
         raise UnknownName("engine", name, names(), f"Allowed: {', '.join(names())}.")
     return _load(name or TYPICAL)

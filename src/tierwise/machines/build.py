@@ -73,6 +73,7 @@ def build_device(
                 clock=e.clock if e.clock is not None else nan,
                 fanout=dict(e.fanout),
                 energy={str(k): v for k, v in e.energy.items()},
+                exponentials=e.exponentials,
                 source=cite(e.source, f"engines[{i}].source"),
             )
             for i, e in enumerate(f.engines)

@@ -134,6 +134,7 @@ class EngineFile(_Strict):
     clock: Frequency | None = None
     fanout: dict[Name, Count] = {}
     energy: dict[Dtype, Energy] = {}
+    exponentials: Annotated[float, Field(gt=0, le=1024)] = 16.0
     source: Words
 
 

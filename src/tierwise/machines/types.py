@@ -69,6 +69,7 @@ class Engine:
         clock: hertz it boosts to; nan when no source says.
         fanout: processing elements of one unit in named spatial dimensions (``{"rows": 128, "columns": 128}``).
         energy: joules per FLOP by dtype, where somebody published them.
+        exponentials: results of special functions a clock and unit, where there are 16 as a rule.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Engine:
     clock: float = float("nan")
     fanout: Mapping[str, int] = field(default_factory=dict)
     energy: Mapping[str, float] = field(default_factory=dict)
+    exponentials: float = 16.0
 
 
 @dataclass(frozen=True)

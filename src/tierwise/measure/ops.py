@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.cost import Efficiency, Target, efficiency
 from tierwise.machines import system
+from tierwise.machines.types import Device
 from tierwise.measure import rows as kinds
 
 Table = dict[str, NDArray[Any]]
@@ -110,25 +111,35 @@ def groups(table: Mapping[str, NDArray[Any]], columns: Sequence[str]) -> dict[tu
     return {tuple(map(str, k)): order[a:b] for k, a, b in zip(distinct, cuts[:-1], cuts[1:], strict=True)}
 
 
-def predict(table: Table, kind: ModuleType, calibration: Mapping[str, Efficiency] | None = None) -> Predictions:
+def predict(
+    table: Table,
+    kind: ModuleType,
+    calibration: Mapping[str, Efficiency] | None = None,
+    without: Callable[[Device, str], frozenset[str]] | None = None,
+) -> Predictions:
     """What the engine says about every row.
 
     Args:
         table: columns; ``latency`` in milliseconds, as recorded.
         kind: the module that prices them.
         calibration: by system, to use instead of the one on file.
+        without: of a device and an engine (``vllm@0.24.0``): what of the calibration on file does not count, as
+            :func:`tierwise.cost.efficiency` takes it.
     """
     measured = np.asarray(table["latency"], dtype=float) * 1e-3
     out = [np.full(len(measured), np.nan) for _ in range(3)]
     basis = np.full(len(measured), "", dtype="<U12")
-    for (name, engine, kernel, _), rows in groups(table, ("system", "engine", "kernel_source", kind.DTYPE)).items():
+    columns = ("system", "engine", "version", "kernel_source", kind.DTYPE)
+    for (name, engine, version, kernel, _), rows in groups(table, columns).items():
         try:
             machine = system(name)
         except UnknownName:
             continue
-        source = f"{engine}:{kernel}"
         given = (calibration or {}).get(name)
-        found = efficiency(machine.device, source) if given is None else replace(given, engine=source)
+        who = f"{engine}@{version}" if version else engine
+        less = without(machine.device, who) if without is not None else frozenset()
+        found = efficiency(machine.device, who, less) if given is None else given
+        found = replace(found, engine=f"{engine}:{kernel}")
         part = {c: v[rows] for c, v in table.items()}
         try:
             cost = kind.cost(part, Target(machine, found))

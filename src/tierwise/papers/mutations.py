@@ -245,7 +245,7 @@ _TRIPS = ("start", "step", "middle_extra", "middle_step", "bulk_extra", "bulk_st
 
 
 def _wires(factor: float) -> Any:
-    """What of links is in no machine's numbers: the latencies of measured protocols, and what a host bridge carries."""
+    """What of links is in no machine's numbers: the latencies of measured protocols."""
     from tierwise import cost
     from tierwise.cost import collective
 
@@ -258,11 +258,7 @@ def _wires(factor: float) -> Any:
     def bases(e: Any) -> Any:
         return replace(e, collective={k: (base / factor, hop, rate) for k, (base, hop, rate) in e.collective.items()})
 
-    return _all(
-        _everywhere(collective.fitted, protocols),
-        _everywhere(cost.efficiency, bases),
-        _attribute(collective, "_BRIDGE", collective._BRIDGE * factor),
-    )
+    return _all(_everywhere(collective.fitted, protocols), _everywhere(cost.efficiency, bases))
 
 
 def _hosts(factor: float) -> Any:

@@ -146,10 +146,8 @@ def _by_role(phase: Phase, tier: str) -> Json:
 
 
 def _mfu(phase: Phase, result: Result) -> Num:
-    """The phase's part in the run's MFU: the same peak, its own work and time."""
-    work = sum((p.flops * p.passes for p in result.phases), 0.0)
-    own = phase.flops * phase.passes / _over(work)
-    return result.mfu * own * result.time / _over(phase.time)
+    """As the run's MFU, of the phase's own work and time."""
+    return phase.least * phase.passes / _over(phase.time)
 
 
 def _roofs(phase: Phase, result: Result) -> Json:

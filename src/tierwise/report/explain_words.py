@@ -140,10 +140,16 @@ _REASONS = {
     "host.out": "on copies to the host's memory",
     "dispatch": "on the gaps between kernels (the programs of the device, started one after the other)",
     "host": "on the host starting kernels (the programs of the device) one by one",
-    "unexplained": "on what no term of its price explains",
+    "overlap": "where arithmetic and memory should run at once and do not quite",
+    "split": "on adding up products that were cut along K",
+    "throttle": "at the lower clock that the power limit leaves",
+    "quantize": "on quantizing activations",
+    "routing": "on bringing tokens to their experts and back",
+    "unexplained": "on what measurements show and no term of its price explains",
     "latency": "waiting for the first byte of each read",
 }
-_SHORT = {"dispatch": "kernel gaps", "latency": "memory latency"}
+_SHORT = {"dispatch": "kernel gaps", "latency": "memory latency", "overlap": "imperfect overlap", "split": "split-K",
+          "throttle": "power limit"}  # fmt: skip
 
 
 def resource(name: str) -> str:

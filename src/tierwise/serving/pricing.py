@@ -145,7 +145,7 @@ def _pace(on: EngineOn) -> float:
 def pool_of(model: Model, replicas: Replicas, longest: float) -> CachePool:
     """Room for caches in one engine of ``replicas``, which takes ``settings.memory`` of each device."""
     s = replicas.settings
-    engine = engines.load(s.engine if s.engine in engines.names() else "")
+    engine = engines.load(s.engine if engines.plain(s.engine) in engines.names() else "")
     plan, drafts = with_adapters(replicas), s.speculation
     own = any(x.stream == "text" and not x.active for x in model.stacks)
     how = rules(engine, plan, share=s.memory, budget=float(s.budget), max_seqs=float(s.max_seqs),

@@ -77,6 +77,7 @@ def corrections(engine: str, device: Device, model: str) -> Corrections:
         return Corrections(interval=own.interval, basis="measured")
     if not engine:
         return Corrections()
+    engine = engine.partition("@")[0]
     known, seen = _engines()
     names = ((engine, "engine"), (device.name.replace("-", "_"), "system"), (model, "model"))
     basis = "calibrated" if all(name in seen[kind] for name, kind in names) else "transferred"

@@ -80,7 +80,7 @@ def engine_on(
     """An engine on a machine.
 
     Args:
-        engine: by name; ``typical``, or ``kernels`` for the ops alone.
+        engine: by name, perhaps of a version (``vllm@0.24``); ``typical``, or ``kernels`` for the ops alone.
         fixes: what a run of one's own found; what is on file for the engine unless given.
         alone: its kernels without the engine around them: no recorded graphs, nothing put together ahead.
 
@@ -90,6 +90,7 @@ def engine_on(
     device = system.device
     # A machine that was itself measured brings its engines.
     own = device.measured
+    asked, engine = engine, engines.plain(engine)
     if engine not in (KERNELS, TYPICAL) and not own and engine not in engines.names():
         raise UnknownName("engine", engine, [*engines.names(), TYPICAL, KERNELS])
     alone = alone or engine == KERNELS or bool(plan.framework)
@@ -104,7 +105,8 @@ def engine_on(
     under = framework(plan.framework) if plan.framework else None
     # Where some of many configurations replay graphs, prices are made both ways.
     replays = np.asarray(plan.graphs, dtype=bool) & (under is None)
-    target = Target(system, efficiency(device, name), replays if replays.ndim else bool(replays), under)
+    prices = efficiency(device, asked if name else name)
+    target = Target(system, prices, replays if replays.ndim else bool(replays), under)
     read = sum((size for role, size in weight_bytes(model, plan).items() if role != "embed"), 0.0)
     resident = where(np.asarray(read) <= target.cache_capacity, 1.0, 0.0)
     return EngineOn(model, plan, found.target(replace(target, resident=resident)), found, facts, max_seqs,
