@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tierwise.core.errors import BadField
+from tierwise.models.defaults import NOTHING, Defaults
 
 _MISSING = object()
 
@@ -14,29 +15,68 @@ _MISSING = object()
 class Config:
     """A JSON mapping with typed look-ups that remember what was read.
 
+    A field that the mapping does not have gets the default of its configuration class, where ``defaults`` has one. A
+    field that is there and null has none: it is read as the family reads an absent one.
+
     Args:
         data: the mapping.
         where: file or catalog name, for messages.
         path: dotted prefix of nested sections.
-
-    Attributes:
-        used: fields read so far (an unknown model's error lists them).
+        defaults: of its configuration class.
+        seen: dotted names read so far, shared with every section and variant.
     """
 
-    def __init__(self, data: Mapping[str, Any], where: str, path: str = "") -> None:
-        self.data, self.where, self.path = data, where, path
-        self.used: set[str] = set()
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        where: str,
+        path: str = "",
+        defaults: Defaults = NOTHING,
+        seen: set[str] | None = None,
+    ) -> None:
+        self.data, self.where, self.path, self.defaults = data, where, path, defaults
+        self.seen: set[str] = set() if seen is None else seen
 
     def has(self, name: str) -> bool:
-        """The field is there and not null."""
+        """The field is there and not null, or its class has a default."""
+        return self._found((name,)) is not None
+
+    def given(self, name: str) -> bool:
+        """The field itself is there and not null."""
         return self.data.get(name) is not None
+
+    def but(self, **changes: Any) -> Config:
+        """The same configuration with some fields changed."""
+        return Config({**self.data, **changes}, self.where, self.path, self.defaults, self.seen)
+
+    def unread(self) -> list[str]:
+        """Dotted names of fields that nobody asked for, those inside sections that were opened included."""
+        return [self.path + name for name, _ in self._unread()]
+
+    def _unread(self) -> Iterator[tuple[str, Any]]:
+        for name, value in self.data.items():
+            if self.path + name not in self.seen:
+                yield name, value
+            elif isinstance(value, Mapping):
+                inner = Config(value, self.where, f"{self.path}{name}.", seen=self.seen)
+                yield from ((f"{name}.{k}", v) for k, v in inner._unread())
+
+    def _found(self, names: tuple[str, ...]) -> Any:
+        """The value of the first synonym that is given, else of the first that has a default; None without either."""
+        names = self.defaults.spellings(names)
+        self.seen.update(self.path + name for name in names)
+        for name in names:
+            if self.data.get(name) is not None:
+                return self.data[name]
+        if any(name in self.data for name in names):
+            return None
+        return next((v for n in names if (v := self.defaults.fields.get(n)) is not None), None)
 
     def raw(self, *names: str, default: Any = _MISSING) -> Any:
         """The first of several synonyms that is present and not null, unchecked."""
-        for name in names:
-            if self.has(name):
-                self.used.add(name)
-                return self.data[name]
+        value = self._found(names)
+        if value is not None:
+            return value
         if default is _MISSING:
             also = f"; also known as {', '.join(names[1:])}" if len(names) > 1 else ""
             raise BadField(self.where, self.path + names[0], None, "a value" + also)
@@ -85,11 +125,13 @@ class Config:
         return value
 
     def section(self, name: str) -> Config:
-        """A nested mapping; empty when absent."""
+        """A nested mapping; empty when absent, with the defaults of its own class."""
         value = self.data.get(name)
         if value is None:
             value = {}
         if not isinstance(value, Mapping):
             raise BadField(self.where, self.path + name, value, "a mapping")
-        self.used.add(name)
-        return Config(value, self.where, f"{self.path}{name}.")
+        self.seen.add(self.path + name)
+        kind = value.get("model_type")
+        inner = self.defaults.section(name, kind if isinstance(kind, str) else "")
+        return Config(value, self.where, f"{self.path}{name}.", inner, self.seen)

@@ -13,6 +13,7 @@ from typing import Any
 from tierwise.core.errors import BadField, TierwiseError, nearest
 from tierwise.models import families
 from tierwise.models.config import Config
+from tierwise.models.defaults import NOTHING, defaults_of
 from tierwise.models.hf_quant import numerics
 from tierwise.models.types import Model
 
@@ -29,6 +30,7 @@ def from_config(
     quant: Mapping[str, Any] | None = None,
     name: str | None = None,
     source: str | None = None,
+    complete: bool = True,
 ) -> Model:
     """The model a configuration describes.
 
@@ -38,6 +40,7 @@ def from_config(
         quant: contents of ``hf_quant_config.json``, when there is one.
         name: what to call the model; its ``model_type`` otherwise.
         source: where the figures come from; ``where`` otherwise.
+        complete: absent fields get the defaults of their configuration class; otherwise the family's own.
 
     Raises:
         TierwiseError: no family builds this ``model_type``; says what was understood and what is near.
@@ -45,8 +48,8 @@ def from_config(
     """
     if not isinstance(data, Mapping):
         raise BadField(where, "(whole file)", data, "a JSON object")
-    c = Config(data, where)
-    kind = c.text("model_type")
+    kind = Config(data, where).text("model_type")
+    c = Config(data, where, defaults=defaults_of(kind) if complete else NOTHING)
     family = find_family(kind)
     if family is None:
         raise _unknown(c, kind)

@@ -103,7 +103,7 @@ def beside(name: str, hidden: Num, *blocks: Block, norms: int = 1, bias: bool = 
 
 def with_defaults(c: Config, **values: Any) -> Config:
     """The configuration with fields that published files leave to `transformers`' class defaults."""
-    return Config({**values, **{k: v for k, v in c.data.items() if v is not None}}, c.where, c.path)
+    return c.but(**{k: v for k, v in values.items() if not c.has(k)})
 
 
 def depth(c: Config, *names: str) -> int:

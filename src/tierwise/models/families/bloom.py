@@ -16,8 +16,8 @@ TYPES = ("bloom",)
 
 def build(c: Config, name: str) -> Model:
     hidden = c.size("hidden_size", "n_embed", "n_embd")
-    attn = attention(Config({**c.data, "hidden_size": hidden}, c.where), qkv_bias=True, out_bias=True)
+    attn = attention(c.but(hidden_size=hidden), qkv_bias=True, out_bias=True)
     layer = pre_norm("decoder", hidden, attn, MLP(hidden, 4.0 * hidden, gated=False, bias=True), bias=True)
     norm = Norm(hidden, bias=True, name="embed_norm", residual=False)
-    wide = Config({**c.data, "hidden_size": hidden}, c.where)
+    wide = c.but(hidden_size=hidden)
     return decoder(wide, name, [layer] * depth(c), tied=True, norm_bias=True, after_embedding=[norm])

@@ -9,7 +9,7 @@ from tierwise.models.blocks.common import Extra, Linear, Norm, Projection
 from tierwise.models.blocks.ends import Embedding
 from tierwise.models.blocks.patch import PatchEmbed
 from tierwise.models.config import Config
-from tierwise.models.families._common import context, depth, stack
+from tierwise.models.families._common import context, depth, stack, with_defaults
 from tierwise.models.families._encoder import encoder_layer
 from tierwise.models.types import Model, Stack
 
@@ -36,7 +36,7 @@ def _vision(v: Config, shared: float) -> Stack:
     patches = PatchEmbed(v.size("num_channels", default=3.0), patch, hidden, tokens, 1.0, bias=False)
     return stack(
         "vision",
-        [layer] * depth(Config({"num_hidden_layers": 12, **v.data}, v.where, v.path)),
+        [layer] * depth(with_defaults(v, num_hidden_layers=12)),
         before=(patches, Norm(hidden, bias=True, name="pre_norm", residual=False)),
         after=(
             Norm(hidden, bias=True, name="final_norm"),
@@ -59,7 +59,7 @@ def _text(t: Config, shared: float) -> Stack:
     )
     return stack(
         "text",
-        [layer] * depth(Config({"num_hidden_layers": 12, **t.data}, t.where, t.path)),
+        [layer] * depth(with_defaults(t, num_hidden_layers=12)),
         before=(
             Embedding(vocab, hidden),
             Embedding(t.size("max_position_embeddings", default=77.0), hidden, name="position"),

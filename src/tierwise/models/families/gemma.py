@@ -118,7 +118,7 @@ def _nano(c: Config, name: str, top: Config) -> Model:
         sliding = kind == "sliding_attention"
         source = "shared" if i >= first_shared else "self"
         attn = attention(c, window=window if sliding else None, qk_norm="head", source=source)
-        ffn = mlp(Config({**c.data, "intermediate_size": inner[i]}, c.where, c.path))
+        ffn = mlp(c.but(intermediate_size=inner[i]))
         body = sandwich("", hidden, attn, ffn).blocks
         label = ("sliding" if sliding else "attention") + ("-shared" if source == "shared" else "")
         layers.append(Layer(label, (*body, *laurel, mix, *inside)))

@@ -34,7 +34,7 @@ def _layers(c: Config, inside: list[Block]) -> list[Layer]:
         sliding, shared = kind == "sliding_attention" and i < n - 1, i >= first_shared
         attn = _attention(c, window if sliding else None, shared)
         wide = 2.0 if shared and c.flag("use_double_wide_mlp") else 1.0
-        ffn = mlp(Config({**c.data, "intermediate_size": wide * c.size("intermediate_size")}, c.where, c.path))
+        ffn = mlp(c.but(intermediate_size=wide * c.size("intermediate_size")))
         body = list(sandwich("", hidden, attn, ffn).blocks)
         label = ("sliding" if sliding else "attention") + ("-shared" if shared else "")
         if c.flag("enable_moe_block"):

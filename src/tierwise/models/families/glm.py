@@ -68,5 +68,5 @@ def _chatglm(c: Config, name: str) -> Model:
     kv = c.size("multi_query_group_num") if c.flag("multi_query_attention") else h
     attn = Attention(hidden, h, kv, d, qkv_bias=c.flag("add_qkv_bias") or c.flag("add_bias_linear"))
     ffn = MLP(hidden, c.size("ffn_hidden_size"), bias=c.flag("add_bias_linear"))
-    padded = Config({**c.data, "vocab_size": c.size("padded_vocab_size", "vocab_size")}, c.where)
+    padded = c.but(vocab_size=c.size("padded_vocab_size", "vocab_size"))
     return decoder(padded, name, [pre_norm("decoder", hidden, attn, ffn)] * depth(c))

@@ -28,7 +28,7 @@ def build(c: Config, name: str) -> Model:
 def _layers(c: Config) -> list[Layer]:
     n, hidden = depth(c), c.size("hidden_size")
     other = {k: v for k, v in c.section("attention_other_setting").data.items() if k != "attention_type"}
-    sliding_c = Config({**c.data, **other}, c.where, c.path)
+    sliding_c = c.but(**other)
     window = c.size("sliding_window", default=None)
     dense_first = int(c.size("first_k_dense_replace", default=3.0, least=0))
     experts = MoE(

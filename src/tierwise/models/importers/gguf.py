@@ -34,7 +34,8 @@ def read(path: str) -> Model:
         raise BadField(path, "tensors", 0, "a file with weights (this one holds only a vocabulary?)")
     config = to_config(header, path)
     name = header.metadata.get("general.name")
-    model = from_config(config, path, name=name if isinstance(name, str) and name else Path(path).stem)
+    title = name if isinstance(name, str) and name else Path(path).stem
+    model = from_config(config, path, name=title, complete=False)
     tensors = [Stored(t.name, role(t.name), t.elements, t.bytes, t.format) for t in header.tensors.values()]
     return with_stored(model, tensors, tied="output.weight" not in header.tensors)
 

@@ -1,0 +1,79 @@
+"""What a configuration leaves unsaid: the defaults of its configuration class in `transformers`.
+
+Published configurations hold only what differs from the class, so an absent field is the class's default and nothing
+else. The table ``families/_defaults.json`` is written by ``benchmarks/fit/defaults.py`` and says from which version.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+_TABLE = Path(__file__).parent / "families" / "_defaults.json"
+# A file that describes one model says how large it is: a default in its place would be another model.
+_SAID = frozenset({"hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size", "d_model", "n_embd", "n_layer",
+                   "num_layers", "d_ff", "n_layers"})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Of one configuration class.
+
+    Attributes:
+        fields: value by name.
+        sections: class of each nested section by its ``model_type``.
+        same: other spellings of a field, either way.
+    """
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    sections: Mapping[str, str] = field(default_factory=dict)
+    same: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def spellings(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Names with the other spellings their class accepts."""
+        if not self.same:
+            return names
+        return tuple(dict.fromkeys(s for n in names for s in (n, *self.same.get(n, ()))))
+
+    def section(self, name: str, kind: str) -> Defaults:
+        """Of a nested section: of the type it says it has, else of what its parent puts there."""
+        return (kind and _of(kind)) or _of(self.sections.get(name, "")) or NOTHING
+
+
+NOTHING = Defaults()
+
+
+def defaults_of(kind: str) -> Defaults:
+    """Defaults of a ``model_type``, without those sizes that a file of one model has to say; empty for one that
+    `transformers` does not have."""
+    found = _of(kind)
+    if found is None:
+        return NOTHING
+    return Defaults({k: v for k, v in found.fields.items() if k not in _SAID}, found.sections, found.same)
+
+
+def table_source() -> str:
+    """Where the table is from."""
+    return str(_table()["source"])
+
+
+@lru_cache(maxsize=256)
+def _of(kind: str) -> Defaults | None:
+    entry = _table()["types"].get(kind)
+    if entry is None:
+        return None
+    same: dict[str, list[str]] = {}
+    for other, name in entry.get("same", {}).items():
+        same.setdefault(name, []).append(other)
+        same.setdefault(other, []).append(name)
+    return Defaults(entry.get("fields", {}), entry.get("sections", {}), {k: tuple(v) for k, v in same.items()})
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_TABLE.read_text(encoding="utf-8"))
+    return found
