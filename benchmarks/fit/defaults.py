@@ -47,19 +47,17 @@ def _add(types: dict[str, Any], kind: str, cls: Any) -> None:
     if kind in types:
         return
     sections = {name: sub.model_type for name, sub in cls.sub_configs.items() if getattr(sub, "model_type", "")}
-    # A section of any type, and None where the parent does not say which, gets what an empty parent puts there.
+    # A section of any type that does not say which is what an empty parent puts there.
     empty = _empty(cls)
-    for name in cls.sub_configs:
-        found = getattr(empty, name, None)
-        if name not in sections and getattr(found, "model_type", ""):
-            sections[name] = found.model_type
+    usual = {name: getattr(getattr(empty, name, None), "model_type", "") for name in cls.sub_configs}
+    usual = {name: kind for name, kind in usual.items() if kind and name not in sections}
     fields = {f.name: value for f in dataclasses.fields(cls) if (value := _plain(f)) is not None}
     fields = {k: v for k, v in fields.items() if k not in cls.sub_configs and not _LEFT_OUT.search(k)}
-    entry = {"fields": fields, "sections": sections, "same": dict(cls.attribute_map)}
+    entry = {"fields": fields, "sections": sections, "usual": usual, "same": dict(cls.attribute_map)}
     types[kind] = {k: v for k, v in entry.items() if v}
     from transformers import CONFIG_MAPPING
 
-    for sub in sections.values():
+    for sub in (*sections.values(), *usual.values()):
         if sub in CONFIG_MAPPING:
             _add(types, sub, CONFIG_MAPPING[sub])
     for sub_class in cls.sub_configs.values():

@@ -25,12 +25,14 @@ class Defaults:
 
     Attributes:
         fields: value by name.
-        sections: class of each nested section by its ``model_type``.
+        sections: ``model_type`` of each nested section whose class is fixed, whatever the section says it is.
+        usual: ``model_type`` of the others, where they do not say.
         same: other spellings of a field, either way.
     """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     sections: Mapping[str, str] = field(default_factory=dict)
+    usual: Mapping[str, str] = field(default_factory=dict)
     same: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def spellings(self, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -40,8 +42,8 @@ class Defaults:
         return tuple(dict.fromkeys(s for n in names for s in (n, *self.same.get(n, ()))))
 
     def section(self, name: str, kind: str) -> Defaults:
-        """Of a nested section: of the type it says it has, else of what its parent puts there."""
-        return (kind and _of(kind)) or _of(self.sections.get(name, "")) or NOTHING
+        """Of a nested section that says it is of a type (``""``: says nothing)."""
+        return _of(self.sections.get(name, "")) or _of(kind) or _of(self.usual.get(name, "")) or NOTHING
 
 
 NOTHING = Defaults()
@@ -53,7 +55,8 @@ def defaults_of(kind: str) -> Defaults:
     found = _of(kind)
     if found is None:
         return NOTHING
-    return Defaults({k: v for k, v in found.fields.items() if k not in _SAID}, found.sections, found.same)
+    return Defaults({k: v for k, v in found.fields.items() if k not in _SAID}, found.sections, found.usual,
+                    found.same)  # fmt: skip
 
 
 def table_source() -> str:
@@ -70,7 +73,8 @@ def _of(kind: str) -> Defaults | None:
     for other, name in entry.get("same", {}).items():
         same.setdefault(name, []).append(other)
         same.setdefault(other, []).append(name)
-    return Defaults(entry.get("fields", {}), entry.get("sections", {}), {k: tuple(v) for k, v in same.items()})
+    return Defaults(entry.get("fields", {}), entry.get("sections", {}), entry.get("usual", {}),
+                    {k: tuple(v) for k, v in same.items()})  # fmt: skip
 
 
 @lru_cache(maxsize=1)

@@ -1,9 +1,16 @@
-"""Which weights a list of module names or patterns covers, whatever names a checkpoint uses for its parts."""
+"""Which weights a list of module names or patterns covers, whatever names a checkpoint uses for its parts.
+
+Plain names and simple patterns are taken apart into layer, role and projection; an expression with choices, classes or
+repeats is matched against the names that checkpoints give the weight (:func:`tierwise.models.hf_names.spellings`).
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+
+from tierwise.core.errors import TierwiseError
+from tierwise.models.hf_names import spellings
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|blocks|h)\.(\d+|\*)(.*)$")
 _FFN = frozenset({"mlp", "expert", "shared_expert", "router"})
@@ -39,8 +46,8 @@ _WHOLE = frozenset({"self_attn", "attn", "attention", "mlp", "ffn", "experts", "
 class Selection:
     """Module names or patterns, ready to be asked about weights.
 
-    Understood: full names, ``*`` anywhere, and compressed-tensors' ``re:`` patterns as far as they name a
-    layer, a role and a projection. Single experts count for all of their layer's. Names of prediction modules
+    Understood: full names, ``*`` anywhere, and regular expressions behind ``re:`` (matched from the start of a name, as
+    compressed-tensors and GPTQModel do). Single experts count for all of their layer's. Names of prediction modules
     are passed over, since those are not run by default.
 
     Args:
@@ -49,9 +56,13 @@ class Selection:
 
     def __init__(self, patterns: Iterable[object]) -> None:
         self._found: dict[tuple[int, str], set[str]] = {}
+        self._expressions: list[re.Pattern[str]] = []
         for pattern in patterns:
             if isinstance(pattern, str) and not pattern.startswith("mtp"):
-                self._add(pattern)
+                if _is_expression(pattern):
+                    self._expressions.append(_compiled(pattern.removeprefix("re:")))
+                else:
+                    self._add(pattern)
 
     def has(self, layer: int, role: str, name: str, beside: bool = False) -> bool:
         """Whether the weight ``name`` of a role in a layer (-1: outside the layers) is covered.
@@ -59,6 +70,8 @@ class Selection:
         ``beside``: the layer has a dense MLP beside its experts, so that "mlp" does not mean them.
         """
         name = name.removesuffix(".bias")
+        if any(e.match(full) for e in self._expressions for full in spellings(layer, role, name)):
+            return True
         roles = [role, "*", "ffn"] if role in _FFN and not (beside and role != "mlp") else [role, "*"]
         for key in ((at, r) for at in (layer, -2) for r in roles):
             parts = self._found.get(key)
@@ -96,6 +109,19 @@ class Selection:
     def _put(self, layer: int, roles: frozenset[str], part: str) -> None:
         for role in roles:
             self._found.setdefault((layer, role), set()).update(_SAME.get(part, (part,)))
+
+
+def _is_expression(pattern: str) -> bool:
+    """More than a name with gaps in it, and not of an image tower, whose parts are not told apart."""
+    plain = pattern.removeprefix("re:").replace("\\.", "").replace(".*", "").strip("^$")
+    return pattern.startswith("re:") and any(c in plain for c in "()[]|?+{}\\") and not _ROLES[0][0].search(pattern)
+
+
+def _compiled(expression: str) -> re.Pattern[str]:
+    try:
+        return re.compile(expression)
+    except re.error as error:
+        raise TierwiseError(f"quantization: the pattern {expression!r} is no regular expression: {error}") from None
 
 
 def _same(part: str, name: str) -> bool:

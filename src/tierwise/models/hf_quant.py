@@ -17,7 +17,7 @@ from tierwise.core.errors import BadField
 from tierwise.core.numerics import Format, fmt
 from tierwise.models.config import Config
 from tierwise.models.hf_modules import Selection
-from tierwise.models.types import Model
+from tierwise.models.types import Model, Weight
 
 _DTYPES = {
     "float32": "fp32", "float": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16",
@@ -30,6 +30,8 @@ _ALGORITHMS = {
     "W8A16": "int8-g128-sym",
 }  # fmt: skip
 _WEIGHT_ONLY = {"W4A16_NVFP4": "nvfp4", "W4A16_MXFP4": "mxfp4", "W8A16_FP8": "fp8"}
+# Lists of modules that keep the checkpoint's dtype, by their names in transformers, AutoFP8 and llm-compressor.
+_KEPT = ("modules_to_not_convert", "ignored_layers", "llm_int8_skip_modules", "ignore")
 _LINEAR = ("attn", "mlp", "expert", "shared_expert", "ssm")
 
 
@@ -41,13 +43,13 @@ class _Scheme:
         default: format of linear layers that nothing else names; None to leave them alone.
         roles: roles the default applies to.
         kept: modules that stay in the checkpoint's dtype.
-        chosen: modules with a format of their own, strongest first.
+        chosen: modules with a format of their own (None: the checkpoint's), strongest first.
     """
 
     default: Format | None = None
     roles: tuple[str, ...] = _LINEAR
     kept: Selection = field(default_factory=lambda: Selection(()))
-    chosen: list[tuple[Selection, Format]] = field(default_factory=list)
+    chosen: list[tuple[Selection, Format | None]] = field(default_factory=list)
 
 
 def numerics(
@@ -102,7 +104,7 @@ def _format(schemes: list[_Scheme], layer: int, role: str, name: str, beside: bo
     for scheme in schemes:
         for selection, form in scheme.chosen:
             if selection.has(layer, role, name, beside):
-                return form
+                return form  # None: as the checkpoint has it
         covered = scheme.default is not None and role in scheme.roles
         if covered and not scheme.kept.has(layer, role, name, beside):
             return scheme.default
@@ -122,8 +124,15 @@ def _by_role(model: Model) -> dict[str, list[tuple[int, str, float]]]:
             found += [(i if text else -1, w) for w in stack.kinds[k].weights()]
         for layer, w in found:
             if w.role != "norm":
-                out.setdefault(w.role, []).append((layer, w.name, float(w.elements)))
+                out.setdefault(w.role, []).extend((layer, part, float(w.elements) * of) for part, of in _inside(w))
     return out
+
+
+def _inside(w: Weight) -> tuple[tuple[str, float], ...]:
+    """Projections that checkpoints store by themselves, with their share: three equal ones of an expert."""
+    third = 1.0 / 3.0
+    whole = w.role != "expert" or w.name != "experts"
+    return ((w.name, 1.0),) if whole else (("gate_proj", third), ("up_proj", third), ("down_proj", third))
 
 
 def _dtype(c: Config) -> tuple[Format, tuple[str, ...]]:
@@ -185,26 +194,57 @@ def _algorithm(name: str, q: Config) -> Format:
 def _method(q: Config, method: str) -> _Scheme:
     """Transformers' own methods."""
     everywhere = (*_LINEAR, "vision")
-    kept = Selection(q.items("modules_to_not_convert", "llm_int8_skip_modules", default=[]))
+    kept = Selection(q.items(*_KEPT, default=[]))
     if method in ("fp8", "fbgemm_fp8"):
         return _Scheme(fmt("fp8-block" if q.has("weight_block_size") else "fp8"), everywhere, kept)
-    if method in ("gptq", "awq", "gptqmodel"):
-        bits, group = q.size("bits", "w_bit", default=4.0), q.real("group_size", "q_group_size", default=128.0)
-        form = fmt(f"int{bits:.0f}-g{group:.0f}") if group > 0 else fmt(f"{bits:.0f}bit")
-        return _Scheme(form, everywhere, kept)
+    if method in ("gptq", "awq", "gptqmodel", "auto-round"):
+        return _grouped(q, everywhere)
     if method == "bitsandbytes":
+        # Either code is one 4-bit value with an fp32 scale per 64, itself in 8 bits under double quantization
+        # (QLoRA, arXiv:2305.14314, section 3); neither is multiplied natively.
+        twice = q.flag("bnb_4bit_use_double_quant")
+        scale = fmt("nf4").meta if twice else 32.0 / 64.0
         four = q.flag("load_in_4bit", "_load_in_4bit")
-        kind = q.text("bnb_4bit_quant_type", default="fp4")
-        stored = fmt("nf4")
-        # Either code is one 4-bit value with a scale per 64; neither is multiplied natively.
-        form = Format(kind, stored.bits, stored.meta, "") if four else fmt("int8")
+        form = Format(q.text("bnb_4bit_quant_type", default="fp4"), 4.0, scale, "") if four else fmt("int8")
         return _Scheme(form, everywhere, kept)
     if method == "mxfp4":
         return _Scheme(fmt("mxfp4"), ("expert",), kept)
     if method == "compressed-tensors":
         return _compressed(q, Selection(q.items("ignore", default=[])))
-    allowed = "fp8, fbgemm_fp8, gptq, awq, bitsandbytes, mxfp4, compressed-tensors, modelopt"
+    allowed = "fp8, fbgemm_fp8, gptq, awq, auto-round, bitsandbytes, mxfp4, compressed-tensors, modelopt"
     raise BadField(q.where, q.path + "quant_method", method, allowed)
+
+
+def _grouped(q: Config, everywhere: tuple[str, ...]) -> _Scheme:
+    """GPTQ, AWQ and AutoRound: one width and group, and modules that have others or are left alone.
+
+    ``dynamic`` (GPTQModel) has expressions, the first that matches counting; behind ``-:`` are modules left alone.
+    ``extra_config`` (AutoRound) has names or expressions. ``modules_in_block_to_quantize`` lists all that are quantized.
+    """
+    scheme = _Scheme(_integers(q), everywhere, Selection(q.items(*_KEPT, default=[])))
+    inside = [m for ms in q.items("modules_in_block_to_quantize", default=[]) for m in (ms if isinstance(ms, list) else [ms])]
+    if inside:
+        scheme.chosen.append((Selection(f"model.layers.*.{m}" for m in inside), scheme.default))
+        scheme.default = None
+    if q.flag("lm_head"):
+        scheme.chosen.append((Selection(["lm_head"]), scheme.default))
+    own: list[tuple[Selection, Format | None]] = []
+    for field_name, expressions in (("dynamic", True), ("extra_config", False)):
+        section = q.section(field_name)
+        for pattern, how in section.data.items():
+            apart = pattern.startswith("-:")
+            plain = pattern.removeprefix("-:").removeprefix("+:")
+            selection = Selection([("re:" if expressions or set(plain) & set("()[]|*+?") else "") + plain])
+            changed = Config({**q.data, **(how if isinstance(how, Mapping) else {})}, q.where, f"{section.path}{pattern}.")
+            wide = changed.size("bits", "w_bit", default=4.0) >= 16
+            own.append((selection, None if apart or wide else _integers(changed)))
+    scheme.chosen[:0] = own
+    return scheme
+
+
+def _integers(q: Config) -> Format:
+    bits, group = q.size("bits", "w_bit", default=4.0), q.real("group_size", "q_group_size", default=128.0)
+    return fmt(f"int{bits:.0f}-g{group:.0f}") if group > 0 else fmt(f"{bits:.0f}bit")
 
 
 def _compressed(q: Config, kept: Selection) -> _Scheme:
@@ -228,7 +268,9 @@ def _stored(w: Config, inputs: bool) -> Format:
     bits, kind = w.size("num_bits"), w.text("type", default="int")
     group = w.size("group_size", default=None, least=1) if w.data.get("group_size") not in (-1, None) else None
     if kind == "float":
-        return fmt({8.0: "fp8-block" if w.has("block_structure") else "fp8", 4.0: "nvfp4"}.get(bits, f"{bits:.0f}bit"))
+        # One power-of-two scale per 32 is Microscaling's, one e4m3 per 16 NVFP4's.
+        shared = {8.0: "mxfp8", 4.0: "mxfp4"} if group == 32 else {8.0: "fp8-block" if w.has("block_structure") else "fp8"}
+        return fmt({4.0: "nvfp4", **shared}.get(bits, f"{bits:.0f}bit"))
     if bits == 8 and inputs:
         return fmt("int8")
     if group is None:

@@ -31,7 +31,7 @@ class Attention:
         qk_norm: ``""``, ``head`` (one scale per channel of a head) or ``full`` (per channel of all heads).
         gate: an output gate of the queries' width is computed with them.
         source: ``self``; ``cross`` (keys and values from the encoder); ``shared`` (another layer's cache).
-        k_eq_v: values are the keys (one projection, one cache).
+        k_eq_v: values are what keys are before norm and rotation: one projection, and both are cached.
         density: fraction of the causal pairs computed, stored and read (static sparsity patterns).
         budget: at most this many tokens of this layer's cache are kept after the prompt, whatever the plan keeps.
         chosen: at most this many tokens are attended to, of all that are cached (an indexer's choice), or None.
@@ -221,8 +221,7 @@ class Attention:
             # Keys and values are recomputed from the layer's input, which is stored in their place.
             return [Part("x_cache", self.hidden, self.hidden, step.key)]
         rank = self._rank(step)
-        parts = [Part("k_cache", k * rank, k, step.key)]
-        return parts if self.k_eq_v else [*parts, Part("v_cache", v * rank, v, step.value)]
+        return [Part("k_cache", k * rank, k, step.key), Part("v_cache", v * rank, v, step.value)]
 
     def state(self, step: Step) -> Iterator[State]:
         _, g = self.local_heads(step)

@@ -13,7 +13,7 @@ from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.moe import MoE
 from tierwise.models.blocks.ssm import Mamba2
 from tierwise.models.config import Config
-from tierwise.models.families._common import attention, decoder, mtp_stack, pre_norm
+from tierwise.models.families._common import attention, decoder, modules, mtp_stack, pre_norm
 from tierwise.models.types import Block, Layer, Model, Stack
 
 TYPES = ("nemotron_h",)
@@ -83,7 +83,7 @@ def _block(c: Config, kind: str) -> Block:
 
 
 def _mtp(c: Config) -> list[Stack]:
-    n = int(c.size("num_nextn_predict_layers", default=0.0, least=0))
+    n = modules(c, "num_nextn_predict_layers")
     if not n:
         return []
     kinds = _kinds(c, "mtp_hybrid_override_pattern", "mtp_layers_block_type")

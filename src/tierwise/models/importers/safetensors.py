@@ -147,7 +147,7 @@ def _indexed(index: Path) -> tuple[float | None, list[Stored], list[str]]:
     if total is not None and not good:
         raise BadField(str(index), "metadata.total_size", total, "a number of bytes")
     names = sorted(set(where.values()))
-    if bad := [n for n in names if Path(n).name != n]:
+    if bad := [n for n in names if not n or Path(n).name != n or n in (".", "..")]:
         raise BadField(str(index), "weight_map", bad[0], "names of files in the same folder")
     missing = [n for n in names if not index.with_name(n).is_file()]
     if not missing:
