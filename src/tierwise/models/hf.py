@@ -16,6 +16,7 @@ from tierwise.models.config import Config
 from tierwise.models.defaults import NOTHING, defaults_of
 from tierwise.models.hf_quant import numerics
 from tierwise.models.types import Model
+from tierwise.models.unread import unread
 
 _USUAL = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
@@ -55,6 +56,7 @@ def from_config(
         raise _unknown(c, kind)
     built: Model = family.build(c, name or kind)
     formats, kv, act, notes = numerics(c, quant, built)
+    notes += unread(c, getattr(family, "ASIDE", ()))
     return replace(
         built,
         family=kind,

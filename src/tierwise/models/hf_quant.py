@@ -17,6 +17,7 @@ from tierwise.core.errors import BadField
 from tierwise.core.numerics import Format, fmt
 from tierwise.models.config import Config
 from tierwise.models.hf_modules import Selection
+from tierwise.models.hf_quant_keys import unknown
 from tierwise.models.types import Model, Weight
 
 _DTYPES = {
@@ -66,6 +67,7 @@ def numerics(
         kv = _kv(modelopt.raw("kv_cache_quant_algo", default=None), modelopt)
     inside, outer = _section(c)
     if inside is not None:
+        method, modelopt_too = _method_of(inside), inside.given("quant_algo") or modelopt is not None
         schemes += _sections(inside, schemes)
         kv = kv or _kv(inside.raw("kv_cache_quant_algo", "kv_cache_scheme", default=None), inside)
         if not outer:
@@ -74,6 +76,8 @@ def numerics(
         if expert == "fp4":
             # DeepSeek-V4 keeps experts in FP4 with one power-of-two scale per 32 (MXFP4).
             schemes.insert(len(schemes) - 1, _Scheme(fmt("mxfp4"), ("expert",)))
+        keys = [k.removeprefix(inside.path) for k in inside.unread()]
+        notes += tuple(f"{inside.path}{k} is not understood: left out" for k in unknown(keys, method, modelopt_too))
     formats = {"*": base}
     weights = _by_role(model)
     both = {i for i, _, _ in weights.get("mlp", ())} & {i for i, _, _ in weights.get("expert", ())}
@@ -156,13 +160,17 @@ def _section(c: Config) -> tuple[Config | None, bool]:
 
 def _sections(q: Config, known: list[_Scheme]) -> list[_Scheme]:
     """The schemes of a ``quantization_config``; a ModelOpt one repeats ``hf_quant_config.json``."""
-    method = q.text("quant_method", default="modelopt" if q.has("quant_algo") else "")
+    method = _method_of(q)
     schemes: list[_Scheme] = []
     if q.has("quant_algo") and not known:
         schemes.append(_modelopt(q))
     if method != "modelopt":
         schemes.append(_method(q, method))
     return schemes
+
+
+def _method_of(q: Config) -> str:
+    return q.text("quant_method", default="modelopt" if q.has("quant_algo") else "")
 
 
 def _modelopt(q: Config) -> _Scheme:

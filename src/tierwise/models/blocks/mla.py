@@ -44,6 +44,8 @@ class MLA:
         q_rank: rank of the query projection, 0 when queries are projected directly.
         nope_dim, rope_dim, v_dim: per-head widths of the unrotated and rotated key parts, and of values.
         bias: on the two down-projections.
+        by_head: keys and values are cached as expanded, for every head, and decoding attends to them as they are (an
+            engine without a path for latents).
         window, density, budget, copied: as in :class:`tierwise.models.blocks.attention.Attention`, of latents.
     """
 
@@ -56,6 +58,7 @@ class MLA:
     v_dim: Num
     bias: bool = False
     indexer: Indexer | None = None
+    by_head: bool = False
     window: Num | None = None
     density: Num = 1.0
     budget: Num = float("inf")
@@ -118,7 +121,7 @@ class MLA:
             yield from [copy(step, self.name, self._parts(step), past)] * self.copied
         yield matmul(step, f"{self.name}.q_up", "attn", t, [self._q_up()], "c", "q")
         yield from self._index_ops(step)
-        if step.phase == "decode":
+        if step.phase == "decode" and not self.by_head:
             yield self._absorb(step, "q_absorb", h, self.nope_dim, self.kv_rank, "q")
             yield self._core(step, h, latent, self.kv_rank, absorbed=True)
             yield self._absorb(step, "v_absorb", h, self.kv_rank, self.v_dim, "o")
@@ -149,12 +152,13 @@ class MLA:
         seen = step.but(past=past).seen_tokens(reach) * self.density
         if top_k is not None:
             past = minimum(past, top_k) if absorbed else past
-        # A decode step attends in what is left of the latent.
-        rank = step.plan.kv.rank if absorbed else 1.0
+        # A decode step attends in what is left of what is cached.
+        rank = step.plan.kv.rank if absorbed or self.by_head else 1.0
         t = step.tokens
-        fresh = 0.0 if absorbed else t * h * (qk + v)
+        fresh = 0.0 if absorbed or (self.by_head and step.phase == "decode") else t * h * (qk + v)
         each = 2.0 * h * self.kv_rank * (self.nope_dim + self.v_dim)
-        expand = 0.0 if absorbed else step.seqs * past * self.density * each
+        cached = self._parts(step) if self.by_head else self._parts(step)[:1]
+        expand = 0.0 if absorbed or self.by_head else step.seqs * past * self.density * each
         return Op(
             kind="attention",
             name=f"{self.name}.core",
@@ -165,7 +169,7 @@ class MLA:
             },
             flops=2.0 * step.seqs * h * (qk + v) * seen * rank + expand,
             reads=(act(step, "q", t * h * qk), act(step, "kv", fresh),
-                   *reads(step, self._parts(step)[:1], past, self.window, self.density)),
+                   *reads(step, cached, past, self.window, self.density)),
             writes=(act(step, "o", t * h * v),),
             arithmetic=step.act.arithmetic,
             options={"flash": step.plan.flash, "phase": step.phase},
@@ -198,14 +202,19 @@ class MLA:
         )  # fmt: skip
 
     def _parts(self, step: Step) -> list[Part]:
-        latent = self.kv_rank + self.rope_dim
-        parts = [Part("latent", latent * step.plan.kv.rank, latent, step.key)]
+        latent, rank = self.kv_rank + self.rope_dim, step.plan.kv.rank
+        if self.by_head:
+            h = share(self.heads, 1.0, step.plan.tp)
+            k, v = h * (self.nope_dim + self.rope_dim), h * self.v_dim
+            parts = [Part("k_cache", k * rank, k, step.key), Part("v_cache", v * rank, v, step.value)]
+        else:
+            parts = [Part("latent", latent * rank, latent, step.key)]
         if self.indexer is not None and self.indexer.full:
             parts.append(Part("index_k", self.indexer.dim, self.indexer.dim, INDEX_KEY))
         return parts
 
     def state(self, step: Step) -> Iterator[State]:
-        # The latent is shared by all heads, so tensor parallelism replicates it.
+        # A latent is shared by all heads, so tensor parallelism replicates it.
         yield from states(step, self._parts(step), self.window, self.density, self.budget)
 
     def facts(self) -> Facts:
@@ -216,6 +225,9 @@ class MLA:
         }
         if self.indexer is not None:
             refuses |= dict.fromkeys(("read", "density"), "an indexer already chooses the tokens it reads")
+        if self.by_head:
+            qk = self.nope_dim + self.rope_dim
+            return Facts(self.heads, self.heads, qk, scores=True, cache=Cache("keys", refuses))
         return Facts(self.heads, 1.0, self.kv_rank + self.rope_dim, scores=True, cache=Cache("latent", refuses))
 
     def adapted(self, policy: str, value: Any) -> MLA:

@@ -14,6 +14,8 @@ from tierwise.models.families._encoder import encoder_layer
 from tierwise.models.types import Model, Stack
 
 TYPES = ("clip",)
+# Usual fields that no count follows from here (or that others say again).
+ASIDE = ("projection_dim",)
 
 
 def build(c: Config, name: str) -> Model:

@@ -13,6 +13,8 @@ from tierwise.models.families._common import attention, decoder, depth, mlp, mod
 from tierwise.models.types import Layer, Model, Stack
 
 TYPES = ("deepseek", "deepseek_v2", "deepseek_v3", "deepseek_v32")
+# Usual fields that no count follows from here (or that others say again).
+ASIDE = ("num_key_value_heads", "head_dim", "qk_head_dim")
 
 
 def build(c: Config, name: str) -> Model:

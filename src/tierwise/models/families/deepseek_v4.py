@@ -16,6 +16,8 @@ from tierwise.models.families.deepseek import indexer
 from tierwise.models.types import Layer, Model
 
 TYPES = ("deepseek_v4", "deepseek_ref")
+# Usual fields that no count follows from here (or that others say again).
+ASIDE = ("num_key_value_heads", "qk_rope_head_dim", "attention_bias")
 
 _RATIOS = {
     "compressed_sparse_attention": 4.0,

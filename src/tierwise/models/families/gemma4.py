@@ -15,6 +15,8 @@ from tierwise.models.families.gemma import per_layer_input
 from tierwise.models.types import Block, Layer, Model, Stack
 
 TYPES = ("gemma4", "gemma4_text")
+# Usual fields that no count follows from here (or that others say again).
+ASIDE = ("global_head_dim", "head_dim", "num_key_value_heads")
 
 
 def build(c: Config, name: str) -> Model:

@@ -15,6 +15,8 @@ from tierwise.models.families._tower import tower
 from tierwise.models.types import Model, Stack
 
 TYPES = ("kimi_k2", "kimi_k25")
+# Usual fields that no count follows from here (or that others say again).
+ASIDE = ("num_key_value_heads", "head_dim", "qk_head_dim")
 
 
 def build(c: Config, name: str) -> Model:

@@ -16,6 +16,9 @@ from tierwise.models.families._tower import grid, tower
 from tierwise.models.types import Layer, Model, Stack
 
 TYPES = ("minimax_m2", "minimax_m3_vl", "minimax_m3_vl_text")
+# Usual fields that no count follows from here (or that others say again).
+ASIDE = ("use_qk_norm", "mtp_transformer_layers", "n_shared_experts", "projection_dim", "vocab_size", "projector_hidden_size",
+         "img_token_compression_config", "multimodal_projector_bias")  # fmt: skip
 
 
 def build(c: Config, name: str) -> Model:
@@ -30,7 +33,7 @@ def build(c: Config, name: str) -> Model:
 
 
 def _m2(c: Config, name: str) -> Model:
-    attn = attention(c, qk_norm="full" if c.flag("use_qk_norm", default=True) else "")
+    attn = attention(c, qk_norm="full")
     experts = MoE(
         c.size("hidden_size"),
         c.size("num_local_experts"),
@@ -53,7 +56,7 @@ def _m3_layers(c: Config) -> list[Layer]:
     expert = c.items("moe_layer_freq", default=None) or [
         k != "dense" for k in c.items("mlp_layer_types", default=["sparse"] * n)
     ]  # fmt: skip
-    attn = attention(c, qk_norm="head" if c.flag("use_qk_norm", default=True) else "")
+    attn = attention(c, qk_norm="head")
     chosen = BlockSparseAttention(
         attn,
         index.size("sparse_num_index_heads", default=c.size("index_n_heads", default=4.0)),

@@ -17,6 +17,8 @@ from tierwise.models.families._common import attention, decoder, modules, mtp_st
 from tierwise.models.types import Block, Layer, Model, Stack
 
 TYPES = ("nemotron_h",)
+# Usual fields that no count follows from here (or that others say again).
+ASIDE = ("intermediate_size", "num_hidden_layers", "expand", "n_shared_experts")
 
 _LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 _NAMES = {

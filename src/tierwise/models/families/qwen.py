@@ -16,6 +16,8 @@ from tierwise.models.families._common import attention, decoder, depth, layer_ty
 from tierwise.models.types import Layer, Model, Stack
 
 TYPES = ("qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "mimo")
+# Usual fields that no count follows from here (or that others say again).
+ASIDE = ("intermediate_size", "use_qk_norm", "sliding_window")
 
 
 def build(c: Config, name: str) -> Model:

@@ -28,6 +28,8 @@ from tierwise.models.families.qwen import feed_forward
 from tierwise.models.types import Layer, Model, Stack
 
 TYPES = ("qwen3_next", "qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text")
+# Usual fields that no count follows from here (or that others say again).
+ASIDE = ("intermediate_size", "attn_output_gate")
 
 
 def build(c: Config, name: str) -> Model:
@@ -50,7 +52,7 @@ def _layer(c: Config, kind: str, index: int) -> Layer:
     label = "moe" if isinstance(ffn, MoE) else "mlp"
     if kind != "linear_attention":
         bias = c.flag("attention_bias")
-        attn = attention(c, gate=c.flag("attn_output_gate", default=True), qk_norm="head", qkv_bias=bias, out_bias=bias)
+        attn = attention(c, gate=True, qk_norm="head", qkv_bias=bias, out_bias=bias)
         return pre_norm("attention+" + label, hidden, attn, ffn)
     delta = GatedDeltaNet(
         hidden,

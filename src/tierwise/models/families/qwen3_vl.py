@@ -14,6 +14,8 @@ from tierwise.models.families.qwen import text_layers
 from tierwise.models.types import Block, Model, Stack
 
 TYPES = ("qwen3_vl", "qwen3_vl_moe")
+# Usual fields that no count follows from here (or that others say again).
+ASIDE = ("intermediate_size", "use_qk_norm", "sliding_window")
 
 
 def build(c: Config, name: str) -> Model:

@@ -12,6 +12,8 @@ from tierwise.models.families._common import attention, decoder, depth, layer_ty
 from tierwise.models.types import Layer, Model
 
 TYPES = ("step3p7", "step3p5")
+# Usual fields that no count follows from here (or that others say again).
+ASIDE = ("n_shared_experts",)
 
 
 def build(c: Config, name: str) -> Model:

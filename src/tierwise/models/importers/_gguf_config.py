@@ -33,6 +33,14 @@ def to_config(header: Header, where: str) -> Config:
     return {k: v for k, v in config.items() if v is not None}
 
 
+def legacy_latents(header: Header) -> bool:
+    """A file of latent attention converted before llama.cpp could cache latents: it says the expanded widths only
+    (llama.cpp, src/llama-model.cpp: ``n_embd_head_k_mla`` decides)."""
+    arch = header.metadata.get("general.architecture")
+    latent = isinstance(header.metadata.get(f"{arch}.attention.kv_lora_rank"), int)
+    return latent and f"{arch}.attention.key_length_mla" not in header.metadata
+
+
 class Meta:
     """Typed look-ups in the metadata, under the architecture's prefix."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from tierwise.core.errors import BadField, TierwiseError
+from tierwise.models.blocks.mla import MLA
 from tierwise.models.hf import from_config
-from tierwise.models.importers._gguf_config import to_config
+from tierwise.models.importers._gguf_config import legacy_latents, to_config
 from tierwise.models.importers._gguf_header import Header, Tensor, read_header
 from tierwise.models.importers._stored import NOT_WEIGHTS, Stored, with_stored
 from tierwise.models.types import Model
@@ -36,6 +38,10 @@ def read(path: str) -> Model:
     name = header.metadata.get("general.name")
     title = name if isinstance(name, str) and name else Path(path).stem
     model = from_config(config, path, name=title, complete=False)
+    if legacy_latents(header):
+        model = model.map_blocks(lambda block: replace(block, by_head=True) if isinstance(block, MLA) else block)
+        text = "no *_mla keys in the file: llama.cpp expands keys and values and caches them for every head"
+        model = replace(model, notes=(*model.notes, text))
     tensors = [Stored(t.name, role(t.name), t.elements, t.bytes, t.format) for t in header.tensors.values()]
     return with_stored(model, tensors, tied="output.weight" not in header.tensors)
 
