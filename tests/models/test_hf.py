@@ -78,7 +78,7 @@ def test_a_model_type_that_is_no_name(kind: object) -> None:
 
 def test_an_unknown_type_says_what_was_understood() -> None:
     with pytest.raises(TierwiseError) as error:
-        from_config({**LLAMA, "model_type": "llamma"}, "here")
+        from_config({**without("intermediate_size"), "model_type": "llamma"}, "here")
     text = str(error.value)
     assert "llama" in text and "hidden_size=64" in text and "adding-a-model" in text
 

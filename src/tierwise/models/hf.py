@@ -10,14 +10,17 @@ from itertools import takewhile
 from types import ModuleType
 from typing import Any
 
-from tierwise.core.errors import BadField, TierwiseError, nearest
+from tierwise.core.errors import BadField, TierwiseError, UnknownName, nearest
 from tierwise.models import families
 from tierwise.models.config import Config
-from tierwise.models.defaults import NOTHING, defaults_of
+from tierwise.models.defaults import NOTHING, Defaults, defaults_of
+from tierwise.models.families import _generic
 from tierwise.models.hf_quant import numerics
 from tierwise.models.types import Model
 from tierwise.models.unread import unread
 
+GENERIC = "generic"  # reads any decoder by its fields
+_TOWERS = ("vision_config", "audio_config", "image_config", "visual_config", "speech_config")
 _USUAL = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
     "intermediate_size", "vocab_size", "n_embd", "n_layer", "n_head", "d_model", "num_experts",
@@ -32,6 +35,7 @@ def from_config(
     name: str | None = None,
     source: str | None = None,
     complete: bool = True,
+    read_as: str | None = None,
 ) -> Model:
     """The model a configuration describes.
 
@@ -41,6 +45,7 @@ def from_config(
         quant: contents of ``hf_quant_config.json``, when there is one.
         name: what to call the model; its ``model_type`` otherwise.
         source: where the figures come from; ``where`` otherwise.
+        read_as: a ``model_type`` to read it as in place of its own, or :data:`GENERIC`.
         complete: absent fields get the defaults of their configuration class; otherwise the family's own.
 
     Raises:
@@ -49,23 +54,61 @@ def from_config(
     """
     if not isinstance(data, Mapping):
         raise BadField(where, "(whole file)", data, "a JSON object")
-    kind = Config(data, where).text("model_type")
-    c = Config(data, where, defaults=defaults_of(kind) if complete else NOTHING)
-    family = find_family(kind)
-    if family is None:
-        raise _unknown(c, kind)
-    built: Model = family.build(c, name or kind)
+    kind = Config(data, where).text("model_type") if read_as is None else read_as
+    if not kind:
+        raise BadField(where, "model_type", kind, "the name of a model type")
+    c = Config(data if read_as is None else {**data, "model_type": kind}, where, defaults=_defaults(kind, complete))
+    family, text, label = _family(c, kind, read_as is not None)
+    built: Model = family.build(text, name or kind)
     formats, kv, act, notes = numerics(c, quant, built)
-    notes += unread(c, getattr(family, "ASIDE", ()))
+    notes += unread(c, (*getattr(family, "ASIDE", ()), *(_TOWERS if text is not c else ())))
     return replace(
         built,
-        family=kind,
+        family=kind if family is not _generic else f"{kind}, read as a generic decoder",
         formats=formats,
         kv_format=kv,
         activations=act,
         source=source or where,
-        notes=(*built.notes, *notes),
+        notes=(*label, *built.notes, *notes),
     )
+
+
+def _family(c: Config, kind: str, asked: bool) -> tuple[ModuleType, Config, tuple[str, ...]]:
+    """(what builds a configuration, the section it builds it from, what to tell the user of that).
+
+    Raises:
+        TierwiseError: nothing builds this type, and its fields do not suffice for a generic decoder.
+    """
+    if kind == GENERIC:
+        text, _ = _text_of(c)
+        return _generic, text, ("read as a generic decoder, as asked",)
+    if (family := find_family(kind)) is not None:
+        return family, c, (f"read as {kind}, as asked",) if asked else ()
+    if asked:
+        raise UnknownName("model_type", kind, [*supported_types(), GENERIC])
+    text, part = _text_of(c)
+    inner = text.text("model_type", default="") if part else ""
+    left = tuple(f"{c.path}{s} left out" for s in c.data if s in _TOWERS)
+    if inner and (family := find_family(inner)) is not None:
+        return family, text, (f"no family for {kind!r}: its {part} is read as {inner}", *left)
+    if not _generic.enough(text):
+        raise _unknown(c, kind)
+    near = nearest(kind, supported_types())
+    also = f"; --as {near[0]} reads it as that instead" if near else ""
+    return _generic, text, (f"no family for {kind!r}: read as a generic decoder{also}", *left)
+
+
+def _text_of(c: Config) -> tuple[Config, str]:
+    """The text model's section of a multimodal configuration and its name, else the whole."""
+    for name in _generic.TEXT:
+        if isinstance(c.data.get(name), Mapping):
+            text, outer = c.section(name), c.raw("tie_word_embeddings", default=None)
+            return text if outer is None else text.but(tie_word_embeddings=outer), name
+    return c, ""
+
+
+def _defaults(kind: str, complete: bool) -> Defaults:
+    return defaults_of(kind) if complete else NOTHING
 
 
 def find_family(kind: str) -> ModuleType | None:
@@ -98,4 +141,6 @@ def _unknown(c: Config, kind: str) -> TierwiseError:
     text = f"{c.where}: model_type: no family for {kind!r}"
     text += f"; nearest supported: {', '.join(near)}" if near else ""
     text += f". Understood fields: {', '.join(seen)}" if seen else ". None of the usual size fields is there"
-    return TierwiseError(text + ". Add a module to tierwise/models/families (see docs/adding-a-model.md).")
+    return TierwiseError(text + " They do not suffice for a generic decoder (width, depth, heads, vocabulary, and an MLP's or experts' width): "
+                         "read it --as another type, or add a module to tierwise/models/families "
+                         "(see docs/adding-a-model.md).")  # fmt: skip

@@ -1,0 +1,189 @@
+"""A decoder read from its fields alone, for a ``model_type`` that no family builds.
+
+Understood: grouped-query or latent attention, MLP or experts (shared ones, dense layers first or in between), patterns of
+layers (``layer_types`` and the like), sliding windows, Mamba-2 and Gated DeltaNet layers, prediction modules, and a text
+model inside a multimodal configuration. What a field does not say is taken as most decoders have it: pre-norms, no
+biases, gated MLPs, a head of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tierwise.core.errors import BadField
+from tierwise.models.blocks.attention import Attention
+from tierwise.models.blocks.delta_net import GatedDeltaNet
+from tierwise.models.blocks.mla import MLA
+from tierwise.models.blocks.mlp import MLP
+from tierwise.models.blocks.moe import MoE
+from tierwise.models.blocks.short_conv import ShortConv
+from tierwise.models.blocks.ssm import Mamba2
+from tierwise.models.config import Config
+from tierwise.models.families import nemotron_h
+from tierwise.models.families._common import attention, decoder, depth, every, modules, mtp_stack, pre_norm
+from tierwise.models.families.deepseek import indexer, latent_attention
+from tierwise.models.types import Block, Layer, Model
+
+TYPES = ()
+
+TEXT = ("text_config", "llm_config", "language_config", "language_model_config", "thinker_config")
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
+_TOP_K = ("num_experts_per_tok", "moe_topk", "moe_top_k", "moe_k", "top_k_experts", "num_experts_per_token",
+          "experts_per_token", "num_selected_experts")  # fmt: skip
+_INNER = ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size", "expert_intermediate_size",
+          "intermediate_size", "ffn_hidden_size")  # fmt: skip
+_SHARED = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
+_SHARED_INNER = ("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_intermediate_size",
+                 "share_expert_dim")  # fmt: skip
+_MLP = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "dense_intermediate_size")
+_DENSE_FIRST = ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index", "n_dense_layers")
+_ROUTER_BIAS = ("use_expert_bias", "use_routing_bias", "moe_router_enable_expert_bias", "use_moe_router_bias")
+_QK_NORM = ("use_qk_norm", "qk_norm", "qk_layernorm", "use_qk_layernorm")
+_UNGATED = {"relu", "relu2", "gelu_new", "gelu_fast", "squared_relu"}
+_WINDOWED = {"sliding_attention", "sliding_window", "sliding", "local", "local_attention", "swa"}
+_FULL = {"full_attention", "attention", "global", "global_attention", "full"}
+_MTP = ("num_nextn_predict_layers", "num_mtp_layers", "num_mtp_modules", "mtp_num_hidden_layers", "mtp_num_layers")
+# Values that say how routing is done, not what there is.
+ASIDE = ("num_hash_layers", "head_dim", "num_key_value_heads", "qk_head_dim", "intermediate_size", "sliding_window",
+         "mlp_bias", "max_window_layers", "num_hidden_layers", "expand", "n_shared_experts")  # fmt: skip
+
+
+def enough(c: Config) -> bool:
+    """Whether the fields describe a decoder: its width, depth, heads, vocabulary, and what follows attention."""
+    inner = any(c.given(n) for n in (*_MLP, *_INNER))
+    width = any(c.given(n) for n in ("hidden_size", "n_embd", "d_model"))
+    layers = _one_block_layers(c) or any(c.given(n) for n in ("num_hidden_layers", "n_layer", "n_layers", "num_layers"))
+    heads = any(c.given(n) for n in ("num_attention_heads", "n_head", "n_heads", "num_heads"))
+    return width and layers and heads and inner and c.given("vocab_size")
+
+
+def build(c: Config, name: str) -> Model:
+    """The decoder its fields describe; ``c`` is the text model's configuration."""
+    if _one_block_layers(c):
+        return nemotron_h.build(c, name)
+    layers = [_layer(c, kind, i) for i, kind in enumerate(_kinds(c, depth(c)))]
+    n = modules(c, *_MTP)
+    hidden = c.size("hidden_size", "n_embd", "d_model")
+    other = [mtp_stack(hidden, c.size("vocab_size"), [layers[-1]] * n)] if n else []
+    return decoder(c, name, layers, other=other)
+
+
+def _one_block_layers(c: Config) -> bool:
+    """Layers of one block each, by letters or by names (Nemotron-H's way)."""
+    named = c.raw("layers_block_type", default=None)
+    return c.has("hybrid_override_pattern") or (isinstance(named, list) and bool({"moe", "mlp"} & {str(k) for k in named}))
+
+
+def _kinds(c: Config, n: int) -> list[str]:
+    """The mixer of each layer, by whichever field tells."""
+    for field in ("layer_types", "layers_block_type", "block_types", "attn_layer_types"):
+        if c.has(field):
+            found = c.items(field)
+            if not found or not all(isinstance(k, str) for k in found):
+                raise BadField(c.where, c.path + field, found, f"{n} names")
+            return [found[i % len(found)] for i in range(n)]
+    sparse = c.raw("full_attn_idxs", "attn_layer_indices", "full_attention_layers", default=None)
+    if isinstance(sparse, list):
+        other = "conv" if c.has("conv_L_cache") else "mamba" if _mambas(c) else "linear_attention"
+        return ["full_attention" if i in sparse else other for i in range(n)]
+    if c.has("full_attention_interval"):
+        return every(n, int(c.size("full_attention_interval")), "full_attention", "linear_attention")
+    window = c.size("sliding_window", "sliding_window_size", "window_size", default=0.0, least=-1)
+    if window > 0 and c.flag("use_sliding_window", default=True):
+        pattern = c.raw("sliding_window_pattern", "global_attn_every_n_layers", default=None)
+        if isinstance(pattern, int) and pattern > 1:
+            return every(n, pattern, "full_attention", "sliding_attention")
+        return ["sliding_attention"] * n
+    return ["full_attention"] * n
+
+
+def _mambas(c: Config) -> bool:
+    return any(c.has(f) for f in ("mamba_num_heads", "mamba_n_heads", "mamba_d_state", "ssm_state_size"))
+
+
+def _layer(c: Config, kind: str, index: int) -> Layer:
+    hidden = c.size("hidden_size", "n_embd", "d_model")
+    label, mixer = _mixer(c, kind, hidden)
+    ffn = _feed_forward(c, index)
+    return pre_norm(label + ("+moe" if isinstance(ffn, MoE) else "+mlp"), hidden, mixer, ffn)
+
+
+def _mixer(c: Config, kind: str, hidden: float) -> tuple[str, Block]:
+    if kind in _WINDOWED:
+        return "sliding", _attention(c, window=c.size("sliding_window", "sliding_window_size", "window_size"))
+    if kind == "chunked_attention":
+        return "chunked", _attention(c, chunk=c.size("attention_chunk_size"))
+    if kind in _FULL or (kind.endswith("_attention") and kind != "linear_attention" and c.has("kv_lora_rank")):
+        return "attention", _attention(c)
+    if kind == "linear_attention" and c.has("linear_num_key_heads"):
+        delta = GatedDeltaNet(hidden, c.size("linear_num_key_heads"), c.size("linear_num_value_heads"),
+                              c.size("linear_key_head_dim"), c.size("linear_value_head_dim"),
+                              c.size("linear_conv_kernel_dim", default=4.0))  # fmt: skip
+        return "delta", delta
+    if kind in ("mamba", "mamba2", "linear_attention", "m") and _mambas(c):
+        return "mamba", _mamba2(c, hidden)
+    if kind in ("conv", "short_conv"):
+        return "conv", ShortConv(hidden, c.size("conv_L_cache", "conv_kernel", default=3.0), c.flag("conv_bias"))
+    known = sorted({*_FULL, *_WINDOWED, "chunked_attention", "linear_attention", "mamba", "conv"})
+    raise BadField(c.where, c.path + "layer_types", kind, f"for a generic decoder: {', '.join(known)}")
+
+
+def _attention(c: Config, **changes: Any) -> Attention | MLA:
+    if c.has("kv_lora_rank"):
+        return latent_attention(c, indexer(c) if c.has("index_topk") else None)
+    bias = c.flag("attention_bias", "qkv_bias", "use_qkv_bias", "add_qkv_bias", "use_bias")
+    out = c.flag("attention_out_bias", default=c.flag("attention_bias", "use_bias"))
+    norm = "head" if c.raw(*_QK_NORM, default=False) not in (False, "none") else ""
+    style: dict[str, Any] = {"qkv_bias": bias, "out_bias": out, "qk_norm": norm, **changes}
+    return attention(_usual(c), gate=c.flag("attn_output_gate", "attention_output_gate"), **style)
+
+
+def _usual(c: Config) -> Config:
+    """With heads by their usual names."""
+    heads = c.size("num_attention_heads", "n_head", "n_heads", "num_heads")
+    kv = c.size("num_key_value_heads", "num_kv_heads", "n_kv_heads", "n_head_kv", "num_attention_groups",
+                "multi_query_group_num", default=heads)  # fmt: skip
+    width = c.size("head_dim", "kv_channels", "attention_head_dim", default=None)
+    return c.but(num_attention_heads=heads, num_key_value_heads=kv, head_dim=width)
+
+
+def _mamba2(c: Config, hidden: float) -> Mamba2:
+    heads = c.size("mamba_num_heads", "mamba_n_heads", default=128.0)
+    inner = hidden * c.size("mamba_expand", "expand", default=2.0)
+    width = c.raw("mamba_head_dim", "mamba_d_head", default="auto")
+    d = inner / heads if width == "auto" else c.size("mamba_head_dim", "mamba_d_head")
+    return Mamba2(hidden, heads, d, c.size("ssm_state_size", "mamba_d_state", default=128.0),
+                  c.size("n_groups", "mamba_n_groups", default=1.0), c.size("conv_kernel", "mamba_d_conv", default=4.0),
+                  c.size("chunk_size", "mamba_chunk_size", default=256.0))  # fmt: skip
+
+
+def _feed_forward(c: Config, index: int) -> MLP | MoE:
+    hidden = c.size("hidden_size", "n_embd", "d_model")
+    experts = c.size(*_EXPERTS, default=0.0, least=0)
+    gated = c.text("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act", default="silu") not in _UNGATED
+    if experts <= 1 or not _routes(c, index):
+        inner = c.size(*(("intermediate_size_mlp",) if c.has("intermediate_size_mlp") else ()), *_MLP)
+        return MLP(hidden, inner, gated, bias=c.flag("mlp_bias", "use_mlp_bias"))
+    inner, shared = c.size(*_INNER), c.size(*_SHARED_INNER, default=0.0, least=0)
+    if not shared:
+        shared = inner * c.size(*_SHARED, default=0.0, least=0)
+    bias = c.text("topk_method", default="") == "noaux_tc" or c.flag(*_ROUTER_BIAS)
+    return MoE(hidden, experts, c.size(*_TOP_K), inner, gated, shared_inner=shared, router_bias=bias,
+               shared_gate=c.has("shared_expert_intermediate_size"))  # fmt: skip
+
+
+def _routes(c: Config, index: int) -> bool:
+    """Whether a layer has experts: a list of kinds, or first dense layers and a step."""
+    kinds = c.items("mlp_layer_types", default=[])
+    if index < len(kinds):
+        return bool(kinds[index] != "dense")
+    freq = c.raw("moe_layer_freq", default=None)
+    if isinstance(freq, list):
+        return bool(freq[index]) if index < len(freq) else True
+    if index < c.size(*_DENSE_FIRST, default=0.0, least=0) or index in c.items("mlp_only_layers", default=[]):
+        return False
+    if freq is not None:
+        return index % int(c.size("moe_layer_freq")) == 0
+    step = int(c.size("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval", "moe_every_n_layers",
+                      default=1.0))  # fmt: skip
+    return (index + 1) % step == 0
