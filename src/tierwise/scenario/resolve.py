@@ -31,11 +31,13 @@ def resolve(scenario: Scenario) -> Resolved:
     """
     from tierwise.machines import system
     from tierwise.models.load import load_model
+    from tierwise.models.mixtures import stored_as
 
     model = load_model(scenario.model) if isinstance(scenario.model, str) else scenario.model
     machine = system(scenario.machine) if isinstance(scenario.machine, str) else scenario.machine
     check_machine(machine)
     plan = scenario.plan if scenario.plan is not None else default_plan(model, machine)
+    model = stored_as(model, plan.weights)
     check_traffic(scenario.traffic, model)
     check_plan(plan, model, machine)
     engine = scenario.engine or default_engine(model, machine, plan)
