@@ -92,7 +92,7 @@ def flags(
         model: what MODEL may be; None for a command that takes none.
         defaults: those whose default differs here from the table's.
     """
-    rows = [FIELDS[name] for name in names]
+    rows = [FIELDS[name] for name in (names if model is None else ("read_as", *names))]
     several = {row.name for row in rows if row.many} | set(many)
 
     def take(command: Command) -> Command:
@@ -121,17 +121,22 @@ def flags(
 
 def asked(model: str, said: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Asked:
     """What flags ask of a model, or of the saved scenario given in its place."""
+    from tierwise.models.load import spelled_as
     from tierwise.scenario.files import is_scenario
 
+    said = dict(said)
+    kind = said.pop("read_as", None)
     if not model or not is_scenario(model):
-        return Asked(said, {}, "", model, defaults or {})
+        return Asked(said, {}, "", spelled_as(model, kind), defaults or {})
     from tierwise.scenario.files import read as read_file
     from tierwise.scenario.schema import check_names
 
     saved = read_file(model)
     check_names(saved, model)
     name = saved.get("model")
-    return Asked(said, saved, model, name if isinstance(name, str) else "", defaults or {})
+    if kind is not None and isinstance(name, str):
+        saved = {**saved, "model": spelled_as(name, kind)}
+    return Asked(said, saved, model, saved["model"] if isinstance(name, str) else "", defaults or {})
 
 
 def parsed(words: Sequence[str], names: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -145,7 +150,7 @@ def parsed(words: Sequence[str], names: Sequence[str]) -> tuple[str, dict[str, A
 
     @flags(*names)
     def one(asked: Asked) -> None:
-        found.append((asked.source or asked.model, dict(asked.said)))
+        found.append((asked.source or asked.model, dict(asked.said)))  # a type it is read as is in the name
 
     app.command("scenario", add_help_option=False)(one)
     try:

@@ -10,7 +10,7 @@ from itertools import takewhile
 from types import ModuleType
 from typing import Any
 
-from tierwise.core.errors import BadField, TierwiseError, UnknownName, nearest
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.models import families
 from tierwise.models.config import Config
 from tierwise.models.defaults import NOTHING, Defaults, defaults_of
@@ -93,9 +93,20 @@ def _family(c: Config, kind: str, asked: bool) -> tuple[ModuleType, Config, tupl
         return family, text, (f"no family for {kind!r}: its {part} is read as {inner}", *left)
     if not _generic.enough(text):
         raise _unknown(c, kind)
-    near = nearest(kind, supported_types())
+    near = _akin(kind)
     also = f"; --as {near[0]} reads it as that instead" if near else ""
     return _generic, text, (f"no family for {kind!r}: read as a generic decoder{also}", *left)
+
+
+def _akin(kind: str) -> list[str]:
+    """Types that may be meant or be built alike: of the same beginning, or a slip of the pen away."""
+    import difflib
+
+    start = kind.replace("-", "_").split("_")[0]
+    known = supported_types()
+    close = difflib.get_close_matches(kind, known, n=3, cutoff=0.8)
+    alike = [t for t in known if len(start) > 2 and t.replace("-", "_").split("_")[0] == start]
+    return list(dict.fromkeys([*close, *alike]))[:3]
 
 
 def _text_of(c: Config) -> tuple[Config, str]:
@@ -137,7 +148,7 @@ def _likeness(name: str, kind: str) -> int:
 def _unknown(c: Config, kind: str) -> TierwiseError:
     seen = [f"{f}={c.data[f]}" for f in _USUAL if c.has(f) and not isinstance(c.data[f], (dict, list))]
     seen += [f for f in _USUAL if isinstance(c.data.get(f), dict)]
-    near = nearest(kind, supported_types())
+    near = _akin(kind)
     text = f"{c.where}: model_type: no family for {kind!r}"
     text += f"; nearest supported: {', '.join(near)}" if near else ""
     text += f". Understood fields: {', '.join(seen)}" if seen else ". None of the usual size fields is there"

@@ -6,27 +6,34 @@ import importlib
 import importlib.util
 import os
 import re
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.models.jsonfile import LARGEST, parse_json, read_json
+from tierwise.models.names import applied, read_name
 from tierwise.models.types import Model
 
 CATALOG = Path(__file__).parent / "catalog"
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 _HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+_SPOKEN = re.compile(r"^([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.:-]*$")
+_AS = re.compile(r"^(?P<model>.*)#as=(?P<kind>[\w.-]+)$", re.DOTALL)
 _TIMEOUT = 20.0  # seconds
 _HINT = "Also accepted: a path to config.json, *.gguf, *.safetensors, *.onnx, or hf:org/name."
 
 
-def load_model(spec: str | Path | Model) -> Model:
+def load_model(spec: str | Path | Model, exact: bool = False) -> Model:
     """The model of a catalog name, a path, or ``hf:org/name``; a Model passes through.
 
     Names are looked up by catalog file first (``llama-3.1-8b``, any case), then as a path, then by alias
-    (``meta-llama/Llama-3.1-8B``). A folder is read through its ``config.json`` and, beside it,
-    ``hf_quant_config.json``.
+    (``meta-llama/Llama-3.1-8B``), then by what people make of them (:mod:`tierwise.models.names`). A folder is read through its ``config.json`` and, beside it,
+    ``hf_quant_config.json``. ``…#as=TYPE`` reads a configuration as another ``model_type``.
+
+    Args:
+        exact: names as the catalog has them only.
 
     Raises:
         UnknownName: neither in the catalog nor a file; names the nearest.
@@ -34,18 +41,31 @@ def load_model(spec: str | Path | Model) -> Model:
     """
     if isinstance(spec, Model):
         return spec
-    text = str(spec).strip()
+    text, kind = split_as(str(spec).strip())
     if text.startswith("hf:"):
-        return _from_hub(text[3:])
+        return _from_hub(text[3:], kind)
     if entry := _entry(text):
-        return _from_catalog(entry)
+        return _from_catalog(entry, kind)
     if text and (path := Path(text).expanduser()).exists():
-        return _from_path(path)
+        return _from_path(path, kind)
     if entry := _aliased(text):
-        return _from_catalog(entry)
+        return _from_catalog(entry, kind)
+    if not exact and _SPOKEN.match(text) and not _looks_like_path(text) and (reading := read_name(text, _names(), _Sizes())):
+        return applied(_from_catalog(CATALOG / f"{reading.entry}.json", kind), text, reading)
     if _looks_like_path(text):
         raise TierwiseError(f"{text}: no such file or folder")
     raise UnknownName("model", text, [*model_names(), *_aliases()], _HINT)
+
+
+def split_as(spec: str) -> tuple[str, str | None]:
+    """(a model, the ``model_type`` it is to be read as or None) of ``MODEL#as=TYPE``."""
+    match = _AS.match(spec)
+    return (match["model"], match["kind"]) if match else (spec, None)
+
+
+def spelled_as(spec: str, kind: str | None) -> str:
+    """A model's name or path with the ``model_type`` it is to be read as; None leaves what it says."""
+    return spec if kind is None else f"{split_as(spec)[0]}#as={kind}"
 
 
 def model_names() -> list[str]:
@@ -71,47 +91,65 @@ def _aliases() -> dict[str, Path]:
     return out
 
 
-def _from_catalog(path: Path) -> Model:
-    return _built(path, path.stat().st_mtime_ns)
+def _names() -> dict[str, list[str]]:
+    """Aliases of every entry."""
+    return {p.stem: [str(a) for a in read_json(p).get("aliases", ())] for p in sorted(CATALOG.glob("*.json"))}
+
+
+class _Sizes(Mapping[str, float]):
+    """Parameters of entries, counted when asked for."""
+
+    def __getitem__(self, name: str) -> float:
+        return float(_from_catalog(CATALOG / f"{name}.json").parameters)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(model_names())
+
+    def __len__(self) -> int:
+        return len(model_names())
+
+
+def _from_catalog(path: Path, kind: str | None = None) -> Model:
+    return _built(path, path.stat().st_mtime_ns, kind)
 
 
 @lru_cache(maxsize=32)
-def _built(path: Path, changed: int) -> Model:
+def _built(path: Path, changed: int, kind: str | None) -> Model:
     """A catalog entry as a model, built once as long as its file stays as it is: each technique asks for it anew."""
     from tierwise.models.hf import from_config
 
     entry = read_json(path)
     where = f"catalog/{path.name}"
-    return from_config(entry["config"], where, entry.get("quant"), path.stem, entry["source"])
+    return from_config(entry["config"], where, entry.get("quant"), path.stem, entry["source"], read_as=kind)
 
 
-def _from_path(path: Path) -> Model:
+def _from_path(path: Path, kind: str | None) -> Model:
     if path.is_dir():
-        return _from_folder(path)
-    if path.name.endswith(".safetensors.index.json"):
-        return _imported("safetensors", path)
-    if path.suffix == ".json":
-        return _from_json(path, path.resolve().parent.name if path.stem == "config" else path.stem)
-    return _imported(path.suffix[1:].lower(), path)
+        return _from_folder(path, kind)
+    if path.suffix == ".json" and not path.name.endswith(".safetensors.index.json"):
+        return _from_json(path, path.resolve().parent.name if path.stem == "config" else path.stem, kind)
+    if kind is not None:
+        raise TierwiseError(f"{path}: --as reads a configuration (config.json) as another type; this file says its own")
+    return _imported("safetensors" if path.suffix == ".json" else path.suffix[1:].lower(), path)
 
 
-def _from_folder(path: Path) -> Model:
+def _from_folder(path: Path, kind: str | None) -> Model:
     if (path / "config.json").is_file():
-        return _from_json(path / "config.json", path.resolve().name)
+        return _from_json(path / "config.json", path.resolve().name, kind)
     if (path / "model_index.json").is_file():
         return _imported("diffusers", path / "model_index.json")
     for pattern in ("*.gguf", "*.safetensors.index.json", "*.safetensors", "*.onnx"):
         if found := sorted(path.glob(pattern)):
-            return _from_path(found[0])
+            return _from_path(found[0], kind)
     raise TierwiseError(f"{path}: a folder without config.json, *.gguf, *.safetensors or *.onnx")
 
 
-def _from_json(path: Path, name: str) -> Model:
+def _from_json(path: Path, name: str, kind: str | None) -> Model:
     from tierwise.models.hf import from_config
 
     beside = path.with_name("hf_quant_config.json")
     quant = read_json(beside) if beside.is_file() else None
-    return from_config(read_json(path), str(path), quant, name)
+    return from_config(read_json(path), str(path), quant, name, read_as=kind)
 
 
 def _imported(suffix: str, path: Path) -> Model:
@@ -127,7 +165,7 @@ def _looks_like_path(text: str) -> bool:
     return text.startswith((".", "/", "~")) or text.endswith((".json", ".gguf", ".safetensors", ".onnx"))
 
 
-def _from_hub(name: str) -> Model:
+def _from_hub(name: str, kind: str | None) -> Model:
     """The configuration of a model on the Hugging Face hub; weights are never fetched."""
     from tierwise.models.hf import from_config
 
@@ -140,7 +178,7 @@ def _from_hub(name: str) -> Model:
     if config is None:
         raise TierwiseError(f"hf:{name}: the hub has no config.json for it")
     quant = _fetched(url + "hf_quant_config.json", f"hf:{name}")
-    return from_config(config, f"hf:{name}", quant, name.split("/")[1])
+    return from_config(config, f"hf:{name}", quant, name.split("/")[1], read_as=kind)
 
 
 def _fetched(url: str, where: str) -> Any:

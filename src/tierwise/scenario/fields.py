@@ -20,8 +20,8 @@ class Field:
 
     Attributes:
         name: in a file and in Python; the flag has hyphens for underscores.
-        section: of a saved scenario: ``""`` (top), ``traffic``, ``plan``, ``serving``, ``targets``; ``search`` and
-            ``files`` are asked anew each time and not saved.
+        section: of a saved scenario: ``""`` (top), ``traffic``, ``plan``, ``serving``, ``targets``; ``model`` is
+            saved as part of the model's name, ``search`` and ``files`` are asked anew each time and not saved.
         kind: ``text``, ``switch``, ``whole`` (a whole number), ``number``, ``count`` (tokens or requests, with 2k or
             1M), ``length`` (a count, or a rule such as lognormal:mean=1000,cv=1), ``batch`` (a count or max) or a
             quantity of :func:`tierwise.core.units.parse`.
@@ -54,6 +54,8 @@ class Field:
 _ROWS = (
     Field("machine", "", "text", "Machine and how many: h100-sxm, 8xh200-sxm, dgx-h100, or a YAML file.", flag="--on",
           metavar="MACHINE"),
+    Field("read_as", "model", "text", "Read the model's configuration as this model_type, or as generic (a decoder by its "
+          "fields).", flag="--as", metavar="TYPE"),
     Field("engine", "", "text", "Software that runs the model: vllm, sglang, trtllm, typical (none in particular) or "
           "kernels (nothing around them); by default the one that suits model and machine."),
     Field("technique", "", "text", "Technique to apply, NAME:ARGUMENT=VALUE,…, as quantize_kv:bits=2,group=32. "

@@ -93,9 +93,10 @@ def _here(text: str, folder: str) -> str:
 def _there(text: str, folder: str) -> str:
     count, name = _parts(text)
     path, tail = name, ""
-    if not os.path.exists(path) and ":" in name:  # a user's file with arguments
-        path, colon, rest = name.partition(":")
-        tail = colon + rest
+    for mark in ("#", ":"):  # a model with the type it is read as, a user's file with arguments
+        if not os.path.exists(path) and mark in name:
+            path, found, rest = name.partition(mark)
+            tail = found + rest
     if not os.path.exists(path) or os.path.isabs(path) or not ("/" in path or "." in path):
         return text
     found = os.path.relpath(os.path.realpath(path), folder)

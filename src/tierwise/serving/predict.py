@@ -100,10 +100,10 @@ def find_model(name: str, configs: str = "") -> Model:
     others = (f"{o}/{short}" for o in _ORGANIZATIONS)
     for candidate in dict.fromkeys([name, bare, name.removesuffix(bare) + short, short, *others]):
         try:
-            return load_model(candidate)
+            return load_model(candidate, exact=True)
         except UnknownName:
             continue
-    return load_model(name)
+    return load_model(name, exact=True)
 
 
 @lru_cache(maxsize=256)
