@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tierwise.core.errors import BadField, UnknownName
+from tierwise.core.errors import BadField
 from tierwise.models.importers._gguf_header import Header, Skipped, Tensor
 
 Config = dict[str, Any]
@@ -20,17 +20,22 @@ def to_config(header: Header, where: str) -> Config:
 
     Raises:
         BadField: a key is missing or holds something it cannot hold.
-        UnknownName: no such architecture here; names the nearest.
     """
     meta = Meta(header, where)
-    arch = meta.arch
-    if arch not in ARCHITECTURES:
-        raise UnknownName(f"GGUF architecture in {where}:", arch, ARCHITECTURES)
-    kind, more = ARCHITECTURES[arch]
+    kind, more = ARCHITECTURES[meta.arch]
     config = _common(meta)
     config["model_type"] = kind
     config |= more(meta)
     return {k: v for k, v in config.items() if v is not None}
+
+
+def described(header: Header, where: str) -> bool:
+    """Whether an architecture has a description here and the file's layers are all alike."""
+    meta = Meta(header, where)
+    sizes = ("attention.head_count", "attention.head_count_kv", "feed_forward_length")
+    lists = [v for s in sizes if isinstance(v := meta.data.get(f"{meta.arch}.{s}"), list)]
+    alike = not any(v and any(x != v[0] for x in v) for v in lists) or not meta.has("blk.*.attn_norm.weight")
+    return meta.arch in ARCHITECTURES and alike
 
 
 def legacy_latents(header: Header) -> bool:

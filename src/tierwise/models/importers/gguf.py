@@ -9,8 +9,9 @@ from pathlib import Path
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.models.blocks.mla import MLA
 from tierwise.models.hf import from_config
-from tierwise.models.importers._gguf_config import legacy_latents, to_config
+from tierwise.models.importers._gguf_config import described, legacy_latents, to_config
 from tierwise.models.importers._gguf_header import Header, Tensor, read_header
+from tierwise.models.importers._gguf_layers import by_tensors
 from tierwise.models.importers._stored import NOT_WEIGHTS, Stored, with_stored
 from tierwise.models.types import Model
 
@@ -28,16 +29,17 @@ def read(path: str) -> Model:
 
     Raises:
         Truncated, BadField: the file is damaged.
-        UnknownName: an architecture that is not understood.
-        TierwiseError: not GGUF, or a part of a split file is missing.
+        TierwiseError: not GGUF, an architecture that is not read, or a part of a split file is missing.
     """
     header = read_parts(path)
     if not header.tensors:
         raise BadField(path, "tensors", 0, "a file with weights (this one holds only a vocabulary?)")
-    config = to_config(header, path)
     name = header.metadata.get("general.name")
     title = name if isinstance(name, str) and name else Path(path).stem
-    model = from_config(config, path, name=title, complete=False)
+    if described(header, path):
+        model = from_config(to_config(header, path), path, name=title, complete=False)
+    else:
+        model = by_tensors(header, path, title)
     if legacy_latents(header):
         model = model.map_blocks(lambda block: replace(block, by_head=True) if isinstance(block, MLA) else block)
         text = "no *_mla keys in the file: llama.cpp expands keys and values and caches them for every head"
