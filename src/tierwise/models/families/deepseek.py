@@ -19,7 +19,14 @@ ASIDE = ("num_key_value_heads", "head_dim", "qk_head_dim")
 
 def build(c: Config, name: str) -> Model:
     layers = text_layers(c)
-    return decoder(c, name, layers, other=mtp(c, layers))
+    return decoder(c, name, layers, other=mtp(c, layers), notes=spacing(c))
+
+
+def spacing(c: Config) -> list[str]:
+    """A note where experts are not in every layer: the published code and `transformers` read that differently."""
+    if c.size("moe_layer_freq", default=1.0) == 1.0:
+        return []
+    return ["moe_layer_freq is read as the published code does: experts in every such layer after the dense ones"]
 
 
 def text_layers(c: Config) -> list[Layer]:

@@ -32,7 +32,13 @@ def build(c: Config, name: str) -> Model:
     layers = [_layer(c, ratio) for ratio in _ratios(c, depth(c))]
     n = modules(c, "num_nextn_predict_layers")
     mtp = [mtp_stack(hidden, c.size("vocab_size"), [layers[-1]] * n)] if n else []
-    return decoder(c, name, layers, before_head=[HyperConnection(hidden, streams, head=True)], other=mtp)
+    return decoder(c, name, layers, before_head=[HyperConnection(hidden, streams, head=True)], other=mtp, notes=_shared(c))
+
+
+def _shared(c: Config) -> list[str]:
+    """A note on several shared experts, of which `transformers` builds one."""
+    n = c.size("n_shared_experts", default=1.0, least=0)
+    return [] if n == 1.0 else [f"n_shared_experts: {n:.0f} are counted"]
 
 
 def _ratios(c: Config, n: int) -> list[float]:

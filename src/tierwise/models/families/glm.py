@@ -11,7 +11,7 @@ from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.moe import MoE
 from tierwise.models.config import Config
 from tierwise.models.families._common import attention, decoder, depth, mlp, pre_norm, sandwich
-from tierwise.models.families.deepseek import feed_forward, indexer, latent_attention, mtp
+from tierwise.models.families.deepseek import feed_forward, indexer, latent_attention, mtp, spacing
 from tierwise.models.types import Layer, Model
 
 TYPES = ("glm", "glm4", "glm4_moe", "glm_moe_dsa", "chatglm")
@@ -24,7 +24,7 @@ def build(c: Config, name: str) -> Model:
     if kind == "chatglm":
         return _chatglm(c, name)
     layers = {"glm_moe_dsa": _latent, "glm4_moe": _experts}.get(kind, _dense)(c)
-    return decoder(c, name, layers, other=mtp(c, layers))
+    return decoder(c, name, layers, other=mtp(c, layers), notes=spacing(c))
 
 
 def _dense(c: Config) -> list[Layer]:

@@ -23,7 +23,8 @@ def build(c: Config, name: str) -> Model:
     text = c.section("text_config") if c.has("text_config") else c
     layers = deepseek.text_layers(text)
     vision = [_tower(c.section("vision_config"), text.size("hidden_size"))] if c.has("vision_config") else []
-    return decoder(text, name, layers, other=[*vision, *deepseek.mtp(text, layers)], top=c)
+    return decoder(text, name, layers, other=[*vision, *deepseek.mtp(text, layers)], top=c,
+                   notes=deepseek.spacing(text))  # fmt: skip
 
 
 def _tower(v: Config, width: float) -> Stack:

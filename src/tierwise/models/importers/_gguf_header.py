@@ -30,6 +30,27 @@ TYPES: dict[int, tuple[str, int]] = {
     39: ("mxfp4", 32),    40: ("nvfp4", 64), 41: ("1.125bit", 128),
 }  # fmt: skip
 
+# Types of forks, by (name, elements in a block, bytes of a block): ik_llama.cpp (gguf-py, constants.py; the two to eight
+# bytes that some keep for each row, under 0.2 %, are left out), BitNet's two bits, and layouts that ggml has given up.
+FORKS: dict[int, tuple[str, int, int]] = {
+    31: ("q4_0_4_4", 32, 18), 32: ("q4_0_4_8", 32, 18), 33: ("q4_0_8_8", 32, 18), 36: ("i2_s", 4, 1),
+    97: ("q8_0_x4", 32, 34), 98: ("q8_1_x4", 32, 36), 99: ("q8_2_x4", 32, 36), 133: ("q6_0", 32, 26),
+    134: ("iq1_bn", 64, 13), 135: ("iq2_bn", 64, 16), 136: ("q8_k64", 64, 68), 137: ("iq2_k", 256, 76),
+    138: ("iq3_k", 256, 110), 139: ("iq4_k", 256, 144), 140: ("iq5_k", 256, 176), 141: ("iq6_k", 256, 212),
+    144: ("iq4_ks", 256, 136), 145: ("iq2_ks", 256, 70), 146: ("iq4_kss", 256, 128), 147: ("q8_k16", 64, 64),
+    148: ("q8_k32", 256, 292), 149: ("q8_kr8", 256, 292), 150: ("q8_k128", 128, 140), 151: ("q8_kv", 32, 32),
+    152: ("iq5_ks", 256, 168), 153: ("iq2_kt", 256, 68), 154: ("iq3_kt", 256, 100), 155: ("iq4_kt", 256, 128),
+    156: ("iq3_ks", 256, 102), 157: ("iq2_kl", 256, 86), 158: ("iq1_kt", 256, 56), 202: ("q4_0_r8", 32, 18),
+    206: ("q5_0_r4", 32, 22), 208: ("q8_0_r8", 32, 34), 210: ("q2_k_r4", 256, 84), 211: ("q3_k_r4", 256, 110),
+    212: ("q4_k_r4", 256, 144), 213: ("q5_k_r4", 256, 176), 214: ("q6_k_r4", 256, 210), 216: ("iq2_xxs_r4", 256, 66),
+    217: ("iq2_xs_r4", 256, 74), 218: ("iq3_xxs_r4", 256, 98), 219: ("iq1_s_r4", 32, 6), 220: ("iq4_nl_r4", 32, 18),
+    221: ("iq3_s_r4", 256, 110), 222: ("iq2_s_r4", 256, 82), 223: ("iq4_xs_r8", 256, 136), 229: ("iq1_m_r4", 32, 7),
+    230: ("bf16_r16", 1, 2), 233: ("q6_0_r4", 32, 26), 335: ("iq2_bn_r4", 64, 16), 337: ("iq2_k_r4", 256, 76),
+    338: ("iq3_k_r4", 256, 110), 339: ("iq4_k_r4", 256, 144), 340: ("iq5_k_r4", 256, 176), 344: ("iq4_ks_r4", 256, 136),
+    352: ("iq5_ks_r4", 256, 168), 398: ("q8_kv_r8", 32, 32), 399: ("q8_k_r8", 256, 258),
+}  # fmt: skip
+_LAST_OF_GGML = 96  # ids of ggml stay below; ik_llama.cpp's start behind
+
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _KEPT = 4096  # numbers of an array that are kept; longer arrays (token scores) only leave their length
@@ -177,19 +198,30 @@ class _Parser:
         shape = tuple(self._number("Q", f"shape of {name}") for _ in range(n))
         kind = self._number("I", f"type of {name}")
         offset = self._number("Q", f"offset of {name}")
-        if kind not in TYPES:
-            raise BadField(self.where, f"{name}: ggml type", kind, ", ".join(map(str, TYPES)))
+        form, block = self._form(name, kind)
         elements = 1
         for width in shape:
             elements *= width
         if not 0 < elements <= _MOST_ELEMENTS:
             raise BadField(self.where, f"{name}: shape", shape, f"1 to {_MOST_ELEMENTS} elements")
-        spec, block = TYPES[kind]
         row = shape[0] if shape else 1
         if row % block:
-            raise BadField(self.where, f"{name}: row length", row, f"a multiple of {block} for {spec}")
-        form = fmt(spec)
+            raise BadField(self.where, f"{name}: row length", row, f"a multiple of {block} for {form}")
         return Tensor(name, shape, form, elements, round(elements * float(form.bytes))), int(offset)
+
+    def _form(self, name: str, kind: int) -> tuple[Format, int]:
+        """(format, elements in a block) of a type by its id."""
+        if kind in TYPES:
+            spec, block = TYPES[kind]
+            return fmt(spec), block
+        if kind in FORKS:
+            fork, block, size = FORKS[kind]
+            return Format(fork, 8.0 * size / block, 0.0, ""), block
+        if kind > _LAST_OF_GGML:
+            allowed = f"a type of ggml, or of ik_llama.cpp up to {max(FORKS)}: this looks like a newer type of ik_llama.cpp"
+        else:
+            allowed = f"types of ggml up to {max(TYPES)}: this one was removed from it, or is newer or of a fork"
+        raise BadField(self.where, f"{name}: ggml type", kind, allowed)
 
     def _check_data(self, metadata: Mapping[str, Any], found: list[tuple[Tensor, int]]) -> None:
         """The file reaches to the end of its last tensor."""

@@ -10,7 +10,7 @@ from tierwise.core.errors import BadField, TierwiseError
 from tierwise.models.blocks.mla import MLA
 from tierwise.models.hf import from_config
 from tierwise.models.importers._gguf_config import described, legacy_latents, to_config
-from tierwise.models.importers._gguf_header import Header, Tensor, read_header
+from tierwise.models.importers._gguf_header import FORKS, Header, Tensor, read_header
 from tierwise.models.importers._gguf_layers import by_tensors
 from tierwise.models.importers._stored import NOT_WEIGHTS, Stored, with_stored
 from tierwise.models.types import Model
@@ -43,6 +43,11 @@ def read(path: str) -> Model:
     if legacy_latents(header):
         model = model.map_blocks(lambda block: replace(block, by_head=True) if isinstance(block, MLA) else block)
         text = "no *_mla keys in the file: llama.cpp expands keys and values and caches them for every head"
+        model = replace(model, notes=(*model.notes, text))
+    own = {name for name, _, _ in FORKS.values()}
+    forks = sorted({str(t.format) for t in header.tensors.values()} & own)
+    if forks:
+        text = f"tensors in {', '.join(forks)}: a type of ik_llama.cpp, BitNet or an older ggml; llama.cpp does not load it"
         model = replace(model, notes=(*model.notes, text))
     tensors = [Stored(t.name, role(t.name), t.elements, t.bytes, t.format) for t in header.tensors.values()]
     return with_stored(model, tensors, tied="output.weight" not in header.tensors)
