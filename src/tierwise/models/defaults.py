@@ -15,8 +15,8 @@ from typing import Any
 
 _TABLE = Path(__file__).parent / "families" / "_defaults.json"
 # A file that describes one model says how large it is: a default in its place would be another model.
-_SAID = frozenset({"hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size", "d_model", "n_embd", "n_layer",
-                   "num_layers", "d_ff", "n_layers"})  # fmt: skip
+_SAID = frozenset({"hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size", "d_model", "n_embd",
+                   "n_layer", "num_layers", "d_ff", "n_layers"})  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -146,12 +146,12 @@ def _likeness(name: str, kind: str) -> int:
 
 
 def _unknown(c: Config, kind: str) -> TierwiseError:
-    seen = [f"{f}={c.data[f]}" for f in _USUAL if c.has(f) and not isinstance(c.data[f], (dict, list))]
+    seen = [f"{f}={c.data[f]}" for f in _USUAL if c.given(f) and not isinstance(c.data[f], (dict, list))]
     seen += [f for f in _USUAL if isinstance(c.data.get(f), dict)]
     near = _akin(kind)
     text = f"{c.where}: model_type: no family for {kind!r}"
     text += f"; nearest supported: {', '.join(near)}" if near else ""
     text += f". Understood fields: {', '.join(seen)}" if seen else ". None of the usual size fields is there"
-    return TierwiseError(text + " They do not suffice for a generic decoder (width, depth, heads, vocabulary, and an MLP's or experts' width): "
-                         "read it --as another type, or add a module to tierwise/models/families "
+    lacks = " They do not suffice for a generic decoder (width, depth, heads, vocabulary, an MLP's or experts' width): "
+    return TierwiseError(text + lacks + "read it --as another type, or add a module to tierwise/models/families "
                          "(see docs/adding-a-model.md).")  # fmt: skip

@@ -38,6 +38,7 @@ _SAME = {
     "in_proj_z": ("in_proj.z",), "in_proj_a": ("in_proj.a",), "in_proj_b": ("in_proj.b",),
     "in_proj_qkvz": ("in_proj.q", "in_proj.k", "in_proj.v", "in_proj.z"), "in_proj_ba": ("in_proj.b", "in_proj.a"),
 }  # fmt: skip
+_EXPERTS = frozenset({"gate_proj", "up_proj", "down_proj", "gate_up_proj", "w1", "w2", "w3"})
 _PART = re.compile(r"\.([a-z][a-z0-9_]*)$")
 _WHOLE = frozenset({"self_attn", "attn", "attention", "mlp", "ffn", "experts", "shared_experts", "shared_expert",
                     "linear_attn", "mixer", "block_sparse_moe", "feed_forward"})  # fmt: skip
@@ -75,7 +76,7 @@ class Selection:
         roles = [role, "*", "ffn"] if role in _FFN and not (beside and role != "mlp") else [role, "*"]
         for key in ((at, r) for at in (layer, -2) for r in roles):
             parts = self._found.get(key)
-            if parts is not None and ("" in parts or any(_same(p, name) for p in parts)):
+            if parts is not None and ("" in parts or name == "experts" or any(_same(p, name) for p in parts)):
                 return True
         return False
 
@@ -100,7 +101,7 @@ class Selection:
             return
         for shape, role in _ROLES:
             if shape.search(rest):
-                whole = role in ("expert", "router", "head", "embed")
+                whole = role in ("router", "head", "embed") or (role == "expert" and last not in _EXPERTS)
                 self._put(layer, frozenset({role}), "" if whole else last)
                 return
         if rest.split(".")[-1] in _WHOLE:

@@ -35,6 +35,7 @@ def spellings(layer: int, role: str, name: str) -> tuple[str, ...]:
     if layer < 0:
         return _ENDS.get(role, ())
     names = (name, *_ALSO.get(name, ()))
+    inside: tuple[str, ...]
     if role == "router":
         inside = ("mlp.shared_expert_gate",) if name == "shared_gate" else _ROUTERS
     else:

@@ -16,6 +16,7 @@ from typing import Any
 from tierwise.core.errors import BadField
 from tierwise.core.numerics import Format, fmt
 from tierwise.models.config import Config
+from tierwise.models.facts import Facts, facts_of
 from tierwise.models.hf_modules import Selection
 from tierwise.models.hf_quant_keys import unknown
 from tierwise.models.types import Model, Weight
@@ -122,21 +123,24 @@ def _by_role(model: Model) -> dict[str, list[tuple[int, str, float]]]:
         if not stack.active:
             continue
         text = stack.stream != "vision"
-        ends = [w for b in (*stack.before, *stack.after) for w in b.weights()]
-        found = [(-1, w) for w in ends]
+        found = [(-1, w, facts_of(b)) for b in (*stack.before, *stack.after) for w in b.weights()]
         for i, k in enumerate(stack.pattern):
-            found += [(i if text else -1, w) for w in stack.kinds[k].weights()]
-        for layer, w in found:
+            found += [(i if text else -1, w, facts_of(b)) for b in stack.kinds[k].blocks for w in b.weights()]
+        for layer, w, facts in found:
             if w.role != "norm":
-                out.setdefault(w.role, []).extend((layer, part, float(w.elements) * of) for part, of in _inside(w))
+                out.setdefault(w.role, []).extend((layer, part, n) for part, n in projections(w, facts))
     return out
 
 
-def _inside(w: Weight) -> tuple[tuple[str, float], ...]:
-    """Projections that checkpoints store by themselves, with their share: three equal ones of an expert."""
-    third = 1.0 / 3.0
-    whole = w.role != "expert" or w.name != "experts"
-    return ((w.name, 1.0),) if whole else (("gate_proj", third), ("up_proj", third), ("down_proj", third))
+def projections(w: Weight, facts: Facts) -> list[tuple[str, float]]:
+    """(name, elements) of what checkpoints store by itself: an expert's two or three projections, any other weight."""
+    elements = float(w.elements)
+    if w.role != "expert" or w.name != "experts" or facts.expert_shape is None:
+        return [(w.name, elements)]
+    width, inner = facts.expert_shape
+    gated = float(w.grain) > 2.5 * float(width) * float(inner)
+    names = ("gate_proj", "up_proj", "down_proj") if gated else ("up_proj", "down_proj")
+    return [(name, elements / len(names)) for name in names]
 
 
 def _dtype(c: Config) -> tuple[Format, tuple[str, ...]]:
@@ -227,10 +231,11 @@ def _grouped(q: Config, everywhere: tuple[str, ...]) -> _Scheme:
     """GPTQ, AWQ and AutoRound: one width and group, and modules that have others or are left alone.
 
     ``dynamic`` (GPTQModel) has expressions, the first that matches counting; behind ``-:`` are modules left alone.
-    ``extra_config`` (AutoRound) has names or expressions. ``modules_in_block_to_quantize`` lists all that are quantized.
+    ``extra_config`` (AutoRound) has names or expressions. ``modules_in_block_to_quantize`` lists all that are.
     """
     scheme = _Scheme(_integers(q), everywhere, Selection(q.items(*_KEPT, default=[])))
-    inside = [m for ms in q.items("modules_in_block_to_quantize", default=[]) for m in (ms if isinstance(ms, list) else [ms])]
+    listed = q.items("modules_in_block_to_quantize", default=[])
+    inside = [m for ms in listed for m in (ms if isinstance(ms, list) else [ms])]
     if inside:
         scheme.chosen.append((Selection(f"model.layers.*.{m}" for m in inside), scheme.default))
         scheme.default = None
@@ -243,7 +248,8 @@ def _grouped(q: Config, everywhere: tuple[str, ...]) -> _Scheme:
             apart = pattern.startswith("-:")
             plain = pattern.removeprefix("-:").removeprefix("+:")
             selection = Selection([("re:" if expressions or set(plain) & set("()[]|*+?") else "") + plain])
-            changed = Config({**q.data, **(how if isinstance(how, Mapping) else {})}, q.where, f"{section.path}{pattern}.")
+            own_fields = how if isinstance(how, Mapping) else {}
+            changed = Config({**q.data, **own_fields}, q.where, f"{section.path}{pattern}.")
             wide = changed.size("bits", "w_bit", default=4.0) >= 16
             own.append((selection, None if apart or wide else _integers(changed)))
     scheme.chosen[:0] = own
@@ -277,8 +283,9 @@ def _stored(w: Config, inputs: bool) -> Format:
     group = w.size("group_size", default=None, least=1) if w.data.get("group_size") not in (-1, None) else None
     if kind == "float":
         # One power-of-two scale per 32 is Microscaling's, one e4m3 per 16 NVFP4's.
-        shared = {8.0: "mxfp8", 4.0: "mxfp4"} if group == 32 else {8.0: "fp8-block" if w.has("block_structure") else "fp8"}
-        return fmt({4.0: "nvfp4", **shared}.get(bits, f"{bits:.0f}bit"))
+        block = "fp8-block" if w.has("block_structure") else "fp8"
+        names = {8.0: "mxfp8", 4.0: "mxfp4"} if group == 32 else {8.0: block, 4.0: "nvfp4"}
+        return fmt(names.get(bits, f"{bits:.0f}bit"))
     if bits == 8 and inputs:
         return fmt("int8")
     if group is None:

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 _RUN = {"quant_method", "producer", "version", "modules_to_not_convert", "activation_scheme", "dequantize", "fmt",
         "scale_fmt", "is_serialized"}  # fmt: skip
 _ANY = {
-    "gptq": {"desc_act", "sym", "damp_percent", "damp_auto_increment", "true_sequential", "static_groups", "act_group_aware",
+    "gptq": {"desc_act", "sym", "damp_percent", "damp_auto_increment", "true_sequential", "static_groups",
+             "act_group_aware",
              "model_name_or_path", "model_file_base_name", "dataset", "batch_size", "exllama_config", "use_exllama",
              "disable_exllama", "max_input_length", "cache_block_outputs", "backend", "use_cuda_fp16", "model_seqlen",
              "block_name_to_quantize", "module_name_preceding_first_block", "pad_token_id", "meta", "checkpoint_format",
@@ -30,8 +31,8 @@ _ANY = {
     "mxfp4": set(),
     "compressed-tensors": {"format", "global_compression_ratio", "quantization_status", "transform_config",
                            "run_compressed"},
-    "modelopt": {"has_zero_point", "pre_quant_scale", "exclude_modules", "config_groups", "kv_cache_scheme", "group_size",
-                 "ignore", "quant_algo", "moe_quant_algo", "quant_method"},
+    "modelopt": {"has_zero_point", "pre_quant_scale", "exclude_modules", "config_groups", "kv_cache_scheme",
+                 "group_size", "ignore", "quant_algo", "moe_quant_algo", "quant_method"},
 }  # fmt: skip
 _ANY["gptqmodel"] = _ANY["gptq"]
 _ANY["fbgemm_fp8"] = _ANY["fp8"]
@@ -56,6 +57,6 @@ def _group_detail(key: str) -> bool:
     return key.startswith(("config_groups.", "kv_cache_scheme.")) and last in _DETAIL
 
 
-_DETAIL = {"actorder", "dynamic", "observer", "observer_kwargs", "strategy", "scale_dtype", "zp_dtype", "output_activations",
-           "format", "symmetric", "type", "num_bits", "group_size", "block_structure", "targets", "input_activations",
+_DETAIL = {"actorder", "dynamic", "observer", "observer_kwargs", "strategy", "scale_dtype", "zp_dtype",
+           "output_activations", "format", "symmetric", "type", "num_bits", "group_size", "block_structure", "targets", "input_activations",
            "weights"}  # fmt: skip

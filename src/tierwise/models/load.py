@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tierwise.core.errors import TierwiseError, UnknownName
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.models.jsonfile import LARGEST, parse_json, read_json
 from tierwise.models.names import applied, read_name
 from tierwise.models.types import Model
@@ -29,8 +29,8 @@ def load_model(spec: str | Path | Model, exact: bool = False) -> Model:
     """The model of a catalog name, a path, or ``hf:org/name``; a Model passes through.
 
     Names are looked up by catalog file first (``llama-3.1-8b``, any case), then as a path, then by alias
-    (``meta-llama/Llama-3.1-8B``), then by what people make of them (:mod:`tierwise.models.names`). A folder is read through its ``config.json`` and, beside it,
-    ``hf_quant_config.json``. ``…#as=TYPE`` reads a configuration as another ``model_type``.
+    (``meta-llama/Llama-3.1-8B``), then by what people make of them (:mod:`tierwise.models.names`). A
+    folder is read through its ``config.json`` and, beside it, ``hf_quant_config.json``. ``…#as=TYPE`` reads a configuration as another ``model_type``.
 
     Args:
         exact: names as the catalog has them only.
@@ -50,7 +50,8 @@ def load_model(spec: str | Path | Model, exact: bool = False) -> Model:
         return _from_path(path, kind)
     if entry := _aliased(text):
         return _from_catalog(entry, kind)
-    if not exact and _SPOKEN.match(text) and not _looks_like_path(text) and (reading := read_name(text, _names(), _Sizes())):
+    spoken = not exact and _SPOKEN.match(text) and not _looks_like_path(text)
+    if spoken and (reading := read_name(text, _names(), _Sizes())):
         return applied(_from_catalog(CATALOG / f"{reading.entry}.json", kind), text, reading)
     if _looks_like_path(text):
         raise TierwiseError(f"{text}: no such file or folder")
@@ -86,14 +87,19 @@ def _aliases() -> dict[str, Path]:
     """Every alias of the catalog, in lower case."""
     out: dict[str, Path] = {}
     for path in sorted(CATALOG.glob("*.json")):
-        for alias in read_json(path).get("aliases", ()):
+        for alias in _aliases_in(path):
             out[str(alias).lower()] = path
     return out
 
 
 def _names() -> dict[str, list[str]]:
     """Aliases of every entry."""
-    return {p.stem: [str(a) for a in read_json(p).get("aliases", ())] for p in sorted(CATALOG.glob("*.json"))}
+    return {p.stem: _aliases_in(p) for p in sorted(CATALOG.glob("*.json"))}
+
+
+def _aliases_in(path: Path) -> list[str]:
+    found = read_json(path).get("aliases", [])
+    return [str(a) for a in found] if isinstance(found, list) else []
 
 
 class _Sizes(Mapping[str, float]):
@@ -120,6 +126,10 @@ def _built(path: Path, changed: int, kind: str | None) -> Model:
 
     entry = read_json(path)
     where = f"catalog/{path.name}"
+    for field, kind_of in (("config", dict), ("source", str), ("aliases", list)):
+        if not isinstance(entry.get(field, [] if field == "aliases" else None), kind_of):
+            allowed = {"config": "a mapping", "source": "text", "aliases": "a list of names"}[field]
+            raise BadField(where, field, entry.get(field), allowed)
     return from_config(entry["config"], where, entry.get("quant"), path.stem, entry["source"], read_as=kind)
 
 

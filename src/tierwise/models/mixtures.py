@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from tierwise.core.numerics import MIXTURES, Format, fmt
 from tierwise.models.facts import facts_of
-from tierwise.models.hf_quant import mixture
+from tierwise.models.hf_quant import mixture, projections
 from tierwise.models.types import Model, Stack, Weight
 
 # Types that need an importance matrix store the embedding and the head by rules of their own.
@@ -131,15 +131,9 @@ def _tensors(model: Model, name: str) -> Iterator[tuple[str, str, float]]:
             yield w.role, _end(model, stack, w, name), float(w.elements)
         for layer, index in enumerate(stack.pattern):
             at = _At(layer, stack.depth, gqa, experts, fused)
-            for w in stack.kinds[index].weights():
-                for part, elements in _split(w):
+            for w, facts in ((w, facts_of(b)) for b in stack.kinds[index].blocks for w in b.weights()):
+                for part, elements in projections(w, facts):
                     yield w.role, _narrowed(_inner(part, w.role, name, at), _row(part, w, elements, model)), elements
-
-
-def _split(w: Weight) -> list[tuple[str, float]]:
-    """An expert's three projections apart."""
-    n = float(w.elements)
-    return [(p, n / 3.0) for p in ("gate_proj", "up_proj", "down_proj")] if w.role == "expert" else [(w.name, n)]
 
 
 def _inner(part: str, role: str, name: str, at: _At) -> str:
@@ -194,7 +188,7 @@ def _row(part: str, w: Weight, elements: float, model: Model) -> float:
     hidden = float(model.hidden)
     if part not in _DOWN | _OUT:
         return hidden
-    one = float(w.grain) / 3.0 if w.role == "expert" and w.grain else elements
+    one = elements * float(w.grain) / float(w.elements) if w.role == "expert" and w.grain else elements
     return one / hidden
 
 

@@ -1,7 +1,7 @@
 """The names people use for a model of the catalog: vendors, releases, tags of Ollama, endings that say a number format.
 
-``meta-llama/Llama-3.1-8B-Instruct``, ``llama3.1:8b``, ``Qwen3-30B-A3B-Instruct-2507-FP8`` and ``…-Q4_K_M-GGUF`` have the
-shapes of a catalog entry. What was taken, and whether the format was applied, is told in a note.
+``meta-llama/Llama-3.1-8B-Instruct``, ``llama3.1:8b``, ``Qwen3-30B-A3B-Instruct-2507-FP8`` and ``…-Q4_K_M-GGUF`` have
+the shapes of a catalog entry. What was taken, and whether the format was applied, is told in a note.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def read_name(name: str, entries: Mapping[str, Sequence[str]], sizes: Mapping[st
     Args:
         name: as somebody wrote it.
         entries: names of every entry (its own and its aliases).
-        sizes: parameters of the entries whose configuration is cheap to count, by entry; asked only about sizes in names.
+        sizes: parameters by entry; asked only of entries that may fit.
     """
     text = name.strip().lower().split("/")[-1]
     text, told, form, known = _format(text)

@@ -54,8 +54,8 @@ class Field:
 _ROWS = (
     Field("machine", "", "text", "Machine and how many: h100-sxm, 8xh200-sxm, dgx-h100, or a YAML file.", flag="--on",
           metavar="MACHINE"),
-    Field("read_as", "model", "text", "Read the model's configuration as this model_type, or as generic (a decoder by its "
-          "fields).", flag="--as", metavar="TYPE"),
+    Field("read_as", "model", "text", "Read the model's configuration as this model_type, or as generic (a decoder by "
+          "its fields).", flag="--as", metavar="TYPE"),
     Field("engine", "", "text", "Software that runs the model: vllm, sglang, trtllm, typical (none in particular) or "
           "kernels (nothing around them); by default the one that suits model and machine."),
     Field("technique", "", "text", "Technique to apply, NAME:ARGUMENT=VALUE,…, as quantize_kv:bits=2,group=32. "

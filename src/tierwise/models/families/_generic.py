@@ -1,9 +1,9 @@
 """A decoder read from its fields alone, for a ``model_type`` that no family builds.
 
-Understood: grouped-query or latent attention, MLP or experts (shared ones, dense layers first or in between), patterns of
-layers (``layer_types`` and the like), sliding windows, Mamba-2 and Gated DeltaNet layers, prediction modules, and a text
-model inside a multimodal configuration. What a field does not say is taken as most decoders have it: pre-norms, no
-biases, gated MLPs, a head of its own.
+Understood: grouped-query or latent attention, MLP or experts (shared ones, dense layers first or in between), patterns
+of layers (``layer_types`` and the like), sliding windows, Mamba-2, Gated DeltaNet and short-convolution layers,
+prediction modules, and a text model inside a multimodal configuration. What a field does not say is taken as most
+decoders have it: pre-norms, no biases, gated MLPs, a head of its own.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ _QK_NORM = ("use_qk_norm", "qk_norm", "qk_layernorm", "use_qk_layernorm")
 _UNGATED = {"relu", "relu2", "gelu_new", "gelu_fast", "squared_relu"}
 _WINDOWED = {"sliding_attention", "sliding_window", "sliding", "local", "local_attention", "swa"}
 _FULL = {"full_attention", "attention", "global", "global_attention", "full"}
+_WINDOW = ("sliding_window", "sliding_window_size", "window_size")
+_LISTS = ("layer_types", "layers_block_type", "block_types", "attn_layer_types")
+_PATTERNS = (*_LISTS, "sliding_window_pattern", "global_attn_every_n_layers")
+_NO_PATTERN = "no field says which layers have the sliding window: all are taken to attend to everything"
 _MTP = ("num_nextn_predict_layers", "num_mtp_layers", "num_mtp_modules", "mtp_num_hidden_layers", "mtp_num_layers")
 # Values that say how routing is done, not what there is.
 ASIDE = ("num_hash_layers", "head_dim", "num_key_value_heads", "qk_head_dim", "intermediate_size", "sliding_window",
@@ -65,18 +69,26 @@ def build(c: Config, name: str) -> Model:
     n = modules(c, *_MTP)
     hidden = c.size("hidden_size", "n_embd", "d_model")
     other = [mtp_stack(hidden, c.size("vocab_size"), [layers[-1]] * n)] if n else []
-    return decoder(c, name, layers, other=other)
+    notes = [_NO_PATTERN] if _window(c) and not any(c.has(f) for f in _PATTERNS) else []
+    return decoder(c, name, layers, other=other, notes=notes)
+
+
+def _window(c: Config) -> float:
+    if not c.flag("use_sliding_window", default=True):
+        return 0.0
+    return max(c.size(*_WINDOW, default=0.0, least=-1), 0.0)
 
 
 def _one_block_layers(c: Config) -> bool:
     """Layers of one block each, by letters or by names (Nemotron-H's way)."""
     named = c.raw("layers_block_type", default=None)
-    return c.has("hybrid_override_pattern") or (isinstance(named, list) and bool({"moe", "mlp"} & {str(k) for k in named}))
+    kinds = {str(k) for k in named} if isinstance(named, list) else set()
+    return c.has("hybrid_override_pattern") or bool({"moe", "mlp"} & kinds)
 
 
 def _kinds(c: Config, n: int) -> list[str]:
     """The mixer of each layer, by whichever field tells."""
-    for field in ("layer_types", "layers_block_type", "block_types", "attn_layer_types"):
+    for field in _LISTS:
         if c.has(field):
             found = c.items(field)
             if not found or not all(isinstance(k, str) for k in found):
@@ -88,12 +100,10 @@ def _kinds(c: Config, n: int) -> list[str]:
         return ["full_attention" if i in sparse else other for i in range(n)]
     if c.has("full_attention_interval"):
         return every(n, int(c.size("full_attention_interval")), "full_attention", "linear_attention")
-    window = c.size("sliding_window", "sliding_window_size", "window_size", default=0.0, least=-1)
-    if window > 0 and c.flag("use_sliding_window", default=True):
+    if _window(c):
         pattern = c.raw("sliding_window_pattern", "global_attn_every_n_layers", default=None)
         if isinstance(pattern, int) and pattern > 1:
             return every(n, pattern, "full_attention", "sliding_attention")
-        return ["sliding_attention"] * n
     return ["full_attention"] * n
 
 
@@ -110,7 +120,7 @@ def _layer(c: Config, kind: str, index: int) -> Layer:
 
 def _mixer(c: Config, kind: str, hidden: float) -> tuple[str, Block]:
     if kind in _WINDOWED:
-        return "sliding", _attention(c, window=c.size("sliding_window", "sliding_window_size", "window_size"))
+        return "sliding", _attention(c, window=c.size(*_WINDOW))
     if kind == "chunked_attention":
         return "chunked", _attention(c, chunk=c.size("attention_chunk_size"))
     if kind in _FULL or (kind.endswith("_attention") and kind != "linear_attention" and c.has("kv_lora_rank")):
@@ -160,7 +170,8 @@ def _mamba2(c: Config, hidden: float) -> Mamba2:
 def _feed_forward(c: Config, index: int) -> MLP | MoE:
     hidden = c.size("hidden_size", "n_embd", "d_model")
     experts = c.size(*_EXPERTS, default=0.0, least=0)
-    gated = c.text("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act", default="silu") not in _UNGATED
+    act = c.text("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act", default="silu")
+    gated = act not in _UNGATED
     if experts <= 1 or not _routes(c, index):
         inner = c.size(*(("intermediate_size_mlp",) if c.has("intermediate_size_mlp") else ()), *_MLP)
         return MLP(hidden, inner, gated, bias=c.flag("mlp_bias", "use_mlp_bias"))

@@ -32,7 +32,8 @@ def build(c: Config, name: str) -> Model:
     layers = [_layer(c, ratio) for ratio in _ratios(c, depth(c))]
     n = modules(c, "num_nextn_predict_layers")
     mtp = [mtp_stack(hidden, c.size("vocab_size"), [layers[-1]] * n)] if n else []
-    return decoder(c, name, layers, before_head=[HyperConnection(hidden, streams, head=True)], other=mtp, notes=_shared(c))
+    head = [HyperConnection(hidden, streams, head=True)]
+    return decoder(c, name, layers, before_head=head, other=mtp, notes=_shared(c))
 
 
 def _shared(c: Config) -> list[str]:
@@ -44,6 +45,8 @@ def _shared(c: Config) -> list[str]:
 def _ratios(c: Config, n: int) -> list[float]:
     if c.has("compress_ratios"):
         ratios = c.items("compress_ratios")
+    elif not c.has("layer_types"):
+        raise BadField(c.where, c.path + "compress_ratios", None, f"{n} ratios of 0 or more, or layer_types")
     else:
         rates = {**_RATIOS, **{k: float(v) for k, v in c.section("compress_rates").data.items()}}
         ratios = [rates.get(k, -1.0) for k in c.items("layer_types")]

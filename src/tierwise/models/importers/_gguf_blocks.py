@@ -45,7 +45,8 @@ class Parts:
         """A dimension of a tensor's weight (0: inputs, 1: outputs, 2: experts)."""
         full = f"{name}.weight"
         if not self.has(full) or len(self.tensors[full].shape) <= axis:
-            raise BadField(self.meta.where, f"blk.{self.index}.{full}", None, f"a tensor of {axis + 1} dimensions or more")
+            allowed = f"a tensor of {axis + 1} dimensions or more"
+            raise BadField(self.meta.where, f"blk.{self.index}.{full}", None, allowed)
         return float(self.tensors[full].shape[axis])
 
     def size(self, key: str, default: Any = None, required: bool = False) -> Any:
@@ -169,7 +170,8 @@ def _delta(p: Parts) -> GatedDeltaNet:
     heads, inner = (float(p.size(f"ssm.{k}", required=True)) for k in ("time_step_rank", "inner_size"))
     keys, width = (float(p.size(f"ssm.{k}", required=True)) for k in ("group_count", "state_size"))
     if not heads or inner % heads:
-        raise BadField(p.meta.where, f"{p.meta.arch}.ssm.time_step_rank", heads, f"a divisor of inner_size = {inner:.0f}")
+        field_name, allowed = f"{p.meta.arch}.ssm.time_step_rank", f"a divisor of inner_size = {inner:.0f}"
+        raise BadField(p.meta.where, field_name, heads, allowed)
     return GatedDeltaNet(p.hidden, keys, heads, width, inner / heads, float(p.size("ssm.conv_kernel", 4)))
 
 
@@ -184,5 +186,6 @@ def _mamba(p: Parts) -> Mamba | Mamba2:
         normed = p.has("ssm_dt_norm.weight")
         return Mamba(p.hidden, inner, state, rank, conv, conv_bias=bias, inner_norm=normed)
     if not rank or inner % rank:
-        raise BadField(p.meta.where, f"{p.meta.arch}.ssm.time_step_rank", rank, f"a divisor of inner_size = {inner:.0f}")
+        field_name, allowed = f"{p.meta.arch}.ssm.time_step_rank", f"a divisor of inner_size = {inner:.0f}"
+        raise BadField(p.meta.where, field_name, rank, allowed)
     return Mamba2(p.hidden, rank, inner / rank, state, float(p.size("ssm.group_count", 1)), conv, conv_bias=bias)

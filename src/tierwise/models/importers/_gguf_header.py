@@ -30,8 +30,8 @@ TYPES: dict[int, tuple[str, int]] = {
     39: ("mxfp4", 32),    40: ("nvfp4", 64), 41: ("1.125bit", 128),
 }  # fmt: skip
 
-# Types of forks, by (name, elements in a block, bytes of a block): ik_llama.cpp (gguf-py, constants.py; the two to eight
-# bytes that some keep for each row, under 0.2 %, are left out), BitNet's two bits, and layouts that ggml has given up.
+# Types of forks, by (name, elements in a block, bytes of a block): ik_llama.cpp (gguf-py, constants.py; the two to
+# eight bytes that some keep for each row, under 0.2 %, are left out), BitNet's two bits, and layouts ggml has given up.
 FORKS: dict[int, tuple[str, int, int]] = {
     31: ("q4_0_4_4", 32, 18), 32: ("q4_0_4_8", 32, 18), 33: ("q4_0_8_8", 32, 18), 36: ("i2_s", 4, 1),
     97: ("q8_0_x4", 32, 34), 98: ("q8_1_x4", 32, 36), 99: ("q8_2_x4", 32, 36), 133: ("q6_0", 32, 26),
@@ -218,7 +218,7 @@ class _Parser:
             fork, block, size = FORKS[kind]
             return Format(fork, 8.0 * size / block, 0.0, ""), block
         if kind > _LAST_OF_GGML:
-            allowed = f"a type of ggml, or of ik_llama.cpp up to {max(FORKS)}: this looks like a newer type of ik_llama.cpp"
+            allowed = f"types up to {max(FORKS)}; this looks like a newer type of ik_llama.cpp"
         else:
             allowed = f"types of ggml up to {max(TYPES)}: this one was removed from it, or is newer or of a fork"
         raise BadField(self.where, f"{name}: ggml type", kind, allowed)

@@ -1,8 +1,8 @@
 """A decoder in a GGUF file, read layer by layer from its tensors: for architectures without a description of their own.
 
-A tensor's name says what it is and its shape how wide (llama.cpp's gguf-py, constants.py); metadata say heads, experts a
-token visits, windows, ranks. Head counts and widths may differ from layer to layer (Nemotron-NAS, OpenELM, hybrids). What
-no block accounts for is counted as further parameters and named.
+A tensor's name says what it is and its shape how wide (llama.cpp's gguf-py, constants.py); metadata say heads, experts
+a token visits, windows, ranks. Head counts and widths may differ from layer to layer (Nemotron-NAS, OpenELM, hybrids).
+What no block accounts for is counted as further parameters and named.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from tierwise.models.types import Block, Layer, Model, Stack
 _BLOCK = re.compile(r"^blk\.(\d+)\.(.+)$")
 _NOTED = 0.005  # share of the parameters below which further tensors are not worth a note
 # Encoders, recurrences and parts of other models that are not decoders of such layers.
-_OTHERS = ("bert", "rwkv", "t5", "clip", "wavtokenizer", "arwkv", "cogvlm", "chameleon", "llama-embed", "gemma-embedding",
-           "mmproj", "dream", "llada")  # fmt: skip
+_OTHERS = ("bert", "rwkv", "t5", "clip", "wavtokenizer", "arwkv", "cogvlm", "chameleon", "llama-embed",
+           "gemma-embedding", "mmproj", "dream", "llada", "nomic-bert", "jina-bert", "modern-bert", "neo-bert",
+           "eurobert")  # fmt: skip
 # Of how many layers the last attends to everything (llama.cpp, src/llama-model.cpp: set_swa_pattern), where a file
 # does not say; negative: the first.
-_EVERY = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "cohere2": 4, "exaone4": 4, "exaone-moe": 4, "llama4": 4,
-          "olmo2": 4, "afmoe": 4, "smallthinker": -4}  # fmt: skip
+_EVERY = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "cohere2": 4, "exaone4": 4, "exaone-moe": 4,
+          "llama4": 4, "olmo2": 4, "afmoe": 4, "smallthinker": -4}  # fmt: skip
 _CHUNK = 8192  # tokens llama.cpp's llama4 attends inside of
 
 
@@ -80,8 +81,8 @@ def _refused(meta: Meta) -> TierwiseError:
     slip = difflib.get_close_matches(meta.arch, ARCHITECTURES, n=1, cutoff=0.85)
     meant = f" (did you mean {slip[0]!r}?)" if slip else ""
     return TierwiseError(
-        f"{meta.where}: GGUF architecture {meta.arch!r}{meant} is not read. Read: {', '.join(sorted(ARCHITECTURES))}; and by its "
-        "tensors, any other decoder of attention, MLPs, experts, Mamba, gated delta or short-convolution layers. "
+        f"{meta.where}: GGUF architecture {meta.arch!r}{meant} is not read. Read: "
+        f"{', '.join(sorted(ARCHITECTURES))}; and by its tensors, any other decoder of attention, MLPs, experts, Mamba, gated delta or short-convolution layers. "
         "The model's config.json may be read in its place"
     )
 

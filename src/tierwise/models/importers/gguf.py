@@ -47,7 +47,7 @@ def read(path: str) -> Model:
     own = {name for name, _, _ in FORKS.values()}
     forks = sorted({str(t.format) for t in header.tensors.values()} & own)
     if forks:
-        text = f"tensors in {', '.join(forks)}: a type of ik_llama.cpp, BitNet or an older ggml; llama.cpp does not load it"
+        text = f"tensors in {', '.join(forks)}: of ik_llama.cpp, BitNet or an older ggml; llama.cpp does not load them"
         model = replace(model, notes=(*model.notes, text))
     tensors = [Stored(t.name, role(t.name), t.elements, t.bytes, t.format) for t in header.tensors.values()]
     return with_stored(model, tensors, tied="output.weight" not in header.tensors)
