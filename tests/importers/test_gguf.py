@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import struct
 import tempfile
@@ -17,8 +18,12 @@ from hypothesis import strategies as st
 from tierwise.core.errors import BadField, TierwiseError, Truncated
 from tierwise.models.importers._gguf_config import ARCHITECTURES as SUPPORTED
 from tierwise.models.importers._gguf_header import Skipped, read_header
+from tierwise.models.importers._gguf_layers import by_tensors
 from tierwise.models.importers.gguf import read
+from tierwise.models.lower import state_bytes
+from tierwise.models.step import Step
 from tierwise.models.types import Model
+from tierwise.scenario.types import Plan
 
 
 def described_bytes(model: Model) -> float:
@@ -402,3 +407,93 @@ def test_missing_part_is_named(tmp_path: Path) -> None:
     Path(paths[0]).rename(lone)
     with pytest.raises(TierwiseError, match="one of 3 parts"):
         read(str(lone))
+
+
+# --- architectures read by their tensors, and types of forks ----------------------------------------------------
+
+
+def cached(model: Model, tokens: float = 1000.0) -> float:
+    return float(state_bytes(Step(model, Plan(), 1.0, 1.0, tokens - 1.0, "decode"))[0])
+
+
+@pytest.mark.parametrize("arch", [a for a in ARCHITECTURES if a != "deepseek2"])
+def test_tensors_alone_say_the_same_as_a_description(tmp_path: Path, arch: str) -> None:
+    """Two independent readings of one file: through the configuration reader, and tensor by tensor."""
+    sizes, tensors, _ = ARCHITECTURES[arch]
+    path = w.write(tmp_path / "m.gguf", w.meta(arch, **sizes), tensors)
+    described, plain = read(path), by_tensors(read_header(path), path, "plain")
+    assert plain.parameters == described.parameters
+    assert cached(plain) == cached(described)
+    assert plain.active_parameters == pytest.approx(described.active_parameters, rel=1e-9)
+
+
+def test_a_newer_architecture_is_read_by_its_tensors(tmp_path: Path) -> None:
+    """GLM-4.5's: a dense layer, experts with a shared one, and a prediction module behind the layers."""
+    sizes = MOE | {"block_count": 4, "nextn_predict_layers": 1, "expert_shared_count": 1}
+    own = w.gqa(bias=True) | QK_NORM | {"attn_norm.weight": ((w.H,), "F32"), "ffn_norm.weight": ((w.H,), "F32")}
+    moe = own | w.experts(8, 256) | SHARED | {"exp_probs_b.bias": ((8,), "F32")}
+    nextn = moe | {"nextn.eh_proj.weight": ((2 * w.H, w.H), "Q4_K"), "nextn.enorm.weight": ((w.H,), "F32")}
+    tensors = w.ends() | {f"blk.0.{n}": t for n, t in (own | w.ffn()).items()}
+    tensors |= {f"blk.{i}.{n}": t for i in (1, 2) for n, t in moe.items()}
+    tensors |= {f"blk.3.{n}": t for n, t in nextn.items()}
+    model = read(w.write(tmp_path / "m.gguf", w.meta("glm4moe", **sizes), tensors))
+    assert model.family == "glm4moe" and any("by its tensors" in n for n in model.notes)
+    assert cached(model) == 3 * 1000 * 2 * w.KV * (w.H // w.HEADS) * 2
+    counted = sum(float(s.parameters) for s in model.stacks)
+    assert counted == sum(math.prod(shape) for shape, _ in tensors.values())
+    assert not model.stack("mtp").active and experts_of(model) == {8.0}
+    assert model.stored_bytes == w.total(tensors)
+
+
+def test_head_counts_may_differ_from_layer_to_layer(tmp_path: Path) -> None:
+    """Nemotron-NAS (``deci``): layers without attention, or with other numbers of KV heads."""
+    d = w.H // w.HEADS
+    sizes = w.DENSE | {"attention__head_count": [4, 0, 4], "attention__head_count_kv": [2, 0, 1]}
+    one = w.gqa() | {"attn_k.weight": ((w.H, d), "Q4_K"), "attn_v.weight": ((w.H, d), "Q6_K")}
+    tensors = w.ends() | {f"blk.0.{n}": t for n, t in (w.gqa() | w.ffn()).items()}
+    tensors |= {f"blk.1.{n}": t for n, t in (w.ffn() | {"ffn_norm.weight": ((w.H,), "F32")}).items()}
+    tensors |= {f"blk.2.{n}": t for n, t in (one | w.ffn()).items()}
+    model = read(w.write(tmp_path / "m.gguf", w.meta("deci", **sizes), tensors))
+    assert cached(model) == (2 + 1) * 1000 * 2 * d * 2
+    assert model.parameters == sum(math.prod(shape) for shape, _ in tensors.values())
+
+
+def test_hybrids_keep_what_their_layers_keep(tmp_path: Path) -> None:
+    """LFM2: short convolutions, whose state does not grow, and attention in some layers."""
+    conv = {"attn_norm.weight": ((w.H,), "F32"), "shortconv.in_proj.weight": ((w.H, 3 * w.H), "Q4_K"),
+            "shortconv.conv.weight": ((3, w.H), "F32"), "shortconv.out_proj.weight": ((w.H, w.H), "Q4_K"),
+            "ffn_norm.weight": ((w.H,), "F32")}  # fmt: skip
+    sizes = w.DENSE | {"attention__head_count_kv": [0, 2, 0], "shortconv__l_cache": 3}
+    tensors = {"token_embd.weight": ((w.H, w.V), "Q6_K"), "token_embd_norm.weight": ((w.H,), "F32")}
+    for i, layer in enumerate((conv, w.gqa() | QK_NORM, conv)):
+        tensors |= {f"blk.{i}.{n}": t for n, t in (layer | w.ffn()).items()}
+    model = read(w.write(tmp_path / "m.gguf", w.meta("lfm2", **sizes), tensors))
+    assert model.parameters == sum(math.prod(shape) for shape, _ in tensors.values())
+    assert cached(model) == 1000 * 2 * w.KV * (w.H // w.HEADS) * 2
+    fixed = float(state_bytes(Step(model, Plan(), 1.0, 1.0, 999.0, "decode"))[1])
+    assert fixed == 2 * 2 * w.H * 2  # two layers keep two inputs of every channel, in 16 bits
+
+
+def test_latents_are_expanded_where_the_file_lacks_their_widths(tmp_path: Path) -> None:
+    """llama.cpp caches keys and values of every head for DeepSeek files without ``*_mla`` keys."""
+    sizes, tensors, _ = ARCHITECTURES["deepseek2"]
+    old = read(w.write(tmp_path / "old.gguf", w.meta("deepseek2", **sizes), tensors))
+    assert cached(old) == 3 * 1000 * w.HEADS * (48 + 32) * 2 and any("_mla" in n for n in old.notes)
+    wide = {"attention__key_length_mla": 48, "attention__value_length_mla": 32, "attention__key_length": 48}
+    new = read(w.write(tmp_path / "new.gguf", w.meta("deepseek2", **(sizes | wide)), tensors))
+    assert cached(new) == 3 * 1000 * (32 + 16) * 2
+    halves = float(state_bytes(Step(old, Plan(tp=2.0), 1.0, 1.0, 999.0, "decode"))[0])
+    assert halves == cached(old) / 2, "heads are divided, a latent is not"
+
+
+def test_types_of_forks_have_a_size_or_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(w.TYPES, "IQ3_KS", (156, 256, 102))
+    monkeypatch.setitem(w.TYPES, "NEWER", (500, 256, 102))
+    metadata, tensors = w.llama()
+    forked = {n: (s, "IQ3_KS" if "ffn" in n and "norm" not in n else k) for n, (s, k) in tensors.items()}
+    model = read(w.write(tmp_path / "m.gguf", metadata, forked))
+    assert float(model.format_of("mlp").bytes) == 102 / 256 and model.stored_bytes == w.total(forked)
+    assert any("ik_llama.cpp" in n for n in model.notes)
+    newer = {n: (s, "NEWER" if "ffn_up" in n else k) for n, (s, k) in tensors.items()}
+    with pytest.raises(BadField, match=r"type of ik_llama\.cpp"):
+        read(w.write(tmp_path / "n.gguf", metadata, newer))

@@ -208,7 +208,8 @@ def test_index_that_disagrees_is_noted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"weight_map": {}}, {"weight_map": {"a": "../b"}}, {"metadata": {"total_size": -1}}]
+    "change",
+    [{"weight_map": {}}, {"weight_map": {"a": "../b"}}, {"weight_map": {"a": ""}}, {"metadata": {"total_size": -1}}],
 )
 def test_bad_index_is_named(tmp_path: Path, change: dict[str, Any]) -> None:
     index, _ = shards(tmp_path)

@@ -170,3 +170,13 @@ def test_model_names_are_sorted_and_lower_case() -> None:
     names = model_names()
     assert names == sorted(names) and all(n == n.lower() for n in names)
     assert len(names) >= 60
+
+
+@pytest.mark.parametrize("change", [{"config": None}, {"config": [1]}, {"source": 3}, {"aliases": "x"}])
+def test_a_broken_catalog_entry_names_its_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps({"config": LLAMA, "source": "by hand", **change}))
+    monkeypatch.setattr(load, "CATALOG", tmp_path)
+    with pytest.raises(BadField, match=next(iter(change))):
+        load_model("mine")

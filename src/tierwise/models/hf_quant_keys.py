@@ -58,5 +58,6 @@ def _group_detail(key: str) -> bool:
 
 
 _DETAIL = {"actorder", "dynamic", "observer", "observer_kwargs", "strategy", "scale_dtype", "zp_dtype",
-           "output_activations", "format", "symmetric", "type", "num_bits", "group_size", "block_structure", "targets", "input_activations",
+           "output_activations", "format", "symmetric", "type", "num_bits", "group_size", "block_structure",
+           "targets", "input_activations",
            "weights"}  # fmt: skip

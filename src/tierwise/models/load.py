@@ -30,7 +30,8 @@ def load_model(spec: str | Path | Model, exact: bool = False) -> Model:
 
     Names are looked up by catalog file first (``llama-3.1-8b``, any case), then as a path, then by alias
     (``meta-llama/Llama-3.1-8B``), then by what people make of them (:mod:`tierwise.models.names`). A
-    folder is read through its ``config.json`` and, beside it, ``hf_quant_config.json``. ``…#as=TYPE`` reads a configuration as another ``model_type``.
+    folder is read through its ``config.json`` and, beside it, ``hf_quant_config.json``. ``…#as=TYPE`` reads a
+    configuration as another ``model_type``.
 
     Args:
         exact: names as the catalog has them only.

@@ -82,7 +82,8 @@ def _refused(meta: Meta) -> TierwiseError:
     meant = f" (did you mean {slip[0]!r}?)" if slip else ""
     return TierwiseError(
         f"{meta.where}: GGUF architecture {meta.arch!r}{meant} is not read. Read: "
-        f"{', '.join(sorted(ARCHITECTURES))}; and by its tensors, any other decoder of attention, MLPs, experts, Mamba, gated delta or short-convolution layers. "
+        f"{', '.join(sorted(ARCHITECTURES))}; and by its tensors, any other decoder of "
+        "attention, MLPs, experts, Mamba, gated delta or short-convolution layers. "
         "The model's config.json may be read in its place"
     )
 
