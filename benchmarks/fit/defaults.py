@@ -22,7 +22,7 @@ _LEFT_OUT = re.compile(
     r"token_id|token_index|dropout|drop$|_eps$|^eps$|epsilon|initializer|init_std|init_scale|^init_|jitter|aux_loss"
     r"|_loss|^output_|return_|use_cache|is_decoder|is_encoder|_pdrop|layerdrop|^rope_theta|scaling|multiplier|^summary_"
     r"|softcap|soft_cap|time_step_(min|max|floor|limit|scale)|mask_|temperature|^freeze|chunk_size_feed_forward|_act$"
-    r"|activation|^languages|^use_mamba|norm_topk_prob|theta|coef|capping|is_causal|pretraining_tp|limit$|alpha|beta"
+    r"|activation|^languages|^use_mamba|norm_topk_prob|theta|coef|capping|is_causal|pretraining_tp|limit$|alpha|beta|^context_length$"
 )
 
 

@@ -130,17 +130,19 @@ def test_a_type_to_read_a_model_as_is_taken_everywhere_and_saved(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = {"model_type": "brand_new", "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
-             "num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 151936, "torch_dtype": "bfloat16"}  # fmt: skip
+             "num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 151936}  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(given))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     found = answer(capsys, "explain", "config.json", "--on", "rtx-4090", "--as", "qwen3", "--save", "sub/s.yaml")
-    assert found["model"]["parameters"] == 751632384  # heads of 128, as Qwen3's class has them; a head of its own
+    # Heads of 128, as Qwen3's class has them, and a head of its own.
+    assert found["scenario"]["model"]["parameters"] == 751632384
     assert yaml.safe_load((tmp_path / "sub" / "s.yaml").read_text())["model"] == "../config.json#as=qwen3"
     monkeypatch.chdir("/")
     assert answer(capsys, "explain", str(tmp_path / "sub" / "s.yaml"))["summary"] == found["summary"]
     plain = answer(capsys, "explain", str(tmp_path / "config.json"), "--on", "rtx-4090")
-    assert "generic decoder" in plain["model"]["family"] and plain["model"]["parameters"] < found["model"]["parameters"]
+    model = plain["scenario"]["model"]
+    assert "generic decoder" in model["family"] and model["parameters"] < 751632384
     for name, command in commands().items():
         if any(p.name == "model" and p.param_type_name == "argument" for p in command.params):
             assert any("--as" in p.opts for p in command.params), name

@@ -116,7 +116,8 @@ def test_a_broken_expression_and_an_unknown_key() -> None:
 
 
 def test_one_projection_of_every_expert_is_a_third_of_them() -> None:
-    section = {"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": {r".*experts\..*down_proj": {"bits": 8}}}
+    own = {r".*experts\..*down_proj": {"bits": 8}}
+    section = {"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": own}
     model = from_config({**entry("qwen3-30b-a3b"), "quantization_config": section}, "x")
     expected = (2 * (4 + 20 / 128) + 8 + 24 / 128) / 3
     assert float(model.format_of("expert").bytes) * 8 == pytest.approx(expected)

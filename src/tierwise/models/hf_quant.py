@@ -32,8 +32,8 @@ _ALGORITHMS = {
     "W8A16": "int8-g128-sym",
 }  # fmt: skip
 _WEIGHT_ONLY = {"W4A16_NVFP4": "nvfp4", "W4A16_MXFP4": "mxfp4", "W8A16_FP8": "fp8"}
-# Lists of modules that keep the checkpoint's dtype, by their names in transformers, AutoFP8 and llm-compressor.
-_KEPT = ("modules_to_not_convert", "ignored_layers", "llm_int8_skip_modules", "ignore")
+# Lists of modules that keep the checkpoint's dtype, by their names in transformers and AutoFP8.
+_KEPT = ("modules_to_not_convert", "ignored_layers", "llm_int8_skip_modules")
 _LINEAR = ("attn", "mlp", "expert", "shared_expert", "ssm")
 
 

@@ -25,7 +25,7 @@ _TIMEOUT = 20.0  # seconds
 _HINT = "Also accepted: a path to config.json, *.gguf, *.safetensors, *.onnx, or hf:org/name."
 
 
-def load_model(spec: str | Path | Model, exact: bool = False) -> Model:
+def load_model(spec: str | Path | Model) -> Model:
     """The model of a catalog name, a path, or ``hf:org/name``; a Model passes through.
 
     Names are looked up by catalog file first (``llama-3.1-8b``, any case), then as a path, then by alias
@@ -33,13 +33,19 @@ def load_model(spec: str | Path | Model, exact: bool = False) -> Model:
     folder is read through its ``config.json`` and, beside it, ``hf_quant_config.json``. ``…#as=TYPE`` reads a
     configuration as another ``model_type``.
 
-    Args:
-        exact: names as the catalog has them only.
-
     Raises:
         UnknownName: neither in the catalog nor a file; names the nearest.
         BadField, Truncated, TierwiseError: a file that cannot be understood.
     """
+    return _loaded(spec, spoken=True)
+
+
+def exact_model(spec: str | Path | Model) -> Model:
+    """As :func:`load_model`, but of names only those the catalog has."""
+    return _loaded(spec, spoken=False)
+
+
+def _loaded(spec: str | Path | Model, spoken: bool) -> Model:
     if isinstance(spec, Model):
         return spec
     text, kind = split_as(str(spec).strip())
@@ -51,8 +57,8 @@ def load_model(spec: str | Path | Model, exact: bool = False) -> Model:
         return _from_path(path, kind)
     if entry := _aliased(text):
         return _from_catalog(entry, kind)
-    spoken = not exact and _SPOKEN.match(text) and not _looks_like_path(text)
-    if spoken and (reading := read_name(text, _names(), _Sizes())):
+    likely = spoken and _SPOKEN.match(text) and not _looks_like_path(text)
+    if likely and (reading := read_name(text, _names(), _Sizes())):
         return applied(_from_catalog(CATALOG / f"{reading.entry}.json", kind), text, reading)
     if _looks_like_path(text):
         raise TierwiseError(f"{text}: no such file or folder")

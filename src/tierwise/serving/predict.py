@@ -15,7 +15,7 @@ from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.machines import system
 from tierwise.machines.types import System
 from tierwise.memory.rules import rules
-from tierwise.models.load import load_model
+from tierwise.models.load import exact_model, load_model
 from tierwise.models.types import Model
 from tierwise.scenario.types import Plan
 from tierwise.serving.closed_loop import closed_loop
@@ -100,10 +100,10 @@ def find_model(name: str, configs: str = "") -> Model:
     others = (f"{o}/{short}" for o in _ORGANIZATIONS)
     for candidate in dict.fromkeys([name, bare, name.removesuffix(bare) + short, short, *others]):
         try:
-            return load_model(candidate, exact=True)
+            return exact_model(candidate)
         except UnknownName:
             continue
-    return load_model(name, exact=True)
+    return exact_model(name)
 
 
 @lru_cache(maxsize=256)

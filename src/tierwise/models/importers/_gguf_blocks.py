@@ -33,7 +33,7 @@ class Parts:
     index: int
     tensors: Mapping[str, Tensor]
     hidden: float
-    window: Mapping[str, float]
+    window: Mapping[str, Any]
     shared: bool
     asked: set[str] = field(default_factory=set)
 

@@ -127,7 +127,7 @@ def _decoder(meta: Meta, layers: list[Layer], hidden: float, extra: dict[str, fl
     if norm is not None:
         after.append(Norm(hidden, f"{norm}.bias" in ends, "final_norm"))
     after.append(Head(hidden, vocab, tied="output.weight" not in ends, bias="output.bias" in ends))
-    left = sum(t.elements for n, t in ends.items() if not n.startswith("rope_"))
+    left = float(sum(t.elements for n, t in ends.items() if not n.startswith("rope_")))
     left -= sum(float(w.elements) for b in (*before, *after) for w in b.weights())
     if left > 0:
         before.append(Extra("other", left, "embed"))
