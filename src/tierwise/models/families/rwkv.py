@@ -5,6 +5,9 @@ Shapes after `transformers` (models/rwkv): a norm after the embedding, then time
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.rwkv import ChannelMix, TimeMix
 from tierwise.models.config import Config
@@ -20,4 +23,5 @@ def build(c: Config, name: str) -> Model:
     channel = ChannelMix(hidden, c.size("intermediate_size", default=4.0 * hidden))
     layer = pre_norm("rwkv", hidden, mix, channel, bias=True)
     first = Norm(hidden, bias=True, name="embedding_norm", residual=False)
-    return decoder(c, name, [layer] * depth(c), norm_bias=True, after_embedding=(first,))
+    model = decoder(c, name, [layer] * depth(c), norm_bias=True, after_embedding=(first,))
+    return replace(model, max_context=math.inf)  # a recurrence has none; context_length is what it was trained on
