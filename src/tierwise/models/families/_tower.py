@@ -29,6 +29,7 @@ def tower(
     qk_norm: str = "",
     four_norms: bool = False,
     scales: float = 0.0,
+    head_dim: float | None = None,
     **more: Any,
 ) -> Stack:
     """A vision transformer.
@@ -39,12 +40,13 @@ def tower(
         bias: of attention, MLP and norms alike.
         four_norms: norms before and after each block, without shift.
         scales: further parameters of each layer.
+        head_dim: width of a head where it is not its share of ``hidden``.
     """
     attn = Attention(
         hidden,
         heads,
         heads,
-        hidden / heads,
+        hidden / heads if head_dim is None else head_dim,
         causal=False,
         qkv_bias=bias,
         out_bias=bias,

@@ -99,4 +99,5 @@ def _tower(v: Config, c: Config, width: float) -> Stack:
         bias=False,
         qk_norm="head",
         four_norms=True,
+        head_dim=v.size("head_dim", default=None),
     )

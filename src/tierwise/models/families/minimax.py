@@ -18,7 +18,7 @@ from tierwise.models.types import Layer, Model, Stack
 TYPES = ("minimax_m2", "minimax_m3_vl", "minimax_m3_vl_text")
 # Usual fields that no count follows from here (or that others say again).
 ASIDE = ("use_qk_norm", "mtp_transformer_layers", "n_shared_experts", "projection_dim", "vocab_size",
-         "projector_hidden_size", "img_token_compression_config", "multimodal_projector_bias")  # fmt: skip
+         "img_token_compression_config", "multimodal_projector_bias")  # fmt: skip
 
 
 def build(c: Config, name: str) -> Model:
