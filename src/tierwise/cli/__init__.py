@@ -51,6 +51,8 @@ _BEFORE = {
 def _today(args: list[str]) -> list[str]:
     """The arguments with flags by the names they have now."""
     names = _BEFORE.get(args[0], {}) if args else {}
+    if args[:2] in (["plan", "train"], ["plan", "finetune"]):
+        names = {"--tokens": "--train-tokens"}
     flags = [arg.partition("=") for arg in args]
     return [names.get(flag, flag) + equals + value for flag, equals, value in flags]
 

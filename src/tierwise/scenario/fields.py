@@ -119,7 +119,7 @@ _ROWS = (
     Field("precision", "training", "text", "Format of matrix products: bf16, fp8.", "bf16"),
     Field("trainer", "training", "text", "Framework that trains: megatron, fsdp, nanotron, deepspeed.", "megatron"),
     Field("method", "training", "text", "How a model is fine-tuned: full, lora:r=16, qlora:r=16.", "full"),
-    Field("train_tokens", "training", "count", "Tokens of the whole run: 15T.", flag="--tokens"),
+    Field("train_tokens", "training", "count", "Tokens of the whole run: 15T.", flag="--train-tokens"),
     # ------------------------------------------------------------ a deployment
     Field("replicas", "serving", "whole", "Engines (default: as many as the machine holds).", least=1),
     Field("prefill_replicas", "serving", "whole", "Engines that only prefill, before others that decode.", least=1),
