@@ -43,7 +43,8 @@ def evaluate_resolved(r: Resolved) -> Result:
     batch = largest_batch(r, weights) if isinstance(r.traffic.batch, str) else num(r.traffic.batch)
     counted = maximum(batch, 1.0)
     passes = workloads.passes(r, counted)
-    alone = on if on.facts is None else engine_on(r.model, r.plan, r.machine, KERNELS)
+    runs = r.engine if on.facts is not None and on.facts.framework else KERNELS
+    alone = on if on.facts is None else engine_on(r.model, r.plan, r.machine, runs, alone=True)
     phases = tuple(_phase(p, on, alone) for p in passes)
     memory = _memory(r, on, weights, counted, passes)
     return Result(r, batch, phases, memory)

@@ -129,7 +129,12 @@ def looked_up(form: Mapping[str, Any]) -> Json:
     from tierwise.scenario.content import decode
 
     found = {key: form[key] for key in ("model", "machine")}
-    load = {"model": load_model, "machine": system}
+    size = (form.get("traffic") or {}).get("image_size")
+
+    def model(spec: str) -> Any:
+        return load_model(spec, size if isinstance(size, (int, float)) else None)
+
+    load = {"model": model, "machine": system}
     return {k: load[k](v) if isinstance(v, str) else decode(v, "scenario", k) for k, v in found.items()}
 
 

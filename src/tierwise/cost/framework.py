@@ -11,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tierwise.core.errors import UnknownName
 from tierwise.cost.measured import describe
 from tierwise.cost.types import Cost, Framework, Target, either
+from tierwise.program.kernels import Rules
 from tierwise.program.types import Op, Operand
 
 _HERE = Path(__file__).with_name("frameworks")
@@ -30,6 +32,12 @@ def price(op: Op, on: Target, framework: Framework, plain: Callable[[Op, Target]
     Args:
         plain: prices an op as one kernel (or as many as an engine's implementation has).
     """
+    if framework.rules is not None:
+        from tierwise.cost.library import price as called
+
+        cost = called(op, on) or plain(op, on)
+        launch = on.device.dispatch.eager + framework.host
+        return replace(cost, overlapped={**cost.overlapped, "launch": launch}, flops=op.flops)
     fused = np.asarray(op.options.get("flash", True), dtype=bool)
     if fused.any() and not fused.all():
         ways = (price(replace(op, options={**op.options, "flash": x}), on, framework, plain) for x in (True, False))
@@ -85,4 +93,10 @@ def load(name: str) -> Framework:
         raise UnknownName("framework", name, names())
     data = yaml.safe_load((_HERE / f"{name}.yaml").read_text("utf-8"))
     low, high = data.pop("interval")
-    return Framework(name=name, interval=(float(low), float(high)), **data)
+    said: dict[str, Any] | None = data.pop("rules", None)
+    rules = None
+    if said is not None:
+        lists: dict[str, Any] = {k: frozenset(v) if isinstance(v, list) else v for k, v in said.items()}
+        rules = Rules(**lists)
+        data = {"kernels": {}, "traffic": {}, "scores": 0.0} | data
+    return Framework(name=name, interval=(float(low), float(high)), rules=rules, **data)

@@ -13,6 +13,7 @@ from tierwise.core.num import Num, is_array, is_zero, maximum, where
 from tierwise.core.numerics import Names
 from tierwise.cost.mapping import Mapping
 from tierwise.machines.types import Device, Engine, System, Tier
+from tierwise.program.kernels import Rules
 from tierwise.program.types import Op
 
 # What a price may rest on, the surest first.
@@ -187,6 +188,9 @@ class Framework:
         scores: bytes moved for each attention score, when scores are written.
         interval: factors on the host's time that 80 % of hosts are expected between.
         source: of all of these.
+        rules: how it takes graphs of ops apart and together, where it runs those; its kernels then are what is left,
+            and the counts above do not hold.
+        channels_last: its activations lie as tensor cores read them, so that convolutions transpose nothing.
     """
 
     name: str
@@ -197,6 +201,8 @@ class Framework:
     scores: float
     interval: tuple[float, float]
     source: str
+    rules: Rules | None = None
+    channels_last: bool = True
 
 
 # Wider formats a device falls back to when it has no arithmetic in the wanted one, in order.

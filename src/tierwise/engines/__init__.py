@@ -50,6 +50,8 @@ class Engine:
             divides its caches once and for all; None where a sequence gives back what lies before the window.
         gpu_families: families of GPUs it is documented to run on; None where nothing is documented.
         source: where the facts of its steps stand.
+        framework: how it runs graphs that no engine steps, such as images (``cost/frameworks``); ``""`` for kernels
+            alone.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Engine:
     window_share: float | None
     gpu_families: frozenset[str] | None
     source: str
+    framework: str = ""
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
         """Batch sizes replayed from recorded graphs, ascending; empty when ``largest`` is 0."""
@@ -144,6 +147,7 @@ def _load(name: str) -> Engine:
         int(memory["max_seqs"]), str(extra),
         None if memory.get("window_share") is None else float(memory["window_share"]),
         None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
+        str(data.get("framework", "")),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from tierwise.core.num import Num, ceil_div, is_zero, maximum, where
 from tierwise.memory.stages import ByStage, ends, fullest, layers, pick, plus
 from tierwise.models.lora import adapter_bytes
-from tierwise.models.step import LINEAR_ROLES, Step
+from tierwise.models.step import Step
 from tierwise.models.types import Block, Model, Weight
 from tierwise.scenario.types import Plan
 
@@ -81,8 +81,7 @@ def _local(step: Step, w: Weight) -> Num:
         elements = local / maximum(plan.tp / plan.ep, 1.0)
     else:
         elements = w.elements
-    density = step.density(w.role) if w.role in LINEAR_ROLES else 1.0
-    return elements * density * step.weight(w.role).bytes * plan.placement.at_home(w.role, "weights")
+    return elements * step.density(w.role) * step.weight(w.role).bytes * plan.placement.at_home(w.role, "weights")
 
 
 def _add(out: dict[str, ByStage], role: str, counts: ByStage, size: Num) -> None:

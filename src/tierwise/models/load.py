@@ -25,19 +25,23 @@ _TIMEOUT = 20.0  # seconds
 _HINT = "Also accepted: a path to config.json, *.gguf, *.safetensors, *.onnx, or hf:org/name."
 
 
-def load_model(spec: str | Path | Model) -> Model:
+def load_model(spec: str | Path | Model, image_size: float | None = None) -> Model:
     """The model of a catalog name, a path, or ``hf:org/name``; a Model passes through.
 
     Names are looked up by catalog file first (``llama-3.1-8b``, any case), then as a path, then by alias
     (``meta-llama/Llama-3.1-8B``), then by what people make of them (:mod:`tierwise.models.names`). A
     folder is read through its ``config.json`` and, beside it, ``hf_quant_config.json``. ``…#as=TYPE`` reads a
     configuration as another ``model_type``.
+    A graph's sizes follow its path: ``model.onnx:height=384,width=512``.
+
+    Args:
+        image_size: pixels a side, for graphs, whose nodes hold for one size (other models take it with the traffic).
 
     Raises:
         UnknownName: neither in the catalog nor a file; names the nearest.
         BadField, Truncated, TierwiseError: a file that cannot be understood.
     """
-    return _loaded(spec, spoken=True)
+    return _loaded(spec, spoken=True, image_size=image_size)
 
 
 def exact_model(spec: str | Path | Model) -> Model:
@@ -45,7 +49,7 @@ def exact_model(spec: str | Path | Model) -> Model:
     return _loaded(spec, spoken=False)
 
 
-def _loaded(spec: str | Path | Model, spoken: bool) -> Model:
+def _loaded(spec: str | Path | Model, spoken: bool, image_size: float | None = None) -> Model:
     if isinstance(spec, Model):
         return spec
     text, kind = split_as(str(spec).strip())
@@ -54,7 +58,10 @@ def _loaded(spec: str | Path | Model, spoken: bool) -> Model:
     if entry := _entry(text):
         return _from_catalog(entry, kind)
     if text and (path := Path(text).expanduser()).exists():
-        return _from_path(path, kind)
+        return _graph(text, "", image_size) if path.suffix == ".onnx" else _from_path(path, kind)
+    name, colon, sizes = text.partition(".onnx:")
+    if colon and Path(name + ".onnx").expanduser().is_file():
+        return _graph(name + ".onnx", sizes, image_size)
     if entry := _aliased(text):
         return _from_catalog(entry, kind)
     likely = spoken and _SPOKEN.match(text) and not _looks_like_path(text)
@@ -148,6 +155,19 @@ def _from_path(path: Path, kind: str | None) -> Model:
     if kind is not None:
         raise TierwiseError(f"{path}: --as reads a configuration (config.json) as another type; this file says its own")
     return _imported("safetensors" if path.suffix == ".json" else path.suffix[1:].lower(), path)
+
+
+def _graph(path: str, sizes: str, image_size: float | None) -> Model:
+    """An ONNX graph at sizes written as ``height=384,width=512``."""
+    from tierwise.models.importers import onnx
+
+    found = {} if image_size is None else {"image": int(image_size)}
+    for part in filter(None, sizes.split(",")):
+        name, _, value = part.partition("=")
+        if not value.isdigit() or not 0 < int(value) < 1 << 32:
+            raise TierwiseError(f"{path}:{sizes}: found {part!r}; allowed: NAME=SIZE,… with sizes of at least 1")
+        found[name.strip()] = int(value)
+    return onnx.read(str(Path(path).expanduser()), found)
 
 
 def _from_folder(path: Path, kind: str | None) -> Model:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from tierwise.core.num import Num, maximum, minimum
 from tierwise.core.numerics import Format
 from tierwise.models.types import Model
 from tierwise.scenario.types import Plan
 
 LINEAR_ROLES = frozenset({"attn", "mlp", "expert", "shared_expert", "ssm", "vision"})
+
+
+def formatted(model: Model) -> frozenset[str]:
+    """Weight roles that a plan's format holds for, those aside whose format was set by name: linear layers; and where
+    nothing is generated, convolutions too, and the head of a classifier. The convolutions of language models are short
+    causal ones before a recurrence, which quantizers leave as they are."""
+    more = {"conv"} if model.task != "generate" else set()
+    return (LINEAR_ROLES | more | ({"head"} if model.task == "classify" else set())) - model.pinned
 
 
 @dataclass(frozen=True)
@@ -51,19 +61,24 @@ class Step:
 
     @property
     def act(self) -> Format:
-        """Format of activations."""
-        return self.plan.activations or self.model.activations
+        """Format of activations: the plan's; else the checkpoint's, unless 16-bit weights were asked for and it has
+        wider ones, since frameworks that cast the weights of an fp32 model to 16 bits cast its activations too."""
+        if self.plan.activations is not None:
+            return self.plan.activations
+        own, asked = self.model.activations, self.plan.weights
+        halved = asked is not None and np.all(np.isin(asked.name, ("fp16", "bf16"))) and np.all(own.name == "fp32")
+        return asked if halved and asked is not None else own
 
     def weight(self, role: str) -> Format:
-        """Format of the weights of a role: the plan's for linear layers, unless the role's was set by name; else the
+        """Format of the weights of a role: the plan's for those it holds for (:func:`formatted`), else the
         checkpoint's."""
-        if self.plan.weights is not None and role in LINEAR_ROLES - self.model.pinned:
+        if self.plan.weights is not None and role in formatted(self.model):
             return self.plan.weights
         return self.model.format_of(role)
 
     def density(self, role: str) -> Num:
         """Fraction of a role's weights that is stored."""
-        return 1.0 - self.plan.sparsity if role in LINEAR_ROLES else 1.0
+        return 1.0 - self.plan.sparsity if role in LINEAR_ROLES or role in formatted(self.model) else 1.0
 
     @property
     def key(self) -> Format:

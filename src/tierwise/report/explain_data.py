@@ -12,11 +12,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tierwise import engines
 from tierwise.advise import Advice
 from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import Format
 from tierwise.cost import efficiency
-from tierwise.models.step import Step
+from tierwise.engines import KERNELS
+from tierwise.models.facts import blocks
+from tierwise.models.step import Step, formatted
 from tierwise.report import advice_words, measuring
 from tierwise.report.explain_phases import phase_dict
 from tierwise.report.explain_words import headline, why
@@ -246,4 +249,29 @@ def _sources(s: Resolved) -> Json:
 
 
 def _notes(s: Resolved) -> list[str]:
-    return [*s.model.notes, *([s.machine.device.notes] if s.machine.device.notes else [])]
+    machine = s.machine.device.notes
+    return [*s.model.notes, *_kept(s), *_run_by(s), *([machine] if machine else [])]
+
+
+def _run_by(s: Resolved) -> list[str]:
+    """What runs a model of images where nobody said."""
+    images = s.model.task != "generate" and any(x.stream == "vision" for x in s.model.stacks)
+    if not images or s.engine != KERNELS or s.plan.framework or s.machine.device.kind != "gpu":
+        return []
+    others = ", ".join(n for n in engines.names() if engines.load(n).framework)
+    return [f"kernels alone, norms and activations merged into convolutions; as software runs it: --engine {others}"]
+
+
+def _kept(s: Resolved) -> list[str]:
+    """Weights that a format asked for does not hold for; of a model that sees and stands in fp32, that nobody asked."""
+    asked, model = s.plan.weights, s.model
+    if asked is None:
+        wide = model.task == "classify" and str(model.format_of("*")) == "fp32" and s.plan.activations is None
+        return ["computed in fp32, as its file has it: --weights fp16 for half precision"] if wide else []
+    own: dict[str, str] = {}
+    running = (stack for stack in model.stacks if stack.active)
+    for role in (w.role for stack in running for block, _ in blocks(stack) for w in block.weights()):
+        if role not in formatted(model) and role != "norm" and str(model.format_of(role)) != str(asked):
+            own[role] = str(model.format_of(role))
+    kept = ", ".join(f"{role} {form}" for role, form in own.items())
+    return [f"{asked} holds for linear layers and convolutions; in their own format stay: {kept}"] if kept else []

@@ -147,9 +147,10 @@ _REASONS = {
     "routing": "on bringing tokens to their experts and back",
     "unexplained": "on what measurements show and no term of its price explains",
     "latency": "waiting for the first byte of each read",
+    "layout": "turning tensors into the layout that kernels read",
 }
 _SHORT = {"dispatch": "kernel gaps", "latency": "memory latency", "overlap": "imperfect overlap", "split": "split-K",
-          "throttle": "power limit"}  # fmt: skip
+          "throttle": "power limit", "layout": "layout changes"}  # fmt: skip
 
 
 def resource(name: str) -> str:

@@ -33,7 +33,7 @@ def resolve(scenario: Scenario) -> Resolved:
     from tierwise.models.load import load_model
     from tierwise.models.mixtures import stored_as
 
-    model = load_model(scenario.model) if isinstance(scenario.model, str) else scenario.model
+    model = load_model(scenario.model, _side(scenario)) if isinstance(scenario.model, str) else scenario.model
     machine = system(scenario.machine) if isinstance(scenario.machine, str) else scenario.machine
     check_machine(machine)
     plan = scenario.plan if scenario.plan is not None else default_plan(model, machine)
@@ -42,6 +42,12 @@ def resolve(scenario: Scenario) -> Resolved:
     check_plan(plan, model, machine)
     engine = scenario.engine or default_engine(model, machine, plan)
     return Resolved(model, machine, scenario.traffic, plan, scenario.techniques, engine, scenario.applied)
+
+
+def _side(scenario: Scenario) -> float | None:
+    """The image's size, where it is one number."""
+    size = scenario.traffic.image_size
+    return float(size) if isinstance(size, (int, float)) else None
 
 
 def default_engine(model: Model, machine: System, plan: Plan) -> str:

@@ -14,7 +14,7 @@ from tierwise.memory.account import Rules, account
 from tierwise.memory.rules import rules
 from tierwise.models import facts
 from tierwise.models.mixtures import stored_as
-from tierwise.models.step import LINEAR_ROLES, Step
+from tierwise.models.step import Step, formatted
 from tierwise.models.types import Model
 from tierwise.scenario.legality import legal
 from tierwise.scenario.resolve import default_plan
@@ -94,5 +94,5 @@ def stored(model: Model, weights: Format) -> Model:
     """The model with its linear weights in another format, those aside that must keep theirs."""
     if (whole := stored_as(model, weights)) is not model:
         return whole
-    formats = {**model.formats, **dict.fromkeys(LINEAR_ROLES - model.pinned, weights)}
+    formats = {**model.formats, **dict.fromkeys(formatted(model), weights)}
     return replace(model, formats=formats)

@@ -19,6 +19,7 @@ from tierwise.memory.account import weight_bytes
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
+from tierwise.program.kernels import as_kernels
 from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
 from tierwise.schedule import parts
@@ -82,7 +83,8 @@ def engine_on(
     Args:
         engine: by name, perhaps of a version (``vllm@0.24``); ``typical``, or ``kernels`` for the ops alone.
         fixes: what a run of one's own found; what is on file for the engine unless given.
-        alone: its kernels without the engine around them: no recorded graphs, nothing put together ahead.
+        alone: its kernels without the engine around them: no recorded graphs, nothing put together ahead; of an engine
+            that is a framework, as it runs graphs.
 
     Raises:
         UnknownName: an engine that is not on file.
@@ -102,7 +104,9 @@ def engine_on(
         # Engines leave all-reduces to a library where devices have no links of their own.
         plan = replace(plan, library=True if device.link("scale-up") is None else plan.library)
     found = fixes or (Corrections() if alone else corrections(name or TYPICAL, device, model.name))
-    under = framework(plan.framework) if plan.framework else None
+    # Of graphs that no engine steps, its framework says which kernels run; what was measured here says so itself.
+    runs = plan.framework or (engines.load(name).framework if alone and name in engines.names() and not own else "")
+    under = framework(runs) if runs else None
     # Where some of many configurations replay graphs, prices are made both ways.
     replays = np.asarray(plan.graphs, dtype=bool) & (under is None)
     prices = efficiency(device, asked if name else name)
@@ -134,6 +138,8 @@ def price_program(
     on: EngineOn, program: Program, state: StepState, replayed: Num = 1.0, shared: Num = 0.0
 ) -> StepCost:  # fmt: skip
     """What a program costs that an engine runs as one step."""
+    if on.target.framework is not None and on.target.framework.rules is not None:
+        program = as_kernels(program, on.target.framework.rules)
     overlap = num(np.asarray(on.plan.overlap, dtype=float))
     # The next step is put together while one runs only where one device (or one group of them) runs all layers.
     ahead = (np.asarray(on.plan.pp) <= 1) & (on.facts is not None and on.facts.schedules_ahead)

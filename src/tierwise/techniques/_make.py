@@ -11,7 +11,7 @@ import numpy as np
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num
 from tierwise.models.facts import POLICIES, Facts, blocks, facts_of
-from tierwise.models.step import LINEAR_ROLES, Step
+from tierwise.models.step import Step, formatted
 from tierwise.models.types import Block, Model, Stack
 from tierwise.models.wrapper import OpPass, adapt
 from tierwise.program.types import Op
@@ -258,8 +258,8 @@ def shown(x: Num) -> str:
 
 
 def weights_of(model: Model, roles: Iterable[str] | None = None) -> Matched:
-    """Weight tensors by role, those of linear layers by default."""
-    wanted = LINEAR_ROLES - model.pinned if roles is None else frozenset(roles)
+    """Weight tensors by role, those that a plan's format holds for by default."""
+    wanted = formatted(model) if roles is None else frozenset(roles)
     out: dict[str, float] = {}
     for stack in running(model):
         for block, n in blocks(stack):

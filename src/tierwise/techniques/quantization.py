@@ -10,7 +10,7 @@ import numpy as np
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num, is_zero, num
 from tierwise.core.numerics import Format, fmt
-from tierwise.models.step import LINEAR_ROLES
+from tierwise.models.step import LINEAR_ROLES, formatted
 from tierwise.scenario.types import Plan
 from tierwise.techniques._make import Technique, on_kv, on_plan, ops_of, shown, weights_of
 
@@ -21,7 +21,8 @@ def quantize_weights(format: str | Format | Sequence[str]) -> Technique:
     """Store linear weights in a format: ``"int4-g128"`` (GPTQ, arXiv:2210.17323; AWQ, arXiv:2306.00978),
     ``"fp8"``, ``"nvfp4"``, ``"q4_k"``, ``"0.8bit"``, ... or an array of them for a sweep.
 
-    Embeddings, the output head, routers and norms keep the checkpoint's format.
+    Embeddings, the output head, routers and norms keep the checkpoint's format; in models that generate nothing it
+    holds for convolutions and a classifier's head too.
 
     Example: ``quantize_weights:int4-g128``
     """
@@ -88,7 +89,7 @@ def sparsify_weights(sparsity: Num, structured: bool = False) -> Technique:
         return replace(plan, sparsity=num(sparsity), structured=structured)
 
     name = f"{sparsity:.0%} of weights pruned" if isinstance(sparsity, float) else "weights pruned"
-    return on_plan(name, change, lambda r: weights_of(r.model, LINEAR_ROLES), _NO_LINEAR)
+    return on_plan(name, change, lambda r: weights_of(r.model, LINEAR_ROLES | formatted(r.model)), _NO_LINEAR)
 
 
 def _integers(bits: Num | None, group: Num) -> str | Sequence[str]:

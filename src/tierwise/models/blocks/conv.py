@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class Conv:
         rank: 1 (time) or 2 (images); ``depth`` is a third, fully covered dimension (frames of a patch).
         extra: tokens of the stack that are not on the grid (class tokens).
         norm: a batch norm follows (folded into the kernel when it runs); its scale and shift are parameters.
+        activated: an activation follows the norm, in the same kernel.
         role: weight role.
     """
 
@@ -45,6 +46,7 @@ class Conv:
     extra: Num = 0.0
     bias: bool = False
     norm: bool = False
+    activated: bool = False
     role: str = "conv"
 
     def weights(self) -> Iterator[Weight]:
@@ -83,10 +85,12 @@ class Conv:
             flops=2.0 * outputs * self._taps(),
             reads=(
                 act(step, "pixels", inputs),
-                Operand(self.name + ".w", "weight", self._taps() * self.c_out, form),
+                Operand(self.name + ".w", "weight", self._taps() * self.c_out * step.density(self.role), form),
             ),
             writes=(act(step, "pixels", outputs),),
             arithmetic=multiply_in(form, step.act),
+            options={"structured": step.plan.structured, "density": step.density(self.role),
+                     "merged": self.norm, "activated": self.activated},
         )
 
     def state(self, step: Step) -> Iterable[State]:
@@ -138,7 +142,8 @@ class Merge:
 
     def ops(self, step: Step) -> Iterator[Op]:
         size = step.tokens * self.channels * self.scale**2
-        yield elementwise(step, self.name, "conv", {"pixels": size, "shortcut": size}, {"pixels": size}, 2.0)
+        op = elementwise(step, self.name, "conv", {"pixels": size, "shortcut": size}, {"pixels": size}, 2.0)
+        yield replace(op, options={**op.options, "activated": True})
 
     def state(self, step: Step) -> Iterable[State]:
         return ()

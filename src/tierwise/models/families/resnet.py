@@ -30,7 +30,8 @@ def build(c: Config, name: str) -> Model:
     layers: list[Layer] = []
     c_in, scale = c.size("embedding_size", default=64.0), shrink / 4.0
     stem = (
-        Conv("stem", c.size("num_channels", default=3.0), c_in, 7.0, 2.0, scale=scale * 2.0, norm=True),
+        Conv("stem", c.size("num_channels", default=3.0), c_in, 7.0, 2.0, scale=scale * 2.0, norm=True,
+             activated=True),
         Pool(c_in, 4.0, scale, name="stem_pool"),
     )
     for i, (width, n) in enumerate(zip(widths, depths, strict=True)):
@@ -61,7 +62,7 @@ def _residual(c: Config, c_in: float, width: float, stride: float, scale: float)
         out.append(Conv("shortcut", c_in, width, 1.0, stride, scale=scale, norm=True))
     if c.text("layer_type", default="bottleneck") == "basic":
         out += [
-            Conv("conv1", c_in, width, 3.0, stride, scale=scale, norm=True),
+            Conv("conv1", c_in, width, 3.0, stride, scale=scale, norm=True, activated=True),
             Conv("conv2", width, width, 3.0, scale=scale, norm=True),
         ]
     else:
@@ -69,8 +70,8 @@ def _residual(c: Config, c_in: float, width: float, stride: float, scale: float)
         early = c.flag("downsample_in_bottleneck")
         fine = scale if early else scale * stride
         out += [
-            Conv("conv1", c_in, inner, 1.0, stride if early else 1.0, scale=fine, norm=True),
-            Conv("conv2", inner, inner, 3.0, 1.0 if early else stride, scale=scale, norm=True),
+            Conv("conv1", c_in, inner, 1.0, stride if early else 1.0, scale=fine, norm=True, activated=True),
+            Conv("conv2", inner, inner, 3.0, 1.0 if early else stride, scale=scale, norm=True, activated=True),
             Conv("conv3", inner, width, 1.0, scale=scale, norm=True),
         ]
     return (*out, Merge(width, scale))

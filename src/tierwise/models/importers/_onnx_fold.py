@@ -131,6 +131,14 @@ def _reshape(node: Node, args: list[Any], number: Callable[[Any], Value | None])
     return value
 
 
+def _clip(node: Node, args: list[Any], number: Callable[[Any], Value | None]) -> Value:
+    """Bounds are inputs, or attributes before opset 11; each may be missing."""
+    low, high = (args[i] if len(args) > i else node.attributes.get(name) for i, name in ((1, "min"), (2, "max")))
+    value: Value = args[0]
+    value = value if low is None else np.maximum(value, low).astype(value.dtype)
+    return value if high is None else np.minimum(value, high).astype(value.dtype)
+
+
 def _divide(a: Value, b: Value) -> Value:
     """Integers are divided towards zero."""
     exact = a / b
@@ -148,5 +156,8 @@ _RULES: dict[str, Rule] = {
     "Add": _plain(np.add), "Sub": _plain(np.subtract), "Mul": _plain(np.multiply), "Div": _plain(_divide),
     "Min": _plain(np.minimum), "Max": _plain(np.maximum), "Neg": _plain(np.negative), "Floor": _plain(np.floor),
     "Ceil": _plain(np.ceil), "Equal": _plain(np.equal), "Less": _plain(np.less), "Greater": _plain(np.greater),
-    "Not": _plain(np.logical_not), "Where": _plain(np.where), "Mod": _plain(np.mod), "Sqrt": _plain(np.sqrt),
+    "LessOrEqual": _plain(np.less_equal), "GreaterOrEqual": _plain(np.greater_equal), "And": _plain(np.logical_and),
+    "Or": _plain(np.logical_or), "Abs": _plain(np.abs), "Relu": _plain(lambda a: np.maximum(a, 0)), "Clip": _clip,
+    "Pow": _plain(np.power), "Round": _plain(np.round), "Not": _plain(np.logical_not),
+    "Where": _plain(np.where), "Mod": _plain(np.mod), "Sqrt": _plain(np.sqrt),
 }  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.numerics import Format, fmt
 from tierwise.models.importers import _onnx_wire
+from tierwise.models.importers._onnx_dims import BATCH, IMAGE, TOKENS, dimensions, held_batch, misfit
 from tierwise.models.importers._onnx_fold import SMALL, fold
 from tierwise.models.importers._onnx_nodes import Node, Shape
 from tierwise.models.importers._onnx_sizes import Grid, grid
@@ -26,8 +26,6 @@ ELEMENT: Mapping[int, tuple[str, int]] = {
 FLOATS = frozenset({1, 10, 11, 16})
 _INDEXES = frozenset({6, 7, 8, 9, 12, 13})  # element types of shapes, indexes and masks, not of parameters
 _STANDARD = frozenset({"", "ai.onnx"})
-_TOKENS = re.compile(r"seq|len|token|time", re.IGNORECASE)
-_PAST = re.compile(r"past|total|cache", re.IGNORECASE)
 _ROUNDS = 16  # of inference and folding; usual graphs settle in two
 
 
@@ -66,7 +64,7 @@ class Graph:
             when it has no subgraphs) belong to each.
         constants: stored tensors by name.
         grid: the points at which shapes were inferred; ``shapes`` and ``kinds`` (element types) at each.
-        fixed_batch: leading dimension of the first input when the file fixes it, else None.
+        fixed_batch: the batch where the file fixes it, by its input or by constants inside, else None.
         tokens: the number of tokens is symbolic.
         output_rank: of the first output.
     """
@@ -88,7 +86,7 @@ def read_graph(path: str, sizes: Mapping[str, int]) -> Graph:
     """The graph of an ONNX file, without external data.
 
     Args:
-        sizes: value of symbolic dimensions other than batch and tokens.
+        sizes: as in :func:`tierwise.models.importers.onnx.read`.
 
     Raises:
         Truncated, TierwiseError: the file is damaged, or the package ``onnx`` is not installed.
@@ -137,25 +135,46 @@ def _onnx() -> Any:
 def _described(onnx: Any, model: Any, path: str, sizes: Mapping[str, int]) -> Graph:
     g = model.graph
     constants = {c.name: c for c in _constants(g)}
+    for c in constants.values():
+        if bad := [d for d in c.shape if d < 0]:
+            raise BadField(path, f"stored tensor {c.name}: dimension", bad[0], "sizes of 0 or more")
     inputs = [i for i in g.input if i.name not in constants]
     if not g.node or not inputs:
         raise BadField(path, "graph", f"{len(g.node)} nodes, {len(inputs)} inputs", "at least one of each")
-    dims = {i.name: _dims(i, path) for i in inputs}
-    batch, fixed = _batch(dims[inputs[0].name])
-    symbols = _Symbols(path, batch, sizes)
-    wanted = {name: [symbols.of(name, axis, d, len(ds)) for axis, d in enumerate(ds)] for name, ds in dims.items()}
-    tokens = any(d == "tokens" for ds in wanted.values() for d in ds)
-    points = grid(batch is not None, tokens)
+    wanted, fixed = dimensions({i.name: _dims(i, path) for i in inputs}, path, sizes)
     light = _light(onnx, model, constants, inputs)
     nodes = tuple(_node(onnx, n) for n in g.node)
     foldable = [n for n, proto in zip(nodes, g.node, strict=True) if is_standard(proto.domain)]
+    stored = {c.name: c.shape for c in constants.values()}
+
+    def inferred(
+        batch: int, tokens: int, at: Mapping[str, list[int | str]] | None = None
+    ) -> tuple[dict[str, Shape], dict[str, int]]:
+        value: dict[int | str, int | str] = {BATCH: batch, TOKENS: tokens}
+        sized = {n: [value.get(d, d) for d in ds] for n, ds in (at or wanted).items()}
+        shapes, kinds = _inferred(onnx, light, sized, foldable, path)
+        return shapes | stored, kinds
+
+    symbolic = {d for ds in wanted.values() for d in ds}
+    if BATCH in symbolic and (found := held_batch(foldable, inferred(1, 1 if TOKENS not in symbolic else 32)[0],
+                                                  inferred(2, 1 if TOKENS not in symbolic else 32)[0])):  # fmt: skip
+        # Constants inside the graph fix the batch that its input leaves open.
+        fixed = found
+        wanted = {n: [found if d == BATCH else d for d in ds] for n, ds in wanted.items()}
+        symbolic.discard(BATCH)
+    points = grid(BATCH in symbolic, TOKENS in symbolic)
     shapes: list[Mapping[str, Shape]] = []
     kinds: dict[str, int] = {}
     for s, t in points.points:
-        value: dict[int | str, int | str] = {"batch": s, "tokens": t}
-        sized = {n: [value.get(d, d) for d in ds] for n, ds in wanted.items()}
-        known, kinds = _inferred(onnx, light, sized, foldable, path)
-        shapes.append(known | {c.name: c.shape for c in constants.values()})
+        known, kinds = inferred(s, t)
+        shapes.append(known)
+    if IMAGE in sizes:
+        usual = {n: [value if isinstance(value, int) else d for value, d in zip(_dims(i, path), wanted[n], strict=True)]
+                 for n, i in ((i.name, i) for i in inputs)}  # fmt: skip
+        whole = shapes[0] if usual == wanted else inferred(*points.points[0], usual)[0]
+        if odd := misfit(foldable, shapes[0]) or next(iter(whole.keys() - shapes[0].keys()), None):
+            raise BadField(path, f"image size (at {odd})", sizes[IMAGE], "the size it was exported with: constants of "
+                           "the graph hold for no other")  # fmt: skip
     kinds |= {c.name: c.kind for c in constants.values()}
     return Graph(
         name=g.name,
@@ -167,7 +186,7 @@ def _described(onnx: Any, model: Any, path: str, sizes: Mapping[str, int]) -> Gr
         shapes=tuple(shapes),
         kinds=kinds,
         fixed_batch=fixed,
-        tokens=tokens,
+        tokens=TOKENS in symbolic,
         output_rank=len(shapes[0].get(g.output[0].name, ())) if g.output else 0,
     )
 
@@ -175,26 +194,6 @@ def _described(onnx: Any, model: Any, path: str, sizes: Mapping[str, int]) -> Gr
 def is_standard(domain: str) -> bool:
     """The domain of ONNX's own operators."""
     return domain in _STANDARD
-
-
-class _Symbols:
-    """What the dimensions of the inputs stand for."""
-
-    def __init__(self, path: str, batch: str | None, sizes: Mapping[str, int]) -> None:
-        self.path, self.batch, self.sizes = path, batch, sizes
-
-    def of(self, name: str, axis: int, dim: int | str, rank: int) -> int | str:
-        """A number, ``"batch"`` or ``"tokens"``."""
-        if isinstance(dim, int):
-            return dim
-        if dim in self.sizes:
-            return int(self.sizes[dim])
-        if self.batch is not None and (dim == self.batch if dim else axis == 0):
-            return "batch"
-        if (_TOKENS.search(dim) and not _PAST.search(dim)) or (not dim and axis == 1 and rank == 2):
-            return "tokens"
-        allowed = f"a fixed size: export it with one, or read(path, sizes={{{(dim or 'name')!r}: ...}})"
-        raise BadField(self.path, f"graph.input {name}: dimension {axis}", dim or "unknown", allowed)
 
 
 def _dims(value: Any, path: str) -> list[int | str]:
@@ -211,13 +210,6 @@ def _dims(value: Any, path: str) -> list[int | str]:
             raise BadField(path, f"graph.input {value.name}: dimension {axis}", d.dim_value, "1 to 2^32")
         out.append(int(d.dim_value) if d.HasField("dim_value") else d.dim_param)
     return out
-
-
-def _batch(dims: list[int | str]) -> tuple[str | None, int | None]:
-    """(name of a symbolic batch, size of a fixed one)."""
-    if not dims:
-        return None, 1
-    return (None, dims[0]) if isinstance(dims[0], int) else (dims[0], None)
 
 
 def _constants(g: Any) -> Iterator[Constant]:

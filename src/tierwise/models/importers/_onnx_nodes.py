@@ -172,7 +172,7 @@ def _each(per_element: float, kind: str = "elementwise") -> Rule:
 def _reduce(node: Node, ins: list[Shape], outs: list[Shape], _: list[bool]) -> Work:
     """One vector operation per element read."""
     dims = {"elements": math.prod(outs[0]), "inputs": math.prod(ins[0])}
-    return Work("elementwise", dims, 1.0, ("inputs",), "inputs")
+    return Work("elementwise", dims, 1.0, ("inputs",), "inputs", options={"reduces": True})
 
 
 def _pool(node: Node, _: list[Shape], outs: list[Shape], __: list[bool]) -> Work:

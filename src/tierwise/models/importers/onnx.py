@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import Format, fmt
 from tierwise.models.blocks.fixed import Fixed, Size, Tensor
 from tierwise.models.importers._onnx_graph import ELEMENT, FLOATS, Constant, Graph, is_standard, read_graph
@@ -28,7 +29,8 @@ def read(path: str, sizes: Mapping[str, int] | None = None) -> Model:
     tensors except those of shapes, indexes and masks.
 
     Args:
-        sizes: values of symbolic input dimensions other than batch and tokens.
+        sizes: values of symbolic input dimensions other than batch and tokens, by name; ``image``: both sides of the
+            images that go in, also where the file fixes them.
 
     Raises:
         Truncated, BadField, TierwiseError: the file is damaged or leaves sizes open, or ``onnx`` is missing.
@@ -36,6 +38,8 @@ def read(path: str, sizes: Mapping[str, int] | None = None) -> Model:
     graph = read_graph(path, sizes or {})
     builder = _Builder(graph)
     blocks = tuple(builder.blocks())
+    if not any(b.kind for b in blocks):
+        raise TierwiseError(f"{path}: nothing in the graph can be priced ({'; '.join(builder.notes())})")
     name = Path(path).stem
     stream = "encode" if graph.tokens else "vision"
     stack = Stack("graph", (Layer("graph", blocks),), (0,), stream=stream, tokens=0.0 if graph.tokens else 1.0)
@@ -157,8 +161,16 @@ class _Builder:
             writes=tuple(writes),
             params=params,
             after=tuple(dict.fromkeys(s for s in sources if s)),
-            options=work.options,
+            options={**work.options, "node": node.op, **({"merged": True} if self._merged(node) else {})},
         )
+
+    def _merged(self, node: Node) -> bool:
+        """Whether an exporter merged a batch norm into a convolution: the weights it computed then are parameters of
+        no module, whose names have dots (torch.onnx; the shifts of equal norms become copies of one)."""
+        if node.op != "Conv" or len(node.inputs) < 3 or not node.inputs[2]:
+            return False
+        weight = node.inputs[1]
+        return weight.startswith("onnx::") or not weight.endswith((".weight", ".kernel"))
 
     def _read(self, op: str, name: str, at: int, works: list[Work], role: str) -> Tensor | None:
         """An operand; None for shapes and indexes that a kernel takes as arguments."""
