@@ -64,7 +64,7 @@ def test_rows_that_can_be_are_answered_and_others_count_in_full(folder: Path) ->
 def test_the_command_prints_each_group(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     validate([folder / "rows.parquet"], Path("-"))
     said = capsys.readouterr().out
-    assert '"torch@compile"' in said and '"refused as 100 %' not in said and "refused as 100 %" in said
+    assert '"torch-compile"' in said and '"refused as 100 %' not in said and "refused as 100 %" in said
     import pyarrow
 
     parquet.write_table(pyarrow.Table.from_pylist([{"model": "toy", "phase": "infer"}]), folder / "few.parquet")
@@ -76,8 +76,8 @@ def test_software_by_the_names_people_write() -> None:
     def of(framework: str, compiler: str = "", layout: str = "") -> str:
         return engine_of({"framework": framework, "compiler": compiler, "layout": layout})
 
-    assert of("pytorch-113 cu117", "eager", "nhwc") == "torch@channels_last"
-    assert of("pytorch-240", "torch.compile(inductor)", "nchw") == "torch@compile"
+    assert of("pytorch-113 cu117", "eager", "nhwc") == "torch-channels-last"
+    assert of("pytorch-240", "torch.compile(inductor)", "nchw") == "torch-compile"
     assert of("TensorRT 10.2.0, CUDA 12.4", "vendor") == "tensorrt"
     assert of("ONNX") == "onnxruntime" and of("tensorflow2", "xla") == ""
 
@@ -88,7 +88,7 @@ def test_software_runs_the_same_work_in_its_own_way(model: str) -> None:
         plan = Plan(activations=fmt(acts), weights=fmt(acts) if engine == "tensorrt" else None)
         return tw.evaluate(tw.Scenario(model, "rtx-4090", tw.Batch(1.0, 1.0, batch), plan, engine=engine))
 
-    eager, last, compiled, trt = (run(e) for e in ("torch", "torch@channels_last", "torch@compile", "tensorrt"))
+    eager, last, compiled, trt = (run(e) for e in ("torch", "torch-channels-last", "torch-compile", "tensorrt"))
     assert trt.time <= compiled.time < last.time <= eager.time
     products = [sum(float(x.segment.repeat * x.op.flops) for x in r.phases[0].ops if x.op.kind in ("conv", "matmul"))
                 for r in (eager, compiled, trt)]  # fmt: skip

@@ -31,7 +31,7 @@ COLUMNS = ("model", "machine", "framework", "compiler", "precision", "layout", "
 # What people call them, as patterns: (framework or compiler, engine).
 _ENGINES = (
     (r"tensorrt", "tensorrt"),
-    (r"inductor|torch\.compile", "torch@compile"),
+    (r"inductor|torch\.compile", "torch-compile"),
     (r"onnx", "onnxruntime"),
     (r"^(pytorch|mmdet|mmseg|openmm)", "torch"),
 )
@@ -131,7 +131,7 @@ def engine_of(row: Mapping[str, Any]) -> str:
         for pattern, engine in _ENGINES:
             if re.search(pattern, text):
                 last = engine == "torch" and str(row["layout"]).lower() in ("nhwc", "channels_last")
-                return "torch@channels_last" if last else engine
+                return "torch-channels-last" if last else engine
     return ""
 
 

@@ -57,7 +57,7 @@ _ROWS = (
     Field("read_as", "model", "text", "Read the model's configuration as this model_type, or as generic (a decoder by "
           "its fields).", flag="--as", metavar="TYPE"),
     Field("engine", "", "text", "Software that runs the model: vllm, sglang, trtllm, typical (none in particular) or "
-          "kernels (nothing around them); of graphs and images also torch, torch@compile, torch@channels_last, "
+          "kernels (nothing around them); of graphs and images also torch, torch-compile, torch-channels-last, "
           "onnxruntime, tensorrt; by default the one that suits model and machine."),
     Field("technique", "", "text", "Technique to apply, NAME:ARGUMENT=VALUE,…, as quantize_kv:bits=2,group=32. "
           "Repeat for more; they are applied in order.", many=True, metavar="NAME:…"),
