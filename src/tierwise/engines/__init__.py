@@ -50,6 +50,7 @@ class Engine:
             divides its caches once and for all; None where a sequence gives back what lies before the window.
         gpu_families: families of GPUs it is documented to run on; None where nothing is documented.
         source: where the facts of its steps stand.
+        usual_on: families of devices on which it is what people run, where nobody names an engine.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Engine:
     window_share: float | None
     gpu_families: frozenset[str] | None
     source: str
+    usual_on: frozenset[str] = frozenset()
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
         """Batch sizes replayed from recorded graphs, ascending; empty when ``largest`` is 0."""
@@ -91,6 +93,16 @@ def names() -> tuple[str, ...]:
 def plain(name: str) -> str:
     """An engine's name without the version it may be asked for by: ``vllm`` of ``vllm@0.24``."""
     return name.partition("@")[0]
+
+
+def usual(family: str) -> str:
+    """The engine that people run on a family of devices, as its file says; ``""`` where none does."""
+    return _usual().get(family, "")
+
+
+@cache
+def _usual() -> dict[str, str]:
+    return {family: name for name in names() for family in _load(name).usual_on}
 
 
 def launchable() -> tuple[str, ...]:
@@ -135,6 +147,11 @@ def _load(name: str) -> Engine:
     if "gpus" in data:
         gpus = _part(data, "gpus", where)
         _only(gpus, ("families", "source"), f"{where}: gpus")
+    usual_on: frozenset[str] = frozenset()
+    if "usual_on" in data:
+        part = _part(data, "usual_on", where)
+        _only(part, ("families", "source"), f"{where}: usual_on")
+        usual_on = frozenset(part["families"])
     pairs = tuple((int(first), int(step)) for first, step in steps["graph_sizes"])
     return Engine(
         name, pairs, tuple(map(int, steps["extra_graph_sizes"])), float(steps["graph_sizes_per_sequence"]),
@@ -143,7 +160,7 @@ def _load(name: str) -> Engine:
         float(memory["share"]), str(memory["of"]), float(memory["logit_bytes"]), int(memory["budget"]),
         int(memory["max_seqs"]), str(extra),
         None if memory.get("window_share") is None else float(memory["window_share"]),
-        None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
+        None if gpus is None else frozenset(gpus["families"]), str(steps["source"]), usual_on,
     )  # fmt: skip
 
 
