@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import yaml
+from benchmarks.fit.edge_table import CLASSES, Flat, flat, rates
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from benchmarks.fit.edge_table import CLASSES, Flat, flat, rates
 from tierwise.cost.kits import Kit
 from tierwise.measure.edge import Work, works
 from tierwise.measure.ops import read
@@ -85,7 +85,7 @@ def _vendor(w: Work) -> str:
     return w.group.machine.device.vendor
 
 
-# Half-precision products accumulate in half precision (cublasGemmEx with COMPUTE_16F), which cards that halve the rate of
+# Half-precision products accumulate in half precision (cublasGemmEx, COMPUTE_16F), which cards that halve the rate of
 # fp32 accumulation run at half of int8, as the others do.
 INT8 = {"f16": "int8", "q8": "int8", "q5": "int8", "q4": "int8", "k": "int8", "iq": "int8"}
 FP16 = dict.fromkeys(CLASSES, "fp16")
@@ -93,29 +93,60 @@ CPU = {"f16": "fp32", "q8": "int8", "q5": "int8", "q4": "int8", "k": "int8", "iq
 SLOW = {c: {"memory": 0.7, "work": 0.5, "mac": 1.0, "pad": 1.0} for c in CLASSES}
 
 BACKENDS = {
-    "cuda": Backend(("llama.cpp",), {"kinds": ["gpu", "soc"], "vendors": ["nvidia"]},
-                    lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "NVIDIA", INT8,
-                    classes={"f16": {"work": 44.0, "rate": 0.4}}, builds=(2000,),
-                    # mma instructions, which these kernels use, reach 62.9 % of the peak of Hopper: luo2024.
-                    known={"hopper": 0.629}),
-    "metal": Backend(("llama.cpp",), {"kinds": ["gpu", "soc"], "vendors": ["apple"]},
-                     lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "Apple" and _kind(w) != "cpu", FP16,
-                     classes=dict.fromkeys(CLASSES, {"work": 8.0, "rate": 0.65}), builds=(1200,),
-                     families=(("apple-gpu-9",),)),
-    "rocm": Backend(("llama.cpp",), {"kinds": ["gpu", "soc"], "vendors": ["amd"]},
-                    lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "AMD" and _kind(w) != "cpu", INT8,
-                    builds=(6200,), like="cuda"),
-    "vulkan": Backend(("llama.cpp-vulkan",), {"kinds": ["gpu", "soc"]},
-                      lambda w: _engine(w) == "llama.cpp-vulkan" and _kind(w) != "cpu", INT8, builds=(6200,), like="cuda",
-                      known={"hopper": 0.629}),
-    "processors": Backend(("llama.cpp",), {"kinds": ["cpu", "soc", "mcu"]},
-                          lambda w: _engine(w) == "llama.cpp" and _kind(w) == "cpu", CPU,
-                          {"gap": 4e-6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5}, SLOW, builds=(2700,)),
-    "ik-processors": Backend(("ik_llama.cpp",), {"kinds": ["cpu", "soc", "mcu"]},
-                             lambda w: _engine(w) == "ik_llama.cpp" and _kind(w) == "cpu", CPU,
-                             {"gap": 4e-6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5}, SLOW),
-    "mlx": Backend(("mlx",), {"kinds": ["gpu", "soc"], "vendors": ["apple"]},
-                   lambda w: _engine(w) == "mlx", FP16),
+    "cuda": Backend(
+        ("llama.cpp",),
+        {"kinds": ["gpu", "soc"], "vendors": ["nvidia"]},
+        lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "NVIDIA",
+        INT8,
+        classes={"f16": {"work": 44.0, "rate": 0.4}},
+        builds=(2000,),
+        # mma instructions, which these kernels use, reach 62.9 % of the peak of Hopper: luo2024.
+        known={"hopper": 0.629},
+    ),
+    "metal": Backend(
+        ("llama.cpp",),
+        {"kinds": ["gpu", "soc"], "vendors": ["apple"]},
+        lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "Apple" and _kind(w) != "cpu",
+        FP16,
+        classes={c: {"work": 8.0, "rate": 0.65} for c in CLASSES},
+        builds=(1200,),
+        families=(("apple-gpu-9",),),
+    ),
+    "rocm": Backend(
+        ("llama.cpp",),
+        {"kinds": ["gpu", "soc"], "vendors": ["amd"]},
+        lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "AMD" and _kind(w) != "cpu",
+        INT8,
+        builds=(6200,),
+        like="cuda",
+    ),
+    "vulkan": Backend(
+        ("llama.cpp-vulkan",),
+        {"kinds": ["gpu", "soc"]},
+        lambda w: _engine(w) == "llama.cpp-vulkan" and _kind(w) != "cpu",
+        INT8,
+        builds=(6200,),
+        like="cuda",
+        known={"hopper": 0.629},
+    ),
+    "processors": Backend(
+        ("llama.cpp",),
+        {"kinds": ["cpu", "soc", "mcu"]},
+        lambda w: _engine(w) == "llama.cpp" and _kind(w) == "cpu",
+        CPU,
+        {"gap": 4e-6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5},
+        SLOW,
+        builds=(2700,),
+    ),
+    "ik-processors": Backend(
+        ("ik_llama.cpp",),
+        {"kinds": ["cpu", "soc", "mcu"]},
+        lambda w: _engine(w) == "ik_llama.cpp" and _kind(w) == "cpu",
+        CPU,
+        {"gap": 4e-6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5},
+        SLOW,
+    ),
+    "mlx": Backend(("mlx",), {"kinds": ["gpu", "soc"], "vendors": ["apple"]}, lambda w: _engine(w) == "mlx", FP16),
 }
 
 
@@ -163,8 +194,8 @@ def _build(w: Work) -> float:
 def applied(start: Kit, names: list[Key], logs: Array, build: float, family: str = "") -> Kit:
     """The kit with coefficients multiplied by factors (given as logarithms), as a build sees it."""
     values, classes = dict(start.values), {c: dict(v) for c, v in start.classes.items()}
-    for c in classes:
-        classes[c]["rate"] *= BACKENDS[start.name].known.get(family, 1.0)
+    for own in classes.values():
+        own["rate"] *= BACKENDS[start.name].known.get(family, 1.0)
     for key, x in zip(names, logs, strict=True):
         factor = float(np.exp(x))
         rest: Key = key
@@ -177,9 +208,9 @@ def applied(start: Kit, names: list[Key], logs: Array, build: float, family: str
                 continue
             rest = key[2:]
         if rest[0] == "shared":
-            for c in classes:
+            for c, own in classes.items():
                 if c != "f16":
-                    classes[c][rest[1]] = _most(rest[1], classes[c][rest[1]] * factor)
+                    own[rest[1]] = _most(rest[1], own[rest[1]] * factor)
         elif rest[0] == "values":
             values[rest[1]] = _most(rest[1], values[rest[1]] * factor)
         else:
@@ -266,14 +297,18 @@ def report(name: str, f: Flat, all_in: Array, held: dict[str, Array]) -> None:
             continue
         every = np.concatenate(rows)
         print(flush=True)
-        print(f"{name:14s} {phase:8s} n {int(mine.sum()):5d} in fit {median(all_in[mine]):6.1%} left out "
-              f"{median(every):6.1%} by device {np.median([median(r) for r in rows]):6.1%}")
+        print(
+            f"{name:14s} {phase:8s} n {int(mine.sum()):5d} in fit {median(all_in[mine]):6.1%} left out "
+            f"{median(every):6.1%} by device {np.median([median(r) for r in rows]):6.1%}"
+        )
         for k, r in sorted(held.items()):
             if k.endswith(phase):
                 print(f"    {k.split('|')[0]:28s} n {len(r):4d} {median(r):6.1%} bias {np.median(r):5.2f}")
 
 
-def file_of(b: Backend, start: Kit, names: list[Key], x: Array, ws: list[Work], held: dict[str, Array]) -> dict[str, Any]:
+def file_of(
+    b: Backend, start: Kit, names: list[Key], x: Array, ws: list[Work], held: dict[str, Array]
+) -> dict[str, Any]:
     """The calibration file."""
     now = applied(start, names, x, np.inf)
     seen = sorted({w.group.machine.device.name for w in ws})
@@ -292,8 +327,8 @@ def file_of(b: Backend, start: Kit, names: list[Key], x: Array, ws: list[Work], 
         for phase in ("decode", "prefill") if any(k.endswith(phase) for k in held)
     }  # fmt: skip
     return {
-        "source": "edge_dev.parquet: tokens per second of llama.cpp and MLX in public benchmarks (sources in its README), "
-                  "2026-11-30; fitted by benchmarks/fit/edge.py, intervals and errors from devices left out",
+        "source": "edge_dev.parquet: tokens per second of llama.cpp and MLX in public benchmarks (sources in its "
+                  "README), 2026-11-30; fitted by benchmarks/fit/edge.py, intervals and errors from devices left out",
         "engines": list(b.engines), "runs_on": b.runs_on, "devices": seen, "errors": errors,
         "intervals": {phase: interval(held, phase) for phase in ("decode", "prefill")},
         "peaks": dict(b.peaks), "kernels": dict(KERNELS),
@@ -327,7 +362,9 @@ def main() -> None:
         b = BACKENDS[name]
         if not (FOLDER / f"{name}.yaml").exists():
             write(name, file_of(b, first(name, b), [], np.zeros(0), [], {}))
-    everything = works(table, lambda g: any(g.engine.partition("@")[0] in BACKENDS[n].engines for n in given.only.split(",")))
+    everything = works(
+        table, lambda g: any(g.engine.partition("@")[0] in BACKENDS[n].engines for n in given.only.split(","))
+    )
     done: dict[str, Kit] = {}
     for name in given.only.split(","):
         b = BACKENDS[name]

@@ -38,8 +38,8 @@ class Flat:
 
     Attributes:
         products, decoding, reading, scans, others: ops by how they are priced.
-        times, tokens, measured: by row. ``build``, ``device``, ``phase``, ``family``: likewise; ``cards``: that layers are
-            dealt to.
+        times, tokens, measured: by row. ``build``, ``device``, ``phase``, ``family``: likewise; ``cards``: that layers
+            are dealt to.
     """
 
     products: Columns
@@ -80,7 +80,8 @@ def flat(ws: Sequence[Work], counts: Mapping[str, float]) -> Flat:
                      w.group.build, base(w.group.machine.device.name), w.group.phase,
                      1.0 if by_rows(w.group.build) or w.group.phase == "decode" else float(w.group.machine.count),
                      w.group.machine.device.family))  # fmt: skip
-    joined = {k: Columns({name: np.concatenate([c[name] for c in found]) for name in found[0]} if found else {"row": np.zeros(0)})
+    none = {"row": np.zeros(0)}
+    joined = {k: Columns({name: np.concatenate([c[name] for c in found]) for name in found[0]} if found else none)
               for k, found in parts.items()}  # fmt: skip
     sizes = [len(r[2]) for r in rows]
     return Flat(
@@ -99,7 +100,12 @@ def _cut(w: Work, op: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     unit = {"sync": 1.0, "link": np.inf}
     waits = exchange(op, w.on, unit, cards)
     handed = exchange(op, w.on, {"sync": 0.0, "link": 1.0}, cards)
-    return {"waits": waits, "handed": handed, "elements": values["elements"] / cards, "weights": values["weights"] / cards}
+    return {
+        "waits": waits,
+        "handed": handed,
+        "elements": values["elements"] / cards,
+        "weights": values["weights"] / cards,
+    }
 
 
 def base(device: str) -> str:
@@ -125,7 +131,8 @@ def _op(w: Work, op: Any, counts: Mapping[str, float]) -> tuple[str, dict[str, A
             rows, elements = ondevice.expert_work(op)
             held, kernels = op.bytes_of("weight"), counts["moe"]
         return "products", {
-            "class": float(CLASSES.index(name)), "rows": rows, "elements": elements, "weights": held, "kernels": kernels,
+            "class": float(CLASSES.index(name)), "rows": rows, "elements": elements, "weights": held,
+            "kernels": kernels,
             "experts": float(op.kind == "moe"), "near": near, "size": size, "memory": memory, "issue": issue,
             "peak": on.rate(w.kit.peaks[name])[0],
         }  # fmt: skip
@@ -139,7 +146,8 @@ def _op(w: Work, op: Any, counts: Mapping[str, float]) -> tuple[str, dict[str, A
         return "reading", {**same, "scores": scores, "peak": on.rate("fp16")[0], "kv": op.bytes_of("kv"),
                            "queries": op.dims["q"]}  # fmt: skip
     if op.kind == "scan":
-        return "scans", {"work": op.flops / vector, "moved": op.bytes_of("state") * 2.0 / memory, "near": near, "size": size,
+        return "scans", {"work": op.flops / vector, "moved": op.bytes_of("state") * 2.0 / memory, "near": near,
+                         "size": size,
                          "kernels": counts["scan"]}  # fmt: skip
     kept = (op.bytes - op.bytes_of("act")) / memory
     return "others", {"near": near, "size": size, "kept": kept, "kernels": ondevice.kernels_of(op, counts)}
@@ -173,17 +181,27 @@ def rates(f: Flat, kits: Mapping[tuple[float, str], Kit]) -> Array:
         p = f.products
         row, kind = p["row"].astype(np.intp), p["class"].astype(np.intp)
         own = {k: table[k][row, kind] for k in fields}
-        read, multiply = ondevice.product(own, p["memory"], p["issue"], p["peak"], p["rows"], p["elements"], p["weights"])
+        read, multiply = ondevice.product(
+            own, p["memory"], p["issue"], p["peak"], p["rows"], p["elements"], p["weights"]
+        )
         more = np.where(p["experts"] > 0, value["experts"][row], 1.0)
         handed = p["waits"] * value["sync"][row] + p["handed"] / value["link"][row]
-        add(p, np.maximum((read + multiply) * more, ondevice.moving({k: value[k][row] for k in ("acts", "acts_work")}, p["near"], p["size"], 1.0)) + handed)
+        add(
+            p,
+            np.maximum(
+                (read + multiply) * more,
+                ondevice.moving({k: value[k][row] for k in ("acts", "acts_work")}, p["near"], p["size"], 1.0),
+            )
+            + handed,
+        )
     for c, kind_ in ((f.decoding, "decoding"), (f.reading, "reading")):
         if len(c):
             row = c["row"].astype(np.intp)
             v = {k: value[k][row] for k in names}
             fused = c["fused"] > 0
             add(c, ondevice.decoding(v, c["memory"], c["issue"], fused, c["kv"], c["macs"]) if kind_ == "decoding"
-                else ondevice.reading(v, c["memory"], c["peak"], fused, c["macs"], c["scores"], c["kv"], c["queries"]))  # fmt: skip
+                else ondevice.reading(v, c["memory"], c["peak"], fused, c["macs"], c["scores"], c["kv"],
+                                      c["queries"]))  # fmt: skip
     if len(f.scans):
         row = f.scans["row"].astype(np.intp)
         add(f.scans, np.maximum(np.maximum(f.scans["work"] / value["scan"][row], f.scans["moved"]),
@@ -191,7 +209,14 @@ def rates(f: Flat, kits: Mapping[tuple[float, str], Kit]) -> Array:
                                                 f.scans["size"], 1.0)))  # fmt: skip
     if len(f.others):
         row = f.others["row"].astype(np.intp)
-        add(f.others, np.maximum(ondevice.moving({k: value[k][row] for k in ("acts", "acts_work")}, f.others["near"],
-                                                  f.others["size"], 1.0), f.others["kept"]))
+        add(
+            f.others,
+            np.maximum(
+                ondevice.moving(
+                    {k: value[k][row] for k in ("acts", "acts_work")}, f.others["near"], f.others["size"], 1.0
+                ),
+                f.others["kept"],
+            ),
+        )
     faster = pipelined({"stages": value["stages"]}, f.times, f.cards)
     return f.tokens * faster / (f.times * (time + value["step"]))

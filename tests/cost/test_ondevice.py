@@ -43,7 +43,7 @@ def rate(model: str, machine: str, bits: float, name: str = "q4_k", engine: str 
     plan = Plan(weights=form)
     r = evaluate(Scenario(stored, machine, Batch(512, 128), plan=plan, engine=engine))
     prefill, decode = r.phases[0], r.phases[-1]
-    return 1.0 / float(decode.cost.time), 512.0 / float(prefill.cost.time * prefill.times)
+    return 1.0 / float(decode.cost.time), 512.0 / float(prefill.cost.time * prefill.passes)
 
 
 @pytest.mark.parametrize("machine", ["rtx-4090", "m1-max", "ryzen-ai-max-395", "ryzen-9-7950x"])
@@ -74,7 +74,8 @@ def test_experts_of_one_token_cost_their_bytes() -> None:
     weights = 3.0 * hidden * inner * touched
     op = Op("moe", "moe.experts", "moe", {"tokens": 4.0, "hidden": hidden, "inner": inner, "experts": 32.0,
             "touched": touched, "up": 2.0}, 2.0 * weights, (Operand("x", "act", 4 * hidden, fmt("bf16")),
-            Operand("w", "weight", weights, fmt("mxfp4"))), (Operand("y", "act", 4 * hidden, fmt("bf16")),), "bf16")  # fmt: skip
+            Operand("w", "weight", weights, fmt("mxfp4"))),
+            (Operand("y", "act", 4 * hidden, fmt("bf16")),), "bf16")  # fmt: skip
     least = weights * fmt("mxfp4").bytes / target.memory.bandwidth
     assert least < seconds(op, target) < 3.0 * least
 
@@ -96,7 +97,8 @@ def test_an_engine_of_another_kind_prices_as_before() -> None:
 
 
 def test_classes_of_kernels() -> None:
-    found = {n: class_of(fmt(n)) for n in ("bf16", "q8_0", "q5_0", "q4_0", "mxfp4", "q6_k", "iq4_xs", "iq3_s", "int4-g64")}
+    names = ("bf16", "q8_0", "q5_0", "q4_0", "mxfp4", "q6_k", "iq4_xs", "iq3_s", "int4-g64")
+    found = {n: class_of(fmt(n)) for n in names}
     assert found == {"bf16": "f16", "q8_0": "q8", "q5_0": "q5", "q4_0": "q4", "mxfp4": "q4", "q6_k": "k", "iq4_xs": "k",
                      "iq3_s": "iq", "int4-g64": "q4"}  # fmt: skip
 

@@ -12,7 +12,8 @@ GIB = 2.0**30
 
 @pytest.mark.parametrize(
     ("name", "gigabytes", "bandwidth"),
-    [("m1-max-32gb", 32, 400e9), ("m3-max-64gb", 64, 409.6e9), ("m3-max-36gb", 36, 307.2e9), ("m3-max-96gb", 96, 307.2e9),
+    [("m1-max-32gb", 32, 400e9), ("m3-max-64gb", 64, 409.6e9), ("m3-max-36gb", 36, 307.2e9),
+     ("m3-max-96gb", 96, 307.2e9),
      ("m4-max-36gb", 36, 410e9), ("rtx-4060-ti-8gb", 8, 288e9), ("pi-5-16gb", 16, 17.1e9)],
 )  # fmt: skip
 def test_a_size_of_memory_after_the_name(name: str, gigabytes: int, bandwidth: float) -> None:
@@ -38,7 +39,8 @@ def test_a_size_nobody_sells_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("printed", "known"),
-    [("NVIDIA GeForce RTX 4070 Ti SUPER", "rtx-4070-ti-super"), ("NVIDIA GeForce RTX 4090 Laptop GPU", "rtx-4090-laptop"),
+    [("NVIDIA GeForce RTX 4070 Ti SUPER", "rtx-4070-ti-super"),
+     ("NVIDIA GeForce RTX 4090 Laptop GPU", "rtx-4090-laptop"),
      ("NVIDIA GB10", "dgx-spark"), ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"), ("Apple M3 Max", "apple-m3-max"),
      ("AMD Radeon RX 7900 XTX (RADV NAVI31)", "rx-7900-xtx"), ("Intel(R) Arc(TM) A770 Graphics (DG2)", "arc-a770"),
      ("AMD Radeon 8060S Graphics (RADV GFX1151)", "ryzen-ai-max-395"), ("Raspberry Pi 5", "raspberry-pi-5")],

@@ -66,7 +66,7 @@ def test_a_table_of_something_else_is_refused(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_what_a_row_means() -> None:
-    """The card in parentheses runs the model unless the processors do; a chip's processors are a machine of their own."""
+    """The card in parentheses runs the model, unless processors do; those of a chip are a machine of their own."""
     assert machine_of("Pi CM5 - 16GB (Nvidia RTX 4070 Ti)", "GPU").device.name == "rtx-4070-ti"
     assert machine_of("Apple M2 Max CPU", "CPU").device.name == "apple-m2-max-cpu"
     assert machine_of("Apple M3 Max 40-core GPU 64GB", "Metal").device.name == "apple-m3-max-64gb"

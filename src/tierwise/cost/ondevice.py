@@ -6,14 +6,14 @@ units, and the two overlap, the longer setting the pace but for where they are a
     vector(rows) = |bytes / (bandwidth × memory), weights × (work + rows × mac) / issue rate|
 
 The issue rate counts units and their clock: how much a unit has in flight is what binds these kernels on cards with
-fast memory, not its lanes. Many rows (a prompt, cut into micro-batches) are a matrix product on the fastest unit the backend uses, whose last tile
-is padded::
+fast memory, not its lanes. Many rows (a prompt, cut into micro-batches) are a matrix product on the fastest unit the
+backend uses, whose last tile is padded::
 
     matrix(rows) = max(bytes / (bandwidth × memory), 2 (rows + pad) columns × depth / (rate × peak))
 
-A product takes the lesser of both, where kernels for few rows exist. Experts are such products, each touched expert with its own rows. Attention reads
-the cache, or multiplies at a fraction of the 16-bit peak; without flash attention it writes the scores (in fp32) and
-reads them back. Every kernel leaves a gap [gap]; activations are fp32.
+A product takes the lesser of both, where kernels for few rows exist. Experts are such products, each touched expert
+with its own rows. Attention reads the cache, or multiplies at a fraction of the 16-bit peak; without flash attention it
+writes the scores (in fp32) and reads them back. Every kernel leaves a gap [gap]; activations are fp32.
 """
 
 from __future__ import annotations

@@ -71,16 +71,15 @@ def check(table: Table) -> Answer:
     rows = asked(table)
     found, refused = groups(table, rows)
     place = {int(r): i for i, r in enumerate(rows)}
-    out = [np.full(len(rows), np.nan) for _ in range(4)]
+    predicted, low, high, watts = (np.full(len(rows), np.nan) for _ in range(4))
     machine, engine = (np.full(len(rows), "", dtype="<U60") for _ in range(2))
     phase = np.where(np.asarray(table["phase"], str)[rows] == "prefill", "prefill", "decode")
     for g in found:
         at = np.asarray([place[int(r)] for r in g.rows])
-        for values, into in zip(answer(g, table), out, strict=True):
-            into[at] = values
+        predicted[at], low[at], high[at], watts[at] = answer(g, table)
         machine[at], engine[at] = g.machine.device.name, g.engine.partition("@")[0]
     measured = np.asarray(table["value"], float)[rows]
-    return Answer(rows, measured, *out, machine, engine, phase, tuple(refused))
+    return Answer(rows, measured, predicted, low, high, watts, machine, engine, phase, tuple(refused))
 
 
 def answer(g: Group, table: Table) -> tuple[Array, Array, Array, Array]:
@@ -161,7 +160,9 @@ def power(a: Answer, table: Table) -> Power:
     known = np.asarray(table["power_w"], float)[a.rows] if "power_w" in table else np.full(len(a.rows), np.nan)
     pick = np.isfinite(known) & np.isfinite(a.watts)
     units = np.asarray(table["unit"], str) if "unit" in table else np.zeros(0)
-    return Power((a.watts / np.where(pick, known, 1.0))[pick], a.phase[pick], *POWER_INTERVAL, int(np.sum(units == "uJ")))
+    return Power(
+        (a.watts / np.where(pick, known, 1.0))[pick], a.phase[pick], *POWER_INTERVAL, int(np.sum(units == "uJ"))
+    )
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,9 @@ def works(table: Table, keep: Callable[[Group], bool] = lambda g: True) -> list[
         assert found is not None
         target = Target(g.machine, efficiency(g.machine.device, g.engine))
         measured = np.asarray(table["value"], float)[g.rows]
-        out.append(Work(g, target, ops, times, np.broadcast_to(np.asarray(tokens, float), measured.shape), measured, found))
+        out.append(
+            Work(g, target, ops, times, np.broadcast_to(np.asarray(tokens, float), measured.shape), measured, found)
+        )
     return out
 
 

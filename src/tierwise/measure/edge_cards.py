@@ -1,4 +1,4 @@
-"""llama.cpp on several cards of one computer: layers dealt to them, or, before there was a choice, rows of every product.
+"""llama.cpp on several cards of one computer: layers dealt to them or, before there was a choice, parts of products.
 
 Since build 1800 (pull request 4766) layers are dealt by default: a token passes the cards one after the other, and the
 micro-batches of a prompt follow each other through them. Before, every product was cut by its outputs: each card read

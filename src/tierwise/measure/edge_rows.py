@@ -50,8 +50,8 @@ class Group:
     Attributes:
         rows: their places in the table.
         machine, engine, model, weights: what runs.
-        phase: ``decode`` or ``prefill``. ``flash``: flash attention. ``ubatch``: tokens of a micro-batch. ``kv``: format
-            of keys and values.
+        phase: ``decode`` or ``prefill``. ``flash``: flash attention. ``ubatch``: tokens of a micro-batch. ``kv``:
+            format of keys and values.
     """
 
     rows: NDArray[np.intp]
@@ -96,8 +96,8 @@ def asked(table: Table) -> NDArray[np.intp]:
 
 def groups(table: Table, rows: NDArray[np.intp]) -> tuple[list[Group], list[Refused]]:
     """The rows by what they run."""
-    names = ("device", "tierwise_device", "ndev", "backend", "engine", "model", "tierwise_model", "quant", "bpw", "phase",
-             "fa", "ubatch", "kv_type", "threads")  # fmt: skip
+    names = ("device", "ndev", "backend", "engine", "model", "tierwise_model", "quant", "bpw", "phase", "fa",
+             "ubatch", "kv_type", "threads")  # fmt: skip
     columns = [_text(table, n, len(table["value"]))[rows] for n in names]
     keys: dict[tuple[str, ...], list[int]] = {}
     for place, key in zip(rows, zip(*columns, strict=True), strict=True):
@@ -161,7 +161,8 @@ def engine_of(text: str, backend: str) -> str:
     name = "ik_llama.cpp" if "ik_llama" in low else "llama.cpp"
     if "vulkan" in low or "vulkan" in back:
         name = "llama.cpp-vulkan"
-    build = re.search(r"(?:\b|b)(\d{4,5})\b(?!-)", re.sub(r"\b[0-9a-f]{6,}\b", lambda m: m[0] if m[0].isdigit() else "", low))
+    without = re.sub(r"\b[0-9a-f]{6,}\b", lambda m: m[0] if m[0].isdigit() else "", low)  # commits
+    build = re.search(r"(?:\b|b)(\d{4,5})\b(?!-)", without)
     if build and not re.search(r"20\d\d-", low):
         return f"{name}@{build[1]}"
     # A commit alone is from before builds had numbers.
@@ -216,7 +217,7 @@ def _known(name: str, on_cpu: bool) -> System | None:
             return system(re.sub(r"-\d+c$", "", stem) + "-cpu")
         except TierwiseError:
             return None
-    return found if on_cpu == is_cpu or is_cpu else found
+    return found
 
 
 @lru_cache(maxsize=4096)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.errors import BadField
-from tierwise.core.refusals import yaml_place, yaml_problem
 from tierwise.core.num import Num, where
+from tierwise.core.refusals import yaml_place, yaml_problem
 from tierwise.cost import Target
 from tierwise.cost.kits import kit
 from tierwise.machines.types import Device

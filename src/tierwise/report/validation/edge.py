@@ -43,8 +43,8 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
 def shown(path: Path, a: Answer, p: Power) -> list[str]:
     """Lines for people: errors by phase, by engine, by device; power; what was refused and why."""
     answered = int(np.isfinite(a.predicted).sum())
-    out = [f"{path.name}: {answered} of {len(a.rows)} rows of llama.cpp and MLX map to a machine and a model; the others "
-           "count as 100 % error"]  # fmt: skip
+    out = [f"{path.name}: {answered} of {len(a.rows)} rows of llama.cpp and MLX map to a machine and a model; the "
+           "others count as 100 % error"]  # fmt: skip
     out.append(f"{'':44s} {'rows':>5s} {'answered':>8s} {'median':>7s} {'bias':>6s} {'in 80 %':>7s}")
     for label, mask in _cells(a):
         s = summary(a, mask)
