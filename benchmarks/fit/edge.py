@@ -34,10 +34,11 @@ Array = NDArray[np.float64]
 # their activation, weighting and sum.
 KERNELS = {"matmul": 1.5, "moe": 8.0, "norm": 3.0, "rope_cache": 4.0, "attention": 4.0, "flash": 1.5, "act": 1.0,
            "topk": 5.0, "scan": 3.0, "embedding": 1.0, "elementwise": 1.0, "sample": 1.0}  # fmt: skip
-CLASS = {"memory": 0.9, "work": 20.0, "mac": 4.0, "rate": 0.2, "pad": 16.0}
+CLASS = {"memory": 0.9, "work": 8.0, "mac": 4.0, "rate": 0.2, "pad": 16.0}
 VALUES = {"gap": 3e-6, "step": 2e-4, "acts": 0.5, "experts": 1.2, "kv_flash": 0.6, "kv_plain": 0.5,
           "kv_work_flash": 2.0, "kv_work_plain": 2.0, "attn_flash": 0.3, "attn_plain": 0.2, "scan": 0.1,
-          "sync": 3e-5, "link": 0.25, "stages": 0.75, "acts_work": 5.0, "kv_tile": 64.0, "scores": 0.5}  # fmt: skip
+          "sync": 3e-5, "link": 0.25, "stages": 0.75, "acts_work": 5.0, "kv_tile": 64.0,
+    "flight": 3.2e3, "scores": 0.5}  # fmt: skip
 # How far (in log) a coefficient strays from where it starts before that costs as much as one device's rows being off by
 # a tenth: coefficients that the rows do not tell stay put.
 PRIOR = 1.0
@@ -57,6 +58,7 @@ class Backend:
         engines, runs_on, peaks: as in the file. ``keep``: its rows.
         values, classes: where coefficients start that differ from the usual. ``like``: the backend whose fit they start
             from instead.
+        still: coefficients that are not fitted: processors' prompts are too few to tell moving from multiplying.
         builds: before which something was different; ``families``: on which something is, in kernels for few rows and
             many; ``known``: share of the peak that a family's matrix instructions reach at most, from elsewhere.
     """
@@ -71,6 +73,7 @@ class Backend:
     families: tuple[tuple[str, ...], ...] = ()
     like: str = ""
     known: dict[str, float] = field(default_factory=dict)
+    still: tuple[str, ...] = ()
 
 
 def _engine(w: Work) -> str:
@@ -90,6 +93,7 @@ def _vendor(w: Work) -> str:
 INT8 = {"f16": "int8", "q8": "int8", "q5": "int8", "q4": "int8", "k": "int8", "iq": "int8"}
 FP16 = dict.fromkeys(CLASSES, "fp16")
 CPU = {"f16": "fp32", "q8": "int8", "q5": "int8", "q4": "int8", "k": "int8", "iq": "int8"}
+MOVES = ("acts", "acts_work", "scores", "flight")
 SLOW = {c: {"memory": 0.7, "work": 0.5, "mac": 1.0, "pad": 1.0} for c in CLASSES}
 
 BACKENDS = {
@@ -98,7 +102,7 @@ BACKENDS = {
         {"kinds": ["gpu", "soc"], "vendors": ["nvidia"]},
         lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "NVIDIA",
         INT8,
-        classes={"f16": {"work": 44.0, "rate": 0.4}},
+        classes={"f16": {"rate": 0.4}},
         builds=(2000,),
         # mma instructions, which these kernels use, reach 62.9 % of the peak of Hopper: luo2024.
         known={"hopper": 0.629},
@@ -111,6 +115,8 @@ BACKENDS = {
         classes={c: {"work": 8.0, "rate": 0.65} for c in CLASSES},
         builds=(1200,),
         families=(("apple-gpu-9",),),
+        values={"flight": 1e5},
+        still=("flight",),
     ),
     "rocm": Backend(
         ("llama.cpp",),
@@ -119,6 +125,7 @@ BACKENDS = {
         INT8,
         builds=(6200,),
         like="cuda",
+        still=("flight",),
     ),
     "vulkan": Backend(
         ("llama.cpp-vulkan",),
@@ -128,25 +135,35 @@ BACKENDS = {
         builds=(6200,),
         like="cuda",
         known={"hopper": 0.629},
+        still=("flight",),
     ),
     "processors": Backend(
         ("llama.cpp",),
         {"kinds": ["cpu", "soc", "mcu"]},
         lambda w: _engine(w) == "llama.cpp" and _kind(w) == "cpu",
         CPU,
-        {"gap": 4e-6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5},
+        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5},
         SLOW,
         builds=(2700,),
+        still=MOVES,
     ),
     "ik-processors": Backend(
         ("ik_llama.cpp",),
         {"kinds": ["cpu", "soc", "mcu"]},
         lambda w: _engine(w) == "ik_llama.cpp" and _kind(w) == "cpu",
         CPU,
-        {"gap": 4e-6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5},
+        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5},
         SLOW,
+        still=MOVES,
     ),
-    "mlx": Backend(("mlx",), {"kinds": ["gpu", "soc"], "vendors": ["apple"]}, lambda w: _engine(w) == "mlx", FP16),
+    "mlx": Backend(
+        ("mlx",),
+        {"kinds": ["gpu", "soc"], "vendors": ["apple"]},
+        lambda w: _engine(w) == "mlx",
+        FP16,
+        values={"flight": 1e5},
+        still=("flight",),
+    ),
 }
 
 
@@ -165,7 +182,7 @@ def keys(ws: list[Work], b: Backend) -> list[Key]:
     """Coefficients that the rows can tell anything about: of all quantized formats together, how a class differs, and
     what is different on a family or was before a build."""
     seen = {_class(w) for w in ws}
-    out: list[Key] = [("values", k) for k in VALUES if k not in FIXED]
+    out: list[Key] = [("values", k) for k in VALUES if k not in (*FIXED, *b.still)]
     out += [("shared", k) for k in CLASS]
     out += [("classes", c, k) for c in CLASSES if c in seen for k in CLASS]
     for build in b.builds:

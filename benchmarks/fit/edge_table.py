@@ -117,6 +117,7 @@ def _op(w: Work, op: Any, counts: Mapping[str, float]) -> tuple[str, dict[str, A
     on = w.on
     memory, issue = on.memory.bandwidth, ondevice.issue_rate(on)
     vector = on.rate("fp32", "vector")[0]
+    requests = on.rate("fp32", "vector")[1].units / on.memory.latency
     near = ondevice.activations(op, on)
     size = op.bytes_of("act") * 2.0 / issue
     if op.kind in ("matmul", "moe"):
@@ -133,7 +134,8 @@ def _op(w: Work, op: Any, counts: Mapping[str, float]) -> tuple[str, dict[str, A
         return "products", {
             "class": float(CLASSES.index(name)), "rows": rows, "elements": elements, "weights": held,
             "kernels": kernels,
-            "experts": float(op.kind == "moe"), "near": near, "size": size, "memory": memory, "issue": issue,
+            "experts": float(op.kind == "moe"), "near": near, "size": size,
+            "memory": memory, "requests": requests, "issue": issue,
             "peak": on.rate(w.kit.peaks[name])[0],
         }  # fmt: skip
     if op.kind == "attention":
@@ -142,7 +144,7 @@ def _op(w: Work, op: Any, counts: Mapping[str, float]) -> tuple[str, dict[str, A
         kernels = counts["flash" if fused else "attention"]
         same = {"fused": float(fused), "macs": macs, "kernels": kernels, "memory": memory}
         if op.options.get("phase") == "decode":
-            return "decoding", {**same, "kv": op.bytes_of("kv"), "issue": issue}
+            return "decoding", {**same, "kv": op.bytes_of("kv"), "requests": requests, "issue": issue}
         return "reading", {**same, "scores": scores, "peak": on.rate("fp16")[0], "kv": op.bytes_of("kv"),
                            "queries": op.dims["q"]}  # fmt: skip
     if op.kind == "scan":
@@ -181,8 +183,9 @@ def rates(f: Flat, kits: Mapping[tuple[float, str], Kit]) -> Array:
         p = f.products
         row, kind = p["row"].astype(np.intp), p["class"].astype(np.intp)
         own = {k: table[k][row, kind] for k in fields}
+        reach = ondevice.drawn(p["memory"], p["requests"], value["flight"][row])
         read, multiply = ondevice.product(
-            own, p["memory"], p["issue"], p["peak"], p["rows"], p["elements"], p["weights"]
+            own, reach, p["issue"], p["peak"], p["rows"], p["elements"], p["weights"]
         )
         more = np.where(p["experts"] > 0, value["experts"][row], 1.0)
         handed = p["waits"] * value["sync"][row] + p["handed"] / value["link"][row]
@@ -194,14 +197,17 @@ def rates(f: Flat, kits: Mapping[tuple[float, str], Kit]) -> Array:
             )
             + handed,
         )
-    for c, kind_ in ((f.decoding, "decoding"), (f.reading, "reading")):
-        if len(c):
-            row = c["row"].astype(np.intp)
-            v = {k: value[k][row] for k in names}
-            fused = c["fused"] > 0
-            add(c, ondevice.decoding(v, c["memory"], c["issue"], fused, c["kv"], c["macs"]) if kind_ == "decoding"
-                else ondevice.reading(v, c["memory"], c["peak"], fused, c["macs"], c["scores"], c["kv"],
-                                      c["queries"]))  # fmt: skip
+    if len(c := f.decoding):
+        row = c["row"].astype(np.intp)
+        v = {k: value[k][row] for k in names}
+        reach = ondevice.drawn(c["memory"], c["requests"], v["flight"])
+        add(c, ondevice.decoding(v, reach, c["issue"], c["fused"] > 0, c["kv"], c["macs"]))
+    if len(c := f.reading):
+        row = c["row"].astype(np.intp)
+        v = {k: value[k][row] for k in names}
+        sizes_ = c["macs"], c["scores"], c["kv"], c["queries"]
+        time_ = ondevice.reading(v, c["memory"], c["peak"], c["fused"] > 0, *sizes_)
+        add(c, time_)
     if len(f.scans):
         row = f.scans["row"].astype(np.intp)
         add(f.scans, np.maximum(np.maximum(f.scans["work"] / value["scan"][row], f.scans["moved"]),

@@ -5,9 +5,11 @@ units, and the two overlap, the longer setting the pace but for where they are a
 
     vector(rows) = |bytes / (bandwidth × memory), weights × (work + rows × mac) / issue rate|
 
-The issue rate counts units and their clock: how much a unit has in flight is what binds these kernels on cards with
-fast memory, not its lanes. Many rows (a prompt, cut into micro-batches) are a matrix product on the fastest unit the
-backend uses, whose last tile is padded::
+The issue rate counts units and their clock. Bandwidth is what memory gives to units that each have so many bytes in
+flight [flight] over its latency (Little's law), which binds on cards with fast memory and few units.
+
+Many rows (a prompt, cut into micro-batches) are a matrix product on the fastest unit the backend uses, whose last tile
+is padded::
 
     matrix(rows) = max(bytes / (bandwidth × memory), 2 (rows + pad) columns × depth / (rate × peak))
 
@@ -39,6 +41,8 @@ _SCORE_BYTES = 16.0
 _LANES = 256.0
 # Rows that kernels for few of them take.
 _FEW = constant("ondevice.few")
+# How sharply bytes in flight bind.
+_FLIGHT = constant("ondevice.flight")
 # How sharply the longer of reading and expanding sets the pace.
 _SHARP = constant("ondevice.sharp")
 
@@ -118,11 +122,11 @@ def reading(
 
 
 def _product(op: Op, on: Target, k: Kit, rows: Num, elements: Num, weights: Num) -> dict[str, Num]:
-    issue = issue_rate(on)
+    issue, memory = issue_rate(on), bandwidth(on, k.values["flight"])
 
     def of(name: str) -> dict[str, Num]:
-        read, multiply = product(k.classes[name], on.memory.bandwidth, issue, on.rate(k.peaks[name])[0], rows,
-                                 elements, weights)  # fmt: skip
+        peak, _ = on.rate(k.peaks[name])
+        read, multiply = product(k.classes[name], memory, issue, peak, rows, elements, weights)
         return {on.memory.name: read, "compute": multiply}
 
     return _by_class(op, k, of)
@@ -133,6 +137,17 @@ def issue_rate(on: Target) -> Num:
     rate, engine = on.rate("fp32", "vector")
     counted = engine.units * engine.clock * _LANES
     return where(np.isfinite(np.asarray(counted)), counted, rate)
+
+
+def bandwidth(on: Target, flight: Num) -> Num:
+    """Bytes per second that units with ``flight`` bytes on their way each draw from memory (Little's law)."""
+    units = on.rate("fp32", "vector")[1].units
+    return drawn(on.memory.bandwidth, units / maximum(on.memory.latency, 1e-9), flight)
+
+
+def drawn(memory: Num, requests: Num, flight: Num) -> Num:
+    """The same from a bandwidth and units over latency."""
+    return (memory**-_FLIGHT + (flight * requests) ** -_FLIGHT) ** (-1.0 / _FLIGHT)
 
 
 def _weight(op: Op) -> Format | None:
@@ -211,7 +226,7 @@ def _attention(op: Op, on: Target, k: Kit) -> Parts:
     kernels = where(fused, k.kernels["flash"], k.kernels["attention"])
     memory = on.memory.bandwidth
     if op.options.get("phase") == "decode":
-        time = decoding(k.values, memory, issue_rate(on), fused, kv, macs)
+        time = decoding(k.values, bandwidth(on, k.values["flight"]), issue_rate(on), fused, kv, macs)
         return {on.memory.name: time}, kernels, op.bytes
     time = reading(k.values, memory, on.rate("fp16")[0], fused, macs, scores, kv, op.dims["q"])
     return {"compute": time}, kernels, op.bytes + where(fused, 0.0, scores)

@@ -217,4 +217,4 @@ def summary(a: Answer, mask: NDArray[np.bool_] | None = None) -> dict[str, float
     }  # fmt: skip
 
 
-__all__: Sequence[str] = ["Answer", "Work", "answer", "check", "summary", "works"]
+__all__: Sequence[str] = ["Answer", "Power", "Work", "answer", "check", "power", "summary", "works"]
