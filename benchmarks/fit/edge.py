@@ -2,7 +2,7 @@
 
     python benchmarks/fit/edge.py edge_dev.parquet [--only cuda,metal] [--write]
 
-Each backend is one file of cost/calibration/ondevice. A row's weight is one over the root of the rows its device has in
+Each backend is one file of cost/own_kernels. A row's weight is one over the root of the rows its device has in
 its phase, so that a device with many rows does not decide alone. Every device is then left out in turn, the rest fitted
 again, and the one left out predicted: these errors and intervals are what the file says of itself.
 """
@@ -26,7 +26,7 @@ from tierwise.cost.kits import Kit
 from tierwise.measure.edge import Work, works
 from tierwise.measure.ops import read
 
-FOLDER = Path(__file__).parents[2] / "src/tierwise/cost/calibration/ondevice"
+FOLDER = Path(__file__).parents[2] / "src/tierwise/cost/own_kernels"
 Array = NDArray[np.float64]
 
 # Kernels of an op, counted in llama.cpp's graphs (src/llama-graph.cpp) and backends: a product also quantizes its

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tierwise import Batch, Plan, Scenario, evaluate
 from tierwise.cli import main
+from tierwise.core.numerics import fmt
 from tierwise.measure.edge import check, summary
 from tierwise.measure.edge_rows import engine_of, machine_of, weights_of
 from tierwise.measure.ops import read
@@ -75,3 +77,12 @@ def test_what_a_row_means() -> None:
     assert engine_of("llama.cpp b6918", "Vulkan") == "llama.cpp-vulkan@6918"
     assert weights_of("Q4_K - Medium", "4.9").name == "q4_k"
     assert weights_of("F16", "5.27").name == "mxfp4"  # gpt-oss, whose experts stay in MXFP4
+
+
+def test_an_older_build_is_priced_as_it_was() -> None:
+    """Prompts of the end of 2023 went through other kernels."""
+    now, then = (
+        Scenario("llama-2-7b", "rtx-4090", Batch(512, 2), Plan(weights=fmt("q4_0")), engine=e)
+        for e in ("llama.cpp", "llama.cpp@1671")
+    )
+    assert float(evaluate(then).ttft) != pytest.approx(float(evaluate(now).ttft), rel=0.02)

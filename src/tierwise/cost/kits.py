@@ -1,6 +1,6 @@
 """Coefficients of engines that bring their own kernels to one's own machine: llama.cpp, its forks, MLX.
 
-One file of ``calibration/ondevice`` is one backend of one engine (CUDA, Metal, Vulkan, ROCm, processors). It says which
+One file of ``own_kernels`` is one backend of one engine (CUDA, Metal, Vulkan, ROCm, processors). It says which
 devices it runs on and what its kernels reach there; :mod:`tierwise.cost.ondevice` says how.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from tierwise.machines.types import Device
 
-_HERE = Path(__file__).parent / "calibration" / "ondevice"
+_HERE = Path(__file__).parent / "own_kernels"
 
 
 @dataclass(frozen=True)
