@@ -18,6 +18,7 @@ from tierwise.core.num import is_array
 from tierwise.cost.calibrate import efficiency
 from tierwise.cost.limits import reaching, within_peaks, writing
 from tierwise.cost.nodes import at
+from tierwise.cost.ondevice import price as own_kernels
 from tierwise.cost.spatial import mapped
 from tierwise.cost.types import Cost, Efficiency, Target, either
 from tierwise.program.types import Op
@@ -89,6 +90,7 @@ def _module(kind: str) -> ModuleType:
 
 PROVIDERS: tuple[tuple[str, Callable[[Op, Target], Cost | None]], ...] = (
     ("measured", _measured),
+    ("kit", own_kernels),
     ("fitted", _fitted),
     ("mapping", mapped),
     ("bounds", _bounds),

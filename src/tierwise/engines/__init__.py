@@ -52,6 +52,7 @@ class Engine:
         source: where the facts of its steps stand.
         framework: how it runs graphs that no engine steps, such as images (``cost/frameworks``); ``""`` for kernels
             alone.
+        usual_on: families of devices on which it is what people run, where nobody names an engine.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Engine:
     gpu_families: frozenset[str] | None
     source: str
     framework: str = ""
+    usual_on: frozenset[str] = frozenset()
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
         """Batch sizes replayed from recorded graphs, ascending; empty when ``largest`` is 0."""
@@ -94,6 +96,16 @@ def names() -> tuple[str, ...]:
 def plain(name: str) -> str:
     """An engine's name without the version it may be asked for by: ``vllm`` of ``vllm@0.24``."""
     return name.partition("@")[0]
+
+
+def usual(family: str) -> str:
+    """The engine that people run on a family of devices, as its file says; ``""`` where none does."""
+    return _usual().get(family, "")
+
+
+@cache
+def _usual() -> dict[str, str]:
+    return {family: name for name in names() for family in _load(name).usual_on}
 
 
 def launchable() -> tuple[str, ...]:
@@ -138,6 +150,11 @@ def _load(name: str) -> Engine:
     if "gpus" in data:
         gpus = _part(data, "gpus", where)
         _only(gpus, ("families", "source"), f"{where}: gpus")
+    usual_on: frozenset[str] = frozenset()
+    if "usual_on" in data:
+        part = _part(data, "usual_on", where)
+        _only(part, ("families", "source"), f"{where}: usual_on")
+        usual_on = frozenset(part["families"])
     pairs = tuple((int(first), int(step)) for first, step in steps["graph_sizes"])
     return Engine(
         name, pairs, tuple(map(int, steps["extra_graph_sizes"])), float(steps["graph_sizes_per_sequence"]),
@@ -147,7 +164,7 @@ def _load(name: str) -> Engine:
         int(memory["max_seqs"]), str(extra),
         None if memory.get("window_share") is None else float(memory["window_share"]),
         None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
-        str(data.get("framework", "")),
+        str(data.get("framework", "")), usual_on,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from tierwise.core.errors import BadField, UnknownName
 from tierwise.machines.names import find
 from tierwise.machines.place import CATALOG, as_path, read, where
 
-_OWN = {"aliases", "title", "released", "notes", "price"}
+_OWN = {"aliases", "title", "released", "notes", "price", "sizes"}
 """Facts of one device that its siblings do not share."""
 
 

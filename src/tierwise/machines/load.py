@@ -17,6 +17,7 @@ from tierwise.machines.compose import MAX_COUNT, Member, compose, from_file, tim
 from tierwise.machines.inherit import inherit
 from tierwise.machines.names import aliases, bare_name, find, plain_name
 from tierwise.machines.place import CATALOG, SYSTEMS, as_path, library, read, where
+from tierwise.machines.sizes import of_size, sized
 from tierwise.machines.types import Device, System
 
 __all__ = ["CATALOG", "MAX_COUNT", "SYSTEMS", "device", "device_names", "system", "system_names"]
@@ -50,6 +51,9 @@ def system(text: str) -> System:
     if found is not None:
         return times(count, _catalog_system(found))
     known = find(name, CATALOG)
+    other = sized(name) if known is None else None
+    if other is not None:
+        return compose(count, _catalog_member(*other), f"{other[0]}-{other[1]}gb")
     if known is None:
         all_names = [*device_names(), *system_names(), *aliases(CATALOG), *aliases(SYSTEMS)]
         raise UnknownName("machine", name[:80], all_names, _HINT)
@@ -93,14 +97,20 @@ def _member(name: str, base: Path | None = None) -> Member:
     if path is not None:
         return _build(path)
     found = find(name, CATALOG)
+    other = sized(name) if found is None else None
+    if other is not None:
+        return _catalog_member(*other)
     if found is None:
         raise UnknownName("device", name[:80], [*device_names(), *aliases(CATALOG)], _HINT)
     return _catalog_member(found)
 
 
 @cache
-def _catalog_member(stem: str) -> Member:
-    return _build(CATALOG / f"{stem}.yaml")
+def _catalog_member(stem: str, gigabytes: int | None = None) -> Member:
+    path = CATALOG / f"{stem}.yaml"
+    if gigabytes is None:
+        return _build(path)
+    return _described(f"{stem}-{gigabytes}gb", of_size(inherit(read(path), path), gigabytes), path)
 
 
 @cache
@@ -114,9 +124,13 @@ def _build(path: Path) -> Member:
 
 
 def _member_from(name: str, data: dict[str, Any], path: Path) -> Member:
+    return _described(name, inherit(data, path), path)
+
+
+def _described(name: str, data: dict[str, Any], path: Path) -> Member:
     from tierwise.machines.build import build_device
 
-    built, node = build_device(name, inherit(data, path), where(path), library())
+    built, node = build_device(name, data, where(path), library())
     up = built.link("scale-up")
     if node is None:
         return Member(built, up.domain if up else 1, 0.0, up.source if up else "one device")

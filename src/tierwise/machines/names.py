@@ -14,7 +14,7 @@ from pathlib import Path
 
 # Words that name a maker or a line of products: dropped in front.
 _BRANDS = {"nvidia", "amd", "intel", "data", "center", "google", "aws", "geforce", "tesla", "quadro", "instinct",
-           "radeon", "arc", "pro"}  # fmt: skip
+           "radeon", "arc", "pro", "apple"}  # fmt: skip
 # Words about memory, cooling and packaging: dropped wherever they stand.
 _TRIMMINGS = re.compile(r"hbm\d?e?|gddr\d?x?|ac|lc|accelerator|graphics|gpu|generation|edition")
 # The form a device comes in: dropped last, when no file tells the forms apart.
@@ -33,6 +33,10 @@ def find(name: str, folder: Path) -> str | None:
     known = aliases(folder)
     if bare in known:
         return known[bare]
+    # Vulkan adds the driver's name: "AMD Radeon RX 7900 XTX (RADV NAVI31)".
+    driver = re.fullmatch(r"(.+?)-?\((?:radv|amdvlk|dg\d|bmg|mesa)[^)]*\)", plain)
+    if driver:
+        return find(driver[1], folder)
     for words, dropped in _shorter(re.sub(r"\((r|tm|c)\)", "", plain)):
         found = known.get(bare_name("-".join(words))) or _by_words(folder).get(frozenset(words))
         if found is not None and all(_holds(folder, found, c) for c in dropped):
@@ -73,6 +77,7 @@ def _shorter(plain: str) -> Iterator[tuple[list[str], list[float]]]:
     while len(words) > 1 and words[0] in _BRANDS:
         words = words[1:]
         yield words, []
+        yield [w for w in words if not _TRIMMINGS.fullmatch(w)] or words, []
     words = [w for w in words if not _TRIMMINGS.fullmatch(w)] or words
     yield words, []
     sized = [float(m[1]) * 1e9 for w in words if (m := _CAPACITY.fullmatch(w))]

@@ -205,6 +205,14 @@ class ProcessFile(_Strict):
     source: Words
 
 
+class SizeFile(_Strict):
+    """Another size of memory that the same device is sold with, and what then stays with the system."""
+
+    capacity: Bytes
+    reserve: Bytes | None = None
+    source: Words
+
+
 class HostFile(_Strict):
     """What stands around the devices of one node: its main memory, processors and storage."""
 
@@ -280,6 +288,7 @@ class DeviceFile(_Strict):
     reserve: ReserveFile | None = None
     process: ProcessFile | None = None
     node: NodeFile | None = None
+    sizes: tuple[SizeFile, ...] = ()
     calibration: tuple[ProfileFile, ...] = ()
     notes: str = ""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tierwise.core.errors import BadField
+from tierwise.core.num import minimum, num
 from tierwise.models.facts import depth, experts, heads
 from tierwise.scenario.legality import check_plan, cuts
 from tierwise.scenario.types import Batch, Plan, Resolved, Scenario
@@ -41,6 +42,8 @@ def resolve(scenario: Scenario) -> Resolved:
     check_traffic(scenario.traffic, model)
     check_plan(plan, model, machine)
     engine = scenario.engine or default_engine(model, machine, plan)
+    if not machine.device.measured:
+        plan = micro_batched(plan, engine)
     return Resolved(model, machine, scenario.traffic, plan, scenario.techniques, engine, scenario.applied)
 
 
@@ -52,7 +55,8 @@ def _side(scenario: Scenario) -> float | None:
 
 def default_engine(model: Model, machine: System, plan: Plan) -> str:
     """The software that runs a model where nobody names one: of a machine that was measured, what it was measured with;
-    for text on a GPU, vLLM where it is documented to run and else a typical engine. An eager framework's code runs by
+    for text on a device of a family that an engine's file says it is usual on, that engine; on another GPU, vLLM where
+    it is documented to run and else a typical engine. An eager framework's code runs by
     itself, and so does what no serving engine is known to run: its kernels are priced alone."""
     from tierwise import engines
 
@@ -60,10 +64,24 @@ def default_engine(model: Model, machine: System, plan: Plan) -> str:
     if device.measured:
         return next(iter(device.measured))
     decodes = model.task == "generate" and all(s.stream in ("text", "vision") for s in model.stacks)
-    if plan.framework or not decodes or device.kind != "gpu":
+    if plan.framework or not decodes:
+        return engines.KERNELS
+    if own := engines.usual(device.family):
+        return own
+    if device.kind != "gpu":
         return engines.KERNELS
     first = engines.load(engines.DEFAULT)
     return first.name if first.runs_on(device.kind, device.family) else engines.TYPICAL
+
+
+def micro_batched(plan: Plan, engine: str) -> Plan:
+    """The plan with prompts cut as the engine cuts them, where its own largest step is smaller than the usual one."""
+    from tierwise import engines
+
+    name = engines.plain(engine)
+    if name not in engines.names() or engines.load(name).budget >= Plan().chunk:
+        return plan
+    return replace(plan, chunk=minimum(num(plan.chunk), float(engines.load(name).budget)))
 
 
 def check_machine(machine: System) -> None:

@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.errors import BadField
+from tierwise.core.num import Num, where
 from tierwise.core.refusals import yaml_place, yaml_problem
 from tierwise.cost import Target
+from tierwise.cost.kits import kit
 from tierwise.machines.types import Device
+from tierwise.steps.state import StepState
 
 FILE = Path(__file__).with_name("corrections.yaml")
 
@@ -36,6 +39,7 @@ class Corrections:
         launch: host seconds to launch one kernel.
         request: seconds a request spends outside the engine.
         interval, basis: as in :class:`tierwise.cost.Cost`; ``source``: what it was fitted on.
+        prefill: the interval of steps that read prompts, where it is another.
     """
 
     ops: float = 1.0
@@ -52,6 +56,15 @@ class Corrections:
     interval: tuple[float, float] = (1.0, 1.0)
     basis: str = "datasheet"
     source: str = ""
+    prefill: tuple[float, float] | None = None
+
+    def interval_of(self, state: StepState) -> tuple[Num, Num]:
+        """The interval of a step: of one that reads prompts, its own."""
+        if self.prefill is None:
+            return self.interval
+        reads = np.asarray(state.prompt_tokens) > 0
+        low, high = (where(reads, p, d) for p, d in zip(self.prefill, self.interval, strict=True))
+        return low, high
 
     def target(self, on: Target) -> Target:
         """The target with its device's rates as a run found them."""
@@ -77,6 +90,11 @@ def corrections(engine: str, device: Device, model: str) -> Corrections:
         return Corrections(interval=own.interval, basis="measured")
     if not engine:
         return Corrections()
+    if (own_kernels := kit(engine, device)) is not None:
+        # An engine with kernels of its own was measured whole: no other engine's gaps and launches are its.
+        return Corrections(step=own_kernels.values["step"], interval=own_kernels.intervals["decode"],
+                           prefill=own_kernels.intervals["prefill"], basis=own_kernels.basis(device.name),
+                           source=own_kernels.source)  # fmt: skip
     engine = engine.partition("@")[0]
     known, seen = _engines()
     names = ((engine, "engine"), (device.name.replace("-", "_"), "system"), (model, "model"))

@@ -228,7 +228,7 @@ class StepCost:
     def moved(self, name: str, end: int) -> Num:
         """Seconds of the step when a group's ops take as long as the lower (0) or upper (1) end of their interval."""
         if name == ENGINE:
-            return self.time * self.corrections.interval[end]
+            return self.time * self.corrections.interval_of(self.state)[end]
         mine = [p for p in self.on_device if group(p.op, self.target) == name]
         if not mine:
             return self.time

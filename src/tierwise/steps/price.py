@@ -13,6 +13,7 @@ from tierwise.core.num import Num, is_zero, minimum, num, scalar, where
 from tierwise.cost import Target, efficiency, price
 from tierwise.cost.energy import Actions, actions
 from tierwise.cost.framework import load as framework
+from tierwise.cost.kits import kit
 from tierwise.engines import KERNELS, TYPICAL, Engine
 from tierwise.machines.types import System
 from tierwise.memory.account import weight_bytes
@@ -110,6 +111,8 @@ def engine_on(
     # Where some of many configurations replay graphs, prices are made both ways.
     replays = np.asarray(plan.graphs, dtype=bool) & (under is None)
     prices = efficiency(device, asked if name else name)
+    if name and kit(name, device) is not None:
+        prices = replace(prices, engine=asked)  # kernels of its own follow the build
     target = Target(system, prices, replays if replays.ndim else bool(replays), under)
     read = sum((size for role, size in weight_bytes(model, plan).items() if role != "embed"), 0.0)
     resident = where(np.asarray(read) <= target.cache_capacity, 1.0, 0.0)

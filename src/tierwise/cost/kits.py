@@ -1,0 +1,114 @@
+"""Coefficients of engines that bring their own kernels to one's own machine: llama.cpp, its forks, MLX.
+
+One file of ``own_kernels`` is one backend of one engine (CUDA, Metal, Vulkan, ROCm, processors). It says which
+devices it runs on and what its kernels reach there; :mod:`tierwise.cost.ondevice` says how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tierwise.machines.types import Device
+
+_HERE = Path(__file__).parent / "own_kernels"
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What the kernels of one backend reach.
+
+    Attributes:
+        name: of the file.
+        values: coefficients of all formats, see :mod:`tierwise.cost.ondevice`.
+        classes: coefficients by class of weight formats (``f16``, ``q8``, ``q4``, ``k``, ``iq``).
+        peaks: the arithmetic whose peak products of a class are counted against (``int8``, ``fp16``, ``fp32``).
+        kernels: kernels of an op, by its kind or name.
+        intervals: factors on a step's time that 80 % of measurements lie between, by ``decode`` and ``prefill``.
+        devices: those it was fitted on.
+        source: data, rows and date.
+    """
+
+    name: str
+    values: Mapping[str, float]
+    classes: Mapping[str, Mapping[str, float]]
+    peaks: Mapping[str, str]
+    kernels: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    devices: frozenset[str]
+    source: str
+
+    def basis(self, device: str) -> str:
+        """``calibrated`` on a device of the fit, ``transferred`` to its siblings."""
+        return "calibrated" if device in self.devices else "transferred"
+
+
+def kit(engine: str, device: Device) -> Kit | None:
+    """The kernels of an engine on a device; None where the engine brings none of its own, or none for such a device.
+
+    Args:
+        engine: by name, with a build after ``@`` where an older one is meant (``llama.cpp@1671``).
+    """
+    name, _, build = engine.partition("@")
+    number = int(build) if build.isdigit() else None
+    for data in _files().get(name, ()):
+        runs = data["runs_on"]
+        if (
+            device.kind in runs.get("kinds", (device.kind,))
+            and device.vendor.lower() in runs.get("vendors", (device.vendor.lower(),))
+            and device.family in runs.get("families", (device.family,))
+        ):
+            return _kit(str(data["name"]), number, device.family)
+    return None
+
+
+def engines() -> frozenset[str]:
+    """Engines that bring kernels of their own."""
+    return frozenset(_files())
+
+
+@lru_cache(maxsize=1)
+def _files() -> dict[str, list[dict[str, Any]]]:
+    """Files by engine, the most particular (those that name families or vendors) first."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    out: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(_HERE.glob("*.yaml")):
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # a safe loader either way
+        data["name"] = path.stem
+        for engine in data["engines"]:
+            out.setdefault(engine, []).append(data)
+    for found in out.values():
+        found.sort(key=lambda d: -len(d["runs_on"]))
+    return out
+
+
+@lru_cache(maxsize=256)
+def _kit(name: str, build: int | None, family: str) -> Kit:
+    data = next(d for found in _files().values() for d in found if d["name"] == name)
+    values, classes = dict(data["values"]), {k: dict(v) for k, v in data["classes"].items()}
+    for change in data.get("families", ()):
+        if family in change["of"]:
+            _change(values, classes, change)
+    # The oldest that applies: each says all that differs from today.
+    older = [c for c in data.get("builds", ()) if build is not None and build < c["before"]]
+    if older:
+        _change(values, classes, min(older, key=lambda c: int(c["before"])))
+    return Kit(
+        name, values, classes, data["peaks"], data["kernels"],
+        {k: (float(low), float(high)) for k, (low, high) in data["intervals"].items()},
+        frozenset(data["devices"]), str(data["source"]),
+    )  # fmt: skip
+
+
+def _change(values: dict[str, float], classes: dict[str, dict[str, float]], change: Mapping[str, Any]) -> None:
+    """Coefficients times factors."""
+    for name, factor in change.get("values", {}).items():
+        values[name] *= factor
+    for kind, more in change.get("classes", {}).items():
+        for name, factor in more.items():
+            classes[kind][name] *= factor

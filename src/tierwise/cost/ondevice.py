@@ -1,0 +1,259 @@
+"""Kernels of engines for one's own machine (llama.cpp, MLX): products with block-quantized weights, one row or many.
+
+One row (decoding) is a matrix-vector product. It reads the weights once and expands every one of them on the vector
+units, and the two overlap, the longer setting the pace but for where they are alike (a power mean)::
+
+    vector(rows) = |bytes / (bandwidth × memory), weights × (work + rows × mac) / issue rate|
+
+The issue rate counts units and their clock. Bandwidth is what memory gives to units that each have so many bytes in
+flight [flight] over its latency (Little's law), which binds on cards with fast memory and few units.
+
+Many rows (a prompt, cut into micro-batches) are a matrix product on the fastest unit the backend uses, whose last tile
+is padded::
+
+    matrix(rows) = max(bytes / (bandwidth × memory), 2 (rows + pad) columns × depth / (rate × peak))
+
+A product takes the lesser of both, where kernels for few rows exist. Experts are such products, each touched expert
+with its own rows. Attention reads the cache, or multiplies at a fraction of the 16-bit peak; without flash attention it
+writes the scores (in fp32) and reads them back. Every kernel leaves a gap [gap]; activations are fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from tierwise.core.num import Num, is_array, maximum, minimum, where
+from tierwise.core.numerics import Format
+from tierwise.cost.constants import constant
+from tierwise.cost.kits import Kit, kit
+from tierwise.cost.limits import within_peaks
+from tierwise.cost.types import Cost, Target
+from tierwise.program.types import Op
+
+_NO_KERNELS = ("collective", "copy")
+# Activations are fp32 where the model's operands count 16 bits.
+_FP32 = 2.0
+# A score is written by the first product, read and written by the softmax, and read by the second, in fp32.
+_SCORE_BYTES = 16.0
+# FLOP a clock of a unit of 128 lanes, by which the issue rate is counted.
+_LANES = 256.0
+# Rows that kernels for few of them take.
+_FEW = constant("ondevice.few")
+# How sharply bytes in flight bind.
+_FLIGHT = constant("ondevice.flight")
+# How sharply the longer of reading and expanding sets the pace.
+_SHARP = constant("ondevice.sharp")
+
+Parts = tuple[dict[str, Num], Num, Num]
+"""(seconds by resource that overlap, kernels, bytes of memory)."""
+
+
+def price(op: Op, on: Target) -> Cost | None:
+    """The cost of an op under an engine with kernels of its own; None under any other."""
+    found = kit(on.efficiency.engine, on.device)
+    if found is None or op.kind in _NO_KERNELS:
+        return None
+    return with_kit(op, on, found)
+
+
+def with_kit(op: Op, on: Target, k: Kit) -> Cost:
+    """The cost of an op by given coefficients."""
+    make: Callable[[Op, Target, Kit], Parts] = _BY_KIND.get(op.kind, _other)
+    parts, kernels, moved = make(op, on, k)
+    serial = {"dispatch": kernels * k.values["gap"]}
+    # A step's interval covers its ops (see tierwise.steps.corrections).
+    cost = Cost(parts, serial, op.flops, {on.memory.name: moved}, k.basis(on.device.name), (1.0, 1.0))
+    return within_peaks(op, on, cost)
+
+
+def class_of(format: Format) -> str:
+    """Which kernels read weights of a format: ``f16``, ``q8``, ``q5`` and ``q4`` (one scale a block: legacy formats,
+    MXFP4, integers in groups), ``k`` (two levels of scales, IQ4_XS among them) or ``iq`` (codebooks)."""
+    name, bits = str(format.name), float(np.max(np.asarray(format.bits)))
+    if name.startswith("iq") and not name.startswith("iq4"):
+        return "iq"
+    if name.endswith("_k") or "_k_" in name or name == "iq4_xs":
+        return "k"
+    if bits >= 15.0:
+        return "f16"
+    return "q8" if bits >= 7.5 else "q5" if name.startswith("q5") else "q4"
+
+
+def product(
+    c: Mapping[str, Num], memory: Num, issue: Num, peak: Num, rows: Num, elements: Num, weights: Num
+) -> tuple[Num, Num]:
+    """(seconds of reading and expanding weights, seconds of multiplying; the one that does not bind is 0) of products.
+
+    Args:
+        c: coefficients of the class: ``memory`` (share of the bandwidth), ``work`` and ``mac`` (vector FLOP to expand a
+            weight, and to multiply it with a row), ``rate`` (share of the peak), ``pad`` (rows of a part-filled tile).
+        memory, issue, peak: bandwidth, the issue rate, and FLOP/s of the unit that multiplies many rows.
+        rows: of the input. ``elements``: weights that they meet. ``weights``: their bytes.
+    """
+    read = weights / (memory * c["memory"])
+    expand = elements * (c["work"] + maximum(rows, 1.0) * c["mac"]) / issue
+    one = (read**_SHARP + expand**_SHARP) ** (1.0 / _SHARP)
+    multiply = 2.0 * (rows + c["pad"]) * elements / (peak * c["rate"])
+    many = maximum(read, multiply)
+    few = np.asarray(rows) <= _FEW
+    reads = (few & (np.asarray(one) <= np.asarray(many))) | (np.asarray(read) >= np.asarray(multiply))
+    least = where(few, minimum(one, many), many)
+    return where(reads, least, 0.0 * least), where(reads, 0.0 * least, least)
+
+
+def decoding(v: Mapping[str, Num], memory: Num, issue: Num, fused: Num, kv: Num, macs: Num) -> Num:
+    """Seconds of attention of single rows: ``kv`` bytes of keys and values, ``macs`` multiply-adds."""
+    reach = where(fused, v["kv_flash"], v["kv_plain"])
+    return kv / (memory * reach) + macs * where(fused, v["kv_work_flash"], v["kv_work_plain"]) / issue
+
+
+def reading(
+    v: Mapping[str, Num], memory: Num, peak: Num, fused: Num, macs: Num, scores: Num, kv: Num, queries: Num
+) -> Num:
+    """Seconds of attention of a prompt: ``macs`` multiply-adds; ``scores`` bytes of scores moved where not fused; keys
+    and values (``kv`` bytes) read again by every tile of [kv_tile] of the ``queries``."""
+    reach = where(fused, v["attn_flash"], v["attn_plain"])
+    again = kv * maximum(queries / v["kv_tile"], 1.0) / memory
+    multiply = 2.0 * macs / (peak * reach)
+    both = (multiply**_SHARP + again**_SHARP) ** (1.0 / _SHARP)
+    return both + where(fused, 0.0, scores) / (memory * v["scores"])
+
+
+def _product(op: Op, on: Target, k: Kit, rows: Num, elements: Num, weights: Num) -> dict[str, Num]:
+    issue, memory = issue_rate(on), bandwidth(on, k.values["flight"])
+
+    def of(name: str) -> dict[str, Num]:
+        peak, _ = on.rate(k.peaks[name])
+        read, multiply = product(k.classes[name], memory, issue, peak, rows, elements, weights)
+        return {on.memory.name: read, "compute": multiply}
+
+    return _by_class(op, k, of)
+
+
+def issue_rate(on: Target) -> Num:
+    """FLOP/s of the vector units if each had 128 lanes; their rate where no clock is known."""
+    rate, engine = on.rate("fp32", "vector")
+    counted = engine.units * engine.clock * _LANES
+    return where(np.isfinite(np.asarray(counted)), counted, rate)
+
+
+def bandwidth(on: Target, flight: Num) -> Num:
+    """Bytes per second that units with ``flight`` bytes on their way each draw from memory (Little's law)."""
+    units = on.rate("fp32", "vector")[1].units
+    return drawn(on.memory.bandwidth, units / maximum(on.memory.latency, 1e-9), flight)
+
+
+def drawn(memory: Num, requests: Num, flight: Num) -> Num:
+    """The same from a bandwidth and units over latency."""
+    return (memory**-_FLIGHT + (flight * requests) ** -_FLIGHT) ** (-1.0 / _FLIGHT)
+
+
+def _weight(op: Op) -> Format | None:
+    return next((o.format for o in op.reads if o.role == "weight"), None)
+
+
+def _by_class(op: Op, k: Kit, of: Callable[[str], dict[str, Num]]) -> dict[str, Num]:
+    """``of(class)`` for the op's weights; of many formats each configuration takes its own class."""
+    weight = _weight(op)
+    if weight is None:
+        return of("f16" if "f16" in k.classes else next(iter(k.classes)))
+    if not is_array(weight.name):
+        return of(class_of(weight))
+    names, bits = np.broadcast_arrays(np.asarray(weight.name), np.asarray(weight.bits))
+    kinds = np.vectorize(lambda n, b: class_of(Format(str(n), float(b), 0.0, "")), otypes=[str])(names, bits)
+    out: dict[str, Num] = {}
+    for kind in np.unique(kinds):
+        for part, t in of(str(kind)).items():
+            out[part] = where(kinds == kind, t, out.get(part, 0.0 * t))
+    return out
+
+
+def _activations(op: Op, on: Target, k: Kit) -> Num:
+    return moving(k.values, activations(op, on), op.bytes_of("act") * _FP32, issue_rate(on))
+
+
+def moving(v: Mapping[str, Num], near: Num, size: Num, issue: Num) -> Num:
+    """Seconds to move activations: at a share of the bandwidth, and at so many FLOP a byte of the vector units."""
+    return near / v["acts"] + size * v["acts_work"] / issue
+
+
+def activations(op: Op, on: Target) -> Num:
+    """Seconds to move activations at best: through the last cache what fits there."""
+    size = op.bytes_of("act") * _FP32
+    cache = on.device.cache
+    near = on.memory.bandwidth if cache is None else maximum(cache.bandwidth, on.memory.bandwidth)
+    return where(np.asarray(size) <= on.cache_capacity, size / near, size / on.memory.bandwidth)
+
+
+def _matmul(op: Op, on: Target, k: Kit) -> Parts:
+    d = op.dims
+    weights = op.bytes_of("weight")
+    read = where(np.asarray(weights) > 0.0, weights, op.bytes)
+    parts = _product(op, on, k, d["m"], d["n"] * d["k"] * d.get("batch", 1.0), read)
+    parts["activations"] = _activations(op, on, k)
+    return parts, k.kernels["matmul"] * float(str(op.options.get("parts", 1))), op.bytes
+
+
+def _moe(op: Op, on: Target, k: Kit) -> Parts:
+    rows, elements = expert_work(op)
+    parts = _product(op, on, k, rows, elements, op.bytes_of("weight"))
+    # Experts do not get the same rows, and start one after the other.
+    parts = {name: t * k.values["experts"] for name, t in parts.items()}
+    parts["activations"] = _activations(op, on, k)
+    return parts, k.kernels["moe"], op.bytes
+
+
+def expert_work(op: Op) -> tuple[Num, Num]:
+    """(rows of a touched expert, weights of all touched ones)."""
+    d = op.dims
+    touched = maximum(d["touched"], 1e-9)
+    return d["tokens"] / touched, (d["up"] + 1.0) * d["inner"] * d["hidden"] * touched
+
+
+def attention_work(op: Op) -> tuple[Num, Num]:
+    """(multiply-adds, bytes of scores that unfused kernels move)."""
+    d = op.dims
+    pairs = d["batch"] * d["heads"] * d["q"]
+    return pairs * d["kv"] * (d["head_dim"] + d["v_dim"]), pairs * d.get("columns", d["kv"]) * _SCORE_BYTES
+
+
+def _attention(op: Op, on: Target, k: Kit) -> Parts:
+    kv = op.bytes_of("kv")
+    fused = np.asarray(op.options.get("flash", True), dtype=bool)
+    macs, scores = attention_work(op)
+    kernels = where(fused, k.kernels["flash"], k.kernels["attention"])
+    memory = on.memory.bandwidth
+    if op.options.get("phase") == "decode":
+        time = decoding(k.values, bandwidth(on, k.values["flight"]), issue_rate(on), fused, kv, macs)
+        return {on.memory.name: time}, kernels, op.bytes
+    time = reading(k.values, memory, on.rate("fp16")[0], fused, macs, scores, kv, op.dims["q"])
+    return {"compute": time}, kernels, op.bytes + where(fused, 0.0, scores)
+
+
+def _scan(op: Op, on: Target, k: Kit) -> Parts:
+    """A recurrent scan: its state, and its arithmetic on the vector units."""
+    vector, _ = on.rate("fp32", "vector")
+    work = op.flops / (vector * k.values["scan"])
+    moved = op.bytes_of("state") * _FP32 / on.memory.bandwidth
+    return {on.memory.name: moved, "compute": work, "activations": _activations(op, on, k)}, k.kernels["scan"], op.bytes
+
+
+def _other(op: Op, on: Target, k: Kit) -> Parts:
+    kept = op.bytes - op.bytes_of("act")
+    parts: dict[str, Num] = {"activations": _activations(op, on, k), on.memory.name: kept / on.memory.bandwidth}
+    return parts, kernels_of(op, k.kernels), op.bytes
+
+
+def kernels_of(op: Op, counts: Mapping[str, float]) -> float:
+    """Kernels of an op that is no product: by its own name, or its kind."""
+    name = op.name.rsplit(".", 1)[-1].split("#")[0]
+    return counts.get(name, counts.get(op.kind, 1.0))
+
+
+_BY_KIND: Mapping[str, Callable[[Op, Target, Kit], Parts]] = {
+    "matmul": _matmul, "moe": _moe, "attention": _attention, "scan": _scan,
+}  # fmt: skip
+
+__all__ = ["class_of", "decoding", "price", "product", "reading", "with_kit"]

@@ -1,0 +1,125 @@
+"""Kernels of llama.cpp and MLX: what block-quantized products cost, and what others have measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tierwise import Batch, Scenario, evaluate
+from tierwise.core.numerics import Format, fmt
+from tierwise.cost import Target, efficiency
+from tierwise.cost.kits import kit
+from tierwise.cost.ondevice import class_of, price
+from tierwise.machines import system
+from tierwise.models.load import load_model
+from tierwise.program.types import Op, Operand
+from tierwise.scenario.types import Plan
+
+
+def on(machine: str, engine: str = "llama.cpp") -> Target:
+    found = system(machine)
+    return Target(found, efficiency(found.device, engine))
+
+
+def product(rows: Any, weights: str, n: float = 4096.0, k: float = 4096.0) -> Op:
+    return Op("matmul", "mlp.up", "mlp", {"m": rows, "n": n, "k": k}, 2.0 * rows * n * k,
+              (Operand("x", "act", rows * k, fmt("bf16")), Operand("w", "weight", n * k, fmt(weights))),
+              (Operand("y", "act", rows * n, fmt("bf16")),), "bf16")  # fmt: skip
+
+
+def seconds(op: Op, target: Target) -> Any:
+    cost = price(op, target)
+    assert cost is not None
+    return cost.time
+
+
+def rate(model: str, machine: str, bits: float, name: str = "q4_k", engine: str = "llama.cpp") -> tuple[float, float]:
+    """(tokens/s while decoding, tokens/s of a prompt of 512) of a file with so many bits a weight."""
+    form = Format(name, bits, 0.0, "")
+    stored = replace(load_model(model), formats={"*": form})
+    plan = Plan(weights=form)
+    r = evaluate(Scenario(stored, machine, Batch(512, 128), plan=plan, engine=engine))
+    prefill, decode = r.phases[0], r.phases[-1]
+    return 1.0 / float(decode.cost.time), 512.0 / float(prefill.cost.time * prefill.passes)
+
+
+@pytest.mark.parametrize("machine", ["rtx-4090", "m1-max", "ryzen-ai-max-395", "ryzen-9-7950x"])
+def test_no_product_beats_its_machine(machine: str) -> None:
+    """Neither more bytes a second than memory carries nor more arithmetic than the fastest unit does."""
+    target = on(machine)
+    rows = np.array([1.0, 2.0, 7.0, 8.0, 9.0, 64.0, 512.0])
+    for weights in ("fp16", "q8_0", "q4_0", "q4_k", "iq2_xxs"):
+        time = seconds(product(rows, weights), target)
+        peak = max(float(v) for e in target.device.engines for v in e.rates.values())
+        assert np.all(2.0 * rows * 4096.0**2 / time <= peak)
+        assert np.all(4096.0**2 * fmt(weights).bytes / time <= target.memory.bandwidth)
+        assert np.all(np.diff(time) >= -1e-12)
+
+
+@pytest.mark.parametrize("machine", ["rtx-4090", "m1-max", "raspberry-pi-5"])
+def test_fewer_bits_are_faster_but_not_by_all_their_bits(machine: str) -> None:
+    """Weights have to be expanded: a file of a quarter of the bytes is not four times as fast."""
+    target = on(machine)
+    wide, narrow = (seconds(product(1.0, f), target) for f in ("fp16", "q4_k"))
+    assert narrow < wide < narrow * fmt("fp16").bytes / fmt("q4_k").bytes
+
+
+def test_experts_of_one_token_cost_their_bytes() -> None:
+    """Each is a matrix-vector product: no tile of 64 rows is filled for one."""
+    target = on("rtx-4090")
+    hidden, inner, touched = 2880.0, 2880.0, 4.0
+    weights = 3.0 * hidden * inner * touched
+    op = Op("moe", "moe.experts", "moe", {"tokens": 4.0, "hidden": hidden, "inner": inner, "experts": 32.0,
+            "touched": touched, "up": 2.0}, 2.0 * weights, (Operand("x", "act", 4 * hidden, fmt("bf16")),
+            Operand("w", "weight", weights, fmt("mxfp4"))),
+            (Operand("y", "act", 4 * hidden, fmt("bf16")),), "bf16")  # fmt: skip
+    least = weights * fmt("mxfp4").bytes / target.memory.bandwidth
+    assert least < seconds(op, target) < 3.0 * least
+
+
+def test_formats_may_be_an_array() -> None:
+    """A sweep over formats is what each format costs alone."""
+    target = on("rtx-4090")
+    names = ["fp16", "q4_0", "q4_k", "iq2_xxs"]
+    many = product(1.0, "fp16")
+    together = seconds(Op(many.kind, many.name, many.role, many.dims, many.flops, (many.reads[0], Operand(
+        "w", "weight", 4096.0**2, fmt(np.array(names)))), many.writes, many.arithmetic), target)  # fmt: skip
+    assert together == pytest.approx([seconds(product(1.0, n), target) for n in names])
+
+
+def test_an_engine_of_another_kind_prices_as_before() -> None:
+    assert kit("vllm", system("rtx-4090").device) is None
+    assert price(product(1.0, "q4_k"), on("rtx-4090", "vllm")) is None
+    assert kit("mlx", system("rtx-4090").device) is None
+
+
+def test_classes_of_kernels() -> None:
+    names = ("bf16", "q8_0", "q5_0", "q4_0", "mxfp4", "q6_k", "iq4_xs", "iq3_s", "int4-g64")
+    found = {n: class_of(fmt(n)) for n in names}
+    assert found == {"bf16": "f16", "q8_0": "q8", "q5_0": "q5", "q4_0": "q4", "mxfp4": "q4", "q6_k": "k", "iq4_xs": "k",
+                     "iq3_s": "iq", "int4-g64": "q4"}  # fmt: skip
+
+
+def test_a_chip_in_the_developers_own_table() -> None:
+    """LLaMA 2 7B Q4_0 on an M1 Max decodes 61 tokens a second (ggml-org, llama.cpp discussion 4167)."""
+    assert rate("llama-2-7b", "m1-max", 4.54, "q4_0")[0] == pytest.approx(61.0, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("machine", "published"),
+    [("rtx-4090", 131.0), ("rtx-5090", 222.0), ("m3-max-64gb", 49.0), ("raspberry-pi-5", 2.05)],
+)
+def test_published_decode_rates_of_8b_in_4_bits(machine: str, published: float) -> None:
+    """Reported for Llama 3 and Qwen3 8B in Q4_K_M by users of each machine."""
+    assert rate("llama-3.1-8b", machine, 4.9)[0] == pytest.approx(published, rel=0.25)
+
+
+def test_people_run_llama_cpp_on_their_own_machines() -> None:
+    for machine, engine in (("m1-max", "llama.cpp"), ("raspberry-pi-5", "llama.cpp"), ("rx-9070-xt", "llama.cpp"),
+                            ("ryzen-9-7950x", "llama.cpp"), ("h100-sxm", "vllm"), ("rtx-4090", "vllm")):  # fmt: skip
+        assert Scenario("llama-3.1-8b", machine).resolved().engine == engine
+    # Prompts are cut into its micro-batches.
+    assert Scenario("llama-3.1-8b", "m1-max").resolved().plan.chunk == 512.0

@@ -1,0 +1,88 @@
+"""Recorded tokens per second of llama.cpp beside predictions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tierwise import Batch, Plan, Scenario, evaluate
+from tierwise.cli import main
+from tierwise.core.numerics import fmt
+from tierwise.measure.edge import check, summary
+from tierwise.measure.edge_rows import engine_of, machine_of, weights_of
+from tierwise.measure.ops import read
+
+HEADER = "kind,device,ndev,backend,engine,model,quant,bpw,phase,prompt,gen,depth,batch,threads,power_w,unit,value\n"
+# XiongjieDai/GPU-Benchmarks-on-LLM-Inference, llama-bench of May 2024, and two rows that nothing can answer.
+ROWS = """llm,RTX 4090 24GB,1,CUDA,llama.cpp 4426e298 (2824),llama-3-8b,Q4_K_M,4.9,decode,0,512,0,1,,,tokens/s,130.58
+llm,RTX 4090 24GB,1,CUDA,llama.cpp 4426e298 (2824),llama-3-8b,Q4_K_M,4.9,prefill,1024,0,0,1,,,tokens/s,6898.71
+llm,A toaster,1,CPU,llama.cpp,llama-3-8b,Q4_K_M,4.9,decode,0,512,0,1,,,tokens/s,3
+llm,RTX 4090 24GB,1,CUDA,llama.cpp,no such model,Q4_K_M,4.9,decode,0,512,0,1,,,tokens/s,3
+tinyml,NUCLEO,1,,TFLM,resnet-8,int8,8,inference,,,,,,,uJ,100
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "edge.csv"
+    path.write_text(HEADER + ROWS)
+    return path
+
+
+def test_rows_are_answered_or_count_as_wholly_wrong(table: Path) -> None:
+    found = check(read(table))
+    assert len(found.rows) == 4
+    assert np.isfinite(found.predicted[:2]).all()
+    assert (found.error[:2] < 0.35).all()
+    assert (found.error[2:] == 1.0).all()
+    assert {r.reason.split(" '")[0] for r in found.refused} == {"unknown machine", "unknown model"}
+    assert summary(found)["answered"] == 2
+
+
+def test_the_command_reports_by_phase_and_device(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    with pytest.raises(SystemExit) as stop:
+        main(["validate", "edge", str(table), "--json", str(out)])
+    assert not stop.value.code
+    printed = capsys.readouterr().out
+    assert "2 of 4 rows" in printed
+    assert "device rtx-4090" in printed
+    assert "energy of 1 rows" in printed
+    saved = json.loads(out.read_text())
+    assert saved["answered"] == 2
+    assert saved["answers"][0]["low"] < saved["answers"][0]["predicted"] < saved["answers"][0]["high"]
+
+
+def test_a_table_of_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["validate", "edge", str(path)])
+    assert stop.value.code == 2
+    assert "device" in capsys.readouterr().err
+
+
+def test_what_a_row_means() -> None:
+    """The card in parentheses runs the model, unless processors do; those of a chip are a machine of their own."""
+    assert machine_of("Pi CM5 - 16GB (Nvidia RTX 4070 Ti)", "GPU").device.name == "rtx-4070-ti"
+    assert machine_of("Apple M2 Max CPU", "CPU").device.name == "apple-m2-max-cpu"
+    assert machine_of("Apple M3 Max 40-core GPU 64GB", "Metal").device.name == "apple-m3-max-64gb"
+    assert machine_of("RTX 4090 24GB", "CUDA", 4).count == 4
+    assert engine_of("llama.cpp 1671 (8fe03ff)", "CUDA") == "llama.cpp@1671"
+    assert engine_of("llama.cpp b6918", "Vulkan") == "llama.cpp-vulkan@6918"
+    assert weights_of("Q4_K - Medium", "4.9").name == "q4_k"
+    assert weights_of("F16", "5.27").name == "mxfp4"  # gpt-oss, whose experts stay in MXFP4
+
+
+def test_an_older_build_is_priced_as_it_was() -> None:
+    """Prompts of the end of 2023 went through other kernels."""
+    now, then = (
+        Scenario("llama-2-7b", "rtx-4090", Batch(512, 2), Plan(weights=fmt("q4_0")), engine=e)
+        for e in ("llama.cpp", "llama.cpp@1671")
+    )
+    assert float(evaluate(then).ttft) != pytest.approx(float(evaluate(now).ttft), rel=0.02)
