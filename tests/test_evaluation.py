@@ -1,5 +1,7 @@
 """The spine: monotone where physics is, the same for arrays and scalars, rates that follow from times."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,7 +38,7 @@ def test_bounds_account_for_all_the_time(dense: Model) -> None:
     st.lists(st.integers(1, 300), min_size=1, max_size=3),
     st.lists(st.integers(1, 20000), min_size=1, max_size=3),
     st.lists(st.sampled_from([1.0, 2.0, 4.0]), min_size=1, max_size=2),
-    st.lists(st.sampled_from(["bf16", "fp8", "int4-g128"]), min_size=1, max_size=2),
+    st.lists(st.sampled_from(["bf16", "fp8", "int4-g64"]), min_size=1, max_size=2),
     st.booleans(),
 )
 def test_a_sweep_is_its_points(batch: list[int], prompt: list[int], tp: list[float], w: list[str], moe: bool) -> None:
@@ -77,8 +79,10 @@ def test_data_parallel_replicas_double_the_rate(dense: Model) -> None:
 
 
 def test_a_pipeline_fills_and_then_flows(dense: Model) -> None:
-    flat = run(dense, "4xh100-sxm", tw.Plan(), batch=64, prompt=512, output=8)
-    deep = run(dense, "4xh100-sxm", tw.Plan(pp=4.0), batch=64, prompt=512, output=8)
+    # Without the ends, which would make stages unequal: the slowest sets the pace.
+    even = replace(dense, stacks=(replace(dense.stacks[0], before=(), after=()),))
+    flat = run(even, "4xh100-sxm", tw.Plan(), batch=64, prompt=512, output=8)
+    deep = run(even, "4xh100-sxm", tw.Plan(pp=4.0), batch=64, prompt=512, output=8)
     # A step of a quarter of the sequences passes all layers: never slower than the whole batch on one device.
     assert deep.tpot <= flat.tpot
     prefill = deep.phase("prefill")
