@@ -183,7 +183,9 @@ def _commands() -> list[bytes]:
         "compare llama-3.2-1b --on l4 --batch 2",
         "traffic --requests 50 --arrivals poisson:rate=3 --prompt lognormal:mean=1000,cv=1 --output 20 --turns 2",
         "traffic --requests 20 --search width=4,keep=2,depth=3,step=64 --seed 3 --rate-scale 2 --limit 10",
-        "machines h100-sxm", "techniques quantize_kv", "validate run nowhere --on l4",
+        "machines h100-sxm", "models", "models llama-3.1-8b --json", "papers run kivi --jobs 1", "papers --json",
+        "calibrate -o m.yaml --quick --threads 1 --clock cpu --engine numpy --no-disk",
+        "techniques quantize_kv", "validate run nowhere --on l4",
         "observe --url http://127.0.0.1:1 --rate 0/s",
     )  # fmt: skip
     return [json.dumps(line.split()).encode() for line in lines]

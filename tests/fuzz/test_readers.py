@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import random
 import sys
 from pathlib import Path
@@ -52,6 +53,13 @@ def test_spoiled_inputs_are_answered_or_refused(tmp_path: Path, target: str) -> 
     for _ in range(25):
         found = fuzz.judged(target, fuzz.mutate(target, rng.choice(fuzz.seeds(target)), rng), tmp_path)
         assert found is None, (found.data, found.trace)
+
+
+@pytest.mark.parametrize("line", ["models", "papers --json", "calibrate -o m.yaml --engine numpy --no-disk"])
+def test_long_commands_are_understood_soon_and_write_where_they_are_told(tmp_path: Path, line: str) -> None:
+    before = set(Path.cwd().iterdir())
+    assert fuzz.judged("command", json.dumps(line.split()).encode(), tmp_path) is None
+    assert set(Path.cwd().iterdir()) == before
 
 
 def test_the_same_numbers_give_the_same_inputs() -> None:

@@ -81,7 +81,9 @@ def test_memory_is_near_what_the_box_says(name: str) -> None:
         ("t4", 256, 10.0),
         ("a10", 384, 12.5),
         ("a40", 384, 14.5),
+        ("v100-pcie-16gb", 4096, 1.752),
         ("rtx-a6000", 384, 16.0),
+        ("rtx-6000-ada", 384, 20.0),
         ("rtx-3090", 384, 19.5),
         ("rtx-4090", 384, 21.0),
         ("rtx-5090", 512, 28.0),
@@ -114,6 +116,8 @@ def test_bandwidth_is_bus_width_times_pin_rate(name: str, bits: int, gigabits_pe
     ("name", "dtype", "units", "multiply_adds", "clock"),
     [
         ("v100-sxm-16gb", "fp16", 80, 512, 1.53e9),
+        ("v100-pcie-16gb", "fp16", 80, 512, 1.38e9),
+        ("rtx-6000-ada", "fp16", 142, 512, 2.505e9),
         ("t4", "fp16", 40, 512, 1.59e9),
         ("a100-sxm-80gb", "bf16", 108, 1024, 1.41e9),
         ("a30", "fp16", 56, 1024, 1.44e9),

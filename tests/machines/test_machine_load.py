@@ -301,6 +301,10 @@ def test_a_circle_of_likes_is_refused_by_name(tmp_path: Path) -> None:
         ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "rtx-pro-6000"),
         ("NVIDIA GeForce RTX 4090", "rtx-4090"),
         ("Tesla V100-SXM2-32GB", "v100-sxm-32gb"),
+        ("V100-PCIE-16GB", "v100-pcie-16gb"),
+        ("Tesla V100-PCIE-16GB", "v100-pcie-16gb"),
+        ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
+        ("Intel Data Center GPU Max 1550", "max-1550"),
         ("AMD Instinct MI300X", "mi300x"),
         ("Intel(R) Arc(TM) Pro B60 Graphics", "arc-b60"),
         ("NVIDIA GH200 480GB", "gh200"),
@@ -312,7 +316,11 @@ def test_a_device_answers_to_what_drivers_and_recordings_call_it(text: str, foun
     assert " " not in system(text).name
 
 
-@pytest.mark.parametrize("text", ["NVIDIA", "sxm", "NVIDIA 80GB HBM3", "h100-120gb", "b200-pcie", "NVIDIA Tesla"])
+@pytest.mark.parametrize(
+    "text",
+    # The drivers of every Jetson Orin say "Orin"; a Quadro RTX 6000 is of 2018, the Ada one of 2022.
+    ["NVIDIA", "sxm", "Orin", "Quadro RTX 6000", "NVIDIA 80GB HBM3", "h100-120gb", "b200-pcie", "NVIDIA Tesla"],
+)
 def test_a_name_that_could_mean_another_device_is_no_name(text: str) -> None:
     with pytest.raises(UnknownName):
         system(text)

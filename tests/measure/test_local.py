@@ -15,7 +15,7 @@ from tierwise.cli import main
 from tierwise.core.errors import TierwiseError
 from tierwise.machines import system
 from tierwise.measure import calibrate
-from tierwise.measure.engines import chosen
+from tierwise.measure.engines import Bench, able, chosen, with_llamacpp, with_numpy
 from tierwise.measure.local import Point, Report, compare, conditions, using
 from tierwise.report.validation.local import validate
 
@@ -74,6 +74,31 @@ def test_options_of_one_validation_are_not_taken_by_another(capsys: pytest.Captu
         main(["validate", "ops", "x.parquet", "--on", "m.yaml"])
     assert done.value.code == 2
     assert "--on" in capsys.readouterr().err
+
+
+def test_engines_whose_code_dies_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Native code that dies of a signal takes the process with it: it is tried in another, and said."""
+    found = with_llamacpp.limits.__wrapped__
+    monkeypatch.setattr(with_llamacpp, "dies", lambda repack: "")
+    assert found() == ""
+    monkeypatch.setattr(with_llamacpp, "dies", lambda repack: "signal 11 in q8_0" if repack else "")
+    assert "signal 11 in q8_0" in found()
+    monkeypatch.setattr(with_llamacpp, "limits", found)
+    living, notes, gone = able([with_numpy, with_llamacpp])
+    assert (living, gone) == ([with_numpy, with_llamacpp], []) and notes[0].startswith("llama.cpp without repacked")
+    assert "signal 11" in calibrate._about([], Bench(1, fakes.bench().timer, limits=tuple(notes)), "cpu")
+    monkeypatch.setattr(with_llamacpp, "dies", lambda repack: "signal 11 in fp16")
+    living, notes, gone = able([with_numpy, with_llamacpp])
+    assert (living, notes) == ([with_numpy], []) and "signal 11" in gone[0]
+    with pytest.raises(TierwiseError, match="dies on this computer"):
+        able([with_llamacpp], named=True)
+
+
+def test_a_process_that_dies_is_told_from_one_that_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(with_llamacpp, "TRIAL", "print('q8_0', flush=True); import os; os.kill(os.getpid(), 11)")
+    assert with_llamacpp.dies(True) == "signal 11 in q8_0"
+    monkeypatch.setattr(with_llamacpp, "TRIAL", "print('q8_0')")
+    assert with_llamacpp.dies(True) == ""
 
 
 @pytest.mark.truth

@@ -50,7 +50,7 @@ def command(
     bench, ticks = start(threads, clock, quick)
 
     from tierwise.measure import bench_device, calibrate
-    from tierwise.measure.engines import pick
+    from tierwise.measure.engines import able, pick
     from tierwise.report.calibration import show
     from tierwise.report.console import console
 
@@ -65,7 +65,9 @@ def command(
         bench = replace(bench, device=device, timer=replace(bench.timer, wait=wait))
     elif there := bench_device.accelerators() if not engine or "torch" in engine else []:
         skipped.append(f"PyTorch also sees {', '.join(there)}: --device {there[0]} measures it, for another file.")
-    for line in (*skipped, *_busy(bench.threads)):
+    modules, limits, gone = able(modules, bool(engine))
+    bench = replace(bench, limits=tuple(limits))
+    for line in (*skipped, *gone, *limits, *_busy(bench.threads)):
         screen.print(line, style="yellow")
     target = Path(output)
     state = target.with_name(f".{target.name}.state")

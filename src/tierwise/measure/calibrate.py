@@ -115,7 +115,7 @@ def setup(bench: Bench, clock: str, modules: Iterable[ModuleType]) -> dict[str, 
     """What the results of probes depend on."""
     found = {m.NAME: engines.versions(m) for m in modules}
     return {"processor": processor(), "threads": bench.threads, "clock": clock, "quick": bench.quick,
-            "device": bench.device, "engines": found}  # fmt: skip
+            "device": bench.device, "engines": found, "limits": list(bench.limits)}  # fmt: skip
 
 
 def processor() -> str:
@@ -142,7 +142,7 @@ def machine(results: Results, bench: Bench, clock: str, modules: Iterable[Module
 
 
 def _about(modules: Iterable[ModuleType], bench: Bench, clock: str) -> str:
-    what = "; ".join(engines.versions(m) for m in modules)
+    what = "; ".join([*(engines.versions(m) for m in modules), *bench.limits])
     ticks = "processor time of one thread" if clock == "cpu" else "wall time"
     where = "" if bench.device == "cpu" else f", device {bench.device}"
     when = date.today().isoformat()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from itertools import takewhile
 from types import ModuleType
 from typing import Any
@@ -136,8 +138,15 @@ def supported_types() -> list[str]:
     return sorted(t for n in _modules() for t in importlib.import_module(f"{families.__name__}.{n}").TYPES)
 
 
-def _modules() -> Iterator[str]:
-    return (m.name for m in pkgutil.iter_modules(families.__path__) if not m.name.startswith("_"))
+def _modules() -> tuple[str, ...]:
+    return _listed(tuple((path, os.stat(path).st_mtime_ns) for path in families.__path__))
+
+
+@lru_cache(maxsize=4)
+def _listed(folders: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    """Modules of folders, listed once as long as these stay as they are: a list of the catalog asks for each entry."""
+    found = pkgutil.iter_modules([path for path, _ in folders])
+    return tuple(m.name for m in found if not m.name.startswith("_"))
 
 
 def _likeness(name: str, kind: str) -> int:

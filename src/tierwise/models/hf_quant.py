@@ -19,7 +19,7 @@ from tierwise.models.config import Config
 from tierwise.models.facts import Facts, facts_of
 from tierwise.models.hf_modules import Selection
 from tierwise.models.hf_quant_keys import unknown
-from tierwise.models.types import Model, Weight
+from tierwise.models.types import Block, Model, Weight
 
 _DTYPES = {
     "float32": "fp32", "float": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16",
@@ -80,7 +80,7 @@ def numerics(
         keys = [k.removeprefix(inside.path) for k in inside.unread()]
         notes += tuple(f"{inside.path}{k} is not understood: left out" for k in unknown(keys, method, modelopt_too))
     formats = {"*": base}
-    weights = _by_role(model)
+    weights = _by_role(model) if schemes else {}
     both = {i for i, _, _ in weights.get("mlp", ())} & {i for i, _, _ in weights.get("expert", ())}
     for role, parts in weights.items():
         shares: dict[str, tuple[Format, float]] = {}
@@ -123,13 +123,19 @@ def _by_role(model: Model) -> dict[str, list[tuple[int, str, float]]]:
         if not stack.active:
             continue
         text = stack.stream != "vision"
-        found = [(-1, w, facts_of(b)) for b in (*stack.before, *stack.after) for w in b.weights()]
+        found = [(-1, part) for b in (*stack.before, *stack.after) for part in _parts(b)]
+        kinds = [[part for b in kind.blocks for part in _parts(b)] for kind in stack.kinds]
         for i, k in enumerate(stack.pattern):
-            found += [(i if text else -1, w, facts_of(b)) for b in stack.kinds[k].blocks for w in b.weights()]
-        for layer, w, facts in found:
-            if w.role != "norm":
-                out.setdefault(w.role, []).extend((layer, part, n) for part, n in projections(w, facts))
+            found += [(i if text else -1, part) for part in kinds[k]]
+        for layer, (role, name, elements) in found:
+            out.setdefault(role, []).append((layer, name, elements))
     return out
+
+
+def _parts(block: Block) -> list[tuple[str, str, float]]:
+    """(role, name, elements) of the linear weights of a block."""
+    facts = facts_of(block)
+    return [(w.role, part, n) for w in block.weights() if w.role != "norm" for part, n in projections(w, facts)]
 
 
 def projections(w: Weight, facts: Facts) -> list[tuple[str, float]]:

@@ -28,12 +28,14 @@ EXTRA = "tierwise[measure]"
 
 @dataclass(frozen=True)
 class Bench:
-    """How to measure: threads, the stopwatch, the device ("cpu", "cuda", "cuda:1", "mps"), and how thoroughly."""
+    """How to measure: threads, the stopwatch, the device ("cpu", "cuda", "cuda:1", "mps"), how thoroughly, and what
+    the engines cannot do here."""
 
     threads: int
     timer: Stopwatch
     quick: bool = False
     device: str = "cpu"
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,29 @@ def pick(names: Iterable[str] | None = None) -> tuple[list[ModuleType], list[str
     return chosen, skipped
 
 
+def able(modules: Iterable[ModuleType], named: bool = False) -> tuple[list[ModuleType], list[str], list[str]]:
+    """(the engines that live on this computer, what those cannot do here, what to say about the others).
+
+    A module whose native code is known to die on some computers has ``limits()``, which tries it in a process apart.
+
+    Raises:
+        TierwiseError: an engine was asked for by name that dies.
+    """
+    living, notes, gone = [], [], []
+    for module in modules:
+        try:
+            note = module.limits() if hasattr(module, "limits") else ""
+        except RuntimeError as error:
+            if named:
+                raise TierwiseError(str(error)) from error
+            gone.append(f"{module.NAME} skipped: {error}")
+            continue
+        living.append(module)
+        if note:
+            notes.append(f"{module.NAME} {note}")
+    return living, notes, gone
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
@@ -138,4 +163,4 @@ def chosen(runs: Iterator[Run], quick: bool) -> list[Run]:
     return out
 
 
-__all__ = ["EXTRA", "Bench", "Piece", "Run", "chosen", "engines", "missing", "pick", "versions"]
+__all__ = ["EXTRA", "Bench", "Piece", "Run", "able", "chosen", "engines", "missing", "pick", "versions"]

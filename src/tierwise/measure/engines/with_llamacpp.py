@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ FORMATS = ("fp16", "q8_0", "q4_0")
 CALLS = {"*": 1.0, "norm.rms": 3.0, "rope_cache": 6.0, "act": 1.0, "embedding": 10.0, "attention.prefill": 5.0,
          "attention.decode": 5.0}  # fmt: skip
 PASSES = {"*": 1.0, "norm.rms": 1.5, "rope_cache": 2.0}
+
+TRIAL = f"from {__name__} import trial; trial({{repack}})"
 
 _NODES = 24.0  # nodes of one layer's graph: seven products, two norms, rope, cache, attention, activation, sums
 
@@ -113,10 +118,50 @@ def _decoder(
                   lambda t=context, n=batch: _step(b, config, form, t, n), plan)  # type: ignore[misc]  # fmt: skip
 
 
+@cache
+def limits() -> str:
+    """What does not work on this computer, empty where all does: found by processes of their own, which may die.
+
+    llama.cpp repacks quantized weights for a processor's matrix instructions. Its AMX code dies of an invalid tile
+    configuration where GCC 12 built it: that compiler's ``_tile_loadconfig`` says that it reads 8 of the 64 bytes
+    (amxtileintrin.h), so the rest is never written. ``--no-repack`` is llama.cpp's own option without.
+
+    Raises:
+        RuntimeError: it dies without repacked weights too.
+    """
+    if not (how := dies(True)):
+        return ""
+    if again := dies(False):
+        raise RuntimeError(f"llama.cpp dies on this computer, with weights repacked and without ({how}; {again})")
+    return f"without repacked weights (--no-repack): with them it dies here ({how})"
+
+
+def dies(repack: bool) -> str:
+    """How a process ends that runs a short prompt and a step in every format: empty where it lives."""
+    code = f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}; {TRIAL.format(repack=repack)}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return ""
+    last = (done.stdout.split() or ["the start"])[-1]
+    why = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    return f"{why} in {last}"
+
+
+def trial(repack: bool) -> None:
+    """Runs every format once, as a prompt and as a step, saying which before each."""
+    for form in FORMATS:
+        print(form, flush=True)
+        session = Session(1, shapes.llama(256, 512, 1, 4, 4, 512), form, 64, 1, repack)
+        session.decode(session.batch(64, 1))
+        session.decode(session.batch(1, 1, 64))
+
+
 class Session:
     """A loaded model and its context; both are freed with it, and the file is gone once it is loaded."""
 
-    def __init__(self, bench: Bench, config: shapes.Config, form: str, tokens: int, seqs: int) -> None:
+    def __init__(
+        self, threads: int, config: shapes.Config, form: str, tokens: int, seqs: int, repack: bool = True
+    ) -> None:
         import llama_cpp
 
         self.api = llama_cpp
@@ -127,13 +172,14 @@ class Session:
             options = llama_cpp.llama_model_default_params()
             options.use_mmap = False
             options.n_gpu_layers = 0
+            options.use_extra_bufts = repack
             self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), options)
         wanted = llama_cpp.llama_context_default_params()
         wanted.n_ctx = max((tokens + 8) * seqs, 64)
         wanted.n_batch = wanted.n_ubatch = wanted.n_ctx
         wanted.n_seq_max = seqs
         wanted.kv_unified = seqs == 1
-        wanted.n_threads = wanted.n_threads_batch = bench.threads
+        wanted.n_threads = wanted.n_threads_batch = threads
         self.context = llama_cpp.llama_init_from_model(self.model, wanted)
         if not self.model or not self.context:
             raise RuntimeError("llama.cpp could not load the model it was given")
@@ -178,7 +224,7 @@ def _SILENT() -> Any:
 
 
 def _prompt(b: Bench, config: shapes.Config, form: str, tokens: int, seqs: int) -> Callable[[], object]:
-    session = Session(b, config, form, tokens, seqs)
+    session = Session(b.threads, config, form, tokens, seqs, repack=not limits())
     batch = session.batch(tokens, seqs)
 
     def work() -> None:
@@ -189,7 +235,7 @@ def _prompt(b: Bench, config: shapes.Config, form: str, tokens: int, seqs: int) 
 
 
 def _step(b: Bench, config: shapes.Config, form: str, context: int, seqs: int) -> Callable[[], object]:
-    session = Session(b, config, form, context, seqs)
+    session = Session(b.threads, config, form, context, seqs, repack=not limits())
     session.decode(session.batch(context, seqs))
     batch = session.batch(1, seqs, context)
 

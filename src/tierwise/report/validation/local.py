@@ -15,7 +15,7 @@ from tierwise.core.units import seconds
 from tierwise.machines import system
 from tierwise.measure.bench import start
 from tierwise.measure.bench_device import check
-from tierwise.measure.engines import pick
+from tierwise.measure.engines import able, pick
 from tierwise.measure.local import Report, compare, conditions
 from tierwise.report.console import console
 
@@ -39,11 +39,12 @@ def validate(paths: list[Path], json: Path | None, on: str = "", quick: bool = F
 
     modules, skipped = pick()
     modules = [m for m in modules if m.NAME in machine.device.measured and m.NAME != "numpy"]
+    modules, limits, gone = able(modules)
     if device != "cpu":
         check(device)
         bench = replace(bench, device=device, timer=replace(bench.timer, wait=modules[0].wait(device)))
     out = console()
-    for line in skipped:
+    for line in (*skipped, *gone, *limits):
         out.print(line, style="yellow")
     if not modules:
         raise TierwiseError(f"no engine measured in {name} is installed here; pip install 'tierwise[measure]'")
