@@ -1,8 +1,8 @@
 """Static allocation: buffers with lifetimes into one arena, exactly.
 
-Every buffer lives from ``lower`` (included) to ``upper`` (excluded) and takes ``size`` bytes in a row; buffers that live at
-once must not overlap. :func:`pack` finds offsets below a capacity, proves that there are none, or says that its time was
-up. First-fit in a few orders is tried before the exact search (:mod:`tierwise.memory.packing_search`).
+Every buffer lives from ``lower`` (included) to ``upper`` (excluded) and takes ``size`` bytes in a row; buffers that
+live at once must not overlap. :func:`pack` finds offsets below a capacity, proves that there are none, or says that its
+time was up. First-fit in a few orders is tried before the exact search (:mod:`tierwise.memory.packing_search`).
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def verified(b: Buffers, offsets: Whole, capacity: int) -> bool:
     return inside and bool(np.all(apart | empty | ~overlapping(b)))
 
 
-def first_fit(b: Buffers, order: Sequence[int], over: NDArray[np.bool_] | None = None) -> Whole:
+def first_fit(b: Buffers, order: Sequence[int] | Whole, over: NDArray[np.bool_] | None = None) -> Whole:
     """Each buffer at the lowest gap that holds it, in an order."""
     over = overlapping(b) if over is None else over
     out = np.full(len(b), -1, dtype=np.int64)
@@ -160,9 +160,7 @@ def orders(b: Buffers) -> Iterator[Whole]:
     yield np.arange(len(b), dtype=np.int64)
 
 
-def pack(
-    b: Buffers, capacity: int, seconds: float = 60.0, told: Callable[[int, float], None] | None = None
-) -> Packing:
+def pack(b: Buffers, capacity: int, seconds: float = 60.0, told: Callable[[int, float], None] | None = None) -> Packing:
     """Offsets below a capacity, or a proof that there are none.
 
     Args:
@@ -174,8 +172,8 @@ def pack(
     began, bound = time.perf_counter(), live(b)
     if len(b) and int(b.size.max()) > capacity:
         largest = int(np.argmax(b.size))
-        raise BadField("capacity", "bytes", capacity, f"at least {b.size[largest]}, the size of buffer {b.ids[largest]} "
-                       f"({bound} live at once)")  # fmt: skip
+        allowed = f"at least {b.size[largest]}, the size of buffer {b.ids[largest]} ({bound} live at once)"
+        raise BadField("capacity", "bytes", capacity, allowed)
 
     def found(status: str, offsets: Whole | None, how: str, nodes: int) -> Packing:
         height = 0 if offsets is None else int(np.max(offsets + b.size, initial=0))

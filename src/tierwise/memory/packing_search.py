@@ -1,8 +1,8 @@
 """The exact search of :mod:`tierwise.memory.packing`, compiled.
 
 Any packing can be pushed down until every buffer rests on the arena's floor or on another, and be built in order of
-offsets. So the search places one buffer after the other, each on top of what it rests on, never below the last one placed
-(a canonical order, MiniMalloc, ASPLOS 2023). It gives a branch up where
+offsets. So the search places one buffer after the other, each on top of what it rests on, never below the last one
+placed (a canonical order, MiniMalloc, ASPLOS 2023). It gives a branch up where
 
 - the buffers left at some moment do not fit: taken in the order of their lowest offsets, each on the one before, they
   end above the capacity (the bound of one machine with release dates, exact for one moment);
@@ -39,9 +39,14 @@ PROBES = 8
 
 
 def search(
-    lower: Whole, upper: Whole, size: Whole, over: NDArray[np.bool_], capacity: int, until: float,
+    lower: Whole,
+    upper: Whole,
+    size: Whole,
+    over: NDArray[np.bool_],
+    capacity: int,
+    until: float,
     told: Callable[[int, float], None] | None = None,
-) -> tuple[str, Whole | None, int]:  # fmt: skip
+) -> tuple[str, Whole | None, int]:
     """(``packed``, ``impossible`` or ``unknown``; offsets; nodes tried).
 
     Args:
@@ -63,8 +68,20 @@ def search(
             state = _State(n, inside.shape[1])
             allowed = min(limit, max(int(rate * left), 100))
             start = time.perf_counter()
-            status = _place(np.arange(n), np.int64(0), np.int64(-1), rank, *fixed, np.int64(capacity), np.int64(allowed),
-                            *state.arrays, table, words, np.int64(way), 0)  # fmt: skip
+            status = _place(
+                np.arange(n),
+                np.int64(0),
+                np.int64(-1),
+                rank,
+                *fixed,
+                np.int64(capacity),
+                np.int64(allowed),
+                *state.arrays,
+                table,
+                words,
+                np.int64(way),
+                0,
+            )
             used = int(state.counts[0])
             nodes += used
             rate = max(used / max(time.perf_counter() - start, 1e-6), 100.0)
@@ -96,8 +113,9 @@ def _moments(first: Whole, last: Whole, count: int) -> NDArray[np.bool_]:
     for s in range(count):
         covered = any(
             bool(np.all(inside[:, s] <= inside[:, t])) and (t < s or not np.array_equal(inside[:, s], inside[:, t]))
-            for t in (s - 1, s + 1) if 0 <= t < count
-        )  # fmt: skip
+            for t in (s - 1, s + 1)
+            if 0 <= t < count
+        )
         if not covered:
             keep.append(s)
     return np.asarray(inside[:, keep])
@@ -119,11 +137,33 @@ def _ranks(span: Whole, size: Whole, load: Whole) -> list[Whole]:
     return out
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _place(  # type: ignore[no-untyped-def]
-    left, floor, before, rank, size, first, last, near_at, near, live_at, live, capacity, limit,
-    lowest, placed, offsets, counts, tops, seen, saved, table, words, way, depth,
-):  # fmt: skip
+    left,
+    floor,
+    before,
+    rank,
+    size,
+    first,
+    last,
+    near_at,
+    near,
+    live_at,
+    live,
+    capacity,
+    limit,
+    lowest,
+    placed,
+    offsets,
+    counts,
+    tops,
+    seen,
+    saved,
+    table,
+    words,
+    way,
+    depth,
+):
     """Place the buffers ``left`` of one component, none below ``floor``."""
     k = len(left)
     if k == 0:
@@ -141,9 +181,32 @@ def _place(  # type: ignore[no-untyped-def]
         begin, reach = 0, last[order[0]]
         for i in range(1, k + 1):
             if i == k or first[order[i]] >= reach:
-                found = _place(order[begin:i].copy(), floor, before, rank, size, first, last, near_at, near, live_at, live,
-                               capacity, limit, lowest, placed, offsets, counts, tops, seen, saved, table, words, way,
-                               depth + 1)  # fmt: skip
+                found = _place(
+                    order[begin:i].copy(),
+                    floor,
+                    before,
+                    rank,
+                    size,
+                    first,
+                    last,
+                    near_at,
+                    near,
+                    live_at,
+                    live,
+                    capacity,
+                    limit,
+                    lowest,
+                    placed,
+                    offsets,
+                    counts,
+                    tops,
+                    seen,
+                    saved,
+                    table,
+                    words,
+                    way,
+                    depth + 1,
+                )
                 if found != 1:
                     return found
                 begin = i
@@ -227,9 +290,32 @@ def _place(  # type: ignore[no-untyped-def]
         if fits:
             for i in range(w):
                 saved[depth, i] = lowest[rest[i]]
-            found = _place(rest[:w].copy(), at, rank[b], rank, size, first, last, near_at, near, live_at, live, capacity,
-                           limit, lowest, placed, offsets, counts, tops, seen, saved, table, words, way,
-                           depth + 1)  # fmt: skip
+            found = _place(
+                rest[:w].copy(),
+                at,
+                rank[b],
+                rank,
+                size,
+                first,
+                last,
+                near_at,
+                near,
+                live_at,
+                live,
+                capacity,
+                limit,
+                lowest,
+                placed,
+                offsets,
+                counts,
+                tops,
+                seen,
+                saved,
+                table,
+                words,
+                way,
+                depth + 1,
+            )
             if found != -1:
                 return found
             for i in range(w):
