@@ -1,4 +1,4 @@
-"""Run every console block of README.md and docs/*.md again and put the real output in place.
+"""Run every console block of :data:`FILES` again and put the real output in place.
 
 A line ``$ command`` in a ```console block is run in a shell at the repository's root, with this Python's
 ``tierwise`` first on the path; what follows it, up to the next ``$`` or the end of the block, becomes what it
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = (ROOT / "README.md", ROOT / "docs" / "concepts.md")
+FILES = (ROOT / "README.md", ROOT / "docs" / "concepts.md", ROOT / "docs" / "serving.md")
 BLOCK = re.compile(r"(?<=^```console\n)(.*?)(?=^```$)", re.S | re.M)
 # Setting up, or slow, or not about output: shown, not run again.
 SKIP = ("make ", "git ", "pip ", "python benchmarks/")

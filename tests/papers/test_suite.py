@@ -16,7 +16,7 @@ from tierwise.papers.types import Claim, Outcome, standing
 from tierwise.report.papers import table_states
 
 CATALOG = Path(papers.__file__).parent / "catalog"
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = Path(__file__).resolve().parents[2] / "docs" / "papers.md"
 
 
 def claim(kind: str = "ratio", published: float | tuple[float, float] = 2.0, **more: object) -> Claim:
@@ -111,7 +111,7 @@ def test_every_claim_has_a_source_every_gap_a_reason_and_every_value_is_a_number
 
 
 def test_the_readme_says_of_each_paper_what_the_suite_does() -> None:
-    """A claim made to readers: to be refreshed by ``tierwise papers --mutate --update README.md``."""
+    """A claim made to readers: to be refreshed by ``tierwise papers --mutate --update docs/papers.md``."""
     pytest.importorskip("numba")
     assert table_states(README.read_text("utf-8")) == {
         paper.slug: standing(outcomes).state for paper, outcomes in everything()
