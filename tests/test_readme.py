@@ -1,4 +1,4 @@
-"""The README, the concepts and the serving page are true: commands run, the numbers shown still hold, the Python runs."""
+"""README, concepts and serving page are true: commands run, the numbers shown still hold, the Python runs."""
 
 from __future__ import annotations
 
