@@ -263,3 +263,14 @@ def test_bad_flags_are_refused_before_anything_runs(
         main(["calibrate", *flags])
     assert done.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_arrays_of_mixed_files_agree_with_scalars() -> None:
+    """A name that stands for a file, embedding and head included, stands for it in an array too."""
+    from tierwise.core.numerics import fmt
+    from tierwise.evaluation import evaluate
+
+    base = Scenario("llama-3.2-1b", "h100-sxm", Batch(64.0, 4.0, 2.0))
+    names = ["q4_k_m", "bf16", "q8_0", "int4-g128"]
+    many = evaluate(base.with_plan(weights=fmt(names)))
+    assert np.asarray(many.time) == pytest.approx([evaluate(base.with_plan(weights=n)).time for n in names], rel=1e-9)

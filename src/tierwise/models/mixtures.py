@@ -11,9 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tierwise.core.numerics import MIXTURES, Format, fmt
 from tierwise.models.facts import facts_of
 from tierwise.models.hf_quant import mixture, projections
+from tierwise.models.step import formatted
 from tierwise.models.types import Model, Stack, Weight
 
 # Types that need an importance matrix store the embedding and the head by rules of their own.
@@ -104,7 +108,9 @@ def stored_as(model: Model, weights: Format | None) -> Model:
         weights: of a plan; None for the checkpoint's own.
     """
     name = weights.name if weights is not None else ""
-    if not isinstance(name, str) or name not in MIXTURES:
+    if not isinstance(name, str):
+        return _each(model, np.asarray(name))
+    if name not in MIXTURES:
         return model
     parts: dict[str, dict[str, tuple[Format, float]]] = {}
     for role, kind, elements in _tensors(model, name):
@@ -115,6 +121,23 @@ def stored_as(model: Model, weights: Format | None) -> Model:
     formats = {**model.formats, **{role: replace(f, arithmetic="") if role not in _EXACT else f
                                    for role, f in formats.items()}}  # fmt: skip
     return replace(model, formats=formats, pinned=model.pinned.union(parts), stored_bytes=None)
+
+
+def _each(model: Model, names: NDArray[np.str_]) -> Model:
+    """The same for an array of formats: each role's format is an array, of one format where that is one."""
+    distinct, index = np.unique(names, return_inverse=True)
+    files = {str(n): stored_as(model, fmt(str(n))) for n in distinct}
+    roles = frozenset[str]().union(*(f.pinned for f in files.values())) - model.pinned
+    if not roles:
+        return model
+    linear = formatted(model)
+    formats = dict(model.formats)
+    for role in roles:
+        parts = [f.format_of(role) if f is not model else fmt(n) if role in linear else model.format_of(role)
+                 for n, f in files.items()]  # fmt: skip
+        formats[role] = Format(*(np.asarray([getattr(p, key) for p in parts])[index.reshape(names.shape)]
+                                 for key in ("name", "bits", "meta", "arithmetic")))  # fmt: skip
+    return replace(model, formats=formats, pinned=model.pinned.union(roles), stored_bytes=None)
 
 
 def _tensors(model: Model, name: str) -> Iterator[tuple[str, str, float]]:
