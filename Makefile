@@ -11,7 +11,7 @@ NONE := no Python from 3.11 up (with its venv module) is on the path; install on
 CONSTRAINTS := constraints.txt
 PIP = $(if $(CONSTRAINTS),PIP_CONSTRAINT=$(CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(CONSTRAINTS)) $(BIN)/python -m pip install -q
 
-.PHONY: demo test latest truth bench clean
+.PHONY: demo test latest truth bench docs clean
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "$(NONE)" >&2; exit 1; }
@@ -62,6 +62,10 @@ bench: $(VENV)/.dev  ## speed, as ratios against a baseline in the same run
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/serving_speed.py
 	$(BIN)/python benchmarks/planner_speed.py
+
+docs: $(BIN)/python  ## the documentation as a site, in out/site
+	$(PIP) -e '.[docs]'
+	$(BIN)/mkdocs build -q --strict
 
 clean:
 	rm -rf .venv .venv-latest out .mypy_cache .ruff_cache .pytest_cache
