@@ -218,7 +218,8 @@ def subtitle(d: Json) -> str:
 def formats_text(d: Json) -> str:
     """``weights bf16, activations bf16, KV bf16``."""
     f = d["scenario"]["plan"]["formats"]
-    weights = "/".join(dict.fromkeys(v for r, v in f["weights"].items() if r not in ("norm", "router")))
+    stored = [v for r, v in f["weights"].items() if r not in ("norm", "router")]
+    weights = "/".join(dict.fromkeys(one for v in stored for one in v.split("/")))
     text = f"weights {weights or 'none'}, activations {f['activations']}"
     if "keys" in f and d["memory"]["parts"].get("KV cache"):
         text += f", KV {'/'.join(dict.fromkeys((f['keys'], f['values'])))}"
