@@ -94,7 +94,7 @@ def _calibrated(op: Op, on: Target, fit: Fit, rate: Num, engine: Engine) -> Cost
     # The host runs ahead of the device, so a launch only costs what the kernel does not hide: in a loop over one
     # kernel, what exceeds all of it.
     host = maximum(fit["host"], on.device.dispatch.eager)
-    overlapped |= on.launches(maximum(host - sum(serial.values(), 0.0), 0.0) if on.cycled else host)
+    overlapped |= on.launches(maximum(host - sum(serial.values(), 0.0), 0.0) if on.weight_copies else host)
     return Cost(overlapped, serial, op.flops, moved, fit.basis, fit.interval)
 
 

@@ -77,7 +77,7 @@ def _fitted(op: Op, on: Target, fit: Fit) -> Cost:
     d = op.dims
     rows, touched = maximum(d["tokens"], 1e-9), maximum(d["touched"], 1e-9)
     routed, reaching = d.get("routed", rows), d.get("reaching", rows)
-    values = fit.values if on.cycled else {**fit.values, "warm": 0.0}
+    values = fit.values if on.weight_copies else {**fit.values, "warm": 0.0}
     tile = tile_rows(values, rows, touched, reaching, d["experts"])
     weights = op.bytes_of("weight") * (1.0 - on.resident)
     compute, read, extra = grouped(
