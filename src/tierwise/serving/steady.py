@@ -57,7 +57,7 @@ START: Mapping[str, float] = {
 # Of a request's wait for its first token, then what else the fixed point found: seconds of a decode step, the share of
 # the time that prefill takes, sequences that decode, prompts that a pass takes together.
 PARTS = ("request", "rest of a step", "look", "own pass", "queue", "first wave", "lost slot", "step", "prefill share",
-         "active", "together")  # fmt: skip
+         "active", "prompts of a pass")  # fmt: skip
 
 
 @dataclass(frozen=True)

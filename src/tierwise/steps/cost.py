@@ -64,7 +64,7 @@ class StepCost:
     Attributes:
         program: what runs. ``target``: what it is priced on, when somebody asks (a sweep that wants decode only never
             prices prefill). ``corrections``: what was measured of the engine.
-        state: what the step works on; ``ranks``: data-parallel ranks of the engine, each with such a step.
+        state: what the step works on, all of it; ``ranks``: data-parallel ranks of the engine, each with such a step.
         overlap: collectives run beside the block that follows (may be an array of 0 and 1); ``schedule``: another
             order of all ops, by name and options.
         parts: equal parts of the step's work, of which the program is one.

@@ -124,17 +124,20 @@ def price_step(on: EngineOn, state: StepState) -> StepCost:
     """What a step costs.
 
     Args:
-        state: of one data-parallel rank; decoding steps are padded here to the size that is replayed.
+        state: of one data-parallel rank; decoding steps are padded here to the size that is replayed. A schedule that
+            divides a batch takes equal parts of it, each a program of its own.
     """
-    padded, replayed = recorded(on, state if on.parts == 1 else state.divided(on.parts))
+    part = state if on.parts == 1 else state.divided(on.parts)
+    padded, replayed = recorded(on, part)
     program, parts = step_program(on.model, on.plan, padded)
     shared: Num = 0.0
     if parts:
         once = shared_launch(on)
         shared = once * (sum((p.share for p in parts), 0.0) - 1.0)
-        if len(parts) > 1 and not is_zero(state.decodes):
-            shared = shared - _beside(on, state, parts[0])
-    return price_program(on, program, padded, replayed, shared)
+        if len(parts) > 1 and not is_zero(part.decodes):
+            shared = shared - _beside(on, part, parts[0])
+    whole = replace(state, padding=on.parts * padded.padding)
+    return price_program(on, program, whole, replayed, on.parts * shared)
 
 
 def price_program(
