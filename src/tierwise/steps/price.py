@@ -15,7 +15,7 @@ from tierwise.cost.energy import Actions, actions
 from tierwise.cost.framework import load as framework
 from tierwise.cost.kits import kit
 from tierwise.engines import KERNELS, TYPICAL, Engine
-from tierwise.machines.types import System
+from tierwise.machines.types import Device, System
 from tierwise.memory.account import weight_bytes
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
@@ -41,7 +41,8 @@ class EngineOn:
         plan: as the engine runs it.
         target: what ops are priced on. ``fixes``: what was measured of the engine.
         facts: what it does by default; None for kernels alone.
-        max_seqs, graphs: sequences of a step, and largest batch that is replayed from a recorded graph (0 for none).
+        device: as its file has it, whatever was measured of the engine. ``max_seqs``: sequences of a step; ``graphs``:
+            largest batch that is replayed from a recorded graph (0 for none).
     """
 
     model: Model
@@ -49,6 +50,7 @@ class EngineOn:
     target: Target
     fixes: Corrections
     facts: Engine | None
+    device: Device
     max_seqs: int = 256
     graphs: int = 512
 
@@ -58,9 +60,14 @@ class EngineOn:
         return parts(self.plan.schedule)
 
     @cached_property
+    def actions(self) -> Actions:
+        """What actions cost."""
+        return actions(self.device)
+
+    @property
     def power(self) -> Actions | None:
-        """What actions cost, where a step could draw more than it may."""
-        return actions(self.target.device) if may_exceed(self.target.system) else None
+        """The same where a step could draw more than it may."""
+        return self.actions if may_exceed(self.target.system) else None
 
     @property
     def cap(self) -> Num:
@@ -116,7 +123,7 @@ def engine_on(
     target = Target(system, prices, replays if replays.ndim else bool(replays), under)
     read = sum((size for role, size in weight_bytes(model, plan).items() if role != "embed"), 0.0)
     resident = where(np.asarray(read) <= target.cache_capacity, 1.0, 0.0)
-    return EngineOn(model, plan, found.target(replace(target, resident=resident)), found, facts, max_seqs,
+    return EngineOn(model, plan, found.target(replace(target, resident=resident)), found, facts, device, max_seqs,
                     graphs if np.any(plan.graphs) else 0)  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def fast_forward(s, r, horizon, blocks):  # type: ignore[no-untyped-def]
             return False
         if more > 0:
             take_blocks(s, r, more)
-        e.dt, e.compute, e.memory, e.link = 0.0, 0.0, 0.0, 0.0
+        e.dt, e.compute, e.memory, e.link, e.joules = 0.0, 0.0, 0.0, 0.0, 0.0
         e.context += e.decoding
         step_price(group, of.tables(s), of.graphs(s), e)
         e.begun, e.next = e.at, layout.END

@@ -139,6 +139,7 @@ ENGINE = np.dtype(
         ("compute", "f8"),
         ("memory", "f8"),
         ("link", "f8"),
+        ("joules", "f8"),  # beside what its devices draw all the time
         ("blocked", "i8"),  # those that wait cannot come in while nothing ends
         # Steps in which nothing changes.
         ("steady", "i8"),
@@ -165,7 +166,7 @@ ENGINE = np.dtype(
 # A step in flight beside others.
 FLIGHT = np.dtype(
     [("at", "f8"), ("begun", "f8"), ("decoding", "i8"), ("prompts", "i8"), ("prompt_tokens", "i8"), ("drafts", "i8"),
-     ("dt", "f8"), ("compute", "f8"), ("memory", "f8"), ("link", "f8")]
+     ("dt", "f8"), ("compute", "f8"), ("memory", "f8"), ("link", "f8"), ("joules", "f8")]
 )  # fmt: skip
 
 GROUP = np.dtype(
@@ -187,7 +188,7 @@ GROUP = np.dtype(
         ("kv_token", "f8"),
         ("swap", "f8"), ("transfer", "f8"), ("latency", "f8"), ("disk", "f8"),
         ("kv_fixed", "f8"), ("adapter", "f8"),
-        ("idle_power", "f8"), ("rated_power", "f8"),
+        ("power", "f8"),
     ]
 )  # fmt: skip
 

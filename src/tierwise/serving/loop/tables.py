@@ -37,8 +37,8 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
         for name, value in (
             ("mixed", p.mixed_graphs), ("ahead", p.ahead), ("launch", p.launch), ("request", p.request),
             ("kv_token", p.kv_token), ("kv_fixed", p.kv_fixed), ("swap", p.swap), ("transfer", p.transfer),
-            ("latency", p.transfer_latency), ("disk", p.disk), ("idle_power", p.power_idle),
-            ("rated_power", p.power_rated), ("adapter", _adapter(deployment.model, group)),
+            ("latency", p.transfer_latency), ("disk", p.disk), ("power", p.power_left),
+            ("adapter", _adapter(deployment.model, group)),
         ):  # fmt: skip
             g[name] = value
     sizes = [np.asarray(p.graph_sizes, np.int64) for p in prices]
