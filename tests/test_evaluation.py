@@ -145,3 +145,17 @@ def test_importing_the_package_is_cheap() -> None:
     code = "import sys, tierwise; print(sorted({'numpy', 'pydantic', 'rich', 'yaml'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("batch", [1.0, 2.0, 3.0, 8.0])
+def test_stages_do_no_more_work_than_one_device_however_few_batches_fill_them(batch: float) -> None:
+    def worked(pp: float) -> tuple[float, float]:
+        r = tw.evaluate(tw.Scenario("llama-3.1-8b", "4xh100-sxm", tw.Batch(512.0, 33.0, batch), tw.Plan(pp=pp)))
+        flops = sum(float(p.flops * p.passes * p.share) for p in r.phases) * float(r.devices)
+        return flops, float(r.mfu * r.time)
+
+    whole, reached = worked(1.0)
+    for pp in (2.0, 4.0):
+        flops, seconds = worked(pp)
+        assert flops == pytest.approx(whole, rel=1e-9)
+        assert seconds == pytest.approx(reached / pp, rel=1e-9)

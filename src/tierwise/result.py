@@ -34,6 +34,7 @@ class Phase:
         cost: what one pass costs, priced when somebody asks (a sweep that wants decode only never prices prefill).
         passes: how many passes one batch needs.
         fill: passes-times a pass takes end to end over its own time (pipeline fill; 1 without).
+        share: of a pass's work that one device does in its time (less than 1 where pipeline stages stand idle).
     """
 
     name: str
@@ -41,6 +42,7 @@ class Phase:
     cost: StepCost
     passes: Num
     fill: Num = 1.0
+    share: Num = 1.0
 
     @property
     def program(self) -> Program:
@@ -186,7 +188,7 @@ class Result:
     def mfu(self) -> Num:
         """Model FLOPs utilization over the whole run: the time that its arithmetic would take at the device's peaks in
         the formats it is done in (16 bits where that is faster), over the time it takes."""
-        return sum((p.least * p.passes for p in self.phases), 0.0) / self.time
+        return sum((p.least * p.passes * p.share for p in self.phases), 0.0) / self.time
 
     @cached_property
     def energy_parts(self) -> dict[str, Num]:
@@ -198,7 +200,9 @@ class Result:
         for p in self.phases:
             # A pipeline that fills keeps its devices on, though they do no more.
             for name, x in p.cost.joules(of, p.pass_time * p.fill).items():
-                out[name] = out.get(name, 0.0) + self.devices * p.passes * x
+                # Nor do stages that stand idle for want of micro-batches.
+                done = 1.0 if name == "idle" else p.share
+                out[name] = out.get(name, 0.0) + self.devices * p.passes * done * x
         out["system"] = self.devices * self.scenario.machine.overhead_power * self.time
         return out
 

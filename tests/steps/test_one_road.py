@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -17,11 +18,12 @@ from tierwise.memory.rules import rules
 from tierwise.models.step import Step as Pass
 from tierwise.scenario.types import KV, Plan
 from tierwise.serving.coefficients import calibration, own_steps
-from tierwise.serving.deployment import Replicas, Settings
+from tierwise.serving.deployment import Deployment, Replicas, Settings
 from tierwise.serving.pricing import engine_of, pool_of, step_prices
 from tierwise.serving.steady import START, step_seconds
 from tierwise.serving.step_times import ClosedLoopPoint, room, step_times
 from tierwise.serving.steps import StepPrices
+from tierwise.serving.traffic.trace import trace
 from tierwise.steps.cost import step_time
 from tierwise.steps.price import EngineOn, price_step, recorded
 from tierwise.steps.state import Chunk, StepState
@@ -242,6 +244,39 @@ def test_memory_is_one_account_to_the_last_byte(kind: str) -> None:
         seats = float(np.floor(np.asarray(direct.sequences))) * float(on.plan.dp)
         if seats <= float(np.asarray(how.max_seqs)) * float(on.plan.dp):
             assert float(np.asarray(most)) == seats
+
+
+@pytest.mark.parametrize(("kind", "i"), [("dense", 1), ("moe", 2), ("pipelined", 1)])
+def test_a_cap_on_power_holds_in_the_tables_as_it_does_in_a_step(kind: str, i: int) -> None:
+    on, replicas = lightly(kind, i)
+    machine = replicas.machine
+    capped = replace(replicas, machine=replace(machine, power_cap=0.6 * machine.device.power.rated))
+    p, free = step_prices(on.model, capped), step_prices(on.model, replicas)
+    slow = engine_of(on.model, capped)
+    longer = []
+    for q, past in ((float(p.prefill_new[-1]), 0.0), (1.0, 1024.0)):
+        found = looked_up(p, slow, 0.0, 0.0, [(q, past)])
+        assert [*found] == pytest.approx([*asked(slow, 0.0, 0.0, [(q, past)])], rel=1e-9)
+        longer.append(found.time / looked_up(free, on, 0.0, 0.0, [(q, past)]).time)
+    # A full step would draw more than the cap, and more above it than one token does.
+    assert longer[0] > 1.1 and longer[0] >= longer[1] >= 1.0
+
+
+@pytest.mark.parametrize(("plan", "machine"), [({}, "1xh100-sxm"), ({"tp": 2.0}, "2xh100-sxm"), ({"pp": 2.0}, "2xl40s"),
+                                               ({"tp": 2.0, "overlap": True}, "2xl40s")])  # fmt: skip
+def test_a_request_takes_the_joules_in_the_simulator_that_explain_says(plan: dict[str, float], machine: str) -> None:
+    pytest.importorskip("numba")
+    from tierwise.serving.simulate import simulate
+
+    model, run_as = tw.load_model("llama-3.1-8b"), tw.Plan(**plan)  # type: ignore[arg-type]
+    r = tw.evaluate(tw.Scenario(model, machine, tw.Batch(512.0, 65.0, 1.0), run_as, engine="vllm"))
+    said = sum(float(np.asarray(v)) for k, v in r.energy_parts.items() if k not in ("idle", "system"))
+    served = Deployment(model, (Replicas(system(machine), run_as, settings=Settings(engine="vllm")),))
+    run = simulate(trace([0.0], [512], [65]), served)
+    idle = float(r.devices) * (r.scenario.machine.device.power.idle + r.scenario.machine.overhead_power)
+    found = run.totals["energy"] - idle * run.totals["replica_seconds"]
+    # Its 64 steps stand at contexts of their own, one by one, where explain takes their mean.
+    assert found == pytest.approx(said, rel=2e-3)
 
 
 def test_calibrations_are_read_from_file_once() -> None:
