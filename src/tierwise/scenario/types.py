@@ -15,6 +15,7 @@ from tierwise.core.errors import BadField
 from tierwise.core.num import Num, is_zero, maximum, minimum, num
 from tierwise.core.numerics import Format, fmt
 from tierwise.program.placement import Placement
+from tierwise.scenario.fields import OUTPUT, PROMPT
 
 if TYPE_CHECKING:
     from tierwise.machines.types import System
@@ -34,8 +35,8 @@ class Batch:
         workload: what is done with them, a file of ``workloads/``; ``""`` for what the model is made for.
     """
 
-    prompt: Num = 2048.0
-    output: Num = 256.0
+    prompt: Num = PROMPT
+    output: Num = OUTPUT
     batch: Num | Literal["max"] = 1.0
     images: Num = 0.0
     image_size: float | None = None
