@@ -13,7 +13,6 @@ from typing import Any
 from tierwise.core.errors import TierwiseError, nearest
 from tierwise.core.units import parse
 
-
 # Tokens of a request where nobody says, whoever asks.
 PROMPT, OUTPUT = 2048.0, 256.0
 

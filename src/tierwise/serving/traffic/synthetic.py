@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.errors import TierwiseError
+from tierwise.scenario.fields import OUTPUT, PROMPT
 from tierwise.serving.traffic import arrivals as arrivals_package
 from tierwise.serving.traffic import lengths as lengths_package
 from tierwise.serving.traffic._rules import Rule, rule, value
-from tierwise.scenario.fields import OUTPUT, PROMPT
 from tierwise.serving.traffic.blocks import BLOCK, session_blocks
 from tierwise.serving.traffic.trace import Floats, Ints, Trace, trace
 
