@@ -19,13 +19,13 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, is_zero, maximum, minimum, num, where
 from tierwise.core.numerics import Names
 from tierwise.cost import Cost, Target, price
-from tierwise.cost.demand import from_cost, group, share
 from tierwise.cost.energy import Actions, stretch
 from tierwise.cost.types import name_of_largest
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.program.types import Op, Segment
 from tierwise.schedule import order, parse, parts
 from tierwise.schedule.compiled import executions, lanes_of
+from tierwise.schedule.demand import from_cost, group, share
 from tierwise.schedule.host import LAUNCH, launched, paced
 from tierwise.schedule.play import play
 from tierwise.schedule.types import Demand, Order, Timeline

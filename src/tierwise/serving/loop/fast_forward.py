@@ -7,9 +7,9 @@ from the same prices in the same order as in steps taken in full, so results are
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
-from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.kv import take_blocks
 from tierwise.serving.loop.price import step_price
 from tierwise.serving.loop.record import count_gaps, spread

@@ -18,6 +18,7 @@ BOTH, PREFILL, DECODE = 0, 1, 2
 # Kinds of events kept in the heap.
 ARRIVAL, LANDED, DOWN, UP, SCALE = 0, 1, 2, 3, 4
 
+WIDTH = 5  # numbers in a cell of a table of prices: those of serving.steps.QUANTITIES
 BINS = 512  # of a series; never fewer than half of them are used, since the width doubles
 ITL_BINS, ITL_LOW, ITL_DECADES = 256, 1e-5, 7.0  # of times between tokens: 10 us to 100 s
 

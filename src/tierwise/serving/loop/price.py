@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from tierwise.serving.loop.jit import jit
-from tierwise.serving.steps import QUANTITIES
-
-# Numbers of a table's cell.
-WIDTH = len(QUANTITIES)
+from tierwise.serving.jit import jit
+from tierwise.serving.loop.layout import WIDTH
 
 
 @jit

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
-from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.kv import publish_answer, release
 from tierwise.serving.loop.record import count_gaps, log_step, spread
 from tierwise.serving.loop.speculate import accepted

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
-from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.price import step_price
 from tierwise.serving.policies.draw import uniform
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.admit import admit
-from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.kv import publish, release, take_blocks
 from tierwise.serving.loop.price import chunk_price, step_price
 from tierwise.serving.loop.queue import join_queue

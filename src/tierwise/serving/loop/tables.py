@@ -28,6 +28,7 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
             ("prefill", p.prefill),
         ):  # fmt: skip
             flat = np.ascontiguousarray(table, dtype=np.float64)
+            assert flat.ndim == 1 or flat.shape[-1] == layout.WIDTH, name
             g[name] = at
             if name + "_n" in (layout.GROUP.names or ()):
                 g[name + "_n"] = flat.shape[0]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from tierwise.core.numerics import fmt, multiply_in
 from tierwise.cost import PROVIDERS, Target, efficiency, price
-from tierwise.cost.demand import demand, group
 from tierwise.machines import device_names, system
 from tierwise.machines.types import System
 from tierwise.program.types import Op, Operand
+from tierwise.schedule.demand import demand, group
 
 HALF = fmt("bf16")
 sizes = st.floats(0.0, 14.0).map(lambda x: float(round(2.0**x)))
