@@ -332,6 +332,12 @@ class Target:
         return cache.name if cache is not None else "cache"
 
 
+def sparse(op: Op, engine: Engine) -> Num:
+    """How many times as fast an engine skips zeros in the pattern it knows; 1 where the op has none."""
+    structured = op.options.get("structured", False)
+    return where(structured, engine.sparse, 1.0) if is_array(structured) else engine.sparse if structured else 1.0
+
+
 def _best(device: Device, arithmetic: str, kind: str) -> tuple[Num, Engine]:
     """The highest rate for a dtype, and the engine that has it (of rates that are arrays, at the first element)."""
     for name in (arithmetic, *_INSTEAD.get(arithmetic, ())):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num, is_zero, maximum, minimum, num
@@ -202,7 +203,7 @@ class Plan:
     imbalance: Num = 1.0
     reserve: Num = 0.0
     sparsity: Num = 0.0
-    structured: bool = False
+    structured: bool | NDArray[np.bool_] = False
     library: bool = False
     mtp: bool = False
     adapters: Num = 0.0
