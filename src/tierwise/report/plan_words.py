@@ -331,8 +331,8 @@ def rests(d: Json) -> list[str]:
                    "pip install 'tierwise[serve]'.")  # fmt: skip
     if abs(a["events_off"]) > EVENTS:
         how = "longer" if a["events_off"] > 0 else "less"
-        out.append(f"Event by event a step takes {100 * abs(a['events_off']):.0f} % {how} than it was priced with: "
-                   "one stage has more to do than the others (the output head, or a layer more).")  # fmt: skip
+        out.append(f"Event by event a step takes {100 * abs(a['events_off']):.0f} % {how} than in the array form "
+                   "that it was priced with.")  # fmt: skip
     if a["draft_tokens"]:
         right = f"{100 * a['accept']:.0f} times in 100"
         out.append(f"A draft token is taken to be right {right}, as in the measured runs that speculated; the model "
