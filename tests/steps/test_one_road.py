@@ -191,7 +191,7 @@ def test_explain_says_what_the_step_function_says(kind: str) -> None:
         seqs = batch / on.plan.dp / on.plan.pp
         context = prompt + 0.5
         direct = price_step(on, StepState(seqs, seqs * context)).time
-        assert float(np.asarray(r.tpot)) == pytest.approx(float(np.asarray(direct)), rel=1e-9)
+        assert float(np.asarray(r.phase("decode").pass_time)) == pytest.approx(float(np.asarray(direct)), rel=1e-9)
 
 
 def lightly(kind: str, i: int) -> tuple[EngineOn, Replicas]:
