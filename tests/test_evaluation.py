@@ -145,3 +145,29 @@ def test_importing_the_package_is_cheap() -> None:
     code = "import sys, tierwise; print(sorted({'numpy', 'pydantic', 'rich', 'yaml'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("batch", [1.0, 2.0, 8.0])
+def test_stages_do_no_more_work_than_one_device_however_few_batches_fill_them(batch: float) -> None:
+    def worked(pp: float) -> tuple[float, float]:
+        r = tw.evaluate(tw.Scenario("llama-3.1-8b", "4xh100-sxm", tw.Batch(512.0, 33.0, batch), tw.Plan(pp=pp)))
+        flops = sum(float(p.flops * p.passes * p.share) for p in r.phases) * float(r.devices)
+        return flops, float(r.mfu * r.time)
+
+    whole, reached = worked(1.0)
+    for pp in (2.0, 4.0):
+        flops, seconds = worked(pp)
+        assert flops == pytest.approx(whole, rel=1e-9)
+        assert seconds == pytest.approx(reached / pp, rel=1e-9)
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "mixtral-8x7b"])
+@pytest.mark.parametrize("machine", ["4xh100-sxm", "4xa100-sxm-80gb"])
+def test_a_pattern_of_zeros_may_be_swept(model: str, machine: str) -> None:
+    def prefill(structured: object) -> object:
+        plan = tw.Plan(tp=4.0, sparsity=0.5, structured=structured)  # type: ignore[arg-type]
+        return tw.evaluate(tw.Scenario(model, machine, tw.Batch(4096.0, 1.0, 8.0), plan)).ttft
+
+    many, one = prefill(np.array([True, False])), [prefill(x) for x in (True, False)]
+    assert many == pytest.approx(one, rel=1e-12)
+    assert one[0] < one[1]  # type: ignore[operator]

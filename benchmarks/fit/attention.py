@@ -70,7 +70,7 @@ SHAPE = ("batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_
 
 def prepare(table: Table, target: Target) -> tuple[Op, Target]:
     phase = "decode" if attention.decoding(table)[0] else "prefill"
-    return attention.op(table, phase), replace(target, cycled=1.0)
+    return attention.op(table, phase), replace(target, weight_copies=1.0)
 
 
 def seconds(ready: object, values: Mapping[str, float]) -> Array:

@@ -50,7 +50,7 @@ CLASSES = {name: str(formats(moe.op({**dict.fromkeys(moe.COLUMNS, np.ones(1)), "
 
 
 def prepare(table: Table, target: Target) -> tuple[Op, Target]:
-    return moe.op(table), replace(target, cycled=1.0)
+    return moe.op(table), replace(target, weight_copies=1.0)
 
 
 def seconds(ready: object, values: Mapping[str, float]) -> Array:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from tierwise.core.version import __version__
 
 _WHERE = {
     "Scenario": "scenario.types", "Batch": "scenario.types", "Plan": "scenario.types", "KV": "scenario.types",

@@ -2,26 +2,22 @@
 
 What a price gets wrong it gets wrong for every op of a class alike: errors are one factor per class of ops, the same in
 both runs where device family, engine and framework are. So each class is moved to its ends in both runs at once, and
-what that does to the ratio is combined in quadrature (of logarithms), as :attr:`tierwise.result.Result.interval` does
-for one run. A class with the same share of the time in both moves nothing: it cancels. Runs on other devices or engines
-share no error, and their own intervals are combined.
+what that does to the ratio is put together as for one run (:mod:`tierwise.core.intervals`). A class with the same share
+of the time in both moves nothing: it cancels. Runs on other devices or engines share no error, and their own intervals
+are combined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-
-from tierwise.core.num import Num, maximum, minimum, scalar
+from tierwise.core.intervals import Change, Interval, factors
+from tierwise.core.num import Num
 from tierwise.evaluation import evaluate
-from tierwise.result import Phase, Result
+from tierwise.result import Phase, Result, changes
 from tierwise.scenario.types import Scenario
-
-# A class of ops whose errors go together, see :attr:`tierwise.steps.cost.StepCost.groups`.
-Group: TypeAlias = str
 
 
 @dataclass(frozen=True)
@@ -131,28 +127,14 @@ def compare(base: Scenario, other: Scenario) -> Comparison:
     return Comparison(evaluate(base), evaluate(other))
 
 
-def spread(base: Result, other: Result, phases: Callable[[Phase], bool] = lambda p: True) -> tuple[Num, Num]:
+def spread(base: Result, other: Result, phases: Callable[[Phase], bool] = lambda p: True) -> Interval:
     """Factors on the ratio of two times that 80 % of measured ratios lie between: at most 1, and at least 1."""
-    before, after = ([p for p in r.phases if phases(p)] for r in (base, other))
-    known = dict.fromkeys(group for p in (*before, *after) for group in p.cost.groups)
-    # By source of error: what its two ends do to the log of the ratio.
-    sources: list[tuple[Num, Num]] = []
-    for group in known:
-        first, second = ([_moved(run, group, end) for end in (0, 1)] for run in (before, after))
-        if _shares_errors(base, other):
-            sources.append((second[0] - first[0], second[1] - first[1]))
-        else:
-            sources += [(-first[0], -first[1]), (second[0], second[1])]
-    down = sum((minimum(*ends, 0.0) ** 2 for ends in sources), 0.0)
-    up = sum((maximum(*ends, 0.0) ** 2 for ends in sources), 0.0)
-    return scalar(np.exp(-np.sqrt(down))), scalar(np.exp(np.sqrt(up)))
-
-
-def _moved(phases: Sequence[Phase], group: Group, end: int) -> Num:
-    """Log of the factor on the time of these phases when a class of ops is at an end of its interval."""
-    usual = sum((p.time for p in phases), 0.0)
-    moved = sum((p.cost.moved(group, end) * p.passes * p.fill for p in phases), 0.0)
-    return scalar(np.log(maximum(moved, 1e-300) / maximum(usual, 1e-300)))
+    before, after = (changes([p for p in r.phases if phases(p)]) for r in (base, other))
+    if not _shares_errors(base, other):
+        return factors([*((-low, -high) for low, high in before.values()), *after.values()])
+    none: Change = (0.0, 0.0)
+    pairs = ((before.get(x, none), after.get(x, none)) for x in {**before, **after})
+    return factors((b[0] - a[0], b[1] - a[1]) for a, b in pairs)
 
 
 def _shares_errors(a: Result, b: Result) -> bool:

@@ -54,11 +54,11 @@ def _phase(p: Pass, on: EngineOn, alone: EngineOn) -> Phase:
     """A pass priced as a step of the engine, or by its kernels alone where no engine steps."""
     if p.state is not None and on.facts is not None:
         cost = price_step(on, p.state)
-        return Phase(p.name, p.step, cost, p.times, _paced(p, cost, on.facts.extra_layers))
+        return Phase(p.name, p.step, cost, p.times, _paced(p, cost, on.facts.extra_layers), p.share)
     state = p.state if p.state is not None else StepState()
     step = p.step if alone.parts == 1 else p.step.but(seqs=p.step.seqs / alone.parts)
     cost = price_program(alone, lower(step), state)
-    return Phase(p.name, p.step, cost, p.times, _paced(p, cost, "middle"))
+    return Phase(p.name, p.step, cost, p.times, _paced(p, cost, "middle"), p.share)
 
 
 def _paced(p: Pass, cost: StepCost, rule: str) -> Num:

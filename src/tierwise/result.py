@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.num import Num, maximum, scalar, where
+from tierwise.core.intervals import Change, Interval, change, factors
+from tierwise.core.num import Num, maximum, where
 from tierwise.core.numerics import Names
 from tierwise.cost.energy import Actions, actions
 from tierwise.cost.energy import interval as energy_interval
@@ -33,6 +34,7 @@ class Phase:
         cost: what one pass costs, priced when somebody asks (a sweep that wants decode only never prices prefill).
         passes: how many passes one batch needs.
         fill: passes-times a pass takes end to end over its own time (pipeline fill; 1 without).
+        share: of a pass's work that one device does in its time (less than 1 where pipeline stages stand idle).
     """
 
     name: str
@@ -40,6 +42,7 @@ class Phase:
     cost: StepCost
     passes: Num
     fill: Num = 1.0
+    share: Num = 1.0
 
     @property
     def program(self) -> Program:
@@ -185,7 +188,7 @@ class Result:
     def mfu(self) -> Num:
         """Model FLOPs utilization over the whole run: the time that its arithmetic would take at the device's peaks in
         the formats it is done in (16 bits where that is faster), over the time it takes."""
-        return sum((p.least * p.passes for p in self.phases), 0.0) / self.time
+        return sum((p.least * p.passes * p.share for p in self.phases), 0.0) / self.time
 
     @cached_property
     def energy_parts(self) -> dict[str, Num]:
@@ -197,7 +200,9 @@ class Result:
         for p in self.phases:
             # A pipeline that fills keeps its devices on, though they do no more.
             for name, x in p.cost.joules(of, p.pass_time * p.fill).items():
-                out[name] = out.get(name, 0.0) + self.devices * p.passes * x
+                # Nor do stages that stand idle for want of micro-batches.
+                done = 1.0 if name == "idle" else p.share
+                out[name] = out.get(name, 0.0) + self.devices * p.passes * done * x
         out["system"] = self.devices * self.scenario.machine.overhead_power * self.time
         return out
 
@@ -231,22 +236,10 @@ class Result:
         return where(np.asarray(tokens) > 0, self.cost * 1e6 / maximum(tokens, 1e-30), float("nan"))
 
     @cached_property
-    def interval(self) -> tuple[Num, Num]:
-        """Seconds that 80 % of measurements of ``time`` are expected between.
-
-        Errors are factors on the time of each class of ops, shared by all of its ops and independent between classes,
-        and one on a step of the engine: each is moved to its ends by itself, and what that does to the time is
-        combined in quadrature (of logarithms). The time itself, the median, always lies inside.
-        """
-        known = dict.fromkeys(group for p in self.phases for group in p.cost.groups)
-        low: Num = 0.0
-        high: Num = 0.0
-        base = maximum(self.time, 1e-300)
-        for group in known:
-            ends = [sum((p.cost.moved(group, end) * p.passes * p.fill for p in self.phases), 0.0) for end in (0, 1)]
-            low = low + np.log(np.minimum(ends[0] / base, 1.0)) ** 2
-            high = high + np.log(np.maximum(ends[1] / base, 1.0)) ** 2
-        return scalar(self.time * np.exp(-np.sqrt(low))), scalar(self.time * np.exp(np.sqrt(high)))
+    def interval(self) -> Interval:
+        """Seconds that 80 % of measurements of ``time`` are expected between (:mod:`tierwise.core.intervals`)."""
+        low, high = factors(changes(self.phases).values())
+        return self.time * low, self.time * high
 
     @cached_property
     def bases(self) -> dict[str, Num]:
@@ -295,9 +288,21 @@ class Result:
         return name_of_largest(self.bases)
 
 
+def changes(phases: Sequence[Phase]) -> dict[str, Change]:
+    """What each error does to the logarithm of the time of these phases, by what goes wrong together: a class of ops
+    (device family, op class, engine build), or a step of the engine as a whole."""
+    usual = sum((p.time for p in phases), 0.0)
+
+    def moved(group: str, end: int) -> Num:
+        return sum((p.cost.moved(group, end) * p.passes * p.fill for p in phases), 0.0)
+
+    known = dict.fromkeys(group for p in phases for group in p.cost.groups)
+    return {group: change(partial(moved, group), usual) for group in known}
+
+
 # What a price may rest on, the surest first.
 BASES = ("measured", "calibrated", "transferred", "datasheet")
 # Formats in which the peak is stated that utilization is of.
 _WIDE = ("bf16", "fp16", "tf32", "fp32")
 
-__all__ = ["BASES", "Phase", "PricedOp", "Result"]
+__all__ = ["BASES", "Phase", "PricedOp", "Result", "changes"]

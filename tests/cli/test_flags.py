@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -12,10 +13,12 @@ import typer
 import yaml
 from typer.main import get_command
 
+import tierwise as tw
 from tierwise.cli import _app, main
 from tierwise.cli._plan import serve
 from tierwise.core.errors import TierwiseError
 from tierwise.scenario.fields import FIELDS, read
+from tierwise.serving.traffic import synthetic
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
@@ -62,6 +65,16 @@ def test_no_command_declares_by_hand_what_the_table_has(name: str) -> None:
         row = next((r for r in FIELDS.values() if r.option in option.opts), None)
         if row is not None and option.name not in kept:
             assert option.help.startswith(row.help.removesuffix(".")), option.name
+
+
+def test_requests_are_as_long_in_every_command_where_nobody_says() -> None:
+    told = {name: [re.search(r"\(default: (\d+)\)", o.help) for o in command.params if o.name in ("prompt", "output")]
+            for name, command in commands().items()}  # fmt: skip
+    found = {name: [x and float(x[1]) for x in both] for name, both in told.items() if both}
+    asking = {"explain", "simulate", "traffic", "observe", "plan"}
+    assert asking <= set(found)
+    assert {name: both for name, both in found.items() if both != [tw.Batch().prompt, tw.Batch().output]} == {}
+    assert inspect.signature(synthetic).parameters["prompt"].default == tw.Batch().prompt
 
 
 @pytest.mark.parametrize("name", sorted(_app([]).commands))

@@ -20,7 +20,7 @@ DEVICES = ["a100-sxm-80gb", "h100-sxm", "l40s", "b200-sxm"]
 
 def on(name: str, engine: str = "", warm: bool = False) -> Target:
     s = system(name)
-    return Target(s, efficiency(s.device, engine), cycled=1.0 if warm else 0.0)
+    return Target(s, efficiency(s.device, engine), weight_copies=1.0 if warm else 0.0)
 
 
 def op(phase: str, batch: object, q: object, past: object, heads: object = 32, kv_heads: object = 8,

@@ -30,6 +30,16 @@ def with_storage(machine: System, **changes: float) -> System:
     return replace(machine, device=replace(machine.device, tiers=(*machine.device.tiers, tier)))
 
 
+def test_of_several_links_to_the_host_a_copy_takes_the_fastest(machine: Callable[..., System]) -> None:
+    plain = machine("h100-sxm")
+    slot = plain.device.link("host")
+    assert slot is not None
+    more = replace(slot, name="c2c", bandwidth=450e9)
+    for links in ((more, *plain.device.links), (*plain.device.links, more)):
+        both = on(replace(plain, device=replace(plain.device, links=links)))
+        assert price(copy(45e9, "host", ""), both).time == pytest.approx(0.1 / both.efficiency.link, rel=1e-3)
+
+
 def test_from_the_host_takes_its_link(machine: Callable[..., System]) -> None:
     target = on(machine("a100-80gb"))
     link = target.device.link("host")

@@ -55,15 +55,15 @@ def test_engines_differ_but_not_by_much() -> None:
 @pytest.mark.parametrize("name", MEASURED)
 def test_a_loop_over_small_weights_finds_them_in_the_cache_and_over_large_ones_does_not(name: str) -> None:
     op, big = gemm(8, 1024, 2048), gemm(8, 16384, 16384)
-    assert price(op, on(name, cycled=6.0)).time < price(op, on(name)).time
+    assert price(op, on(name, weight_copies=6.0)).time < price(op, on(name)).time
     memory = on(name).memory.name
-    looped, alone = (price(big, on(name, cycled=c)).overlapped[memory] for c in (6.0, 0.0))
+    looped, alone = (price(big, on(name, weight_copies=c)).overlapped[memory] for c in (6.0, 0.0))
     assert looped == pytest.approx(alone, rel=1e-3)
 
 
 def test_a_long_run_of_arithmetic_loses_clock_and_a_short_loop_does_not() -> None:
     op = gemm(512, 4096, 4096)
-    looped, among_others = (price(op, on("h100-sxm", cycled=c)).serial["throttle"] for c in (6.0, 0.0))
+    looped, among_others = (price(op, on("h100-sxm", weight_copies=c)).serial["throttle"] for c in (6.0, 0.0))
     assert looped < 0.1 * among_others
     assert price(gemm(1, 4096, 4096), on("h100-sxm")).serial["throttle"] < 0.02 * price(op, on("h100-sxm")).time
 

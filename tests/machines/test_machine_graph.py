@@ -11,7 +11,7 @@ import pytest
 from tests.machines.test_machine_load import write
 
 from tierwise.core.errors import BadField, UnknownName
-from tierwise.machines import device_names, system, system_names
+from tierwise.machines import device, device_names, system, system_names
 from tierwise.machines.graph import MachineGraph, graph
 from tierwise.machines.schema import PASSIVE
 from tierwise.machines.types import System
@@ -60,6 +60,25 @@ host: {cpu: epyc-9654, sockets: 2, memory: 1.5TB, storage: [nvme-gen4, nvme-gen4
         assert g.path(name, "tensor").bandwidth == disk.bandwidth
         assert g.path("hbm", name).bandwidth == disk.write_bandwidth
         assert [e.of for e in g.path(name, "hbm").edges] == [name, "host"]
+
+
+@pytest.mark.parametrize("name", ["h100-sxm", "a100-pcie-80gb"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_copy_from_the_host_takes_the_fastest_link_to_it(name: str, first: bool) -> None:
+    plain = system(name)
+    slot = plain.device.link("host")
+    assert slot is not None
+    fast = replace(slot, name="c2c", bandwidth=450e9)
+    links = (fast, *plain.device.links) if first else (*plain.device.links, fast)
+    both = replace(plain, device=replace(plain.device, links=links))
+    assert graph(both).path("host", "tensor").bandwidth == 450e9
+
+
+@pytest.mark.parametrize(("name", "each_way"), [("gh200", 450e9), ("gb200", 225e9), ("gb300", 225e9)])
+def test_a_superchip_reaches_its_grace_over_c2c(name: str, each_way: float) -> None:
+    """900 GB/s both ways between a Grace and the one Hopper, or the two Blackwells, beside it (NVIDIA's datasheets)."""
+    assert [x.name for x in device(name).links if x.kind == "host"] == ["nvlink-c2c"]
+    assert graph(system(name)).path("host", "tensor").bandwidth == each_way
 
 
 def test_peers_are_reached_over_the_link_or_through_the_host() -> None:

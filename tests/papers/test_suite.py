@@ -159,7 +159,7 @@ def test_an_entry_that_waits_says_what_is_wrong_with_it() -> None:
 ALLOWED = (
     "tierwise", "tierwise.techniques", "tierwise.papers", "tierwise.result", "tierwise.scenario.types",
     "tierwise.core.num", "tierwise.core.numerics", "tierwise.models.blocks", "tierwise.models.types",
-    "tierwise.models.load", "tierwise.models.hf", "tierwise.models.families._common", "tierwise.serving.traffic",
+    "tierwise.models.load", "tierwise.models.hf", "tierwise.models.family", "tierwise.serving.traffic",
     "tierwise.serving.drafts", "tierwise.serving.deployment", "tierwise.serving.outcome",
 )  # fmt: skip
 

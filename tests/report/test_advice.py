@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tierwise.advise import Advice, advise
 from tierwise.comparison import Comparison
+from tierwise.core.intervals import Change
 from tierwise.core.units import seconds
 from tierwise.evaluation import evaluate
 from tierwise.report import advice_words, explain_words
@@ -51,11 +52,11 @@ def test_a_wider_interval_tells_less(monkeypatch: pytest.MonkeyPatch) -> None:
     base = result("llm")
     everything = {a.kind for a in advise(base, most=20)}
 
-    def moved(phases: tuple[Phase, ...], name: str, end: int) -> float:
+    def changed(phases: list[Phase]) -> dict[str, Change]:
         """What is changed may be off by any factor, whatever the base is off by."""
-        return 0.0 if phases[0] is base.phases[0] else (-20.0, 20.0)[end]
+        return {"all": (0.0, 0.0) if phases[0] is base.phases[0] else (-20.0, 20.0)}
 
-    monkeypatch.setattr("tierwise.comparison._moved", moved)
+    monkeypatch.setattr("tierwise.comparison.changes", changed)
     assert everything and advise(base, most=20) == []
 
 

@@ -92,3 +92,15 @@ def test_the_reason_names_what_breaks_it() -> None:
     found = legal(tw.Plan(tp=np.array([1.0, 3.0, 2.0, 5.0])), MODELS["dense"], MACHINE)
     assert found.mask.tolist() == [True, False, True, False]
     assert found.reason == "tp: found [3, 5]; allowed: a divisor of the 16 attention heads: 1, 2, 4, 8, 16"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("framework", ["", "transformers"]), ("mtp", [True, False]), ("schedule", ["", "two_batches"]),
+     ("kv.remat", [True, False])],
+)  # fmt: skip
+def test_what_decides_what_runs_has_one_value_in_a_sweep(name: str, values: list[object]) -> None:
+    many = np.asarray(values)
+    plan = tw.Plan(kv=tw.KV(remat=many)) if name == "kv.remat" else tw.Plan(**{name: many})  # type: ignore[arg-type]
+    with pytest.raises(BadField, match=rf"{name}.*one value"):
+        tw.evaluate(tw.Scenario("llama-3.1-8b", MACHINE, plan=plan))

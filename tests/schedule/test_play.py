@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from tests.schedule import reference
 from tests.schedule.orders import demands, orders
 from tierwise.core.errors import TierwiseError
+from tierwise.core.intervals import Interval, change, factors
+from tierwise.core.num import Num
 from tierwise.schedule.compiled import BadOrder
-from tierwise.schedule.intervals import interval
 from tierwise.schedule.play import play
 from tierwise.schedule.types import Buffer, Demand, Edge, Issue, Order, Section
 
@@ -80,19 +82,31 @@ def test_without_contention_slower_ops_or_fewer_buffers_never_help(data: st.Data
     assert np.all(np.asarray(play(wider, asked, exposed=False).time) <= time * (1 + 1e-12))
 
 
+Errors = list[tuple[str, tuple[float, float]]]
+
+
+def around(order: Order, asked: list[Demand], errors: Errors) -> Interval:
+    """Factors on the time of an order whose ops have errors, each of a group and with its ends."""
+    def moved(group: str, end: int) -> Num:
+        slower = [replace(d, duration=d.duration * (ends[end] if g == group else 1.0))
+                  for d, (g, ends) in zip(asked, errors, strict=True)]  # fmt: skip
+        return play(order, slower, exposed=False).time
+
+    usual = play(order, asked, exposed=False).time
+    return factors(change(partial(moved, group), usual) for group in dict.fromkeys(g for g, _ in errors))
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_an_interval_holds_its_time_and_goes_no_further_than_its_groups(data: st.DataObject) -> None:
     order = data.draw(orders().filter(possible))
     ends = st.tuples(st.floats(0.5, 1.0), st.floats(1.0, 2.0))
-    asked = [replace(d, group=data.draw(st.sampled_from("gh")), interval=data.draw(ends))
-             for d in data.draw(demands(order))]  # fmt: skip
-    done = play(order, asked, exposed=False)
-    low, high = interval(order, asked, done)
-    assert np.all(np.asarray(low) <= done.time) and np.all(np.asarray(high) >= done.time)
+    asked = data.draw(demands(order))
+    low, high = around(order, asked, [(data.draw(st.sampled_from("gh")), data.draw(ends)) for _ in asked])
+    assert np.all(np.asarray(low) <= 1.0) and np.all(np.asarray(high) >= 1.0)
     # Alone, a group of factors from 0.5 to 2 moves the time by no more than that; there are two groups.
-    assert np.all(np.asarray(low) >= np.asarray(done.time) * 0.5 ** (2**0.5) * (1 - 1e-9))
-    assert np.all(np.asarray(high) <= np.asarray(done.time) * 2.0 ** (2**0.5) * (1 + 1e-9))
+    assert np.all(np.asarray(low) >= 0.5 ** (2**0.5) * (1 - 1e-9))
+    assert np.all(np.asarray(high) <= 2.0 ** (2**0.5) * (1 + 1e-9))
 
 
 def two_ops(first: Demand, second: Demand, beside: bool) -> tuple[Order, list[Demand]]:
@@ -104,11 +118,8 @@ def two_ops(first: Demand, second: Demand, beside: bool) -> tuple[Order, list[De
 
 
 def test_errors_of_a_group_add_up_and_those_of_two_groups_in_quadrature() -> None:
-    def ends(groups: str, beside: bool, second: float = 1.0) -> tuple[float, float]:
-        made = two_ops(Demand(1.0, group=groups[0], interval=(0.8, 1.25)),
-                       Demand(second, group=groups[1], interval=(0.8, 1.25)), beside)  # fmt: skip
-        time = play(*made)
-        return tuple(float(x) / float(time.time) for x in interval(*made, time))  # type: ignore[return-value]
+    def ends(groups: str, beside: bool, second: float = 1.0) -> Interval:
+        return around(*two_ops(Demand(1.0), Demand(second), beside), [(g, (0.8, 1.25)) for g in groups])
 
     assert ends("gg", False) == pytest.approx((0.8, 1.25))
     # Each of two moves the sum by half: ln(0.9) and ln(1.125), twice, in quadrature.

@@ -77,19 +77,24 @@ def test_nothing_costs_nothing() -> None:
 @pytest.mark.parametrize(("model", "machine", "plan"), LAYOUTS)
 def test_tables_are_whole(model: str, machine: str, plan: Plan) -> None:
     p, ranks = bare(model, machine, plan), int(plan.dp)
-    assert p.tokens.shape == (4096 * ranks + 1, 4) and p.heads.shape == (300 * ranks + 1, 4)
-    assert p.decode.shape == (len(p.decode_seqs), len(p.decode_context), 4)
-    assert p.prefill.shape == (len(p.prefill_new), len(p.prefill_context), 4)
+    assert p.tokens.shape == (4096 * ranks + 1, 5) and p.heads.shape == (300 * ranks + 1, 5)
+    assert p.decode.shape == (len(p.decode_seqs), len(p.decode_context), 5)
+    assert p.prefill.shape == (len(p.prefill_new), len(p.prefill_context), 5)
     for table in (p.tokens, p.heads, p.decode, p.prefill):
         assert np.all(np.isfinite(table)) and np.all(table >= 0.0)
     # Pieces of a cut context are dealt to units in whole waves, so a little more may take a little less; not twice.
     time = p.decode[:, :, 0]
     doubled = time[:, np.isin(p.decode_context, 2.0 ** np.arange(32))]
     assert np.all(np.diff(doubled, axis=1) >= -0.03 * doubled[:, :-1] - 1e-5)
-    assert np.all(np.diff(time, axis=0) >= -1e-5)
+    # Likewise sequences: where kernels cease to cut caches one more may take less, in few places; twice as many hardly
+    # ever do.
+    where = {x: i for i, x in enumerate(p.decode_seqs / ranks)}
+    pairs = np.asarray([(i, where[2 * x]) for x, i in where.items() if x > 0 and 2 * x in where])
+    assert len(pairs) > 100 and np.all(time[pairs[:, 1]] >= 0.97 * time[pairs[:, 0]] - 1e-5)
+    assert np.mean(np.diff(time, axis=0) < -1e-3 * time[:-1]) < 0.01
     assert p.decode_seqs[-1] == 300 * ranks and p.prefill_new[-1] == 4096 * ranks
     assert p.stages == plan.pp and p.kv_token > 0 and p.kv_room >= 0
-    assert p.power_rated > p.power_idle > 0 and p.rent > 0
+    assert np.isinf(p.power_left) and p.power_idle > 0 and p.rent > 0
 
 
 @settings(max_examples=15, deadline=None)

@@ -12,6 +12,7 @@ import pytest
 import tierwise as tw
 from tierwise.report.timeline import Execution, executions
 from tierwise.schedule.play import play
+from tierwise.steps.corrections import Corrections
 from tierwise.steps.cost import BESIDE
 from tierwise.steps.price import engine_on, price_step
 from tierwise.steps.state import Chunk, StepState
@@ -123,3 +124,19 @@ def test_a_rank_that_holds_every_eighth_chunk_spends_an_eighth_on_it() -> None:
     for share in (0.125, 0.5, 1.0):
         assert step(True, share) == pytest.approx(step(False, share), rel=1e-9)
     assert step(True, 0.125) < step(True, 1.0)
+
+
+@pytest.mark.parametrize("machine", ["a100-80gb", "h100-sxm"])
+def test_two_batches_of_a_mixed_step_are_two_halves_of_it_and_one_step_to_the_host(machine: str) -> None:
+    """On an A100 decoding rows beside a chunk take the chunk's kernel, so each half has its own such rows."""
+    state = StepState(64.0, 64.0 * 4000.0, chunks=(Chunk(1024.0, 512.0),))
+
+    def step(schedule: str, of: StepState) -> Any:
+        on = engine_on(tw.load_model("llama-3.1-8b"), tw.Plan(schedule=schedule), tw.load_system(machine), "vllm",
+                       Corrections(step=1e-3, sequence=1e-5, chunk=1e-4, token=1e-7))  # fmt: skip
+        return price_step(on, of)
+
+    two, plain, half = step("two_batches", state), step("", state), step("", state.divided(2))
+    assert (half.shared < 0) == (machine == "a100-80gb")
+    assert two.line - two.shared == pytest.approx(2 * (half.line - half.shared), rel=1e-12)
+    assert two.host == plain.host > half.host

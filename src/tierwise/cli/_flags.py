@@ -1,6 +1,6 @@
 """Options of commands, made from the one table of settings (:mod:`tierwise.scenario.fields`).
 
->>> @flags("machine", *BATCH, prompt=1024.0)
+>>> @flags("machine", *BATCH, requests=100)
 ... def command(asked: Asked, ops: int = typer.Option(12)) -> None: ...
 
 A setting means the same wherever it is taken. Each is read once, here; what a flag does not say is taken from the saved

@@ -70,6 +70,6 @@ def compiling() -> str:
     """A word on the simulator's compilation where its code is not in the cache yet; "" where it is."""
     from pathlib import Path
 
-    from tierwise.serving.loop.jit import folder
+    from tierwise.serving.jit import folder
 
     return "" if Path(folder()).exists() else "compiling the simulator, once: about half a minute"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tierwise.serving.traffic.trace import Trace
 
 
-@flags(*(name for name in STREAM if name != "search"), model=None, requests=100, prompt=512.0, output=128.0)
+@flags(*(name for name in STREAM if name != "search"), model=None, requests=100)
 def command(
     asked: Asked,
     url: str = typer.Option(..., metavar="URL", help="The server: http://127.0.0.1:8000. Nothing else is talked to."),

@@ -11,7 +11,7 @@ POLICIES = ("scheduler", "router", "kv_manager")
 
 
 @flags("machine", *DEGREES, *FORMATS, "eager", "technique", "engine", *STREAM, *names("serving"), "ttft", "tpot",
-       "html", "trace_out", "parquet", "json", "save", many=POLICIES, prompt=1024.0)  # fmt: skip
+       "html", "trace_out", "parquet", "json", "save", many=POLICIES)  # fmt: skip
 def command(asked: Asked) -> None:
     """Play requests against a deployment: what each waits and gets, what is busy, whether it keeps up."""
     from itertools import product

@@ -8,7 +8,7 @@ from tierwise.cli._flags import Asked, flags
 
 
 @flags("format", "limit", "rate_scale", "arrivals", "requests", "prompt", "output", "turns", "think", "shared",
-       "search", "seed", model=None, arrivals="poisson:rate=1", prompt=1024.0)  # fmt: skip
+       "search", "seed", model=None, arrivals="poisson:rate=1")  # fmt: skip
 def command(
     asked: Asked,
     file: str | None = typer.Argument(None, help="A trace (CSV, JSON, .gz) or a recorded run; none makes one up."),

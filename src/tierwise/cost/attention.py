@@ -112,7 +112,7 @@ def _decode(op: Op, on: Target, fit: Fit) -> Cost:
     cached = op.bytes_of("kv") / maximum(seen, 1e-9)
     stored = [o.format.bits for o in op.reads if o.role == "kv"]
     narrow = where(np.asarray(stored[0] if stored else 16.0) <= 8.0, 1.0, 0.0)
-    values = fit.values if on.cycled else {**fit.values, "warm": 0.0}
+    values = fit.values if on.weight_copies else {**fit.values, "warm": 0.0}
     window = d.get("window", float("inf"))
     context = where(np.isfinite(np.asarray(window)), maximum(d["columns"], d["kv"]), d["kv"])
     time, memory, extra = flash.decode(chip(op, on), values, d["batch"] * d["q"], d["heads"], d["kv_heads"], context,

@@ -86,7 +86,7 @@ def actions(device: Device, reached: Num | None = None) -> Actions:
         bytes_[tier.name], spread[tier.name] = joules_, around
         sources.setdefault(tier.name, tier.source if np.all(np.isfinite(tier.energy)) else source)
         written[tier.name] = where(np.isnan(tier.write_energy), joules_, tier.write_energy)
-    for link in device.links:
+    for link in sorted(device.links, key=lambda x: x is not device.link(x.kind)):
         joules_, source, around = link_energy(link)
         for name in (link.name, _LINKS[link.kind]):
             if name not in bytes_:

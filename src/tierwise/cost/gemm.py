@@ -87,10 +87,10 @@ def kernel(
     usable = on.cache_capacity * fit["usable"]
     spilled = _missed(weights + acts + results, usable)
     missed: Num = spilled if produced else 1.0 - on.resident
-    if on.cycled:
+    if on.weight_copies:
         # A buffer comes back after the whole cycle, one that every turn uses after a single turn.
-        missed = _missed(weights * on.cycled + acts * on.fed + results, usable)
-        spilled = missed if on.fed > 1 else spilled
+        missed = _missed(weights * on.weight_copies + acts * on.input_copies + results, usable)
+        spilled = missed if on.input_copies > 1 else spilled
     cold = weights * missed + (acts + results) * spilled
     units = num(engine.units)
     per_k = (weight + act) / 2.0
@@ -127,7 +127,7 @@ def kernel(
     whole = mean + split
     # A kernel alone in a loop that is soon over runs at the full clock. Among others the limiter has long acted,
     # on those that are mostly arithmetic.
-    acted = whole / (whole + _LIMITER) if on.cycled else compute / maximum(whole, 1e-30)
+    acted = whole / (whole + _LIMITER) if on.weight_copies else compute / maximum(whole, 1e-30)
     throttled = fit["sustained"] * compute * acted
     return Kernel(
         {"compute": compute, on.memory.name: hbm, on.cache_name: l2},

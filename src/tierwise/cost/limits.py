@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tierwise.core.num import Num, is_zero, maximum, where
 from tierwise.cost.paths import seconds
-from tierwise.cost.types import Cost, Target
+from tierwise.cost.types import Cost, Target, sparse
 from tierwise.program.types import Op
 
 
@@ -20,8 +20,8 @@ def within_peaks(op: Op, on: Target, cost: Cost) -> Cost:
     overlapped = dict(cost.overlapped)
     if not is_zero(cost.flops):
         rate, engine = on.rate(op.arithmetic)
-        rate = rate * engine.sparse if op.options.get("structured") else rate
-        overlapped["compute"] = maximum(overlapped.get("compute", 0.0), cost.flops / rate - serial)
+        least = cost.flops / (rate * sparse(op, engine)) - serial
+        overlapped["compute"] = maximum(overlapped.get("compute", 0.0), least)
     memory = on.memory.name
     if memory in cost.bytes:
         least = cost.bytes[memory] / on.memory.bandwidth - serial

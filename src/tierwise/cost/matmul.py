@@ -8,7 +8,7 @@ from tierwise.core.num import Num, ceil_div, is_array, maximum, minimum, num, wh
 from tierwise.core.numerics import Names
 from tierwise.cost.constants import constant
 from tierwise.cost.gemm import kernel, quantize
-from tierwise.cost.types import Cost, Fit, Target
+from tierwise.cost.types import Cost, Fit, Target, sparse
 from tierwise.machines.types import Engine
 from tierwise.program.types import Op
 
@@ -57,7 +57,7 @@ def calibrated(op: Op, on: Target) -> Cost | None:
 
 def _rate(op: Op, on: Target) -> tuple[Num, Engine]:
     rate, engine = on.rate(op.arithmetic)
-    return (rate * engine.sparse if op.options.get("structured") else rate), engine
+    return rate * sparse(op, engine), engine
 
 
 def _scaling(op: Op, on: Target) -> Num:
@@ -94,7 +94,7 @@ def _calibrated(op: Op, on: Target, fit: Fit, rate: Num, engine: Engine) -> Cost
     # The host runs ahead of the device, so a launch only costs what the kernel does not hide: in a loop over one
     # kernel, what exceeds all of it.
     host = maximum(fit["host"], on.device.dispatch.eager)
-    overlapped |= on.launches(maximum(host - sum(serial.values(), 0.0), 0.0) if on.cycled else host)
+    overlapped |= on.launches(maximum(host - sum(serial.values(), 0.0), 0.0) if on.weight_copies else host)
     return Cost(overlapped, serial, op.flops, moved, fit.basis, fit.interval)
 
 

@@ -10,7 +10,7 @@ from tierwise.cost.attention import chip
 from tierwise.cost.experts import TILES, grouped, tile_rows
 from tierwise.cost.flash import kept
 from tierwise.cost.matmul import memory_bytes, tiled
-from tierwise.cost.types import Cost, Fit, Target, either
+from tierwise.cost.types import Cost, Fit, Target, either, sparse
 from tierwise.program.types import Op
 
 
@@ -24,9 +24,7 @@ def price(op: Op, on: Target) -> Cost:
     touched = maximum(d["touched"], 1e-9)
     rows = d["tokens"] / touched
     rate, engine = on.rate(op.arithmetic)
-    rate = rate * on.efficiency.of("compute", op.kind)
-    if op.options.get("structured"):
-        rate = rate * engine.sparse
+    rate = rate * on.efficiency.of("compute", op.kind) * sparse(op, engine)
     weight = next(o for o in op.reads if o.role == "weight")
     # Experts of few tokens are matrix-vector products on the vector engine, where no tile goes to waste.
     beside = on.vector_time(op) / (d["up"] + 1.0)
@@ -77,7 +75,7 @@ def _fitted(op: Op, on: Target, fit: Fit) -> Cost:
     d = op.dims
     rows, touched = maximum(d["tokens"], 1e-9), maximum(d["touched"], 1e-9)
     routed, reaching = d.get("routed", rows), d.get("reaching", rows)
-    values = fit.values if on.cycled else {**fit.values, "warm": 0.0}
+    values = fit.values if on.weight_copies else {**fit.values, "warm": 0.0}
     tile = tile_rows(values, rows, touched, reaching, d["experts"])
     weights = op.bytes_of("weight") * (1.0 - on.resident)
     compute, read, extra = grouped(

@@ -231,8 +231,8 @@ class Target:
         framework: the eager framework that launches them; None for an engine's own kernels.
         resident: weights stay in the last cache from one pass to the next (0 or 1, may be an array).
         working: bytes of weights one pass reads in all; 0 where prices do not ask.
-        cycled: an op is timed alone in a loop over so many copies of its weights, which the last cache may hold
-            from one turn to the next (0: it runs among others that evict them); ``fed`` copies of its inputs.
+        weight_copies: an op is timed alone in a loop over so many copies of its weights, which the last cache may hold
+            from one turn to the next (0: it runs among others that evict them); ``input_copies`` of its inputs.
         mapping: how ops are laid out on a spatial array; None, or None for an op, leaves it to other providers.
     """
 
@@ -242,8 +242,8 @@ class Target:
     framework: Framework | None = None
     resident: Num = 0.0
     working: Num = 0.0
-    cycled: float = 0.0
-    fed: float = 1.0
+    weight_copies: float = 0.0
+    input_copies: float = 1.0
     mapping: Callable[[Op], Mapping | None] | None = None
 
     @property
@@ -330,6 +330,12 @@ class Target:
     def cache_name(self) -> str:
         cache = self.device.cache
         return cache.name if cache is not None else "cache"
+
+
+def sparse(op: Op, engine: Engine) -> Num:
+    """How many times as fast an engine skips zeros in the pattern it knows; 1 where the op has none."""
+    structured = op.options.get("structured", False)
+    return where(structured, engine.sparse, 1.0) if is_array(structured) else engine.sparse if structured else 1.0
 
 
 def _best(device: Device, arithmetic: str, kind: str) -> tuple[Num, Engine]:

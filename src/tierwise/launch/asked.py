@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from tierwise.core.errors import BadField
@@ -107,12 +107,6 @@ def beyond_any(group: Replicas) -> list[str]:
     if settings.prefill_share:
         out.append(f"`prefill_share` {settings.prefill_share:g}: prefill and decode on parts of one device.")
     return out
-
-
-def arrivals(load: Mapping[str, float]) -> list[str]:
-    """How requests come, for the engines' benchmark clients, which all grew from vLLM's and share these flags."""
-    out = ["--request-rate", f"{load['rate']:g}"] if "rate" in load else []
-    return out + (["--max-concurrency", f"{load['concurrency']:.0f}"] if "concurrency" in load else [])
 
 
 def _whole(plan: Plan, name: str) -> int:

@@ -117,7 +117,7 @@ def _as_it_sits(device: Device, f: SystemFile, cite: Cite, problems: list[Proble
         old = device.link("host")
         new = _changed(old, f.host_link, "host_link", cite, problems)
         if new is not None:
-            device = replace(device, links=(*(x for x in device.links if x is not old), new))
+            device = replace(device, links=(*(x for x in device.links if x.kind != "host"), new))
     return device if f.clock is None else _clocked(device, f.clock, problems)
 
 

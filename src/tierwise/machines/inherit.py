@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.core.errors import BadField, UnknownName
+from tierwise.core.units import parse
 from tierwise.machines.names import find
 from tierwise.machines.place import CATALOG, as_path, read, where
 
@@ -43,13 +44,20 @@ def inherit(data: dict[str, Any], path: Path, seen: tuple[Path, ...] = ()) -> di
     return merged
 
 
+def memories(stem: str) -> list[float]:
+    """Bytes of each memory of a device of the catalog."""
+    path = CATALOG / f"{stem}.yaml"
+    tiers = inherit(read(path), path).get("tiers") or []
+    return [parse(t["capacity"], "bytes") for t in tiers if t.get("kind") == "memory"]
+
+
 def _parent(name: Any, without: Any, path: Path) -> Path:
     if not isinstance(name, str) or not isinstance(without, list):
         raise BadField(where(path), "like", name, "the name of a device; `without` is a list of part names")
     found = as_path(name, path.parent)
     if found is not None:
         return found
-    stem = find(name, CATALOG)
+    stem = find(name, CATALOG, memories)
     if stem is None:
         known = [p.stem for p in CATALOG.glob("*.yaml")]
         raise UnknownName("device", name[:80], known, f"in `like` of {where(path)}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from tierwise.core.errors import BadField, UnknownName
 from tierwise.machines.compose import MAX_COUNT, Member, compose, from_file, times
-from tierwise.machines.inherit import inherit
+from tierwise.machines.inherit import inherit, memories
 from tierwise.machines.names import aliases, bare_name, find, plain_name
 from tierwise.machines.place import CATALOG, SYSTEMS, as_path, library, read, where
 from tierwise.machines.sizes import of_size, sized
@@ -50,7 +50,7 @@ def system(text: str) -> System:
     found = find(name, SYSTEMS)
     if found is not None:
         return times(count, _catalog_system(found))
-    known = find(name, CATALOG)
+    known = find(name, CATALOG, memories)
     other = sized(name) if known is None else None
     if other is not None:
         return compose(count, _catalog_member(*other), f"{other[0]}-{other[1]}gb")
@@ -96,7 +96,7 @@ def _member(name: str, base: Path | None = None) -> Member:
     path = as_path(name.strip(), base)
     if path is not None:
         return _build(path)
-    found = find(name, CATALOG)
+    found = find(name, CATALOG, memories)
     other = sized(name) if found is None else None
     if other is not None:
         return _catalog_member(*other)

@@ -8,7 +8,7 @@ of memory, the form. A capacity is such a word only where the device found has t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -22,8 +22,12 @@ _FORMS = {"sxm", "oam", "server", "workstation"}
 _CAPACITY = re.compile(r"(\d+)(gb|gib|g)")
 
 
-def find(name: str, folder: Path) -> str | None:
-    """The stem of the file of ``folder`` that a name or alias belongs to, or None."""
+def find(name: str, folder: Path, held: Callable[[str], Iterable[float]] = lambda stem: ()) -> str | None:
+    """The stem of the file of ``folder`` that a name or alias belongs to, or None.
+
+    Args:
+        held: bytes of each memory of a file's device, for names that speak of one.
+    """
     plain = plain_name(name)
     if re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,60}", plain) and (folder / f"{plain}.yaml").is_file():
         return plain
@@ -39,7 +43,7 @@ def find(name: str, folder: Path) -> str | None:
         return find(driver[1], folder)
     for words, dropped in _shorter(re.sub(r"\((r|tm|c)\)", "", plain)):
         found = known.get(bare_name("-".join(words))) or _by_words(folder).get(frozenset(words))
-        if found is not None and all(_holds(folder, found, c) for c in dropped):
+        if found is not None and all(_holds(held(found), c) for c in dropped):
             return found
     return None
 
@@ -87,9 +91,6 @@ def _shorter(plain: str) -> Iterator[tuple[list[str], list[float]]]:
     yield [w for w in unsized if w not in _FORMS], sized
 
 
-def _holds(folder: Path, stem: str, capacity: float) -> bool:
-    """Whether a device has the memory a name speaks of, within what makers count differently."""
-    from tierwise.machines.load import CATALOG, device
-
-    held = [t.capacity for t in device(stem).tiers if t.kind == "memory"] if folder == CATALOG else []
+def _holds(held: Iterable[float], capacity: float) -> bool:
+    """Whether one of the memories is what a name speaks of, within what makers count differently."""
     return any(abs(c / capacity - 1.0) < 0.15 for c in held)

@@ -200,8 +200,14 @@ class Device:
         return float("nan") if units is None else self.memory.bandwidth / units
 
     def link(self, kind: str) -> Link | None:
-        """The link of a kind ("scale-up", "scale-out", "host"), or None."""
-        return next((x for x in self.links if x.kind == kind), None)
+        """The link of a kind ("scale-up", "scale-out", "host"), or None: the first, of those to the host the fastest,
+        which is what copies take."""
+        own = [x for x in self.links if x.kind == kind]
+        if kind == "host" and len(own) > 1:
+            import numpy as np
+
+            return max(own, key=lambda x: float(np.max(x.bandwidth)))
+        return own[0] if own else None
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def _by_role(phase: Phase, tier: str) -> Json:
 
 def _mfu(phase: Phase, result: Result) -> Num:
     """As the run's MFU, of the phase's own work and time."""
-    return phase.least * phase.passes / _over(phase.time)
+    return phase.least * phase.passes * phase.share / _over(phase.time)
 
 
 def _roofs(phase: Phase, result: Result) -> Json:

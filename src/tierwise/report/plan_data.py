@@ -31,6 +31,7 @@ def to_dict(answer: Answer) -> Json:
         row = choice if isinstance(choice, int) else choice.row
         found = deployment(answer, answer.known if isinstance(choice, int) else answer.points, row)
         run = simulated.get(row) if isinstance(choice, int) else choice
+        found["events_off"] = run.events if run is not None else 0.0
         if run is not None and run.simulated is not None:
             s = run.simulated
             found["simulated"] = {"ttft_s": dict(s.ttft), "tpot_s": dict(s.tpot), "requests_per_s": s.rate,

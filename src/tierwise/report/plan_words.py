@@ -10,6 +10,8 @@ from tierwise.report.numbers import rate, things
 from tierwise.report.plan_expectation import demanded, expected, steady_state, superlative, what_is_missing
 
 Json = dict[str, Any]
+# Beyond which the array form of a schedule is said to be off.
+EVENTS = 0.01
 
 OBJECTIVES = {"cost": "the cost", "throughput": "the time per request served", "latency": "the latency"}
 
@@ -327,6 +329,10 @@ def rests(d: Json) -> list[str]:
     if not d["finalists"]:
         out.append("No finalist was simulated: these are times of the steady state. Simulation needs "
                    "pip install 'tierwise[serve]'.")  # fmt: skip
+    if abs(a["events_off"]) > EVENTS:
+        how = "longer" if a["events_off"] > 0 else "less"
+        out.append(f"Event by event a step takes {100 * abs(a['events_off']):.0f} % {how} than in the array form "
+                   "that it was priced with.")  # fmt: skip
     if a["draft_tokens"]:
         right = f"{100 * a['accept']:.0f} times in 100"
         out.append(f"A draft token is taken to be right {right}, as in the measured runs that speculated; the model "

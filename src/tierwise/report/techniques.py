@@ -15,7 +15,7 @@ _SOURCE = re.compile(r"arXiv:\d{4}\.\d{4,5}|\d{4}\.\d{4,5}(?=[),;])|[A-Z][\w, ]+
 
 def technique_row(name: str, maker: Callable[..., Any]) -> dict[str, Any]:
     """A technique in one row, as plain JSON: what it does in a sentence, its arguments, sources, an example."""
-    from tierwise.techniques._parse import example, usage
+    from tierwise.techniques import example, usage
 
     text = " ".join((inspect.getdoc(maker) or "").split("\n\n")[0].split())
     sources = _SOURCE.findall(inspect.getdoc(maker) or "")
@@ -46,8 +46,7 @@ def show_technique(name: str, as_json: bool) -> None:
     Raises:
         UnknownName: there is none.
     """
-    from tierwise.techniques import all_techniques
-    from tierwise.techniques._parse import makers_in
+    from tierwise.techniques import all_techniques, makers_in
 
     known = makers_in(name) if name.endswith(".py") else all_techniques()
     wanted = sorted(known) if name.endswith(".py") else [name]

@@ -13,6 +13,9 @@ from typing import Any
 from tierwise.core.errors import TierwiseError, nearest
 from tierwise.core.units import parse
 
+# Tokens of a request where nobody says, whoever asks.
+PROMPT, OUTPUT = 2048.0, 256.0
+
 
 @dataclass(frozen=True)
 class Field:
@@ -64,8 +67,8 @@ _ROWS = (
     # ------------------------------------------------------------ a batch
     Field("batch", "traffic", "batch", 'Requests at once, or "max" for as many as fit.', 1.0, 0),
     Field("prompt", "traffic", "length", "Tokens of a prompt; for made-up requests also a rule such "
-          "as lognormal:mean=1000,cv=1.", 2048.0),
-    Field("output", "traffic", "length", "Tokens generated for a request, likewise.", 256.0),
+          "as lognormal:mean=1000,cv=1.", PROMPT),
+    Field("output", "traffic", "length", "Tokens generated for a request, likewise.", OUTPUT),
     Field("images", "traffic", "count", "Images of a request, for models that see.", 0.0),
     Field("image_size", "traffic", "count", "Side of an image in pixels (default: the model's own)."),
     Field("workload", "traffic", "text", "What is done with them, a file of workloads/ (default: what the model is "

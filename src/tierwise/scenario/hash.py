@@ -30,7 +30,7 @@ def scenario_hash(scenario: Scenario | Resolved) -> str:
 
 def versions() -> dict[str, str]:
     """What runs: the package's version, and hashes of its code and of its tables (calibrations, engines)."""
-    from tierwise import __version__
+    from tierwise.core.version import __version__
 
     return {"version": __version__, **_hashes()}
 

@@ -162,6 +162,11 @@ def check_plan(plan: Plan, model: Model, machine: System) -> None:
     Raises:
         BadField: the first of them.
     """
+    for name, value in (("framework", plan.framework), ("mtp", plan.mtp), ("schedule", plan.schedule),
+                        ("kv.remat", plan.kv.remat)):  # fmt: skip
+        if np.ndim(value):
+            one = "one value: what runs follows from it, so each is a scenario of its own"
+            raise BadField("plan", name, np.asarray(value).tolist(), one)
     for broken in legal(plan, model, machine).refusals:
         raise BadField("plan", broken.field, broken.found, broken.allowed)
     sparsity = np.asarray(plan.sparsity)

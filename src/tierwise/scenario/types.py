@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num, is_zero, maximum, minimum, num
 from tierwise.core.numerics import Format, fmt
 from tierwise.program.placement import Placement
+from tierwise.scenario.fields import OUTPUT, PROMPT
 
 if TYPE_CHECKING:
     from tierwise.machines.types import System
@@ -34,8 +36,8 @@ class Batch:
         workload: what is done with them, a file of ``workloads/``; ``""`` for what the model is made for.
     """
 
-    prompt: Num = 2048.0
-    output: Num = 256.0
+    prompt: Num = PROMPT
+    output: Num = OUTPUT
     batch: Num | Literal["max"] = 1.0
     images: Num = 0.0
     image_size: float | None = None
@@ -201,7 +203,7 @@ class Plan:
     imbalance: Num = 1.0
     reserve: Num = 0.0
     sparsity: Num = 0.0
-    structured: bool = False
+    structured: bool | NDArray[np.bool_] = False
     library: bool = False
     mtp: bool = False
     adapters: Num = 0.0

@@ -25,8 +25,6 @@ class Demand:
         bytes: moved, by tier or direction of a link.
         joules: by component (an engine, a tier, a link).
         basis: what the price rests on: ``measured``, ``calibrated``, ``transferred`` or ``datasheet``.
-        group: ops whose errors go together (device family, op class, engine build), for intervals.
-        interval: factors on the duration that 80 % of measurements lie between.
     """
 
     duration: Num
@@ -34,8 +32,6 @@ class Demand:
     bytes: Mapping[str, Num] = field(default_factory=dict)
     joules: Mapping[str, Num] = field(default_factory=dict)
     basis: str = "datasheet"
-    group: str = ""
-    interval: tuple[Num, Num] = (1.0, 1.0)
 
 
 @dataclass(frozen=True)

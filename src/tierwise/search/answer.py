@@ -19,10 +19,12 @@ from tierwise.serving.step_times import Array
 
 @dataclass(frozen=True)
 class Choice:
-    """One deployment: its row among the points, the format of times, and what the simulator showed (None: not run)."""
+    """One deployment: its row among the points, what the simulator showed (None: not run), and how much longer
+    (relative) its steps take event by event than in the array form they were priced in."""
 
     row: int
     simulated: Simulated | None = None
+    events: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tierwise.search.answer import Answer, Choice
 from tierwise.search.curves import Curves, curves_of
+from tierwise.search.events import confirmed
 from tierwise.search.family import Family, families_of
 from tierwise.search.finalists import finalists
 from tierwise.search.judge import feasible, misses, on_front, order, score
@@ -67,7 +68,7 @@ def plan(question: Question, *, confirm: bool = True, tell: Tell | None = None) 
         answer = replace(answer, best=Choice(int(np.argmin(misses(question, found)))))
     priced = time.perf_counter() - started
     if confirm:
-        answer = finalists(answer, tell=told)
+        answer = confirmed(finalists(answer, tell=told))
     simulated = time.perf_counter() - started - priced
     answer = replace(answer, seconds={"pricing": priced, "simulation": simulated})
     answer = replace(answer, binding=binding(answer), alternatives=alternatives(answer), front=_front(answer),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tierwise import engines
 from tierwise.core.num import Num, is_zero, num
+from tierwise.machines.types import System
 from tierwise.memory.account import CachePool, cache_pool
 from tierwise.memory.rules import rules
 from tierwise.models.lower import lower
@@ -25,7 +26,7 @@ from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.kv_paths import kv_paths
 from tierwise.serving.steps import QUANTITIES, StepPrices
 from tierwise.steps.corrections import Corrections, corrections
-from tierwise.steps.cost import StepCost
+from tierwise.steps.energy import may_exceed
 from tierwise.steps.kinds import Names, kinds
 from tierwise.steps.mixed import beside_chunks
 from tierwise.steps.price import EngineOn, engine_on, price_program, price_step
@@ -34,6 +35,7 @@ from tierwise.steps.state import Chunk, StepState
 
 Floats = NDArray[np.float64]
 
+ENERGY = QUANTITIES.index("energy")
 # The longest context tables reach where neither the settings nor the model bound it.
 _LONGEST = 2.0**20
 
@@ -71,15 +73,15 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     on = engine_of(model, replicas, fixes)
     plan, fixes, facts = on.plan, on.fixes, on.facts
     of = kinds(model, plan)
-    ranks = float(plan.dp)
+    ranks, devices = float(plan.dp), float(plan.devices)
     budget, most = int(s.budget * ranks), int(s.max_seqs * ranks)
     longest = float(s.max_len or min(model.max_context, _LONGEST))
 
     context, new, past = _contexts(longest), _ladder(float(budget), 4.0), _ladder(longest, 1.0)
-    seqs = _ladder(float(most), 4.0)
+    seqs = _counts(most, ranks, _ladder(float(most), 4.0), each=256.0)
     graphs = np.zeros(0, np.int64) if facts is None else facts.graph_sizes(s.max_seqs, on.graphs)
     # Steps at the nodes of the other tables, and those that are replayed, are nodes here too.
-    tokens_at = _counts(budget, ranks, np.concatenate([graphs * ranks, seqs, new]))
+    tokens_at = _counts(budget, ranks, np.concatenate([graphs * ranks, seqs, new]), each=2048.0)
     seqs_at = _counts(most, ranks, seqs)
     by_tokens = lower(Step(model, plan, np.maximum(tokens_at, 1.0) / ranks, 1.0, 1.0, "decode"))
     by_seqs = lower(Step(model, plan, np.maximum(seqs_at, 1.0) / ranks, 1.0, 1.0, "decode"))
@@ -92,33 +94,38 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     mixed = decode
     if facts is not None and system.device.family in facts.shared_attention_families:
         rows = lower(Step(model, plan, d, 1.0, c, "prefill"))
-        mixed = decode + beside_chunks(decoding, rows, on.target, facts.attention_tile, fixes.ops)
+        mixed = decode.copy()
+        mixed[..., :ENERGY] += beside_chunks(decoding, rows, on.target, facts.attention_tile, fixes.ops)
     q, p = np.meshgrid(np.maximum(new, 1.0), past, indexing="ij")
     prefilling = lower(Step(model, plan, 1.0, q, p, "prefill"))
     prefill = _total(on, prefilling, of.prefill, q.shape)
 
-    # One launch of the sequence ops is in every step, however many sequences and chunks it serves.
+    # One launch of the sequence ops is in every step, however many sequences and chunks it serves. Joules are those of
+    # the work, which is not shared.
     once = np.minimum(decode[0, 0], prefill[0, 0])
+    once[ENERGY] = 0.0
     launch = float(np.max(num(price_program(on, by_tokens, StepState(), 0.0).launch)))
     tokens[:, 0] += once[0] + fixes.gap
     tokens[:, 1:] += once[1:]
     decode, mixed = np.maximum(decode - once, 0.0), np.maximum(mixed - once, 0.0)
     prefill = np.maximum(prefill - once, 0.0) / ranks
-    if not is_zero(num(np.asarray(plan.overlap, dtype=float))):
-        # What overlap takes off follows from the rows first, and by what attention adds from sequences too.
-        saved = _saved(price_step(replace(on, graphs=0), StepState(np.maximum(tokens_at, 1.0) / ranks)))
-        tokens[:, 0] -= saved
-        whole = price_step(on, StepState(d, d * c))
-        more = _saved(whole) - np.interp(_rows(whole) * ranks, tokens_at, saved)
-        decode[..., 0] -= more
-        mixed = mixed - np.stack([more, *[np.zeros_like(more)] * 3], axis=-1)
+    if plan.schedule or not is_zero(num(np.asarray(plan.overlap, dtype=float))):
+        # What is not done one after the other takes off follows from the rows first, and by what attention adds from
+        # sequences too.
+        taken, _ = _saved(replace(on, graphs=0), StepState(np.maximum(tokens_at, 1.0) / ranks))
+        off, at = _saved(on, StepState(d, d * c))
+        off -= _between(taken, tokens_at, at * ranks)
+        decode, mixed = decode - off, mixed - off
         if ranks == 1.0:
-            whole = price_step(on, StepState(chunks=(Chunk(q, p),)))
-            prefill[..., 0] -= _saved(whole) - np.interp(_rows(whole), tokens_at, saved)
+            off, at = _saved(on, StepState(chunks=(Chunk(q, p),)))
+            prefill -= off - _between(taken, tokens_at, at)
+        tokens -= taken
     for table in (tokens, heads, decode, mixed, prefill):
         table[0] = 0.0
+        # Those of a whole engine, or of the stage that a step is in.
+        table[..., ENERGY] *= devices / float(plan.pp)
     pool = pool_of(model, replicas, longest)
-    ways, devices = kv_paths(replicas), float(plan.devices)
+    ways = kv_paths(replicas)
     return StepPrices(
         tokens=_dense(tokens, tokens_at), heads=_dense(heads, seqs_at),
         decode_seqs=seqs, decode_context=context, decode=decode,
@@ -129,8 +136,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         request=fixes.request, kv_token=_number(pool.token), kv_fixed=_number(pool.fixed),
         kv_room=_number(pool.room), swap=ways.swap, transfer=ways.transfer, transfer_latency=ways.latency,
         disk=ways.disk, power_idle=devices * (system.device.power.idle + system.overhead_power),
-        power_rated=devices * (system.device.power.rated + system.overhead_power),
-        rent=devices * system.device.price.rent,
+        power_left=_power_left(system) * devices / float(plan.pp), rent=devices * system.device.price.rent,
         interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), pace=_pace(on), decode_mixed=mixed,
         ahead=int(facts is not None and facts.schedules_ahead and plan.pp == 1),
     )  # fmt: skip
@@ -168,11 +174,19 @@ def _number(x: Num) -> float:
     return float(np.max(np.asarray(x)))
 
 
+def _power_left(system: System) -> float:
+    """Watts that a device may draw beside what it draws all the time; inf where no step could ask for more."""
+    if not may_exceed(system):
+        return float("inf")
+    return float(np.nan_to_num(system.power.rated, nan=np.inf) - np.nan_to_num(system.power.idle))
+
+
 def _total(on: EngineOn, program: Program, names: Names, shape: tuple[int, ...]) -> Floats:
-    """Seconds of some ops of a program, and of them those of each resource: (*shape, 4)."""
+    """Seconds of some ops of a program, of them those of each resource, and joules of one device: (*shape, 5)."""
     out = np.zeros((*shape, len(QUANTITIES)))
     memory = on.target.memory.name
-    for p in price_program(on, program, StepState()).on_device:
+    step = price_program(replace(on, plan=replace(on.plan, schedule="")), program, StepState())
+    for p in step.on_device:
         if (p.segment.name, p.op.name) not in names:
             continue
         cost, times = p.cost, p.segment.repeat
@@ -181,25 +195,36 @@ def _total(on: EngineOn, program: Program, names: Names, shape: tuple[int, ...])
         out[..., 0] += times * cost.time
         for i, seconds in enumerate(busy, start=1):
             out[..., i] += times * np.minimum(seconds, cost.time)
+    out[..., ENERGY] = step.spent(on.actions, names)
     return out
 
 
-def _rows(step: StepCost) -> Floats:
-    """Rows of a step, padding included."""
-    return np.asarray(step.state.tokens + step.state.padding, dtype=float)
+def _saved(on: EngineOn, state: StepState) -> tuple[Floats, Floats]:
+    """What the plan's order takes off steps whose ops run one after the other, (..., 5), and the rows of these with
+    their padding."""
+    plain = price_step(replace(on, plan=replace(on.plan, schedule="", overlap=False)), state)
+    step = price_step(on, state)
+    rows = np.asarray(plain.state.tokens + plain.state.padding, dtype=float)
+    out = np.zeros((*rows.shape, len(QUANTITIES)))
+    out[..., 0] = plain.device - step.device
+    out[..., ENERGY] = plain.spent(on.actions) - step.spent(on.actions)
+    return out, rows
 
 
-def _saved(step: StepCost) -> Floats:
-    """Seconds that overlap takes off a step."""
-    return np.asarray(step.line - step.shared + step.corrections.gap - step.device)
+def _between(table: Floats, at: Floats, x: Floats) -> Floats:
+    """A table by one axis (n, 5), linearly between its nodes: (..., 5)."""
+    return np.stack([np.interp(x, at, table[:, i]) for i in range(table.shape[1])], axis=-1)
 
 
-def _counts(most: int, ranks: float, besides: Floats) -> Floats:
-    """Whole numbers at which a table by tokens is priced, for ``ranks`` that share them: each while there are few,
-    then both sides of every sixteen of a rank (kernels' tiles are multiples of it), always with the last; and some
-    ``besides``."""
+def _counts(most: int, ranks: float, besides: Floats, each: float = 64.0) -> Floats:
+    """Whole numbers at which a table is priced, for ``ranks`` that share them: each while there are few, then both
+    sides of every sixteen of a rank (kernels' tiles are multiples of it), always with the last; and some ``besides``.
+
+    Args:
+        each: how many are few. Of sequences that is where whole waves of a device's units still tell one from the next.
+    """
     last = most / ranks
-    near, far = np.arange(min(last, 64.0) + 1.0), np.arange(64.0, last + 1.0, 16.0)
+    near, far = np.arange(min(last, each) + 1.0), np.arange(each, last + 1.0, 16.0)
     plain = np.clip(np.concatenate([near, far, far + 1.0, [last]]), 0.0, last) * ranks
     return np.unique(np.concatenate([plain, besides[besides <= most]]))
 
@@ -213,12 +238,11 @@ def _ladder(most: float, per_octave: float) -> Floats:
 
 def _contexts(most: float) -> Floats:
     """Grid points of contexts: both sides of every power of two, where kernels begin to cut the cache further."""
-    points = _ladder(most, 2.0)
+    points = _ladder(most, 4.0)
     doubled = 2.0 ** np.arange(5.0, max(np.log2(most), 5.0))
     return np.unique(np.concatenate([points, doubled - 1.0, doubled]))
 
 
 def _dense(table: Floats, at: Floats) -> Floats:
-    """A table by whole numbers from its values at some of them, linearly between: (last + 1, 4)."""
-    every = np.arange(at[-1] + 1.0)
-    return np.stack([np.interp(every, at, table[:, i]) for i in range(table.shape[1])], axis=-1)
+    """A table by whole numbers from its values at some of them, linearly between: (last + 1, 5)."""
+    return _between(table, at, np.arange(at[-1] + 1.0))

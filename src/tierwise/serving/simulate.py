@@ -48,7 +48,7 @@ def simulate(
     Raises:
         TierwiseError: settings that cannot be; an unknown policy; numba is not installed.
     """
-    from tierwise.serving.loop.jit import quiet  # isort: skip  # first: it says what to install without Numba
+    from tierwise.serving.jit import quiet  # isort: skip  # first: it says what to install without Numba
     from tierwise.serving.loop.arrays import handle
     from tierwise.serving.loop.build import build
     from tierwise.serving.loop.compile import loop

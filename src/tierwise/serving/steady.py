@@ -57,7 +57,7 @@ START: Mapping[str, float] = {
 # Of a request's wait for its first token, then what else the fixed point found: seconds of a decode step, the share of
 # the time that prefill takes, sequences that decode, prompts that a pass takes together.
 PARTS = ("request", "rest of a step", "look", "own pass", "queue", "first wave", "lost slot", "step", "prefill share",
-         "active", "together")  # fmt: skip
+         "active", "prompts of a pass")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,9 @@ def tokens_accepted(odds: Array, draft: Array) -> Array:
 
 def _weighted(seconds: Array, coef: Coefficients, phase: str) -> Array:
     out = np.zeros(seconds.shape[1:])
+    one = np.empty_like(out)
     for i, c in enumerate(CLASSES):
-        out = out + coef[f"{phase}.{c}"] * seconds[i]
+        out += np.multiply(coef[f"{phase}.{c}"], seconds[i], out=one)
     return out
 
 
@@ -196,8 +197,10 @@ def _at(values: Array, x: Array) -> Array:
     # From the lowest span up: each replaces what the one below says beyond its end.
     for i in reversed(range(len(SHARES) - 1)):
         high, low = SHARES[i], SHARES[i + 1]
-        part = values[i + 1] + (values[i] - values[i + 1]) * (x - low) / (high - low)
-        out = np.where(x >= low, part, out)
+        part = values[i] - values[i + 1]
+        part *= (x - low) / (high - low)
+        part += values[i + 1]
+        np.copyto(out, part, where=x >= low)
     return np.asarray(out)
 
 

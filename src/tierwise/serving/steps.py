@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# What the last axis of a table holds: seconds, and of them those that compute, memory and link are busy.
-QUANTITIES = ("time", "compute", "memory", "link")
+# What the last axis of a table holds: seconds, of them those that compute, memory and link are busy, and the joules of
+# the devices that the step runs on, beside what they draw all the time.
+QUANTITIES = ("time", "compute", "memory", "link", "energy")
 
 
 @dataclass(frozen=True)
 class StepPrices:
-    """Costs of the steps of one kind of replica. Seconds, bytes, watts; tables end in ``QUANTITIES`` (4).
+    """Costs of the steps of one kind of replica. Seconds, bytes, watts; tables end in ``QUANTITIES`` (5).
 
     A step of ``d`` decoding sequences with mean context ``c`` and prefill chunks ``(q_i, c_i)`` takes
 
@@ -24,12 +25,13 @@ class StepPrices:
         ``device = tokens[d + sum q_i] + heads[sequences that yield a token] + decode(d, c) + sum prefill(q_i, c_i)``
 
     with ``d`` padded to the next of ``graph_sizes`` for steps without prefill that are replayed. Where steps are
-    scheduled ``ahead`` of the one in flight, the host works beside the device: ``max(device, launch, host)``.
+    scheduled ``ahead`` of the one in flight, the host works beside the device: ``max(device, launch, host)``. What
+    would draw more than ``power_left`` takes longer, at the same joules.
 
     Attributes:
-        tokens: (budget + 1, 4), by tokens in the step: all but attention over the context and what follows.
-        heads: (max_seqs + 1, 4), by sequences that yield a token: last projection and sampling.
-        decode_seqs, decode_context, decode: axes (a,), (b,) and table (a, b, 4) of attention of decode steps,
+        tokens: (budget + 1, 5), by tokens in the step: all but attention over the context and what follows.
+        heads: (max_seqs + 1, 5), by sequences that yield a token: last projection and sampling.
+        decode_seqs, decode_context, decode: axes (a,), (b,) and table (a, b, 5) of attention of decode steps,
             bilinear between grid points; context is the mean over the sequences.
         decode_mixed: the table for steps with prefill, where one kernel serves both kinds of rows; None: ``decode``.
         prefill_new, prefill_context, prefill: the same for one chunk of new tokens after cached ones (0 is a point).
@@ -43,7 +45,8 @@ class StepPrices:
         swap: bytes per second to host memory and back; ``transfer``: bytes per second and ``transfer_latency``
             seconds to another replica.
         disk: bytes per second of the disk tier.
-        power_idle, power_rated: watts of the whole replica; ``rent``: its dollars per second.
+        power_idle: watts of the whole replica all the time; ``power_left``: watts beside them that the devices of a
+            step (one stage's) may draw; ``rent``: dollars per second of the whole replica.
         interval: factors on the time that 80 % of measurements lie between; ``basis``: what the prices rest on.
         stages: pipeline stages: as many steps are in flight at once. ``pace``: how much longer than an even share of a
             step its slowest stage takes.
@@ -73,7 +76,6 @@ class StepPrices:
     transfer_latency: float
     disk: float
     power_idle: float
-    power_rated: float
     rent: float
     interval: tuple[float, float] = (1.0, 1.0)
     basis: str = "datasheet"
@@ -81,6 +83,7 @@ class StepPrices:
     pace: float = 1.0
     decode_mixed: Floats | None = None
     ahead: int = 0
+    power_left: float = float("inf")
 
 
 def plain_prices(
@@ -89,10 +92,11 @@ def plain_prices(
 ) -> StepPrices:  # fmt: skip
     """Prices of an imaginary engine, for tests and for explaining: a step takes ``fixed`` seconds or ``per_token``
     for each token, whichever is more, and ``per_context`` for each token of context read; a chunk of q tokens after
-    c takes ``quadratic * q * (c + q / 2)`` more."""
+    c takes ``quadratic * q * (c + q / 2)`` more. It draws 100 W, and 600 W more while it works."""
 
     def table(seconds: Floats) -> Floats:
-        return np.stack([seconds, 0.0 * seconds, seconds, 0.0 * seconds], axis=-1)
+        none = 0.0 * seconds
+        return np.stack([seconds, none, seconds, none, 600.0 * seconds], axis=-1)
 
     t = np.arange(budget + 1.0)
     seqs, context = np.array([0.0, max_seqs]), np.array([0.0, 2.0**20])
@@ -106,5 +110,5 @@ def plain_prices(
         prefill=table(quadratic * new[:, None] * (context + new[:, None] / 2.0)),
         host=np.zeros(4), launch=0.0, graph_sizes=np.zeros(0, np.int64), mixed_graphs=0, request=0.0,
         kv_token=kv_token, kv_fixed=0.0, kv_room=room, swap=25e9, transfer=50e9, transfer_latency=1e-5, disk=5e9,
-        power_idle=100.0, power_rated=700.0, rent=0.001,
+        power_idle=100.0, rent=0.001,
     )  # fmt: skip

@@ -19,18 +19,19 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, is_zero, maximum, minimum, num, where
 from tierwise.core.numerics import Names
 from tierwise.cost import Cost, Target, price
-from tierwise.cost.demand import from_cost, group, share
 from tierwise.cost.energy import Actions, stretch
 from tierwise.cost.types import name_of_largest
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.program.types import Op, Segment
 from tierwise.schedule import order, parse, parts
 from tierwise.schedule.compiled import executions, lanes_of
-from tierwise.schedule.host import LAUNCH, launched, paced, working
+from tierwise.schedule.demand import from_cost, group, share
+from tierwise.schedule.host import LAUNCH, launched, paced
 from tierwise.schedule.play import play
 from tierwise.schedule.types import Demand, Order, Timeline
 from tierwise.steps.corrections import Corrections
 from tierwise.steps.energy import joules
+from tierwise.steps.kinds import Names as Ops
 from tierwise.steps.state import StepState
 
 _Part = TypeVar("_Part", Body, Body | Repeat)
@@ -64,7 +65,7 @@ class StepCost:
     Attributes:
         program: what runs. ``target``: what it is priced on, when somebody asks (a sweep that wants decode only never
             prices prefill). ``corrections``: what was measured of the engine.
-        state: what the step works on; ``ranks``: data-parallel ranks of the engine, each with such a step.
+        state: what the step works on, all of it; ``ranks``: data-parallel ranks of the engine, each with such a step.
         overlap: collectives run beside the block that follows (may be an array of 0 and 1); ``schedule``: another
             order of all ops, by name and options.
         parts: equal parts of the step's work, of which the program is one.
@@ -197,7 +198,8 @@ class StepCost:
         if np.all(self.target.graphs):
             return engine
         walked = zip(self.program.walk(), self.costs, strict=True)
-        return maximum(num(engine), num(sum((s.repeat * c.overlapped.get(LAUNCH, 0.0) for (s, _), c in walked), 0.0)))
+        each = sum((s.repeat * c.overlapped.get(LAUNCH, 0.0) for (s, _), c in walked), 0.0)
+        return maximum(num(engine), num(self.parts * each))
 
     @cached_property
     def host(self) -> Num:
@@ -218,6 +220,13 @@ class StepCost:
         """Joules of one device by component, over so many seconds."""
         priced = ((self.parts * p.segment.repeat, p.op, p.cost) for p in self.on_device)
         return joules(priced, seconds, minimum(num(self.busy), num(seconds)), of)
+
+    def spent(self, of: Actions, names: Ops | None = None) -> Num:
+        """Joules of one device beside what it draws all the time: of the whole step, or of some ops of it alone."""
+        mine = [p for p in self.on_device if names is None or (p.segment.name, p.op.name) in names]
+        busy = self.busy if names is None else self._working(mine)
+        parts = joules(((self.parts * p.segment.repeat, p.op, p.cost) for p in mine), 0.0, busy, of)
+        return sum((v for k, v in parts.items() if k != "idle"), 0.0)
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
@@ -316,10 +325,11 @@ class StepCost:
     @cached_property
     def busy(self) -> Num:
         """Seconds in which the binding resource of each op works; launching is the host's work."""
-        walked = zip(self.program.walk(), self.costs, strict=True)
-        # Copies leave the device idle.
-        each = sum((s.repeat * working(cost) for (s, op), cost in walked if op.kind != "copy"), 0.0)
-        return minimum(num(self.parts * each), num(self.device))
+        return minimum(num(self._working(self.on_device)), num(self.device))
+
+    def _working(self, priced: Sequence[PricedOp]) -> Num:
+        """Seconds that the binding resource of each op works; copies leave the device idle."""
+        return self.parts * sum((p.segment.repeat * p.cost.busy for p in priced if p.op.kind != "copy"), 0.0)
 
 
 # The group of what an engine's steps are off by as a whole.

@@ -19,7 +19,7 @@ class Doubt:
     """The error with the largest part in an interval.
 
     Attributes:
-        group: whose error it is (see :func:`tierwise.cost.demand.group`), or ``engine``.
+        group: whose error it is (see :func:`tierwise.schedule.demand.group`), or ``engine``.
         part: of the interval's squared logarithms, 0 to 1.
         time: share of the time that its ops take; 1 for the engine.
         interval: factors on the time that 80 % of measurements lie between; ``without``: the same were it known.
@@ -56,7 +56,7 @@ def _factors(squares: NDArray[np.float64]) -> tuple[float, float]:
 
 def _time(steps: Sequence[tuple[StepCost, float]], group: str, base: float) -> float:
     """Share of the time that a group's ops take."""
-    from tierwise.cost.demand import group as of
+    from tierwise.schedule.demand import group as of
     from tierwise.steps.cost import ENGINE
 
     if group == ENGINE:

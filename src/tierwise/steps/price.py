@@ -15,7 +15,7 @@ from tierwise.cost.energy import Actions, actions
 from tierwise.cost.framework import load as framework
 from tierwise.cost.kits import kit
 from tierwise.engines import KERNELS, TYPICAL, Engine
-from tierwise.machines.types import System
+from tierwise.machines.types import Device, System
 from tierwise.memory.account import weight_bytes
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
@@ -41,7 +41,8 @@ class EngineOn:
         plan: as the engine runs it.
         target: what ops are priced on. ``fixes``: what was measured of the engine.
         facts: what it does by default; None for kernels alone.
-        max_seqs, graphs: sequences of a step, and largest batch that is replayed from a recorded graph (0 for none).
+        device: as its file has it, whatever was measured of the engine. ``max_seqs``: sequences of a step; ``graphs``:
+            largest batch that is replayed from a recorded graph (0 for none).
     """
 
     model: Model
@@ -49,6 +50,7 @@ class EngineOn:
     target: Target
     fixes: Corrections
     facts: Engine | None
+    device: Device
     max_seqs: int = 256
     graphs: int = 512
 
@@ -58,9 +60,14 @@ class EngineOn:
         return parts(self.plan.schedule)
 
     @cached_property
+    def actions(self) -> Actions:
+        """What actions cost."""
+        return actions(self.device)
+
+    @property
     def power(self) -> Actions | None:
-        """What actions cost, where a step could draw more than it may."""
-        return actions(self.target.device) if may_exceed(self.target.system) else None
+        """The same where a step could draw more than it may."""
+        return self.actions if may_exceed(self.target.system) else None
 
     @property
     def cap(self) -> Num:
@@ -116,7 +123,7 @@ def engine_on(
     target = Target(system, prices, replays if replays.ndim else bool(replays), under)
     read = sum((size for role, size in weight_bytes(model, plan).items() if role != "embed"), 0.0)
     resident = where(np.asarray(read) <= target.cache_capacity, 1.0, 0.0)
-    return EngineOn(model, plan, found.target(replace(target, resident=resident)), found, facts, max_seqs,
+    return EngineOn(model, plan, found.target(replace(target, resident=resident)), found, facts, device, max_seqs,
                     graphs if np.any(plan.graphs) else 0)  # fmt: skip
 
 
@@ -124,17 +131,20 @@ def price_step(on: EngineOn, state: StepState) -> StepCost:
     """What a step costs.
 
     Args:
-        state: of one data-parallel rank; decoding steps are padded here to the size that is replayed.
+        state: of one data-parallel rank; decoding steps are padded here to the size that is replayed. A schedule that
+            divides a batch takes equal parts of it, each a program of its own.
     """
-    padded, replayed = recorded(on, state if on.parts == 1 else state.divided(on.parts))
+    part = state if on.parts == 1 else state.divided(on.parts)
+    padded, replayed = recorded(on, part)
     program, parts = step_program(on.model, on.plan, padded)
     shared: Num = 0.0
     if parts:
         once = shared_launch(on)
         shared = once * (sum((p.share for p in parts), 0.0) - 1.0)
-        if len(parts) > 1 and not is_zero(state.decodes):
-            shared = shared - _beside(on, state, parts[0])
-    return price_program(on, program, padded, replayed, shared)
+        if len(parts) > 1 and not is_zero(part.decodes):
+            shared = shared - _beside(on, part, parts[0])
+    whole = replace(state, padding=on.parts * padded.padding)
+    return price_program(on, program, whole, replayed, on.parts * shared)
 
 
 def price_program(

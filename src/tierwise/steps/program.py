@@ -68,9 +68,9 @@ def sequence_parts(model: Model, plan: Plan, state: StepState, k: Kinds) -> tupl
     if not is_zero(state.decodes):
         out.append(Part(lower(decode_step(model, plan, state)), k.decode))
     for chunk in state.chunks:
-        count = maximum(chunk.count, 1.0)
-        step = Step(model, plan, count, chunk.new, chunk.past, "prefill", 1.0, state.encoder, state.fresh_encoder)
-        out.append(Part(lower(step), k.prefill, chunk.count / count))
+        # A rank that holds a part of a chunk works on a whole one, less often.
+        whole = replace(chunk, count=maximum(chunk.count, 1.0))
+        out.append(Part(lower(chunk_step(model, plan, state, whole)), k.prefill, chunk.count / whole.count))
     return tuple(out)
 
 

@@ -19,6 +19,12 @@ def slowest(step: StepCost, model: Model, plan: Plan, rule: str = "middle") -> N
     """
     if np.all(np.asarray(plan.pp) <= 1):
         return 1.0
+    stages = times(step, model, plan, rule)
+    return scalar(maximum(plan.pp * maximum(*stages) / maximum(sum(stages, 0.0), 1e-300), 1.0))
+
+
+def times(step: StepCost, model: Model, plan: Plan, rule: str = "middle") -> list[Num]:
+    """Seconds of a pass on each stage; what they hand to each other left out."""
     spent: dict[str, Num] = {}
     for p in step.on_device:
         spent[p.segment.name] = spent.get(p.segment.name, 0.0) + p.time
@@ -31,5 +37,4 @@ def slowest(step: StepCost, model: Model, plan: Plan, rule: str = "middle") -> N
         for i, (kind, counts) in enumerate(zip(stack.kinds, layers(stack, plan.pp, rule), strict=True)):
             each = spent.get(kind.name, 0.0) / max(stack.pattern.count(i), 1)
             stages = [x + n * each for x, n in zip(stages, counts, strict=True)]
-    whole = sum(stages, 0.0)
-    return scalar(maximum(plan.pp * maximum(*stages) / maximum(whole, 1e-300), 1.0))
+    return stages

@@ -49,8 +49,7 @@ class StepState:
             return Chunk(where(several, c.new, c.new / parts), c.past, where(several, c.count / parts, c.count))
 
         return replace(self, decodes=self.decodes / parts, context=self.context / parts,
-                       chunks=tuple(part(c) for c in self.chunks),
-                       logits=None if self.logits is None else self.logits / parts)  # fmt: skip
+                       chunks=tuple(part(c) for c in self.chunks), logits=self.heads / parts)  # fmt: skip
 
     @property
     def prompt_tokens(self) -> Num:

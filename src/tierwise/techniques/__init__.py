@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,31 @@ def parse(text: str) -> Technique:
     return from_text(text)
 
 
+def makers_in(path: str) -> dict[str, Callable[..., Technique]]:
+    """Technique makers of a user's file, by name.
+
+    Raises:
+        BadField: no such file; one that cannot be run, or has none.
+    """
+    from tierwise.techniques._parse import makers_in as of_file
+
+    return of_file(path)
+
+
+def usage(maker: Callable[..., Any]) -> str:
+    """Arguments of a maker as text takes them, ``bits=8,group=0``; those that must be given without a value."""
+    from tierwise.techniques._parse import usage as of_maker
+
+    return of_maker(maker)
+
+
+def example(maker: Callable[..., Any]) -> str:
+    """What its docstring gives as ``Example: ``text````."""
+    from tierwise.techniques._parse import example as of_maker
+
+    return of_maker(maker)
+
+
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
@@ -55,4 +81,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return ["all_techniques", "parse", *sorted(all_techniques())]
+    return ["all_techniques", "example", "makers_in", "parse", "usage", *sorted(all_techniques())]

@@ -23,6 +23,8 @@ class Pass:
         step: what one pass sees.
         times: how many there are; ``fill``: their time end to end over their own time (filling of the pipeline).
         state: the step of a serving engine that a pass is; None where no engine steps (towers, encoders).
+        share: of a pass's work that a device does in its time: less than 1 where pipeline stages have fewer
+            micro-batches than there are stages, so that each stands idle in between.
         varies: what grows from one pass to the next: dim -> (mean over the passes, step).
     """
 
@@ -32,6 +34,7 @@ class Pass:
     fill: Num = 1.0
     state: StepState | None = None
     varies: Mapping[str, tuple[Num, Num]] = field(default_factory=dict)
+    share: Num = 1.0
 
 
 def towers(r: Resolved, rank: Num) -> list[Pass]:

@@ -34,14 +34,14 @@ def passes(r: Resolved, batch: Num) -> list[Pass]:
     logits = minimum(new / (prompt - cached), 1.0)
     step = Step(r.model, plan, seqs / parts, new, past + cached, "prefill", logits, seen, not is_zero(seen))
     state = StepState(chunks=(Chunk(new, past + cached, seqs / parts),), logits=logits * seqs / parts)
-    out.append(Pass("prefill", step, times, fill, state if own else None))
+    out.append(Pass("prefill", step, times, fill, state if own else None, share=parts / plan.pp))
     if not np.all(np.asarray(output) <= 1):
         micro = maximum(rank / plan.pp, 1.0)
         middle = prompt + maximum(output - 2.0, 0.0) / 2.0
         decode = Step(r.model, plan, micro, 1.0, middle, "decode", 1.0, seen)
         state = StepState(decodes=micro, context=micro * middle)
         out.append(Pass("decode", decode, maximum(output - 1.0, 0.0), 1.0, state if own else None,
-                        {"context": (middle, 1.0)}))  # fmt: skip
+                        {"context": (middle, 1.0)}, rank / plan.pp / micro))  # fmt: skip
     return out
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tierwise.launch.asked import Asked, Env, arrivals, asked, beyond_any
+from tierwise.launch import alike
+from tierwise.launch.alike import Formats, length_of_drafts, random_requests
+from tierwise.launch.asked import Asked, Env, asked, beyond_any
 from tierwise.launch.files import Router, Urls
 from tierwise.serving.deployment import Deployment, Replicas, Speculation
 
@@ -12,11 +14,11 @@ HEALTH = "/health"
 SIDE_PORTS = {"BOOTSTRAP_PORT": 8998}
 SIDE_HOST = ""
 
-_WEIGHTS = {"fp8": "fp8", "mxfp8": "mxfp8", "nvfp4": "nvfp4_online"}
-_ARITHMETIC = {"fp8": "fp8", "mxfp8": "fp8", "nvfp4": "fp4"}
-_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-_KV = {"bf16": "bf16", "fp8": "fp8_e4m3", "mxfp8": "mxfp8", "nvfp4": "nvfp4"}
-_POLICIES = {"round_robin": "round_robin", "power_of_two": "power_of_two", "prefix_aware": "cache_aware"}
+_FORMATS = Formats(
+    weights={"fp8": "fp8", "mxfp8": "mxfp8", "nvfp4": "nvfp4_online"},
+    arithmetic={"fp8": "fp8", "mxfp8": "fp8", "nvfp4": "fp4"},
+    kv={"bf16": "bf16", "fp8": "fp8_e4m3", "mxfp8": "mxfp8", "nvfp4": "nvfp4"},
+)
 _SCHEDULERS = ("chunked", "prefill_first")
 
 _LORA = {
@@ -49,12 +51,7 @@ def command(
     if want.nodes > 1:
         out += ["--nnodes", str(want.nodes), "--node-rank", Env("${NODE_RANK}")]
         out += ["--dist-init-addr", Env("${MASTER_ADDR}:20000")]
-    if want.activations in _DTYPES:
-        out += ["--dtype", _DTYPES[want.activations]]
-    if want.weights in _WEIGHTS:
-        out += ["--quantization", _WEIGHTS[want.weights]]
-    if want.kv in _KV:
-        out += ["--kv-cache-dtype", _KV[want.kv]]
+    out += _FORMATS.flags(want)
     if s.max_len:
         out += ["--context-length", str(s.max_len)]
     out += ["--max-running-requests", str(s.max_seqs * ranks), "--chunked-prefill-size", str(s.budget * ranks)]
@@ -87,8 +84,7 @@ def command(
 def missing(deployment: Deployment, group: Replicas) -> list[str]:
     """What ``group`` asks for that the command does not say, each as a sentence."""
     want, s = asked(deployment.model, group), group.settings
-    out = beyond_any(group)
-    out += _formats(want)
+    out = beyond_any(group) + _FORMATS.missing(want)
     if s.scheduler not in _SCHEDULERS:
         out.append(f"Scheduler `{s.scheduler}`: SGLang prefills first, or mixes chunks into decode steps.")
     if s.kv != "paged":
@@ -117,44 +113,27 @@ def missing(deployment: Deployment, group: Replicas) -> list[str]:
             out.append("`adaptive`: `--speculative-adaptive` follows the acceptance rate, not goodput.")
     if group.plan.overlap:
         out.append("`overlap`: two-batch overlap needs an all-to-all backend chosen for the machine's network.")
-    if group.plan.mtp and not s.speculation.length:
-        out.append("`mtp`: multi-token prediction runs as speculative decoding; give it a length.")
-    return out
+    return out + length_of_drafts(group)
 
 
 def router(deployment: Deployment, urls: Urls, *, port: str) -> Router | None:
     """What spreads requests over the engines at ``urls``; None where there is one."""
-    if sum(map(len, urls.values())) < 2:
-        return None
-    out = ["python3", "-m", "sglang_router.launch_router", "--host", "0.0.0.0", "--port", port]
-    out += ["--policy", _POLICIES.get(deployment.router, "round_robin")]
-    if "prefill" in urls:
-        out.append("--pd-disaggregation")
-        for url in urls["prefill"]:
-            # Engines of one host keep their bootstrap ports as far apart as their ports.
-            bootstrap = SIDE_PORTS["BOOTSTRAP_PORT"] + int(url.rsplit(":", 1)[1]) - PORT
-            out += ["--prefill", url, str(bootstrap)]
-        out += [part for url in urls["decode"] for part in ("--decode", url)]
-    else:
-        out += ["--worker-urls", *urls["both"]]
-    return Router(tuple(out), install=True)
+    pairs = ["--pd-disaggregation"]
+    for url in urls.get("prefill", ()):
+        # Engines of one host keep their bootstrap ports as far apart as their ports.
+        pairs += ["--prefill", url, str(SIDE_PORTS["BOOTSTRAP_PORT"] + int(url.rsplit(":", 1)[1]) - PORT)]
+    return alike.router(["python3", "-m", "sglang_router.launch_router"], deployment, urls, port=port, pairs=pairs)
 
 
 def routing(deployment: Deployment) -> list[str]:
     """What the deployment asks of its router that the command does not say."""
-    if deployment.router in _POLICIES:
-        return []
-    return [f"Router `{deployment.router}`: sglang-router has no such policy; the files say round_robin."]
+    return alike.routing(deployment, "sglang-router")
 
 
 def benchmark(model: str, url: str, load: dict[str, float]) -> list[str]:
     """The engine's own client at ``url``; ``load`` has prompt, output, requests and rate or concurrency."""
     out = ["python3", "-m", "sglang.benchmark.serving", "--backend", "sglang-oai", "--base-url", url, "--model", model]
-    out += ["--dataset-name", "random-ids", "--random-range-ratio", "1"]
-    out += ["--random-input-len", f"{load['prompt']:.0f}", "--random-output-len", f"{load['output']:.0f}"]
-    out += ["--num-prompts", f"{load['requests']:.0f}"]
-    out += arrivals(load)
-    return out
+    return [*out, "--dataset-name", "random-ids", "--random-range-ratio", "1", *random_requests(load)]
 
 
 def _cache(group: Replicas, want: Asked) -> list[str]:
@@ -177,14 +156,3 @@ def _drafts(asks: Speculation, *, own: bool) -> list[str]:
     out += ["--speculative-num-steps", str(asks.length), "--speculative-eagle-topk", str(topk)]
     out += ["--speculative-num-draft-tokens", str(candidates + 1)]
     return out + (["--speculative-adaptive"] if asks.adaptive else [])
-
-
-def _formats(want: Asked) -> list[str]:
-    out = []
-    if want.weights and want.weights not in _WEIGHTS:
-        out.append(f"Weights in {want.weights}: name a checkpoint quantized so; the engine reads the format from it.")
-    if want.activations and want.activations not in _DTYPES and want.activations != _ARITHMETIC.get(want.weights):
-        out.append(f"Activations in {want.activations}: follows from how the checkpoint is quantized, not an argument.")
-    if want.kv.strip("/") and want.kv not in _KV:
-        out.append(f"KV cache in {want.kv}: `--kv-cache-dtype` has no such type; the files leave the model's own.")
-    return out

@@ -6,7 +6,8 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from tierwise.launch.asked import Env, arrivals, asked, beyond_any, has_experts
+from tierwise.launch.alike import DTYPES, by_checkpoint, in_checkpoint, length_of_drafts, random_requests
+from tierwise.launch.asked import Env, asked, beyond_any, has_experts
 from tierwise.launch.files import Router, Urls, dump
 from tierwise.serving.deployment import Deployment, Replicas
 
@@ -17,7 +18,6 @@ SIDE_HOST = ""
 # Processes of one engine meet over MPI, which something else has to start.
 MPI = True
 
-_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 _KV = {"fp8": "fp8"}
 _POLICIES = {"round_robin": "round_robin", "least_loaded": "load_balancing", "prefix_aware": "kv_cache_aware"}
 # Admission that may preempt, as the paged simulation does, or batches that run to their end.
@@ -83,8 +83,8 @@ def options(deployment: Deployment, group: Replicas) -> dict[str, Any]:
         kv["event_buffer_max_size"] = 1024
     graphs = {"enable_padding": True, "max_batch_size": s.graphs} if s.graphs and group.plan.graphs else None
     out: dict[str, Any] = {"kv_cache_config": kv, "cuda_graph_config": graphs}
-    if want.activations in _DTYPES:
-        out["dtype"] = _DTYPES[want.activations]
+    if want.activations in DTYPES:
+        out["dtype"] = DTYPES[want.activations]
     if want.dp > 1:
         out["enable_attention_dp"] = True
     if s.scheduler == "chunked":
@@ -117,11 +117,7 @@ def options(deployment: Deployment, group: Replicas) -> dict[str, Any]:
 def missing(deployment: Deployment, group: Replicas) -> list[str]:
     """What ``group`` asks for that command and options do not say, each as a sentence."""
     want, s = asked(deployment.model, group), group.settings
-    out = beyond_any(group)
-    if want.weights:
-        out.append(f"Weights in {want.weights}: name a checkpoint quantized so; the engine reads the format from it.")
-    if want.activations and want.activations not in _DTYPES:
-        out.append(f"Activations in {want.activations}: follows from how the checkpoint is quantized, not an argument.")
+    out = beyond_any(group) + in_checkpoint(want) + by_checkpoint(want)
     if want.kv.strip("/") and want.kv not in _KV and want.kv != str(deployment.model.activations):
         out.append(f"KV cache in {want.kv}: the files leave the type the checkpoint asks for.")
     if want.dp > 1 and want.tp > 1:
@@ -163,8 +159,7 @@ def missing(deployment: Deployment, group: Replicas) -> list[str]:
         out.append("`adaptive`: the number of draft tokens is fixed.")
     if group.plan.overlap:
         out.append("`overlap`: no argument runs communication beside computation.")
-    if group.plan.mtp and not s.speculation.length:
-        out.append("`mtp`: multi-token prediction runs as speculative decoding; give it a length.")
+    out += length_of_drafts(group)
     if want.nodes > 1:
         out.append(
             f"kubernetes.yaml for an engine on {want.nodes} nodes: its processes start over MPI, with Slurm or the MPI "
@@ -204,9 +199,7 @@ def benchmark(model: str, url: str, load: dict[str, float]) -> list[str]:
     """The engine's own client at ``url``; ``load`` has prompt, output, requests and rate or concurrency."""
     out = ["python3", "-m", "tensorrt_llm.serve.scripts.benchmark_serving", "--backend", "openai", "--base-url", url]
     out += ["--model", model, "--dataset-name", "random", "--random-ids"]
-    out += ["--random-input-len", f"{load['prompt']:.0f}", "--random-output-len", f"{load['output']:.0f}"]
-    out += ["--num-prompts", f"{load['requests']:.0f}", "--ignore-eos"]
-    out += arrivals(load)
+    out += [*random_requests(load), "--ignore-eos"]
     return [*out, "--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,90,99"]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from tierwise.launch.asked import Asked, Env, arrivals, asked, beyond_any
+from tierwise.launch import alike
+from tierwise.launch.alike import Formats, length_of_drafts, random_requests
+from tierwise.launch.asked import Env, asked, beyond_any
 from tierwise.launch.files import Router, Urls
 from tierwise.serving.deployment import Deployment, Replicas
 
@@ -15,16 +17,13 @@ SIDE_PORTS = {"VLLM_NIXL_SIDE_CHANNEL_PORT": 5600}
 # The variable that says under which address other engines reach those ports.
 SIDE_HOST = "VLLM_NIXL_SIDE_CHANNEL_HOST"
 
-# Weights are quantized at load by these methods; any other format must be in the checkpoint.
-_WEIGHTS = {
-    "fp8": "fp8_per_tensor", "fp8-block": "fp8_per_block", "mxfp8": "mxfp8", "nvfp4": "nvfp4_per_token",
-    "int8": "int8_per_channel_weight_only",
-}  # fmt: skip
-_ARITHMETIC = {"fp8": "fp8", "fp8-block": "fp8", "mxfp8": "fp8", "nvfp4": "fp4", "int8": ""}
-_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-_KV = {"bf16": "bfloat16", "fp16": "float16", "fp8": "fp8", "int8": "int8_per_token_head", "nvfp4": "nvfp4"}
+_FORMATS = Formats(
+    weights={"fp8": "fp8_per_tensor", "fp8-block": "fp8_per_block", "mxfp8": "mxfp8", "nvfp4": "nvfp4_per_token",
+             "int8": "int8_per_channel_weight_only"},
+    arithmetic={"fp8": "fp8", "fp8-block": "fp8", "mxfp8": "fp8", "nvfp4": "fp4", "int8": ""},
+    kv={"bf16": "bfloat16", "fp16": "float16", "fp8": "fp8", "int8": "int8_per_token_head", "nvfp4": "nvfp4"},
+)  # fmt: skip
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-_POLICIES = {"round_robin": "round_robin", "power_of_two": "power_of_two", "prefix_aware": "cache_aware"}
 _CONNECTOR = {"prefill": "kv_producer", "decode": "kv_consumer"}
 
 
@@ -50,12 +49,7 @@ def command(
     if want.nodes > 1:
         out += ["--nnodes", str(want.nodes), "--node-rank", Env("${NODE_RANK}"), "--master-addr", Env("${MASTER_ADDR}")]
     out += ["--headless"] if worker else ["--host", "0.0.0.0", "--port", Env("${PORT}")]
-    if want.activations in _DTYPES:
-        out += ["--dtype", _DTYPES[want.activations]]
-    if want.weights in _WEIGHTS:
-        out += ["--quantization", _WEIGHTS[want.weights]]
-    if want.kv in _KV:
-        out += ["--kv-cache-dtype", _KV[want.kv]]
+    out += _FORMATS.flags(want)
     if s.max_len:
         out += ["--max-model-len", str(s.max_len)]
     # The engine refuses more sequences than tokens in a step, which could not all have a token in it.
@@ -95,8 +89,7 @@ def command(
 def missing(deployment: Deployment, group: Replicas) -> list[str]:
     """What ``group`` asks for that the command does not say, each as a sentence."""
     want, s = asked(deployment.model, group), group.settings
-    out = beyond_any(group)
-    out += _formats(want)
+    out = beyond_any(group) + _FORMATS.missing(want)
     if want.moe and want.ep not in (1, want.tp * want.dp):
         spread = f"`--enable-expert-parallel` spreads them over all {want.tp * want.dp} of tp × dp."
         out.append(f"Experts over {want.ep} devices: {spread}")
@@ -121,63 +114,26 @@ def missing(deployment: Deployment, group: Replicas) -> list[str]:
             out.append("`adaptive`: the number of draft tokens is fixed by `--spec-tokens`.")
     if group.plan.overlap and not (want.moe and want.dp > 1):
         out.append("`overlap`: dual-batch overlap is for experts under data parallelism only.")
-    if group.plan.mtp and not s.speculation.length:
-        out.append("`mtp`: multi-token prediction runs as speculative decoding; give it a length.")
-    return out
+    return out + length_of_drafts(group)
 
 
 def router(deployment: Deployment, urls: Urls, *, port: str) -> Router | None:
     """What spreads requests over the engines at ``urls``; None where there is one."""
-    if sum(map(len, urls.values())) < 2:
-        return None
-    out = ["vllm-router", "--host", "0.0.0.0", "--port", port]
-    out += ["--policy", _POLICIES.get(deployment.router, "round_robin")]
-    if "prefill" in urls:
-        out += ["--vllm-pd-disaggregation", "--kv-connector", "nixl"]
-        out += [part for url in urls["prefill"] for part in ("--prefill", url)]
-        out += [part for url in urls["decode"] for part in ("--decode", url)]
-    else:
-        out += ["--worker-urls", *urls["both"]]
-    return Router(tuple(out), install=True)
+    pairs = ["--vllm-pd-disaggregation", "--kv-connector", "nixl"]
+    pairs += [part for url in urls.get("prefill", ()) for part in ("--prefill", url)]
+    return alike.router(["vllm-router"], deployment, urls, port=port, pairs=pairs)
 
 
 def routing(deployment: Deployment) -> list[str]:
     """What the deployment asks of its router that the command does not say."""
-    if deployment.router in _POLICIES:
-        return []
-    return [f"Router `{deployment.router}`: vllm-router has no such policy; the files say round_robin."]
+    return alike.routing(deployment, "vllm-router")
 
 
 def benchmark(model: str, url: str, load: dict[str, float]) -> list[str]:
     """The engine's own client at ``url``; ``load`` has prompt, output, requests and rate or concurrency."""
-    out = [
-        "vllm",
-        "bench",
-        "serve",
-        "--backend",
-        "vllm",
-        "--base-url",
-        url,
-        "--model",
-        model,
-        "--dataset-name",
-        "random",
-    ]
-    out += ["--random-input-len", f"{load['prompt']:.0f}", "--random-output-len", f"{load['output']:.0f}"]
-    out += ["--num-prompts", f"{load['requests']:.0f}", "--ignore-eos"]
-    out += arrivals(load)
+    out = ["vllm", "bench", "serve", "--backend", "vllm", "--base-url", url, "--model", model]
+    out += ["--dataset-name", "random", *random_requests(load), "--ignore-eos"]
     return [*out, "--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,90,99"]
-
-
-def _formats(want: Asked) -> list[str]:
-    out = []
-    if want.weights and want.weights not in _WEIGHTS:
-        out.append(f"Weights in {want.weights}: name a checkpoint quantized so; the engine reads the format from it.")
-    if want.activations and want.activations not in _DTYPES and want.activations != _ARITHMETIC.get(want.weights):
-        out.append(f"Activations in {want.activations}: follows from how the checkpoint is quantized, not an argument.")
-    if want.kv.strip("/") and want.kv not in _KV:
-        out.append(f"KV cache in {want.kv}: `--kv-cache-dtype` has no such type; the files leave the model's own.")
-    return out
 
 
 def _rank(rank: int) -> int:

@@ -58,7 +58,7 @@ def cost(rows: Rows, on: Target) -> Cost:
     """The price of the rows as they were timed: in a loop, caches warm."""
     decode = decoding(rows)
     masks = {"decode": decode, "prefill": ~decode}
-    parts = {p: price(op({c: v[m] for c, v in rows.items()}, p), replace(on, cycled=1.0))
+    parts = {p: price(op({c: v[m] for c, v in rows.items()}, p), replace(on, weight_copies=1.0))
              for p, m in masks.items() if np.any(m)}  # fmt: skip
     return join(parts, masks)
 

@@ -52,4 +52,4 @@ def cost(rows: Mapping[str, np.ndarray], on: Target) -> Cost:
     eager = fit is not None and fit.dtype == kernel_class(one) and bool(np.any(np.asarray(fit["host"]) > 0))
     engine = str(rows["engine"][0]) if "engine" in rows else ""
     weights, inputs = CYCLED.get(engine, CYCLED["vllm"])
-    return price(one, replace(on, cycled=weights, fed=inputs, graphs=not eager))
+    return price(one, replace(on, weight_copies=weights, input_copies=inputs, graphs=not eager))

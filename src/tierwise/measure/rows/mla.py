@@ -95,7 +95,7 @@ def _products(on: Target, k: Mapping[str, Num], t: Num, h: Num, latent: np.ndarr
 
 def cost(rows: Rows, on: Target) -> Cost:
     """The price of the rows as they were timed: in a loop, caches warm."""
-    on = replace(on, cycled=1.0)
+    on = replace(on, weight_copies=1.0)
     decode, kinds = decoding(rows), classes(rows)
     parts, masks = {}, {}
     for phase, here in (("decode", decode), ("prefill", ~decode)):

@@ -110,4 +110,4 @@ def _counts(draws: list[NDArray[np.float64]]) -> tuple[float, ...]:
 
 def cost(rows: Rows, on: Target) -> Cost:
     """The price of the rows as they were timed: in a loop, caches warm."""
-    return price(op(rows), replace(on, cycled=1.0))
+    return price(op(rows), replace(on, weight_copies=1.0))

@@ -8,7 +8,7 @@ from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.ends import Embedding, Head
 from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.moe import MoE
-from tierwise.models.families._common import pre_norm, stack
+from tierwise.models.family import pre_norm, stack
 from tierwise.models.types import Block, Model
 from tierwise.papers.base import scenario
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper

@@ -9,7 +9,7 @@ from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.ends import Embedding, Head
 from tierwise.models.blocks.linear_attention import LinearAttention
 from tierwise.models.blocks.mlp import MLP
-from tierwise.models.families._common import pre_norm, stack
+from tierwise.models.family import pre_norm, stack
 from tierwise.models.types import Model
 from tierwise.papers.types import NEEDS_FEATURE, NEEDS_SETUP, Claim, Paper
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.heap import pop_waiting
-from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.kv import below, matched, publish, spare_of, take_blocks, use_units
 from tierwise.serving.loop.move import fetch, pull
 from tierwise.serving.loop.queue import leave_queue

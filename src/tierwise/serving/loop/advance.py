@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.cluster import arrive, fail, follow, retire, scale, shut, start
 from tierwise.serving.loop.fast_forward import fast_forward, fast_forward_begin, fast_forward_end, fast_forward_step
 from tierwise.serving.loop.flight import begin_lanes, recall
 from tierwise.serving.loop.heap import pop_event, push_event
-from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.move import landed
 from tierwise.serving.loop.queue import count_waiting, next_of_lanes, wake
 from tierwise.serving.loop.settle import count_state, end

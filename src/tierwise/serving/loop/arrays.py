@@ -13,8 +13,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import layout
-from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.layout import State
 
 HANDLE = np.dtype(

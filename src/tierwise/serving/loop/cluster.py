@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.fast_forward import fast_forward_end
 from tierwise.serving.loop.heap import pop_waiting, push_event
-from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.kv import drop_cache, matched
 from tierwise.serving.loop.queue import count_waiting, join_queue, wake
 from tierwise.serving.loop.record import spread

@@ -11,9 +11,9 @@ import numba as _numba
 from numba import types as _types
 
 from tierwise.core.errors import TierwiseError
+from tierwise.serving.jit import compiled
 from tierwise.serving.loop.advance import advance
 from tierwise.serving.loop.arrays import HANDLE
-from tierwise.serving.loop.jit import compiled
 from tierwise.serving.loop.layout import CLUSTER, ENGINE, REQUEST, TENANT
 from tierwise.serving.policies import Policy, kind_of, kinds
 

@@ -7,9 +7,9 @@ from the same prices in the same order as in steps taken in full, so results are
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
-from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.kv import take_blocks
 from tierwise.serving.loop.price import step_price
 from tierwise.serving.loop.record import count_gaps, spread
@@ -47,7 +47,7 @@ def fast_forward(s, r, horizon, blocks):  # type: ignore[no-untyped-def]
             return False
         if more > 0:
             take_blocks(s, r, more)
-        e.dt, e.compute, e.memory, e.link = 0.0, 0.0, 0.0, 0.0
+        e.dt, e.compute, e.memory, e.link, e.joules = 0.0, 0.0, 0.0, 0.0, 0.0
         e.context += e.decoding
         step_price(group, of.tables(s), of.graphs(s), e)
         e.begun, e.next = e.at, layout.END

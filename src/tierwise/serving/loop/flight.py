@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
-from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.queue import next_of_lanes
 from tierwise.serving.loop.settle import count_state
 from tierwise.serving.loop.step import begin
@@ -24,7 +24,8 @@ def begin_lanes(s, r, tokens, order, blocks):  # type: ignore[no-untyped-def]
         if begin(s, r, tokens, order, blocks):
             flight.at, flight.begun, flight.dt = e.at, now, e.dt
             flight.decoding, flight.prompts, flight.prompt_tokens = e.decoding, e.prompts, e.prompt_tokens
-            flight.compute, flight.memory, flight.link, flight.drafts = e.compute, e.memory, e.link, e.drafts
+            flight.compute, flight.memory, flight.link, flight.joules = e.compute, e.memory, e.link, e.joules
+            flight.drafts = e.drafts
             if e.partition <= 0.0:
                 # The first stage is free again when the step has moved on.
                 e.gate = e.gate_after = now + e.dt / e.stages
@@ -41,4 +42,5 @@ def recall(s, r, lane):  # type: ignore[no-untyped-def]
     e, flight = of.engines(s)[r], of.flights(s)[r, lane]
     e.begun, e.dt = flight.begun, flight.dt
     e.decoding, e.prompts, e.prompt_tokens = flight.decoding, flight.prompts, flight.prompt_tokens
-    e.compute, e.memory, e.link, e.drafts = flight.compute, flight.memory, flight.link, flight.drafts
+    e.compute, e.memory, e.link, e.joules = flight.compute, flight.memory, flight.link, flight.joules
+    e.drafts = flight.drafts

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
-from tierwise.serving.loop.jit import jit
 
 
 @jit

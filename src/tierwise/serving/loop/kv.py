@@ -6,8 +6,8 @@ of the trace's block identities; a unit is ``engine.unit`` blocks. Spare units f
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
-from tierwise.serving.loop.jit import jit
 
 # Rows of the lists: the engine's own spare units, then the host's and the disk's.
 ENGINE_TIER, HOST_TIER, DISK_TIER = 0, 1, 2

@@ -18,6 +18,7 @@ BOTH, PREFILL, DECODE = 0, 1, 2
 # Kinds of events kept in the heap.
 ARRIVAL, LANDED, DOWN, UP, SCALE = 0, 1, 2, 3, 4
 
+WIDTH = 5  # numbers in a cell of a table of prices: those of serving.steps.QUANTITIES
 BINS = 512  # of a series; never fewer than half of them are used, since the width doubles
 ITL_BINS, ITL_LOW, ITL_DECADES = 256, 1e-5, 7.0  # of times between tokens: 10 us to 100 s
 
@@ -139,6 +140,7 @@ ENGINE = np.dtype(
         ("compute", "f8"),
         ("memory", "f8"),
         ("link", "f8"),
+        ("joules", "f8"),  # beside what its devices draw all the time
         ("blocked", "i8"),  # those that wait cannot come in while nothing ends
         # Steps in which nothing changes.
         ("steady", "i8"),
@@ -165,7 +167,7 @@ ENGINE = np.dtype(
 # A step in flight beside others.
 FLIGHT = np.dtype(
     [("at", "f8"), ("begun", "f8"), ("decoding", "i8"), ("prompts", "i8"), ("prompt_tokens", "i8"), ("drafts", "i8"),
-     ("dt", "f8"), ("compute", "f8"), ("memory", "f8"), ("link", "f8")]
+     ("dt", "f8"), ("compute", "f8"), ("memory", "f8"), ("link", "f8"), ("joules", "f8")]
 )  # fmt: skip
 
 GROUP = np.dtype(
@@ -187,7 +189,7 @@ GROUP = np.dtype(
         ("kv_token", "f8"),
         ("swap", "f8"), ("transfer", "f8"), ("latency", "f8"), ("disk", "f8"),
         ("kv_fixed", "f8"), ("adapter", "f8"),
-        ("idle_power", "f8"), ("rated_power", "f8"),
+        ("power", "f8"),
     ]
 )  # fmt: skip
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.heap import push_event
-from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.kv import release
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tierwise.serving.loop.jit import jit
+from tierwise.serving.jit import jit
+from tierwise.serving.loop.layout import WIDTH
 
 
 @jit
@@ -21,8 +22,8 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     if engine.drafts > 0 and d > 0:
         drafted = d * (engine.tree * engine.drafts // engine.speculate)
         # Drafting takes a share of a plain decode step for each token, one after the other.
-        chunks = (engine.dt, engine.compute, engine.memory, engine.link)
-        engine.dt, engine.compute, engine.memory, engine.link = 0.0, 0.0, 0.0, 0.0
+        chunks = (engine.dt, engine.compute, engine.memory, engine.link, engine.joules)
+        engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
         plain = _padded(graphs, group.graphs, group.graphs_n, d)
         _add(tables, group.tokens, group.tokens_n, max(plain, d), engine)
         _add(tables, group.heads, group.heads_n, d, engine)
@@ -30,6 +31,7 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
         share = engine.cost * engine.drafts
         engine.dt, engine.compute = chunks[0] + share * engine.dt, chunks[1] + share * engine.compute
         engine.memory, engine.link = chunks[2] + share * engine.memory, chunks[3] + share * engine.link
+        engine.joules = chunks[4] + share * engine.joules
     tokens, replayed = d + drafted + prompt, False
     if (prompt == 0 or tokens <= group.mixed) and group.graphs_n > 0:
         padded = _padded(graphs, group.graphs, group.graphs_n, tokens)
@@ -45,6 +47,9 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
             + group.host_chunk * engine.prompts + group.host_token * prompt)  # fmt: skip
     # The host of steps put together ahead works beside the device.
     engine.dt = max(engine.dt, host) if group.ahead > 0 else engine.dt + host
+    # What would draw more than it may takes longer.
+    if engine.joules > group.power * engine.dt:
+        engine.dt = engine.joules / group.power
 
 
 @jit
@@ -58,16 +63,20 @@ def _decode(tables, group, engine, start):  # type: ignore[no-untyped-def]
 @jit
 def _between(tables, start, columns, a, u, b, v, engine):  # type: ignore[no-untyped-def]
     """Add what a table says ``u`` of the way from row ``a`` to the next and ``v`` from column ``b`` to the next."""
-    row = start + (a * columns + b) * 4
-    down = columns * 4
+    row, right = start + (a * columns + b) * WIDTH, WIDTH
+    down = columns * WIDTH
     w00, w01, w10, w11 = (1 - u) * (1 - v), (1 - u) * v, u * (1 - v), u * v
-    engine.dt += w00 * tables[row] + w01 * tables[row + 4] + w10 * tables[row + down] + w11 * tables[row + down + 4]
-    engine.compute += (w00 * tables[row + 1] + w01 * tables[row + 5]
-                       + w10 * tables[row + down + 1] + w11 * tables[row + down + 5])  # fmt: skip
-    engine.memory += (w00 * tables[row + 2] + w01 * tables[row + 6]
-                      + w10 * tables[row + down + 2] + w11 * tables[row + down + 6])  # fmt: skip
-    engine.link += (w00 * tables[row + 3] + w01 * tables[row + 7]
-                    + w10 * tables[row + down + 3] + w11 * tables[row + down + 7])  # fmt: skip
+    across = down + right
+    engine.dt += (w00 * tables[row] + w01 * tables[row + right]
+                  + w10 * tables[row + down] + w11 * tables[row + across])  # fmt: skip
+    engine.compute += (w00 * tables[row + 1] + w01 * tables[row + right + 1]
+                       + w10 * tables[row + down + 1] + w11 * tables[row + across + 1])  # fmt: skip
+    engine.memory += (w00 * tables[row + 2] + w01 * tables[row + right + 2]
+                      + w10 * tables[row + down + 2] + w11 * tables[row + across + 2])  # fmt: skip
+    engine.link += (w00 * tables[row + 3] + w01 * tables[row + right + 3]
+                    + w10 * tables[row + down + 3] + w11 * tables[row + across + 3])  # fmt: skip
+    engine.joules += (w00 * tables[row + 4] + w01 * tables[row + right + 4]
+                      + w10 * tables[row + down + 4] + w11 * tables[row + across + 4])  # fmt: skip
 
 
 @jit
@@ -78,17 +87,20 @@ def _add(tables, start, n, at, engine):  # type: ignore[no-untyped-def]
         i, f = n - 2, at - (n - 2.0)
         if n < 2:
             i, f = 0, 0.0
-    row = start + i * 4
+    row = start + i * WIDTH
     if f == 0.0:
         engine.dt += tables[row]
         engine.compute += tables[row + 1]
         engine.memory += tables[row + 2]
         engine.link += tables[row + 3]
+        engine.joules += tables[row + 4]
     else:
-        engine.dt += tables[row] + f * (tables[row + 4] - tables[row])
-        engine.compute += tables[row + 1] + f * (tables[row + 5] - tables[row + 1])
-        engine.memory += tables[row + 2] + f * (tables[row + 6] - tables[row + 2])
-        engine.link += tables[row + 3] + f * (tables[row + 7] - tables[row + 3])
+        after = row + WIDTH
+        engine.dt += tables[row] + f * (tables[after] - tables[row])
+        engine.compute += tables[row + 1] + f * (tables[after + 1] - tables[row + 1])
+        engine.memory += tables[row + 2] + f * (tables[after + 2] - tables[row + 2])
+        engine.link += tables[row + 3] + f * (tables[after + 3] - tables[row + 3])
+        engine.joules += tables[row + 4] + f * (tables[after + 4] - tables[row + 4])
 
 
 @jit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tierwise.serving.loop.jit import jit
+from tierwise.serving.jit import jit
 from tierwise.serving.loop.layout import BINS, ITL_BINS, ITL_DECADES, ITL_LOW
 
 

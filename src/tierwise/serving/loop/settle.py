@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
-from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.kv import publish_answer, release
 from tierwise.serving.loop.record import count_gaps, log_step, spread
 from tierwise.serving.loop.speculate import accepted
@@ -117,14 +117,13 @@ def _hand_over(s, r, q):  # type: ignore[no-untyped-def]
 @jit
 def account(s, e):  # type: ignore[no-untyped-def]
     """Write down the step in flight of engine e, which ends now."""
-    cluster, group, series = of.cluster(s)[0], of.groups(s)[e.group], of.series(s)
+    cluster, series = of.cluster(s)[0], of.series(s)
     start, now = e.begun, e.at
     span = max(now - start, 1e-12)
     log_step(cluster, of.log_step(s), of.log_time(s), e.id, e.decoding, e.prompt_tokens, start, now)
     cluster.steps += 1
     cluster.prompt_tokens += e.prompt_tokens
-    busy = min(max(e.compute, e.memory, e.link), span)
-    cluster.energy += (group.rated_power - group.idle_power) * busy
+    cluster.energy += e.joules
     count_state(s, e, now)
     if e.prompt_tokens > 0:
         spread(cluster, series, layout.S_PROMPT, start, now, e.prompt_tokens / span)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.admit import admit
-from tierwise.serving.loop.jit import jit
 from tierwise.serving.loop.kv import publish, release, take_blocks
 from tierwise.serving.loop.price import chunk_price, step_price
 from tierwise.serving.loop.queue import join_queue
@@ -21,7 +21,7 @@ def begin(s, r, tokens, order, blocks):  # type: ignore[no-untyped-def]
     e = of.engines(s)[r]
     lane = e.lane
     e.left, e.decoding, e.prompts, e.prompt_tokens, e.yields, e.context = e.budget, 0, 0, 0, 0, 0
-    e.dt, e.compute, e.memory, e.link, e.copied, e.drafts = 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    e.dt, e.compute, e.memory, e.link, e.joules, e.copied, e.drafts = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
     e.steady, e.blocked, e.dirty = 0, 0, 0
     # Put together when the step before it began, unless there was nothing to put together then: what came
     # since, and what the last step gave back, counts from the next one on.

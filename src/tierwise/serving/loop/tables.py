@@ -28,6 +28,7 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
             ("prefill", p.prefill),
         ):  # fmt: skip
             flat = np.ascontiguousarray(table, dtype=np.float64)
+            assert flat.ndim == 1 or flat.shape[-1] == layout.WIDTH, name
             g[name] = at
             if name + "_n" in (layout.GROUP.names or ()):
                 g[name + "_n"] = flat.shape[0]
@@ -37,8 +38,8 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
         for name, value in (
             ("mixed", p.mixed_graphs), ("ahead", p.ahead), ("launch", p.launch), ("request", p.request),
             ("kv_token", p.kv_token), ("kv_fixed", p.kv_fixed), ("swap", p.swap), ("transfer", p.transfer),
-            ("latency", p.transfer_latency), ("disk", p.disk), ("idle_power", p.power_idle),
-            ("rated_power", p.power_rated), ("adapter", _adapter(deployment.model, group)),
+            ("latency", p.transfer_latency), ("disk", p.disk), ("power", p.power_left),
+            ("adapter", _adapter(deployment.model, group)),
         ):  # fmt: skip
             g[name] = value
     sizes = [np.asarray(p.graph_sizes, np.int64) for p in prices]

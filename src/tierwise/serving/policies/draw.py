@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tierwise.serving.loop.jit import jit
+from tierwise.serving.jit import jit
 
 
 @jit

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.errors import TierwiseError
+from tierwise.scenario.fields import OUTPUT, PROMPT
 from tierwise.serving.traffic import arrivals as arrivals_package
 from tierwise.serving.traffic import lengths as lengths_package
 from tierwise.serving.traffic._rules import Rule, rule, value
@@ -25,8 +26,8 @@ def synthetic(
     *,
     rate: float | None = None,
     concurrency: int | None = None,
-    prompt: Rule = 1024,
-    output: Rule = 256,
+    prompt: Rule = PROMPT,
+    output: Rule = OUTPUT,
     like: Trace | None = None,
     turns: Rule = 1,
     think: Rule = 0.0,

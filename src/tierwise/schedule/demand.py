@@ -36,7 +36,7 @@ def from_cost(op: Op, on: Target, cost: Cost, joules: Mapping[str, Num] | None =
     for part, busy in cost.overlapped.items():
         for name in _capacities(part, on, cost):
             draws[name] = minimum(draws.get(name, 0.0) + share(busy, duration), 1.0)
-    return Demand(duration, draws, _moved(on, cost), joules or {}, cost.basis, group(op, on), cost.interval)
+    return Demand(duration, draws, _moved(on, cost), joules or {}, cost.basis)
 
 
 def share(busy: Num, duration: Num) -> Num:

@@ -27,8 +27,9 @@ def folder() -> str:
     (Numba itself looks only at the file that holds a function, not at those it calls)."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
-    policies = here.parent / "policies"
-    for path in sorted([*here.glob("*.py"), *policies.glob("*.py"), *policies.glob("*/__init__.py")]):
+    policies = here / "policies"
+    compiled_here = (Path(__file__), *(here / "loop").glob("*.py"), *policies.glob("*.py"))
+    for path in sorted([*compiled_here, *policies.glob("*/__init__.py")]):
         digest.update(path.read_bytes())
     digest.update(f"{numba.__version__} {sys.version}".encode())
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
