@@ -15,7 +15,8 @@ from tierwise.papers.types import REPRODUCED, Claim, Outcome, Paper, standing
 _STYLE = {"reproduced": "green", "partly": "cyan", "off": "red", "identity": "dim", "blind": "dim"}
 Rows = Sequence[tuple[Paper, list[Outcome]]]
 NO_NUMBER = "no number in the abstract"
-BEGIN, END = "<!-- papers: begin, written by `tierwise papers --mutate --update docs/papers.md` -->", "<!-- papers: end -->"
+BEGIN = "<!-- papers: begin, written by `tierwise papers --mutate --update docs/papers.md` -->"
+END = "<!-- papers: end -->"
 
 
 def as_dict(found: Rows) -> dict[str, object]:

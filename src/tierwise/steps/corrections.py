@@ -24,6 +24,8 @@ from tierwise.machines.types import Device
 from tierwise.steps.state import StepState
 
 FILE = Path(__file__).with_name("corrections.yaml")
+# Fields that are pairs of factors.
+_INTERVALS = {"interval", "prefill"}
 
 
 @dataclass(frozen=True)
@@ -143,15 +145,16 @@ def read_corrections(path: Path) -> Corrections:
             raise BadField(str(path), where, value, "one of " + ", ".join(sorted(known)))
         if name in ("basis", "source"):
             continue
-        numbers = value if name == "interval" and isinstance(value, list) and len(value) == 2 else [value]
-        least = 0.0 if name not in ("ops", "arithmetic", "bandwidth", "link", "interval") else 1e-6
+        numbers = value if name in _INTERVALS and isinstance(value, list) and len(value) == 2 else [value]
+        least = 0.0 if name not in ("ops", "arithmetic", "bandwidth", "link", *_INTERVALS) else 1e-6
         if not all(isinstance(v, (int, float)) and np.isfinite(v) and v >= least for v in numbers):
             raise BadField(str(path), where, value, f"a number of at least {least:g}")
-    if "interval" in given:
-        given["interval"] = tuple(map(float, given["interval"]))
+    for name in _INTERVALS & given.keys():
+        given[name] = tuple(map(float, given[name]))
     return Corrections(**given)
 
 
 def as_data(a: Corrections) -> dict[str, Any]:
     """An adjustment as plain data, for a file."""
-    return {**asdict(a), "interval": list(a.interval)}
+    found = {k: v for k, v in asdict(a).items() if v is not None}
+    return {**found, **{name: list(found[name]) for name in _INTERVALS & found.keys()}}
