@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.serving.coefficients import FILE, PRICED, levels, levels_of
+from tierwise.serving.coefficients import FILE, PRICED, levels, levels_of, unquantized
 from tierwise.serving.predict import Priced, priced, solve
 from tierwise.serving.recipes import key_of
 from tierwise.serving.rows import EngineGroup, Row, read_rows
@@ -86,6 +86,7 @@ def problem(rows: Sequence[Row], configs: str = "") -> Problem:
 
 def architecture(model: str) -> str:
     """Models of one architecture and size are one: what is learned from one is known of the other."""
+    model = unquantized(model)
     return {"deepseek-r1": "deepseek-v3", "deepseek-v3.1": "deepseek-v3"}.get(model, model)
 
 

@@ -29,6 +29,8 @@ _Arrays = TypeVar("_Arrays")
 
 CLASSES = ("matmul", "moe", "attention", "collective", "other")
 _OF_KIND = {"matmul": 0, "conv": 0, "moe": 1, "attention": 2, "collective": 3}
+# What files of measurements call formats without saying how values are scaled, and what checkpoints may have instead.
+_MAY_MEAN = {"fp8": ("fp8",), "int4": ("int4",), "nvfp4": ("mxfp4",)}
 # Fractions of the requests in flight at which a decode step is priced, and prompts in one prefill pass.
 SHARES = (1.0, 0.7, 0.45, 0.25, 0.12, 0.05, 0.02)
 PROMPTS = (1.0, 2.0, 4.0, 16.0)
@@ -89,14 +91,16 @@ def formats_of(model: Model, dense: str, experts: str) -> Model:
         return model
     mixture = has_experts(model)
     four = dense in ("nvfp4", "int4", "mxfp4")
-    own = model.formats.get("expert")
-    narrow = _format(experts, own)
-    wide = fmt("bf16") if four else _format(dense, None)
+    narrow = _format(experts, model.formats.get("expert"))
+    # Checkpoints whose experts are scaled by blocks scale their 8-bit dense layers so too.
+    eight = "fp8-block" if mixture and dense == "fp8" and str(narrow) == "fp8-block" else dense
     formats = dict(model.formats)
     for role in ("attn", "ssm", "vision"):
-        formats[role] = wide if mixture else _format(dense, None)
+        own = model.formats.get(role)
+        formats[role] = fmt("bf16") if four and mixture else _format(eight, own)
     for role in ("mlp", "shared_expert"):
-        formats[role] = (narrow if dense == "nvfp4" else wide) if mixture else _format(dense, None)
+        wide = narrow if dense == "nvfp4" else fmt("bf16") if four else _format(eight, model.formats.get(role))
+        formats[role] = wide if mixture else _format(dense, model.formats.get(role))
     formats["expert"] = narrow
     return replace(model, formats=formats)
 
@@ -123,7 +127,9 @@ def take(value: _Arrays, index: NDArray[np.intp]) -> _Arrays:
 
 
 def _format(name: str, own: Format | None) -> Format:
-    if name == "int4" and own is not None and str(own).startswith("int4"):
+    """A number format by the name a row gives it; how its values are scaled is the checkpoint's business where it has
+    one of that width and kind (``fp8`` of DeepSeek's or MiniMax's is ``fp8-block``, 4 bits of gpt-oss are ``mxfp4``)."""
+    if own is not None and str(own).split("-", maxsplit=1)[0] in _MAY_MEAN.get(name, ()):
         return own
     return fmt("int4-g128" if name == "int4" else name)
 
