@@ -12,7 +12,7 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, is_array, maximum, minimum, scalar, where
-from tierwise.cost import protocols
+from tierwise.cost import exchange, protocols
 from tierwise.cost.types import Cost, Fit, Target, either
 from tierwise.machines.types import Link, System
 from tierwise.program.types import Op
@@ -30,6 +30,8 @@ def price(op: Op, on: Target) -> Cost:
     inside, outside = levels(on, group, op.dims.get("stride", 1.0))
     name = str(op.options["collective"])
     library = bool(op.options.get("library", False))
+    if "choices" in op.dims and exchange.spans(on, op):
+        return exchange.price(op, inside, outside, _link(on, "scale-up"), _link(on, "scale-out"))
     fit, own = fitted(name, on, library)
     if fit is not None:
         return _measured(op, on, fit, own, inside, outside)

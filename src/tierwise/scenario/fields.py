@@ -106,7 +106,7 @@ _ROWS = (
     Field("unfused", "plan", "switch", "Attention writes its scores to memory (default: fused)."),
     Field("framework", "plan", "text", "Run the model's code line by line in it: transformers."),
     Field("schedule", "plan", "text", "In which order lanes issue the ops, with its options: prefetch:ahead=2, "
-          "overlap_collectives, two_batches (default: one after the other)."),
+          "overlap_collectives, two_batches, staggered (default: one after the other)."),
     # ------------------------------------------------------------ training
     Field("train", "training", "switch", "One optimizer step of training, not inference.", False),
     Field("global_batch", "training", "count", "Sequences of an optimizer step, over all devices.", 512.0, 1),

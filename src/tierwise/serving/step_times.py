@@ -128,7 +128,7 @@ def take(value: _Arrays, index: NDArray[np.intp]) -> _Arrays:
 
 def _format(name: str, own: Format | None) -> Format:
     """A number format by the name a row gives it; how its values are scaled is the checkpoint's business where it has
-    one of that width and kind (``fp8`` of DeepSeek's or MiniMax's is ``fp8-block``, 4 bits of gpt-oss are ``mxfp4``)."""
+    one of that width: ``fp8`` of DeepSeek's or MiniMax's is ``fp8-block``, 4 bits of gpt-oss are ``mxfp4``."""
     if own is not None and str(own).split("-", maxsplit=1)[0] in _MAY_MEAN.get(name, ()):
         return own
     return fmt("int4-g128" if name == "int4" else name)

@@ -12,6 +12,7 @@ from tierwise.core.errors import UnknownName
 from tierwise.core.num import Num, is_zero, minimum, num, scalar, where
 from tierwise.cost import Target, efficiency, price
 from tierwise.cost.energy import Actions, actions
+from tierwise.cost.exchange import beside
 from tierwise.cost.framework import load as framework
 from tierwise.cost.kits import kit
 from tierwise.engines import KERNELS, TYPICAL, Engine
@@ -157,6 +158,8 @@ def price_program(
     # The next step is put together while one runs only where one device (or one group of them) runs all layers.
     ahead = (np.asarray(on.plan.pp) <= 1) & (on.facts is not None and on.facts.schedules_ahead)
     target = on.target
+    if on.parts > 1:
+        target = beside((op for _, op in program.walk()), target)
     if target.device.measured:
         target = replace(target, working=program.bytes_of("weight"))
     return StepCost(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from tierwise.models.facts import Facts
 from tierwise.models.step import Step
 from tierwise.models.types import State, Weight
 from tierwise.program.types import Op, Operand
+
+# Bytes of an activation sent in 8 bits: one, and a 32-bit scale for every 128.
+EIGHT_BITS = 1.0 + 4.0 / 128.0
 
 
 def distinct(experts: Num, top_k: Num, tokens: Num) -> Num:
@@ -145,7 +148,12 @@ class MoE:
         copies = minimum(ranks * (1.0 - (1.0 - 1.0 / ranks) ** self.top_k), self.ranks)
         sent = step.tokens / plan.tp * self.width * copies * plan.imbalance
         group = where(ranks > 1.0, plan.ep, 1.0)
-        return collective(step, f"{self.name}.{name}", "all_to_all", sent, group, source)
+        # What one copy takes: 8-bit experts are sent 8-bit activations with a scale for every 128.
+        eight = name == "dispatch" and step.weight("expert").arithmetic == "fp8"
+        copy = step.tokens / plan.tp * self.width * (EIGHT_BITS if eight else step.act.bytes) * plan.imbalance
+        more = {"copy": copy, "copies": copies, "choices": self.top_k, "most": self.ranks}
+        return [replace(op, dims={**op.dims, **more}, options={**op.options, "prompts": step.phase != "decode"})
+                for op in collective(step, f"{self.name}.{name}", "all_to_all", sent, group, source)]  # fmt: skip
 
     def _experts(self, step: Step, local: Num, slices: Num, reaching: Num) -> Op:
         """All routed experts of a device as one grouped GEMM pair."""
@@ -155,13 +163,19 @@ class MoE:
         touched = distinct(self.experts, self.top_k, reaching) * (local / self.experts)
         per = self.width * inner * (3.0 if self.gated else 2.0)
         density = step.density("expert")
+        # Inside a tensor-parallel group every device has all tokens and skips those of others' experts; from other
+        # ranks only those come that were sent here.
+        ranks = maximum(step.plan.ep / step.plan.tp, 1.0)
+        sent = ranks > 1.0
+        here = where(sent, reaching * (1.0 - (1.0 - 1.0 / ranks) ** self.top_k), reaching)
+        slots = where(sent, rows, reaching * self.top_k)
         return Op(
             kind="moe",
             name=f"{self.name}.experts",
             role="moe",
             dims={
                 "tokens": rows, "hidden": self.width, "inner": inner, "experts": local, "touched": touched,
-                "up": 2.0 if self.gated else 1.0, "routed": reaching * self.top_k, "reaching": reaching,
+                "up": 2.0 if self.gated else 1.0, "routed": slots, "reaching": here,
             },
             flops=2.0 * rows * per,
             reads=(
