@@ -1,8 +1,9 @@
 """How far predictions of serving are from measurements: ``python -m benchmarks.accuracy.serving [FILE…]``.
 
 By mode, model, machine, engine, precision and basis: rows, median, mean and 90th percentile of the relative error of
-TPOT and TTFT, and how many measurements fall into the 80 % interval. ``--held-out``: fitted anew without each
-configuration, machine and architecture in turn, which takes minutes. ``--json OUT`` writes every row's prediction.
+TPOT and TTFT, and how many measurements fall into the 80 % interval. ``--held-out build|system|model|config``: fitted
+anew without each engine build, machine, architecture or fifth of the configurations in turn, which takes minutes.
+``--json OUT`` writes every row's prediction.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def main() -> int:
     """Report; 1 when there is nothing to compare with."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("files", nargs="*", type=Path, help="the shared serving measurements unless given")
-    ask.add_argument("--held-out", action="store_true")
+    ask.add_argument("--held-out", action="append", choices=("build", "system", "model", "config"))
     ask.add_argument("--json", type=Path)
     args = ask.parse_args()
     files = args.files or sorted((SHARED / "data/serving").glob("*.csv"))
@@ -33,7 +34,8 @@ def main() -> int:
         return 1
     if args.held_out:
         for path in files:
-            fit.main([str(path)])
+            by = ["configuration" if name == "config" else name for name in args.held_out]
+            fit.main([str(path), *(x for name in by for x in ("--by", name))])
     else:
         validate(files, args.json)
     return 0

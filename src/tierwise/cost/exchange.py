@@ -59,7 +59,7 @@ def spans(on: Target, op: Op) -> bool:
 def beside(ops: Iterable[Op], on: Target) -> Target:
     """What is left of a device to kernels that run beside normal exchanges: engines launch them on the other
     multiprocessors (SGLang's and DeepSeek's two batches). The same where there are none."""
-    sends = [op for op in ops if "choices" in op.dims and np.any(op.options["prompts"])]
+    sends = [op for op in ops if "choices" in op.dims and np.asarray(op.options["prompts"]).any()]
     if not sends or not spans(on, sends[0]):
         return on
     x = on.device

@@ -14,7 +14,7 @@ from tierwise.search.nearest import Need
 from tierwise.search.points import Points
 from tierwise.search.question import Question
 from tierwise.serving.coefficients import calibration
-from tierwise.serving.step_times import Array
+from tierwise.serving.step_times import Array, has_experts
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,14 @@ class Answer:
 
     def interval(self, row: int) -> tuple[tuple[float, float], tuple[float, float]]:
         """(low, high) of TTFT and of TPOT that 80 % of measurements should lie between, seconds."""
-        factors = calibration().intervals[self.basis(row)]
         low_high = []
         for name, value in (("ttft", self.points.ttft[row]), ("tpot", self.points.tpot[row])):
-            low_high.append((factors[name][0] * float(value), factors[name][1] * float(value)))
+            low, high = self.factors(name, np.asarray([row]))
+            low_high.append((float(low[0]) * float(value), float(high[0]) * float(value)))
         return low_high[0], low_high[1]
+
+    def factors(self, quantity: str, rows: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Factors on ``ttft`` or ``tpot`` of rows of one basis that 80 % of measurements should lie between."""
+        p, model = self.points, self.families[int(self.points.family[rows[0]])].model
+        return calibration().interval(self.basis(int(rows[0])), quantity, has_experts(model), p.draft[rows] > 0,
+                                      p.dp[rows] > 1)  # fmt: skip

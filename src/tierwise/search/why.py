@@ -14,7 +14,6 @@ from tierwise.search.engines import engines
 from tierwise.search.judge import feasible, misses, order, score
 from tierwise.search.points import evaluated
 from tierwise.search.question import Question
-from tierwise.serving.coefficients import calibration
 
 Mask = NDArray[np.bool_]
 
@@ -247,8 +246,8 @@ def _at_end(answer: Answer, end: int, name: str) -> Change:
     kinds = np.stack([p.family, p.prefills > 0])
     for family, two in np.unique(kinds, axis=1).T:
         mask = (p.family == family) & ((p.prefills > 0) == two)
-        found = calibration().intervals[answer.basis(int(np.flatnonzero(mask)[0]))]
-        factors[:, mask] = np.asarray([found["ttft"][end], found["tpot"][end]])[:, None]
+        rows = np.flatnonzero(mask)
+        factors[:, rows] = np.stack([answer.factors(name, rows)[end] for name in ("ttft", "tpot")])
     ok = feasible(answer.question, p, (factors[0], factors[1]))
     best = int(next((i for i in order(answer.question, p) if ok[i]), -1))
     return Change(name, bool(ok[row]), float(p.ttft[row] * factors[0][row]), float(p.tpot[row] * factors[1][row]),

@@ -20,17 +20,17 @@ from tierwise.serving.steady import START
 from tierwise.serving.step_times import CLASSES, Array
 from tierwise.steps.corrections import Corrections
 
+Flags = NDArray[np.bool_] | bool
+
 FILE = Path(__file__).parent / "calibration" / "serving.yaml"
 PRICED = frozenset(f"{phase}.{c}" for phase in ("decode", "prefill") for c in CLASSES)
 # Which coefficients may differ by what, beside engine: kernels by machine and number format, the client's and
-# scheduler's by client, host times and the large kernels by build.
+# scheduler's by client. Factors by build, or by engine and machine or format together, predict what was left out no
+# better (docs/accuracy.md), so that a new build has what its engine has.
 FLAT = frozenset({"accept", "draft", "routing", "imbalance", "host.poll", "apart.request", "apart.decode",
                   "apart.prefill"})  # fmt: skip
 BY_CLIENT = frozenset({"host.request", "host.prompt", "host.cold", "host.lost", "host.prefill", "burst", "queue",
                        "bunch", "rank.wait"})  # fmt: skip
-BY_BUILD = frozenset({"host.step", "host.kernel", "host.launch", "host.expert", "host.request", "host.prefill",
-                      "burst", "bunch", "rank.wait", "decode.matmul", "decode.moe", "decode.attention",
-                      "prefill.matmul", "prefill.moe", "prefill.attention"})  # fmt: skip
 BY_SYSTEM = PRICED | {"host.step", "host.kernel"}
 BY_FORMAT = {"decode.matmul": "dense", "prefill.matmul": "dense", "decode.moe": "experts", "prefill.moe": "experts",
              "decode.attention": "dense", "host.cold": "dense"}  # fmt: skip
@@ -62,10 +62,9 @@ def levels(keys: Sequence[EngineKey]) -> dict[str, NDArray[np.str_]]:
         return np.asarray([of(key) for key in keys], dtype=np.str_)
 
     out = {"engine": column(lambda k: k.engine), "system": column(lambda k: k.system.lower())}
-    out |= {"build": column(lambda k: k.build), "client": column(lambda k: k.client)}
+    out |= {"client": column(lambda k: k.client)}
     out |= {"dense": column(lambda k: _plain(k.dense)), "experts": column(lambda k: _plain(k.experts))}
-    out |= {f"engine+{by}": _join(out["engine"], out[by]) for by in ("system", "client", "dense", "experts")}
-    return out
+    return {**out, "engine+client": np.char.add(np.char.add(out["engine"], "/"), out["client"])}
 
 
 def levels_of(name: str) -> tuple[str, ...]:
@@ -73,11 +72,9 @@ def levels_of(name: str) -> tuple[str, ...]:
     if name in FLAT:
         return ()
     out = ["engine"]
-    out += ["system", "engine+system"] if name in BY_SYSTEM else []
-    out += ["build"] if name in BY_BUILD else []
+    out += ["system"] if name in BY_SYSTEM else []
     out += ["client", "engine+client"] if name in BY_CLIENT else []
-    if name in BY_FORMAT:
-        out += [BY_FORMAT[name], "engine+" + BY_FORMAT[name]]
+    out += [BY_FORMAT[name]] if name in BY_FORMAT else []
     return tuple(out)
 
 
@@ -92,10 +89,6 @@ def _plain(name: str) -> str:
     return "bf16" if not name else name.removesuffix("-block")
 
 
-def _join(a: NDArray[np.str_], b: NDArray[np.str_]) -> NDArray[np.str_]:
-    return np.char.add(np.char.add(a, "/"), b)
-
-
 @dataclass(frozen=True)
 class Calibration:
     """What ``calibration/serving.yaml`` says.
@@ -103,14 +96,25 @@ class Calibration:
     Attributes:
         base: of every coefficient; ``factors``: by coefficient, level and name, multiplying it.
         seen: names at fit time by ``engine``, ``system`` and ``model``.
-        intervals: by basis and quantity, factors on the prediction that 80 % of measurements lie between.
+        intervals: by basis and quantity, factors on the prediction that 80 % of measurements lie between where the
+            model has no experts, nothing is drafted and attention is not data parallel; ``wider``: by quantity, how
+            many times as far apart their logs are for each of these (``experts``, ``drafts``, ``ranks``).
     """
 
     base: Mapping[str, float]
     factors: Mapping[str, Mapping[str, Mapping[str, float]]]
     seen: Mapping[str, frozenset[str]]
     intervals: Mapping[str, Mapping[str, tuple[float, float]]]
+    wider: Mapping[str, Mapping[str, float]]
     source: str
+
+    def interval(self, basis: str, quantity: str, experts: Flags, drafts: Flags, ranks: Flags) -> tuple[Array, Array]:
+        """Factors on a prediction that 80 % of measurements lie between, of the flags' shape."""
+        width = np.ones(np.broadcast_shapes(*(np.shape(x) for x in (experts, drafts, ranks))))
+        for name, flag in (("experts", experts), ("drafts", drafts), ("ranks", ranks)):
+            width = width * np.where(flag, self.wider[quantity][name], 1.0)
+        low, high = (np.exp(np.log(x) * width) for x in self.intervals[basis][quantity])
+        return low, high
 
     def of(self, keys: Sequence[EngineKey]) -> dict[str, Array]:
         """Every coefficient of each key, shape (n,)."""
@@ -156,4 +160,5 @@ def calibration(path: Path = FILE) -> Calibration:
         for basis, table in data["intervals"].items()
     }
     seen = {k: frozenset(map(str, v)) for k, v in data["seen"].items()}
-    return Calibration(base, factors, seen, intervals, str(data["source"]))
+    wider = {q: {name: float(x) for name, x in table.items()} for q, table in data["wider"].items()}
+    return Calibration(base, factors, seen, intervals, wider, str(data["source"]))

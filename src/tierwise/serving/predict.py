@@ -228,10 +228,22 @@ def predict(p: Priced, cal: Calibration | None = None) -> Prediction:
     found = solve(p, cal.of([key_of(r) for r in p.rows]))
     basis = tuple(_basis(row, model, cal) for row, model in zip(p.rows, p.models, strict=True))
 
+    experts, drafts, ranks = kinds(p)
+
     def factors(quantity: str) -> Array:
-        return np.asarray([cal.intervals[b][quantity] for b in basis]).reshape(-1, 2)
+        out = np.ones((len(basis), 2))
+        for b in set(basis):
+            of = np.asarray([x == b for x in basis])
+            out[of] = np.stack(cal.interval(b, quantity, experts[of], drafts[of], ranks[of]), axis=-1)
+        return out
 
     return Prediction(found.ttft, found.tpot, factors("ttft"), factors("tpot"), basis, found.parts)
+
+
+def kinds(p: Priced) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Of each row, whether its model has experts, tokens are drafted, and attention is data parallel: what intervals
+    are wider for."""
+    return p.times.mixtures > 0, p.point.draft > 0, p.point.dp > 1
 
 
 def _basis(row: Row, model: str, cal: Calibration) -> str:

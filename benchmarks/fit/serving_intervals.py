@@ -1,0 +1,80 @@
+"""Intervals of serving predictions: how wide they must be, from errors on rows that were left out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.serving.coefficients import unquantized
+from tierwise.serving.predict import Priced, kinds
+
+Array = NDArray[np.float64]
+KINDS = ("experts", "drafts", "ranks")
+LEAST = 0.03  # added to an error before its log is taken, so that none is minus infinite
+
+
+def wider(p: Priced, off: Array) -> dict[str, float]:
+    """How many times as large errors (logs of measured over predicted) are for each kind of row: of a least-squares
+    fit to their logs, no less than 1."""
+    flags = kinds(p)
+    x = np.column_stack([np.ones(len(off)), *(f.astype(float) for f in flags)])
+    ridge = np.diag([0.0] + [5.0] * len(flags))
+    found = np.linalg.solve(x.T @ x + ridge, x.T @ np.log(np.abs(off) + LEAST))
+    return {name: round(float(np.exp(max(v, 0.0))), 3) for name, v in zip(KINDS, found[1:], strict=True)}
+
+
+def widths(p: Priced, wide: dict[str, float]) -> Array:
+    """The same of each row, (n,)."""
+    out = np.ones(len(p.rows))
+    for name, flag in zip(KINDS, kinds(p), strict=True):
+        out = np.where(flag, out * wide[name], out)
+    return out
+
+
+def interval(off: Array, width: Array) -> list[float]:
+    """Factors on a prediction of width 1 between which 80 % of measurements lie."""
+    low, high = np.quantile(off / width, [0.1, 0.9])
+    return [round(float(np.exp(min(low, -1e-3))), 3), round(float(np.exp(max(high, 1e-3))), 3)]
+
+
+def coverage(p: Priced, off: Array, groups: NDArray[np.str_]) -> dict[str, float]:
+    """Share of measurements inside the intervals that the rows of other groups give, the mean interval score of those
+    (in the log; Gneiting and Raftery, 2007), and that of one constant width."""
+    score, inside = {}, np.zeros(len(off), dtype=bool)
+    for constant in (False, True):
+        low, high = np.zeros(len(off)), np.zeros(len(off))
+        for group in np.unique(groups):
+            there, others = groups == group, np.flatnonzero(groups != group)
+            wide = dict.fromkeys(KINDS, 1.0) if constant else wider(p.take(others), off[others])
+            width = widths(p, wide)
+            bounds = np.log(interval(off[others], width[others]))
+            low[there], high[there] = (b * width[there] for b in bounds)
+        if not constant:
+            inside = (off >= low) & (off <= high)
+        miss = np.maximum(low - off, 0.0) + np.maximum(off - high, 0.0)
+        score[constant] = float(np.mean(high - low + 10.0 * miss))
+    return {"covered": float(inside.mean()), "score": score[False], "constant": score[True], **strata(p, inside)}
+
+
+def strata(p: Priced, inside: NDArray[np.bool_], least: int = 30) -> dict[str, float]:
+    """Least and most share inside among engines, machines, models and precisions of 30 rows or more."""
+    names = [[r.engine for r in p.rows], [r.system for r in p.rows], [architecture(m) for m in p.models],
+             [r.dense for r in p.rows]]  # fmt: skip
+    shares = [inside[at].mean() for column in map(np.asarray, names) for name in np.unique(column)
+              if (at := column == name).sum() >= least]  # fmt: skip
+    good = np.mean([0.65 <= s <= 0.92 for s in shares])
+    return {"least": float(min(shares)), "most": float(max(shares)), "good": float(good), "strata": float(len(shares))}
+
+
+def widest(p: Priced, rows: NDArray[np.intp], off: Array) -> dict[str, float]:
+    """:func:`wider` of rows that may come more than once: of the largest of their errors."""
+    most = np.zeros(len(p.rows))
+    np.maximum.at(most, rows, np.abs(off))
+    once = np.unique(rows)
+    return wider(p.take(once), most[once])
+
+
+def architecture(model: str) -> str:
+    """Models of one architecture and size are one: what is learned from one is known of the other."""
+    model = unquantized(model)
+    return {"deepseek-r1": "deepseek-v3", "deepseek-v3.1": "deepseek-v3"}.get(model, model)
