@@ -20,12 +20,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.serving.coefficients import FILE, PRICED, levels, levels_of, unquantized
+from tierwise.serving.coefficients import FILE, PRICED, levels, levels_of
 from tierwise.serving.predict import Priced, priced, solve
 from tierwise.serving.recipes import key_of
 from tierwise.serving.rows import EngineGroup, Row, read_rows
@@ -34,7 +33,8 @@ from tierwise.serving.steady import START, Steady
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.fit.serving_intervals import architecture, coverage, interval, widest, widths  # noqa: E402
+from benchmarks.fit.serving_file import document, write  # noqa: E402
+from benchmarks.fit.serving_intervals import architecture, coverage, errors  # noqa: E402
 
 Array = NDArray[np.float64]
 NAMES = tuple(START)
@@ -42,7 +42,7 @@ NAMES = tuple(START)
 BASE = {"priced": 0.25, "host.poll": 0.15, "other": 0.7}
 SPREAD = {"engine": 0.2, "system": 0.1, "client": 0.4, "engine+client": 0.2, "dense": 0.12, "experts": 0.12}
 SIGMA = {"tpot": 0.05, "ttft": 0.18}  # what the losses call one deviation
-WEIGHT = {"tpot": 1.0, "ttft": 0.35, "disaggregated": 0.3}
+WEIGHT = {"tpot": 1.0, "ttft": 0.8, "disaggregated": 0.3}
 TAIL = 2.0  # Cauchy: squared deviations from which a row starts to count less
 STEP = 0.02
 
@@ -151,14 +151,33 @@ def times(q: Problem, logs: Array, near: Steady | None = None) -> tuple[Array, A
 def fit(
     q: Problem, iterations: int = 30, say: Callable[[str], None] | None = None, near: Fit | None = None
 ) -> Fit:  # fmt: skip
-    """Coefficients at the maximum of the posterior; ``near``: those of almost the same rows, to start from."""
+    """Coefficients at the maximum of the posterior; ``near``: those of almost the same rows, to start from.
+
+    First of engines that do both, then, with those, what disaggregation adds (``apart.*``).
+    """
     q = some(q, np.flatnonzero(q.weight))
-    n = len(q.tpot)
     keys = keys_of(q.level)
-    sd = prior(keys)
+    first = dict(zip(near.keys, near.theta, strict=True)) if near else {}
+    theta = np.asarray([first.get(key, 0.0) for key in keys])
+    apart = np.asarray([name.startswith("apart.") for name, _, _ in keys])
+    two = np.asarray([r.prefill is not None for r in q.p.rows])
+    for rows, free in ((~two, ~apart), (two, apart)):
+        if rows.any():
+            theta = _climb(some(q, np.flatnonzero(rows)), keys, theta, np.flatnonzero(free), iterations, say)
+    return Fit(keys, theta)
+
+
+def _climb(
+    q: Problem, keys: list[tuple[str, str, str]], theta: Array, free: NDArray[np.intp], iterations: int,
+    say: Callable[[str], None] | None,
+) -> Array:  # fmt: skip
+    """Damped Gauss-Newton steps of the ``free`` parameters."""
+    n = len(q.tpot)
+    sd = prior(keys)[free]
     rows = np.asarray([NAMES.index(name) for name, _, _ in keys])
     masks = np.asarray([np.ones(n) if by == "base" else (q.level[by] == key).astype(float) for _, by, key in keys])
     start = np.repeat(np.log(np.asarray(list(START.values())))[:, None], n, axis=1)
+    moving = np.unique(rows[free])
 
     def loss(z: Array) -> Array:
         return TAIL * np.log1p(z * z / TAIL)
@@ -169,30 +188,30 @@ def fit(
         logs = np.clip(logs, -25.0, 12.0)
         tpot, ttft = times(q, logs)
         a, b = (tpot - q.tpot) / SIGMA["tpot"], (ttft - q.ttft) / SIGMA["ttft"]
-        total = (q.weight * (WEIGHT["tpot"] * loss(a) + WEIGHT["ttft"] * loss(b))).sum() + ((theta / sd) ** 2).sum()
-        return float(total), logs, a, b
+        total = (q.weight * (WEIGHT["tpot"] * loss(a) + WEIGHT["ttft"] * loss(b))).sum()
+        return float(total + ((theta[free] / sd) ** 2).sum()), logs, a, b
 
-    first = dict(zip(near.keys, near.theta, strict=True)) if near else {}
-    theta = np.asarray([first.get(key, 0.0) for key in keys])
     best, logs, a, b = evaluate(theta)
     damping, still = 1.0, 0
     for i in range(iterations):
-        slope_a, slope_b = _slopes(q, logs, a, b)
-        grad_a, grad_b = masks * slope_a[rows], masks * slope_b[rows]
+        slope_a, slope_b = _slopes(q, logs, a, b, moving)
+        grad_a, grad_b = masks[free] * slope_a[rows[free]], masks[free] * slope_b[rows[free]]
         wa = q.weight * WEIGHT["tpot"] / (1.0 + a * a / TAIL)
         wb = q.weight * WEIGHT["ttft"] / (1.0 + b * b / TAIL)
         hessian = (grad_a * wa) @ grad_a.T + (grad_b * wb) @ grad_b.T + np.diag(1.0 / sd**2)
-        gradient = (grad_a * wa) @ a + (grad_b * wb) @ b + theta / sd**2
+        gradient = (grad_a * wa) @ a + (grad_b * wb) @ b + theta[free] / sd**2
         for _ in range(8):
             step = np.linalg.solve(hessian + damping * np.diag(0.1 * np.diag(hessian) + 1.0 / sd**2), -gradient)
-            trial = evaluate(theta + np.clip(step, -0.4, 0.4))
+            moved = theta.copy()
+            moved[free] += np.clip(step, -0.4, 0.4)
+            trial = evaluate(moved)
             if trial[0] < best:
                 break
             damping *= 4.0
         else:
             break
         gain = (best - trial[0]) / best
-        theta = theta + np.clip(step, -0.4, 0.4)
+        theta = moved
         best, logs, a, b = trial
         damping = max(damping / 4.0, 1e-4)
         still = still + 1 if gain < 1e-3 else 0
@@ -200,14 +219,14 @@ def fit(
             say(f"  {i}: {best:.1f}  TPOT {_median(a * SIGMA['tpot']):.1%}  TTFT {_median(b * SIGMA['ttft']):.1%}")
         if still >= 3:
             break
-    return Fit(keys, theta)
+    return theta
 
 
-def _slopes(q: Problem, logs: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    """Derivatives of both errors by each coefficient's log, row by row, shape (coefficients, n)."""
+def _slopes(q: Problem, logs: Array, a: Array, b: Array, moving: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Derivatives of both errors by each moving coefficient's log, row by row, shape (coefficients, n)."""
     out_a, out_b = np.zeros_like(logs), np.zeros_like(logs)
     near = solve(q.p, dict(zip(NAMES, np.exp(logs), strict=True)))
-    for i in range(len(NAMES)):
+    for i in moving:
         moved = logs.copy()
         moved[i] += STEP
         tpot, ttft = times(q, moved, near)
@@ -242,12 +261,6 @@ def folds(q: Problem, k: int) -> NDArray[np.str_]:
     return np.asarray([str(of[str(c)]) for c in q.configuration])
 
 
-def errors(log: Array, truth: Array) -> dict[str, float]:
-    """Median, mean and 90th percentile of the relative error."""
-    e = np.abs(np.expm1(log - truth))
-    return {"median": float(np.median(e)), "mean": float(np.mean(e)), "p90": float(np.quantile(e, 0.9))}
-
-
 def line(label: str, tpot: Array, ttft: Array, q: Problem, mask: NDArray[np.bool_]) -> str:
     """One row of the report."""
     if not mask.any():
@@ -255,76 +268,6 @@ def line(label: str, tpot: Array, ttft: Array, q: Problem, mask: NDArray[np.bool
     a, b = errors(tpot[mask], q.tpot[mask]), errors(ttft[mask], q.ttft[mask])
     shown = "  ".join(f"{n} " + " ".join(f"{e[k]:6.1%}" for k in e) for n, e in (("TPOT", a), ("TTFT", b)))
     return f"{label:44s} {int(mask.sum()):5d}  {shown}"
-
-
-def document(
-    found: Fit, q: Problem, results: dict[str, tuple[Array, Array]], args: argparse.Namespace
-) -> dict[str, Any]:
-    """The calibration file."""
-    agg = np.asarray([r.mode == "agg" for r in q.p.rows])
-    one = np.asarray([r.prefill is None for r in q.p.rows])
-    coefficients: dict[str, Any] = {}
-    for (name, by, key), value in zip(found.keys, found.theta, strict=True):
-        entry = coefficients.setdefault(name, {})
-        if by == "base":
-            entry["base"] = float(f"{START[name] * np.exp(value):.4g}")
-        elif abs(value) > 0.01:
-            entry.setdefault(by, {})[key] = float(f"{np.exp(value):.4g}")
-    off = {by: (q.tpot - found[0], q.ttft - found[1]) for by, found in results.items()}
-    served = q.p.take(np.flatnonzero(one))
-    new = [np.concatenate([off[by][i][one] for by in ("build", "system", "model")]) for i in range(2)]
-    thrice = np.tile(np.flatnonzero(one), 3)
-    wide = {name: widest(q.p, thrice, new[i]) for i, name in enumerate(("tpot", "ttft"))}
-    intervals: dict[str, Any] = {"calibrated": {}, "transferred": {}}
-    for i, name in enumerate(("tpot", "ttft")):
-        width = widths(served, wide[name])
-        intervals["calibrated"][name] = interval(off["configuration"][i][one], width)
-        intervals["transferred"][name] = interval(new[i], np.tile(width, 3))
-    for label, mask in (("disaggregated", ~one & ~agg), ("assumed division", ~one & agg)):
-        some_rows = q.p.take(np.flatnonzero(mask))
-        intervals[label] = {name: interval(off["configuration"][i][mask], widths(some_rows, wide[name]))
-                            for i, name in enumerate(("tpot", "ttft"))}  # fmt: skip
-    return {
-        "source": "serving measurements of InferenceX as sampled by AIConfigurator (Apache-2.0), "
-        f"{len(q.tpot)} rows of {Path(args.data).name}; fitted by benchmarks/fit/serving.py",
-        "date": args.date,
-        "rows": {"agg": int(agg.sum()), "disagg": int((~agg).sum()), "left out of fitting": int((q.weight == 0).sum())},
-        "errors": {
-            f"held out by {by}": {
-                "tpot": {k: round(v, 4) for k, v in errors(a[agg], q.tpot[agg]).items()},
-                "ttft": {k: round(v, 4) for k, v in errors(b[agg], q.ttft[agg]).items()},
-            }
-            for by, (a, b) in results.items()
-        },
-        "intervals": intervals,
-        "wider": wide,
-        "seen": {
-            "engine": sorted({r.engine for r in q.p.rows}),
-            "system": sorted({r.system.lower() for r in q.p.rows}),
-            "model": sorted({unquantized(m) for m in q.p.models}),
-        },
-        "coefficients": coefficients,
-    }
-
-
-def write(data: dict[str, Any], path: Path) -> None:
-    """The file, a table a line."""
-    import yaml
-
-    lines = ["# Coefficients of the closed serving loop. Written by benchmarks/fit/serving.py; do not edit by hand."]
-    for key, value in data.items():
-        if key in ("coefficients", "intervals", "wider", "errors", "seen"):
-            lines.append(f"{key}:")
-            for name, entry in value.items():
-                lines.append(f"  {name}:")
-                items = entry.items() if isinstance(entry, dict) else [("", entry)]
-                for sub, table in items:
-                    flow = yaml.safe_dump(table, default_flow_style=True, width=10**6).strip().removesuffix("\n...")
-                    lines.append(f"    {sub}: {flow}" if sub else f"    {flow}")
-        else:
-            lines.append(yaml.safe_dump({key: value}, width=100).strip())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
 
 
 BY = ("build", "system", "model", "configuration")

@@ -78,3 +78,9 @@ def architecture(model: str) -> str:
     """Models of one architecture and size are one: what is learned from one is known of the other."""
     model = unquantized(model)
     return {"deepseek-r1": "deepseek-v3", "deepseek-v3.1": "deepseek-v3"}.get(model, model)
+
+
+def errors(log: Array, truth: Array) -> dict[str, float]:
+    """Median, mean and 90th percentile of the relative error."""
+    e = np.abs(np.expm1(log - truth))
+    return {"median": float(np.median(e)), "mean": float(np.mean(e)), "p90": float(np.quantile(e, 0.9))}

@@ -85,6 +85,21 @@ def test_copies_move_what_the_layer_reads_and_can_be_priced(machine: Callable[..
     assert price(copied, Target(found, efficiency(found.device))).time > 0.0
 
 
+@pytest.mark.parametrize("back, layer", [(3.0, 14.0), (5.0, 18.0)])
+def test_batches_half_a_layer_apart_hide_what_travels(back: float, layer: float) -> None:
+    """There: behind the other batch's last part and the first of its next layer (2 s). Back: behind its attention
+    (3 s), and what takes longer shows, once a batch and layer."""
+    block = (op("proj", "x", "q"), op("attend", "q x", "x", kind="attention"),
+             op("send", "x", kind="collective", collective="all_to_all"), op("experts", "x", "y"),
+             op("return", "y", kind="collective", collective="all_to_all"), op("merge", "x y", "x"))  # fmt: skip
+    seconds = {"proj": 1.0, "attend": 3.0, "send": 1.5, "experts": 2.0, "return": back, "merge": 1.0}
+    done = [time(order("staggered", layers(n, *block)), seconds) for n in (6, 12)]
+    assert (done[1].time - done[0].time) / 6.0 == pytest.approx(layer)
+    assert done[0].busy["compute"] == pytest.approx(6.0 * 2.0 * 7.0)
+    plain = order("staggered", layers(6, op("mlp", "x", "x")))
+    assert time(plain, {"mlp": 2.0}).time == pytest.approx(6.0 * 2.0 * 2.0)
+
+
 def test_two_batches_share_the_memory() -> None:
     # Attention needs all of the memory's bandwidth, the MLP half of it: side by side they ask for 1.5 and take 1.5
     # times as long, which is still better than one after the other. The first attention and the last MLP are alone,

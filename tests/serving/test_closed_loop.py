@@ -16,7 +16,7 @@ from tierwise.serving.predict import Priced, find_model, predict, priced, solve
 from tierwise.serving.recipes import key_of
 from tierwise.serving.rows import EngineGroup, Row
 from tierwise.serving.steady import Steady
-from tierwise.serving.step_times import take
+from tierwise.serving.step_times import formats_of, take
 
 
 def row(**changes: object) -> Row:
@@ -99,6 +99,32 @@ def test_unknown_models_are_refused_alone() -> None:
 def test_quantized_names_are_their_originals() -> None:
     assert find_model("nvidia/Llama-3.1-8B-Instruct-FP8").name == "llama-3.1-8b"
     assert find_model("nvidia/DeepSeek-R1-NVFP4").name == "deepseek-r1"
+
+
+def test_formats_are_scaled_as_the_checkpoint_scales_them() -> None:
+    """DeepSeek's, MiniMax's and Qwen's 8 bits are scaled by blocks and gpt-oss's 4 bits are MXFP4, however coarsely a
+    file of measurements names them; what a row says plainly holds."""
+    large = {"concurrency": 8.0, "decode": EngineGroup(8), "system": "h200_sxm"}
+    for model, coarse, fine in (("minimax-m2", "fp8", "fp8-block"), ("Qwen/Qwen3-235B-A22B-FP8", "fp8", "fp8-block"),
+                                ("gpt-oss-120b", "nvfp4", "mxfp4")):  # fmt: skip
+        _, tpot, _ = of(*(row(model=model, dense=name, experts=name, **large) for name in (coarse, fine)))
+        assert tpot[0] == pytest.approx(tpot[1], rel=0.1)
+    model = find_model("minimax-m2")
+    assert str(formats_of(model, "nvfp4", "nvfp4").formats["expert"]) == "nvfp4"
+    assert str(formats_of(find_model("llama-3.1-70b"), "fp8", "fp8").formats["mlp"]) == "fp8"
+
+
+def test_intervals_are_wider_where_rows_are_harder() -> None:
+    cal = calibration()
+    for quantity in ("tpot", "ttft"):
+        plain, harder = (cal.interval("transferred", quantity, flag, flag, flag) for flag in (False, True))
+        assert harder[0] <= plain[0] < 1.0 < plain[1] <= harder[1]
+
+
+def test_a_build_nobody_measured_has_what_its_engine_has() -> None:
+    key = key_of(row(engine="vllm", version="0.19.0"))
+    old, new = (calibration().of([replace(key, build=f"vllm/{v}")]) for v in ("0.19.0", "9.9.9"))
+    assert all(old[name] == new[name] for name in old)
 
 
 def test_every_answer_has_an_interval_and_a_basis() -> None:

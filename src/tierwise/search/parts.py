@@ -11,7 +11,7 @@ from tierwise.search.curves import engine_steps
 from tierwise.search.engines import Engines
 from tierwise.search.family import coefficients
 from tierwise.serving.steady import host_seconds
-from tierwise.serving.step_times import CLASSES
+from tierwise.serving.step_times import CLASSES, Array
 
 HOST = "host"
 
@@ -32,7 +32,10 @@ def parts(answer: Answer, rows: Sequence[int]) -> list[dict[str, float]]:
         flight = np.maximum(some.flight / some.decodes / some.pp, some.dp)
         kinds = Engines(some.tp, some.pp, some.dp, some.ep)
         _, times = engine_steps(answer.question, family, kinds, flight, some.draft)
-        seconds = {c: coef[f"decode.{c}"] * times.decode[j, 0] for j, c in enumerate(CLASSES)}
+        seconds: dict[str, Array] = {}
+        for c, priced in zip(CLASSES, times.decode[:, 0], strict=True):
+            kind = c.split(".", maxsplit=1)[0]
+            seconds[kind] = seconds.get(kind, 0.0 * flight) + coef[c] * priced
         seconds[HOST] = host_seconds(times, coef) + coef["host.sequence"] * (flight / some.dp)
         total = sum(seconds.values(), 0.0 * flight)
         for n, place in enumerate(mine):

@@ -23,7 +23,7 @@ from tierwise.steps.corrections import Corrections
 Flags = NDArray[np.bool_] | bool
 
 FILE = Path(__file__).parent / "calibration" / "serving.yaml"
-PRICED = frozenset(f"{phase}.{c}" for phase in ("decode", "prefill") for c in CLASSES)
+PRICED = frozenset(CLASSES)
 # Which coefficients may differ by what, beside engine: kernels by machine and number format, the client's and
 # scheduler's by client. Factors by build, or by engine and machine or format together, predict what was left out no
 # better (docs/accuracy.md), so that a new build has what its engine has.
@@ -32,8 +32,8 @@ FLAT = frozenset({"accept", "draft", "routing", "imbalance", "host.poll", "apart
 BY_CLIENT = frozenset({"host.request", "host.prompt", "host.cold", "host.lost", "host.prefill", "burst", "queue",
                        "bunch", "rank.wait"})  # fmt: skip
 BY_SYSTEM = PRICED | {"host.step", "host.kernel"}
-BY_FORMAT = {"decode.matmul": "dense", "prefill.matmul": "dense", "decode.moe": "experts", "prefill.moe": "experts",
-             "decode.attention": "dense", "host.cold": "dense"}  # fmt: skip
+BY_FORMAT = {"matmul.few": "dense", "matmul.many": "dense", "moe.few": "experts", "moe.many": "experts",
+             "attention.few": "dense", "host.cold": "dense"}  # fmt: skip
 _SUFFIX = re.compile(r"[-_](fp8|nvfp4|fp4|int4|bf16|awq|gptq|w4a16|mxfp4|static|pertensor|dynamic|block|\d{4})$", re.I)
 
 

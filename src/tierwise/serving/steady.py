@@ -9,7 +9,7 @@ decide how many sequences decode, and the loop is iterated to its fixed point. A
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +26,7 @@ DAMPING = CONSTANTS["fixed_point.damping"]
 
 # What multiplies or adds to the prices, and where each starts. Times in seconds.
 START: Mapping[str, float] = {
-    **{f"decode.{c}": 1.0 for c in CLASSES},
-    **{f"prefill.{c}": 1.0 for c in CLASSES},
+    **dict.fromkeys(CLASSES, 1.0),
     "host.step": 1.0e-3,  # scheduling, sampling and launching one step
     "host.kernel": 4.0e-6,  # the gap after a kernel beyond the dispatch already priced
     "host.expert": 3.0e-5,  # routing, sorting and casting around the experts of one layer
@@ -154,7 +153,7 @@ def prefill_seconds(times: StepTimes, coef: Coefficients) -> Array:
 
     Launching runs ahead of the device: the slower of both shows, with little of the other where they are close.
     """
-    busy = _weighted(times.prefill, coef, "prefill")
+    busy = _weighted(times.prefill, coef, CLASSES)
     launch = coef["host.launch"] * times.kernels
     return np.asarray(np.hypot(busy, launch) + coef["host.prefill"])
 
@@ -162,8 +161,8 @@ def prefill_seconds(times: StepTimes, coef: Coefficients) -> Array:
 def step_seconds(point: ClosedLoopPoint, times: StepTimes, coef: Coefficients, active: Array) -> Array:
     """Seconds of one step of ``active`` sequences a rank, its drafting included."""
     ranks = point.flight / point.dp
-    rest = _weighted(times.decode, {**coef, "decode.moe": 0.0 * ranks}, "decode")
-    experts = coef["decode.moe"] * times.decode[1] * (1.0 + coef["imbalance"] * times.spread)
+    rest = _weighted(times.decode, coef, [c for c in CLASSES if not c.startswith("moe")])
+    experts = _weighted(times.decode, coef, ("moe.few", "moe.many")) * (1.0 + coef["imbalance"] * times.spread)
     fixed = host_seconds(times, coef)
     drafting = (coef["host.kernel"] * times.kernels + rest[-1] + experts[-1]) / times.layers
     tokens = np.maximum(active * point.dp * (1.0 + point.draft), 1.0)
@@ -183,11 +182,11 @@ def tokens_accepted(odds: Array, draft: Array) -> Array:
     return np.asarray((1.0 - p ** (draft + 1.0)) / (1.0 - p))
 
 
-def _weighted(seconds: Array, coef: Coefficients, phase: str) -> Array:
+def _weighted(seconds: Array, coef: Coefficients, classes: Sequence[str]) -> Array:
     out = np.zeros(seconds.shape[1:])
     one = np.empty_like(out)
-    for i, c in enumerate(CLASSES):
-        out += np.multiply(coef[f"{phase}.{c}"], seconds[i], out=one)
+    for c in classes:
+        out += np.multiply(coef[c], seconds[CLASSES.index(c)], out=one)
     return out
 
 

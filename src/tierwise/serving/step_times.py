@@ -18,6 +18,7 @@ from tierwise.memory.account import Rules, account
 from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.program import Program
+from tierwise.program.types import Op
 from tierwise.scenario.types import KV, Plan
 from tierwise.serving.constants import CONSTANTS
 from tierwise.steps.cost import StepCost, kernels
@@ -27,14 +28,17 @@ from tierwise.steps.state import Chunk, StepState
 Array = NDArray[np.float64]
 _Arrays = TypeVar("_Arrays")
 
-CLASSES = ("matmul", "moe", "attention", "collective", "other")
-_OF_KIND = {"matmul": 0, "conv": 0, "moe": 1, "attention": 2, "collective": 3}
+CLASSES = ("matmul.few", "matmul.many", "moe.few", "moe.many", "attention.few", "attention.many", "collective.few",
+           "collective.many", "other")  # fmt: skip
 # What files of measurements call formats without saying how values are scaled, and what checkpoints may have instead.
 _MAY_MEAN = {"fp8": ("fp8",), "int4": ("int4",), "nvfp4": ("mxfp4",)}
 # Fractions of the requests in flight at which a decode step is priced, and prompts in one prefill pass.
 SHARES = (1.0, 0.7, 0.45, 0.25, 0.12, 0.05, 0.02)
 PROMPTS = (1.0, 2.0, 4.0, 16.0)
 MOST_EXCESS = CONSTANTS["experts.most_excess"]
+# Rows, and bytes of collectives, up to which kernels are those of few rows, and from which those of many.
+FEW_ROWS, MANY_ROWS = CONSTANTS["rows.few"], CONSTANTS["rows.many"]
+FEW_BYTES, MANY_BYTES = CONSTANTS["bytes.few"], CONSTANTS["bytes.many"]
 
 
 @dataclass(frozen=True)
@@ -167,12 +171,34 @@ def room(model: Model, system: System, plan: Plan, how: Rules, length: Array | f
     return account(model, system, plan, how, final).sequences / plan.pp
 
 
+_KINDS = {"matmul": "matmul", "conv": "matmul", "moe": "moe", "attention": "attention", "collective": "collective"}
+
+
+def regime(op: Op) -> tuple[str, Num]:
+    """The class of an op, and how far it has many rows (1) or few (0), between which kernels change their tiles: those
+    of a decode step and those of a prefill pass, whatever the step is called that they run in."""
+    kind = _KINDS.get(op.kind, "other")
+    if kind == "attention":
+        return kind, 0.0 if op.options.get("phase") == "decode" else 1.0
+    size = {"matmul": op.dims.get("m"), "moe": op.dims.get("reaching"), "collective": op.dims.get("bytes")}.get(kind)
+    if size is None:
+        return kind, 0.0
+    few, many = (FEW_BYTES, MANY_BYTES) if kind == "collective" else (FEW_ROWS, MANY_ROWS)
+    at = np.log(np.maximum(np.asarray(size, dtype=float), 1e-9) / few) / np.log(many / few)
+    return kind, np.clip(at, 0.0, 1.0)
+
+
 def _by_class(step: StepCost, shape: tuple[int, ...]) -> Array:
     """Seconds of a step's ops by class (classes, *shape)."""
-    out = np.zeros((len(CLASSES), *shape))
+    out = dict(zip(CLASSES, np.zeros((len(CLASSES), *shape)), strict=True))
     for p in step.on_device:
-        out[_OF_KIND.get(p.op.kind, 4)] += p.time
-    return out
+        kind, many = regime(p.op)
+        if kind == "other":
+            out[kind] += p.time
+            continue
+        out[f"{kind}.few"] += (1.0 - many) * p.time
+        out[f"{kind}.many"] += many * p.time
+    return np.asarray(list(out.values()))
 
 
 def _spread(graph: Program, ranks: Array, shape: tuple[int, ...]) -> Array:
