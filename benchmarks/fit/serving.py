@@ -33,14 +33,15 @@ from tierwise.serving.steady import START, Steady
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.fit.serving_file import document, write  # noqa: E402
+from benchmarks.fit.serving_file import age, document, write  # noqa: E402
 from benchmarks.fit.serving_intervals import architecture, coverage, errors  # noqa: E402
 
 Array = NDArray[np.float64]
 NAMES = tuple(START)
 # Standard deviations of the priors, in the log.
 BASE = {"priced": 0.25, "host.poll": 0.15, "other": 0.7}
-SPREAD = {"engine": 0.2, "system": 0.1, "client": 0.4, "engine+client": 0.2, "dense": 0.12, "experts": 0.12}
+SPREAD = {"engine": 0.2, "since": 0.3, "system": 0.1, "client": 0.4, "engine+client": 0.2, "dense": 0.12,
+          "experts": 0.12}  # fmt: skip
 SIGMA = {"tpot": 0.05, "ttft": 0.18}  # what the losses call one deviation
 WEIGHT = {"tpot": 1.0, "ttft": 0.8, "disaggregated": 0.3}
 TAIL = 2.0  # Cauchy: squared deviations from which a row starts to count less
@@ -70,8 +71,7 @@ class Fit:
         """Logs of every coefficient of n rows, shape (coefficients, n)."""
         out = np.repeat(np.log(np.asarray(list(START.values())))[:, None], n, axis=1)
         for (name, by, key), value in zip(self.keys, self.theta, strict=True):
-            mask = 1.0 if by == "base" else (level[by] == key)
-            out[NAMES.index(name)] += value * mask
+            out[NAMES.index(name)] += value * belongs(level, by, key, n)
         return np.asarray(np.clip(out, -25.0, 12.0))
 
 
@@ -86,7 +86,9 @@ def problem(rows: Sequence[Row], configs: str = "") -> Problem:
         same[key] = same.get(key, 0) + 1
     weight = np.asarray([1.0 / same[key] for key in zip(names, tpot, strict=True)])
     weight *= np.asarray([_trust(r) for r in p.rows])
-    return Problem(p, np.log(tpot), np.log(ttft), weight, names, levels([key_of(r) for r in p.rows]))
+    keys = [key_of(r) for r in p.rows]
+    level = {**levels(keys), "build": np.asarray([key.build for key in keys])}
+    return Problem(p, np.log(tpot), np.log(ttft), weight, names, level)
 
 
 def _configuration(r: Row, model: str) -> str:
@@ -116,12 +118,28 @@ def _trust(r: Row) -> float:
 
 
 def keys_of(level: dict[str, NDArray[np.str_]]) -> list[tuple[str, str, str]]:
-    """Every parameter the rows can tell something about."""
+    """Every parameter the rows can tell something about; ``since``: from that build on, of all but the oldest."""
     out = [(name, "base", "") for name in NAMES]
     for name in NAMES:
         for by in levels_of(name):
-            out += [(name, by, str(key)) for key in np.unique(level[by])]
+            if by == "since":
+                builds = [sorted({b for b in np.unique(level["build"]) if b.split("/")[0] == e}, key=age)
+                          for e in np.unique(level["engine"])]  # fmt: skip
+                out += [(name, by, str(build)) for of in builds for build in of[1:]]
+            else:
+                out += [(name, by, str(key)) for key in np.unique(level[by])]
     return out
+
+
+def belongs(level: dict[str, NDArray[np.str_]], by: str, key: str, n: int) -> Array:
+    """1 for each row that a parameter is of, else 0 (n,)."""
+    if by == "base":
+        return np.ones(n)
+    if by != "since":
+        return (level[by] == key).astype(float)
+    known = {str(b): age(str(b)) for b in np.unique(level["build"])}
+    later = np.asarray([known[str(b)] >= age(key) for b in level["build"]], dtype=float)
+    return later * (level["engine"] == key.split("/", maxsplit=1)[0])
 
 
 def prior(keys: list[tuple[str, str, str]]) -> Array:
@@ -175,7 +193,7 @@ def _climb(
     n = len(q.tpot)
     sd = prior(keys)[free]
     rows = np.asarray([NAMES.index(name) for name, _, _ in keys])
-    masks = np.asarray([np.ones(n) if by == "base" else (q.level[by] == key).astype(float) for _, by, key in keys])
+    masks = np.asarray([belongs(q.level, by, key, n) for _, by, key in keys])
     start = np.repeat(np.log(np.asarray(list(START.values())))[:, None], n, axis=1)
     moving = np.unique(rows[free])
 

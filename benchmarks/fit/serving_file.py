@@ -10,13 +10,31 @@ import numpy as np
 from benchmarks.fit.serving_intervals import errors, interval, widest, widths
 from numpy.typing import NDArray
 
-from tierwise.serving.coefficients import unquantized
+from tierwise.serving.builds import place
+from tierwise.serving.coefficients import SINCE, unquantized
 from tierwise.serving.steady import START
 
 if TYPE_CHECKING:
     from benchmarks.fit.serving import Fit, Problem
 
 Array = NDArray[np.float64]
+
+
+def since(found: Fit, q: Problem, name: str) -> dict[str, float]:
+    """Each build's factor on a coefficient: all that changed up to it."""
+    builds = np.unique(q.level["build"][q.weight > 0])
+    logs = {str(b): 0.0 for b in builds}
+    for (of, by, key), value in zip(found.keys, found.theta, strict=True):
+        if of == name and by == "since":
+            logs = {b: v + value * (b.split("/")[0] == key.split("/")[0] and age(b) >= age(key))
+                    for b, v in logs.items()}  # fmt: skip
+    return {b: float(f"{np.exp(logs[b]):.4g}") for b in sorted(logs, key=lambda b: (b.split("/")[0], age(b)))}
+
+
+def age(build: str) -> int:
+    """Where ``engine/build`` stands among its engine's builds."""
+    engine, _, name = build.partition("/")
+    return place(engine, name)
 
 
 def document(
@@ -30,8 +48,12 @@ def document(
         entry = coefficients.setdefault(name, {})
         if by == "base":
             entry["base"] = float(f"{START[name] * np.exp(value):.4g}")
+        elif by == "since":
+            continue
         elif abs(value) > 0.01:
             entry.setdefault(by, {})[key] = float(f"{np.exp(value):.4g}")
+    for name in SINCE:
+        coefficients[name]["since"] = since(found, q, name)
     off = {by: (q.tpot - found[0], q.ttft - found[1]) for by, found in results.items()}
     served = q.p.take(np.flatnonzero(one))
     new = [np.concatenate([off[by][i][one] for by in ("build", "system", "model")]) for i in range(2)]

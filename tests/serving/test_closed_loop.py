@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tierwise.serving.builds import place
 from tierwise.serving.closed_loop import closed_loop
 from tierwise.serving.coefficients import calibration
 from tierwise.serving.predict import Priced, find_model, predict, priced, solve
@@ -121,10 +122,13 @@ def test_intervals_are_wider_where_rows_are_harder() -> None:
         assert harder[0] <= plain[0] < 1.0 < plain[1] <= harder[1]
 
 
-def test_a_build_nobody_measured_has_what_its_engine_has() -> None:
+def test_a_build_nobody_measured_has_what_the_nearest_older_one_has() -> None:
     key = key_of(row(engine="vllm", version="0.19.0"))
-    old, new = (calibration().of([replace(key, build=f"vllm/{v}")]) for v in ("0.19.0", "9.9.9"))
-    assert all(old[name] == new[name] for name in old)
+    for version, older in (("9.9.9", "0.19.0"), ("0.18.1", "0.18.0"), ("2025-12", "2025-11"), ("", "0.19.0")):
+        old, new = (calibration().of([replace(key, build=f"vllm/{v}")]) for v in (older, version))
+        assert all(old[name] == new[name] for name in old), version
+    assert place("vllm", "0.8.5") == 0  # older than all
+    assert place("trtllm", "1.2.0rc7") > place("trtllm", "1.2.0rc6.post1") > place("trtllm", "1.0.0rc3")
 
 
 def test_every_answer_has_an_interval_and_a_basis() -> None:

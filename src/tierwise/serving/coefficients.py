@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.serving.builds import nearest
 from tierwise.serving.steady import START
 from tierwise.serving.step_times import CLASSES, Array
 from tierwise.steps.corrections import Corrections
@@ -25,8 +26,10 @@ Flags = NDArray[np.bool_] | bool
 FILE = Path(__file__).parent / "calibration" / "serving.yaml"
 PRICED = frozenset(CLASSES)
 # Which coefficients may differ by what, beside engine: kernels by machine and number format, the client's and
-# scheduler's by client. Factors by build, or by engine and machine or format together, predict what was left out no
-# better (docs/accuracy.md), so that a new build has what its engine has.
+# scheduler's by client. Factors of kernels by build, or by engine and machine or format together, predict what was left
+# out no better (docs/accuracy.md). What a request costs around the engine does change from build to build, and a build
+# that was not measured has what the nearest older one had (:mod:`tierwise.serving.builds`).
+SINCE = frozenset({"host.request"})
 FLAT = frozenset({"accept", "draft", "routing", "imbalance", "host.poll", "apart.request", "apart.decode",
                   "apart.prefill"})  # fmt: skip
 BY_CLIENT = frozenset({"host.request", "host.prompt", "host.cold", "host.lost", "host.prefill", "burst", "queue",
@@ -75,7 +78,14 @@ def levels_of(name: str) -> tuple[str, ...]:
     out += ["system"] if name in BY_SYSTEM else []
     out += ["client", "engine+client"] if name in BY_CLIENT else []
     out += [BY_FORMAT[name]] if name in BY_FORMAT else []
+    out += ["since"] if name in SINCE else []
     return tuple(out)
+
+
+def _since(key: EngineKey, table: Mapping[str, float]) -> float:
+    """The factor of the nearest older build of the engine."""
+    mine = {name.removeprefix(f"{key.engine}/"): v for name, v in table.items() if name.startswith(f"{key.engine}/")}
+    return mine.get(nearest(key.engine, key.build.removeprefix(f"{key.engine}/"), mine), 1.0)
 
 
 def unquantized(model: str) -> str:
@@ -122,6 +132,9 @@ class Calibration:
         for name, start in START.items():
             value = np.full(len(keys), self.base.get(name, start))
             for by, table in self.factors.get(name, {}).items():
+                if by == "since":
+                    value = value * np.asarray([_since(key, table) for key in keys])
+                    continue
                 for key, factor in table.items():
                     value = np.where(level[by] == key, value * factor, value)
             out[name] = value
