@@ -52,8 +52,11 @@ def price(op: Op, inside: Num, outside: Num, near: Link, far: Link) -> Cost:
 
 
 def spans(on: Target, op: Op) -> bool:
-    """Whether an exchange goes beyond one scale-up domain, for every configuration."""
-    return on.system.scale_out is not None and bool(np.all(np.asarray(op.dims["group"]) > on.system.per_node))
+    """Whether an exchange goes beyond one scale-up domain, for every configuration, in an engine that serves: vLLM,
+    SGLang and TensorRT-LLM bring these kernels; others call a library's all-to-all."""
+    if not on.efficiency.engine or on.system.scale_out is None:
+        return False
+    return bool(np.all(np.asarray(op.dims["group"]) > on.system.per_node))
 
 
 def beside(ops: Iterable[Op], on: Target) -> Target:
