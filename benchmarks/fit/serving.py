@@ -166,17 +166,12 @@ def times(q: Problem, logs: Array, near: Steady | None = None) -> tuple[Array, A
     return np.log(found.tpot), np.log(found.ttft)
 
 
-def fit(
-    q: Problem, iterations: int = 30, say: Callable[[str], None] | None = None, near: Fit | None = None
-) -> Fit:  # fmt: skip
-    """Coefficients at the maximum of the posterior; ``near``: those of almost the same rows, to start from.
-
-    First of engines that do both, then, with those, what disaggregation adds (``apart.*``).
-    """
+def fit(q: Problem, iterations: int = 30, say: Callable[[str], None] | None = None) -> Fit:
+    """Coefficients at the maximum of the posterior: first of engines that do both, then, with those, what
+    disaggregation adds (``apart.*``)."""
     q = some(q, np.flatnonzero(q.weight))
     keys = keys_of(q.level)
-    first = dict(zip(near.keys, near.theta, strict=True)) if near else {}
-    theta = np.asarray([first.get(key, 0.0) for key in keys])
+    theta = np.zeros(len(keys))
     apart = np.asarray([name.startswith("apart.") for name, _, _ in keys])
     two = np.asarray([r.prefill is not None for r in q.p.rows])
     for rows, free in ((~two, ~apart), (two, apart)):
@@ -212,7 +207,7 @@ def _climb(
     best, logs, a, b = evaluate(theta)
     damping, still = 1.0, 0
     for i in range(iterations):
-        slope_a, slope_b = _slopes(q, logs, a, b, moving)
+        slope_a, slope_b = _slopes(q, logs, moving)
         grad_a, grad_b = masks[free] * slope_a[rows[free]], masks[free] * slope_b[rows[free]]
         wa = q.weight * WEIGHT["tpot"] / (1.0 + a * a / TAIL)
         wb = q.weight * WEIGHT["ttft"] / (1.0 + b * b / TAIL)
@@ -240,16 +235,18 @@ def _climb(
     return theta
 
 
-def _slopes(q: Problem, logs: Array, a: Array, b: Array, moving: NDArray[np.intp]) -> tuple[Array, Array]:
+def _slopes(q: Problem, logs: Array, moving: NDArray[np.intp]) -> tuple[Array, Array]:
     """Derivatives of both errors by each moving coefficient's log, row by row, shape (coefficients, n)."""
     out_a, out_b = np.zeros_like(logs), np.zeros_like(logs)
     near = solve(q.p, dict(zip(NAMES, np.exp(logs), strict=True)))
+    # A few more rounds of the fixed point change it a little by themselves: both ends of a difference have them.
+    here = times(q, logs, near)
     for i in moving:
         moved = logs.copy()
         moved[i] += STEP
         tpot, ttft = times(q, moved, near)
-        out_a[i] = ((tpot - q.tpot) / SIGMA["tpot"] - a) / STEP
-        out_b[i] = ((ttft - q.ttft) / SIGMA["ttft"] - b) / STEP
+        out_a[i] = (tpot - here[0]) / SIGMA["tpot"] / STEP
+        out_b[i] = (ttft - here[1]) / SIGMA["ttft"] / STEP
     return np.clip(out_a, -60.0, 60.0), np.clip(out_b, -17.0, 17.0)
 
 
@@ -257,15 +254,12 @@ def _median(logs: Array) -> float:
     return float(np.median(np.abs(np.expm1(logs))))
 
 
-def held_out(q: Problem, groups: NDArray[np.str_], near: Fit, iterations: int = 8) -> tuple[Array, Array]:
-    """Logs of TPOT and TTFT of every row, predicted by a fit to the rows of other groups.
-
-    Each starts from the fit to all rows, which saves iterations; from nothing it ends at the same errors.
-    """
+def held_out(q: Problem, groups: NDArray[np.str_], iterations: int = 25) -> tuple[Array, Array]:
+    """Logs of TPOT and TTFT of every row, predicted by a fit to the rows of other groups, from nothing."""
     tpot, ttft = np.zeros(len(q.tpot)), np.zeros(len(q.tpot))
     for group in np.unique(groups):
         test = np.flatnonzero(groups == group)
-        found = fit(some(q, np.flatnonzero(groups != group)), iterations, near=near)
+        found = fit(some(q, np.flatnonzero(groups != group)), iterations)
         there = some(q, test)
         tpot[test], ttft[test] = times(there, found.logs(there.level, len(test)))
     return tpot, ttft
@@ -300,17 +294,21 @@ def groups_of(q: Problem, by: str, k: int = 5) -> NDArray[np.str_]:
     return np.asarray([key_of(r).build if by == "build" else r.system for r in q.p.rows])
 
 
-def report(q: Problem, found: Fit, by: str, k: int) -> tuple[Array, Array]:
+def report(q: Problem, by: str, k: int) -> tuple[Array, Array]:
     """Leave out each build, system, model or part of the configurations in turn, and say how far it is off."""
     names = groups_of(q, by, k)
-    out = held_out(q, names, found)
-    agg = np.asarray([r.mode == "agg" for r in q.p.rows])
+    one = np.asarray([r.prefill is None for r in q.p.rows])
+    out = np.zeros(len(q.tpot)), np.zeros(len(q.tpot))
+    # Disaggregated rows are left out by configuration alone.
+    rows = np.flatnonzero(one | (by == "configuration"))
+    out[0][rows], out[1][rows] = held_out(some(q, rows), names[rows])
+    agg = np.asarray([r.mode == "agg" for r in q.p.rows]) & (one | (by == "configuration"))
     print(line(f"held out by {by}", *out, q, agg), flush=True)
     if by != "configuration":
         for name in np.unique(names):
             if (agg & (names == name)).any():
                 print(line(f"    {name}", *out, q, agg & (names == name)))
-    one = np.flatnonzero([r.prefill is None for r in q.p.rows])
+    one = np.flatnonzero(one)
     for name, off in (("TPOT", q.tpot - out[0]), ("TTFT", q.ttft - out[1])):
         c = coverage(q.p.take(one), off[one], names[one])
         print(f"    {name}: {c['covered']:.1%} in others' intervals; {c['good']:.0%} of {c['strata']:.0f} strata "
@@ -341,7 +339,7 @@ def main(argv: list[str] | None = None) -> None:
     print(line("fitted", *full, q, agg))
     results = {}
     for by in BY if args.write or not args.by else args.by:
-        results[by] = report(q, found, by, args.folds)
+        results[by] = report(q, by, args.folds)
     if "configuration" not in results:
         return
     print(line("disaggregated, held out by configuration", *results["configuration"], q, ~agg))

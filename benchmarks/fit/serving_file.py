@@ -75,8 +75,8 @@ def document(
         "rows": {"agg": int(agg.sum()), "disagg": int((~agg).sum()), "left out of fitting": int((q.weight == 0).sum())},
         "errors": {
             f"held out by {by}": {
-                "tpot": {k: round(v, 4) for k, v in errors(a[agg], q.tpot[agg]).items()},
-                "ttft": {k: round(v, 4) for k, v in errors(b[agg], q.ttft[agg]).items()},
+                "tpot": {k: round(v, 4) for k, v in errors(a[one], q.tpot[one]).items()},
+                "ttft": {k: round(v, 4) for k, v in errors(b[one], q.ttft[one]).items()},
             }
             for by, (a, b) in results.items()
         },
