@@ -17,7 +17,9 @@ VOCAB = 51200.0
 REAL_TIME = 0.1  # seconds a token, faster than anyone reads
 
 
-def gpt(name: str, layers: int, width: float, heads: float, experts: float = 0.0) -> Model:
+def gpt(
+    name: str, layers: int, width: float, heads: float, experts: float = 0.0, vocab: float = VOCAB
+) -> Model:
     """A GPT: with ``experts``, every other feed-forward is a mixture of which one runs."""
     attention = Attention(width, heads, heads, width / heads, qkv_bias=True, out_bias=True)
     dense: Block = MLP(width, 4.0 * width, gated=False, bias=True)
@@ -27,9 +29,9 @@ def gpt(name: str, layers: int, width: float, heads: float, experts: float = 0.0
         pre_norm("sparse", width, attention, sparse, bias=True),
     ]
     arranged = [kinds[i % 2 if experts else 0] for i in range(layers)]
-    ends: tuple[Block, ...] = (Head(width, VOCAB, tied=True),)
+    ends: tuple[Block, ...] = (Head(width, vocab, tied=True),)
     return Model(
-        name, "gpt", width, VOCAB, (stack("decoder", arranged, before=(Embedding(VOCAB, width),), after=ends),)
+        name, "gpt", width, vocab, (stack("decoder", arranged, before=(Embedding(vocab, width),), after=ends),)
     )
 
 
