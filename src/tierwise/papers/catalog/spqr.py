@@ -87,8 +87,8 @@ PAPER = Paper(
         Claim("LLaMA-33B at 2048 tokens on a 24 GB GPU", 24.0, "GiB", "at-most", "abstract", peak, metric="memory",
               why="weights, cache, activations and the runtime's reserve together"),
         Claim("speedup of the 33B model over 16-bit", 15.0, "%", "ratio", "abstract", gain,
-              why="30B from scratch in table 4, 22 over 19: the reference is 16-bit on an A100, as a 24 GB card does not "
-              "hold it. The engine's host bounds the compressed side. " + _OWN),
+              why="30B from scratch in table 4, 22 over 19: the reference is 16-bit on an A100, as a 24 GB card does "
+              "not hold it. The engine's host bounds the compressed side. " + _OWN),
         Claim("compression of the weights over 16-bit", 4.0, "x", "at-least", "abstract", linear_compression,
               metric="memory",
               why="3-bit configuration, of the linear weights; the near-lossless 4-bit one gives 3.4x"),
