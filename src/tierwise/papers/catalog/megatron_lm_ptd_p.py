@@ -128,8 +128,8 @@ PAPER = Paper(
         "FLOP/s are the authors' count (equation 3: recomputed layers, and attention without the causal half left out) "
         "over the time of a step.",
         "Attention is not fused, as in 2021. Coefficients are those of the nearest framework measured, Megatron-LM of "
-        "2022, and for ZeRO-3 DeepSpeed's. No row of either table is among the runs they were fitted to; other runs of the "
-        "models of 175B, 530B and 1T, on 64 to 512 GPUs with later software (arXiv:2205.05198), are.",
+        "2022, and for ZeRO-3 DeepSpeed's. No row of either table is among the runs they were fitted to; other runs of "
+        "the models of 175B, 530B and 1T, on 64 to 512 GPUs with later software (arXiv:2205.05198), are.",
         "The gain of interleaving is the largest of the five batches of figure 12: the abstract says that it 'can' be "
         "'10+%'.",
         "Table 2, kept whole: model-parallel sizes of 96 and 280 are read as 8 x 12 and 8 x 35, as in table 1, not "
