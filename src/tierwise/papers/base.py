@@ -9,13 +9,18 @@ both) is the scenario made here; what differs is a technique applied to it, or o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
+from tierwise.core.num import Num
 from tierwise.engines import KERNELS
+from tierwise.machines.load import system
+from tierwise.models.load import load_model
 from tierwise.models.types import Model
 from tierwise.scenario.types import Batch, Plan, Scenario
+from tierwise.training import Layout, TrainStep, framework, train_step
 
-__all__ = ["KERNELS", "contrast", "scenario"]
+__all__ = ["KERNELS", "Layout", "TrainStep", "contrast", "scenario", "trained", "training_rate"]
 
 T = TypeVar("T")
 
@@ -42,6 +47,34 @@ def scenario(
     for condition in under:
         shared = condition(shared)
     return shared
+
+
+def trained(
+    model: Model | str, machine: str, layout: Layout, how: str = "megatron", *, flash: bool = True, **recipe: Any
+) -> TrainStep:
+    """One optimizer step of a model that a paper trains: its ``time``, ``mfu`` and ``memory``.
+
+    Args:
+        model, machine: as of :class:`tierwise.Scenario`. ``layout``: how the step is divided; arrays for many at once.
+        how: the framework that the paper trained with, or the nearest that was measured.
+        flash: fused attention.
+        recipe: what the paper keeps in another format than the framework does, as of
+            :class:`tierwise.training.Recipe`: ``optimizer="sgd-momentum"``.
+    """
+    found = framework(how)
+    which = load_model(model) if isinstance(model, str) else model
+    kept = replace(found, recipe=replace(found.recipe, **recipe))
+    return train_step(which, system(machine), layout, kept, flash)
+
+
+def training_rate(step: TrainStep, flops: Num) -> Num:
+    """FLOP/s of a device, by the authors' own count of a step's arithmetic.
+
+    Args:
+        flops: of one step over all devices. Counts differ (recomputation, a causal mask's empty half): a published
+            rate is its authors' count over the time they measured, so it is held against theirs over ours.
+    """
+    return flops / (step.time * step.layout.devices)
 
 
 def contrast(baseline: T, changed: T) -> T:

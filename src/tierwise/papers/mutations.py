@@ -58,7 +58,7 @@ def mutations() -> tuple[Mutation, ...]:
     rates = [Mutation(f"{part} x{factor:g}", part, _rated(part, factor)) for part in TIMES for factor in (2.0, 0.5)]
     return (
         *rates,
-        Mutation("weight bytes +25%", "weights", (lambda: _formats("weight", 1.25),)),
+        Mutation("weight bytes +25%", "weights", (lambda: _formats("weight", 1.25), lambda: _copies(1.25))),
         Mutation("KV bytes +25%", "kv", (lambda: _formats("key", 1.25), lambda: _formats("value", 1.25))),
         Mutation("parameters +10%", "parameters", (lambda: _elements("Weight", 1.10),)),
         Mutation("capacity -20%", "capacity", (lambda: _machines(capacity=0.8),)),
@@ -262,8 +262,8 @@ def _wires(factor: float) -> Any:
 
 
 def _hosts(factor: float) -> Any:
-    """What the host's software takes: a framework's interpreter, an engine's steps, launches that a kernel was measured
-    with."""
+    """What the host's software takes: a framework's interpreter, in inference and in training, an engine's steps,
+    launches that a kernel was measured with."""
     from tierwise.cost import framework
     from tierwise.cost.types import Efficiency
     from tierwise.steps import corrections as steps
@@ -281,7 +281,20 @@ def _hosts(factor: float) -> Any:
         _everywhere(framework.load, lambda f: replace(f, host=f.host * factor)),
         _everywhere(steps.corrections, lambda c: replace(c, **{t: getattr(c, t) * factor for t in times})),
         _attribute(Efficiency, "fit", slower),
+        _trainers(lambda how: replace(how, launch=how.launch * factor)),
     )
+
+
+def _trainers(change: Callable[[Any], Any]) -> Any:
+    """Training frameworks, as a step is priced with them: whatever a paper changed of their recipes stays."""
+    from tierwise.training import step
+
+    train = step.train_step
+
+    def otherwise(model: Any, system: Any, layout: Any, how: Any, *args: Any, **options: Any) -> Any:
+        return train(model, system, layout, change(how), *args, **options)
+
+    return _instead(train, otherwise)
 
 
 def _formats(name: str, factor: float) -> Any:
@@ -295,6 +308,16 @@ def _formats(name: str, factor: float) -> Any:
     if isinstance(old, property):
         return _attribute(Step, name, property(lambda step: wider(old.fget(step))))  # type: ignore[misc]
     return _attribute(Step, name, lambda step, role: wider(old(step, role)))
+
+
+def _copies(factor: float) -> Any:
+    """Bytes of the weights that training keeps: the copy it works with and the one the optimizer updates."""
+
+    def wider(how: Any) -> Any:
+        r = how.recipe
+        return replace(how, recipe=replace(r, parameters=r.parameters * factor, master=r.master * factor))
+
+    return _trainers(wider)
 
 
 def _elements(kind: str, factor: float) -> Any:
@@ -356,11 +379,18 @@ def _everywhere(function: Callable[..., Any], change: Callable[[Any], Any]) -> I
     def replaced(*args: Any, **options: Any) -> Any:
         return change(function(*args, **options))
 
-    _rebind(function, replaced)
+    with _instead(function, replaced):
+        yield
+
+
+@contextmanager
+def _instead(function: Callable[..., Any], other: Callable[..., Any]) -> Iterator[None]:
+    """Another function wherever the engine holds this one."""
+    _rebind(function, other)
     try:
         yield
     finally:
-        _rebind(replaced, function)
+        _rebind(other, function)
 
 
 def _rebind(old: object, new: object) -> None:

@@ -4,33 +4,11 @@ those that are not, layers streamed from host memory and disk."""
 from __future__ import annotations
 
 import tierwise as tw
-from tierwise.models.blocks.attention import Attention
-from tierwise.models.blocks.ends import Embedding, Head
-from tierwise.models.blocks.mlp import MLP
-from tierwise.models.blocks.moe import MoE
-from tierwise.models.family import pre_norm, stack
-from tierwise.models.types import Block, Model
 from tierwise.papers.base import scenario
+from tierwise.papers.catalog._gpt import gpt
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
 
-VOCAB = 51200.0
 REAL_TIME = 0.1  # seconds a token, faster than anyone reads
-
-
-def gpt(name: str, layers: int, width: float, heads: float, experts: float = 0.0) -> Model:
-    """A GPT: with ``experts``, every other feed-forward is a mixture of which one runs."""
-    attention = Attention(width, heads, heads, width / heads, qkv_bias=True, out_bias=True)
-    dense: Block = MLP(width, 4.0 * width, gated=False, bias=True)
-    sparse: Block = MoE(width, experts, 1.0, 4.0 * width, gated=False) if experts else dense
-    kinds = [
-        pre_norm("dense", width, attention, dense, bias=True),
-        pre_norm("sparse", width, attention, sparse, bias=True),
-    ]
-    arranged = [kinds[i % 2 if experts else 0] for i in range(layers)]
-    ends: tuple[Block, ...] = (Head(width, VOCAB, tied=True),)
-    return Model(
-        name, "gpt", width, VOCAB, (stack("decoder", arranged, before=(Embedding(VOCAB, width),), after=ends),)
-    )
 
 
 TRILLION = gpt("24B with 128 experts", 30, 8192.0, 64.0, 128.0)

@@ -1,0 +1,84 @@
+"""What must be true of papers that train, whatever the numbers, and of how a paper begins a training step."""
+
+from __future__ import annotations
+
+import pytest
+
+from tierwise.machines.load import system
+from tierwise.models.load import load_model
+from tierwise.papers.base import Layout, trained, training_rate
+from tierwise.papers.catalog import megatron_lm_ptd_p, pytorch_fsdp, sgd_sai, spqr, vocabulary_parallelism
+from tierwise.papers.mutations import mutations
+from tierwise.training import framework, train_step
+
+LAYOUT = Layout(tp=2.0, dp=4.0, global_batch=32.0, seq=2048.0)
+
+
+def test_a_papers_step_is_the_engines_with_the_formats_the_paper_keeps() -> None:
+    ours = trained("gpt2-xl", "8xa100-sxm-80gb", LAYOUT, "megatron")
+    plain = train_step(load_model("gpt2-xl"), system("8xa100-sxm-80gb"), LAYOUT, framework("megatron"))
+    assert ours.parts == plain.parts and ours.memory.parts == plain.memory.parts
+    other = trained("gpt2-xl", "8xa100-sxm-80gb", LAYOUT, "megatron", optimizer="sgd-momentum")
+    # A master copy and one moment for a master copy and two.
+    both, one = (s.memory.parts["optimizer states"] for s in (ours, other))
+    assert one / both == pytest.approx(8.0 / 12.0)
+    assert other.memory.parts["parameters"] == ours.memory.parts["parameters"]
+
+
+def test_a_rate_is_the_authors_count_over_our_time_and_all_devices() -> None:
+    step = trained("gpt2-xl", "8xa100-sxm-80gb", LAYOUT, "megatron")
+    assert training_rate(step, step.flops) / step.peak == pytest.approx(step.mfu)
+    assert training_rate(step, 16.0 * step.time) == pytest.approx(2.0)
+
+
+def test_a_host_twice_as_slow_reaches_a_step_whose_recipe_a_paper_changed() -> None:
+    (slow,) = (w for w in mutations() if w.name == "host x2")
+    small = Layout(dp=8.0, global_batch=8.0, seq=64.0)
+    before = trained("opt-125m", "8xa100-sxm-80gb", small, "megatron", optimizer="sgd")
+    with slow.applied():
+        after = trained("opt-125m", "8xa100-sxm-80gb", small, "megatron", optimizer="sgd")
+    assert float(after.time) > 1.5 * float(before.time)
+    assert after.memory.parts == before.memory.parts
+    assert after.how.launch == 2.0 * before.how.launch
+
+
+def test_interleaving_gains_less_the_more_micro_batches_there_are_and_never_more_than_the_bubble() -> None:
+    gains = [megatron_lm_ptd_p.gain(b) for b in megatron_lm_ptd_p.BATCHES]
+    assert gains == sorted(gains, reverse=True)
+    for batch, gain in zip(megatron_lm_ptd_p.BATCHES, gains, strict=True):
+        bubble = (batch + 11.0) / (batch + 11.0 / megatron_lm_ptd_p.INTERLEAVED)
+        assert gain < 100.0 * (bubble - 1.0)
+
+
+def test_every_row_of_table_1_uses_all_its_devices_and_fits_them() -> None:
+    for row in megatron_lm_ptd_p.ROWS:
+        step = megatron_lm_ptd_p.step(row)
+        assert float(step.layout.devices) == row.gpus
+        assert bool(step.memory.fits), row.name
+        assert 0.0 < float(step.mfu) < megatron_lm_ptd_p.rate(row) * 1e12 / megatron_lm_ptd_p.PEAK  # recomputed
+
+
+def test_a_larger_vocabulary_slows_and_fills_the_ends_of_a_pipeline() -> None:
+    at = [(8, 2048.0, v) for v in vocabulary_parallelism.VOCABULARIES]
+    rates = [vocabulary_parallelism.utilization(*x) for x in at]
+    sizes = [vocabulary_parallelism.peak(*x) for x in at]
+    assert rates == sorted(rates, reverse=True) and sizes == sorted(sizes)
+    # Weights, gradients, a master copy and two moments of each new row of one of the two tables.
+    assert (sizes[3] - sizes[2]) * 2.0**30 == pytest.approx(128e3 * 3072 * (2 + 4 + 12), rel=0.1)
+
+
+def test_more_devices_to_shard_over_leave_each_less() -> None:
+    peaks = [float(s.memory.peak) for s in pytorch_fsdp.steps(1.0)]
+    assert peaks == sorted(peaks, reverse=True)
+    assert all(bool(s.memory.fits) for s in pytorch_fsdp.steps(2.0))
+
+
+def test_what_an_optimizer_keeps_is_its_bytes_of_every_parameter() -> None:
+    for model in ("gpt2-xl", "llama-2-7b"):
+        count = float(load_model(model).parameters)
+        assert sgd_sai.states(model, "adamw") * sgd_sai.GiB == pytest.approx(8.0 * count, rel=1e-3)
+
+
+def test_where_the_host_sets_the_pace_smaller_weights_are_no_faster() -> None:
+    assert spqr.rate("llama-7b", spqr.FRESH, True) == pytest.approx(spqr.rate("llama-7b", spqr.FRESH))
+    assert spqr.rate("llama-33b", spqr.FRESH, True) > spqr.rate("llama-33b", spqr.FRESH)
