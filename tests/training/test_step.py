@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from tests.training.shapes import a100s, gpt
+from tierwise.core.errors import TierwiseError
+from tierwise.models.load import load_model
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.program.backward import backward
@@ -172,6 +174,11 @@ def test_more_for_each_optimizer_is_more_memory() -> None:
     }
     for name, size in held.items():
         assert size == pytest.approx((OPTIMIZERS[name] + 4.0) * float(MODEL.parameters))
+
+
+def test_a_model_without_a_decoder_is_refused() -> None:
+    with pytest.raises(TierwiseError, match="decoder"):
+        train_step(load_model("bert-base"), a100s(1), Layout(), PLAIN)
 
 
 @pytest.mark.parametrize("name", frameworks())

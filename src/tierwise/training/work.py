@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, maximum, num, where
 from tierwise.core.numerics import fmt
 from tierwise.machines.types import System
@@ -97,7 +98,12 @@ def work_of(
     Args:
         model: its sizes may be arrays, for many models at once.
         depth: layers, where they are not those of the model's pattern (an array over models of one kind of layer).
+
+    Raises:
+        TierwiseError: a model without a decoder.
     """
+    if not any(s.stream == "text" and s.active for s in model.stacks):
+        raise TierwiseError(f"{model.name}: training is told of models with a decoder; this one has none")
     plain = plan_of(layout, flash=flash)
     step = _step(model, plain, layout)
     forward, frozen = _as_trained(lower(step)), how.recipe.rank > 0
