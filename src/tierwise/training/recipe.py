@@ -95,8 +95,8 @@ class Framework:
 
     Attributes:
         recipe: formats it keeps.
-        matmul, attention, memory, link: factors on the time of matrix products, of attention, of kernels that memory
-            binds and of collectives of a layer: what was measured over what single ops were.
+        matmul, attention, memory, link: factors on the time of matrix products in 16 bits, of attention, of kernels
+            that memory binds and of collectives of a layer: what was measured over what single ops were.
         exposed: share of the data-parallel traffic of a step that compute does not hide.
         launch: host seconds a kernel; a pass is never faster than its launches.
         overhead: bytes of buffers and fragmentation on every device; ``saves``: activations kept over those that the

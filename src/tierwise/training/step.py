@@ -138,9 +138,17 @@ def _total(parts: Mapping[str, Num]) -> Num:
     return sum(parts.values(), 0.0)
 
 
-def _times(piece: Piece, x: Layout, how: Framework) -> tuple[dict[str, Num], dict[str, Num], dict[str, Num]]:
-    """Seconds by class of the forward pass, the backward pass, and what is computed again for it."""
-    factors = {"matmul": how.matmul, "attention": how.attention, "memory": how.memory, "link": how.link}
+def _times(
+    piece: Piece, x: Layout, how: Framework, wide: bool = False
+) -> tuple[dict[str, Num], dict[str, Num], dict[str, Num]]:
+    """Seconds by class of the forward pass, the backward pass, and what is computed again for it.
+
+    Args:
+        wide: products are in 16 bits whatever the recipe says (the head's).
+    """
+    # What the factor stands for (copies, transposes, casts) is known of products in 16 bits alone.
+    products = how.matmul if wide or how.recipe.precision in ("bf16", "fp16") else 1.0
+    factors = {"matmul": products, "attention": how.attention, "memory": how.memory, "link": how.link}
     forward = {k: factors[k] * piece.forward[k] for k in CLASSES}
     behind = {k: factors[k] * piece.backward[k] for k in CLASSES}
     forward["host"] = maximum(how.launch * piece.launches[0] - _total(forward), 0.0)
@@ -169,7 +177,7 @@ def _end(work: Work, name: str, x: Layout, how: Framework) -> tuple[Num, Num]:
     behind: Num = 0.0
     for key, piece in work.ends.items():
         if key.endswith(name):
-            f, b, _ = _times(piece, x, how)
+            f, b, _ = _times(piece, x, how, wide=True)
             forward, behind = forward + _total(f), behind + _total(b)
     return forward, behind
 
