@@ -97,6 +97,7 @@ class Framework:
         recipe: formats it keeps.
         matmul, attention, memory, link: factors on the time of matrix products in 16 bits, of attention, of kernels
             that memory binds and of collectives of a layer: what was measured over what single ops were.
+        low: as ``matmul``, of products in fewer bits, which frameworks and serving engines scale differently.
         exposed: share of the data-parallel traffic of a step that compute does not hide.
         launch: host seconds a kernel; a pass is never faster than its launches.
         overhead: bytes of buffers and fragmentation on every device; ``saves``: activations kept over those that the
@@ -108,6 +109,7 @@ class Framework:
     name: str
     recipe: Recipe = field(default_factory=Recipe)
     matmul: Num = 1.0
+    low: Num = 1.0
     attention: Num = 1.0
     memory: Num = 1.0
     link: Num = 1.0

@@ -146,8 +146,7 @@ def _times(
     Args:
         wide: products are in 16 bits whatever the recipe says (the head's).
     """
-    # What the factor stands for (copies, transposes, casts) is known of products in 16 bits alone.
-    products = how.matmul if wide or how.recipe.precision in ("bf16", "fp16") else 1.0
+    products = how.matmul if wide or how.recipe.precision in ("bf16", "fp16") else how.low
     factors = {"matmul": products, "attention": how.attention, "memory": how.memory, "link": how.link}
     forward = {k: factors[k] * piece.forward[k] for k in CLASSES}
     behind = {k: factors[k] * piece.backward[k] for k in CLASSES}

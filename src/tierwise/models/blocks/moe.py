@@ -149,8 +149,8 @@ class MoE:
         sent = step.tokens / plan.tp * self.width * copies * plan.imbalance
         group = where(ranks > 1.0, plan.ep, 1.0)
         # What one copy takes: 8-bit experts are sent 8-bit activations with a scale for every 128.
-        eight = name == "dispatch" and step.weight("expert").arithmetic == "fp8"
-        copy = step.tokens / plan.tp * self.width * (EIGHT_BITS if eight else step.act.bytes) * plan.imbalance
+        eight = (np.asarray(step.weight("expert").arithmetic) == "fp8") & (name == "dispatch")
+        copy = step.tokens / plan.tp * self.width * where(eight, EIGHT_BITS, step.act.bytes) * plan.imbalance
         more = {"copy": copy, "copies": copies, "choices": self.top_k, "most": self.ranks}
         return [replace(op, dims={**op.dims, **more}, options={**op.options, "prompts": step.phase != "decode"})
                 for op in collective(step, f"{self.name}.{name}", "all_to_all", sent, group, source)]  # fmt: skip
