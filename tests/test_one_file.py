@@ -235,4 +235,4 @@ def test_a_paper(tierwise: Tierwise) -> None:
 def test_documents_do_not_count_what_there_is(house: Path, command: str) -> None:
     """What a page would show of a list still holds where there is more of it."""
     shown, printed = refresh.run(command), refresh.run(command, at(house))
-    assert shown != printed and refresh.differences(command, shown, printed) == []
+    assert refresh.differences(command, shown, printed) == []
