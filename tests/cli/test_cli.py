@@ -59,7 +59,7 @@ def test_a_model_that_does_not_fit_is_an_answer(capsys: pytest.CaptureFixture[st
     code, out, _ = run(capsys, "explain", "llama-3.1-70b", "--on", "h100-sxm")
     assert code == 0
     assert "does not fit" in out and "141 GB of weights" in " ".join(out.split())
-    assert "int4-g128" in out and "2 devices" in out
+    assert "Weights in fp8 fits" in out and "2 devices" in out and "b200" in out
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_model_that_does_not_fit_is_an_answer(capsys: pytest.CaptureFixture[st
         (("compare", "llama-2-7b --on a100-80gb"), "at least two"),
         (("compare", "llama-2-7b --on a100-80gb", "… --bogus 3"), "bogus"),
         (("papers", "run"), "name at least one"),
-        (("explain", "llama-3.1-8b", "--on", "h100-sxm", "--framework", "torch"), "unknown framework 'torch'"),
+        (("explain", "llama-3.1-8b", "--on", "h100-sxm", "--framework", "torhc"), "unknown framework 'torhc'"),
         (("papers", "run", "no-such-paper"), "unknown paper"),
         (("models", "no-such-model"), "unknown model"),
         (("machines", "no-such-machine"), "unknown machine"),

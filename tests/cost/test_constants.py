@@ -16,7 +16,7 @@ ROOM = Path(cost.__file__).parent
 
 def test_every_number_on_file_is_used_and_has_a_source() -> None:
     found = yaml.safe_load((ROOM / "constants.yaml").read_text("utf-8"))
-    text = "".join(path.read_text("utf-8") for path in ROOM.glob("*.py"))
+    text = "".join(path.read_text("utf-8") for path in ROOM.parent.rglob("*.py"))
     used = set(re.findall(r'constant\("([^"]+)"\)', text))
     assert used == set(found)
     for name, entry in found.items():
