@@ -10,6 +10,7 @@ import pytest
 from tests.search.cases import ask, priced
 from tierwise.search.answer import Answer
 from tierwise.search.confirm import Simulated, played, simulated, traffic
+from tierwise.search.constants import CONSTANTS
 from tierwise.search.deploy import deployment
 from tierwise.search.finalists import finalists, value
 from tierwise.search.judge import cost
@@ -182,7 +183,8 @@ def test_the_front_is_of_what_was_simulated(load: dict[str, float]) -> None:
         run = runs[int(row)]
         assert run is not None and run.tpot["mean"] == p.tpot[row] and run.ttft["mean"] == p.ttft[row] <= t.ttft
         if run.meets(answer.question):
-            assert value(answer, int(row), run) >= best * (1 - 1e-9)
+            # Less is within what one run can tell; among equals the faster one is the answer.
+            assert value(answer, int(row), run) >= best * (1 - CONSTANTS["runs.gain"])
     paid = cost(answer.question, p)
     assert paid[answer.front].min() <= paid[answer.best.row] * (1 + 1e-9)
 
