@@ -117,7 +117,8 @@ def test_stages_keep_as_many_steps_in_flight() -> None:
 
 def test_prefill_and_decode_run_beside_each_other_on_their_shares() -> None:
     heavy = plain_prices(fixed=0.0, per_token=1e-4, per_context=0.0, quadratic=0.0)
-    compute = replace(heavy, tokens=heavy.tokens[:, [0, 2, 1, 3]])
+    swapped = [0, 2, 1, *range(3, heavy.tokens.shape[1])]
+    compute = replace(heavy, tokens=heavy.tokens[:, swapped])
     asked = trace([0.0, 0.1], [10, 4000], [4000, 2])
     run = simulate(asked, served(budget=8192, context=8192.0, prefill_share=0.5), [compute])
     alone = simulate(asked, served(budget=8192, context=8192.0), [compute])
