@@ -15,6 +15,8 @@ import tierwise as tw  # noqa: E402
 from tierwise.cost import framework  # noqa: E402
 from tierwise.techniques import concatenate_cache, eager, unfuse_attention  # noqa: E402
 
+pytestmark = pytest.mark.truth
+
 # Operations that only describe memory, besides what PyTorch itself calls a view.
 _NO_KERNEL = {"empty", "empty_like", "detach", "_unsafe_view", "_reshape_alias"}
 
@@ -53,6 +55,6 @@ def test_kernels_of_a_layer(attention: str) -> None:
     base = tw.Scenario("llama-2-7b", "a100", tw.Batch(prompt=8, output=3, batch=1))
     loop = (eager("transformers"), concatenate_cache(), *((unfuse_attention(),) if attention == "eager" else ()))
     step = tw.evaluate(base.apply(*loop)).phase("decode")
-    launch = step.target.device.dispatch.eager + f.host
+    launch = step.cost.target.device.dispatch.eager + f.host
     priced = sum(p.cost.overlapped["launch"] for p in step.ops if p.segment.repeat == 32) / launch
     assert priced == pytest.approx(counted, rel=0.05)

@@ -92,7 +92,7 @@ def plan_training(
     best: list[tuple[float, Layout]] = []
     tight: tuple[float, Layout] | None = None
     works = _Works(model, system, how)
-    for some in _space(devices, global_batch, seq, text.depth, experts, system.per_node, space):
+    for some in _space(devices, global_batch, seq, text.depth, experts, system.per_node, space, how.most_zero):
         ok = legal(some, float(text.depth), heads, system.per_node)
         if not ok.any():
             continue
@@ -160,10 +160,19 @@ def _picked(work: Work, at: NDArray[np.int64], n: int) -> Work:
 
 
 def _space(
-    devices: float, batch: float, seq: float, depth: int, experts: float, per_node: float, space: Space
+    devices: float,
+    batch: float,
+    seq: float,
+    depth: int,
+    experts: float,
+    per_node: float,
+    space: Space,
+    most_zero: float = 3.0,
 ) -> Iterator[Layout]:
     """Every layout that could be, in chunks."""
     fixed = space.fixed
+    # With stages, gradients and parameters would be divided anew for every micro-batch.
+    sharded = [z for z in (0.0, 1.0, 2.0, 3.0) if z <= most_zero]
 
     def choices(name: str, values: Sequence[float]) -> list[float]:
         return [fixed[name]] if name in fixed else list(values)
@@ -181,7 +190,7 @@ def _space(
         for v in choices("interleave", [1.0] if pp == 1 else _divisors(depth / pp))
         for mb in choices("micro_batch", [m for m in _divisors(batch / dp) if m <= space.most_micro_batch])
         for sp in choices("sequence_parallel", [1.0] if tp > 1 else [0.0])
-        for zero in choices("zero", [0.0, 1.0] if pp > 1 else [0.0, 1.0, 2.0, 3.0])
+        for zero in choices("zero", sharded[:2] if pp > 1 else sharded)
         for again in choices("recompute", [float(i) for i in range(len(RECOMPUTE))])
     ]
     for i in range(0, len(rows), CHUNK):

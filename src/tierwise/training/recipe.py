@@ -103,6 +103,7 @@ class Framework:
         overhead: bytes of buffers and fragmentation on every device; ``saves``: activations kept over those that the
             ops of the backward pass need.
         interval: factors on a step's time that 80 % of measurements lie between; ``memory_interval`` likewise.
+        most_zero: what it divides over replicas at most, a ZeRO stage.
         source: data, rows and date.
     """
 
@@ -119,6 +120,7 @@ class Framework:
     saves: Num = 1.0
     interval: tuple[float, float] = (1.0, 1.0)
     memory_interval: tuple[float, float] = (1.0, 1.0)
+    most_zero: float = 3.0
     source: str = ""
 
 
