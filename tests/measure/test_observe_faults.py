@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.measure.observing import NOBODY, rows, run
-from tests.measure.openai_server import Behaviour, serving
+from tests.measure.openai_server import Behaviour, Live, serving
 
 from tierwise.core.errors import TierwiseError
 from tierwise.measure.observe import observe
@@ -138,19 +140,29 @@ def test_a_server_that_goes_away_ends_the_recording() -> None:
     assert len(found.failed) + len(found.answered) + found.unsent == 200 and len(found.failed) < 50
 
 
+def interrupted(live: Live, streamed: int, *args: str) -> tuple[int, str]:
+    """Exit code and output of a process of its own that gets Ctrl-C once so many answers are under way: a signal that
+    came late would end whatever runs the tests."""
+    code = "from tierwise.cli import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", code, "observe", "--url", live.url, *args], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    try:
+        until = time.monotonic() + 60.0
+        while len(live.streamed) < streamed and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60.0)
+    finally:
+        process.kill()
+    return process.returncode, out
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
-def test_ctrl_c_leaves_what_was_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_leaves_what_was_recorded(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with serving(Behaviour(first=0.0, each=0.005)) as live:
-
-        def stop() -> None:
-            while len(live.streamed) < 6:
-                time.sleep(0.005)
-            os.kill(os.getpid(), signal.SIGINT)
-
-        threading.Thread(target=stop, daemon=True).start()
-        code, out, _ = run(capsys, "--url", live.url, "--concurrency", "2", "--requests", "5000", "--prompt", "9",
-                           "--output", "5", "--out", str(folder))  # fmt: skip
+        code, out = interrupted(live, 6, "--concurrency", "2", "--requests", "5000", "--prompt", "9", "--output", "5",
+                                "--out", str(folder))  # fmt: skip
     about = json.loads((folder / "meta.json").read_text())
     assert code == 0 and about["stopped"] == "by the user" and "Stopped: by the user" in out
     assert about["num_requests"] == len(rows(folder)) >= 4
@@ -158,17 +170,10 @@ def test_ctrl_c_leaves_what_was_recorded(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
-def test_ctrl_c_before_any_answer_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_before_any_answer_leaves_nothing(tmp_path: Path) -> None:
     with serving(Behaviour(first=0.0, each=0.0, hang=True)) as live:
-
-        def stop() -> None:
-            while not live.streamed:
-                time.sleep(0.005)
-            os.kill(os.getpid(), signal.SIGINT)
-
-        threading.Thread(target=stop, daemon=True).start()
-        code, out, _ = run(capsys, "--url", live.url, "--concurrency", "1", "--requests", "2", "--prompt", "9",
-                           "--out", str(tmp_path / "run"))  # fmt: skip
+        code, out = interrupted(live, 1, "--concurrency", "1", "--requests", "2", "--prompt", "9",
+                                "--out", str(tmp_path / "run"))  # fmt: skip
     assert code == 0 and "2 requests were not sent or had not ended" in " ".join(out.split())
     assert not (tmp_path / "run").exists()
 
