@@ -1,0 +1,82 @@
+"""``tierwise fit``: which formats of a model fit on which machines, with how long a context, and how fast."""
+
+from __future__ import annotations
+
+import typer
+
+# What many people have, where nobody says which.
+ORDINARY = (
+    "rtx-3060",
+    "rtx-4060-ti-16gb",
+    "rtx-4070-ti-super",
+    "rtx-3090",
+    "rtx-4090",
+    "rtx-5090",
+    "m3-max-64gb",
+    "dgx-spark",
+)
+FORMATS = ("bf16", "Q8_0", "Q4_K_M")
+MOST = 24  # machines of one table
+
+
+def command(
+    model: str = typer.Argument(..., metavar="MODEL", help="Catalog name, one that people use, or a config.json."),
+    machine: list[str] = typer.Option(
+        [], "--on", metavar="MACHINE", help="Machine; repeat for more (default: eight ordinary ones)."
+    ),
+    vram: str | None = typer.Option(
+        None, "--vram", metavar="SIZE", help="Every GPU of the catalog with so much memory: 12GB."
+    ),
+    quant: list[str] = typer.Option(
+        [], "--quant", metavar="FORMAT", help="Format of the weights; repeat for more (default: bf16, Q8_0, Q4_K_M)."
+    ),
+    context: list[str] = typer.Option(
+        [], "--context", metavar="TOKENS", help="Tokens of a conversation; repeat for more (default: 8k)."
+    ),
+    json: str | None = typer.Option(None, metavar="FILE", help='Write the table as JSON; "-" prints it.'),
+) -> None:
+    """Say what of a model fits where: `tierwise fit llama-3.1-8b --vram 12GB`."""
+    from tierwise.cli._files import write_json
+    from tierwise.cli._progress import progress
+    from tierwise.core.errors import BadField, TierwiseError
+    from tierwise.core.units import parse
+    from tierwise.report.fit_report import described, of_size, row
+
+    if machine and vram is not None:
+        raise TierwiseError("--on and --vram: name machines, or how much memory, not both")
+    lengths = [parse(c, "count", "--context") for c in context or ["8k"]]
+    for text, length in zip(context or ["8k"], lengths, strict=True):
+        if length < 2 or length != int(length):
+            raise BadField("--context", "value", text, "a whole number of at least 2 tokens")
+    names = machine or list(ORDINARY)
+    if vram is not None:
+        size = parse(vram, "bytes", "--vram")
+        names = of_size(size)[:MOST]
+        if not names:
+            raise BadField("--vram", "value", vram, "a size that a GPU of the catalog has, such as 8GB, 12GB, 24GB")
+    wanted = [(n, q, c) for n in names for q in quant or FORMATS for c in lengths]
+    rows = []
+    with progress("looking what fits") as tell:
+        for i, (n, q, c) in enumerate(wanted):
+            tell("looking what fits", i, len(wanted), n)
+            rows.append(row(_scenario(model, n, q, c), n, q, c))
+    found = {"model": model, "rows": rows}
+    if json is not None:
+        write_json(json, found)
+    if json != "-":
+        from tierwise.report.console import console
+        from tierwise.report.terminal import show
+
+        show(described(found), console())
+
+
+def _scenario(model: str, machine: str, quant: str, context: float) -> object:
+    """One conversation of that length, an eighth of it the answer; under llama.cpp where the format is one of its."""
+    import shlex
+
+    from tierwise.cli._scenario import from_text
+
+    output = max(int(context // 8), 1)
+    engine = " --engine llama.cpp" if quant.lower().startswith(("q", "iq")) else ""
+    text = f"{shlex.quote(model)} --on {shlex.quote(machine)} --weights {shlex.quote(quant)} --batch 1"
+    return from_text(f"{text} --prompt {int(context) - output} --output {output}{engine}")[0]

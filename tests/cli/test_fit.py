@@ -1,0 +1,72 @@
+"""``tierwise fit``: what fits where agrees with what ``explain`` says of each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tierwise.cli import main
+
+
+def run(*args: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(list(args))
+    return int(caught.value.code or 0)
+
+
+def test_each_row_is_what_explain_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, one = tmp_path / "fit.json", tmp_path / "one.json"
+    asked = ("--on", "rtx-3060", "--on", "rtx-4090", "--quant", "bf16", "--quant", "Q4_K_M", "--context", "4096")
+    assert run("fit", "llama-3.1-8b", *asked, "--json", str(table)) == 0
+    said = capsys.readouterr().out
+    assert "3 of 4 fit" in said and "does not fit" in said
+    rows = json.loads(table.read_text())["rows"]
+    assert [r["fits"] for r in rows] == [False, True, True, True]
+    assert (
+        run(
+            "explain",
+            "llama-3.1-8b",
+            "--on",
+            "rtx-4090",
+            "--weights",
+            "Q4_K_M",
+            "--engine",
+            "llama.cpp",
+            "--prompt",
+            "3584",
+            "--output",
+            "512",
+            "--json",
+            str(one),
+        )
+        == 0
+    )
+    found = json.loads(one.read_text())
+    assert rows[3]["tokens_per_s"] == pytest.approx(1.0 / found["summary"]["tpot_s"])
+    assert rows[3]["needs"] == pytest.approx(found["memory"]["peak"])
+    # Fewer bits: less memory, more room, faster.
+    assert rows[3]["needs"] < rows[2]["needs"] and rows[3]["longest"] >= rows[2]["longest"]
+    assert rows[3]["tokens_per_s"] > rows[2]["tokens_per_s"]
+
+
+def test_machines_by_how_much_memory_they_have(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", "llama-3.2-1b", "--vram", "12GB", "--quant", "Q8_0") == 0
+    said = capsys.readouterr().out
+    assert "rtx-3060" in said and "rtx-4090" not in said
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (("--vram", "13TB"), "12GB"),
+        (("--context", "0"), "at least 2"),
+        (("--on", "rtx-3060", "--vram", "8GB"), "not both"),
+        (("--on", "rtx-306"), "rtx-3060"),
+    ],
+)
+def test_what_cannot_be_is_one_line(args: tuple[str, ...], word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", "llama-3.1-8b", *args) == 2
+    said = capsys.readouterr().err
+    assert word in said and len(said.strip().splitlines()) <= 2
