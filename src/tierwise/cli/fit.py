@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from tierwise.scenario.fields import FIELDS
+
 # What many people have, where nobody says which.
 ORDINARY = (
     "rtx-3060",
@@ -17,6 +19,7 @@ ORDINARY = (
 )
 FORMATS = ("bf16", "Q8_0", "Q4_K_M")
 MOST = 24  # machines of one table
+_AS = FIELDS["read_as"]
 
 
 def command(
@@ -33,6 +36,7 @@ def command(
     context: list[str] = typer.Option(
         [], "--context", metavar="TOKENS", help="Tokens of a conversation; repeat for more (default: 8k)."
     ),
+    read_as: str | None = typer.Option(None, _AS.option, help=_AS.help, metavar=_AS.metavar),
     json: str | None = typer.Option(None, metavar="FILE", help='Write the table as JSON; "-" prints it.'),
 ) -> None:
     """Say what of a model fits where: `tierwise fit llama-3.1-8b --vram 12GB`."""
@@ -40,6 +44,7 @@ def command(
     from tierwise.cli._progress import progress
     from tierwise.core.errors import BadField, TierwiseError
     from tierwise.core.units import parse
+    from tierwise.models.load import spelled_as
     from tierwise.report.fit_report import described, of_size, row
 
     if machine and vram is not None:
@@ -48,6 +53,7 @@ def command(
     for text, length in zip(context or ["8k"], lengths, strict=True):
         if length < 2 or length != int(length):
             raise BadField("--context", "value", text, "a whole number of at least 2 tokens")
+    model = spelled_as(model, read_as)
     names = machine or list(ORDINARY)
     if vram is not None:
         size = parse(vram, "bytes", "--vram")
