@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from tierwise.core.yamltext import parsed
+
 
 @cache
 def constants(path: Path) -> Mapping[str, float]:
@@ -14,9 +16,7 @@ def constants(path: Path) -> Mapping[str, float]:
     Raises:
         ValueError: one of them has no source.
     """
-    import yaml
-
-    found = yaml.safe_load(path.read_text("utf-8"))
+    found = parsed(path.read_text("utf-8"))
     for name, entry in found.items():
         if not entry.get("source"):
             raise ValueError(f"{path}: {name} has no source")

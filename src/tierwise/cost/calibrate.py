@@ -13,6 +13,7 @@ are newer, those of the oldest. Which kernel an engine picks for a format is in 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.num import Num, is_array, is_zero, maximum, minimum, num, where
+from tierwise.core.yamltext import parsed
 from tierwise.cost.constants import constant
 from tierwise.cost.picks import picks
 from tierwise.cost.types import Efficiency, Fit
@@ -110,7 +112,7 @@ def _members(family: str, device: str) -> tuple[str, ...]:
 
     apart: dict[str, float] = {}
     for folder in sorted(p.name for p in _HERE.iterdir() if p.is_dir()):
-        first = next((d for p in sorted((_HERE / folder).glob("*.yaml")) for d in _read(p)["devices"]), "")
+        first = next((d for p in sorted((_HERE / folder).glob("*.yaml")) for d in _devices(p)), "")
         try:
             one = known(first) if first else None
             if one is not None and one.family == family:
@@ -238,9 +240,17 @@ def _carried(name: str, value: float, factor: Num) -> Num:
     return value * factor
 
 
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
+def _devices(path: Path) -> list[str]:
+    """The devices that a file was fitted on, without reading its coefficients where a line of its own says them."""
+    line = re.search(r"^devices: *\[([^\[\]\n]*)\]$", path.read_text(), re.M)
+    return [d.strip() for d in line[1].split(",")] if line else list(_read(path)["devices"])
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    data: dict[str, Any] = yaml.load(path.read_text(), Loader=loader)  # a safe loader either way
-    return data
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(_parsed(path))
+
+
+@lru_cache(maxsize=512)
+def _parsed(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = parsed(path.read_text())
+    return found

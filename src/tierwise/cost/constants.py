@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tierwise.core.yamltext import parsed
+
 
 def constant(name: str) -> float:
     """A number by its name; raises KeyError for one that is not on file."""
@@ -14,7 +16,5 @@ def constant(name: str) -> float:
 
 @cache
 def _file() -> dict[str, dict[str, Any]]:
-    import yaml
-
-    found: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+    found: dict[str, dict[str, Any]] = parsed(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
     return found

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.errors import UnknownName
+from tierwise.core.yamltext import parsed
 from tierwise.cost.measured import describe
 from tierwise.cost.types import Cost, Framework, Target, either
 from tierwise.program.kernels import Rules
@@ -87,11 +88,9 @@ def load(name: str) -> Framework:
     Raises:
         UnknownName: there is no such file.
     """
-    import yaml
-
     if name not in names():
         raise UnknownName("framework", name, names())
-    data = yaml.safe_load((_HERE / f"{name}.yaml").read_text("utf-8"))
+    data = parsed((_HERE / f"{name}.yaml").read_text("utf-8"))
     low, high = data.pop("interval")
     said: dict[str, Any] | None = data.pop("rules", None)
     rules = None

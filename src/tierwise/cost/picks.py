@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tierwise.core.yamltext import parsed
 from tierwise.cost.types import Fit
 from tierwise.cost.versions import release
 
@@ -41,7 +42,5 @@ def picks(engine: str, version: str, family: str, fits: Mapping[Key, Fit]) -> di
 
 @cache
 def _rules(engine: str) -> list[dict[str, Any]]:
-    import yaml
-
     path = _HERE / f"{engine}.yaml"
-    return list(yaml.safe_load(path.read_text())["picks"]) if path.is_file() else []
+    return list(parsed(path.read_text())["picks"]) if path.is_file() else []

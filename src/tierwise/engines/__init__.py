@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.core.refusals import yaml_place, yaml_problem
+from tierwise.core.yamltext import parsed
 
 HERE = Path(__file__).parent
 TYPICAL = "typical"
@@ -133,13 +134,13 @@ def _load(name: str) -> Engine:
     path = HERE / name / "engine.yaml"
     where = f"engines/{name}/engine.yaml"
     try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data: Any = parsed(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise TierwiseError(f"{where}{yaml_place(error)}: not valid YAML: {yaml_problem(error)}") from None
     steps, gpus = _part(data, "steps", where), None
     _only(steps, _STEPS, f"{where}: steps")
     # An engine that says nothing of its memory lays it out as most do.
-    typical = {} if "memory" in data else yaml.safe_load((HERE / TYPICAL / "engine.yaml").read_text(encoding="utf-8"))
+    typical = {} if "memory" in data else parsed((HERE / TYPICAL / "engine.yaml").read_text(encoding="utf-8"))
     memory = _part({**typical, **data}, "memory", where)
     _only(memory, ("share", "of", "logit_bytes", "budget", "max_seqs", "source"), f"{where}: memory", ("window_share",))
     pipeline = _part({**typical, **data}, "pipeline", where) if "pipeline" in {**typical, **data} else {}

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from tierwise.core.yamltext import parsed
+
 _MONTH = re.compile(r"\d{4}-\d\d")
 
 
@@ -39,8 +41,6 @@ def version(name: str) -> tuple[int, ...]:
 
 @cache
 def _builds() -> dict[str, tuple[tuple[str, str], ...]]:
-    import yaml
-
-    data = yaml.safe_load(Path(__file__).with_name("builds.yaml").read_text(encoding="utf-8"))
+    data = parsed(Path(__file__).with_name("builds.yaml").read_text(encoding="utf-8"))
     return {engine: tuple((str(name), str(month)) for name, month in rows)
             for engine, rows in data.items() if engine != "source"}  # fmt: skip

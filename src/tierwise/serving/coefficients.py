@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.core.yamltext import parsed
 from tierwise.serving.builds import nearest
 from tierwise.serving.steady import START
 from tierwise.serving.step_times import CLASSES, Array
@@ -161,9 +162,7 @@ def own_steps(coef: Mapping[str, Array], fixes: Corrections) -> dict[str, Array]
 @lru_cache(maxsize=8)
 def calibration(path: Path = FILE) -> Calibration:
     """The calibration on file."""
-    import yaml
-
-    data: dict[str, Any] = yaml.safe_load(path.read_text())
+    data: dict[str, Any] = parsed(path.read_text())
     base, factors = {}, {}
     for name, entry in data["coefficients"].items():
         base[name] = float(entry.pop("base"))

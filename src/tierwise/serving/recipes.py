@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tierwise.core.yamltext import parsed
 from tierwise.serving.coefficients import EngineKey
 from tierwise.serving.rows import Row
 from tierwise.serving.steady import Client
@@ -140,8 +141,6 @@ _TESTS: Mapping[str, tuple[str, Callable[[Any, Any], Any]]] = {
 
 @cache
 def _rules() -> list[dict[str, Any]]:
-    import yaml
-
-    data = yaml.safe_load(Path(__file__).with_name("recipes.yaml").read_text())
+    data = parsed(Path(__file__).with_name("recipes.yaml").read_text())
     rules: list[dict[str, Any]] = data["rules"]
     return rules
