@@ -185,7 +185,7 @@ def _one(
             return predicted(groups, len(t), lambda f: changed(f, v))
         return remembered(groups, stage, lambda f: changed(f, v))
 
-    if all(g.how.recipe.precision in ("bf16", "fp16") for g in groups):
+    if not any(g.how.recipe.low for g in groups):
         start_at = {k: v for k, v in start_at.items() if k != "low"}
     values = fit(predict, start_at, m, at, weights_of(labels, at))
     inside = predict(values)

@@ -27,12 +27,12 @@ def things(asked: Asked) -> tuple[Model, System, Framework]:
     from tierwise.models.load import load_model
     from tierwise.training import framework
     from tierwise.training.recipe import OPTIMIZERS, method
+    from tierwise.training.work import decoder
 
     if not asked.machine:
         raise TierwiseError("--on: which machine, and how many? For example --on 64xh100-sxm")
     model = load_model(asked.model)
-    if not any(s.stream == "text" and s.active for s in model.stacks):
-        raise TierwiseError(f"{model.name}: training is told of models with a decoder; this one has none")
+    decoder(model)
     how = framework(asked.trainer)
     recipe = method(asked.method, how.recipe)
     if asked.optimizer is not None:
@@ -65,7 +65,8 @@ def layout_of(asked: Asked, model: Model, system: System) -> Layout:
         BadField: a layout that cannot be.
     """
     from tierwise.training import Layout
-    from tierwise.training.layout import check
+    from tierwise.training.layout import check, nearest
+    from tierwise.training.work import decoder
 
     given = {"zero": 1.0, **fixed(asked)}
     used = 1.0
@@ -73,24 +74,19 @@ def layout_of(asked: Asked, model: Model, system: System) -> Layout:
         used *= given.get(name, 1.0)
     if "dp" not in given:
         if system.count % used:
-            near = sorted(sorted(_divisors(int(system.count)), key=lambda d: abs(d - used))[:2])
             raise BadField(
                 "layout",
                 "tp x pp x cp",
                 round(used),
-                f"a divisor of the {system.count:.0f} devices; nearest: {' and '.join(map(str, near))}",
+                f"a divisor of the {system.count:.0f} devices; {nearest(used, system.count)}",
             )
         given["dp"] = system.count / used
     given.setdefault("sequence_parallel", float(given.get("tp", 1.0) > 1))
     x = Layout(global_batch=asked.global_batch, seq=asked.seq, **given)
-    text = next(s for s in model.stacks if s.stream == "text" and s.active)
+    text = decoder(model)
     heads = [float(b.facts().heads) for k in text.kinds for b in k.blocks if b.facts().heads is not None]  # type: ignore[arg-type]
     check(x, float(text.depth), min(heads, default=1.0), float(system.count))
     return x
-
-
-def _divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
 
 
 def explain(asked: Asked) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Step:
         """Tokens of one sequence after the pass."""
         return self.past + self.new
 
-    @property
+    @cached_property
     def act(self) -> Format:
         """Format of activations: the plan's; else the checkpoint's, unless 16-bit weights were asked for and it has
         wider ones, since frameworks that cast the weights of an fp32 model to 16 bits cast its activations too."""

@@ -22,10 +22,10 @@ from tierwise.models.types import Model
 from tierwise.schedule import order
 from tierwise.schedule.play import play
 from tierwise.schedule.types import Demand, Order, Timeline
-from tierwise.training.layout import RECOMPUTE, Layout, legal
+from tierwise.training.layout import RECOMPUTE, Layout, divisors, legal
 from tierwise.training.recipe import Framework
 from tierwise.training.step import TrainStep, composed, train_step
-from tierwise.training.work import Piece, Work, work_of
+from tierwise.training.work import Piece, Work, decoder, work_of
 
 # Layouts of one evaluation: rows that stay in a cache.
 CHUNK = 1 << 14
@@ -82,7 +82,7 @@ def plan_training(
         BadField: no layout is legal: with what is in the way.
     """
     began = time.perf_counter()
-    text = next(s for s in model.stacks if s.stream == "text" and s.active)
+    text = decoder(model)
     heads = min(
         (float(np.asarray(b.facts().heads)) for k in text.kinds for b in k.blocks if b.facts().heads), default=1.0
     )
@@ -212,12 +212,8 @@ def _space(
 
 
 def _divisors(n: float) -> list[float]:
-    """Whole divisors of a whole number; of anything else its floor's powers of two."""
-    whole = int(n)
-    if whole != n or whole < 1:
-        return []
-    small = [d for d in range(1, int(whole**0.5) + 1) if whole % d == 0]
-    return [float(d) for d in sorted({*small, *(whole // d for d in small)})]
+    """Divisors of a whole number; none of anything else."""
+    return list(map(float, divisors(int(n)))) if n == int(n) else []
 
 
 def _different(found: list[tuple[float, Layout]]) -> list[Layout]:

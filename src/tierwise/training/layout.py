@@ -111,13 +111,19 @@ def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
 
 def _need(field: str, part: Num, whole: float | Num, allowed: str, found: Num | None = None) -> None:
     if not bool(np.all(_divides(part, whole))):
-        near = "" if found is not None else "; " + _nearest(float(np.asarray(part)), float(np.asarray(whole)))
+        near = "" if found is not None else "; " + nearest(float(np.asarray(part)), float(np.asarray(whole)))
         raise BadField("layout", field, part if found is None else found, allowed + near)
 
 
-def _nearest(value: float, whole: float) -> str:
-    divisors = [d for d in range(1, int(whole) + 1) if whole % d == 0]
-    near = sorted(sorted(divisors, key=lambda d: abs(d - value))[:2])
+def divisors(whole: int) -> list[int]:
+    """What divides a whole number, ascending; nothing divides less than one."""
+    small = [d for d in range(1, int(max(whole, 0) ** 0.5) + 1) if whole % d == 0]
+    return sorted({*small, *(whole // d for d in small)})
+
+
+def nearest(value: float, whole: float) -> str:
+    """The divisors nearest to a value, in words."""
+    near = sorted(sorted(divisors(int(whole)), key=lambda d: abs(d - value))[:2])
     return "nearest: " + " and ".join(map(str, near))
 
 

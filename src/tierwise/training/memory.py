@@ -43,7 +43,7 @@ class TrainMemory:
         return np.asarray(self.peak <= self.capacity)
 
 
-def parameters(model: Model, layout: Layout, depth: Num | None = None) -> tuple[dict[str, Num], dict[str, Num]]:
+def parameters(model: Model, layout: Layout) -> tuple[dict[str, Num], dict[str, Num]]:
     """(parameters of one layer on a device, those before and after the layers): dense ones, and those of experts, which
     fewer devices share.
 

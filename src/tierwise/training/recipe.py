@@ -53,6 +53,11 @@ class Recipe:
     rank: float = 0.0
 
     @property
+    def low(self) -> bool:
+        """Whether products are in fewer than 16 bits."""
+        return self.precision not in ("bf16", "fp16")
+
+    @property
     def states(self) -> float:
         """Bytes of optimizer state, master weights included."""
         return OPTIMIZERS[self.optimizer] + self.master

@@ -146,7 +146,7 @@ def _times(
     Args:
         wide: products are in 16 bits whatever the recipe says (the head's).
     """
-    products = how.matmul if wide or how.recipe.precision in ("bf16", "fp16") else how.low
+    products = how.low if how.recipe.low and not wide else how.matmul
     factors = {"matmul": products, "attention": how.attention, "memory": how.memory, "link": how.link}
     forward = {k: factors[k] * piece.forward[k] for k in CLASSES}
     behind = {k: factors[k] * piece.backward[k] for k in CLASSES}

@@ -11,9 +11,9 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, maximum, num, where
 from tierwise.core.numerics import fmt
 from tierwise.machines.types import System
-from tierwise.models.lower import lower
+from tierwise.models.lower import lower, running
 from tierwise.models.step import Step
-from tierwise.models.types import Model
+from tierwise.models.types import Model, Stack
 from tierwise.program.backward import backward
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.program.types import Op
@@ -102,20 +102,19 @@ def work_of(
     Raises:
         TierwiseError: a model without a decoder.
     """
-    if not any(s.stream == "text" and s.active for s in model.stacks):
-        raise TierwiseError(f"{model.name}: training is told of models with a decoder; this one has none")
+    decoder(model)
     plain = plan_of(layout, flash=flash)
     step = _step(model, plain, layout)
     forward, frozen = _as_trained(lower(step)), how.recipe.rank > 0
     costs = _priced(model, system, plain, forward), _priced(model, system, plain, backward(forward, frozen=frozen))
     low = costs
-    if how.recipe.precision not in ("bf16", "fp16"):
+    if how.recipe.low:
         less = plan_of(layout, how.recipe.precision, flash)
         again = _as_trained(lower(_step(model, less, layout)))
         low = _priced(model, system, less, again), _priced(model, system, less, backward(again, frozen=frozen))
     divided = where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
-    pieces = {name: _piece(name, costs, low, forward, divided) for name in _repeats(forward)}
     counts = _repeats(forward)
+    pieces = {name: _piece(name, costs, low, forward, counts[name], divided) for name in counts}
     layers = tuple(
         (p, num(counts[name]) if depth is None else depth)
         for name, p in pieces.items()
@@ -123,6 +122,17 @@ def work_of(
     )
     ends = {name: p for name, p in pieces.items() if name.endswith((INPUT, OUTPUT))}
     return Work(ends, layers, step.tokens * model.vocab / layout.tp)
+
+
+def decoder(model: Model) -> Stack:
+    """The stack that is trained.
+
+    Raises:
+        TierwiseError: a model without one.
+    """
+    for stack in running(model, "prefill"):
+        return stack
+    raise TierwiseError(f"{model.name}: training is told of models with a decoder; this one has none")
 
 
 def _step(model: Model, plan: Plan, layout: Layout) -> Step:
@@ -219,10 +229,13 @@ def _repeats(program: Program) -> dict[str, Num]:
 
 
 def _piece(
-    name: str, costs: tuple[StepCost, StepCost], low: tuple[StepCost, StepCost], forward: Program, divided: Num
+    name: str,
+    costs: tuple[StepCost, StepCost],
+    low: tuple[StepCost, StepCost],
+    forward: Program,
+    count: Num,
+    divided: Num,
 ) -> Piece:
-    repeats = _repeats(forward)
-
     def seconds(plain: StepCost, less: StepCost) -> dict[str, Num]:
         out: dict[str, Num] = dict.fromkeys(CLASSES, 0.0)
         for a, b in zip(plain.on_device, less.on_device, strict=True):
@@ -233,10 +246,10 @@ def _piece(
             time = b.cost.time if kind == "matmul" and not name.endswith(OUTPUT) else a.cost.time
             if kind == "memory" and a.op.role in ("norm", "embed"):
                 time = time / divided
-            out[kind] = out[kind] + time * a.segment.repeat / repeats[name]
+            out[kind] = out[kind] + time * a.segment.repeat / count
         return out
 
-    ops = [(op, s.repeat / repeats[name]) for s in forward.segments if s.name == name for op in s.ops]
+    ops = [(op, s.repeat / count) for s in forward.segments if s.name == name for op in s.ops]
     kept, scores = saved(ops, divided)
     return Piece(
         forward=seconds(costs[0], low[0]),

@@ -20,6 +20,7 @@ from tierwise.core.files import write as write_file
 from tierwise.core.units import gb, seconds
 from tierwise.models.types import Model
 from tierwise.training.step import TrainStep
+from tierwise.training.work import decoder
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Shape:
 
 def shape_of(model: Model) -> Shape:
     """The sizes of a model's decoder."""
-    text = next(s for s in model.stacks if s.stream == "text" and s.active)
+    text = decoder(model)
     blocks = [b for k in text.kinds for b in k.blocks]
     facts = [b.facts() for b in blocks]
     weights = [w for b in blocks for w in b.weights()]
