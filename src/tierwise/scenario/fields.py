@@ -162,6 +162,8 @@ _ROWS = (
     # ------------------------------------------------------------ targets
     Field("ttft", "targets", "time", "Target: time to first token at most, 600ms."),
     Field("tpot", "targets", "time", "Target: time per output token at most, 25ms."),
+    Field("attainment", "targets", "number", "Share of the requests that must meet both targets.", 0.9, 0, 1,
+          above=True),
     Field("statistic", "targets", "text", "Of the requests, what must meet the targets: mean, p50, p90, p95, p99.",
           "mean"),
     # ------------------------------------------------------------ what a plan may choose

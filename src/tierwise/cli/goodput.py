@@ -1,0 +1,37 @@
+"""``tierwise goodput``: requests a second that a deployment serves within its targets, over the rate they come at."""
+
+from __future__ import annotations
+
+from tierwise.cli import Stopped
+from tierwise.cli._flags import DEGREES, FORMATS, STREAM, Asked, flags
+from tierwise.scenario.fields import names
+
+# Machines may be given several times, to compare.
+_TRAFFIC = tuple(name for name in STREAM if name not in ("rate_scale", "concurrency", "search"))
+
+
+@flags("machine", *DEGREES, *FORMATS, "eager", "technique", "engine", *_TRAFFIC, *names("serving"), "ttft", "tpot",
+       "attainment", "html", "json", many=("machine", "rate"))  # fmt: skip
+def command(asked: Asked) -> None:
+    """How many requests a second hold the targets: goodput over the rate of arrivals, and where it ends."""
+    from tierwise.cli._files import check, told, write_json
+    from tierwise.cli._goodput import curves
+    from tierwise.core.errors import TierwiseError
+    from tierwise.core.files import write
+    from tierwise.report.goodput_report import page, show, to_dict
+
+    check(asked, "html", "json")
+    if asked.ttft is None and asked.tpot is None:
+        raise TierwiseError("goodput within what? Give --ttft 500ms, --tpot 30ms, or both")
+    found = to_dict(*curves(asked), asked.ttft, asked.tpot, asked.attainment)
+    if asked.html is not None:
+        write(asked.html, page(found))
+    if asked.json is not None:
+        write_json(asked.json, found)
+    if asked.json != "-":
+        from tierwise.report.console import console
+
+        show(found, console())
+        told(asked, "html", "json")
+    if found["interrupted"]:
+        raise Stopped
