@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from tests.launch.ways import DENSE, ENGINES, EXPERTS, MACHINE, NAMES, deployments
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.core.numerics import fmt
-from tierwise.launch import folder, kubernetes, readme, write
-from tierwise.launch.compose import text as composed
+from tierwise.launch import folder, readme, write
 from tierwise.launch.files import Pool, as_engine, engine, pools
 from tierwise.launch.shell import filled, script, words
+from tierwise.launch.targets import kubernetes
+from tierwise.launch.targets.compose import text as composed
 from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Deployment, Replicas, Settings, Speculation
 
@@ -85,7 +86,7 @@ _SERVICE = {
 def test_compose_files_have_the_shape_of_the_specification(name: str, deployment: Deployment) -> None:
     deployment = as_engine(deployment, name)
     found = pools(deployment, name, "org/model")
-    text = composed(deployment, found, name)
+    text = composed(deployment, found, name, "org/m")
     devices = sum(p.count * p.nodes * p.local for p in found)
     if devices > MACHINE.per_node:
         assert text is None
@@ -120,7 +121,7 @@ def test_compose_hears_a_name_and_no_variable_of_it(model: str) -> None:
     """Compose replaces ``$NAME`` and ``${NAME}``, and takes ``$$`` for a dollar."""
     for name in ENGINES:
         found = pools(as_engine(TOGETHER, name), name, model)
-        text = composed(as_engine(TOGETHER, name), found, name)
+        text = composed(as_engine(TOGETHER, name), found, name, model)
         assert text is not None
         said = [w for s in yaml.safe_load(text)["services"].values() for w in (*s["entrypoint"], *s["command"])]
         assert model in [w.replace("$$", "$") for w in said]
@@ -316,7 +317,7 @@ def test_names_kubernetes_takes() -> None:
 
 def test_an_engine_without_a_router_is_reached_at_its_own_port() -> None:
     found: list[Pool] = pools(as_engine(TOGETHER, "trtllm"), "trtllm", "m")
-    text = composed(as_engine(TOGETHER, "trtllm"), found, "trtllm")
+    text = composed(as_engine(TOGETHER, "trtllm"), found, "trtllm", "m")
     assert text is not None
     ports = [s["ports"] for s in yaml.safe_load(text)["services"].values()]
     assert ports == [["8000:8000"], ["8001:8000"], ["8002:8000"]]

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tierwise.core.errors import BadField, TierwiseError
-from tierwise.launch import compose, kubernetes, readme
+from tierwise.launch import readme
 from tierwise.launch.files import Pool, addresses, as_engine, engine, engines, pools
 from tierwise.launch.shell import local_urls, router_script, script
+from tierwise.launch.targets import targets
 from tierwise.serving.deployment import Deployment
 from tierwise.serving.room import fitted
 
@@ -69,12 +70,10 @@ def _engine_files(deployment: Deployment, found: list[Pool], name: str, model: s
     if router is not None:
         out["router.sh"] = router_script(router, name)
         out.update(router.files)
-    composed = compose.text(deployment, found, name)
-    if composed is not None:
-        out["docker-compose.yaml"] = composed
-    manifests = kubernetes.text(deployment, found, name, model)
-    if manifests is not None:
-        out["kubernetes.yaml"] = manifests
+    for target in targets():
+        whole = target.text(deployment, found, name, model)
+        if whole is not None:
+            out[target.FILE] = whole
     return out
 
 

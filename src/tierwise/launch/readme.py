@@ -8,8 +8,9 @@ from typing import Any
 
 from tierwise.core import units
 from tierwise.launch.files import Pool, disaggregated, engine, facts
-from tierwise.launch.kubernetes import label
 from tierwise.launch.shell import local_ports, variables, words
+from tierwise.launch.targets import targets
+from tierwise.launch.targets.kubernetes import label
 from tierwise.serving.deployment import Deployment
 
 # Keys of a prediction in the order they are shown: what each is called and how its value reads.
@@ -152,19 +153,22 @@ def _start(name: str, found: Sequence[Pool], model: str, files: Sequence[str]) -
     if hosts > 1 and f"{name}/router.sh" in files:
         where += ", with their addresses in place of 127.0.0.1 in what the router reads"
     out = [where.rstrip(":") + ":", "```sh\n" + "\n".join(lines) + "\n```"]
-    if f"{name}/docker-compose.yaml" in files:
-        out.append(f"Or `docker compose -f {name}/docker-compose.yaml up`.")
-    if f"{name}/kubernetes.yaml" in files:
-        spans = (
-            "; engines that span nodes need the LeaderWorkerSet controller" if any(p.nodes > 1 for p in found) else ""
-        )
-        out.append(f"Or `kubectl apply -f {name}/kubernetes.yaml`{spans}.")
+    for target in targets():
+        if (file := f"{name}/{target.FILE}") in files:
+            out.append(f"Or `{target.START.format(file=file)}`{_needs(target, found)}.")
     if any("DRAFT_MODEL" in variables(p.argv) for p in found):
         create = f"kubectl create configmap {label(model)}-draft --from-literal=model=..."
         out.append(f"`DRAFT_MODEL` in the environment names the model that drafts; in Kubernetes `{create}`.")
     create = "kubectl create secret generic hf-token --from-literal=token=..."
     out.append(f"A gated model needs `HF_TOKEN` in the environment; in Kubernetes `{create}`.")
     return "\n\n".join(out)
+
+
+def _needs(target: Any, found: Sequence[Pool]) -> str:
+    said = list(getattr(target, "NEEDS", ()))
+    if any(p.nodes > 1 for p in found):
+        said += getattr(target, "NEEDS_SPANNING", ())
+    return "".join(f"; {x}" for x in said)
 
 
 def _by_hand(name: str, found: Sequence[Pool]) -> tuple[list[str], int]:

@@ -8,12 +8,13 @@ from tierwise.launch.files import Pool, addresses, disaggregated, dump, engine, 
 from tierwise.launch.shell import APART, filled, requirement, variables
 from tierwise.serving.deployment import Deployment
 
+FILE, START = "docker-compose.yaml", "docker compose -f {file} up"
 CONFIG = "/config"
 # Shared memory of NCCL's rings: Docker's own default is 64 MB. An upper bound, taken only as used.
 _SHARED = "16gb"
 
 
-def text(deployment: Deployment, found: list[Pool], name: str) -> str | None:
+def text(deployment: Deployment, found: list[Pool], name: str, model: str) -> str | None:
     """The file; None where the engines need more than one host."""
     per_host = min(p.group.machine.per_node for p in found)
     if sum(p.count * p.local * p.nodes for p in found) > per_host:

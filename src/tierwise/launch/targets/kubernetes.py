@@ -8,17 +8,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tierwise.launch.compose import CONFIG
 from tierwise.launch.files import Pool, Router, addresses, dump, engine, facts
 from tierwise.launch.shell import filled, requirement, variables
+from tierwise.launch.targets.compose import CONFIG
 from tierwise.serving.deployment import Deployment
 
 Json = dict[str, Any]
 
+FILE, START = "kubernetes.yaml", "kubectl apply -f {file}"
+NEEDS_SPANNING = ("engines that span nodes need the LeaderWorkerSet controller",)
 # What a device plugin calls a device of that vendor.
-_RESOURCES = {"NVIDIA": "nvidia.com/gpu", "AMD": "amd.com/gpu", "Intel": "gpu.intel.com/xe"}
+RESOURCES = {"NVIDIA": "nvidia.com/gpu", "AMD": "amd.com/gpu", "Intel": "gpu.intel.com/xe"}
 # Shared memory of NCCL's rings: the default of a container is 64 MB. An upper bound, taken only as used.
-_SHARED = "16Gi"
+SHARED = "16Gi"
 # What pods carry that requests from outside go to: the router's, or all engines' where there is none.
 _FRONT = {"tierwise/front": "true"}
 # Where an engine that spans nodes finds its peers; set in every pod by the LeaderWorkerSet controller.
@@ -103,7 +105,7 @@ def _pod(app: str, pool: Pool, name: str, argv: tuple[str, ...], *, serves: bool
         env += [{"name": v, "value": str(p)} for v, p in module.SIDE_PORTS.items()]
         if module.SIDE_HOST:
             env.append({"name": module.SIDE_HOST, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
-    resource = _RESOURCES.get(pool.group.machine.device.vendor, _RESOURCES["NVIDIA"])
+    resource = RESOURCES.get(pool.group.machine.device.vendor, RESOURCES["NVIDIA"])
     container: Json = {
         "name": "engine",
         "image": facts(name)["image"],
@@ -118,9 +120,9 @@ def _pod(app: str, pool: Pool, name: str, argv: tuple[str, ...], *, serves: bool
         ],
     }
     if serves:
-        container |= {"ports": _ports(module, apart), **_probes(module)}
+        container |= {"ports": _ports(module, apart), **probes(module)}
     volumes: list[Json] = [
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _SHARED}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHARED}},
         # A claim in its place keeps the weights when a pod goes.
         {"name": "models", "emptyDir": {}},
     ]
@@ -178,7 +180,7 @@ def _ports(module: Any, apart: bool) -> list[Json]:
     ]
 
 
-def _probes(module: Any) -> Json:
+def probes(module: Any) -> Json:
     """Half an hour to load weights and record graphs, then a check every ten seconds."""
     get = {"httpGet": {"path": module.HEALTH, "port": module.PORT}, "periodSeconds": 10, "timeoutSeconds": 5}
     return {
