@@ -130,6 +130,7 @@ def test_a_trace_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["--statistic", "median"], "p50"),
         (["--confidence", "70"], "50, 80, 90"),
         (["--mode", "both"], "aggregated"),
+        (["--mode", "mixed"], "a second --on or --weights"),
         (["--kv", "fp9"], "fp8"),
         (["--draft", "-1"], "--draft"),
         (["--tokens", "1"], "--tokens"),

@@ -87,7 +87,7 @@ def cloud(answer: Answer) -> Json:
     rows = usable[np.unique(np.linspace(0, max(len(usable) - 1, 0), min(CLOUD, len(usable))).astype(int))]
     unit = "$ an hour" if q.demand.kind != "free" else "$ per million tokens"
     return {
-        "unit": unit if all(np.isfinite(f.rent) for f in answer.families) else unit.replace("$", "devices"),
+        "unit": unit if all(f.priced for f in answer.families) else unit.replace("$", "devices"),
         "dots": [[float(f"{price[r]:.5g}"), float(f"{1.0 / p.tpot[r]:.5g}"), int(p.prefills[r] > 0)] for r in rows],
         "target": 1.0 / q.targets.tpot if np.isfinite(q.targets.tpot) else None,
     }
@@ -114,10 +114,10 @@ def deployment(answer: Answer, p: Points, row: int) -> Json:
     """One row, with what is predicted of it."""
     q, family = answer.question, answer.families[int(p.family[row])]
     one = p.take(np.asarray([row]))
-    known = bool(np.isfinite(family.rent))
+    known = family.priced
     output = q.demand.output
     out: Json = {
-        "machine": family.system.name, "device": family.system.device.title, "engine": family.engine,
+        "machine": " + ".join(f.system.name for f in family.roles), "device": family.title, "engine": family.engine,
         "mode": "disaggregated" if p.prefills[row] > 0 else "aggregated",
         "devices": int(p.devices[row]), "weights": str(family.weights or "") or None, "kv": family.kv,
         "own_kv": family.own, "own_formats": family.own and family.weights is None,
@@ -137,6 +137,13 @@ def deployment(answer: Answer, p: Points, row: int) -> Json:
     }  # fmt: skip
     if p.prefills[row] > 0:
         out["prefill"] = _group(p, row, "p_")
+    if family.first is not None:
+        # Roles on machines or with weights of their own.
+        for name, one_ in zip(("prefill", "decode"), family.roles, strict=True):
+            degrees = out[name]
+            out[name] |= {"device": one_.system.device.title, "weights": str(one_.weights or "") or None,
+                          "devices": degrees["count"] * degrees["tp"] * degrees["pp"] * degrees["dp"]}  # fmt: skip
+        out |= {"mode": "mixed", "own_formats": family.own and all(f.weights is None for f in family.roles)}
     if p is answer.points:
         ttft, tpot = answer.interval(row)
         out |= {"ttft_interval": list(ttft), "tpot_interval": list(tpot), "basis": answer.basis(row)}

@@ -109,7 +109,7 @@ def short(e: Json) -> str:
         names = "".join(f"{n.upper()}{g[n]}" for n in shown)
         return f"{g['count']}×{names}"
 
-    text = f"{one(e['prefill'])} + {one(e['decode'])}" if e["mode"] == "disaggregated" else one(e["engines"])
+    text = f"{one(e['prefill'])} + {one(e['decode'])}" if "prefill" in e else one(e["engines"])
     return text + (f" draft {e['draft_tokens']}" if e["draft_tokens"] else "")
 
 
@@ -154,7 +154,7 @@ def _money(d: Json) -> list[str]:
 
 def _named(d: Json, e: Json) -> str:
     several = len({m["device"] for m in d["question"]["machines"]}) > 1
-    parts = [e["machine"].split("x", 1)[-1]] if several else []
+    parts = [" + ".join(m.split("x", 1)[-1] for m in e["machine"].split(" + "))] if several else []
     parts += [e["engine"]] if len(d["question"]["engines"]) > 1 else []
     formats = [] if e["own_formats"] else [e["weights"] or f"kv {e['kv']}"]
     return " ".join([*parts, short(e), *formats])

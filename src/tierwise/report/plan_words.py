@@ -6,7 +6,8 @@ from typing import Any
 
 from tierwise.core.units import dollars, seconds
 from tierwise.report import choices
-from tierwise.report.numbers import rate, things
+from tierwise.report.deployment_words import hardware, layout, price
+from tierwise.report.numbers import rate
 from tierwise.report.plan_expectation import demanded, expected, steady_state, superlative, what_is_missing
 
 Json = dict[str, Any]
@@ -344,43 +345,10 @@ def rests(d: Json) -> list[str]:
 
 
 def _machines_shown(d: Json) -> list[Json]:
-    shown = {e["device"] for e in (d["answer"], d["runner_up"], *d["finalists"]) if e}
+    told = [e for e in (d["answer"], d["runner_up"], *d["finalists"]) if e]
+    shown = {name for e in told for name in (e["device"], *(e[g]["device"] for g in ("prefill", "decode")
+                                                            if e["mode"] == "mixed"))}  # fmt: skip
     return [m for m in d["question"]["machines"] if m["device"] in shown]
-
-
-def layout(e: Json) -> str:
-    """``10 prefilling engines (TP=1) beside 6 decoding ones (TP=2)``."""
-    drafts = f", drafting {e['draft_tokens']} tokens a step" if e["draft_tokens"] else ""
-    if e["mode"] == "disaggregated":
-        p, n = e["prefill"], e["decode"]
-        return (f"{_engines(p['count'], 'prefilling')} ({degrees(p)}) beside {_engines(n['count'], 'decoding')} "
-                f"({degrees(n)}){drafts}")  # fmt: skip
-    return f"{_engines(e['engines']['count'], '')} ({degrees(e['engines'])}){drafts}"
-
-
-def _engines(count: int, what: str) -> str:
-    return things(count, f"{what} engine" if what else "engine")
-
-
-def degrees(g: Json) -> str:
-    """``TP=2`` or ``TP=4, DP=8, EP=32``: degrees above one."""
-    return ", ".join(f"{n.upper()}={g[n]}" for n in ("tp", "pp", "dp", "ep") if g[n] > 1 or n == "tp")
-
-
-def hardware(e: Json) -> str:
-    """``22 × NVIDIA H200``."""
-    return f"{e['devices']} × {e['device']}"
-
-
-def price(e: Json) -> str:
-    """``, $87.78 an hour and $1.28 per million tokens``; nothing where no rent is known."""
-    if e["usd_per_hour"] is None:
-        return ""
-    run = e.get("simulated")
-    each = e["usd_per_million"] * (
-        e["requests_per_s"] / run["requests_per_s"] if run and run["requests_per_s"] else 1.0
-    )
-    return f", {dollars(e['usd_per_hour'])} an hour and {dollars(each)} per million tokens"
 
 
 def machines(d: Json) -> str:
@@ -391,4 +359,6 @@ def machines(d: Json) -> str:
 
 def _changed_formats(a: Json) -> str:
     parts = [f"weights in {a['weights']}"] if a["weights"] else []
+    if a["mode"] == "mixed" and a["prefill"]["weights"] and not parts:
+        parts = [f"weights in {a['prefill']['weights']} where it prefills"]
     return " and ".join([*parts, *([] if a["own_kv"] else [f"the KV cache in {a['kv']}"])])

@@ -172,7 +172,8 @@ _ROWS = (
     Field("objective", "search", "text", "What is best: cost, throughput or latency.", "cost"),
     Field("confidence", "search", "whole", "Probability in per cent with which targets must hold, by how well prices "
           "are known, and at which plans are ranked: 50 (as expected), 80 or 90.", 80),
-    Field("mode", "search", "text", "aggregated or disaggregated (default: both are tried).", many=True),
+    Field("mode", "search", "text", "aggregated, disaggregated (default: both are tried), or mixed: prefill on one of "
+          "several machines or formats, decode on another.", many=True),
     Field("confirm", "search", "switch", "Simulate the finalists.", True),
     # ------------------------------------------------------------ files to write
     Field("html", "files", "text", "Write a self-contained HTML report.", metavar="FILE"),

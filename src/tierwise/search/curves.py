@@ -41,6 +41,7 @@ class Curves:
         draft, tokens: draft tokens and token budget of a step (v,).
         flight: requests in flight in the whole unit (v, f), nan where their KV has no room.
         ttft, tpot: seconds; ``rate``: requests per second of the unit (v, f).
+        fill: units there are devices for (v,); ``rent``: dollars per second of a unit (v,), nan where unknown.
         slower: factors on TTFT and TPOT from expected times to those that a plan must hold at.
     """
 
@@ -54,6 +55,8 @@ class Curves:
     ttft: Array
     tpot: Array
     rate: Array
+    fill: Array
+    rent: Array
     slower: tuple[float, float] = (1.0, 1.0)
 
     @property
@@ -75,21 +78,51 @@ class _Units:
     tokens: Array
 
 
-def curves_of(question: Question, family: Family) -> list[Curves]:
-    """Curves of every unit of a family; empty where no engine holds the weights."""
-    family = replace(family, system=family.affordable)
-    kinds, _ = engines(family.model, family.system, question.freedom.memory)
-    if not len(kinds.tp):
+@dataclass(frozen=True)
+class _Role:
+    """Engines of a family, priced each once: kinds first, then drafts, then numbers in flight."""
+
+    family: Family
+    kinds: Engines
+    points: ClosedLoopPoint
+    times: StepTimes
+
+
+# Roles by what makes them so, for families that share some.
+Known = dict[tuple[str, ...], "_Role | None"]
+
+
+def curves_of(question: Question, family: Family, known: Known | None = None) -> list[Curves]:
+    """Curves of every unit of a family; empty where no engine holds the weights.
+
+    Args:
+        known: what was priced already, of other families of the question; added to.
+    """
+    roles = [_role(question, f, {} if known is None else known) for f in family.roles]
+    if any(r is None for r in roles):
         return []
-    modes, several = question.freedom.modes, family.most > 1
-    units = [_aggregated(question, kinds)] if "aggregated" in modes else []
-    units += [_disaggregated(question, family, kinds)] if "disaggregated" in modes and several else []
+    first, last = (r for r in (roles[0], roles[-1]) if r is not None)
+    modes = question.freedom.modes
+    units = []
+    if family.first is not None:
+        units = [_disaggregated(question, first, last)]
+    else:
+        units += [_aggregated(question, last.kinds)] if "aggregated" in modes else []
+        units += [_disaggregated(question, first, last)] if "disaggregated" in modes and family.most > 1 else []
     units = [u for u in units if len(u.own)]
-    if not units:
-        return []
-    priced, surely = _priced(question, family, kinds), slower(question, family)
-    return [replace(_curves(question, family, kinds, u, *priced),
-                    slower=surely.apart if u.prefills.any() else surely.together) for u in units]  # fmt: skip
+    sure = [slower(question, r.family) for r in (first, last)] if units else []
+    return [replace(_curves(question, first, last, u),
+                    slower=(sure[0].apart[0], sure[1].apart[1]) if u.prefills.any() else sure[1].together)
+            for u in units]  # fmt: skip
+
+
+def _role(question: Question, family: Family, known: Known) -> _Role | None:
+    key = (family.system.name, family.engine, family.kv, str(family.weights))
+    if key not in known:
+        family = replace(family, system=family.affordable)
+        kinds, _ = engines(family.model, family.system, question.freedom.memory)
+        known[key] = _Role(family, kinds, *_priced(question, family, kinds)) if len(kinds.tp) else None
+    return known[key]
 
 
 def _aggregated(question: Question, kinds: Engines) -> _Units:
@@ -100,12 +133,19 @@ def _aggregated(question: Question, kinds: Engines) -> _Units:
     return _Units(kind, kind, np.zeros(len(kind)), np.ones(len(kind)), draft, budget)
 
 
-def _disaggregated(question: Question, family: Family, kinds: Engines) -> _Units:
-    """Every pair of engines in every small ratio that the machine has devices for."""
-    free, devices = question.freedom, kinds.devices
-    shallow = np.flatnonzero(_shallow(kinds))
-    pairs = [(p, d, r.numerator, r.denominator) for p in shallow for d in shallow for r in _ratios()
-             if r.numerator * devices[p] + r.denominator * devices[d] <= family.system.count]  # fmt: skip
+def _disaggregated(question: Question, first: _Role, last: _Role) -> _Units:
+    """Every pair of engines in every small ratio that the machines have devices for."""
+    free, before, after = question.freedom, first.kinds.devices, last.kinds.devices
+    one = first.family.system.name == last.family.system.name
+    most, own = last.family.system.count, first.family.system.count
+
+    def fits(p: int, d: int, x: int, y: int) -> bool:
+        a, b = x * before[p], y * after[d]
+        return bool(a + b <= most if one else a <= own and b <= most)
+
+    shallow = [[int(i) for i in np.flatnonzero(_shallow(r.kinds))] for r in (first, last)]
+    pairs = [(p, d, r.numerator, r.denominator) for p in shallow[0] for d in shallow[1] for r in _ratios()
+             if fits(p, d, r.numerator, r.denominator)]  # fmt: skip
     p, d, x, y = (np.repeat(c, len(free.drafts)) for c in np.asarray(pairs, dtype=np.intp).reshape(-1, 4).T)
     # A pass over one prompt fills the device; with more of them in it each would wait for the others.
     tokens = min((b for b in free.budgets if b >= question.demand.prompt), default=max(free.budgets))
@@ -113,36 +153,49 @@ def _disaggregated(question: Question, family: Family, kinds: Engines) -> _Units
     return _Units(d, p, x.astype(float), y.astype(float), draft, np.full(len(d), tokens))
 
 
-def _curves(
-    question: Question, family: Family, kinds: Engines, units: _Units, points: ClosedLoopPoint, times: StepTimes
-) -> Curves:  # fmt: skip
-    """Curves of units, whose engines were priced each once: kinds first, then drafts, then numbers in flight."""
+def _curves(question: Question, first: _Role, last: _Role, units: _Units) -> Curves:
+    """Curves of units of engines that prefill (or do both: ``first`` is then ``last``) and engines that decode."""
     demand, f, drafts = question.demand, len(FLIGHTS), np.asarray(question.freedom.drafts)
     length = demand.prompt + demand.output
-    own, two = kinds.take(units.own), units.prefills > 0
+    own, other, two = last.kinds.take(units.own), first.kinds.take(units.prefill), units.prefills > 0
     row = units.own * len(drafts) + units.draft
     cell = (row[:, None] * f + np.arange(f)).ravel()
     budgets, budget = np.unique(units.tokens, return_inverse=True)
-    rooms = np.stack([_room(question, family, kinds, b) for b in budgets])
-    held, first = rooms[budget, units.own], rooms[budget, units.prefill]
+    rooms = [np.stack([_room(question, r.family, r.kinds, b) for b in budgets]) for r in (first, last)]
+    before, held = rooms[0][budget, units.prefill], rooms[1][budget, units.own]
     # What prefills must hold the longest request too.
-    whole = first[:, :1] * kinds.pp[units.prefill][:, None] * length
+    whole = before[:, :1] * other.pp[:, None] * length
     held = np.where(two[:, None] & (whole < np.maximum(demand.longest, length)), 0.0, held)
-    mine = replace(take(times, cell), room=held.ravel())
+    mine = replace(take(last.times, cell), room=held.ravel())
     if two.any():
         # A prompt's pass does not depend on how many requests are in flight, nor on drafts.
-        mine = replace(mine, prefill=times.prefill[..., np.repeat(units.prefill * len(drafts) * f, f)])
-    client, coef = coefficients(family)
-    lanes = np.where(two, kinds.pp[units.prefill] * kinds.dp[units.prefill] * units.prefills / units.decodes, 0.0)
-    found = closed_loop(take(points, cell), mine, _endless(client, np.repeat(units.tokens, f)), np.repeat(lanes, f),
-                        coef)  # fmt: skip
+        mine = replace(mine, prefill=first.times.prefill[..., np.repeat(units.prefill * len(drafts) * f, f)])
+    client, coef = coefficients(last.family)
+    lanes = np.where(two, other.pp * other.dp * units.prefills / units.decodes, 0.0)
+    found = closed_loop(take(last.points, cell), mine, _endless(client, np.repeat(units.tokens, f)),
+                        np.repeat(lanes, f), coef)  # fmt: skip
     ttft, tpot = found.ttft.reshape(-1, f), found.tpot.reshape(-1, f)
     fits = held * own.pp[:, None] * length >= demand.longest
     fits &= np.minimum(held, question.freedom.max_seqs / own.pp[:, None]) >= FLIGHTS
     flight = np.where(fits, FLIGHTS * (own.pp * own.dp * units.decodes)[:, None], np.nan)
     rate = flight / (ttft + demand.output * tpot)
-    return Curves(own, kinds.take(units.prefill), units.prefills, units.decodes, drafts[units.draft], units.tokens,
-                  flight, ttft, tpot, rate)  # fmt: skip
+    fill, rent = _affordable(question, first.family, last.family, units.prefills * other.devices,
+                             units.decodes * own.devices)  # fmt: skip
+    return Curves(own, other, units.prefills, units.decodes, drafts[units.draft], units.tokens, flight, ttft, tpot,
+                  rate, fill, rent)  # fmt: skip
+
+
+def _affordable(question: Question, first: Family, last: Family, before: Array, after: Array) -> tuple[Array, Array]:
+    """(units that there are devices and money for, dollars per second of one), of units of so many devices of either
+    role, shape (v,)."""
+    rent = before * (first.rent if before.any() else 0.0) + after * last.rent
+    if first.system.name == last.system.name:
+        fill = last.most / (before + after)
+    else:
+        fill = np.minimum(first.most / before, last.most / after)
+    if np.isfinite(question.budget):
+        fill = np.where(np.isfinite(rent), np.minimum(fill, question.budget / rent * (1.0 + 1e-9)), fill)
+    return np.floor(fill), rent
 
 
 def _shallow(kinds: Engines) -> NDArray[np.bool_]:

@@ -22,24 +22,26 @@ def deployment(question: Question, families: tuple[Family, ...], points: Points,
 
     drafts = speculation(family, int(points.draft[row]))
 
-    def group(tp: float, pp: float, dp: float, ep: float, count: float, role: str, seqs: float) -> Replicas:
+    first = family.roles[0]
+
+    def group(of: Family, tp: float, pp: float, dp: float, ep: float, count: float, role: str, seqs: float) -> Replicas:
         degrees = {"tp": float(tp), "pp": float(pp), "dp": float(dp), "ep": float(ep)}
-        plan = Plan(**degrees, weights=family.weights, kv=cache)  # type: ignore[arg-type]
+        plan = Plan(**degrees, weights=of.weights, kv=cache)  # type: ignore[arg-type]
         settings = Settings(
             engine=family.engine, max_seqs=int(np.ceil(max(seqs, 1.0) - 1e-6)), budget=int(points.tokens[row]),
             memory=question.freedom.memory, prefix_cache=question.freedom.prefix_cache[0],
             speculation=drafts, max_len=_length(question, context),
         )  # fmt: skip
-        return Replicas(family.system, plan, round(float(count)), role, settings)  # type: ignore[arg-type]
+        return Replicas(of.system, plan, round(float(count)), role, settings)  # type: ignore[arg-type]
 
-    own = group(points.tp[row], points.pp[row], points.dp[row], points.ep[row], points.decodes[row],
+    own = group(family, points.tp[row], points.pp[row], points.dp[row], points.ep[row], points.decodes[row],
                 "decode" if two else "both", points.most[row])  # fmt: skip
     least = max(question.demand.longest, question.demand.prompt + question.demand.output)
     if not two:
         return fitted(Deployment(question.model, (own,), router(question)), least)
-    first = group(points.p_tp[row], points.p_pp[row], points.p_dp[row], points.p_ep[row], points.prefills[row],
+    before = group(first, points.p_tp[row], points.p_pp[row], points.p_dp[row], points.p_ep[row], points.prefills[row],
                   "prefill", Settings().max_seqs)  # fmt: skip
-    return fitted(Deployment(question.model, (first, own), router(question)), least)
+    return fitted(Deployment(question.model, (before, own), router(question)), least)
 
 
 def router(question: Question) -> str:

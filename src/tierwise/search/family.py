@@ -28,6 +28,7 @@ class Family:
         kv: format of the cache, never "".
         most: devices that may be used; ``rent``: dollars per second of one, nan where unknown.
         own: whether the cache is in the format the checkpoint asks for.
+        first: what prefills, where that is on other machines or with weights in another format; these then decode.
     """
 
     model: Model
@@ -37,10 +38,31 @@ class Family:
     weights: Format | None
     most: int
     own: bool = True
+    first: Family | None = None
 
     @property
     def rent(self) -> float:
         return self.system.device.price.rent
+
+    @property
+    def roles(self) -> tuple[Family, ...]:
+        """The family, or where roles are apart the one that prefills and the one that decodes."""
+        return (self,) if self.first is None else (self.first, replace(self, first=None))
+
+    @property
+    def device(self) -> str:
+        """Name of the device, or of both."""
+        return " + ".join(dict.fromkeys(f.system.device.name for f in self.roles))
+
+    @property
+    def title(self) -> str:
+        """The same for people."""
+        return " + ".join(dict.fromkeys(f.system.device.title for f in self.roles))
+
+    @property
+    def priced(self) -> bool:
+        """Whether the rent of all its devices is known."""
+        return all(np.isfinite(f.rent) for f in self.roles)
 
     @property
     def affordable(self) -> System:
@@ -80,7 +102,14 @@ def families_of(question: Question) -> tuple[Family, ...]:
                 out += [Family(model, system, engine, kv or own, weights, most, not kv or kv == own)
                         for engine in question.engines
                         if load(engine).runs_on(system.device.kind, system.device.family)]  # fmt: skip
-    return tuple(out)
+    return (*out, *_mixed(out)) if "mixed" in question.freedom.modes else tuple(out)
+
+
+def _mixed(families: list[Family]) -> list[Family]:
+    """Every pair of two that differ in machine or weights: one prefills, the other decodes from the cache it is sent,
+    so that both are of one engine and keep it in one format."""
+    return [replace(b, first=a) for a in families for b in families
+            if a is not b and (a.engine, a.kv) == (b.engine, b.kv)]  # fmt: skip
 
 
 def coefficients(family: Family) -> tuple[Client, Coefficients]:

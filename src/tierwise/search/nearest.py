@@ -39,7 +39,7 @@ def needs(question: Question, families: tuple[Family, ...]) -> tuple[Need, ...]:
     """
     out: list[Need] = []
     for family in families:
-        if family.weights is not None or not family.own or family.engine != families[0].engine:
+        if family.first or family.weights is not None or not family.own or family.engine != families[0].engine:
             continue
         title, memory = family.system.device.title, question.freedom.memory
         if len(engines(family.model, family.system, memory)[0].tp):

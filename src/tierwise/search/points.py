@@ -82,16 +82,12 @@ class Points:
                        slow_tpot=one)  # fmt: skip
 
 
-def evaluated(question: Question, devices: Sequence[tuple[int, float]], curves: Sequence[Sequence[Curves]]) -> Points:
-    """All deployments of all families.
-
-    Args:
-        devices: of each family, how many there may be and dollars per second of one.
-    """
+def evaluated(question: Question, curves: Sequence[Sequence[Curves]]) -> Points:
+    """All deployments of all families, whose curves are in their order."""
     parts, first = [], 0
-    for i, ((most, rent), several) in enumerate(zip(devices, curves, strict=True)):
+    for i, several in enumerate(curves):
         for c in several:
-            parts.append(points(question, c, i, first, most, rent))
+            parts.append(points(question, c, i, first))
             first += len(c.tokens)
     return joined(parts) if parts else Points(*[np.zeros(0)] * len(fields(Points)))
 
@@ -101,18 +97,18 @@ def joined(parts: Sequence[Points]) -> Points:
     return Points(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Points)})
 
 
-def points(question: Question, curves: Curves, family: int, first: int, most: int, rent: float) -> Points:
-    """Deployments of up to ``most`` devices made of units with those curves.
+def points(question: Question, curves: Curves, family: int, first: int) -> Points:
+    """Deployments made of units with those curves, as many as there are devices for.
 
     Where nothing fixes the load, the machine is filled and every number in flight is a deployment; a given rate or
     number in flight is shared by every possible number of units, each at the point of its curve where it ends up:
     for a rate by Little's law, requests in flight = rate × time in the system.
 
     Args:
-        first: number of the first variant; ``rent``: dollars per second of one device, nan where unknown.
+        first: number of the first variant.
     """
     kind = question.demand.kind
-    fill = np.floor(most / curves.devices)
+    fill = curves.fill
     if kind == "free":
         position = np.broadcast_to(np.arange(curves.flight.shape[1], dtype=float), curves.flight.shape)
         units = np.broadcast_to(fill[:, None], curves.flight.shape)
@@ -140,7 +136,7 @@ def points(question: Question, curves: Curves, family: int, first: int, most: in
     if kind == "open":
         rate = np.full(len(at), question.demand.rate)
         flight = np.minimum(flight, rate * (ttft + question.demand.output * tpot))
-    devices = count * curves.devices[variant]
+    devices, paid = count * curves.devices[variant], np.where(np.isfinite(curves.rent), curves.rent, curves.devices)
     # Numbers in flight vary from rank to rank and over time about as a Poisson variable does.
     mean = read(curves.flight) / (curves.decodes * curves.engines.dp)[variant]
     most_seqs = np.minimum(mean + DEVIATIONS * np.sqrt(mean), question.freedom.max_seqs)
@@ -154,7 +150,7 @@ def points(question: Question, curves: Curves, family: int, first: int, most: in
         other.tp * two, other.pp * two, other.dp * two, other.ep * two,
         curves.prefills[variant] * count, curves.decodes[variant] * count, count,
         curves.draft[variant], curves.tokens[variant], devices,
-        devices * (rent if np.isfinite(rent) else 1.0), flight, rate, ttft, tpot, able[variant] * count,
+        count * paid[variant], flight, rate, ttft, tpot, able[variant] * count,
         peak[variant] * count, np.minimum(tpot, curves.tpot[variant, 0]), most_seqs,
         np.full(len(at), curves.slower[0]), np.full(len(at), curves.slower[1]),
     )  # fmt: skip

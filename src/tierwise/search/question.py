@@ -17,7 +17,9 @@ from tierwise.serving.traffic.trace import Trace
 Objective = Literal["cost", "throughput", "latency"]
 OBJECTIVES = ("cost", "throughput", "latency")
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
-MODES = ("aggregated", "disaggregated")
+MODES = ("aggregated", "disaggregated", "mixed")
+# Those tried where nobody says: with several machines, mixed ones are a space many times as large.
+USUAL = MODES[:2]
 # Devices of a kind at most: every number of them is a deployment of its own. More than that is several deployments.
 DEVICES = 4096
 
@@ -69,7 +71,7 @@ class Freedom:
     """What the plan may choose beside the layout.
 
     Attributes:
-        modes: of :data:`MODES`.
+        modes: of :data:`MODES`; ``mixed``: prefill and decode on different machines, or with different formats.
         kv: formats of the KV cache, "" for the checkpoint's own. ``weights``: formats of linear weights, None for
             the checkpoint's own. Anything but the first is a change of the model's answers.
         drafts: draft tokens a step.
@@ -80,7 +82,7 @@ class Freedom:
         prefix_cache: whether full blocks of earlier prompts may be reused.
     """
 
-    modes: tuple[str, ...] = MODES
+    modes: tuple[str, ...] = USUAL
     kv: tuple[str, ...] = ("",)
     weights: tuple[Format | None, ...] = (None,)
     drafts: tuple[float, ...] = (0.0,)

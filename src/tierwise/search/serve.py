@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.search.answer import Answer, Choice
-from tierwise.search.curves import Curves, curves_of
+from tierwise.search.curves import Curves, Known, curves_of
 from tierwise.search.events import confirmed
-from tierwise.search.family import Family, families_of
+from tierwise.search.family import families_of
 from tierwise.search.finalists import finalists
 from tierwise.search.judge import feasible, misses, on_front, order, score
 from tierwise.search.nearest import needs
@@ -40,17 +40,18 @@ def plan(question: Question, *, confirm: bool = True, tell: Tell | None = None) 
     families = families_of(question)
     told = tell or (lambda what, done, total: None)
     curves: list[list[Curves]] = []
+    known: Known = {}
     for i, family in enumerate(families):
-        told(f"pricing {family.system.name}", i, len(families))
-        curves.append(curves_of(question, family))
-    found = evaluated(question, [(f.most, f.rent) for f in families], curves)
+        told(f"pricing {family.device}", i, len(families))
+        curves.append(curves_of(question, family, known))
+    found = evaluated(question, curves)
     ok = feasible(question, found)
     count = sum(c.ttft.size for several in curves for c in several)
     kinds = sum(len(c.tokens) for several in curves for c in several)
     answer = Answer(question, families, found, ok, score(question, found), None, False, priced=count, variants=kinds)
     met = bool(ok.any())
     if not met and question.demand.kind != "free":
-        answer = replace(answer, most=_most(question, families, curves))
+        answer = replace(answer, most=_most(question, curves))
     if not len(found):
         # Nothing takes this load: the nearest is what takes the most.
         if answer.most is not None:
@@ -76,7 +77,8 @@ def plan(question: Question, *, confirm: bool = True, tell: Tell | None = None) 
     uncached = None
     if question.demand.shared > 0:
         plain = replace(question, demand=replace(question.demand, shared=0.0))
-        uncached = (plain, [curves_of(plain, f) for f in families])
+        known = {}
+        uncached = (plain, [curves_of(plain, f, known) for f in families])
     return replace(answer, changes=changes(answer, curves, uncached))
 
 
@@ -101,12 +103,10 @@ def _free(question: Question) -> Question:
     return replace(question, demand=demand, objective="throughput")
 
 
-def _most(
-    question: Question, families: tuple[Family, ...], curves: list[list[Curves]]
-) -> tuple[Points, int] | None:  # fmt: skip
+def _most(question: Question, curves: list[list[Curves]]) -> tuple[Points, int] | None:
     """Where the most requests per second are served within the targets, or nearest to them."""
     free = _free(question)
-    found = evaluated(free, [(f.most, f.rent) for f in families], curves)
+    found = evaluated(free, curves)
     if not len(found):
         return None
     ok = feasible(free, found)

@@ -81,7 +81,7 @@ def _beyond(answer: Answer) -> tuple[str, float]:
 def _least_rent(answer: Answer) -> float:
     """Dollars a second (devices, where prices are unknown) of the smallest engine that holds the model at all."""
     out = [np.inf]
-    for family in answer.families:
+    for family in (f for f in answer.families if f.first is None):
         found, _ = engines(family.model, family.affordable, answer.question.freedom.memory)
         if len(found.tp):
             out.append(float(np.min(found.devices)) * (family.rent if np.isfinite(family.rent) else 1.0))
@@ -93,7 +93,7 @@ def rival(answer: Answer) -> Rival | None:
     if answer.best is None or not answer.met:
         return None
     q, p, row = answer.question, answer.known, answer.best.row
-    devices = np.asarray([f.system.device.name for f in answer.families])[p.family.astype(int)]
+    devices = np.asarray([f.device for f in answer.families])[p.family.astype(int)]
     plain = np.ones(len(p))
     face = replace(p, slow_ttft=plain, slow_tpot=plain)
     able = feasible(q, face) & (devices != devices[row])
@@ -139,7 +139,7 @@ def _families(answer: Answer) -> list[tuple[str, Mask]]:
     machines = {f.system.name for f in answer.families}
     engines_ = {f.engine for f in answer.families}
     for i, f in enumerate(answer.families):
-        names = [f.system.device.title] if len(machines) > 1 else []
+        names = [f.title] if len(machines) > 1 else []
         names += [f.engine] if len(engines_) > 1 else []
         names += [] if f.own else [f"KV cache in {f.kv}"]
         names += [] if f.weights is None else [f"weights in {f.weights}"]
@@ -172,7 +172,7 @@ def _too_large(answer: Answer) -> list[Alternative]:
     """Machines and degrees whose memory does not hold the weights."""
     out = []
     seen = set()
-    for family in answer.families:
+    for family in (f for f in answer.families if f.first is None):
         kinds, not_ = engines(family.model, family.system, answer.question.freedom.memory)
         name = family.system.device.title
         several = len({f.system.device.name for f in answer.families}) > 1
@@ -226,7 +226,7 @@ def _crowded(answer: Answer, factor: float) -> Change:
 
 def _changed(answer: Answer, curves: Sequence[Sequence[Curves]], q: Question, name: str) -> Change:
     assert answer.best is not None
-    p, row = evaluated(q, [(f.most, f.rent) for f in answer.families], curves), answer.best.row
+    p, row = evaluated(q, curves), answer.best.row
     if answer.correction is not None:
         p = answer.correction.apply(p, q)
     same = np.flatnonzero((p.variant == answer.points.variant[row]) & (p.units == answer.points.units[row]))

@@ -50,6 +50,8 @@ def question(asked: Asked) -> Question:
     systems = _systems(asked, budget)
     plain = Freedom()
     weights, kv = _formats(asked)
+    if "mixed" in modes and len({s.name for s in systems}) < 2 and len(weights) < 2:
+        raise bad("--mode", "mixed", "machines or formats that roles can differ in: a second --on or --weights")
     drafts = several(asked, "draft")
     steps = several(asked, "tokens")
     for tokens in steps:

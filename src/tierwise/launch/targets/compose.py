@@ -17,7 +17,7 @@ _SHARED = "16gb"
 def text(deployment: Deployment, found: list[Pool], name: str, model: str) -> str | None:
     """The file; None where the engines need more than one host."""
     per_host = min(p.group.machine.per_node for p in found)
-    if sum(p.count * p.local * p.nodes for p in found) > per_host:
+    if len({p.group.machine.name for p in found}) > 1 or sum(p.count * p.local * p.nodes for p in found) > per_host:
         return None
     module = engine(name)
     # KV moves between engines over addresses they tell each other, which holds on the host's own network.

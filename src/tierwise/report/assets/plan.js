@@ -4,7 +4,7 @@ const price = (e) => e.cost, speed = (e) => e.user_tokens_per_s;
 const money = (x) => cloud.unit.startsWith("$") ? "$" + (x >= 100 ? whole(Math.round(x)) : x.toFixed(2)) : three(x);
 function name(e) {
   const one = (g) => g.count + "×" + ["tp", "pp", "dp", "ep"].filter((n) => g[n] > 1 || (n === "tp" && g.pp * g.dp * g.ep === 1)).map((n) => n.toUpperCase() + g[n]).join("");
-  return e.mode === "disaggregated" ? one(e.prefill) + " + " + one(e.decode) : one(e.engines);
+  return e.prefill ? one(e.prefill) + " + " + one(e.decode) : one(e.engines);
 }
 function rows(e) {
   const out = [["devices", whole(e.devices) + " × " + e.device], [cloud.unit, money(price(e))], ["tokens/s a user", three(speed(e))],
