@@ -14,7 +14,10 @@ if (!placed.length) {
   for (const b of placed) {
     const bar = svg("rect", { x: x(b.lower), y: y(b.offset + b.size), width: Math.max(x(b.upper) - x(b.lower), 0.5),
       height: Math.max(y(b.offset) - y(b.offset + b.size), 0.5) });
-    node.append(explain(bar, `buffer ${b.id}`, [["lives", `${whole(b.lower)} to ${whole(b.upper)}`], ["size", bytes(b.size)], ["offset", whole(b.offset)]], false));
+    if (b.spill) bar.setAttribute("class", "spill");
+    const by = DATA.moments ? [["from operator", DATA.moments[b.lower].operator]] : [];
+    const moved = b.spill ? [["spilled", b.spill]] : [];
+    node.append(explain(bar, `buffer ${b.id}`, [["lives", `${whole(b.lower)} to ${whole(b.upper)}`], ["size", bytes(b.size)], ["offset", whole(b.offset)], ...by, ...moved], false));
   }
   node.append(svg("line", { class: "limit", x1: left, x2: width - 8, y1: y(top), y2: y(top) }));
   for (const a of [0, top / 2, top]) node.append(text(left - 6, y(a) + 4, bytes(a), { "text-anchor": "end" }));
