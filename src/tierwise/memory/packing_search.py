@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,8 +34,11 @@ numba: Any = _numba
 Whole = NDArray[np.int64]
 
 SOLVED, UNKNOWN, IMPOSSIBLE = 1, 0, -1
+NAMES = {SOLVED: "packed", IMPOSSIBLE: "impossible"}
 FIRST = 2000  # nodes of the first try of each order
-MORE = 2  # and by how much more of the next
+MORE = 8  # and by how much more of the next
+CORES = 2
+STOP = 1 << 60  # nodes of a try that is to end
 TABLE = 1 << 21  # states remembered
 PROBES = 8
 
@@ -55,58 +60,73 @@ def search(
     n = len(size)
     points = np.unique(np.concatenate([lower, upper]))
     first, last = np.searchsorted(points, lower), np.searchsorted(points, upper)
-    inside = _moments(first, last, len(points) - 1)
-    fixed = (size.astype(np.int64), first.astype(np.int64), last.astype(np.int64), *_rows(over), *_rows(inside))
-    table, words = np.zeros(TABLE, dtype=np.uint64), np.random.default_rng(0).integers(1, 2**63, n).astype(np.uint64)
+    inside, when = _moments(first, last, len(points) - 1)
     load = inside.T.astype(np.int64) @ size
-    began, nodes, limit, rate = time.perf_counter(), 0, FIRST, 1e4
-    while True:
-        for way, rank in enumerate(_ranks(upper - lower, size, np.where(inside, load[None], 0).max(axis=1, initial=0))):
-            left = until - time.perf_counter()
-            if left <= 0:
-                return "unknown", None, nodes
-            state = _State(n, inside.shape[1])
-            allowed = min(limit, max(int(rate * left), 100))
-            start = time.perf_counter()
-            status = _place(
-                np.arange(n),
-                np.int64(0),
-                np.int64(-1),
-                rank,
-                *fixed,
-                np.int64(capacity),
-                np.int64(allowed),
-                *state.arrays,
-                table,
-                words,
-                np.int64(way),
-                0,
-            )
-            used = int(state.counts[0])
-            nodes += used
-            rate = max(used / max(time.perf_counter() - start, 1e-6), 100.0)
-            if told is not None:
-                told(nodes, time.perf_counter() - began)
-            if status == SOLVED:
-                return "packed", state.offsets, nodes
-            if status == IMPOSSIBLE:
-                return "impossible", None, nodes
-        limit *= MORE
+    fixed = (size.astype(np.int64), first.astype(np.int64), last.astype(np.int64),
+             *_rows(over), *_rows(inside.T), when)  # fmt: skip
+    words = np.random.default_rng(0).integers(1, 2**63, n).astype(np.uint64)
+    table, every = np.zeros(TABLE, dtype=np.uint64), np.argsort(first, kind="stable")
+    ranks = _ranks(upper - lower, size, np.where(inside, load[None], 0).max(axis=1, initial=0))
+    running: list[_Run] = []
+
+    def run(way: int, limit: int) -> _Run:
+        one = _Run(_state(n, inside.shape[1]))
+        running.append(one)
+        bounds = (np.int64(capacity), np.int64(limit), np.int64(way))
+        one.status = _place(every, np.int64(0), np.int64(-1), 0, (ranks[way], words, *fixed), bounds, (table, *one.state))
+        return one
+
+    return _raced(run, len(ranks), until, running, told)
 
 
-class _State:
-    """What changes while a search runs."""
+@dataclass
+class _Run:
+    """A try of one order. ``state``: as :func:`_state`."""
 
-    def __init__(self, n: int, moments: int) -> None:
-        self.offsets = np.zeros(n, dtype=np.int64)
-        self.counts = np.zeros(2, dtype=np.int64)  # nodes; checks
-        lowest, placed = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.bool_)
-        tops, seen = np.zeros(moments, dtype=np.int64), np.zeros(moments, dtype=np.int64)
-        self.arrays = (lowest, placed, self.offsets, self.counts, tops, seen, np.zeros((2 * n + 2, n), dtype=np.int64))
+    state: tuple[Whole, NDArray[np.bool_], Whole, Whole, Whole, Whole]
+    status: int = UNKNOWN
+
+    @property
+    def nodes(self) -> int:
+        return int(self.state[3][0])
 
 
-def _moments(first: Whole, last: Whole, count: int) -> NDArray[np.bool_]:
-    """Which buffers live at which moment, (n, moments); moments whose buffers all live at a neighbour are left out."""
+def _raced(
+    run: Callable[[int, int], _Run], ways: int, until: float, running: list[_Run], told: Callable[[int, float], None] | None
+) -> tuple[str, Whole | None, int]:
+    """What the first try that ends one way or the other found; tries take turns on two cores, with ever more nodes."""
+    began, limit, way = time.perf_counter(), FIRST, 0
+    with ThreadPoolExecutor(CORES) as pool:
+        jobs: set[Future[_Run]] = set()
+        try:
+            while time.perf_counter() < until:
+                while len(jobs) < CORES:
+                    jobs.add(pool.submit(run, way, limit))
+                    way, limit = (way + 1, limit) if way + 1 < ways else (0, limit * MORE)
+                ended, jobs = wait(jobs, min(0.2, max(until - time.perf_counter(), 0.0)), FIRST_COMPLETED)
+                nodes = sum(one.nodes for one in running)
+                if told is not None:
+                    told(nodes, time.perf_counter() - began)
+                for job in ended:
+                    one = job.result()
+                    if one.status != UNKNOWN:
+                        return NAMES[one.status], one.state[2] if one.status == SOLVED else None, nodes
+        finally:
+            for one in running:
+                one.state[3][0] = STOP
+    return "unknown", None, nodes
+
+
+def _state(n: int, moments: int) -> tuple[Whole, NDArray[np.bool_], Whole, Whole, Whole, Whole]:
+    """What changes while a search runs: (lowest offsets, placed, offsets, counts: nodes and checks; moments in the
+    order that they are checked in, those that failed last first; lowest offsets saved by depth)."""
+    whole = (np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.int64))
+    return (*whole, np.zeros(2, dtype=np.int64), np.arange(moments), np.zeros((2 * n + 2, n), dtype=np.int64))
+
+
+def _moments(first: Whole, last: Whole, count: int) -> tuple[NDArray[np.bool_], Whole]:
+    """(which buffers live at which moment, (n, moments); the moments): those whose buffers all live at a neighbour are
+    left out."""
     at = np.arange(count)
     inside = (first[:, None] <= at) & (at < last[:, None])
     keep = []
@@ -118,7 +138,7 @@ def _moments(first: Whole, last: Whole, count: int) -> NDArray[np.bool_]:
         )
         if not covered:
             keep.append(s)
-    return np.asarray(inside[:, keep])
+    return np.asarray(inside[:, keep]), np.asarray(keep, dtype=np.int64)
 
 
 def _rows(m: NDArray[np.bool_]) -> tuple[Whole, Whole]:
@@ -137,98 +157,49 @@ def _ranks(span: Whole, size: Whole, load: Whole) -> list[Whole]:
     return out
 
 
-@numba.njit(cache=True)
-def _place(  # type: ignore[no-untyped-def]
-    left,
-    floor,
-    before,
-    rank,
-    size,
-    first,
-    last,
-    near_at,
-    near,
-    live_at,
-    live,
-    capacity,
-    limit,
-    lowest,
-    placed,
-    offsets,
-    counts,
-    tops,
-    seen,
-    saved,
-    table,
-    words,
-    way,
-    depth,
-):
-    """Place the buffers ``left`` of one component, none below ``floor``."""
-    k = len(left)
-    if k == 0:
-        return 1
-    counts[0] += 1
-    if counts[0] > limit:
-        return 0
-    order = left[np.argsort(first[left])]
-    reach, parts = last[order[0]], 1
-    for i in range(1, k):
-        if first[order[i]] >= reach:
-            parts += 1
-        reach = max(reach, last[order[i]])
-    if parts > 1:
-        begin, reach = 0, last[order[0]]
-        for i in range(1, k + 1):
-            if i == k or first[order[i]] >= reach:
-                found = _place(
-                    order[begin:i].copy(),
-                    floor,
-                    before,
-                    rank,
-                    size,
-                    first,
-                    last,
-                    near_at,
-                    near,
-                    live_at,
-                    live,
-                    capacity,
-                    limit,
-                    lowest,
-                    placed,
-                    offsets,
-                    counts,
-                    tops,
-                    seen,
-                    saved,
-                    table,
-                    words,
-                    way,
-                    depth + 1,
-                )
-                if found != 1:
-                    return found
-                begin = i
-                if i < k:
-                    reach = last[order[i]]
-            else:
-                reach = max(reach, last[order[i]])
-        return 1
+@numba.njit(cache=True, nogil=True)
+def _fits(at, begins, ends, capacity, fixed, state):  # type: ignore[no-untyped-def]
+    """Whether at every moment of a time the buffers left, stacked in the order of their lowest offsets, none below
+    ``at``, end below the capacity. A moment that fails moves to the front: it is likely to fail next time."""
+    size, member_at, member, when = fixed[2], fixed[7], fixed[8], fixed[9]
+    lowest, placed, order = state[1], state[2], state[5]
+    release, sizes = np.empty(64, np.int64), np.empty(64, np.int64)
+    for k in range(len(order)):
+        s = order[k]
+        if when[s] < begins or when[s] >= ends:
+            continue
+        begin, end = member_at[s], member_at[s + 1]
+        if end - begin > len(release):
+            release, sizes = np.empty(end - begin, np.int64), np.empty(end - begin, np.int64)
+        m = 0
+        for q in range(begin, end):
+            u = member[q]
+            if placed[u]:
+                continue
+            r, j = max(lowest[u], at), m
+            while j > 0 and release[j - 1] > r:
+                release[j], sizes[j] = release[j - 1], sizes[j - 1]
+                j -= 1
+            release[j], sizes[j] = r, size[u]
+            m += 1
+        top = np.int64(0)
+        for j in range(m):
+            top = max(top, release[j]) + sizes[j]
+        if top > capacity:
+            for j in range(k, 0, -1):
+                order[j] = order[j - 1]
+            order[0] = s
+            return False
+    return True
 
-    # What else fits below ends here: a buffer to be placed higher would come later.
-    below = np.int64(1) << 60
-    ties = False
-    for i in range(k):
-        u = left[i]
-        below = min(below, max(lowest[u], floor) + size[u])
-        ties = ties or lowest[u] == floor
 
-    slot, key = np.uint64(0), np.uint64(floor) * np.uint64(0x9E3779B97F4A7C15)
+@numba.njit(cache=True, nogil=True)
+def _left_before(left, floor, before, ties, way, words, lowest, table):  # type: ignore[no-untyped-def]
+    """(place in the table, key, whether it is there) of the buffers left with their lowest offsets."""
+    key = np.uint64(floor) * np.uint64(0x9E3779B97F4A7C15)
     if ties:
         key += np.uint64((before + 2) * 64 + way) * np.uint64(0xD6E8FEB86659FD93)
-    for i in range(k):
-        u = left[i]
+    for u in left:
         x = (np.uint64(lowest[u]) + words[u]) * np.uint64(0xBF58476D1CE4E5B9)
         x ^= x >> np.uint64(31)
         x *= np.uint64(0x94D049BB133111EB)
@@ -240,23 +211,64 @@ def _place(  # type: ignore[no-untyped-def]
     slot = key & mask
     for _ in range(8):
         if table[slot] == key:
-            return -1
+            return slot, key, True
         if table[slot] == 0:
             break
         slot = (slot + np.uint64(1)) & mask
+    return slot, key, False
+
+
+@numba.njit(cache=True, nogil=True)
+def _place(left, floor, before, depth, fixed, bounds, state):  # type: ignore[no-untyped-def]
+    """Place the buffers ``left``, sorted by start, none below ``floor``; of those at it, none of a rank under
+    ``before``."""
+    rank, words, size, first, last, near_at, near = fixed[0], fixed[1], fixed[2], fixed[3], fixed[4], fixed[5], fixed[6]
+    capacity, limit, way = bounds
+    table, lowest, placed, offsets, counts, saved = state[0], state[1], state[2], state[3], state[4], state[6]
+    k = len(left)
+    if k == 0:
+        return 1
+    counts[0] += 1
+    if counts[0] > limit:
+        return 0
+    begin, reach = 0, last[left[0]]
+    for i in range(1, k + 1):
+        if i == k:
+            if begin == 0:
+                break
+            return _place(left[begin:], floor, before, depth + 1, fixed, bounds, state)
+        u = left[i]
+        if first[u] >= reach:
+            found = _place(left[begin:i], floor, before, depth + 1, fixed, bounds, state)
+            if found != 1:
+                return found
+            begin, reach = i, last[u]
+        reach = max(reach, last[u])
+
+    # What else fits below ends here: a buffer to be placed higher would come later.
+    below = np.int64(1) << 60
+    ties = False
+    for u in left:
+        below = min(below, max(lowest[u], floor) + size[u])
+        ties = ties or lowest[u] == floor
+    slot, key, known = _left_before(left, floor, before, ties, way, words, lowest, table)
+    if known:
+        return -1
 
     count = 0
-    candidates, keys = np.empty(k, np.int64), np.empty(k, np.int64)
-    for i in range(k):
-        u = left[i]
+    chosen = np.empty(k, np.int64)
+    for u in left:
         m = lowest[u]
         if floor <= m < below and m + size[u] <= capacity and not (m == floor and rank[u] < before):
-            candidates[count], keys[count] = u, rank[u]
+            j = count
+            while j > 0 and (lowest[chosen[j - 1]] > m or (lowest[chosen[j - 1]] == m and rank[chosen[j - 1]] > rank[u])):
+                chosen[j] = chosen[j - 1]
+                j -= 1
+            chosen[j] = u
             count += 1
-    chosen = candidates[:count][np.argsort(keys[:count])]
-    chosen = chosen[np.argsort(lowest[chosen], kind="mergesort")]
     changed, was, rest = np.empty(k, np.int64), np.empty(k, np.int64), np.empty(k - 1, np.int64)
-    for b in chosen:
+    for c in range(count):
+        b = chosen[c]
         at = lowest[b]
         top = at + size[b]
         placed[b], offsets[b] = True, at
@@ -267,55 +279,15 @@ def _place(  # type: ignore[no-untyped-def]
                 changed[moved], was[moved] = u, lowest[u]
                 lowest[u] = top
                 moved += 1
-        w = 0
-        for i in range(k):
-            if left[i] != b:
-                rest[w] = left[i]
-                w += 1
-        release = np.maximum(lowest[rest[:w]], at)
         counts[1] += 1
-        fits = True
-        for i in np.argsort(release):
-            u = rest[i]
-            for q in range(live_at[u], live_at[u + 1]):
-                s = live[q]
-                t = tops[s] if seen[s] == counts[1] else np.int64(0)
-                t = max(t, release[i]) + size[u]
-                if t > capacity:
-                    fits = False
-                    break
-                tops[s], seen[s] = t, counts[1]
-            if not fits:
-                break
-        if fits:
-            for i in range(w):
-                saved[depth, i] = lowest[rest[i]]
-            found = _place(
-                rest[:w].copy(),
-                at,
-                rank[b],
-                rank,
-                size,
-                first,
-                last,
-                near_at,
-                near,
-                live_at,
-                live,
-                capacity,
-                limit,
-                lowest,
-                placed,
-                offsets,
-                counts,
-                tops,
-                seen,
-                saved,
-                table,
-                words,
-                way,
-                depth + 1,
-            )
+        if _fits(at, first[left[0]], reach, capacity, fixed, state):
+            w = 0
+            for u in left:
+                if u != b:
+                    rest[w] = u
+                    saved[depth, w] = lowest[u]
+                    w += 1
+            found = _place(rest, at, rank[b], depth + 1, fixed, bounds, state)
             if found != -1:
                 return found
             for i in range(w):
