@@ -23,6 +23,12 @@ def command(
     separate: bool = typer.Option(
         False, "--separate", help="Each node of the graph by itself, not joined as accelerators' compilers join them."
     ),
+    patches: bool = typer.Option(
+        False, "--patches", help="On a microcontroller: the first operators in patches where the arena is too small."
+    ),
+    image_outside: bool = typer.Option(
+        False, "--image-outside", help="With --patches: the image is read where it lies, not from the arena."
+    ),
     limit: str = typer.Option("60s", "--time", help="Time to search at most."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write the buffers with their offsets (CSV)."),
     html: Path | None = typer.Option(None, "--html", help="Write a picture of the packing."),
@@ -45,7 +51,15 @@ def command(
         if target is not None:
             check_writable(str(target), ())
     whole = None if room is None else int(room)
-    if ".onnx" in path:
+    if image_outside and not patches:
+        raise BadField("--image-outside", "value", True, "together with --patches")
+    if patches:
+        for name, given in (("--capacity", capacity), ("--tier", tier), ("--separate", separate), ("-o", out),
+                            ("--html", html)):  # fmt: skip
+            if given:
+                raise BadField(name, "value", given, "nothing beside --patches: the chip says what there is")
+        data, rows, report = _patches(path, on, activations, image_outside)
+    elif ".onnx" in path:
         data, rows, report = _graph(path, whole, on, tier, activations, separate, seconds)
     else:
         for name, given in (("--on", on), ("--tier", tier), ("--activations", activations), ("--separate", separate)):
@@ -101,6 +115,19 @@ def _graph(
     assert found.best.offsets is not None and verified(found.best.stays, found.best.offsets, room)
     data = to_dict(g, found, room, place)
     return data, table(found.best.stays, found.best.offsets), described(data, model.name)
+
+
+def _patches(path: str, on: str | None, form: str | None, image_outside: bool) -> tuple[dict[str, Any], None, Any]:
+    """(data, no offsets, report) of a network on a microcontroller."""
+    from tierwise.core.errors import TierwiseError
+    from tierwise.report.mcu_report import described, to_dict
+    from tierwise.search.mcu import on_chip
+
+    if on is None:
+        raise TierwiseError("--patches: found no machine; allowed: a microcontroller, --on stm32h743")
+    found = on_chip(path, on, form or "int8", image_outside)
+    data = to_dict(found, on)
+    return data, None, described(data, Path(path).stem)
 
 
 def _written(

@@ -73,7 +73,8 @@ def search(
         one = _Run(_state(n, inside.shape[1]))
         running.append(one)
         bounds = (np.int64(capacity), np.int64(limit), np.int64(way))
-        one.status = _place(every, np.int64(0), np.int64(-1), 0, (ranks[way], words, *fixed), bounds, (table, *one.state))
+        given = (ranks[way], words, *fixed)
+        one.status = _place(every, np.int64(0), np.int64(-1), 0, given, bounds, (table, *one.state))
         return one
 
     return _raced(run, len(ranks), until, running, told)
@@ -92,7 +93,11 @@ class _Run:
 
 
 def _raced(
-    run: Callable[[int, int], _Run], ways: int, until: float, running: list[_Run], told: Callable[[int, float], None] | None
+    run: Callable[[int, int], _Run],
+    ways: int,
+    until: float,
+    running: list[_Run],
+    told: Callable[[int, float], None] | None,
 ) -> tuple[str, Whole | None, int]:
     """What the first try that ends one way or the other found; tries take turns on two cores, with ever more nodes."""
     began, limit, way = time.perf_counter(), FIRST, 0
@@ -261,8 +266,11 @@ def _place(left, floor, before, depth, fixed, bounds, state):  # type: ignore[no
         m = lowest[u]
         if floor <= m < below and m + size[u] <= capacity and not (m == floor and rank[u] < before):
             j = count
-            while j > 0 and (lowest[chosen[j - 1]] > m or (lowest[chosen[j - 1]] == m and rank[chosen[j - 1]] > rank[u])):
-                chosen[j] = chosen[j - 1]
+            while j > 0:
+                v = chosen[j - 1]
+                if lowest[v] < m or (lowest[v] == m and rank[v] < rank[u]):
+                    break
+                chosen[j] = v
                 j -= 1
             chosen[j] = u
             count += 1

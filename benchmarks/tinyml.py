@@ -1,0 +1,119 @@
+"""Networks on microcontrollers: predicted latency, SRAM and flash beside recorded ones, and how rates were fitted.
+
+python benchmarks/tinyml.py ROWS.parquet [--fit]
+
+Rows of kind ``tinyml`` on cores whose clock is known, int8, of networks whose layers are published (MLPerf Tiny's
+four, MobileNetV2). ``--fit``: cycles a multiply-add of each core by least squares of logarithms over the runtimes that
+vendors tune, and their error on whole devices left out. Needs ``pip install 'tierwise[onnx,fit,serve]'``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from tierwise.memory.tensors import model_ops
+from tierwise.models.load import load_model
+from tierwise.scenario.types import Plan
+from tierwise.search.mcu import on_chip
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+
+# What part of a recorded device's name says which chip it is: machine, hertz.
+CHIPS = {"F746": ("stm32f746", 216e6), "H7A3": ("stm32h7a3", 280e6), "H743": ("stm32h743", 480e6),
+         "L4R5": ("stm32l4r5", 120e6), "062": ("psoc-62", 150e6), "U575": ("stm32u575", 160e6),
+         "U585": ("stm32u575", 160e6), "U385": ("stm32u385", 96e6), "NRF5340": ("nrf5340", 128e6),
+         "RA6M4": ("ra6m4", 200e6)}  # fmt: skip
+CORES = {"stm32f746": "cortex-m7", "stm32h7a3": "cortex-m7", "stm32h743": "cortex-m7", "stm32l4r5": "cortex-m4",
+         "psoc-62": "cortex-m4"}  # fmt: skip
+NETWORKS = {"IC ": "image-classification", "KWS": "keyword-spotting", "VWW": "visual-wake-words",
+            "AD ": "anomaly-detection", "mbv": "mobilenetv2-0.3-64"}  # fmt: skip
+TUNED = ("x-cube-ai", "plumerai", "bosch")
+
+
+def runtime(device: str, engine: str) -> str:
+    """Whose kernels a row ran: as the row says, or as the submitter's name does."""
+    name = device.lower()
+    for word, who in (("tvm", "microtvm"), ("skymizer", "skymizer"), ("renesas", "renesas"), ("plumerai", "plumerai"),
+                      ("bosch", "bosch")):  # fmt: skip
+        if word in name:
+            return who
+    return "x-cube-ai" if not engine or engine.startswith("X-CUBE") else engine
+
+
+def main() -> None:
+    p = argparse.ArgumentParser()
+    p.add_argument("rows", type=Path)
+    p.add_argument("--fit", action="store_true")
+    a = p.parse_args()
+    import pyarrow.parquet as pq
+    from make_tiny_onnx import write
+
+    rows = []
+    for r in pq.read_table(a.rows).to_pylist():
+        chip = next((c for word, c in CHIPS.items() if word.lower() in r["device"].lower()), None)
+        network = NETWORKS.get(r["model"][:3])
+        if r["kind"] == "tinyml" and chip and network and "float" not in r["device"]:
+            rows.append((*chip, network, runtime(r["device"], r["engine"]), r["metric"], r["value"]))
+    with tempfile.TemporaryDirectory() as at:
+        write(Path(at))
+        if a.fit:
+            return fitted(Path(at), [r for r in rows if r[4] == "latency" and r[3] in TUNED])
+        answers = {k: on_chip(str(Path(at) / f"{k[1]}.onnx"), k[0]) for k in {(r[0], r[2]) for r in rows}}
+    errors = defaultdict(list)
+    for machine, _, network, who, metric, value in rows:
+        found = answers[machine, network]
+        said = {"latency": 1e3 * found.time, "sram": found.arena / 1e3, "flash": found.flash / 1e3}.get(metric)
+        if said is not None:
+            core = CORES.get(machine, "cortex-m33")
+            errors[metric, core, who].append(said / value - 1.0)
+            if who in TUNED:
+                errors[metric, core, "tuned runtimes"].append(said / value - 1.0)
+    limits = {"latency": 0.2, "sram": 0.1, "flash": 0.1}
+    for (metric, core, who), e in sorted(errors.items()):
+        size = np.abs(e)
+        middle, within = np.median(size), np.mean(size <= limits[metric])
+        print(f"{metric:8} {core:11} {who:15} n {len(e):3}  median {middle:6.1%}  signed {np.median(e):+6.1%}  "
+              f"within {limits[metric]:.0%}: {within:4.0%}")  # fmt: skip
+
+
+def fitted(folder: Path, rows: list[tuple]) -> None:
+    work = {}
+    for network in NETWORKS.values():
+        of = np.zeros(3)
+        for op in model_ops(load_model(str(folder / f"{network}.onnx")), Plan()):
+            if op.kind in ("conv", "matmul"):
+                apart = op.kind == "conv" and float(op.dims["groups"]) > 1.0
+                of[2 if op.kind == "matmul" else 1 if apart else 0] += float(op.flops) / 2.0
+        work[network] = of
+    for core in ("cortex-m7", "cortex-m4", "cortex-m33"):
+        own = [r for r in rows if CORES.get(r[0], "cortex-m33") == core]
+        errors, ratios = [], []
+        for machine in sorted({r[0] for r in own}):
+            per = cycles([r for r in own if r[0] != machine], work)
+            left = [(work[r[2]] @ per) / (r[5] * 1e-3 * r[1]) for r in own if r[0] == machine]
+            errors += [abs(x - 1.0) for x in left]
+            ratios += [1.0 / x for x in left]
+        per = cycles(own, work)
+        low, high = np.percentile(ratios, [10, 90])
+        within = np.mean(np.asarray(errors) <= 0.2)
+        print(f"{core}: cycles a multiply-add {np.round(per, 3)} (convolution, depthwise, fully connected)")
+        print(f"  as fractions of two a cycle {np.round(0.5 / per, 3)}; devices left out: n {len(errors)}, median "
+              f"{np.median(errors):.1%}, within 20 %: {within:.0%}, measured over predicted {low:.2f} to {high:.2f}")  # fmt: skip
+
+
+def cycles(rows: list[tuple], work: dict[str, np.ndarray]) -> np.ndarray:
+    from scipy.optimize import least_squares
+
+    a = np.asarray([work[r[2]] for r in rows])
+    y = np.log([r[5] * 1e-3 * r[1] for r in rows])
+    return np.exp(least_squares(lambda x: np.log(a @ np.exp(x)) - y, np.zeros(3)).x)
+
+
+if __name__ == "__main__":
+    main()
