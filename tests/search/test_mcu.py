@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from tierwise.memory.tensors import graph, model_ops
 from tierwise.models.load import load_model
 from tierwise.scenario.types import Plan
 from tierwise.search.mcu import on_chip
-import itertools
 
 onnx = pytest.importorskip("onnx")
 

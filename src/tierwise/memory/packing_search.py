@@ -32,6 +32,7 @@ except ImportError as error:  # pragma: no cover
 
 numba: Any = _numba
 Whole = NDArray[np.int64]
+State = tuple[Whole, NDArray[np.bool_], Whole, Whole, Whole, Whole, Whole]
 
 SOLVED, UNKNOWN, IMPOSSIBLE = 1, 0, -1
 NAMES = {SOLVED: "packed", IMPOSSIBLE: "impossible"}
@@ -40,7 +41,6 @@ MORE = 8  # and by how much more of the next
 CORES = 2
 STOP = 1 << 60  # nodes of a try that is to end
 TABLE = 1 << 21  # states remembered
-PROBES = 8
 
 
 def search(
@@ -84,7 +84,7 @@ def search(
 class _Run:
     """A try of one order. ``state``: as :func:`_state`."""
 
-    state: tuple[Whole, NDArray[np.bool_], Whole, Whole, Whole, Whole]
+    state: State
     status: int = UNKNOWN
 
     @property
@@ -122,11 +122,13 @@ def _raced(
     return "unknown", None, nodes
 
 
-def _state(n: int, moments: int) -> tuple[Whole, NDArray[np.bool_], Whole, Whole, Whole, Whole]:
+def _state(n: int, moments: int) -> State:
     """What changes while a search runs: (lowest offsets, placed, offsets, counts: nodes and checks; moments in the
-    order that they are checked in, those that failed last first; lowest offsets saved by depth)."""
+    order that they are checked in, those that failed last first; lowest offsets saved by depth; the check before
+    which each was lifted last)."""
     whole = (np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.int64))
-    return (*whole, np.zeros(2, dtype=np.int64), np.arange(moments), np.zeros((2 * n + 2, n), dtype=np.int64))
+    saved, lifted = np.zeros((2 * n + 2, n), dtype=np.int64), np.full(n, -1, dtype=np.int64)
+    return (*whole, np.zeros(2, dtype=np.int64), np.arange(moments), saved, lifted)
 
 
 def _moments(first: Whole, last: Whole, count: int) -> tuple[NDArray[np.bool_], Whole]:
@@ -163,11 +165,12 @@ def _ranks(span: Whole, size: Whole, load: Whole) -> list[Whole]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _fits(at, begins, ends, capacity, fixed, state):  # type: ignore[no-untyped-def]
+def _fits(at, floor, begins, ends, capacity, fixed, state):  # type: ignore[no-untyped-def]
     """Whether at every moment of a time the buffers left, stacked in the order of their lowest offsets, none below
-    ``at``, end below the capacity. A moment that fails moves to the front: it is likely to fail next time."""
+    ``at``, end below the capacity. A moment that fails moves to the front: it is likely to fail next time.
+    One where nothing was lifted, by what was placed last or by ``at`` over the ``floor`` before, fits as it did."""
     size, member_at, member, when = fixed[2], fixed[7], fixed[8], fixed[9]
-    lowest, placed, order = state[1], state[2], state[5]
+    lowest, placed, counts, order, lifted = state[1], state[2], state[4], state[5], state[7]
     release, sizes = np.empty(64, np.int64), np.empty(64, np.int64)
     for k in range(len(order)):
         s = order[k]
@@ -176,7 +179,14 @@ def _fits(at, begins, ends, capacity, fixed, state):  # type: ignore[no-untyped-
         begin, end = member_at[s], member_at[s + 1]
         if end - begin > len(release):
             release, sizes = np.empty(end - begin, np.int64), np.empty(end - begin, np.int64)
-        m = 0
+        m, same = 0, True
+        for q in range(begin, end):
+            u = member[q]
+            if not placed[u] and (lifted[u] == counts[1] or (floor < at and lowest[u] < at)):
+                same = False
+                break
+        if same:
+            continue
         for q in range(begin, end):
             u = member[q]
             if placed[u]:
@@ -229,7 +239,8 @@ def _place(left, floor, before, depth, fixed, bounds, state):  # type: ignore[no
     ``before``."""
     rank, words, size, first, last, near_at, near = fixed[0], fixed[1], fixed[2], fixed[3], fixed[4], fixed[5], fixed[6]
     capacity, limit, way = bounds
-    table, lowest, placed, offsets, counts, saved = state[0], state[1], state[2], state[3], state[4], state[6]
+    table, lowest, placed, offsets, counts = state[0], state[1], state[2], state[3], state[4]
+    saved, lifted = state[6], state[7]
     k = len(left)
     if k == 0:
         return 1
@@ -281,14 +292,14 @@ def _place(left, floor, before, depth, fixed, bounds, state):  # type: ignore[no
         top = at + size[b]
         placed[b], offsets[b] = True, at
         moved = 0
+        counts[1] += 1
         for q in range(near_at[b], near_at[b + 1]):
             u = near[q]
             if not placed[u] and lowest[u] < top:
                 changed[moved], was[moved] = u, lowest[u]
-                lowest[u] = top
+                lowest[u], lifted[u] = top, counts[1]
                 moved += 1
-        counts[1] += 1
-        if _fits(at, first[left[0]], reach, capacity, fixed, state):
+        if _fits(at, floor, first[left[0]], reach, capacity, fixed, state):
             w = 0
             for u in left:
                 if u != b:

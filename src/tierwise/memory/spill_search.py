@@ -237,7 +237,7 @@ def search(r: Rules, incumbent: int, until: float, told: Told | None = None) -> 
         ends, low, tried, whole = _best_first(r, front, part, done, incumbent, limit, back)
         states += tried
         if not whole:
-            ends = _beam(r, front, part, incumbent, back)
+            ends = _beam(r, front, part, incumbent, until, back)
         if not (exact and whole):
             beside = floor + _at_least(r, part, until)
             low = max(low, beside) if exact else beside
@@ -295,7 +295,10 @@ def _best_first(r: Rules, front: dict[State, int], part: int, done: int, incumbe
     return ends, low, tried, whole
 
 
-def _beam(r: Rules, front: dict[State, int], part: int, incumbent: int, back: dict[State, Step]) -> dict[State, int]:
+def _beam(
+    r: Rules, front: dict[State, int], part: int, incumbent: int, until: float, back: dict[State, Step]
+) -> dict[State, int]:
+    """The best states at the end of a part of those kept on the way; few are once the time is up."""
     layer = dict(sorted(front.items(), key=lambda x: x[1] + r.owed(x[0]))[:BEAM])
     for _ in range(part.bit_count()):
         after: dict[State, int] = {}
@@ -306,7 +309,8 @@ def _beam(r: Rules, front: dict[State, int], part: int, incumbent: int, back: di
                 if total + r.owed(new) < incumbent and total < after.get(new, total + 1):
                     after[new] = total
                     back[new] = (task, out, s)
-        kept = heapq.nsmallest(BEAM, after.items(), key=lambda x: (x[1] + r.owed(x[0]), r.bytes(x[0][1])))
+        width = BEAM if time.perf_counter() < until else BEAM // 10
+        kept = heapq.nsmallest(width, after.items(), key=lambda x: (x[1] + r.owed(x[0]), r.bytes(x[0][1])))
         layer = dict(kept)
     return layer
 
@@ -318,7 +322,7 @@ def _at_least(r: Rules, part: int, until: float) -> int:
         total = 0
         for k in range(0, len(tasks), width):
             some, start = r.within(mask_of(tuple(tasks[k : k + width])))
-            limit = time.perf_counter() + max(until - time.perf_counter(), 1.0) * width / (2.0 * len(tasks))
+            limit = time.perf_counter() + max(until - time.perf_counter(), 1.0) * width / (6.0 * len(tasks))
             total += _best_first(some, {start: 0}, ~start[0] & ((1 << len(r.before)) - 1), start[0] | part, 1 << 62,
                                  limit, {}, first=True)[1]  # fmt: skip
         best = max(best, total)
