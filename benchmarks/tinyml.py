@@ -103,8 +103,10 @@ def fitted(folder: Path, rows: list[tuple]) -> None:
         low, high = np.percentile(ratios, [10, 90])
         within = np.mean(np.asarray(errors) <= 0.2)
         print(f"{core}: cycles a multiply-add {np.round(per, 3)} (convolution, depthwise, fully connected)")
-        print(f"  as fractions of two a cycle {np.round(0.5 / per, 3)}; left out: n {len(errors)}, median "
-              f"{np.median(errors):.1%}, within 20 %: {within:.0%}, measured over predicted {low:.2f}, {high:.2f}")  # fmt: skip
+        print(
+            f"  as fractions of two a cycle {np.round(0.5 / per, 3)}; left out: n {len(errors)}, median "
+            f"{np.median(errors):.1%}, within 20 %: {within:.0%}, measured/predicted {low:.2f} to {high:.2f}"
+        )
 
 
 def cycles(rows: list[tuple], work: dict[str, np.ndarray]) -> np.ndarray:
