@@ -50,10 +50,19 @@ def test_room_for_everything_moves_nothing(graphs: Path, tmp_path: Path) -> None
     assert json.loads(data.read_text())["traffic"] == 0
 
 
+def test_without_an_arena_it_is_the_least_that_nothing_has_to_leave(graphs: Path, tmp_path: Path) -> None:
+    data = tmp_path / "d.json"
+    assert asked(str(graphs / "u-net.onnx"), "--activations", "int8", "--json", str(data)) == 0
+    d = json.loads(data.read_text())
+    assert d["traffic"] == 0 and d["peak"] == d["capacity"]
+    small = ("--capacity", str(d["capacity"] - 1))
+    assert asked(str(graphs / "u-net.onnx"), "--activations", "int8", *small, "--json", str(data)) == 0
+    assert json.loads(data.read_text())["traffic"] > 0
+
+
 @pytest.mark.parametrize(
     ("args", "word"),
     [
-        ((), "needs an arena"),
         (("--on", "npu-1MB-sram", "--tier", "l9"), "sram, dram"),
         (("--on", "npu-1MB-sram", "--capacity", "2MiB"), "at most 1048576"),
         (("--tier", "sram", "--capacity", "1MiB"), "--on"),

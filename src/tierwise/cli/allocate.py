@@ -13,7 +13,7 @@ def command(
         ..., help="CSV with id, lower, upper, size (a buffer lives from lower to before upper), or a graph (*.onnx)."
     ),
     capacity: str | None = typer.Option(
-        None, "--capacity", help="Bytes of the arena: 1048576, 1MiB (default: the least that is found)."
+        None, "--capacity", help="Bytes of the arena: 1048576, 1MiB (default: the machine's, or the least found)."
     ),
     on: str | None = typer.Option(None, "--on", help="Machine whose on-chip memory is the arena of a graph."),
     tier: str | None = typer.Option(None, "--tier", help="Which of its memories (default: its scratchpad)."),
@@ -95,6 +95,7 @@ def _graph(
     from tierwise.cli._progress import progress
     from tierwise.core.numerics import fmt
     from tierwise.memory.packing import verified
+    from tierwise.memory.patches import least_room
     from tierwise.memory.spilling import scheduled
     from tierwise.memory.tensors import FUSED, capacity_of, graph, model_ops
     from tierwise.models.load import load_model
@@ -102,10 +103,12 @@ def _graph(
     from tierwise.report.spilling_report import described, to_dict
     from tierwise.scenario.types import Plan
 
-    place, room = capacity_of(on, tier, room)
+    asked = (on, tier, room) != (None, None, None)
+    place, room = capacity_of(on, tier, room) if asked else ("the least arena that nothing has to leave", 0)
     model = load_model(path)
     ops = model_ops(model, Plan(), rules=None if separate else FUSED)
     g = graph(ops, None if form is None else fmt(form))
+    room = room if asked else least_room(g)
     with progress("ordering") as tell:
 
         def told(done: int, parts: int, states: int) -> None:
