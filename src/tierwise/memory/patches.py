@@ -90,8 +90,8 @@ def in_place(g: Graph, ops: Sequence[Op]) -> Graph:
 
 
 def shapes(ops: Sequence[Op], g: Graph, form_bytes: float) -> Shapes:
-    """Sides of tensors and windows of the convolutions that a network begins with; operands of one that are summed into
-    its result (residuals) have a window of one row."""
+    """Sides of tensors and windows of the convolutions that a network begins with, up to the first pooling; operands of
+    one that are summed into its result (residuals) have a window of one row. Operators do not say a dilation: none."""
     by_name = {op.name: op for op in ops}
     sides: dict[int, tuple[int, int]] = {}
     windows = []
@@ -108,7 +108,9 @@ def shapes(ops: Sequence[Op], g: Graph, form_bytes: float) -> Shapes:
         out, kernel, stride = (int(float(d[k])) for k in ("out_w", "kh", "stride"))
         main, channels = task.reads[0], int(float(d["c_in"]))
         side = sides[main][1] if main in sides else math.isqrt(int(g.size[main] / form_bytes) // channels)
-        if -(-side // stride) != out:
+        # A pooling that went with the convolution leaves a smaller result, by a window that nothing says.
+        full = (0, math.ceil(form_bytes * float(d["c_out"]) * out * out))
+        if -(-side // stride) != out or g.size[task.writes[0]] not in full:
             break
         sides.setdefault(main, (channels, side))
         sides[task.writes[0]] = (int(float(d["c_out"])), out)
