@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tierwise.machines.types import System
     from tierwise.models.types import Model
     from tierwise.training import Framework, Layout
+    from tierwise.training.pipeline import Played
 
 # Fields of a layout that a flag of the same name gives.
 DEGREES = ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero")
@@ -102,11 +103,11 @@ def explain(asked: Asked) -> None:
     step = train_step(model, system, layout_of(asked, model, system), how)
     from tierwise.report.training_data import to_dict
 
-    found = to_dict(step, model, system, asked.train_tokens)
-    told_of(asked, found, described(found), step)
+    found, run = to_dict(step, model, system, asked.train_tokens, asked.trace_out is not None)
+    told_of(asked, found, described(found), run)
 
 
-def told_of(asked: Asked, found: dict[str, Any], report: Any, step: Any) -> None:
+def told_of(asked: Asked, found: dict[str, Any], report: Any, run: Played | None) -> None:
     """Write and print what was found."""
     from tierwise.cli._files import told, write_json
     from tierwise.core.files import write
@@ -115,10 +116,10 @@ def told_of(asked: Asked, found: dict[str, Any], report: Any, step: Any) -> None
         from tierwise.report.page import page
 
         write(asked.html, page(report, "training", ("base.js", "training.js"), found))
-    if asked.trace_out is not None and step is not None:
+    if asked.trace_out is not None and run is not None:
         from tierwise.report.training_trace import perfetto
 
-        write_json(asked.trace_out, perfetto(step), indent=None)
+        write_json(asked.trace_out, perfetto(run), indent=None)
     if asked.json is not None:
         write_json(asked.json, found)
     if asked.json != "-":

@@ -9,8 +9,9 @@ import numpy as np
 
 from tierwise.machines.types import System
 from tierwise.models.types import Model
-from tierwise.search.train import TrainPlan, confirmed, played
-from tierwise.training.layout import RECOMPUTE, Layout
+from tierwise.search.train import TrainPlan, confirmed
+from tierwise.training.layout import RECOMPUTE, Layout, pipelines
+from tierwise.training.pipeline import Played, played
 from tierwise.training.step import TrainStep
 
 Json = dict[str, Any]
@@ -19,27 +20,36 @@ Json = dict[str, Any]
 MOST_EVENTS = 6000
 
 
-def to_dict(step: TrainStep, model: Model, system: System, tokens: float | None = None) -> Json:
-    """One layout.
+def to_dict(
+    step: TrainStep, model: Model, system: System, tokens: float | None = None, events: bool = False
+) -> tuple[Json, Played]:
+    """One layout, and its pipeline, which is played once.
 
     Args:
         tokens: of the whole run, where it is to be said how long that takes.
+        events: every execution is asked for, however many there are.
     """
-    return {**_one(step, confirmed(step)), **_about(model, system, step, tokens), "pipeline": pipeline(step)}
+    ratio, run = confirmed(step, events or tells_apart(step))
+    return {**_one(step, ratio), **_about(model, system, step, tokens), "pipeline": pipeline(step, run)}, run
 
 
-def planned(answer: TrainPlan, model: Model, system: System, tokens: float | None = None) -> Json:
-    """A plan: the layouts by time, and how many there were."""
+def planned(
+    answer: TrainPlan, model: Model, system: System, tokens: float | None = None, events: bool = False
+) -> tuple[Json, Played | None]:
+    """A plan: the layouts by time, and how many there were; and the pipeline of the fastest."""
     rows = [_one(c.step, c.played) for c in answer.candidates]
     some = answer.candidates[0].step if answer.candidates else answer.tightest
     assert some is not None
+    run = None
+    if answer.candidates and (events or tells_apart(some)):
+        run = played(some.layout, some.stages, events=True)
     return {
         "candidates": rows,
-        "searched": {"legal": answer.legal, "fitting": answer.fitting, "seconds": answer.seconds},
+        "searched": {"legal": answer.legal, "fitting": answer.fitting, "seconds": answer.seconds, "ranked": answer.ranked},
         "tightest": None if answer.tightest is None else _one(answer.tightest, 1.0),
         **_about(model, system, some, tokens),
-        "pipeline": pipeline(answer.candidates[0].step) if answer.candidates else [],
-    }
+        "pipeline": [] if run is None else pipeline(some, run),
+    }, run
 
 
 def _about(model: Model, system: System, step: TrainStep, tokens: float | None) -> Json:
@@ -104,19 +114,24 @@ def layout_dict(x: Layout) -> Json:
     """Degrees and sizes as numbers, recomputation by name."""
     out: Json = {f.name: _number(getattr(x, f.name)) for f in fields(x) if f.name != "shard"}
     out["recompute"] = RECOMPUTE[int(out["recompute"])]
+    out["schedule"] = pipelines()[int(out["schedule"])]
     out["micro_batches"] = _number(x.micro_batches)
     return out
 
 
-def pipeline(step: TrainStep) -> list[Json]:
-    """Executions of the pipeline, for a picture; none where there are more than can be told apart."""
+def tells_apart(step: TrainStep) -> bool:
+    """Whether a picture of the pipeline still shows its executions apart."""
     x = step.layout
-    count = _number(x.pp) * _number(x.interleave) * _number(x.micro_batches) * 2.0
-    if count > MOST_EVENTS or _number(x.pp) <= 1:
+    count = _number(x.pp) * _number(step.stages.passes.parts) * _number(x.micro_batches) * 2.0
+    return count <= MOST_EVENTS and _number(x.pp) > 1
+
+
+def pipeline(step: TrainStep, run: Played) -> list[Json]:
+    """Executions of the pipeline, for a picture; none where there are more than can be told apart."""
+    if not tells_apart(step):
         return []
-    made, timeline = played(step, events=True)
     return [
-        {"lane": e.lane, "op": made.ops[e.op], "turn": e.turn, "start": e.start, "end": e.end} for e in timeline.events
+        {"lane": e.lane, "op": run.order.ops[e.op], "turn": e.turn, "start": e.start, "end": e.end} for e in run.events
     ]
 
 

@@ -109,6 +109,7 @@ class Framework:
             ops of the backward pass need.
         interval: factors on a step's time that 80 % of measurements lie between; ``memory_interval`` likewise.
         most_zero: what it divides over replicas at most, a ZeRO stage.
+        schedules: of pipelines that it can run.
         source: data, rows and date.
     """
 
@@ -126,6 +127,7 @@ class Framework:
     interval: tuple[float, float] = (1.0, 1.0)
     memory_interval: tuple[float, float] = (1.0, 1.0)
     most_zero: float = 3.0
+    schedules: tuple[str, ...] = ("one_f_one_b",)
     source: str = ""
 
 
@@ -152,6 +154,8 @@ def framework(name: str) -> Framework:
     for key in ("interval", "memory_interval"):
         if key in data:
             data[key] = tuple(map(float, data[key]))
+    if "schedules" in data:
+        data["schedules"] = tuple(data["schedules"])
     return Framework(name, recipe, **_known(Framework, data, path))
 
 

@@ -14,7 +14,7 @@ from tierwise.machines.types import System
 from tierwise.models.lower import lower, running
 from tierwise.models.step import Step
 from tierwise.models.types import Model, Stack
-from tierwise.program.backward import backward
+from tierwise.program.backward import WEIGHTS, backward
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.program.types import Op
 from tierwise.scenario.types import Plan
@@ -37,7 +37,8 @@ class Piece:
     """One execution of a body for one micro-batch.
 
     Attributes:
-        forward, backward: seconds by class of op (:data:`CLASSES`).
+        forward, backward: seconds by class of op (:data:`CLASSES`). ``weights``: of the backward pass, gradients of
+            weights, which no other pass waits for.
         launches: kernels of the forward pass, and of the backward pass.
         flops: of the forward pass.
         adapters: parameters that a rank of one adds to all linear maps.
@@ -49,6 +50,7 @@ class Piece:
 
     forward: Mapping[str, Num]
     backward: Mapping[str, Num]
+    weights: Mapping[str, Num]
     launches: tuple[Num, Num]
     flops: Num
     adapters: Num
@@ -236,10 +238,10 @@ def _piece(
     count: Num,
     divided: Num,
 ) -> Piece:
-    def seconds(plain: StepCost, less: StepCost) -> dict[str, Num]:
+    def seconds(plain: StepCost, less: StepCost, only: str = "") -> dict[str, Num]:
         out: dict[str, Num] = dict.fromkeys(CLASSES, 0.0)
         for a, b in zip(plain.on_device, less.on_device, strict=True):
-            if a.segment.name != name:
+            if a.segment.name != name or not a.op.name.endswith(only):
                 continue
             kind = _CLASS.get(a.op.kind, "memory")
             # The head stays in the format of the residual stream.
@@ -254,6 +256,7 @@ def _piece(
     return Piece(
         forward=seconds(costs[0], low[0]),
         backward=seconds(costs[1], low[1]),
+        weights=seconds(costs[1], low[1], WEIGHTS),
         launches=(_launches(forward, name), _launches(costs[1].program, name)),
         flops=sum((n * op.flops for op, n in ops), 0.0),
         adapters=sum(

@@ -24,13 +24,13 @@ def planned(asked: Asked) -> None:
     check(asked, "html", "trace_out", "json")
     model, system, how = things(asked)
     answer = plan_training(model, system, how, float(system.count), asked.global_batch, asked.seq, Space(fixed(asked)))
-    found = data(answer, model, system, asked.train_tokens)
+    found, run = data(answer, model, system, asked.train_tokens, asked.trace_out is not None)
     best = answer.candidates[0].step if answer.candidates else None
     if asked.out is not None and best is not None:
         from tierwise.cli._plan._launch import published
         from tierwise.training.launch import write
 
         write(best, model, published(asked.model), asked.out)
-    told_of(asked, found, of_plan(found), best)
+    told_of(asked, found, of_plan(found), run)
     if asked.out is not None and best is not None and asked.json != "-":
         print(f"wrote the launch files to {asked.out}")
