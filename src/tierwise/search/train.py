@@ -86,9 +86,19 @@ class TrainPlan:
 
 
 def plan_training(
-    model: Model, system: System, how: Framework, devices: float, global_batch: float, seq: float, space: Space
+    model: Model,
+    system: System,
+    how: Framework,
+    devices: float,
+    global_batch: float,
+    seq: float,
+    space: Space,
+    confirm: bool = True,
 ) -> TrainPlan:
     """The fastest layouts that fit.
+
+    Args:
+        confirm: play the fastest ones; without, there are no candidates, and what is told is how many layouts fit.
 
     Raises:
         BadField: no layout is legal: with what is in the way.
@@ -130,9 +140,9 @@ def plan_training(
             f"{heads:.0f} heads, {text.depth} layers and a global batch of {global_batch:.0f}",
         )
     ranked = time.perf_counter() - began
-    steps = [train_step(model, system, x, how) for x in _different(best)]
+    steps = [train_step(model, system, x, how) for x in _different(best) if confirm]
     candidates = tuple(sorted((Candidate(s, *confirmed(s)) for s in steps), key=lambda c: c.seconds))
-    least_step = None if candidates else train_step(model, system, tight[1], how)
+    least_step = None if fitting else train_step(model, system, tight[1], how)
     return TrainPlan(candidates, found, fitting, least_step, time.perf_counter() - began, ranked)
 
 
@@ -192,23 +202,26 @@ def _space(
         tp, pp, _, dp, _ = degrees
         # With stages, gradients and parameters would be divided anew for every micro-batch.
         zero = [z for z in (0.0, 1.0, 2.0, 3.0) if z <= min(how.most_zero, 1.0 if pp > 1 else 3.0)]
-        inner = [
-            choices("interleave", [1.0] if pp == 1 else _divisors(depth / pp) or [1.0, 2.0, 4.0, 8.0]),
-            choices("micro_batch", [m for m in _divisors(batch / dp) if m <= space.most_micro_batch]),
-            choices("sequence_parallel", [1.0, 0.0] if tp > 1 else [0.0]),
-            choices("zero", zero),
-            choices("recompute", [float(i) for i in range(len(RECOMPUTE))]),
-            choices("schedule", [float(names.index(n)) for n in able] if pp > 1 else [0.0]),
-            wide("asynchronous", 0.0) if tp > 1 else choices("asynchronous", [0.0]),
-            wide("overlap", 1.0),
-            wide("vocabulary", 0.0) if pp > 1 else choices("vocabulary", [0.0]),
-        ]
+        piped = pp > 1
+        beside = wide("asynchronous", 0.0) if tp > 1 else choices("asynchronous", [0.0])
+        shared = choices("sequence_parallel", [1.0, 0.0] if tp > 1 else [0.0])
+        # Choices that allow each other: what runs beside products is divided along the sequence, …
+        inner = _product(
+            [(s, a) for s in shared for a in beside if a <= s],
+            [(v, m, k) for k in choices("schedule", [float(names.index(n)) for n in able] if piped else [0.0])
+             for v in choices("interleave", [1.0] if not piped or k else _parts(depth, pp))
+             for m in choices("micro_batch", [m for m in _divisors(batch / dp) if m <= space.most_micro_batch])
+             # … and only whole groups of micro-batches go through several parts.
+             if v == 1.0 or batch / (dp * m) % pp == 0.0],
+            [(z,) for z in choices("zero", zero)],
+            [(r,) for r in choices("recompute", [float(i) for i in range(len(RECOMPUTE))])],
+            [(o,) for o in wide("overlap", 1.0)],
+            [(d,) for d in (wide("vocabulary", 0.0) if piped else choices("vocabulary", [0.0]))],
+        )  # fmt: skip
         for ends in _uneven(depth, pp, fixed):
-            grid = np.meshgrid(*map(np.asarray, inner), indexing="ij")
-            rows = np.stack([x.reshape(-1) for x in grid])
-            outer = np.broadcast_to(np.asarray((*degrees, *ends))[:, None], (len(_OUTER), rows.shape[1]))
-            waiting.append(np.concatenate([outer, rows]))
-            size += rows.shape[1]
+            outer = np.broadcast_to(np.asarray((*degrees, *ends))[:, None], (len(_OUTER), inner.shape[1]))
+            waiting.append(np.concatenate([outer, inner]))
+            size += inner.shape[1]
             if size >= CHUNK:
                 yield _layouts(np.concatenate(waiting, axis=1), fields_, batch, seq)
                 waiting, size = [], 0
@@ -216,8 +229,21 @@ def _space(
         yield _layouts(np.concatenate(waiting, axis=1), fields_, batch, seq)
 
 
+def _product(*axes: Sequence[tuple[float, ...]]) -> Array:
+    """Every combination of one of each, a column each; what an axis gives together stays together."""
+    index = np.meshgrid(*(np.arange(len(a)) for a in axes), indexing="ij")
+    tables = [np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in axes]
+    return np.concatenate([t[i.reshape(-1)].T for t, i in zip(tables, index, strict=True) if t.size])
+
+
+def _parts(depth: int, pp: float) -> list[float]:
+    """Into how many parts the layers of a stage can be divided, where embedding or head may count as one of them."""
+    found = {v for more in (0, 1, 2) for v in _divisors((depth + more) / pp)}
+    return sorted(found or {1.0})
+
+
 _OUTER = ("tp", "pp", "cp", "dp", "ep", "first", "last")
-_INNER = ("interleave", "micro_batch", "sequence_parallel", "zero", "recompute", "schedule", "asynchronous", "overlap",
+_INNER = ("sequence_parallel", "asynchronous", "interleave", "micro_batch", "schedule", "zero", "recompute", "overlap",
           "vocabulary")  # fmt: skip
 
 
@@ -249,12 +275,12 @@ def _uneven(depth: int, pp: float, fixed: Mapping[str, float]) -> list[tuple[flo
     head, where these take the place of a layer."""
     if "first" in fixed or "last" in fixed:
         return [(fixed.get("first", 0.0), fixed.get("last", 0.0))]
-    out = [(0.0, 0.0)]
+    out = [(0.0, 0.0)] if depth % pp == 0 else []
     if pp > 1 and depth % pp == pp - 1:
         out.append((0.0, (depth + 1.0) / pp - 1.0))
-    if pp > 2 and depth % pp == pp - 2 and depth + 2 > pp:
+    if pp > 2 and depth % pp == pp - 2:
         out.append(((depth + 2.0) / pp - 1.0, (depth + 2.0) / pp - 1.0))
-    return [(a, b) for a, b in out if not (a or b) or min(x for x in (a, b) if x) >= 1.0 or b >= 1.0]
+    return [x for x in out if x == (0.0, 0.0) or x[1] >= 1.0]
 
 
 def _divisors(n: float) -> list[float]:

@@ -118,12 +118,14 @@ def legal(layout: Layout, depth: float, heads: Num, per_node: float) -> NDArray[
     parts = of_schedule(x, lambda c: c.shape.parts)
     least, even = of_schedule(x, lambda c: c.shape.least), of_schedule(x, lambda c: float(c.shape.even))
     middle, rest = x.pp - given, depth - x.first - x.last
+    # Embedding or head may stand in the place of one layer of a part.
+    each = x.interleave * maximum(parts, 1.0)
     whole = [
         _divides(x.tp, heads),
         (given == 0) | ((pp >= 2) & (rest >= middle)),
-        _divides(maximum(middle, 1.0) * x.interleave * maximum(parts, 1.0), where(middle > 0, rest, 0.0)),
-        ((middle > 0) | (rest == 0)) & _divides(x.interleave * maximum(parts, 1.0), x.first),
-        _divides(x.interleave * maximum(parts, 1.0), x.last),
+        _divides(maximum(middle, 1.0) * each, where(middle > 0, rest, 0.0)),
+        (middle > 0) | (rest == 0),
+        *(_divides(each, n) | _divides(each, n + 1.0) for n in (x.first, x.last)),
         _divides(x.dp * x.micro_batch, x.global_batch),
         _divides(x.cp * 2.0, x.seq) | (np.asarray(x.cp) == 1),
     ]
