@@ -2,8 +2,8 @@
 
     python benchmarks/training_search.py [--runs N]
 
-The model is Turing-530B on 2,520 A100 80 GB at a global batch of 2,520 (arXiv:2104.04473, table 1, has this run). Of the
-framework's own space, and of all that is modelled (``Space(wide=True)``: every schedule, a divided vocabulary,
+The model is Turing-530B on 2,520 A100 80 GB at a global batch of 2,520 (arXiv:2104.04473, table 1, has this run). Of
+the framework's own space, and of all that is modelled (``Space(wide=True)``: every schedule, a divided vocabulary,
 collectives beside products, gradients averaged after the backward pass too). Ranking prices and ranks every legal
 layout; the whole also plays the finalists' pipelines. Wall time counts what else the machine does; processor time does
 not.

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from tierwise.training import Framework, Layout
     from tierwise.training.pipeline import Played
 
-# Fields of a layout that a flag of the same name gives.
-DEGREES = ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero")
+# Flags that give a field of a layout, and its name.
+DEGREES = {
+    **{name: name for name in ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero", "sequence_parallel")},
+    "first_layers": "first", "last_layers": "last", "vocabulary_parallel": "vocabulary", "tp_overlap": "asynchronous",
+    "grad_overlap": "overlap",
+}  # fmt: skip
 
 
 def things(asked: Asked) -> tuple[Model, System, Framework]:
@@ -49,14 +53,47 @@ def fixed(asked: Asked) -> dict[str, float]:
     """The fields of a layout that flags give."""
     from tierwise.training.layout import RECOMPUTE
 
-    out = {name: float(getattr(asked, name)) for name in DEGREES if getattr(asked, name) is not None}
+    out = {to: float(getattr(asked, flag)) for flag, to in DEGREES.items() if getattr(asked, flag) is not None}
+    if asked.schedule is not None:
+        out |= _schedule(asked.schedule)
     if asked.recompute is not None:
         if asked.recompute not in RECOMPUTE:
             raise UnknownName("recomputation", asked.recompute, RECOMPUTE)
         out["recompute"] = float(RECOMPUTE.index(asked.recompute))
-    if asked.sequence_parallel is not None:
-        out["sequence_parallel"] = float(asked.sequence_parallel)
     return out
+
+
+def _schedule(text: str) -> dict[str, float]:
+    """A pipeline's schedule: 1f1b, interleaved:PARTS, or the name of a file."""
+    from tierwise.training.layout import pipelines
+
+    name, _, parts = text.replace("-", "_").partition(":")
+    if name in ("interleaved", "1f1b_interleaved"):
+        if not parts.isdecimal() or int(parts) < 1:
+            raise BadField("--schedule", "interleaved", parts, "its parts a stage: interleaved:2")
+        return {"schedule": 0.0, "interleave": float(parts)}
+    found = "one_f_one_b" if name == "1f1b" else name
+    if found not in pipelines():
+        raise UnknownName("schedule of a pipeline", name, ("1f1b", "interleaved", *pipelines()))
+    return {"schedule": float(pipelines().index(found))}
+
+
+def form(asked: Asked, x: Layout) -> dict[str, Any]:
+    """The canonical form of a training run with this layout: ``explain`` takes it apart, ``plan train`` asks again."""
+    from tierwise.cli._flags import TRAINING
+    from tierwise.scenario.schema import version
+    from tierwise.training.layout import RECOMPUTE, pipelines
+
+    settled: dict[str, Any] = {flag: float(getattr(x, to)) for flag, to in DEGREES.items()}
+    settled |= {flag: bool(settled[flag]) for flag in ("sequence_parallel", "vocabulary_parallel", "tp_overlap",
+                                                       "grad_overlap")}  # fmt: skip
+    settled = {k: v for k, v in settled.items() if k not in ("first_layers", "last_layers") or v}
+    plan = {name: settled.pop(name) for name in ("tp", "pp", "dp", "ep")}
+    plan["schedule"] = pipelines()[int(float(x.schedule))]
+    said = {name: value for name in TRAINING if (value := getattr(asked, name)) is not None}
+    settled["recompute"] = RECOMPUTE[int(float(x.recompute))]
+    return {"schema": version(), "model": asked.model, "machine": asked.machine, "plan": plan,
+            "training": {**said, **settled, "train": True}}  # fmt: skip
 
 
 def layout_of(asked: Asked, model: Model, system: System) -> Layout:
@@ -96,19 +133,24 @@ def explain(asked: Asked) -> None:
     from tierwise.report.training_report import described
     from tierwise.training import train_step
 
-    if asked.save is not None:
-        raise BadField("--save", "value", asked.save, "nothing with --train: training is not saved as a scenario")
-    writable(asked, "html", "trace_out", "json")
+    writable(asked, "html", "trace_out", "json", "save")
     model, system, how = things(asked)
-    step = train_step(model, system, layout_of(asked, model, system), how)
+    layout = layout_of(asked, model, system)
+    step = train_step(model, system, layout, how)
     from tierwise.report.training_data import to_dict
 
     found, run = to_dict(step, model, system, asked.train_tokens, asked.trace_out is not None)
-    told_of(asked, found, described(found), run)
+    told_of(asked, found, described(found), run, layout)
 
 
-def told_of(asked: Asked, found: dict[str, Any], report: Any, run: Played | None) -> None:
+def told_of(asked: Asked, found: dict[str, Any], report: Any, run: Played | None, layout: Layout | None) -> None:
     """Write and print what was found."""
+    from tierwise.scenario.files import write_form
+
+    if asked.save is not None:
+        if layout is None:
+            raise TierwiseError(f"--save {asked.save}: no layout fits, so there is none to save")
+        write_form(form(asked, layout), asked.save)
     from tierwise.cli._files import told, write_json
     from tierwise.core.files import write
 
@@ -122,9 +164,9 @@ def told_of(asked: Asked, found: dict[str, Any], report: Any, run: Played | None
         write_json(asked.trace_out, perfetto(run), indent=None)
     if asked.json is not None:
         write_json(asked.json, found)
-    if asked.json != "-":
+    if "-" not in (asked.json, asked.save):
         from tierwise.report.console import console
         from tierwise.report.terminal import show
 
         show(report, console())
-        told(asked, "html", "trace_out", "json")
+        told(asked, "html", "trace_out", "json", "save")

@@ -11,7 +11,7 @@ from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.search.train import TrainPlan, confirmed
 from tierwise.training.layout import RECOMPUTE, Layout, pipelines
-from tierwise.training.pipeline import Played, played
+from tierwise.training.pipeline import Played, played, span
 from tierwise.training.step import TrainStep
 
 Json = dict[str, Any]
@@ -30,7 +30,8 @@ def to_dict(
         events: every execution is asked for, however many there are.
     """
     ratio, run = confirmed(step, events or tells_apart(step))
-    return {**_one(step, ratio), **_about(model, system, step, tokens), "pipeline": pipeline(step, run)}, run
+    one = _one(step, ratio)
+    return {**one, **_about(model, system, step, one, tokens), "pipeline": pipeline(step, run)}, run
 
 
 def planned(
@@ -45,14 +46,21 @@ def planned(
         run = played(some.layout, some.stages, events=True)
     return {
         "candidates": rows,
-        "searched": {"legal": answer.legal, "fitting": answer.fitting, "seconds": answer.seconds, "ranked": answer.ranked},
+        "searched": {
+            "legal": answer.legal,
+            "fitting": answer.fitting,
+            "seconds": answer.seconds,
+            "ranked": answer.ranked,
+        },
+        "without_limit": None if answer.unlimited is None else _one(answer.unlimited, 1.0),
+        "tricks": [{"what": t.what, "gain": t.gain, "fits": t.fits} for t in answer.tricks],
         "tightest": None if answer.tightest is None else _one(answer.tightest, 1.0),
-        **_about(model, system, some, tokens),
+        **_about(model, system, some, rows[0] if rows else _one(some, 1.0), tokens),
         "pipeline": [] if run is None else pipeline(some, run),
     }, run
 
 
-def _about(model: Model, system: System, step: TrainStep, tokens: float | None) -> Json:
+def _about(model: Model, system: System, step: TrainStep, one: Json, tokens: float | None) -> Json:
     out: Json = {
         "model": {"name": model.name, "parameters": float(np.asarray(model.parameters))},
         "machine": {
@@ -70,7 +78,7 @@ def _about(model: Model, system: System, step: TrainStep, tokens: float | None) 
         },
     }
     if tokens:
-        seconds = tokens / _number(step.tokens)
+        seconds = tokens / one["tokens_per_s"]
         hours = seconds / 3600.0
         rent = out["machine"]["usd_per_hour"]
         power = float(np.asarray(system.power.rated)) * system.count
@@ -91,14 +99,18 @@ def _rent(system: System) -> float | None:
 
 
 def _one(step: TrainStep, ratio: float) -> Json:
-    low, high = step.interval
+    """Of a step whose pipeline takes ``ratio`` times as long as its closed form says."""
+    parts = {k: _number(v) for k, v in step.parts.items()}
+    parts["bubble"] += (ratio - 1.0) * _number(span(step.layout, step.stages))
+    seconds = sum(parts.values())
+    slower = seconds / _number(step.time)
     return {
         "layout": layout_dict(step.layout),
-        "seconds": _number(step.time),
-        "interval": [_number(low), _number(high)],
-        "parts": {k: _number(v) for k, v in step.parts.items()},
-        "tokens_per_s": _number(step.tokens),
-        "mfu": _number(step.mfu),
+        "seconds": seconds,
+        "interval": [_number(x) * slower for x in step.interval],
+        "parts": parts,
+        "tokens_per_s": _number(step.tokens) / slower,
+        "mfu": _number(step.mfu) / slower,
         "memory": {
             "parts": {k: _number(v) for k, v in step.memory.parts.items()},
             "peak": _number(step.memory.peak),

@@ -24,6 +24,13 @@ CAUSES = {
     "gradients on the wire": "averaging gradients",
     "update": "optimizer update",
 }
+# What schedules of pipelines are called.
+PIPELINES = {
+    "zero_bubble": "zero bubble (ZB-H1)",
+    "zero_bubble_v": "zero bubble in a V (ZB-V)",
+    "dual_pipe": "DualPipe",
+    "gpipe": "GPipe",
+}
 
 
 def described(d: Json) -> Report:
@@ -82,10 +89,40 @@ def of_plan(d: Json) -> Report:
         headline=f"{_layout(best['layout'])}: {_headline(best)}",
         state="fits",
         alarm=False,
-        why=_why(best),
+        why=[*_why(best), *_bound(d, best), *_more(d, best)],
         numbers=_numbers(best),
         sections=sections,
     )
+
+
+def _bound(d: Json, best: Json) -> list[str]:
+    """What binds: memory, or nothing but the arithmetic, the links and the pipeline."""
+    free = d["without_limit"]
+    if free is None or free["seconds"] > best["seconds"] * 0.995:
+        return ["Memory does not bind: no layout that needs more of it is faster."]
+    gain = best["seconds"] / free["seconds"] - 1.0
+    return [f"Memory binds: {_layout(free['layout'])} would be {percent(gain)} faster and needs "
+            f"{gb(free['memory']['peak'])} a device."]  # fmt: skip
+
+
+def _more(d: Json, best: Json) -> list[str]:
+    """What one more trick would give, the largest first."""
+    said = [f"{TRICKS.get(t['what'], t['what'])} {percent(t['gain'])}" + ("" if t["fits"] else " (does not fit)")
+            for t in d["tricks"][:3]]  # fmt: skip
+    return ["One more trick, faster by: " + ", ".join(said) + "."] if said else []
+
+
+# What a plan has not used, by the names of the search.
+TRICKS = {
+    "zero_bubble": "the zero-bubble schedule (--schedule zero_bubble)",
+    "zero_bubble_v": "the V-shaped zero-bubble schedule (--schedule zero_bubble_v)",
+    "dual_pipe": "DualPipe (--schedule dual_pipe)",
+    "gpipe": "GPipe (--schedule gpipe)",
+    "vocabulary": "dividing the vocabulary over the stages (--vocabulary-parallel)",
+    "asynchronous": "TP collectives beside products (--tp-overlap)",
+    "recompute": "no recomputation (--recompute none)",
+    "fp8": "products in fp8 (--precision fp8)",
+}
 
 
 def _place(d: Json) -> str:
@@ -99,6 +136,17 @@ def _layout(x: Json) -> str:
     out += f", micro-batch {x['micro_batch']:.0f}"
     if x["interleave"] > 1:
         out += f", {x['interleave']:.0f} parts a stage"
+    if x["schedule"] != "one_f_one_b":
+        out += f", {PIPELINES.get(x['schedule'], x['schedule'])}"
+    if x["first"] or x["last"]:
+        ends = [f"{x[k]:.0f} layers on the {k} stage" for k in ("first", "last") if x[k]]
+        out += ", " + " and ".join(ends)
+    if x["vocabulary"]:
+        out += ", divided vocabulary"
+    if x["asynchronous"]:
+        out += ", TP collectives beside products"
+    if not x["overlap"]:
+        out += ", gradients averaged at the end"
     if x["zero"]:
         out += f", ZeRO-{x['zero']:.0f}"
     if x["recompute"] != "none":
@@ -235,7 +283,7 @@ def _rests(d: Json) -> list[str]:
     ]
     off = abs(d["played_over_summed"] - 1.0)
     said.append(
-        "The pipeline was played event by event: "
-        + ("the sum above is exact." if off < 1e-6 else f"the sum above is off by {percent(off)}.")
+        "The time is that of the pipeline played event by event; its closed form is "
+        + ("exact." if off < 1e-6 else f"off by {percent(off)}.")
     )
     return said

@@ -106,7 +106,8 @@ _ROWS = (
     Field("unfused", "plan", "switch", "Attention writes its scores to memory (default: fused)."),
     Field("framework", "plan", "text", "Run the model's code line by line in it: transformers."),
     Field("schedule", "plan", "text", "In which order lanes issue the ops, with its options: prefetch:ahead=2, "
-          "overlap_collectives, two_batches, staggered (default: one after the other)."),
+          "overlap_collectives, two_batches, staggered (default: one after the other); of a pipeline that trains 1f1b, "
+          "interleaved:PARTS, gpipe, zero_bubble, zero_bubble_v, dual_pipe."),
     # ------------------------------------------------------------ training
     Field("train", "training", "switch", "One optimizer step of training, not inference.", False),
     Field("global_batch", "training", "count", "Sequences of an optimizer step, over all devices.", 512.0, 1),
@@ -119,6 +120,13 @@ _ROWS = (
           "too, 3 parameters too.", least=0, most=3),
     Field("sequence_parallel", "training", "switch", "Divide along the sequence what tensor parallelism leaves whole "
           "(default: where tp is more than 1)."),
+    Field("first_layers", "training", "whole", "Layers of the first pipeline stage (default: as many as others have).",
+          least=1),
+    Field("last_layers", "training", "whole", "Layers of the last pipeline stage, likewise.", least=1),
+    Field("vocabulary_parallel", "training", "switch", "Divide embedding and head over all pipeline stages."),
+    Field("tp_overlap", "training", "switch", "Run collectives of tensor parallelism, in parts, beside the products "
+          "next to them."),
+    Field("grad_overlap", "training", "switch", "Average gradients beside the backward pass (default: yes)."),
     Field("optimizer", "training", "text", "adamw, adamw-8bit, adafactor, lion, muon, sgd or sgd-momentum."),
     Field("precision", "training", "text", "Format of matrix products: bf16, fp8.", "bf16"),
     Field("trainer", "training", "text", "Framework that trains: megatron, fsdp, nanotron, deepspeed.", "megatron"),
@@ -187,7 +195,7 @@ _ROWS = (
 
 FIELDS = {row.name: row for row in _ROWS}
 # Sections of a saved scenario beside those that a Scenario itself holds.
-SECTIONS = ("serving", "targets")
+SECTIONS = ("serving", "targets", "training")
 
 
 def names(section: str) -> list[str]:

@@ -144,7 +144,7 @@ def _order(
                  tuple(work.get(op) for op in names))  # fmt: skip
 
 
-def split(stages: int, path: Sequence[int], name: Callable[[str, int], str]) -> tuple[list[Wait], list[tuple[str, str]]]:
+def split(path: Sequence[int], name: Callable[[str, int], str]) -> tuple[list[Wait], list[tuple[str, str]]]:
     """Waits and kept tensors of a pipeline whose backward pass is divided into gradients of inputs and of weights.
 
     Args:

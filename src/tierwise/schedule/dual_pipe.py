@@ -9,6 +9,7 @@ the other. Gradients of weights are put off where a stage would wait.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -121,17 +122,17 @@ def _row(stages: int, i: int, turns: int) -> list[Task]:
 def _waits(rows: Rows) -> Sequence[Wait]:
     """Forward passes wait for the stage before, backward passes for the stage behind, each as part of whatever op."""
     stages = len(rows)
-    behind = {}  # op -> how much later its forward pass's micro-batch is than its backward pass's
+    behind: dict[str, int] = {}  # op -> how much later its forward pass's micro-batch is than its backward pass's
     for row in rows:
         done = {"0": 0, "1": 0}
         for op, turn in row:
             what, _, place = op.partition(" ")
-            way, _, i = place.partition(".")
+            direction, _, stage = place.partition(".")
             if what in _BACK:
-                done[way] += 1
+                done[direction] += 1
             elif what == "together":
-                other = str(1 - int(way))
-                behind.setdefault(f"{other}.{i}", turn - done[other])
+                other = str(1 - int(direction))
+                behind.setdefault(f"{other}.{stage}", turn - done[other])
                 done[other] += 1
 
     def passes(way: int, i: int, back: bool) -> list[tuple[str, int]]:
@@ -144,12 +145,12 @@ def _waits(rows: Rows) -> Sequence[Wait]:
     out: list[Wait] = []
     for way in (0, 1):
         path = list(range(stages))[:: 1 if way == 0 else -1]
-        pairs = [((a, False), (b, False)) for a, b in zip(path, path[1:], strict=False)]
-        pairs += [((b, True), (a, True)) for a, b in zip(path, path[1:], strict=False)]
+        pairs = [((a, False), (b, False)) for a, b in pairwise(path)]
+        pairs += [((b, True), (a, True)) for a, b in pairwise(path)]
         pairs.append(((path[-1], False), (path[-1], True)))
-        for (of, of_back), (to, to_back) in pairs:
-            for a, a_late in passes(way, of, of_back):
-                for b, b_late in passes(way, to, to_back):
+        for one, two in pairs:
+            for a, a_late in passes(way, *one):
+                for b, b_late in passes(way, *two):
                     if a != b:
                         out.append((a, b, b_late - a_late))
         for i in range(stages):

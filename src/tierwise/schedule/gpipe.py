@@ -8,7 +8,6 @@ from tierwise.schedule._pipeline import one_way
 from tierwise.schedule.closed import Passes, Shape, largest
 from tierwise.schedule.types import Order
 
-
 SHAPE = Shape(parts=1.0)
 
 

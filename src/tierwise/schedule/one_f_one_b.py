@@ -13,7 +13,6 @@ from tierwise.schedule._pipeline import alternating
 from tierwise.schedule.closed import Passes, Shape
 from tierwise.schedule.types import Order
 
-
 SHAPE = Shape()
 
 

@@ -14,7 +14,6 @@ from tierwise.schedule._fold import Task, folded, split
 from tierwise.schedule.closed import Passes, Shape
 from tierwise.schedule.types import Order
 
-
 SHAPE = Shape(parts=1.0)
 
 
@@ -39,7 +38,7 @@ def order(program: Program | None = None, stages: int = 2, micro_batches: Num = 
             out.append([*row, *((f"weights {i}", k) for k in range(max(count - i, 0), count))])
         return out
 
-    waits, kept = split(stages, range(stages), lambda what, j: f"{what} {j}")
+    waits, kept = split(range(stages), lambda what, j: f"{what} {j}")
     return folded(program, rows, lambda _: waits, lambda _: 1, micro_batches, 3 * stages + 3, kept)
 
 

@@ -38,7 +38,7 @@ def order(program: Program | None = None, stages: int = 2, micro_batches: Num = 
     def rows(count: int) -> list[list[Task]]:
         return [[(name(what, j), k) for what, j, k in row] for row in _planned(stages, count)]
 
-    waits, kept = split(stages, range(2 * stages), name)
+    waits, kept = split(range(2 * stages), name)
     return folded(program, rows, lambda _: waits, lambda _: 1, micro_batches, 4 * stages + 4, kept)
 
 

@@ -19,6 +19,7 @@ from tierwise.core.errors import BadField
 from tierwise.core.num import Num
 from tierwise.machines.types import System
 from tierwise.models.types import Model
+from tierwise.search.train_tricks import Trick, tricks
 from tierwise.training.layout import RECOMPUTE, Layout, divisors, legal, pipelines
 from tierwise.training.pipeline import Played, played, span
 from tierwise.training.recipe import Framework
@@ -73,6 +74,8 @@ class TrainPlan:
     Attributes:
         candidates: the fastest that fit, of different degrees.
         legal, fitting: how many layouts were legal, and how many of them fit.
+        unlimited: the fastest legal layout, whether it fits or not.
+        tricks: what one change of the fastest layout would give, the largest gain first.
         tightest: the legal layout that needs least memory, when none fits.
         seconds: that the search took; ``ranked``: of them, until all layouts were priced and ranked.
     """
@@ -80,6 +83,8 @@ class TrainPlan:
     candidates: tuple[Candidate, ...]
     legal: int
     fitting: int
+    unlimited: TrainStep | None
+    tricks: tuple[Trick, ...]
     tightest: TrainStep | None
     seconds: float
     ranked: float
@@ -113,6 +118,7 @@ def plan_training(
     fitting = 0
     best: list[tuple[float, Layout]] = []
     tight: tuple[float, Layout] | None = None
+    free: tuple[float, Layout] | None = None
     works = _Works(model, system, how)
     for some in _space(devices, global_batch, seq, text.depth, experts, system.per_node, space, how):
         ok = legal(some, float(text.depth), heads, system.per_node)
@@ -127,8 +133,12 @@ def plan_training(
         least = int(np.argmin(peak))
         if tight is None or peak[least] < tight[0]:
             tight = float(peak[least]), x.at(least)
+        times = np.broadcast_to(step.time, ok.sum())
+        quickest = int(np.argmin(times))
+        if free is None or times[quickest] < free[0]:
+            free = float(times[quickest]), x.at(quickest)
         if fits.any():
-            seconds = np.where(fits, np.broadcast_to(step.time, ok.sum()), np.inf)
+            seconds = np.where(fits, times, np.inf)
             some_best = _first(seconds, x)
             best += [(float(seconds[i]), x.at(int(i))) for i in some_best if np.isfinite(seconds[i])]
     if tight is None:
@@ -143,7 +153,9 @@ def plan_training(
     steps = [train_step(model, system, x, how) for x in _different(best) if confirm]
     candidates = tuple(sorted((Candidate(s, *confirmed(s)) for s in steps), key=lambda c: c.seconds))
     least_step = None if fitting else train_step(model, system, tight[1], how)
-    return TrainPlan(candidates, found, fitting, least_step, time.perf_counter() - began, ranked)
+    unlimited = train_step(model, system, free[1], how) if free is not None and confirm else None
+    more = tricks(model, system, candidates[0].step, candidates[0].seconds) if candidates else ()
+    return TrainPlan(candidates, found, fitting, unlimited, more, least_step, time.perf_counter() - began, ranked)
 
 
 class _Works:
@@ -231,6 +243,8 @@ def _space(
 
 def _product(*axes: Sequence[tuple[float, ...]]) -> Array:
     """Every combination of one of each, a column each; what an axis gives together stays together."""
+    if not all(axes):
+        return np.zeros((len(_INNER), 0))
     index = np.meshgrid(*(np.arange(len(a)) for a in axes), indexing="ij")
     tables = [np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in axes]
     return np.concatenate([t[i.reshape(-1)].T for t, i in zip(tables, index, strict=True) if t.size])

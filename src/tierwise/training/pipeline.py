@@ -80,13 +80,13 @@ def span(layout: Layout, stages: Stages) -> Num:
 
 
 def beside(layout: Layout, stages: Stages) -> Num:
-    """Seconds that collectives of a step take beside the other direction's products (DualPipe), and nobody waits for."""
+    """Seconds of a step's collectives that lie behind the other direction's products (DualPipe)."""
     both = of_schedule(layout, lambda c: c.shape.copies) > 1.0
     together = maximum(layout.micro_batches - alone(layout.pp), 0.0)
     return where(both, together * stages.passes.hidden, 0.0)
 
 
-def in_flight(layout: Layout, at: float = 0.0) -> Num:
+def in_flight(layout: Layout, at: Num = 0.0) -> Num:
     """Micro-batches whose activations the first (0) or last (1) stage holds at once, of its whole share of layers."""
     x = layout
     return of_schedule(x, lambda c: c.held(x.pp, x.interleave, x.micro_batches, at))
@@ -137,17 +137,20 @@ def _seconds(op: str, layout: Layout, stages: Stages, parts: int, split: bool) -
     ends = np.asarray([_one(v) for v in (*stages.before, *stages.behind)]).reshape(2, 3)
     if layout.vocabulary:
         ends = 0.0 * ends
-    own = np.asarray([_one(layers * a + b) for a, b in zip(stages.layer, stages.spread, strict=True)])
+    layer, spread = (np.asarray([_one(v) for v in x]) for x in (stages.layer, stages.spread))
+    folded = _one(of_schedule(layout, lambda c: c.shape.ends[0][1])) > 0
 
     def passes(way: int) -> np.ndarray:
         """Seconds of the three passes of one part of the model."""
         if _one(both) > 1:  # Both ends of the pipeline are the model's, each in one direction.
             path = count - 1 - stage if way else stage
-            return np.asarray(own + (path == 0) * ends[0] + (path == count - 1) * ends[1])
-        folded = _one(of_schedule(layout, lambda c: c.shape.ends[0][1])) > 0
+            return np.asarray(layers * layer + spread + (path == 0) * ends[0] + (path == count - 1) * ends[1])
         begins = stage == 0 and way == 0
-        ending = stage == 0 if folded else stage == count - 1
-        return np.asarray(own / parts + begins * ends[0] + (ending and way == parts - 1) * ends[1])
+        ending = (stage == 0 if folded else stage == count - 1) and way == parts - 1
+        # An end that takes the place of a layer takes it in its own part.
+        place = 1.0 if layers % parts and (layers + 1.0) % parts == 0.0 else 0.0
+        mine = (layers + place) / parts - place * float(begins or ending)
+        return np.asarray(mine * layer + spread / parts + begins * ends[0] + ending * ends[1])
 
     way = of[0] if of else 0
     if what == "together":

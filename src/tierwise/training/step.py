@@ -100,8 +100,8 @@ def composed(model: Model, system: System, layout: Layout, how: Framework, work:
     wait_f = where(shards, maximum(gather - _total(mean_f), 0.0), 0.0)
     wait_b = where(shards, maximum(gather + scatter - _total(mean_b), 0.0), 0.0)
     one = _total(mean_f) + wait_f, _total(mean_b) + wait_b - later, later
-    stages = stages_of(x, work.depth, one, *(_end(work, name, x, how) for name in (INPUT, OUTPUT)),
-                       mean_f["link"] + mean_b["link"])  # fmt: skip
+    before, after = (_end(work, name, x, how) for name in (INPUT, OUTPUT))
+    stages = stages_of(x, work.depth, one, before, after, mean_f["link"] + mean_b["link"])
     m, slowest = x.micro_batches, stages.passes.slowest
     fullest = _fullest(stages)
     parts = {name: m * fullest * (mean_f[name] + mean_b[name]) for name in (*CLASSES, "host")}
@@ -117,7 +117,7 @@ def composed(model: Model, system: System, layout: Layout, how: Framework, work:
     flops = _useful(work, x, how)
     rate = on.rate(how.recipe.precision)[0]
     memory = memory_of(model, system, x, how, work)
-    return TrainStep(x, work, how, parts, stages, flops, memory, rate)  # type: ignore[arg-type]
+    return TrainStep(x, work, how, parts, stages, flops, memory, rate)
 
 
 def _fullest(stages: Stages) -> Num:
@@ -217,7 +217,9 @@ def exchange(on: Target, kind: str, size: Num, group: Num, stride: Num) -> Num:
     return price(op, on).time
 
 
-def _held(layers: tuple[Num, Num, Num], layer: Mapping[str, Num], ends: Mapping[str, Num], x: Layout) -> tuple[Num, Num]:
+def _held(
+    layers: tuple[Num, Num, Num], layer: Mapping[str, Num], ends: Mapping[str, Num], x: Layout
+) -> tuple[Num, Num]:
     """Dense and expert parameters of the fullest stage."""
     alone, whole = np.asarray(x.pp) <= 1, np.asarray(x.vocabulary) <= 0
     both = ends[INPUT] + ends[OUTPUT]

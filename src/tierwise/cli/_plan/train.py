@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tierwise.cli._flags import DEGREES, TRAINING, Asked, flags
 
-OPTIONS = ("machine", *TRAINING[1:], *DEGREES)
+OPTIONS = ("machine", *TRAINING[1:], *DEGREES, "schedule")
 
 
-@flags(*OPTIONS, "html", "trace_out", "json", "out", model="Catalog name, hf:org/name, or a config.json.")
+@flags(*OPTIONS, "html", "trace_out", "json", "out", "save",
+       model="Catalog name, hf:org/name, or a config.json; or a saved scenario (YAML).")  # fmt: skip
 def command(asked: Asked) -> None:
     """The parallel layout that fits and is fastest, why, and what else there was."""
     planned(asked)
@@ -21,7 +22,7 @@ def planned(asked: Asked) -> None:
     from tierwise.report.training_report import of_plan
     from tierwise.search.train import Space, plan_training
 
-    check(asked, "html", "trace_out", "json")
+    check(asked, "html", "trace_out", "json", "save")
     model, system, how = things(asked)
     answer = plan_training(model, system, how, float(system.count), asked.global_batch, asked.seq, Space(fixed(asked)))
     found, run = data(answer, model, system, asked.train_tokens, asked.trace_out is not None)
@@ -31,6 +32,6 @@ def planned(asked: Asked) -> None:
         from tierwise.training.launch import write
 
         write(best, model, published(asked.model), asked.out)
-    told_of(asked, found, of_plan(found), run)
-    if asked.out is not None and best is not None and asked.json != "-":
+    told_of(asked, found, of_plan(found), run, None if best is None else best.layout)
+    if asked.out is not None and best is not None and "-" not in (asked.json, asked.save):
         print(f"wrote the launch files to {asked.out}")
