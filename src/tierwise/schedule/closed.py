@@ -1,9 +1,9 @@
 """Closed forms of pipelines: seconds of all micro-batches from those of one, without playing them.
 
 A schedule of a training pipeline has, beside ``order``, a function ``span(passes) -> Num`` (seconds from the first
-start to the last end), a function ``held(stages, parts, micro_batches, at) -> Num`` (micro-batches whose activations a stage
-holds at once, of its whole share of the layers; ``at`` is 0 on the first stage and 1 on the last), and :class:`Shape`
-as ``SHAPE``. Closed forms rank many layouts; what is answered has been played.
+start to the last end), a function ``held(stages, parts, micro_batches, at) -> Num`` (micro-batches whose activations
+a stage holds at once, of its whole share of the layers; ``at`` is 0 on the first stage and 1 on the last), and
+:class:`Shape` as ``SHAPE``. Closed forms rank many layouts; what is answered has been played.
 """
 
 from __future__ import annotations

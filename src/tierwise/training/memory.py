@@ -181,7 +181,9 @@ def _kept(layout: Layout, how: Framework, work: Work) -> Num:
     total: Num = 0.0
     for piece, n in work.layers:
         full = piece.given
+        # Two masks of a byte an element are as many bytes as the stream in 16 bits.
         selective = (piece.saved - piece.scores) * how.saves + how.recipe.gathered * piece.whole
+        selective = selective + how.recipe.dropout * piece.given
         level = np.asarray(layout.recompute)
         kept = where(level >= 2, full, where(level >= 1, selective, selective + piece.scores))
         total = total + n / work.depth * kept
