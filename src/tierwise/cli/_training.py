@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DEGREES = {
     **{name: name for name in ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero", "sequence_parallel")},
     "first_layers": "first", "last_layers": "last", "vocabulary_parallel": "vocabulary", "tp_overlap": "asynchronous",
-    "grad_overlap": "overlap",
+    "grad_overlap": "overlap", "offload_activations": "offload_activations",
 }  # fmt: skip
 
 
@@ -52,8 +52,13 @@ def things(asked: Asked) -> tuple[Model, System, Framework]:
 def fixed(asked: Asked) -> dict[str, float]:
     """The fields of a layout that flags give."""
     from tierwise.training.layout import RECOMPUTE
+    from tierwise.training.offload import OFFLOAD
 
     out = {to: float(getattr(asked, flag)) for flag, to in DEGREES.items() if getattr(asked, flag) is not None}
+    if asked.offload is not None:
+        if asked.offload not in OFFLOAD:
+            raise UnknownName("offload", asked.offload, OFFLOAD)
+        out["offload"] = float(OFFLOAD.index(asked.offload))
     if asked.schedule is not None:
         out |= _schedule(asked.schedule)
     if asked.recompute is not None:
@@ -83,14 +88,16 @@ def form(asked: Asked, x: Layout) -> dict[str, Any]:
     from tierwise.cli._flags import TRAINING
     from tierwise.scenario.schema import version
     from tierwise.training.layout import RECOMPUTE, pipelines
+    from tierwise.training.offload import OFFLOAD
 
     settled: dict[str, Any] = {flag: float(getattr(x, to)) for flag, to in DEGREES.items()}
     settled |= {flag: bool(settled[flag]) for flag in ("sequence_parallel", "vocabulary_parallel", "tp_overlap",
-                                                       "grad_overlap")}  # fmt: skip
+                                                       "grad_overlap", "offload_activations")}  # fmt: skip
     settled = {k: v for k, v in settled.items() if k not in ("first_layers", "last_layers") or v}
     plan = {name: settled.pop(name) for name in ("tp", "pp", "dp", "ep")}
     plan["schedule"] = pipelines()[int(float(x.schedule))]
     said = {name: value for name in TRAINING if (value := getattr(asked, name)) is not None}
+    settled["offload"] = OFFLOAD[int(float(x.offload))]
     settled["recompute"] = RECOMPUTE[int(float(x.recompute))]
     return {"schema": version(), "model": asked.model, "machine": asked.machine, "plan": plan,
             "training": {**said, **settled, "train": True}}  # fmt: skip

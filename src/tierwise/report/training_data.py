@@ -11,6 +11,7 @@ from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.search.train import TrainPlan, confirmed
 from tierwise.training.layout import RECOMPUTE, Layout, pipelines
+from tierwise.training.offload import OFFLOAD
 from tierwise.training.pipeline import Played, played, span
 from tierwise.training.step import TrainStep
 
@@ -101,7 +102,8 @@ def _rent(system: System) -> float | None:
 def _one(step: TrainStep, ratio: float) -> Json:
     """Of a step whose pipeline takes ``ratio`` times as long as its closed form says."""
     parts = {k: _number(v) for k, v in step.parts.items()}
-    parts["bubble"] += (ratio - 1.0) * _number(span(step.layout, step.stages))
+    if abs(ratio - 1.0) > 1e-9:  # more than rounding
+        parts["bubble"] += (ratio - 1.0) * _number(span(step.layout, step.stages))
     seconds = sum(parts.values())
     slower = seconds / _number(step.time)
     return {
@@ -117,6 +119,7 @@ def _one(step: TrainStep, ratio: float) -> Json:
             "capacity": _number(step.memory.capacity),
             "fits": bool(step.memory.fits),
             "stage": _number(step.memory.stage),
+            "host": _number(step.memory.host),
         },
         "played_over_summed": ratio,
     }
@@ -126,6 +129,7 @@ def layout_dict(x: Layout) -> Json:
     """Degrees and sizes as numbers, recomputation by name."""
     out: Json = {f.name: _number(getattr(x, f.name)) for f in fields(x) if f.name != "shard"}
     out["recompute"] = RECOMPUTE[int(out["recompute"])]
+    out["offload"] = OFFLOAD[int(out["offload"])]
     out["schedule"] = pipelines()[int(out["schedule"])]
     out["micro_batches"] = _number(x.micro_batches)
     return out

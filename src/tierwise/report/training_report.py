@@ -23,6 +23,7 @@ CAUSES = {
     "hand-overs": "hand-overs between stages",
     "gradients on the wire": "averaging gradients",
     "update": "optimizer update",
+    "copies to the host": "copies to and from the host",
 }
 # What schedules of pipelines are called.
 PIPELINES = {
@@ -145,6 +146,10 @@ def _layout(x: Json) -> str:
         out += ", divided vocabulary"
     if x["asynchronous"]:
         out += ", TP collectives beside products"
+    if x["offload"] != "none":
+        out += f", {x['offload']} in host memory"
+    if x["offload_activations"]:
+        out += ", activations in host memory"
     if not x["overlap"]:
         out += ", gradients averaged at the end"
     if x["zero"]:
@@ -209,6 +214,8 @@ def _numbers(d: Json) -> list[tuple[str, str, str]]:
             f"of {x['micro_batch']:.0f} x {count(x['seq'])} tokens a pipeline",
         ),
     ]
+    if m["host"] > 0:
+        out.append(("Host memory", gb(m["host"]), "that a device's share takes"))
     run = d.get("run")
     if run:
         out.append(

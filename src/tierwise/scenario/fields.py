@@ -127,6 +127,9 @@ _ROWS = (
     Field("tp_overlap", "training", "switch", "Run collectives of tensor parallelism, in parts, beside the products "
           "next to them."),
     Field("grad_overlap", "training", "switch", "Average gradients beside the backward pass (default: yes)."),
+    Field("offload", "training", "text", "What lies in the host's memory: none, optimizer, parameters (and the "
+          "optimizer).", metavar="WHAT"),
+    Field("offload_activations", "training", "switch", "Keep activations in the host's memory."),
     Field("optimizer", "training", "text", "adamw, adamw-8bit, adafactor, lion, muon, sgd or sgd-momentum."),
     Field("precision", "training", "text", "Format of matrix products: bf16, fp8.", "bf16"),
     Field("trainer", "training", "text", "Framework that trains: megatron, fsdp, nanotron, deepspeed.", "megatron"),

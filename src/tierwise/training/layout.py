@@ -36,6 +36,8 @@ class Layout:
         asynchronous: 1 where collectives of tensor parallelism run, in parts, beside the products next to them
             (doi:10.1145/3567955.3567959).
         overlap: 1 where gradients are averaged beside the backward pass (as far as the framework manages to).
+        offload: what lies in the host's memory, an index into :data:`tierwise.training.offload.OFFLOAD`.
+        offload_activations: 1 where kept activations lie there.
     """
 
     tp: Num = 1.0
@@ -57,6 +59,8 @@ class Layout:
     vocabulary: Num = 0.0
     asynchronous: Num = 0.0
     overlap: Num = 1.0
+    offload: Num = 0.0
+    offload_activations: Num = 0.0
 
     @property
     def devices(self) -> Num:

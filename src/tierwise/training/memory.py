@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from tierwise.models.step import Step
 from tierwise.models.types import Block, Model, Weight
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.layout import held as layers_of
+from tierwise.training.offload import asked
 from tierwise.training.pipeline import in_flight
 from tierwise.training.recipe import Framework
 from tierwise.training.work import INPUT, OUTPUT, Work, plan_of
@@ -28,12 +29,18 @@ class TrainMemory:
         parts: bytes by role.
         capacity: what a device has, its driver's reserve left out.
         interval: factors on the peak that 80 % of measurements lie between.
+        host: bytes of the host's memory that a device's share takes; ``host_capacity``: what there is of it for each
+            device, infinite where nobody said.
+        kept: bytes that one micro-batch's forward pass keeps.
     """
 
     stage: Num
     parts: Mapping[str, Num]
     capacity: Num
     interval: tuple[float, float] = (1.0, 1.0)
+    host: Num = 0.0
+    host_capacity: Num = float("inf")
+    kept: Num = 0.0
 
     @property
     def peak(self) -> Num:
@@ -42,7 +49,7 @@ class TrainMemory:
 
     @property
     def fits(self) -> NDArray[np.bool_]:
-        return np.asarray(self.peak <= self.capacity)
+        return np.asarray((self.peak <= self.capacity) & (np.asarray(self.host) <= self.host_capacity))
 
 
 def parameters(model: Model, layout: Layout) -> tuple[dict[str, Num], dict[str, Num]]:
@@ -100,7 +107,14 @@ def memory_of(
     for other in found[1:]:
         more = np.asarray(out.peak) >= np.asarray(other.peak)
         parts = {k: where(more, out.parts[k], other.parts[k]) for k in out.parts}
-        out = TrainMemory(where(more, out.stage, other.stage), parts, out.capacity, how.memory_interval)
+        one, two = out, other
+        out = replace(
+            one,
+            stage=where(more, one.stage, two.stage),
+            parts=parts,
+            host=maximum(one.host, two.host),
+            kept=maximum(one.kept, two.kept),
+        )
     return out
 
 
@@ -151,21 +165,43 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
     again = where(np.asarray(x.recompute) >= 2, maximum(0.0, *(p.saved for p, _ in work.layers)) * how.saves, 0.0)
     head = where(alone, 1.0, where(whole, minimum(share(x, 0.0, 1.0, mine // 2), 1.0) * (mine != 1), 1.0 / x.pp))
     logits = head * work.logits * recipe.logits
+    states = {"parameters": divided(recipe.parameters, 3.0, dense, experts), "gradients": divided(recipe.gradients, 2.0),
+              "optimizer states": divided(recipe.states, 1.0)}  # fmt: skip
+    kept = flying * held * one
+    host: Num = 0.0
+    if asked(x):
+        level, acts = np.asarray(x.offload), np.asarray(x.offload_activations) > 0
+        # On the device stay two layers of what comes and goes: one that is worked on, one that is on its way.
+        layer_size = 2.0 * (layer["layer"] + layer["experts"]) / where(zero >= 1, shards, 1.0)
+        bounds = {"optimizer states": (1.0, 0.0), "gradients": (1.0, recipe.gradients * layer_size),
+                  "parameters": (2.0, recipe.parameters * layer_size)}  # fmt: skip
+        for name, (least, left) in bounds.items():
+            away = (level >= least) * maximum(states[name] - left, 0.0)
+            host, states[name] = host + away, states[name] - away
+        away = acts * maximum(kept - 2.0 * one, 0.0)
+        host, kept = host + away, kept - away
     # The largest layer is recomputed, or the loss is taken, not both at once.
     parts: dict[str, Num] = {
-        "parameters": divided(recipe.parameters, 3.0, dense, experts)
+        "parameters": states["parameters"]
         + gathered
         + adapters
         # Embedding and head stay in 16 bits where the layers are in fewer.
         + max(2.0 - recipe.parameters, 0.0) * (before + after),
-        "gradients": divided(recipe.gradients, 2.0) + recipe.also * (own + routed),
-        "optimizer states": divided(recipe.states, 1.0),
-        "activations": flying * held * one + maximum(again + peak, logits),
+        "gradients": states["gradients"] + recipe.also * (own + routed),
+        "optimizer states": states["optimizer states"],
+        "activations": kept + maximum(again + peak, logits),
         "buffers": how.overhead + 0.0 * dense,
     }
     return TrainMemory(
-        place * (x.pp - 1.0), parts, system.device.memory.capacity - system.device.reserve, how.memory_interval
-    )
+        place * (x.pp - 1.0), parts, system.device.memory.capacity - system.device.reserve, how.memory_interval,
+        host, _host_of(system), held * one,
+    )  # fmt: skip
+
+
+def _host_of(system: System) -> float:
+    """Bytes of the host's memory for each of its devices."""
+    stated = system.host is not None and system.host.memory > 0
+    return system.host.memory / system.per_node if stated and system.host is not None else float("inf")
 
 
 def trained(x: Layout, how: Framework, work: Work, dense: Num, experts: Num) -> tuple[Num, Num]:

@@ -13,9 +13,11 @@ from tierwise.cost import Target, price
 from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.program.types import Op, Operand
+from tierwise.schedule.closed import largest
 from tierwise.steps.price import KERNELS, engine_on
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.memory import TrainMemory, memory_of, parameters, share, trained
+from tierwise.training.offload import asked, offloaded
 from tierwise.training.pipeline import Stages, Three, beside, span, stages_of
 from tierwise.training.recipe import Framework
 from tierwise.training.work import CLASSES, INPUT, OUTPUT, Piece, Work, plan_of, work_of
@@ -114,9 +116,16 @@ def composed(model: Model, system: System, layout: Layout, how: Framework, work:
     moved = trained(x, how, work, *_held(stages.layers, layer, ends, x))
     parts["gradients on the wire"] = _reduced(on, x, how, moved, slowest)
     parts["update"] = _updated(on, x, how, moved)
+    memory = memory_of(model, system, x, how, work)
+    if asked(x):
+        p = stages.passes
+        back = tuple(a + b for a, b in zip(p.inputs, p.weights, strict=True))
+        both = largest(p.stages, p.forward), largest(p.stages, (back[0], back[1], back[2]))
+        extra = offloaded(on, system, x, how, _shared(x, moved), memory.kept, both)
+        parts["copies to the host"] = extra.copies
+        parts["update"] = where(np.asarray(x.offload) > 0, extra.update, parts["update"])
     flops = _useful(work, x, how)
     rate = on.rate(how.recipe.precision)[0]
-    memory = memory_of(model, system, x, how, work)
     return TrainStep(x, work, how, parts, stages, flops, memory, rate)
 
 
@@ -255,10 +264,14 @@ def _reduced(on: Target, x: Layout, how: Framework, moved: tuple[Num, Num], slow
 
 def _updated(on: Target, x: Layout, how: Framework, moved: tuple[Num, Num]) -> Num:
     """Seconds of the optimizer's update: it reads and writes all of its state once."""
+    return how.memory * _shared(x, moved) * how.recipe.update / on.memory.bandwidth
+
+
+def _shared(x: Layout, moved: tuple[Num, Num]) -> Num:
+    """Parameters whose states a device looks after."""
     dense, experts = moved
     shards = np.minimum(x.replicas * of_schedule(x, lambda c: c.shape.copies), x.shard)
-    own = where(np.asarray(x.zero) >= 1, dense / shards + experts, dense + experts)
-    return how.memory * own * how.recipe.update / on.memory.bandwidth
+    return where(np.asarray(x.zero) >= 1, dense / shards + experts, dense + experts)
 
 
 def _useful(work: Work, x: Layout, how: Framework) -> Num:
