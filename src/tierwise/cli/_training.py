@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from tierwise.machines.types import System
     from tierwise.models.types import Model
     from tierwise.training import Framework, Layout
+    from tierwise.training.goodput import Reliability
     from tierwise.training.pipeline import Played
 
 # Flags that give a field of a layout, and its name.
 DEGREES = {
     **{name: name for name in ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero", "sequence_parallel")},
     "first_layers": "first", "last_layers": "last", "vocabulary_parallel": "vocabulary", "tp_overlap": "asynchronous",
-    "grad_overlap": "overlap", "offload_activations": "offload_activations",
+    "grad_overlap": "overlap",
+    **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps")},
 }  # fmt: skip
 
 
@@ -31,7 +33,7 @@ def things(asked: Asked) -> tuple[Model, System, Framework]:
     from tierwise.machines.load import system
     from tierwise.models.load import load_model
     from tierwise.training import framework
-    from tierwise.training.recipe import OPTIMIZERS, method
+    from tierwise.training.recipe import OPTIMIZERS, compression, method
     from tierwise.training.work import decoder
 
     if not asked.machine:
@@ -46,7 +48,8 @@ def things(asked: Asked) -> tuple[Model, System, Framework]:
         recipe = replace(recipe, optimizer=asked.optimizer)
     if asked.precision not in ("bf16", "fp16", "fp8"):
         raise BadField("--precision", "value", asked.precision, "bf16, fp16 or fp8")
-    return model, system(asked.machine), replace(how, recipe=replace(recipe, precision=asked.precision))
+    how = replace(how, recipe=replace(recipe, precision=asked.precision))
+    return model, system(asked.machine), replace(how, compress=compression(asked.compress or "none"))
 
 
 def fixed(asked: Asked) -> dict[str, float]:
@@ -55,6 +58,8 @@ def fixed(asked: Asked) -> dict[str, float]:
     from tierwise.training.offload import OFFLOAD
 
     out = {to: float(getattr(asked, flag)) for flag, to in DEGREES.items() if getattr(asked, flag) is not None}
+    if asked.lengths is not None:
+        out |= _documents(asked.lengths, asked.seq, bool(asked.padded))
     if asked.offload is not None:
         if asked.offload not in OFFLOAD:
             raise UnknownName("offload", asked.offload, OFFLOAD)
@@ -83,6 +88,18 @@ def _schedule(text: str) -> dict[str, float]:
     return {"schedule": float(pipelines().index(found))}
 
 
+def _documents(rule: str, seq: float, padded: bool) -> dict[str, float]:
+    """What documents of many lengths change: those longer than a sequence are cut to it."""
+    import numpy as np
+
+    from tierwise.serving.traffic.synthetic import draw
+
+    found = np.clip(draw(rule, 1 << 16, np.random.default_rng(0), "lengths", 1.0), 1.0, seq)
+    if padded:
+        return {"filled": float(found.mean() / seq)}
+    return {"attended": float((found**2).mean() / (found.mean() * seq))}
+
+
 def form(asked: Asked, x: Layout) -> dict[str, Any]:
     """The canonical form of a training run with this layout: ``explain`` takes it apart, ``plan train`` asks again."""
     from tierwise.cli._flags import TRAINING
@@ -94,6 +111,7 @@ def form(asked: Asked, x: Layout) -> dict[str, Any]:
     settled |= {flag: bool(settled[flag]) for flag in ("sequence_parallel", "vocabulary_parallel", "tp_overlap",
                                                        "grad_overlap", "offload_activations")}  # fmt: skip
     settled = {k: v for k, v in settled.items() if k not in ("first_layers", "last_layers") or v}
+    settled.pop("capacity", None)  # as said
     plan = {name: settled.pop(name) for name in ("tp", "pp", "dp", "ep")}
     plan["schedule"] = pipelines()[int(float(x.schedule))]
     said = {name: value for name in TRAINING if (value := getattr(asked, name)) is not None}
@@ -146,8 +164,18 @@ def explain(asked: Asked) -> None:
     step = train_step(model, system, layout, how)
     from tierwise.report.training_data import to_dict
 
-    found, run = to_dict(step, model, system, asked.train_tokens, asked.trace_out is not None)
+    found, run = to_dict(step, model, system, asked.train_tokens, asked.trace_out is not None, reliability(asked))
     told_of(asked, found, described(found), run, layout)
+
+
+def reliability(asked: Asked) -> Reliability | None:
+    """What fails, where the user says so."""
+    from tierwise.training.goodput import Reliability
+
+    if asked.mtbf is None:
+        return None
+    storage = float("inf") if asked.storage is None else asked.storage
+    return Reliability(asked.mtbf, asked.restart, storage, bool(asked.background), asked.spares, asked.repair)
 
 
 def told_of(asked: Asked, found: dict[str, Any], report: Any, run: Played | None, layout: Layout | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.search.train import TrainPlan, confirmed
+from tierwise.training.checkpoint import checkpoint, copied
+from tierwise.training.goodput import Reliability, goodput
 from tierwise.training.layout import RECOMPUTE, Layout, pipelines
 from tierwise.training.offload import OFFLOAD
 from tierwise.training.pipeline import Played, played, span
@@ -22,21 +24,32 @@ MOST_EVENTS = 6000
 
 
 def to_dict(
-    step: TrainStep, model: Model, system: System, tokens: float | None = None, events: bool = False
+    step: TrainStep,
+    model: Model,
+    system: System,
+    tokens: float | None = None,
+    events: bool = False,
+    fails: Reliability | None = None,
 ) -> tuple[Json, Played]:
     """One layout, and its pipeline, which is played once.
 
     Args:
         tokens: of the whole run, where it is to be said how long that takes.
         events: every execution is asked for, however many there are.
+        fails: what fails during the run.
     """
     ratio, run = confirmed(step, events or tells_apart(step))
     one = _one(step, ratio)
-    return {**one, **_about(model, system, step, one, tokens), "pipeline": pipeline(step, run)}, run
+    return {**one, **_about(model, system, step, one, tokens, fails), "pipeline": pipeline(step, run)}, run
 
 
 def planned(
-    answer: TrainPlan, model: Model, system: System, tokens: float | None = None, events: bool = False
+    answer: TrainPlan,
+    model: Model,
+    system: System,
+    tokens: float | None = None,
+    events: bool = False,
+    fails: Reliability | None = None,
 ) -> tuple[Json, Played | None]:
     """A plan: the layouts by time, and how many there were; and the pipeline of the fastest."""
     rows = [_one(c.step, c.played) for c in answer.candidates]
@@ -56,12 +69,14 @@ def planned(
         "without_limit": None if answer.unlimited is None else _one(answer.unlimited, 1.0),
         "tricks": [{"what": t.what, "gain": t.gain, "fits": t.fits} for t in answer.tricks],
         "tightest": None if answer.tightest is None else _one(answer.tightest, 1.0),
-        **_about(model, system, some, rows[0] if rows else _one(some, 1.0), tokens),
+        **_about(model, system, some, rows[0] if rows else _one(some, 1.0), tokens, fails),
         "pipeline": [] if run is None else pipeline(some, run),
     }, run
 
 
-def _about(model: Model, system: System, step: TrainStep, one: Json, tokens: float | None) -> Json:
+def _about(
+    model: Model, system: System, step: TrainStep, one: Json, tokens: float | None, fails: Reliability | None
+) -> Json:
     out: Json = {
         "model": {"name": model.name, "parameters": float(np.asarray(model.parameters))},
         "machine": {
@@ -78,8 +93,13 @@ def _about(model: Model, system: System, step: TrainStep, one: Json, tokens: flo
             "rank": step.how.recipe.rank,
         },
     }
+    share = 1.0
+    if fails is not None:
+        found = goodput(fails, float(system.count), checkpoint(step, model), copied(system, step, model))
+        share = found.share
+        out["goodput"] = asdict(found)
     if tokens:
-        seconds = tokens / one["tokens_per_s"]
+        seconds = tokens / one["tokens_per_s"] / share
         hours = seconds / 3600.0
         rent = out["machine"]["usd_per_hour"]
         power = float(np.asarray(system.power.rated)) * system.count
@@ -127,7 +147,7 @@ def _one(step: TrainStep, ratio: float) -> Json:
 
 def layout_dict(x: Layout) -> Json:
     """Degrees and sizes as numbers, recomputation by name."""
-    out: Json = {f.name: _number(getattr(x, f.name)) for f in fields(x) if f.name != "shard"}
+    out: Json = {f.name: _number(getattr(x, f.name)) for f in fields(x) if np.isfinite(_number(getattr(x, f.name)))}
     out["recompute"] = RECOMPUTE[int(out["recompute"])]
     out["offload"] = OFFLOAD[int(out["offload"])]
     out["schedule"] = pipelines()[int(out["schedule"])]

@@ -23,6 +23,7 @@ CAUSES = {
     "hand-overs": "hand-overs between stages",
     "gradients on the wire": "averaging gradients",
     "update": "optimizer update",
+    "stragglers": "waiting for the slowest device",
     "copies to the host": "copies to and from the host",
 }
 # What schedules of pipelines are called.
@@ -37,7 +38,8 @@ PIPELINES = {
 def described(d: Json) -> Report:
     """One layout."""
     x, place = d["layout"], _place(d)
-    sections = {"time": _time(d), "memory": _memory(d), "rests": Section("What this rests on", Sentences(_rests(d)))}
+    sections = {"time": _time(d), "memory": _memory(d), **_goodput(d)}
+    sections["rests"] = Section("What this rests on", Sentences(_rests(d)))
     fits = d["memory"]["fits"]
     return Report(
         title=f"Training {d['model']['name']} {place}",
@@ -80,6 +82,7 @@ def of_plan(d: Json) -> Report:
         "layouts": Section("Layouts", _table(rows), "the fastest of each combination of degrees", element="layouts"),
         "time": _time(best),
         "memory": _memory(best),
+        **_goodput(best),
         "rests": Section("What this rests on", Sentences([*_rests(best), looked + "."])),
     }
     return Report(
@@ -262,6 +265,23 @@ def _memory(d: Json) -> Section:
     )
     columns = (Column("What fills the fullest device", left=True), Column("bytes"), Column("of the device", bar=16))
     return Section("Memory", Table(columns, rows, faint=frozenset({len(rows) - 1})), element="memory")
+
+
+def _goodput(d: Json) -> dict[str, Section]:
+    """What failures leave of a run."""
+    g = d.get("goodput")
+    if g is None:
+        return {}
+    said = [
+        f"A failure every {seconds(g['between'])} ({count(round(g['failures']))} a month), "
+        f"{seconds(g['restart'])} until training goes on.",
+        f"A checkpoint has {gb(g['size'])}; training stands still for {seconds(g['write'])}"
+        + ("." if g["written"] <= g["write"] else f", and it is safe after {seconds(g['written'])}."),
+        f"Best is one every {seconds(g['interval'])} (Daly; Young's first-order answer: {seconds(g['young'])}).",
+        f"{percent(g['share'])} of the time counts; a month loses "
+        + ", ".join(f"{hours:.1f} h to {what}" for what, hours in g["lost"].items()) + ".",
+    ]  # fmt: skip
+    return {"goodput": Section("Failures", Sentences(said))}
 
 
 def _table(rows: list[Json]) -> Table:

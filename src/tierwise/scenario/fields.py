@@ -130,6 +130,23 @@ _ROWS = (
     Field("offload", "training", "text", "What lies in the host's memory: none, optimizer, parameters (and the "
           "optimizer).", metavar="WHAT"),
     Field("offload_activations", "training", "switch", "Keep activations in the host's memory."),
+    Field("imbalance", "training", "number", "Load of the busiest rank of experts over the mean (default: 1).", least=1),
+    Field("capacity", "training", "number", "What a rank of experts takes at most, over the mean; tokens beyond it are "
+          "dropped.", least=1),
+    Field("lengths", "training", "text", "Tokens of documents, packed into sequences: lognormal:mean=600,cv=1.2, "
+          "empirical:file=FILE, or your file.py.", metavar="RULE"),
+    Field("padded", "training", "switch", "Documents are padded to a sequence each, not packed."),
+    Field("straggler", "training", "number", "Standard deviation of devices' speeds over the mean: 0.02."),
+    Field("islands", "training", "whole", "Groups of replicas that average weights only every --local-steps steps.",
+          least=1),
+    Field("local_steps", "training", "whole", "Steps between averages of islands (local SGD, DiLoCo).", least=1),
+    Field("compress", "training", "text", "How gradients are sent: int8, topk:SHARE, powersgd:RANK."),
+    Field("mtbf", "training", "time", "Time between failures of one device: 50000h."),
+    Field("restart", "training", "time", "From a failure to the first step again, with a spare at hand.", 600.0),
+    Field("storage", "training", "bytes", "Bytes a second that checkpoints are written with: 500GB."),
+    Field("background", "training", "switch", "Checkpoints are written while training goes on."),
+    Field("spares", "training", "whole", "Devices that stand by.", 0, 0),
+    Field("repair", "training", "time", "Until a failed device is back.", 86400.0),
     Field("optimizer", "training", "text", "adamw, adamw-8bit, adafactor, lion, muon, sgd or sgd-momentum."),
     Field("precision", "training", "text", "Format of matrix products: bf16, fp8.", "bf16"),
     Field("trainer", "training", "text", "Framework that trains: megatron, fsdp, nanotron, deepspeed.", "megatron"),

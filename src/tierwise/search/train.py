@@ -235,10 +235,10 @@ def _space(
             waiting.append(np.concatenate([outer, inner]))
             size += inner.shape[1]
             if size >= CHUNK:
-                yield _layouts(np.concatenate(waiting, axis=1), fields_, batch, seq)
+                yield _layouts(np.concatenate(waiting, axis=1), fields_, batch, seq, fixed)
                 waiting, size = [], 0
     if waiting:
-        yield _layouts(np.concatenate(waiting, axis=1), fields_, batch, seq)
+        yield _layouts(np.concatenate(waiting, axis=1), fields_, batch, seq, fixed)
 
 
 def _product(*axes: Sequence[tuple[float, ...]]) -> Array:
@@ -261,9 +261,11 @@ _INNER = ("sequence_parallel", "asynchronous", "interleave", "micro_batch", "sch
           "vocabulary")  # fmt: skip
 
 
-def _layouts(rows: Array, names: Sequence[str], batch: float, seq: float) -> Layout:
+def _layouts(rows: Array, names: Sequence[str], batch: float, seq: float, fixed: Mapping[str, float]) -> Layout:
     n = rows.shape[1]
-    return Layout(**dict(zip(names, rows, strict=True)), global_batch=np.full(n, batch), seq=np.full(n, seq))
+    given = {k: np.full(n, v) for k, v in fixed.items() if k not in names}
+    varied: dict[str, Array] = {**given, **dict(zip(names, rows, strict=True))}
+    return Layout(**varied, global_batch=np.full(n, batch), seq=np.full(n, seq))
 
 
 def _degrees(

@@ -36,6 +36,12 @@ class Layout:
         asynchronous: 1 where collectives of tensor parallelism run, in parts, beside the products next to them
             (doi:10.1145/3567955.3567959).
         overlap: 1 where gradients are averaged beside the backward pass (as far as the framework manages to).
+        imbalance: load of the busiest rank of experts over the mean. ``capacity``: what a rank takes at most, over the
+            mean; tokens beyond it are dropped.
+        attended: pairs of tokens that attend to each other, over those of whole sequences (documents packed into one
+            do not attend to each other). ``filled``: share of tokens that are no padding.
+        straggler: standard deviation of devices' speeds, over the mean.
+        islands: groups of replicas that average their weights only every ``local_steps`` steps.
         offload: what lies in the host's memory, an index into :data:`tierwise.training.offload.OFFLOAD`.
         offload_activations: 1 where kept activations lie there.
     """
@@ -59,6 +65,13 @@ class Layout:
     vocabulary: Num = 0.0
     asynchronous: Num = 0.0
     overlap: Num = 1.0
+    imbalance: Num = 1.0
+    capacity: Num = float("inf")
+    attended: Num = 1.0
+    filled: Num = 1.0
+    straggler: Num = 0.0
+    islands: Num = 1.0
+    local_steps: Num = 1.0
     offload: Num = 0.0
     offload_activations: Num = 0.0
 
@@ -131,6 +144,7 @@ def legal(layout: Layout, depth: float, heads: Num, per_node: float) -> NDArray[
         (middle > 0) | (rest == 0),
         *(_divides(each, n) | _divides(each, n + 1.0) for n in (x.first, x.last)),
         _divides(x.dp * x.micro_batch, x.global_batch),
+        _divides(x.islands, x.dp),
         _divides(x.cp * 2.0, x.seq) | (np.asarray(x.cp) == 1),
     ]
     piped = (np.asarray(x.interleave) == 1) | ((pp > 1) & _divides(x.pp, m) & (np.asarray(parts) == 0))
@@ -170,6 +184,7 @@ def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
         f"a multiple of dp x micro-batch = {float(np.asarray(x.dp * x.micro_batch)):.0f}",
         x.global_batch,
     )
+    _need("islands", x.islands, x.dp, f"a divisor of the {float(np.asarray(x.dp)):.0f} replicas")
     if x.interleave != 1 and x.pp == 1:
         raise BadField("layout", "interleave", x.interleave, "1 without pipeline stages")
     if x.interleave != 1 and x.micro_batches % x.pp:

@@ -208,8 +208,13 @@ def trained(x: Layout, how: Framework, work: Work, dense: Num, experts: Num) -> 
     """Dense and expert parameters of a device that have gradients."""
     if how.recipe.rank <= 0:
         return dense, experts
+    return how.recipe.rank * held_adapters(x, work), 0.0 * experts
+
+
+def held_adapters(x: Layout, work: Work) -> Num:
+    """Parameters that a rank of one adds to the linear maps of a device's layers."""
     mean = sum((n / work.depth * p.adapters for p, n in work.layers), 0.0)
-    return how.recipe.rank * ceil_div(work.depth, x.pp) * mean, 0.0 * experts
+    return ceil_div(work.depth, x.pp) * mean
 
 
 def _kept(layout: Layout, how: Framework, work: Work) -> Num:

@@ -96,6 +96,46 @@ def method(text: str, base: Recipe) -> Recipe:
 METHODS = ("full", "lora", "qlora")
 
 
+# How gradients may be sent.
+COMPRESSIONS = ("none", "int8", "topk", "powersgd")
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How gradients are sent.
+
+    Attributes:
+        kind: one of :data:`COMPRESSIONS`.
+        value: the share that is sent (``topk``) or the rank (``powersgd``).
+    """
+
+    kind: str = "none"
+    value: float = 0.0
+
+
+def compression(text: str) -> Compression:
+    """``none``, ``int8``, ``topk:0.01`` or ``powersgd:4``.
+
+    Raises:
+        UnknownName, BadField: no such way, or a number that it cannot have.
+    """
+    kind, _, rest = text.partition(":")
+    if kind not in COMPRESSIONS:
+        raise UnknownName("gradient compression", kind, COMPRESSIONS)
+    if kind in ("none", "int8"):
+        if rest:
+            raise BadField("--compress", kind, rest, "nothing after it")
+        return Compression(kind)
+    try:
+        value = float(rest)
+    except ValueError:
+        value = 0.0
+    if not value > 0 or (kind == "topk" and value > 1) or (kind == "powersgd" and value != int(value)):
+        allowed = "the share that is sent, topk:0.01" if kind == "topk" else "a whole rank, powersgd:4"
+        raise BadField("--compress", kind, rest or None, allowed)
+    return Compression(kind, value)
+
+
 @dataclass(frozen=True)
 class Framework:
     """A framework that trains.
@@ -112,6 +152,7 @@ class Framework:
         interval: factors on a step's time that 80 % of measurements lie between; ``memory_interval`` likewise.
         most_zero: what it divides over replicas at most, a ZeRO stage.
         schedules: of pipelines that it can run.
+        compress: how gradients are sent.
         source: data, rows and date.
     """
 
@@ -130,6 +171,7 @@ class Framework:
     memory_interval: tuple[float, float] = (1.0, 1.0)
     most_zero: float = 3.0
     schedules: tuple[str, ...] = ("one_f_one_b",)
+    compress: Compression = field(default_factory=Compression)
     source: str = ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -15,8 +16,9 @@ from tierwise.models.types import Model
 from tierwise.program.types import Op, Operand
 from tierwise.schedule.closed import largest
 from tierwise.steps.price import KERNELS, engine_on
+from tierwise.training.averaging import averaged
 from tierwise.training.layout import Layout, of_schedule
-from tierwise.training.memory import TrainMemory, memory_of, parameters, share, trained
+from tierwise.training.memory import TrainMemory, held_adapters, memory_of, parameters, share, trained
 from tierwise.training.offload import asked, offloaded
 from tierwise.training.pipeline import Stages, Three, beside, span, stages_of
 from tierwise.training.recipe import Framework
@@ -58,8 +60,8 @@ class TrainStep:
 
     @property
     def tokens(self) -> Num:
-        """Tokens a second, over all devices."""
-        return self.layout.global_batch * self.layout.seq / self.time
+        """Tokens a second, over all devices; padding does not count."""
+        return self.layout.global_batch * self.layout.seq * self.layout.filled / self.time
 
     @property
     def mfu(self) -> Num:
@@ -114,7 +116,8 @@ def composed(model: Model, system: System, layout: Layout, how: Framework, work:
     parts["bubble"] = span(x, stages) - m * slowest + hidden
     parts["hand-overs"] = _handed(on, model, x, stages)
     moved = trained(x, how, work, *_held(stages.layers, layer, ends, x))
-    parts["gradients on the wire"] = _reduced(on, x, how, moved, slowest)
+    thin = held_adapters(x, work)
+    parts["gradients on the wire"] = averaged(on, partial(exchange, on), x, how, moved, thin, slowest)
     parts["update"] = _updated(on, x, how, moved)
     memory = memory_of(model, system, x, how, work)
     if asked(x):
@@ -124,6 +127,10 @@ def composed(model: Model, system: System, layout: Layout, how: Framework, work:
         extra = offloaded(on, system, x, how, _shared(x, moved), memory.kept, both)
         parts["copies to the host"] = extra.copies
         parts["update"] = where(np.asarray(x.offload) > 0, extra.update, parts["update"])
+    if np.any(np.asarray(x.straggler) > 0):
+        # The slowest of n devices whose speeds are spread normally (Cramer, Mathematical Methods of Statistics, 28.6).
+        late = x.straggler * np.sqrt(2.0 * np.log(maximum(x.devices, 2.0)))
+        parts["stragglers"] = late * m * slowest
     flops = _useful(work, x, how)
     rate = on.rate(how.recipe.precision)[0]
     return TrainStep(x, work, how, parts, stages, flops, memory, rate)
@@ -167,6 +174,8 @@ def _times(
     """
     products = how.low if how.recipe.low and not wide else how.matmul
     factors = {"matmul": products, "attention": how.attention, "memory": how.memory, "link": how.link}
+    # Packed documents do not attend to each other.
+    factors["attention"] = factors["attention"] * x.attended
     forward = {k: factors[k] * piece.forward[k] for k in CLASSES}
     behind = {k: factors[k] * piece.backward[k] for k in CLASSES}
     later = sum((factors[k] * piece.weights[k] for k in CLASSES), 0.0)
@@ -237,29 +246,6 @@ def _held(
     end = where(alone, both, where(whole, maximum(*own), both / x.pp))
     copies = of_schedule(x, lambda c: c.shape.copies)
     return copies * most * layer["layer"] + end, copies * most * layer["experts"]
-
-
-def _reduced(on: Target, x: Layout, how: Framework, moved: tuple[Num, Num], slowest: Num) -> Num:
-    """Seconds in which gradients are averaged over the replicas (and new parameters gathered) and nothing else runs."""
-    dense, experts = moved
-    group, stride = x.replicas * of_schedule(x, lambda c: c.shape.copies), x.tp
-    fewer = maximum(group * np.minimum(x.tp, x.ep) / x.ep, 1.0)
-    size, gathered = how.recipe.reduced, how.recipe.parameters
-    zero = np.asarray(x.zero)
-
-    def wire(count: Num, among: Num) -> Num:
-        whole = exchange(on, "all_reduce", count * size, among, stride)
-        parted = exchange(on, "reduce_scatter", count * size, among, stride) + exchange(
-            on, "all_gather", count * gathered, among, stride
-        )
-        return where(zero >= 1, parted, whole)
-
-    total = where(
-        zero >= 3, 0.0, wire(dense, group) + (wire(experts, fewer) if np.any(np.asarray(experts) > 0) else 0.0)
-    )
-    # Hidden, at most, behind the backward pass of the last micro-batch and the forward pass of the next step's first.
-    hidden = where(np.asarray(x.overlap) > 0, 1.0 - how.exposed, 0.0)
-    return (1.0 - hidden) * total + maximum(hidden * total - slowest, 0.0)
 
 
 def _updated(on: Target, x: Layout, how: Framework, moved: tuple[Num, Num]) -> Num:

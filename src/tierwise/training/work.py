@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tierwise.core.errors import TierwiseError
-from tierwise.core.num import Num, maximum, num, where
+from tierwise.core.num import Num, maximum, minimum, num, where
 from tierwise.core.numerics import fmt
 from tierwise.machines.types import System
 from tierwise.models.lower import lower, running
@@ -89,6 +89,7 @@ def plan_of(layout: Layout, precision: str = "bf16", flash: bool = True) -> Plan
         flash=flash,
         library=True,
         chunk=float("inf"),
+        imbalance=minimum(layout.imbalance, layout.capacity),
     )
 
 
@@ -116,7 +117,7 @@ def work_of(
         low = _priced(model, system, less, again), _priced(model, system, less, backward(again, frozen=frozen))
     divided = where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
     counts = _repeats(forward)
-    pieces = {name: _piece(name, costs, low, forward, counts[name], divided) for name in counts}
+    pieces = {name: _piece(name, costs, low, forward, counts[name], divided, plain.imbalance) for name in counts}
     layers = tuple(
         (p, num(counts[name]) if depth is None else depth)
         for name, p in pieces.items()
@@ -191,7 +192,7 @@ def _products(op: Op, body: str) -> list[Op | Body | Repeat]:
             (replace(given, name=source, elements=rows * k), replace(weight, name=f"{name}.w", elements=n * k)),
             (replace(given, name=target, elements=rows * n),),
             op.arithmetic,
-            options={"density": 1.0, "parts": 1},
+            options={"density": 1.0, "parts": 1, "routed": True},
         )
 
     act = Op(
@@ -237,6 +238,7 @@ def _piece(
     forward: Program,
     count: Num,
     divided: Num,
+    imbalance: Num = 1.0,
 ) -> Piece:
     def seconds(plain: StepCost, less: StepCost, only: str = "") -> dict[str, Num]:
         out: dict[str, Num] = dict.fromkeys(CLASSES, 0.0)
@@ -258,7 +260,8 @@ def _piece(
         backward=seconds(costs[1], low[1]),
         weights=seconds(costs[1], low[1], WEIGHTS),
         launches=(_launches(forward, name), _launches(costs[1].program, name)),
-        flops=sum((n * op.flops for op, n in ops), 0.0),
+        # What the busiest rank does more than the mean is of no use.
+        flops=sum((n * op.flops / (imbalance if op.options.get("routed") else 1.0) for op, n in ops), 0.0),
         adapters=sum(
             (
                 float(str(op.options.get("parts", 1))) * op.dims["k"] + op.dims["n"]
