@@ -180,6 +180,9 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
             host, states[name] = host + away, states[name] - away
         away = acts * maximum(kept - 2.0 * one, 0.0)
         host, kept = host + away, kept - away
+    waiting = kept + maximum(again + peak, logits)
+    fresh = (np.asarray(x.micro_batches) <= 1) & (recipe.transient > 0)
+    states["gradients"] = where(fresh, maximum(states["gradients"] - waiting, 0.0), states["gradients"])
     # The largest layer is recomputed, or the loss is taken, not both at once.
     parts: dict[str, Num] = {
         "parameters": states["parameters"]
@@ -189,7 +192,7 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
         + max(2.0 - recipe.parameters, 0.0) * (before + after),
         "gradients": states["gradients"] + recipe.also * (own + routed),
         "optimizer states": states["optimizer states"],
-        "activations": kept + maximum(again + peak, logits),
+        "activations": waiting,
         "buffers": how.overhead + 0.0 * dense,
     }
     return TrainMemory(

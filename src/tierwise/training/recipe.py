@@ -37,6 +37,8 @@ class Recipe:
             fp32, and the gradient in fp32).
         gathered: 1 where inputs that sequence parallelism gathers are kept whole for the backward pass, and 0 where
             they are gathered again.
+        transient: 1 where gradients are freed after every step. With one micro-batch they then come as activations go, and
+            only what they have more adds to the peak.
         dropout: 1 where the residual stream has dropout, whose masks (a byte an element, twice a layer) are kept.
         precision: arithmetic of matrix products, a number format.
         rank: of low-rank adapters on every linear map, which alone are trained (LoRA, arXiv:2106.09685); 0 trains all.
@@ -50,6 +52,7 @@ class Recipe:
     reduced: float = 4.0
     logits: float = 10.0
     gathered: float = 0.0
+    transient: float = 0.0
     dropout: float = 0.0
     precision: str = "bf16"
     rank: float = 0.0
