@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from benchmarks.accuracy.published_training import beside, columns, kept, published, step
 
 DATA = published()
@@ -22,7 +21,7 @@ def test_published_times_are_as_near_as_documented(of: str) -> None:
 
 
 def test_memory_is_what_the_paper_derives() -> None:
-    """arXiv:2205.05198 derives what a device keeps; so do the ops. Ours also counts embeddings and what the loss needs."""
+    """arXiv:2205.05198 derives what a device keeps; so do the ops, with embeddings and what the loss needs."""
     errors = []
     for row in (columns(r, DATA["usual"]) for r in DATA["memory"]):
         states, some = kept(step(row))

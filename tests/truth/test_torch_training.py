@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tests.training.shapes import gpt
+
 from tierwise.machines.load import system
 from tierwise.training import Framework, Layout, Recipe, train_step
 from tierwise.training.recipe import method
@@ -69,10 +69,10 @@ class Net(torch.nn.Module):  # type: ignore[misc, name-defined]
         return self.head(self.norm(x))
 
 
-def made(kind: str, hidden: int = HIDDEN, layers: int = LAYERS, dtype: Any = None) -> tuple[Any, Any, Callable[[], None]]:
+def made(kind: str, hidden: int = HIDDEN, layers: int = LAYERS) -> tuple[Any, Any, Callable[[], None]]:
     """(model, optimizer, a step)."""
     torch.manual_seed(0)
-    net = Net(hidden, layers, RANK if kind == "lora" else 0, kind == "recomputed").to(dtype or torch.bfloat16)
+    net = Net(hidden, layers, RANK if kind == "lora" else 0, kind == "recomputed").to(torch.bfloat16)
     if kind == "lora":
         for name, p in net.named_parameters():
             p.requires_grad_(".thin." in name)
@@ -89,12 +89,14 @@ def made(kind: str, hidden: int = HIDDEN, layers: int = LAYERS, dtype: Any = Non
     return net, best, step
 
 
-def predicted(kind: str, hidden: int = HIDDEN, layers: int = LAYERS, how: Framework = EAGER) -> Any:
+def predicted(
+    kind: str, hidden: int = HIDDEN, layers: int = LAYERS, how: Framework = EAGER, on: str = "1xa100-sxm-80gb"
+) -> Any:
     if kind == "lora":
         how = replace(how, recipe=method(f"lora:r={RANK}", how.recipe))
     layout = Layout(micro_batch=BATCH, global_batch=BATCH, seq=SEQ, recompute=2.0 if kind == "recomputed" else 0.0)
     model = gpt(layers, float(hidden), float(HEADS), float(VOCAB), tied=False)
-    return train_step(model, system("1xa100-sxm-80gb"), layout, how)
+    return train_step(model, system(on), layout, how)
 
 
 def peak(net: Any, best: Any, step: Callable[[], None]) -> float:
@@ -148,3 +150,40 @@ def test_memory_is_what_pytorch_holds(kind: str) -> None:
     print(f"{kind}: measured {measured / 1e6:.1f} MB, predicted {float(said.peak) / 1e6:.1f} MB",
           {k: round(float(np.asarray(v)) / 1e6, 1) for k, v in said.parts.items()})  # fmt: skip
     assert float(said.peak) == pytest.approx(measured, rel=0.05)
+
+
+def test_time_follows_once_two_factors_are_measured() -> None:
+    """Factors of products and of all other kernels, from plain training of two shapes, tell how long recomputation and
+    adapters take on both. Processor time of one thread: what else runs on the machine does not count."""
+    shapes = ((HIDDEN, LAYERS), (384, 6))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        measured = {(kind, *shape): seconds(made(kind, *shape)[2]) for kind in ("plain", "recomputed", "lora")
+                    for shape in shapes}  # fmt: skip
+    finally:
+        torch.set_num_threads(threads)
+
+    def time_of(kind: str, shape: tuple[int, int], products: float, others: float) -> float:
+        how = replace(EAGER, matmul=products, attention=others, memory=others)
+        return float(predicted(kind, *shape, how, "1xepyc-9654").time)
+
+    rows = [[time_of("plain", shape, 1.0, 0.0), time_of("plain", shape, 0.0, 1.0)] for shape in shapes]
+    products, others = np.linalg.solve(rows, [measured["plain", *shape] for shape in shapes])
+    assert products > 0.0 and others > 0.0
+    for kind in ("recomputed", "lora"):
+        for shape in shapes:
+            said, found = time_of(kind, shape, products, others), measured[kind, *shape]
+            print(f"{kind} {shape}: measured {found:.2f} s, predicted {said:.2f} s ({said / found - 1.0:+.1%})")
+            assert said == pytest.approx(found, rel=0.2)
+
+
+def seconds(step: Callable[[], None], runs: int = 3) -> float:
+    """Median processor time of a step."""
+    step()
+    out = []
+    for _ in range(runs):
+        before = time.process_time()
+        step()
+        out.append(time.process_time() - before)
+    return statistics.median(out)

@@ -130,7 +130,8 @@ _ROWS = (
     Field("offload", "training", "text", "What lies in the host's memory: none, optimizer, parameters (and the "
           "optimizer).", metavar="WHAT"),
     Field("offload_activations", "training", "switch", "Keep activations in the host's memory."),
-    Field("imbalance", "training", "number", "Load of the busiest rank of experts over the mean (default: 1).", least=1),
+    Field("imbalance", "training", "number", "Load of the busiest rank of experts over the mean (default: 1).",
+          least=1),
     Field("capacity", "training", "number", "What a rank of experts takes at most, over the mean; tokens beyond it are "
           "dropped.", least=1),
     Field("lengths", "training", "text", "Tokens of documents, packed into sequences: lognormal:mean=600,cv=1.2, "

@@ -58,7 +58,7 @@ def averaged(
     )
     # Hidden, at most, behind the backward pass of the last micro-batch and the forward pass of the next step's first.
     hidden = where(np.asarray(x.overlap) > 0, 1.0 - how.exposed, 0.0)
-    seconds = (1.0 - hidden) * total + maximum(hidden * total - slowest, 0.0)
+    seconds: Num = (1.0 - hidden) * total + maximum(hidden * total - slowest, 0.0)
     if np.any(np.asarray(x.islands) > 1):
         # What islands tell each other is how far their weights went, in fp32, after the last of so many steps.
         far = exchange("all_reduce", 4.0 * (dense + experts), x.islands, stride * group)
@@ -75,7 +75,7 @@ def _compressed(
         small = count * (1.0 + 4.0 / _SHARED)
         # Shards are unpacked, added and packed again between the two halves of an all-reduce.
         wire = exchange("reduce_scatter", small, among, x.tp) + exchange("all_gather", small, among, x.tp)
-        passes = 2.0 * (full + 1.0)
+        passes: Num = 2.0 * (full + 1.0)
     elif kind == "topk":
         # Everyone's own choice: values and positions of everybody reach everybody.
         wire = exchange("all_gather", count * value * 8.0 * among, among, x.tp)

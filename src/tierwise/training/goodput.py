@@ -92,7 +92,9 @@ def goodput(what: Reliability, devices: float, size: float, copied: float) -> Go
     total = between * math.exp((restart + unsafe) / between) * math.expm1((interval + write) / between) / interval
     failures = MONTH / between
     month = MONTH / 3600.0
-    lost = {"checkpoints": month / total * write / interval, "restarts": failures * restart / 3600.0}
+    # A restart is cut short by the next failure as any work is.
+    back = -between * math.expm1(-restart / between)
+    lost = {"checkpoints": month / total * write / interval, "restarts": failures * back / 3600.0}
     lost["work done again"] = max(month * (1.0 - 1.0 / total) - sum(lost.values()), 0.0)
     return Goodput(between, size, write, written, interval, young, restart, 1.0 / total, failures, lost)
 

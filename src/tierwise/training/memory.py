@@ -165,9 +165,12 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
     again = where(np.asarray(x.recompute) >= 2, maximum(0.0, *(p.saved for p, _ in work.layers)) * how.saves, 0.0)
     head = where(alone, 1.0, where(whole, minimum(share(x, 0.0, 1.0, mine // 2), 1.0) * (mine != 1), 1.0 / x.pp))
     logits = head * work.logits * recipe.logits
-    states = {"parameters": divided(recipe.parameters, 3.0, dense, experts), "gradients": divided(recipe.gradients, 2.0),
-              "optimizer states": divided(recipe.states, 1.0)}  # fmt: skip
-    kept = flying * held * one
+    states: dict[str, Num] = {
+        "parameters": divided(recipe.parameters, 3.0, dense, experts),
+        "gradients": divided(recipe.gradients, 2.0),
+        "optimizer states": divided(recipe.states, 1.0),
+    }
+    kept: Num = flying * held * one
     host: Num = 0.0
     if asked(x):
         level, acts = np.asarray(x.offload), np.asarray(x.offload_activations) > 0
@@ -176,9 +179,9 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
         bounds = {"optimizer states": (1.0, 0.0), "gradients": (1.0, recipe.gradients * layer_size),
                   "parameters": (2.0, recipe.parameters * layer_size)}  # fmt: skip
         for name, (least, left) in bounds.items():
-            away = (level >= least) * maximum(states[name] - left, 0.0)
+            away = where(level >= least, maximum(states[name] - left, 0.0), 0.0)
             host, states[name] = host + away, states[name] - away
-        away = acts * maximum(kept - 2.0 * one, 0.0)
+        away = where(acts, maximum(kept - 2.0 * one, 0.0), 0.0)
         host, kept = host + away, kept - away
     waiting = kept + maximum(again + peak, logits)
     fresh = (np.asarray(x.micro_batches) <= 1) & (recipe.transient > 0)

@@ -37,8 +37,8 @@ class Recipe:
             fp32, and the gradient in fp32).
         gathered: 1 where inputs that sequence parallelism gathers are kept whole for the backward pass, and 0 where
             they are gathered again.
-        transient: 1 where gradients are freed after every step. With one micro-batch they then come as activations go, and
-            only what they have more adds to the peak.
+        transient: 1 where gradients are freed after every step. With one micro-batch they then come as activations go,
+            and only what they have more adds to the peak.
         dropout: 1 where the residual stream has dropout, whose masks (a byte an element, twice a layer) are kept.
         precision: arithmetic of matrix products, a number format.
         rank: of low-rank adapters on every linear map, which alone are trained (LoRA, arXiv:2106.09685); 0 trains all.
