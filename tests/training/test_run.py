@@ -167,3 +167,20 @@ def test_flags_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert run("--lengths", "fixed:value=1024", "--padded")["tokens_per_s"] == pytest.approx(
         plain["tokens_per_s"] / 4.0  # type: ignore[operator]
     )
+
+
+def test_hybrid_sharding_gathers_near_and_averages_far() -> None:
+    x = Layout(dp=64.0, global_batch=64.0, seq=256.0, zero=3.0)
+    whole, hybrid = (train_step(MODEL, a100s(64), replace(x, shard=s), PLAIN) for s in (64.0, 8.0))
+    assert float(hybrid.parts["parameters on the wire"]) < float(whole.parts["parameters on the wire"])
+    assert float(hybrid.parts["gradients on the wire"]) > float(whole.parts["gradients on the wire"]) == 0.0
+    # Eight copies of everything in place of one.
+    states = [float(s.memory.parts["optimizer states"]) for s in (hybrid, whole)]
+    assert states[0] == pytest.approx(8.0 * states[1])
+
+
+def test_a_shared_fabric_is_slower_the_more_nodes_take_part() -> None:
+    shared = replace(PLAIN, far=0.5)
+    assert reduced(shared, dp=8.0, tp=8.0, global_batch=8.0) > reduced(dp=8.0, tp=8.0, global_batch=8.0)
+    assert reduced(shared, dp=8.0) == pytest.approx(reduced(dp=8.0))  # inside a node
+    assert reduced(shared) == pytest.approx(8.0**0.5 * reduced())

@@ -20,7 +20,7 @@ DEGREES = {
     **{name: name for name in ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero", "sequence_parallel")},
     "first_layers": "first", "last_layers": "last", "vocabulary_parallel": "vocabulary", "tp_overlap": "asynchronous",
     "grad_overlap": "overlap",
-    **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps")},
+    **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps", "shard")},
 }  # fmt: skip
 
 
@@ -111,7 +111,8 @@ def form(asked: Asked, x: Layout) -> dict[str, Any]:
     settled |= {flag: bool(settled[flag]) for flag in ("sequence_parallel", "vocabulary_parallel", "tp_overlap",
                                                        "grad_overlap", "offload_activations")}  # fmt: skip
     settled = {k: v for k, v in settled.items() if k not in ("first_layers", "last_layers") or v}
-    settled.pop("capacity", None)  # as said
+    for name in ("capacity", "shard"):  # as said: without a limit unless there is one
+        settled.pop(name)
     plan = {name: settled.pop(name) for name in ("tp", "pp", "dp", "ep")}
     plan["schedule"] = pipelines()[int(float(x.schedule))]
     said = {name: value for name in TRAINING if (value := getattr(asked, name)) is not None}

@@ -118,6 +118,8 @@ _ROWS = (
     Field("recompute", "training", "text", "What the backward pass computes again: none, selective or full."),
     Field("zero", "training", "whole", "What data-parallel ranks divide: 0 nothing, 1 optimizer states, 2 gradients "
           "too, 3 parameters too.", least=0, most=3),
+    Field("shard", "training", "whole", "Replicas that --zero divides over, where that is not all of them (hybrid "
+          "sharding).", least=1),
     Field("sequence_parallel", "training", "switch", "Divide along the sequence what tensor parallelism leaves whole "
           "(default: where tp is more than 1)."),
     Field("first_layers", "training", "whole", "Layers of the first pipeline stage (default: as many as others have).",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tierwise.core.errors import BadField
-from tierwise.core.num import Num, maximum, where
+from tierwise.core.num import Num, maximum, minimum, where
 from tierwise.cost import Target
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.recipe import Framework
@@ -48,14 +48,20 @@ def averaged(
             return _compressed(on, exchange, x, how, count, thin, among)
         size, gathered = how.recipe.reduced, how.recipe.parameters
         plain = exchange("all_reduce", count * size, among, stride)
-        parted = exchange("reduce_scatter", count * size, among, stride) + exchange(
-            "all_gather", count * gathered, among, stride
+        near = minimum(among, x.shard)
+        parted = exchange("reduce_scatter", count * size, near, stride) + exchange(
+            "all_gather", count * gathered, near, stride
         )
         return where(zero >= 1, parted, plain)
 
     total = where(
         zero >= 3, 0.0, wire(dense, group) + (wire(experts, fewer) if np.any(np.asarray(experts) > 0) else 0.0)
     )
+    if np.any(np.asarray(x.shard) < np.asarray(group)):
+        # Hybrid sharding: groups that each hold everything once average their shards over each other.
+        own = minimum(x.shard, group)
+        between = exchange("all_reduce", (dense + experts) / own * how.recipe.reduced, group / own, stride * own)
+        total = total + where((zero >= 1) & (np.asarray(own) < np.asarray(group)), between, 0.0)
     # Hidden, at most, behind the backward pass of the last micro-batch and the forward pass of the next step's first.
     hidden = where(np.asarray(x.overlap) > 0, 1.0 - how.exposed, 0.0)
     seconds: Num = (1.0 - hidden) * total + maximum(hidden * total - slowest, 0.0)

@@ -145,6 +145,7 @@ def legal(layout: Layout, depth: float, heads: Num, per_node: float) -> NDArray[
         *(_divides(each, n) | _divides(each, n + 1.0) for n in (x.first, x.last)),
         _divides(x.dp * x.micro_batch, x.global_batch),
         _divides(x.islands, x.dp),
+        (np.asarray(x.shard) >= np.asarray(x.replicas)) | _divides(x.shard, x.replicas),
         _divides(x.cp * 2.0, x.seq) | (np.asarray(x.cp) == 1),
     ]
     piped = (np.asarray(x.interleave) == 1) | ((pp > 1) & _divides(x.pp, m) & (np.asarray(parts) == 0))
@@ -184,6 +185,8 @@ def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
         f"a multiple of dp x micro-batch = {float(np.asarray(x.dp * x.micro_batch)):.0f}",
         x.global_batch,
     )
+    if x.shard < x.replicas:
+        _need("shard", x.shard, x.replicas, f"a divisor of the {float(np.asarray(x.replicas)):.0f} replicas")
     _need("islands", x.islands, x.dp, f"a divisor of the {float(np.asarray(x.dp)):.0f} replicas")
     if x.interleave != 1 and x.pp == 1:
         raise BadField("layout", "interleave", x.interleave, "1 without pipeline stages")

@@ -90,8 +90,9 @@ def composed(model: Model, system: System, layout: Layout, how: Framework, work:
     # Fully sharded: a layer's parameters are gathered twice, and its gradients scattered, beside its own work.
     group = np.minimum(np.asarray(x.replicas), np.asarray(x.shard))
     size = layer["layer"] * how.recipe.parameters
-    gather = exchange(on, "all_gather", size, group, x.tp)
-    scatter = exchange(on, "reduce_scatter", size, group, x.tp)
+    wire = partial(exchange, on, far=how.far)
+    gather = wire("all_gather", size, group, x.tp)
+    scatter = wire("reduce_scatter", size, group, x.tp)
 
     rows: list[tuple[dict[str, Num], dict[str, Num], Num, Num]] = []
     for piece, n in work.layers:
@@ -117,7 +118,7 @@ def composed(model: Model, system: System, layout: Layout, how: Framework, work:
     parts["hand-overs"] = _handed(on, model, x, stages)
     moved = trained(x, how, work, *_held(stages.layers, layer, ends, x))
     thin = held_adapters(x, work)
-    parts["gradients on the wire"] = averaged(on, partial(exchange, on), x, how, moved, thin, slowest)
+    parts["gradients on the wire"] = averaged(on, wire, x, how, moved, thin, slowest)
     parts["update"] = _updated(on, x, how, moved)
     memory = memory_of(model, system, x, how, work)
     if asked(x):
@@ -216,8 +217,12 @@ def _end(work: Work, name: str, x: Layout, how: Framework) -> Three:
     return forward, behind - weights, weights
 
 
-def exchange(on: Target, kind: str, size: Num, group: Num, stride: Num) -> Num:
-    """Seconds of a collective of ``size`` bytes a device."""
+def exchange(on: Target, kind: str, size: Num, group: Num, stride: Num, far: Num = 0.0) -> Num:
+    """Seconds of a collective of ``size`` bytes a device, by the levels that the group spans.
+
+    Args:
+        far: how much slower it is the more nodes it spans, as a power of their number: others use the fabric too.
+    """
     if np.all(np.asarray(group) <= 1):
         return 0.0 * num(size)
     buffer = Operand("x", "act", num(size) / 2.0, fmt("bf16"))
@@ -232,7 +237,8 @@ def exchange(on: Target, kind: str, size: Num, group: Num, stride: Num) -> Num:
         "fp32",
         options={"collective": kind, "library": True},
     )
-    return price(op, on).time
+    nodes = maximum(num(group) * num(stride) / on.system.per_node, 1.0)
+    return price(op, on).time * nodes**far
 
 
 def _held(
