@@ -42,7 +42,7 @@ def _step(model: str, machine: str, how: str, layout: Layout, flash: bool = True
 
 
 def gpt2_large() -> float:
-    """GB that a V100 of 33.4 GB would need. The thread's failed allocation, 786 MiB, is the logits of four sequences."""
+    """GB that a V100 of 33.4 GB would need. The thread's failed allocation, 786 MiB, is four sequences' logits."""
     x = Layout(micro_batch=4.0, global_batch=4.0, seq=1024.0)
     return _peak(_step("gpt2-large", "1xv100-sxm-32gb", "megatron", x, flash=False, dropout=1.0)) / 1e9
 
@@ -117,8 +117,10 @@ CASES = (
     Case(4, "NVIDIA/Megatron-LM #756", "TFLOP/s, one rank twice", 380.0, 235.0, lambda: mixtral(2.0)),
     Case(6, "NVIDIA-NeMo/Speech #14850", "s, even experts", 13.97, 26.0, lambda: qwen()[0]),
     Case(6, "NVIDIA-NeMo/Speech #14850", "GB on 84.4 (it ran out)", 84.4, 84.4, lambda: qwen()[1]),
-    Case(8, "pytorch/torchtitan #676", "tokens/s on 96 H100", 890.0, 890.0, lambda: sharded("96xh100-sxm", 96.0, None, 4096.0)),
-    Case(8, "pytorch/torchtitan #676", "tokens/s at 10 Gb/s a GPU", 890.0, 200.0, lambda: sharded("32xh200-sxm", 32.0, 1.25e9)),
+    Case(8, "pytorch/torchtitan #676", "tokens/s on 96 H100", 890.0, 890.0,
+         lambda: sharded("96xh100-sxm", 96.0, None, 4096.0)),
+    Case(8, "pytorch/torchtitan #676", "tokens/s at 10 Gb/s a GPU", 890.0, 200.0,
+         lambda: sharded("32xh200-sxm", 32.0, 1.25e9)),
     Case(13, "axolotl #1428, #1522", "GB on 25.1", 14.0, 24.0, qlora),
     Case(14, "meta-pytorch/torchtune #961", "GB", 24.1, 20.2, paged),
     Case(16, "huggingface/blog #2245", "GB", 300.0, 519.0, pure),

@@ -20,7 +20,8 @@ DEGREES = {
     **{name: name for name in ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero", "sequence_parallel")},
     "first_layers": "first", "last_layers": "last", "vocabulary_parallel": "vocabulary", "tp_overlap": "asynchronous",
     "grad_overlap": "overlap",
-    **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps", "shard")},
+    **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps",
+                               "shard")},
 }  # fmt: skip
 
 

@@ -149,7 +149,7 @@ class Framework:
             that memory binds and of collectives of a layer: what was measured over what single ops were.
         low: as ``matmul``, of products in fewer bits, which frameworks and serving engines scale differently.
         exposed: share of the data-parallel traffic of a step that compute does not hide.
-        far: power of the number of nodes by which data-parallel traffic over them is slower than on a fabric of its own.
+        far: power of the number of nodes by which data-parallel traffic over them is slower than on its own fabric.
         launch: host seconds a kernel; a pass is never faster than its launches.
         overhead: bytes of buffers and fragmentation on every device; ``saves``: activations kept over those that the
             ops of the backward pass need.
