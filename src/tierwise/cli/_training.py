@@ -63,7 +63,7 @@ def fixed(asked: Asked) -> dict[str, float]:
         out |= _documents(asked.lengths, asked.seq, bool(asked.padded))
     if asked.offload is not None:
         if asked.offload not in OFFLOAD:
-            raise UnknownName("offload", asked.offload, OFFLOAD)
+            raise UnknownName("offload", asked.offload, OFFLOAD, f"(there are {', '.join(OFFLOAD)})")
         out["offload"] = float(OFFLOAD.index(asked.offload))
     if asked.schedule is not None:
         out |= _schedule(asked.schedule)
@@ -85,7 +85,8 @@ def _schedule(text: str) -> dict[str, float]:
         return {"schedule": 0.0, "interleave": float(parts)}
     found = "one_f_one_b" if name == "1f1b" else name
     if found not in pipelines():
-        raise UnknownName("schedule of a pipeline", name, ("1f1b", "interleaved", *pipelines()))
+        known = ("1f1b", "interleaved", *pipelines())
+        raise UnknownName("schedule of a pipeline", name, known, f"(there are {', '.join(known)})")
     return {"schedule": float(pipelines().index(found))}
 
 
