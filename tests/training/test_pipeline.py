@@ -175,3 +175,28 @@ def test_a_run_is_saved_and_taken_apart_again(tmp_path: Path, capsys: pytest.Cap
     # A flag still counts for more than what is saved.
     run("explain", saved, "--train", "--schedule", "1f1b", "--json", second)
     assert json.loads(Path(second).read_text())["layout"]["schedule"] == "one_f_one_b"
+
+
+def test_launch_files_say_schedules_and_uneven_stages_or_are_left_out() -> None:
+    import re
+    from importlib import resources
+
+    import yaml
+
+    from tierwise.training.launch import files
+
+    model = load_model("llama-2-7b")
+    x = Layout(tp=2.0, pp=2.0, dp=2.0, global_batch=32.0, seq=2048.0, zero=1.0, sequence_parallel=1.0)
+
+    def made(**changes: float) -> dict[str, str]:
+        layout = replace(x, **changes)  # type: ignore[arg-type]
+        return files(train_step(model, a100s(), layout, framework("megatron")), model, "meta-llama/Llama-2-7b-hf")
+
+    known = yaml.safe_load((resources.files("tierwise.training.launch") / "options.yaml").read_text())
+    script = made(first=14.0, asynchronous=1.0)["megatron/train.sh"]
+    assert "--decoder-first-pipeline-num-layers 14" in script and "--tp-comm-overlap" in script
+    assert set(re.findall(r"^  --([a-z0-9-]+)", script, re.M)) <= set(known["megatron"]["options"])
+    assert "overlap-grad-reduce" not in made(overlap=0.0)["megatron/train.sh"]
+    v = made(schedule=INDEX["zero_bubble_v"])
+    assert 'pipeline_parallel_schedule = "ZBVZeroBubble"' in v["torchtitan/train.toml"] and "megatron/train.sh" not in v
+    assert not made(schedule=INDEX["dual_pipe"], global_batch=64.0)

@@ -151,7 +151,8 @@ def plan_training(
         )
     ranked = time.perf_counter() - began
     steps = [train_step(model, system, x, how) for x in _different(best) if confirm]
-    candidates = tuple(sorted((Candidate(s, *confirmed(s)) for s in steps), key=lambda c: c.seconds))
+    runs: dict[tuple[float, ...], Played] = {}
+    candidates = tuple(sorted((_played_once(s, runs) for s in steps), key=lambda c: c.seconds))
     least_step = None if fitting else train_step(model, system, tight[1], how)
     unlimited = train_step(model, system, free[1], how) if free is not None and confirm else None
     more = tricks(model, system, candidates[0].step, candidates[0].seconds) if candidates else ()
@@ -324,6 +325,17 @@ def _different(found: list[tuple[float, Layout]]) -> list[Layout]:
         if len(out) == FINALISTS:
             break
     return list(out.values())
+
+
+def _played_once(step: TrainStep, runs: dict[tuple[float, ...], Played]) -> Candidate:
+    """A candidate; layouts whose stages take exactly as long share one pipeline."""
+    p, x = step.stages.passes, step.layout
+    key = tuple(float(np.asarray(v)) for v in (x.schedule, p.stages, p.micro_batches, p.parts, p.hidden, *p.totals,
+                                               *p.forward, *p.weights))  # fmt: skip
+    if key not in runs:
+        runs[key] = confirmed(step)[1]
+    run = runs[key]
+    return Candidate(step, float(np.asarray(run.timeline.time / span(x, step.stages))), run)
 
 
 def confirmed(step: TrainStep, events: bool = False) -> tuple[float, Played]:
