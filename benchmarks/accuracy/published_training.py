@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from tierwise.measure.training import table
+from tierwise.training.pipeline import played, span
 from tierwise.training.recipe import Framework
 from tierwise.training.step import TrainStep
 
@@ -45,13 +46,24 @@ def step(row: Mapping[str, Any]) -> TrainStep:
     return group.step()
 
 
+def plain(x: Any) -> Any:
+    """The one element of arrays, all through a value."""
+    if isinstance(x, tuple):
+        return tuple(map(plain, x))
+    if is_dataclass(x) and not isinstance(x, type):
+        return replace(x, **{f.name: plain(getattr(x, f.name)) for f in fields(x)})
+    return float(x.reshape(-1)[0]) if isinstance(x, np.ndarray) else x
+
+
 def beside(row: Mapping[str, Any], made: TrainStep) -> tuple[str, float, float]:
-    """(what, published, predicted)."""
-    seconds = float(np.asarray(made.time).reshape(-1)[0])
+    """(what, published, predicted with the pipeline as played)."""
+    layout, stages = plain(made.layout), plain(made.stages)
+    summed = float(np.asarray(made.time).reshape(-1)[0])
+    seconds = summed + float(np.asarray(played(layout, stages).timeline.time - span(layout, stages)))
     if "seconds" in row:
         return "s", float(row["seconds"]), seconds
     if "mfu" in row:
-        return "MFU %", 100.0 * row["mfu"], 100.0 * float(np.asarray(made.mfu).reshape(-1)[0])
+        return "MFU %", 100.0 * row["mfu"], 100.0 * float(np.asarray(made.mfu).reshape(-1)[0]) * summed / seconds
     steps = row["tokens"] / (row["gbs"] * row["seq"])
     devices = float(np.asarray(made.layout.devices).reshape(-1)[0])
     return "h", float(row["hours"]), steps * seconds * devices / 3600.0

@@ -200,3 +200,14 @@ def test_launch_files_say_schedules_and_uneven_stages_or_are_left_out() -> None:
     v = made(schedule=INDEX["zero_bubble_v"])
     assert 'pipeline_parallel_schedule = "ZBVZeroBubble"' in v["torchtitan/train.toml"] and "megatron/train.sh" not in v
     assert not made(schedule=INDEX["dual_pipe"], global_batch=64.0)
+
+
+def test_a_short_stage_hides_no_more_than_its_own_collectives() -> None:
+    from tierwise.machines.load import system
+
+    x = Layout(pp=4.0, dp=8.0, ep=8.0, global_batch=256.0, seq=2048.0, last=2.0, schedule=INDEX["dual_pipe"], zero=1.0)
+    made = train_step(load_model("mixtral-8x7b"), system("32xh100-sxm"), x, framework("megatron"))
+    ratio, run = confirmed(made)
+    assert float(made.stages.passes.hidden) > 0.0
+    assert ratio == pytest.approx(1.0, abs=0.06)
+    assert float(np.asarray(run.timeline.time)) > 0.0

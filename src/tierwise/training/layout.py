@@ -118,13 +118,16 @@ def of_schedule(layout: Layout, value: Callable[[Closed], Num]) -> Num:
 
 
 def held(layout: Layout, depth: Num) -> tuple[Num, Num, Num]:
-    """Layers of the first, a middle and the last stage."""
+    """Layers that a micro-batch goes through on the first, a middle and the last stage; where both ends lie on one
+    device, each for half of the micro-batches, the mean of them."""
     x = layout
     given = where(np.asarray(x.first) > 0, 1.0, 0.0) + where(np.asarray(x.last) > 0, 1.0, 0.0)
     rest = ceil_div(maximum(depth - x.first - x.last, 0.0), maximum(x.pp - given, 1.0))
     alone = np.asarray(x.pp) <= 1
     first, last = (where(alone, depth, where(np.asarray(n) > 0, n, rest)) for n in (x.first, x.last))
-    return first, where(alone, depth, rest), last
+    both = of_schedule(x, lambda c: c.shape.copies) > 1.0
+    mean = (first + last) / 2.0
+    return where(both, mean, first), where(alone, depth, rest), where(both, mean, last)
 
 
 def legal(layout: Layout, depth: float, heads: Num, per_node: float) -> NDArray[np.bool_]:

@@ -129,8 +129,8 @@ _PASSES: Mapping[str, tuple[int, ...]] = {
 
 def _seconds(op: str, layout: Layout, stages: Stages, parts: int, split: bool) -> float:
     """Seconds of one op, told by its name: what it does, and its part (or direction) and stage."""
-    what, _, place = op.partition(" ")
-    *of, stage = (int(n) for n in place.split("."))
+    what, _, spot = op.partition(" ")
+    *of, stage = (int(n) for n in spot.split("."))
     both = of_schedule(layout, lambda c: c.shape.copies)
     count = int(_one(layout.pp))
     layers = _one(stages.layers[0 if stage == 0 else 2 if stage == count - 1 else 1])
@@ -140,21 +140,32 @@ def _seconds(op: str, layout: Layout, stages: Stages, parts: int, split: bool) -
     layer, spread = (np.asarray([_one(v) for v in x]) for x in (stages.layer, stages.spread))
     folded = _one(of_schedule(layout, lambda c: c.shape.ends[0][1])) > 0
 
+    def place(way: int) -> int:
+        """Which part of the model the stage has in one direction, where it has one of each."""
+        return count - 1 - stage if way else stage
+
+    def part(way: int) -> float:
+        """Layers of that part."""
+        given = {0: layout.first, count - 1: layout.last}.get(place(way), 0.0)
+        return _one(given) or _one(stages.layers[1])
+
     def passes(way: int) -> np.ndarray:
         """Seconds of the three passes of one part of the model."""
         if _one(both) > 1:  # Both ends of the pipeline are the model's, each in one direction.
-            path = count - 1 - stage if way else stage
-            return np.asarray(layers * layer + spread + (path == 0) * ends[0] + (path == count - 1) * ends[1])
+            at = place(way)
+            return np.asarray(part(way) * layer + spread + (at == 0) * ends[0] + (at == count - 1) * ends[1])
         begins = stage == 0 and way == 0
         ending = (stage == 0 if folded else stage == count - 1) and way == parts - 1
         # An end that takes the place of a layer takes it in its own part.
-        place = 1.0 if layers % parts and (layers + 1.0) % parts == 0.0 else 0.0
-        mine = (layers + place) / parts - place * float(begins or ending)
+        end = 1.0 if layers % parts and (layers + 1.0) % parts == 0.0 else 0.0
+        mine = (layers + end) / parts - end * float(begins or ending)
         return np.asarray(mine * layer + spread / parts + begins * ends[0] + ending * ends[1])
 
     way = of[0] if of else 0
     if what == "together":
-        return float(passes(way)[0] + passes(1 - way)[1:].sum() - _one(stages.passes.hidden))
+        # A part of fewer layers hides less, and lets less be hidden.
+        hidden = _one(stages.passes.hidden) * min(part(0), part(1)) / _one(stages.layers[1])
+        return float(passes(way)[0] + passes(1 - way)[1:].sum() - hidden)
     which = (1,) if split and what == "backward" and _one(both) <= 1 else _PASSES[what]
     return float(sum(passes(way)[k] for k in which))
 
