@@ -164,7 +164,7 @@ def _seconds(op: str, layout: Layout, stages: Stages, parts: int, split: bool) -
     way = of[0] if of else 0
     if what == "together":
         # A part of fewer layers hides less, and lets less be hidden.
-        hidden = _one(stages.passes.hidden) * min(part(0), part(1)) / _one(stages.layers[1])
+        hidden = _one(stages.passes.hidden) * min(part(0), part(1)) / max(_one(stages.layers[1]), 1.0)
         return float(passes(way)[0] + passes(1 - way)[1:].sum() - hidden)
     which = (1,) if split and what == "backward" and _one(both) <= 1 else _PASSES[what]
     return float(sum(passes(way)[k] for k in which))
