@@ -12,9 +12,17 @@ if TYPE_CHECKING:
     from tierwise.machines.types import System
     from tierwise.models.types import Model
     from tierwise.training import Framework, Layout
+    from tierwise.training.goodput import Reliability
+    from tierwise.training.pipeline import Played
 
-# Fields of a layout that a flag of the same name gives.
-DEGREES = ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero")
+# Flags that give a field of a layout, and its name.
+DEGREES = {
+    **{name: name for name in ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero", "sequence_parallel")},
+    "first_layers": "first", "last_layers": "last", "vocabulary_parallel": "vocabulary", "tp_overlap": "asynchronous",
+    "grad_overlap": "overlap",
+    **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps",
+                               "shard")},
+}  # fmt: skip
 
 
 def things(asked: Asked) -> tuple[Model, System, Framework]:
@@ -26,7 +34,7 @@ def things(asked: Asked) -> tuple[Model, System, Framework]:
     from tierwise.machines.load import system
     from tierwise.models.load import load_model
     from tierwise.training import framework
-    from tierwise.training.recipe import OPTIMIZERS, method
+    from tierwise.training.recipe import OPTIMIZERS, compression, method
     from tierwise.training.work import decoder
 
     if not asked.machine:
@@ -41,21 +49,79 @@ def things(asked: Asked) -> tuple[Model, System, Framework]:
         recipe = replace(recipe, optimizer=asked.optimizer)
     if asked.precision not in ("bf16", "fp16", "fp8"):
         raise BadField("--precision", "value", asked.precision, "bf16, fp16 or fp8")
-    return model, system(asked.machine), replace(how, recipe=replace(recipe, precision=asked.precision))
+    how = replace(how, recipe=replace(recipe, precision=asked.precision))
+    return model, system(asked.machine), replace(how, compress=compression(asked.compress or "none"))
 
 
 def fixed(asked: Asked) -> dict[str, float]:
     """The fields of a layout that flags give."""
     from tierwise.training.layout import RECOMPUTE
+    from tierwise.training.offload import OFFLOAD
 
-    out = {name: float(getattr(asked, name)) for name in DEGREES if getattr(asked, name) is not None}
+    out = {to: float(getattr(asked, flag)) for flag, to in DEGREES.items() if getattr(asked, flag) is not None}
+    if asked.lengths is not None:
+        out |= _documents(asked.lengths, asked.seq, bool(asked.padded))
+    if asked.offload is not None:
+        if asked.offload not in OFFLOAD:
+            raise UnknownName("offload", asked.offload, OFFLOAD, f"(there are {', '.join(OFFLOAD)})")
+        out["offload"] = float(OFFLOAD.index(asked.offload))
+    if asked.schedule is not None:
+        out |= _schedule(asked.schedule)
     if asked.recompute is not None:
         if asked.recompute not in RECOMPUTE:
             raise UnknownName("recomputation", asked.recompute, RECOMPUTE)
         out["recompute"] = float(RECOMPUTE.index(asked.recompute))
-    if asked.sequence_parallel is not None:
-        out["sequence_parallel"] = float(asked.sequence_parallel)
     return out
+
+
+def _schedule(text: str) -> dict[str, float]:
+    """A pipeline's schedule: 1f1b, interleaved:PARTS, or the name of a file."""
+    from tierwise.training.layout import pipelines
+
+    name, _, parts = text.replace("-", "_").partition(":")
+    if name in ("interleaved", "1f1b_interleaved"):
+        if not parts.isdecimal() or int(parts) < 1:
+            raise BadField("--schedule", "interleaved", parts, "its parts a stage: interleaved:2")
+        return {"schedule": 0.0, "interleave": float(parts)}
+    found = "one_f_one_b" if name == "1f1b" else name
+    if found not in pipelines():
+        known = ("1f1b", "interleaved", *pipelines())
+        raise UnknownName("schedule of a pipeline", name, known, f"(there are {', '.join(known)})")
+    return {"schedule": float(pipelines().index(found))}
+
+
+def _documents(rule: str, seq: float, padded: bool) -> dict[str, float]:
+    """What documents of many lengths change: those longer than a sequence are cut to it."""
+    import numpy as np
+
+    from tierwise.serving.traffic.synthetic import draw
+
+    found = np.clip(draw(rule, 1 << 16, np.random.default_rng(0), "lengths", 1.0), 1.0, seq)
+    if padded:
+        return {"filled": float(found.mean() / seq)}
+    return {"attended": float((found**2).mean() / (found.mean() * seq))}
+
+
+def form(asked: Asked, x: Layout) -> dict[str, Any]:
+    """The canonical form of a training run with this layout: ``explain`` takes it apart, ``plan train`` asks again."""
+    from tierwise.cli._flags import TRAINING
+    from tierwise.scenario.schema import version
+    from tierwise.training.layout import RECOMPUTE, pipelines
+    from tierwise.training.offload import OFFLOAD
+
+    settled: dict[str, Any] = {flag: float(getattr(x, to)) for flag, to in DEGREES.items()}
+    settled |= {flag: bool(settled[flag]) for flag in ("sequence_parallel", "vocabulary_parallel", "tp_overlap",
+                                                       "grad_overlap", "offload_activations")}  # fmt: skip
+    settled = {k: v for k, v in settled.items() if k not in ("first_layers", "last_layers") or v}
+    for name in ("capacity", "shard"):  # as said: without a limit unless there is one
+        settled.pop(name)
+    plan = {name: settled.pop(name) for name in ("tp", "pp", "dp", "ep")}
+    plan["schedule"] = pipelines()[int(float(x.schedule))]
+    said = {name: value for name in TRAINING if (value := getattr(asked, name)) is not None}
+    settled["offload"] = OFFLOAD[int(float(x.offload))]
+    settled["recompute"] = RECOMPUTE[int(float(x.recompute))]
+    return {"schema": version(), "model": asked.model, "machine": asked.machine, "plan": plan,
+            "training": {**said, **settled, "train": True}}  # fmt: skip
 
 
 def layout_of(asked: Asked, model: Model, system: System) -> Layout:
@@ -95,19 +161,34 @@ def explain(asked: Asked) -> None:
     from tierwise.report.training_report import described
     from tierwise.training import train_step
 
-    if asked.save is not None:
-        raise BadField("--save", "value", asked.save, "nothing with --train: training is not saved as a scenario")
-    writable(asked, "html", "trace_out", "json")
+    writable(asked, "html", "trace_out", "json", "save")
     model, system, how = things(asked)
-    step = train_step(model, system, layout_of(asked, model, system), how)
+    layout = layout_of(asked, model, system)
+    step = train_step(model, system, layout, how)
     from tierwise.report.training_data import to_dict
 
-    found = to_dict(step, model, system, asked.train_tokens)
-    told_of(asked, found, described(found), step)
+    found, run = to_dict(step, model, system, asked.train_tokens, asked.trace_out is not None, reliability(asked))
+    told_of(asked, found, described(found), run, layout)
 
 
-def told_of(asked: Asked, found: dict[str, Any], report: Any, step: Any) -> None:
+def reliability(asked: Asked) -> Reliability | None:
+    """What fails, where the user says so."""
+    from tierwise.training.goodput import Reliability
+
+    if asked.mtbf is None:
+        return None
+    storage = float("inf") if asked.storage is None else asked.storage
+    return Reliability(asked.mtbf, asked.restart, storage, bool(asked.background), asked.spares, asked.repair)
+
+
+def told_of(asked: Asked, found: dict[str, Any], report: Any, run: Played | None, layout: Layout | None) -> None:
     """Write and print what was found."""
+    from tierwise.scenario.files import write_form
+
+    if asked.save is not None:
+        if layout is None:
+            raise TierwiseError(f"--save {asked.save}: no layout fits, so there is none to save")
+        write_form(form(asked, layout), asked.save)
     from tierwise.cli._files import told, write_json
     from tierwise.core.files import write
 
@@ -115,15 +196,15 @@ def told_of(asked: Asked, found: dict[str, Any], report: Any, step: Any) -> None
         from tierwise.report.page import page
 
         write(asked.html, page(report, "training", ("base.js", "training.js"), found))
-    if asked.trace_out is not None and step is not None:
+    if asked.trace_out is not None and run is not None:
         from tierwise.report.training_trace import perfetto
 
-        write_json(asked.trace_out, perfetto(step), indent=None)
+        write_json(asked.trace_out, perfetto(run), indent=None)
     if asked.json is not None:
         write_json(asked.json, found)
-    if asked.json != "-":
+    if "-" not in (asked.json, asked.save):
         from tierwise.report.console import console
         from tierwise.report.terminal import show
 
         show(report, console())
-        told(asked, "html", "trace_out", "json")
+        told(asked, "html", "trace_out", "json", "save")

@@ -26,7 +26,7 @@ from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.moe import MoE
 from tierwise.models.load import load_model as catalog
 from tierwise.models.types import Block, Layer, Model, Stack
-from tierwise.training.layout import RECOMPUTE, Layout
+from tierwise.training.layout import RECOMPUTE, Layout, pipelines
 from tierwise.training.memory import memory_of
 from tierwise.training.recipe import Framework, framework
 from tierwise.training.step import TrainStep, composed
@@ -252,6 +252,9 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         recompute=recompute,
         sequence_parallel=column("sp", 0.0) * (column("tp") > 1),
         zero=column("zero_stage", 0.0),
+        schedule=np.asarray([float(pipelines().index(r.get("schedule") or pipelines()[0])) for r in mine]),
+        first=column("first", 0.0),
+        last=column("last", 0.0),
     )
     machine = _machine(_device(gpu), per_node)
     found = framework(how)
@@ -260,7 +263,8 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
     if known:
         return Group(at, catalog(known), machine, layout, None, found, flash)
     hidden, heads = column("hidden"), column("heads")
-    attention = Attention(hidden, heads, column("kv_heads", "heads"), hidden / heads)
+    wide = column("head_dim", 0.0)
+    attention = Attention(hidden, heads, column("kv_heads", "heads"), np.where(wide > 0, wide, hidden / heads))
     inner = column("ffn", 0.0)
     inner = np.where(inner > 0, inner, 4.0 * hidden)
     block: Block = MLP(hidden, inner, gated)

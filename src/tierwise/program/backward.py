@@ -21,6 +21,9 @@ from tierwise.program.types import Op, Operand
 
 # Products of a fused attention's backward pass over those of its forward pass.
 ATTENTION = 2.5
+# What the names of ops end with that compute gradients of weights: only the update waits for them, so that a schedule
+# may put them off (arXiv:2401.10241). All other ops of a backward pass compute gradients of inputs.
+WEIGHTS = ".wgrad"
 _CONJUGATE = {"all_gather": "reduce_scatter", "reduce_scatter": "all_gather"}
 
 
@@ -58,7 +61,7 @@ def _gradients(op: Op, body: str, form: Format | None) -> Iterator[Op | Repeat]:
     elif op.kind == "moe":
         yield replace(op, name=op.name + ".dgrad")
         if form is not None:
-            yield replace(op, name=op.name + ".wgrad")
+            yield replace(op, name=op.name + WEIGHTS)
     elif op.kind == "attention":
         yield Repeat("products", (Body(body, (replace(op, name=op.name + ".grad"),)),), count=ATTENTION)
     elif op.kind == "collective":
@@ -89,7 +92,7 @@ def _matmul(op: Op, form: Format | None) -> Iterator[Op]:
     kept = Operand(weight.name + ".grad", "grad", size, form)
     yield replace(
         op,
-        name=op.name + ".wgrad",
+        name=op.name + WEIGHTS,
         dims={**op.dims, "m": n, "n": k, "k": m},
         reads=(upstream, given),
         writes=(kept, kept),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 
 from tierwise.machines.types import System
 from tierwise.models.types import Model
-from tierwise.search.train import TrainPlan, confirmed, played
-from tierwise.training.layout import RECOMPUTE, Layout
+from tierwise.search.train import TrainPlan, confirmed
+from tierwise.training.checkpoint import checkpoint, copied
+from tierwise.training.goodput import Reliability, goodput
+from tierwise.training.layout import RECOMPUTE, Layout, pipelines
+from tierwise.training.offload import OFFLOAD
+from tierwise.training.pipeline import Played, played, span
 from tierwise.training.step import TrainStep
 
 Json = dict[str, Any]
@@ -19,30 +23,60 @@ Json = dict[str, Any]
 MOST_EVENTS = 6000
 
 
-def to_dict(step: TrainStep, model: Model, system: System, tokens: float | None = None) -> Json:
-    """One layout.
+def to_dict(
+    step: TrainStep,
+    model: Model,
+    system: System,
+    tokens: float | None = None,
+    events: bool = False,
+    fails: Reliability | None = None,
+) -> tuple[Json, Played]:
+    """One layout, and its pipeline, which is played once.
 
     Args:
         tokens: of the whole run, where it is to be said how long that takes.
+        events: every execution is asked for, however many there are.
+        fails: what fails during the run.
     """
-    return {**_one(step, confirmed(step)), **_about(model, system, step, tokens), "pipeline": pipeline(step)}
+    ratio, run = confirmed(step, events or tells_apart(step))
+    one = _one(step, ratio)
+    return {**one, **_about(model, system, step, one, tokens, fails), "pipeline": pipeline(step, run)}, run
 
 
-def planned(answer: TrainPlan, model: Model, system: System, tokens: float | None = None) -> Json:
-    """A plan: the layouts by time, and how many there were."""
+def planned(
+    answer: TrainPlan,
+    model: Model,
+    system: System,
+    tokens: float | None = None,
+    events: bool = False,
+    fails: Reliability | None = None,
+) -> tuple[Json, Played | None]:
+    """A plan: the layouts by time, and how many there were; and the pipeline of the fastest."""
     rows = [_one(c.step, c.played) for c in answer.candidates]
     some = answer.candidates[0].step if answer.candidates else answer.tightest
     assert some is not None
+    run = None
+    if answer.candidates and (events or tells_apart(some)):
+        run = played(some.layout, some.stages, events=True)
     return {
         "candidates": rows,
-        "searched": {"legal": answer.legal, "fitting": answer.fitting, "seconds": answer.seconds},
+        "searched": {
+            "legal": answer.legal,
+            "fitting": answer.fitting,
+            "seconds": answer.seconds,
+            "ranked": answer.ranked,
+        },
+        "without_limit": None if answer.unlimited is None else _one(answer.unlimited, 1.0),
+        "tricks": [{"what": t.what, "gain": t.gain, "fits": t.fits} for t in answer.tricks],
         "tightest": None if answer.tightest is None else _one(answer.tightest, 1.0),
-        **_about(model, system, some, tokens),
-        "pipeline": pipeline(answer.candidates[0].step) if answer.candidates else [],
-    }
+        **_about(model, system, some, rows[0] if rows else _one(some, 1.0), tokens, fails),
+        "pipeline": [] if run is None else pipeline(some, run),
+    }, run
 
 
-def _about(model: Model, system: System, step: TrainStep, tokens: float | None) -> Json:
+def _about(
+    model: Model, system: System, step: TrainStep, one: Json, tokens: float | None, fails: Reliability | None
+) -> Json:
     out: Json = {
         "model": {"name": model.name, "parameters": float(np.asarray(model.parameters))},
         "machine": {
@@ -59,8 +93,13 @@ def _about(model: Model, system: System, step: TrainStep, tokens: float | None) 
             "rank": step.how.recipe.rank,
         },
     }
+    share = 1.0
+    if fails is not None:
+        found = goodput(fails, float(system.count), checkpoint(step, model), copied(system, step, model))
+        share = found.share
+        out["goodput"] = asdict(found)
     if tokens:
-        seconds = tokens / _number(step.tokens)
+        seconds = tokens / one["tokens_per_s"] / share
         hours = seconds / 3600.0
         rent = out["machine"]["usd_per_hour"]
         power = float(np.asarray(system.power.rated)) * system.count
@@ -81,20 +120,26 @@ def _rent(system: System) -> float | None:
 
 
 def _one(step: TrainStep, ratio: float) -> Json:
-    low, high = step.interval
+    """Of a step whose pipeline takes ``ratio`` times as long as its closed form says."""
+    parts = {k: _number(v) for k, v in step.parts.items()}
+    if abs(ratio - 1.0) > 1e-9:  # more than rounding
+        parts["bubble"] += (ratio - 1.0) * _number(span(step.layout, step.stages))
+    seconds = sum(parts.values())
+    slower = seconds / _number(step.time)
     return {
         "layout": layout_dict(step.layout),
-        "seconds": _number(step.time),
-        "interval": [_number(low), _number(high)],
-        "parts": {k: _number(v) for k, v in step.parts.items()},
-        "tokens_per_s": _number(step.tokens),
-        "mfu": _number(step.mfu),
+        "seconds": seconds,
+        "interval": [_number(x) * slower for x in step.interval],
+        "parts": parts,
+        "tokens_per_s": _number(step.tokens) / slower,
+        "mfu": _number(step.mfu) / slower,
         "memory": {
             "parts": {k: _number(v) for k, v in step.memory.parts.items()},
             "peak": _number(step.memory.peak),
             "capacity": _number(step.memory.capacity),
             "fits": bool(step.memory.fits),
             "stage": _number(step.memory.stage),
+            "host": _number(step.memory.host),
         },
         "played_over_summed": ratio,
     }
@@ -102,21 +147,27 @@ def _one(step: TrainStep, ratio: float) -> Json:
 
 def layout_dict(x: Layout) -> Json:
     """Degrees and sizes as numbers, recomputation by name."""
-    out: Json = {f.name: _number(getattr(x, f.name)) for f in fields(x) if f.name != "shard"}
+    out: Json = {f.name: _number(getattr(x, f.name)) for f in fields(x) if np.isfinite(_number(getattr(x, f.name)))}
     out["recompute"] = RECOMPUTE[int(out["recompute"])]
+    out["offload"] = OFFLOAD[int(out["offload"])]
+    out["schedule"] = pipelines()[int(out["schedule"])]
     out["micro_batches"] = _number(x.micro_batches)
     return out
 
 
-def pipeline(step: TrainStep) -> list[Json]:
-    """Executions of the pipeline, for a picture; none where there are more than can be told apart."""
+def tells_apart(step: TrainStep) -> bool:
+    """Whether a picture of the pipeline still shows its executions apart."""
     x = step.layout
-    count = _number(x.pp) * _number(x.interleave) * _number(x.micro_batches) * 2.0
-    if count > MOST_EVENTS or _number(x.pp) <= 1:
+    count = _number(x.pp) * _number(step.stages.passes.parts) * _number(x.micro_batches) * 2.0
+    return count <= MOST_EVENTS and _number(x.pp) > 1
+
+
+def pipeline(step: TrainStep, run: Played) -> list[Json]:
+    """Executions of the pipeline, for a picture; none where there are more than can be told apart."""
+    if not tells_apart(step):
         return []
-    made, timeline = played(step, events=True)
     return [
-        {"lane": e.lane, "op": made.ops[e.op], "turn": e.turn, "start": e.start, "end": e.end} for e in timeline.events
+        {"lane": e.lane, "op": run.order.ops[e.op], "turn": e.turn, "start": e.start, "end": e.end} for e in run.events
     ]
 
 

@@ -23,13 +23,23 @@ CAUSES = {
     "hand-overs": "hand-overs between stages",
     "gradients on the wire": "averaging gradients",
     "update": "optimizer update",
+    "stragglers": "waiting for the slowest device",
+    "copies to the host": "copies to and from the host",
+}
+# What schedules of pipelines are called.
+PIPELINES = {
+    "zero_bubble": "zero bubble (ZB-H1)",
+    "zero_bubble_v": "zero bubble in a V (ZB-V)",
+    "dual_pipe": "DualPipe",
+    "gpipe": "GPipe",
 }
 
 
 def described(d: Json) -> Report:
     """One layout."""
     x, place = d["layout"], _place(d)
-    sections = {"time": _time(d), "memory": _memory(d), "rests": Section("What this rests on", Sentences(_rests(d)))}
+    sections = {"time": _time(d), "memory": _memory(d), **_goodput(d)}
+    sections["rests"] = Section("What this rests on", Sentences(_rests(d)))
     fits = d["memory"]["fits"]
     return Report(
         title=f"Training {d['model']['name']} {place}",
@@ -72,6 +82,7 @@ def of_plan(d: Json) -> Report:
         "layouts": Section("Layouts", _table(rows), "the fastest of each combination of degrees", element="layouts"),
         "time": _time(best),
         "memory": _memory(best),
+        **_goodput(best),
         "rests": Section("What this rests on", Sentences([*_rests(best), looked + "."])),
     }
     return Report(
@@ -82,10 +93,40 @@ def of_plan(d: Json) -> Report:
         headline=f"{_layout(best['layout'])}: {_headline(best)}",
         state="fits",
         alarm=False,
-        why=_why(best),
+        why=[*_why(best), *_bound(d, best), *_more(d, best)],
         numbers=_numbers(best),
         sections=sections,
     )
+
+
+def _bound(d: Json, best: Json) -> list[str]:
+    """What binds: memory, or nothing but the arithmetic, the links and the pipeline."""
+    free = d["without_limit"]
+    if free is None or free["seconds"] > best["seconds"] * 0.995:
+        return ["Memory does not bind: no layout that needs more of it is faster."]
+    gain = best["seconds"] / free["seconds"] - 1.0
+    return [f"Memory binds: {_layout(free['layout'])} would be {percent(gain)} faster and needs "
+            f"{gb(free['memory']['peak'])} a device."]  # fmt: skip
+
+
+def _more(d: Json, best: Json) -> list[str]:
+    """What one more trick would give, the largest first."""
+    said = [f"{TRICKS.get(t['what'], t['what'])} {percent(t['gain'])}" + ("" if t["fits"] else " (does not fit)")
+            for t in d["tricks"][:3]]  # fmt: skip
+    return ["One more trick, faster by: " + ", ".join(said) + "."] if said else []
+
+
+# What a plan has not used, by the names of the search.
+TRICKS = {
+    "zero_bubble": "the zero-bubble schedule (--schedule zero_bubble)",
+    "zero_bubble_v": "the V-shaped zero-bubble schedule (--schedule zero_bubble_v)",
+    "dual_pipe": "DualPipe (--schedule dual_pipe)",
+    "gpipe": "GPipe (--schedule gpipe)",
+    "vocabulary": "dividing the vocabulary over the stages (--vocabulary-parallel)",
+    "asynchronous": "TP collectives beside products (--tp-overlap)",
+    "recompute": "no recomputation (--recompute none)",
+    "fp8": "products in fp8 (--precision fp8)",
+}
 
 
 def _place(d: Json) -> str:
@@ -99,6 +140,21 @@ def _layout(x: Json) -> str:
     out += f", micro-batch {x['micro_batch']:.0f}"
     if x["interleave"] > 1:
         out += f", {x['interleave']:.0f} parts a stage"
+    if x["schedule"] != "one_f_one_b":
+        out += f", {PIPELINES.get(x['schedule'], x['schedule'])}"
+    if x["first"] or x["last"]:
+        ends = [f"{x[k]:.0f} layers on the {k} stage" for k in ("first", "last") if x[k]]
+        out += ", " + " and ".join(ends)
+    if x["vocabulary"]:
+        out += ", divided vocabulary"
+    if x["asynchronous"]:
+        out += ", TP collectives beside products"
+    if x["offload"] != "none":
+        out += f", {x['offload']} in host memory"
+    if x["offload_activations"]:
+        out += ", activations in host memory"
+    if not x["overlap"]:
+        out += ", gradients averaged at the end"
     if x["zero"]:
         out += f", ZeRO-{x['zero']:.0f}"
     if x["recompute"] != "none":
@@ -161,6 +217,8 @@ def _numbers(d: Json) -> list[tuple[str, str, str]]:
             f"of {x['micro_batch']:.0f} x {count(x['seq'])} tokens a pipeline",
         ),
     ]
+    if m["host"] > 0:
+        out.append(("Host memory", gb(m["host"]), "that a device's share takes"))
     run = d.get("run")
     if run:
         out.append(
@@ -209,6 +267,23 @@ def _memory(d: Json) -> Section:
     return Section("Memory", Table(columns, rows, faint=frozenset({len(rows) - 1})), element="memory")
 
 
+def _goodput(d: Json) -> dict[str, Section]:
+    """What failures leave of a run."""
+    g = d.get("goodput")
+    if g is None:
+        return {}
+    said = [
+        f"A failure every {seconds(g['between'])} ({count(round(g['failures']))} a month), "
+        f"{seconds(g['restart'])} until training goes on.",
+        f"A checkpoint has {gb(g['size'])}; training stands still for {seconds(g['write'])}"
+        + ("." if g["written"] <= g["write"] else f", and it is safe after {seconds(g['written'])}."),
+        f"Best is one every {seconds(g['interval'])} (Daly; Young's first-order answer: {seconds(g['young'])}).",
+        f"{percent(g['share'])} of the time counts; a month loses "
+        + ", ".join(f"{hours:.1f} h to {what}" for what, hours in g["lost"].items()) + ".",
+    ]  # fmt: skip
+    return {"goodput": Section("Failures", Sentences(said))}
+
+
 def _table(rows: list[Json]) -> Table:
     columns = tuple(Column(n, left=n == "layout") for n in ("layout", "step", "tokens/s", "MFU", "memory", "bubble"))
     cells = [
@@ -235,7 +310,7 @@ def _rests(d: Json) -> list[str]:
     ]
     off = abs(d["played_over_summed"] - 1.0)
     said.append(
-        "The pipeline was played event by event: "
-        + ("the sum above is exact." if off < 1e-6 else f"the sum above is off by {percent(off)}.")
+        "The time is that of the pipeline played event by event; its closed form is "
+        + ("exact." if off < 1e-6 else f"off by {percent(off)}.")
     )
     return said

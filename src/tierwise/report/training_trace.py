@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tierwise.search.train import played
-from tierwise.training.step import TrainStep
+from tierwise.training.pipeline import Played
 
 Json = dict[str, Any]
 
 
-def perfetto(step: TrainStep) -> Json:
+def perfetto(run: Played) -> Json:
     """The trace, ready for ``json.dump``; times in microseconds."""
-    made, timeline = played(step, events=True)
+    made, timeline = run.order, run.timeline
     lanes = {name: i for i, name in enumerate(made.lanes, start=1)}
     rows: list[Json] = [{"ph": "M", "name": "process_name", "pid": 1, "args": {"name": "pipeline"}}]
     for name, i in lanes.items():

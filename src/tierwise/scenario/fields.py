@@ -106,7 +106,8 @@ _ROWS = (
     Field("unfused", "plan", "switch", "Attention writes its scores to memory (default: fused)."),
     Field("framework", "plan", "text", "Run the model's code line by line in it: transformers."),
     Field("schedule", "plan", "text", "In which order lanes issue the ops, with its options: prefetch:ahead=2, "
-          "overlap_collectives, two_batches, staggered (default: one after the other)."),
+          "overlap_collectives, two_batches, staggered (default: one after the other); of a pipeline that trains 1f1b, "
+          "interleaved:PARTS, gpipe, zero_bubble, zero_bubble_v, dual_pipe."),
     # ------------------------------------------------------------ training
     Field("train", "training", "switch", "One optimizer step of training, not inference.", False),
     Field("global_batch", "training", "count", "Sequences of an optimizer step, over all devices.", 512.0, 1),
@@ -117,8 +118,38 @@ _ROWS = (
     Field("recompute", "training", "text", "What the backward pass computes again: none, selective or full."),
     Field("zero", "training", "whole", "What data-parallel ranks divide: 0 nothing, 1 optimizer states, 2 gradients "
           "too, 3 parameters too.", least=0, most=3),
+    Field("shard", "training", "whole", "Replicas that --zero divides over, where that is not all of them (hybrid "
+          "sharding).", least=1),
     Field("sequence_parallel", "training", "switch", "Divide along the sequence what tensor parallelism leaves whole "
           "(default: where tp is more than 1)."),
+    Field("first_layers", "training", "whole", "Layers of the first pipeline stage (default: as many as others have).",
+          least=1),
+    Field("last_layers", "training", "whole", "Layers of the last pipeline stage, likewise.", least=1),
+    Field("vocabulary_parallel", "training", "switch", "Divide embedding and head over all pipeline stages."),
+    Field("tp_overlap", "training", "switch", "Run collectives of tensor parallelism, in parts, beside the products "
+          "next to them."),
+    Field("grad_overlap", "training", "switch", "Average gradients beside the backward pass (default: yes)."),
+    Field("offload", "training", "text", "What lies in the host's memory: none, optimizer, parameters (and the "
+          "optimizer).", metavar="WHAT"),
+    Field("offload_activations", "training", "switch", "Keep activations in the host's memory."),
+    Field("imbalance", "training", "number", "Load of the busiest rank of experts over the mean (default: 1).",
+          least=1),
+    Field("capacity", "training", "number", "What a rank of experts takes at most, over the mean; tokens beyond it are "
+          "dropped.", least=1),
+    Field("lengths", "training", "text", "Tokens of documents, packed into sequences: lognormal:mean=600,cv=1.2, "
+          "empirical:file=FILE, or your file.py.", metavar="RULE"),
+    Field("padded", "training", "switch", "Documents are padded to a sequence each, not packed."),
+    Field("straggler", "training", "number", "Standard deviation of devices' speeds over the mean: 0.02."),
+    Field("islands", "training", "whole", "Groups of replicas that average weights only every --local-steps steps.",
+          least=1),
+    Field("local_steps", "training", "whole", "Steps between averages of islands (local SGD, DiLoCo).", least=1),
+    Field("compress", "training", "text", "How gradients are sent: int8, topk:SHARE, powersgd:RANK."),
+    Field("mtbf", "training", "time", "Time between failures of one device: 50000h."),
+    Field("restart", "training", "time", "From a failure to the first step again, with a spare at hand.", 600.0),
+    Field("storage", "training", "bytes", "Bytes a second that checkpoints are written with: 500GB."),
+    Field("background", "training", "switch", "Checkpoints are written while training goes on."),
+    Field("spares", "training", "whole", "Devices that stand by.", 0, 0),
+    Field("repair", "training", "time", "Until a failed device is back.", 86400.0),
     Field("optimizer", "training", "text", "adamw, adamw-8bit, adafactor, lion, muon, sgd or sgd-momentum."),
     Field("precision", "training", "text", "Format of matrix products: bf16, fp8.", "bf16"),
     Field("trainer", "training", "text", "Framework that trains: megatron, fsdp, nanotron, deepspeed.", "megatron"),
@@ -187,7 +218,7 @@ _ROWS = (
 
 FIELDS = {row.name: row for row in _ROWS}
 # Sections of a saved scenario beside those that a Scenario itself holds.
-SECTIONS = ("serving", "targets")
+SECTIONS = ("serving", "targets", "training")
 
 
 def names(section: str) -> list[str]:

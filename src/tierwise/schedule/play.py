@@ -135,7 +135,8 @@ def _played(
 ) -> Flow:
     """All configurations, in chunks of one kind."""
     ready, lanes, counts = compiled(order), len(order.lanes), executions(order)
-    in_lane = [np.flatnonzero(np.equal(lanes_of(order), x)) for x in range(lanes)]
+    lane_of = np.asarray(lanes_of(order))
+    in_lane = [np.flatnonzero(lane_of == x) for x in range(lanes)]
     out = Flow(np.zeros(flat.n), np.zeros((lanes, flat.n)), np.zeros((lanes, flat.n)))
     kept = out.events
     size = max(1, _CACHE // (8 * max((t.size for t in ready.turns), default=1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.core.errors import BadField
-from tierwise.core.num import Num, maximum, num
+from tierwise.core.num import Num, ceil_div, maximum, num, where
+from tierwise.schedule.closed import Closed
+from tierwise.schedule.closed import pipelines as known
 
 RECOMPUTE = ("none", "selective", "full")
 
@@ -27,6 +30,20 @@ class Layout:
         recompute: what is computed again in the backward pass, an index into :data:`RECOMPUTE`.
         zero: 0 replicates everything over ``dp``; 1 divides optimizer states, 2 gradients too, 3 parameters too.
         shard: devices that ``zero`` divides over, when fewer than ``dp * cp`` (hybrid sharding).
+        schedule: of the pipeline, an index into :func:`pipelines`.
+        first, last: layers of the first and the last stage; 0 where they have as many as the others.
+        vocabulary: 1 where embedding and head are divided over all stages (arXiv:2411.05288).
+        asynchronous: 1 where collectives of tensor parallelism run, in parts, beside the products next to them
+            (doi:10.1145/3567955.3567959).
+        overlap: 1 where gradients are averaged beside the backward pass (as far as the framework manages to).
+        imbalance: load of the busiest rank of experts over the mean. ``capacity``: what a rank takes at most, over the
+            mean; tokens beyond it are dropped.
+        attended: pairs of tokens that attend to each other, over those of whole sequences (documents packed into one
+            do not attend to each other). ``filled``: share of tokens that are no padding.
+        straggler: standard deviation of devices' speeds, over the mean.
+        islands: groups of replicas that average their weights only every ``local_steps`` steps.
+        offload: what lies in the host's memory, an index into :data:`tierwise.training.offload.OFFLOAD`.
+        offload_activations: 1 where kept activations lie there.
     """
 
     tp: Num = 1.0
@@ -42,6 +59,21 @@ class Layout:
     recompute: Num = 0.0
     zero: Num = 0.0
     shard: Num = float("inf")
+    schedule: Num = 0.0
+    first: Num = 0.0
+    last: Num = 0.0
+    vocabulary: Num = 0.0
+    asynchronous: Num = 0.0
+    overlap: Num = 1.0
+    imbalance: Num = 1.0
+    capacity: Num = float("inf")
+    attended: Num = 1.0
+    filled: Num = 1.0
+    straggler: Num = 0.0
+    islands: Num = 1.0
+    local_steps: Num = 1.0
+    offload: Num = 0.0
+    offload_activations: Num = 0.0
 
     @property
     def devices(self) -> Num:
@@ -64,19 +96,72 @@ class Layout:
         return Layout(**picked)
 
 
+def pipelines() -> tuple[str, ...]:
+    """Names of schedules that :attr:`Layout.schedule` counts."""
+    return tuple(known())
+
+
+def chosen(layout: Layout) -> list[tuple[NDArray[np.bool_], Closed]]:
+    """The schedules of a layout's elements: where each is, and its closed forms."""
+    index = np.asarray(layout.schedule)
+    forms = list(known().values())
+    return [(index == k, forms[int(k)]) for k in np.unique(index)]
+
+
+def of_schedule(layout: Layout, value: Callable[[Closed], Num]) -> Num:
+    """A number that depends on the schedule."""
+    (_, form), *others = chosen(layout)
+    out = value(form)
+    for at, form in others:
+        out = where(at, value(form), out)
+    return out
+
+
+def held(layout: Layout, depth: Num) -> tuple[Num, Num, Num]:
+    """Layers that a micro-batch goes through on the first, a middle and the last stage; where both ends lie on one
+    device, each for half of the micro-batches, the mean of them."""
+    x = layout
+    given = where(np.asarray(x.first) > 0, 1.0, 0.0) + where(np.asarray(x.last) > 0, 1.0, 0.0)
+    rest = ceil_div(maximum(depth - x.first - x.last, 0.0), maximum(x.pp - given, 1.0))
+    alone = np.asarray(x.pp) <= 1
+    first, last = (where(alone, depth, where(np.asarray(n) > 0, n, rest)) for n in (x.first, x.last))
+    both = of_schedule(x, lambda c: c.shape.copies) > 1.0
+    mean = (first + last) / 2.0
+    return where(both, mean, first), where(alone, depth, rest), where(both, mean, last)
+
+
 def legal(layout: Layout, depth: float, heads: Num, per_node: float) -> NDArray[np.bool_]:
     """Which layouts can be: degrees that divide heads, layers and batches; interleaving only of whole pipelines."""
     x = layout
+    m, pp = x.micro_batches, np.asarray(x.pp)
+    given = where(np.asarray(x.first) > 0, 1.0, 0.0) + where(np.asarray(x.last) > 0, 1.0, 0.0)
+    parts = of_schedule(x, lambda c: c.shape.parts)
+    least, even = of_schedule(x, lambda c: c.shape.least), of_schedule(x, lambda c: float(c.shape.even))
+    middle, rest = x.pp - given, depth - x.first - x.last
+    # Embedding or head may stand in the place of one layer of a part.
+    each = x.interleave * maximum(parts, 1.0)
     whole = [
         _divides(x.tp, heads),
-        _divides(x.pp * x.interleave, depth),
+        (given == 0) | ((pp >= 2) & (rest >= middle)),
+        _divides(maximum(middle, 1.0) * each, where(middle > 0, rest, 0.0)),
+        (middle > 0) | (rest == 0),
+        *(_divides(each, n) | _divides(each, n + 1.0) for n in (x.first, x.last)),
         _divides(x.dp * x.micro_batch, x.global_batch),
+        _divides(x.islands, x.dp),
+        (np.asarray(x.shard) >= np.asarray(x.replicas)) | _divides(x.shard, x.replicas),
         _divides(x.cp * 2.0, x.seq) | (np.asarray(x.cp) == 1),
     ]
-    piped = (np.asarray(x.interleave) == 1) | ((np.asarray(x.pp) > 1) & _divides(x.pp, x.micro_batches))
-    shard = (np.asarray(x.sequence_parallel) == 0) | ((np.asarray(x.tp) > 1) & _divides(x.tp, x.seq))
+    piped = (np.asarray(x.interleave) == 1) | ((pp > 1) & _divides(x.pp, m) & (np.asarray(parts) == 0))
+    special = (np.asarray(x.schedule) == 0) | ((pp > 1) & (m >= least * x.pp) & (np.asarray(x.zero) <= 1))
+    pairs = (np.asarray(even) == 0) | (_divides(2.0, x.pp) & _divides(2.0, m))
+    spread = (np.asarray(x.vocabulary) == 0) | (pp > 1)
+    sp = np.asarray(x.sequence_parallel)
+    shard = (sp == 0) | ((np.asarray(x.tp) > 1) & _divides(x.tp, x.seq))
+    # Only what is divided along the sequence is gathered and scattered in parts; experts' exchanges are not.
+    beside = (np.asarray(x.asynchronous) == 0) | ((sp > 0) & (np.asarray(x.ep) <= 1))
     near = np.asarray(x.tp) <= per_node
-    return np.asarray(np.logical_and.reduce(np.broadcast_arrays(*whole, piped, shard, near)), dtype=bool)
+    rows = np.broadcast_arrays(*whole, piped, special, pairs, spread, shard, beside, near)
+    return np.asarray(np.logical_and.reduce(rows), dtype=bool)
 
 
 def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
@@ -87,7 +172,7 @@ def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
     """
     x = layout
     _need("tp", x.tp, heads, f"a divisor of the {heads:.0f} attention heads")
-    _need("pp", x.pp * x.interleave, depth, f"with the interleaving a divisor of the {depth:.0f} layers")
+    _stages(x, depth)
     if float(np.asarray(x.devices)) != devices:
         rest = x.tp * x.pp * x.cp
         raise BadField(
@@ -103,10 +188,41 @@ def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
         f"a multiple of dp x micro-batch = {float(np.asarray(x.dp * x.micro_batch)):.0f}",
         x.global_batch,
     )
+    if x.shard < x.replicas:
+        _need("shard", x.shard, x.replicas, f"a divisor of the {float(np.asarray(x.replicas)):.0f} replicas")
+    _need("islands", x.islands, x.dp, f"a divisor of the {float(np.asarray(x.dp)):.0f} replicas")
     if x.interleave != 1 and x.pp == 1:
         raise BadField("layout", "interleave", x.interleave, "1 without pipeline stages")
     if x.interleave != 1 and x.micro_batches % x.pp:
         raise BadField("layout", "micro_batches", x.micro_batches, f"a multiple of pp = {x.pp:.0f} when interleaved")
+
+
+def _stages(x: Layout, depth: float) -> None:
+    """Layers on stages, and what the schedule asks for."""
+    given = float(bool(x.first)) + float(bool(x.last))
+    if given and (x.pp < 2 or depth - x.first - x.last < x.pp - given):
+        raise BadField("layout", "first + last", x.first + x.last, f"fewer than the {depth:.0f} layers, on two or more "
+                       f"stages (there are {x.pp:.0f})")  # fmt: skip
+    (_, form), *_ = chosen(x)
+    name, shape = pipelines()[int(float(np.asarray(x.schedule)))], form.shape
+    parts = x.interleave * (shape.parts or 1.0)
+    said = "with the interleaving " if parts > 1 else ""
+    if x.pp - given > 0:
+        rest, among = depth - x.first - x.last, (x.pp - given) * parts
+        left = "" if not given else f" left for the other {x.pp - given:.0f} stages"
+        _need("pp", among, rest, f"{said}a divisor of the {rest:.0f} layers{left}")
+    elif x.first + x.last != depth:
+        raise BadField("layout", "first + last", x.first + x.last, f"the {depth:.0f} layers of both stages")
+    if float(np.asarray(x.schedule)) == 0:
+        return
+    if x.pp < 2 or x.zero > 1:
+        raise BadField("layout", "schedule", name, "one_f_one_b without stages, or with gradients divided")
+    if shape.parts and x.interleave != 1:
+        raise BadField("layout", "interleave", x.interleave, f"1 under {name}")
+    if shape.even and (x.pp % 2 or x.micro_batches % 2):
+        raise BadField("layout", "pp", x.pp, f"even, as the micro-batches ({x.micro_batches:.0f}), under {name}")
+    if x.micro_batches < shape.least * x.pp:
+        raise BadField("layout", "micro_batches", x.micro_batches, f"at least {shape.least * x.pp:.0f} under {name}")
 
 
 def _need(field: str, part: Num, whole: float | Num, allowed: str, found: Num | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ from tierwise.core.num import Num, ceil_div, maximum, minimum, where
 from tierwise.machines.types import System
 from tierwise.models.step import Step
 from tierwise.models.types import Block, Model, Weight
-from tierwise.training.layout import Layout
+from tierwise.training.layout import Layout, of_schedule
+from tierwise.training.layout import held as layers_of
+from tierwise.training.offload import asked
+from tierwise.training.pipeline import in_flight
 from tierwise.training.recipe import Framework
 from tierwise.training.work import INPUT, OUTPUT, Work, plan_of
 
@@ -26,12 +29,18 @@ class TrainMemory:
         parts: bytes by role.
         capacity: what a device has, its driver's reserve left out.
         interval: factors on the peak that 80 % of measurements lie between.
+        host: bytes of the host's memory that a device's share takes; ``host_capacity``: what there is of it for each
+            device, infinite where nobody said.
+        kept: bytes that one micro-batch's forward pass keeps.
     """
 
     stage: Num
     parts: Mapping[str, Num]
     capacity: Num
     interval: tuple[float, float] = (1.0, 1.0)
+    host: Num = 0.0
+    host_capacity: Num = float("inf")
+    kept: Num = 0.0
 
     @property
     def peak(self) -> Num:
@@ -40,7 +49,7 @@ class TrainMemory:
 
     @property
     def fits(self) -> NDArray[np.bool_]:
-        return np.asarray(self.peak <= self.capacity)
+        return np.asarray((self.peak <= self.capacity) & (np.asarray(self.host) <= self.host_capacity))
 
 
 def parameters(model: Model, layout: Layout) -> tuple[dict[str, Num], dict[str, Num]]:
@@ -87,31 +96,59 @@ def memory_of(
     Args:
         stage: ``fullest``, ``first`` or ``last``.
     """
-    first, last = (_stage(model, system, layout, how, work, at) for at in (0.0, 1.0))
+    # A stage behind the first holds more layers than it, if at all, where they are given.
+    places = [0.0, 1.0]
+    if np.any(np.asarray(layout.first + layout.last) > 0):
+        places.insert(1, 0.5)
+    found = [_stage(model, system, layout, how, work, at) for at in places]
     if stage != "fullest":
-        return first if stage == "first" else last
-    more = np.asarray(first.peak) >= np.asarray(last.peak)
-    parts = {k: where(more, first.parts[k], last.parts[k]) for k in first.parts}
-    return TrainMemory(where(more, 0.0, layout.pp - 1.0), parts, first.capacity, how.memory_interval)
+        return found[0] if stage == "first" else found[-1]
+    out = found[0]
+    for other in found[1:]:
+        more = np.asarray(out.peak) >= np.asarray(other.peak)
+        parts = {k: where(more, out.parts[k], other.parts[k]) for k in out.parts}
+        one, two = out, other
+        out = replace(
+            one,
+            stage=where(more, one.stage, two.stage),
+            parts=parts,
+            host=maximum(one.host, two.host),
+            kept=maximum(one.kept, two.kept),
+        )
+    return out
+
+
+def share(x: Layout, before: Num, behind: Num, at: int) -> Num:
+    """Parameters of both ends that the first (0) or last (1) of several stages holds."""
+    own = [of_schedule(x, lambda c, e=e: c.shape.holds[at][e]) for e in (0, 1)]  # type: ignore[misc]
+    return own[0] * before + own[1] * behind
 
 
 def _stage(model: Model, system: System, layout: Layout, how: Framework, work: Work, at: float) -> TrainMemory:
-    """Of the first (0) or last (1) stage."""
+    """Of the first (0), the second (0.5) or the last (1) stage."""
     x, recipe = layout, how.recipe
     layer, ends = parameters(model, x)
-    held = ceil_div(work.depth, x.pp)
-    alone = np.asarray(x.pp) <= 1
-    tied = _tied(model)
-    before, after = where(alone | (at == 0.0), ends[INPUT], 0.0), where(alone | (at == 1.0), ends[OUTPUT], 0.0)
-    if tied:  # One matrix where both ends lie on one device.
-        after = where(alone, after - _tied_elements(model, x), after)
-    dense, experts = held * layer["layer"] + before + after, held * layer["experts"]
+    mine = {0.0: 0, 0.5: 1, 1.0: 2}[at]
+    layers = layers_of(x, work.depth)
+    held = layers[mine] if mine != 1 else where(np.asarray(x.pp) > 2, layers[1], layers[0])
+    alone, whole = np.asarray(x.pp) <= 1, np.asarray(x.vocabulary) <= 0
+    second = where(np.asarray(x.pp) > 2, 1.0 / maximum(x.pp - 1.0, 1.0), 0.0)
+    place: Num = {0: 0.0, 1: second, 2: 1.0}[mine]
+    before = where(alone, ends[INPUT], where(whole, share(x, ends[INPUT], 0.0, mine // 2), ends[INPUT] / x.pp))
+    after = where(alone, ends[OUTPUT], where(whole, share(x, 0.0, ends[OUTPUT], mine // 2), ends[OUTPUT] / x.pp))
+    if mine == 1:
+        before, after = (where(alone | (np.asarray(x.pp) <= 2), v, where(whole, 0.0, v)) for v in (before, after))
+    if _tied(model):  # One matrix where both ends lie on one device.
+        both = (np.asarray(before) > 0) & (np.asarray(after) > 0)
+        after = where(both, after - _tied_elements(model, x) * where(alone | whole, 1.0, 1.0 / x.pp), after)
+    copies = of_schedule(x, lambda c: c.shape.copies)
+    dense, experts = copies * held * layer["layer"] + before + after, copies * held * layer["experts"]
     # Adapters are trained instead of the weights, and kept in 16 bits beside them.
     own, routed = trained(x, how, work, dense, experts)
     adapters = 2.0 * own if recipe.rank > 0 else 0.0
-    shards = minimum(x.replicas, x.shard)
+    shards = minimum(x.replicas * copies, x.shard)
     # Each expert is on fewer devices, which share its states.
-    fewer = maximum(x.replicas * minimum(x.tp, x.ep) / x.ep, 1.0) if np.any(np.asarray(experts) > 0) else 1.0
+    fewer = copies * maximum(x.replicas * minimum(x.tp, x.ep) / x.ep, 1.0) if np.any(np.asarray(experts) > 0) else 1.0
     zero = np.asarray(x.zero)
 
     def divided(bytes_each: float, level: float, a: Num = own, b: Num = routed) -> Num:
@@ -122,34 +159,68 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
         2.0 * (layer["layer"] + layer["experts"]) * recipe.parameters + maximum(before, after) * recipe.parameters,
         0.0,
     )
-    flying = in_flight(x, at)
+    flying = in_flight(x, place)
     one = _kept(x, how, work)
     peak = maximum(0.0, *(p.working for p, _ in work.layers))
     again = where(np.asarray(x.recompute) >= 2, maximum(0.0, *(p.saved for p, _ in work.layers)) * how.saves, 0.0)
-    logits = where(alone | (at == 1.0), work.logits * recipe.logits, 0.0)
+    head = where(alone, 1.0, where(whole, minimum(share(x, 0.0, 1.0, mine // 2), 1.0) * (mine != 1), 1.0 / x.pp))
+    logits = head * work.logits * recipe.logits
+    states: dict[str, Num] = {
+        "parameters": divided(recipe.parameters, 3.0, dense, experts),
+        "gradients": divided(recipe.gradients, 2.0),
+        "optimizer states": divided(recipe.states, 1.0),
+    }
+    kept: Num = flying * held * one
+    host: Num = 0.0
+    if asked(x):
+        level, acts = np.asarray(x.offload), np.asarray(x.offload_activations) > 0
+        # On the device stay two layers of what comes and goes: one that is worked on, one that is on its way.
+        layer_size = 2.0 * (layer["layer"] + layer["experts"]) / where(zero >= 1, shards, 1.0)
+        bounds = {"optimizer states": (1.0, 0.0), "gradients": (1.0, recipe.gradients * layer_size),
+                  "parameters": (2.0, recipe.parameters * layer_size)}  # fmt: skip
+        for name, (least, left) in bounds.items():
+            away = where(level >= least, maximum(states[name] - left, 0.0), 0.0)
+            host, states[name] = host + away, states[name] - away
+        away = where(acts, maximum(kept - 2.0 * one, 0.0), 0.0)
+        host, kept = host + away, kept - away
+    waiting = kept + maximum(again + peak, logits)
+    fresh = (np.asarray(x.micro_batches) <= 1) & (recipe.transient > 0)
+    states["gradients"] = where(fresh, maximum(states["gradients"] - waiting, 0.0), states["gradients"])
     # The largest layer is recomputed, or the loss is taken, not both at once.
     parts: dict[str, Num] = {
-        "parameters": divided(recipe.parameters, 3.0, dense, experts)
+        "parameters": states["parameters"]
         + gathered
         + adapters
         # Embedding and head stay in 16 bits where the layers are in fewer.
         + max(2.0 - recipe.parameters, 0.0) * (before + after),
-        "gradients": divided(recipe.gradients, 2.0) + recipe.also * (own + routed),
-        "optimizer states": divided(recipe.states, 1.0),
-        "activations": flying * held * one + maximum(again + peak, logits),
+        "gradients": states["gradients"] + recipe.also * (own + routed),
+        "optimizer states": states["optimizer states"],
+        "activations": waiting,
         "buffers": how.overhead + 0.0 * dense,
     }
     return TrainMemory(
-        at * (x.pp - 1.0), parts, system.device.memory.capacity - system.device.reserve, how.memory_interval
-    )
+        place * (x.pp - 1.0), parts, system.device.memory.capacity - system.device.reserve, how.memory_interval,
+        host, _host_of(system), held * one,
+    )  # fmt: skip
+
+
+def _host_of(system: System) -> float:
+    """Bytes of the host's memory for each of its devices."""
+    stated = system.host is not None and system.host.memory > 0
+    return system.host.memory / system.per_node if stated and system.host is not None else float("inf")
 
 
 def trained(x: Layout, how: Framework, work: Work, dense: Num, experts: Num) -> tuple[Num, Num]:
     """Dense and expert parameters of a device that have gradients."""
     if how.recipe.rank <= 0:
         return dense, experts
+    return how.recipe.rank * held_adapters(x, work), 0.0 * experts
+
+
+def held_adapters(x: Layout, work: Work) -> Num:
+    """Parameters that a rank of one adds to the linear maps of a device's layers."""
     mean = sum((n / work.depth * p.adapters for p, n in work.layers), 0.0)
-    return how.recipe.rank * ceil_div(work.depth, x.pp) * mean, 0.0 * experts
+    return ceil_div(work.depth, x.pp) * mean
 
 
 def _kept(layout: Layout, how: Framework, work: Work) -> Num:
@@ -157,19 +228,13 @@ def _kept(layout: Layout, how: Framework, work: Work) -> Num:
     total: Num = 0.0
     for piece, n in work.layers:
         full = piece.given
+        # Two masks of a byte an element are as many bytes as the stream in 16 bits.
         selective = (piece.saved - piece.scores) * how.saves + how.recipe.gathered * piece.whole
+        selective = selective + how.recipe.dropout * piece.given
         level = np.asarray(layout.recompute)
         kept = where(level >= 2, full, where(level >= 1, selective, selective + piece.scores))
         total = total + n / work.depth * kept
     return total
-
-
-def in_flight(layout: Layout, at: float = 0.0) -> Num:
-    """Micro-batches whose activations the first (0) or last (1) stage holds at once, of its whole share of the layers,
-    under 1F1B and interleaved 1F1B (arXiv:2104.04473, section 2.2; arXiv:2205.05198, section 4.2.3)."""
-    pp, v = layout.pp, layout.interleave
-    chunks = where(np.asarray(v) > 1, pp * v + pp - 1.0 - 2.0 * (pp - 1.0) * at, pp - (pp - 1.0) * at)
-    return minimum(maximum(chunks, 1.0) / v, layout.micro_batches)
 
 
 def _tied(model: Model) -> bool:

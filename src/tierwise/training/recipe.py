@@ -37,6 +37,9 @@ class Recipe:
             fp32, and the gradient in fp32).
         gathered: 1 where inputs that sequence parallelism gathers are kept whole for the backward pass, and 0 where
             they are gathered again.
+        transient: 1 where gradients are freed after every step. With one micro-batch they then come as activations go,
+            and only what they have more adds to the peak.
+        dropout: 1 where the residual stream has dropout, whose masks (a byte an element, twice a layer) are kept.
         precision: arithmetic of matrix products, a number format.
         rank: of low-rank adapters on every linear map, which alone are trained (LoRA, arXiv:2106.09685); 0 trains all.
     """
@@ -49,6 +52,8 @@ class Recipe:
     reduced: float = 4.0
     logits: float = 10.0
     gathered: float = 0.0
+    transient: float = 0.0
+    dropout: float = 0.0
     precision: str = "bf16"
     rank: float = 0.0
 
@@ -94,6 +99,46 @@ def method(text: str, base: Recipe) -> Recipe:
 METHODS = ("full", "lora", "qlora")
 
 
+# How gradients may be sent.
+COMPRESSIONS = ("none", "int8", "topk", "powersgd")
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How gradients are sent.
+
+    Attributes:
+        kind: one of :data:`COMPRESSIONS`.
+        value: the share that is sent (``topk``) or the rank (``powersgd``).
+    """
+
+    kind: str = "none"
+    value: float = 0.0
+
+
+def compression(text: str) -> Compression:
+    """``none``, ``int8``, ``topk:0.01`` or ``powersgd:4``.
+
+    Raises:
+        UnknownName, BadField: no such way, or a number that it cannot have.
+    """
+    kind, _, rest = text.partition(":")
+    if kind not in COMPRESSIONS:
+        raise UnknownName("gradient compression", kind, COMPRESSIONS)
+    if kind in ("none", "int8"):
+        if rest:
+            raise BadField("--compress", kind, rest, "nothing after it")
+        return Compression(kind)
+    try:
+        value = float(rest)
+    except ValueError:
+        value = 0.0
+    if not value > 0 or (kind == "topk" and value > 1) or (kind == "powersgd" and value != int(value)):
+        allowed = "the share that is sent, topk:0.01" if kind == "topk" else "a whole rank, powersgd:4"
+        raise BadField("--compress", kind, rest or None, allowed)
+    return Compression(kind, value)
+
+
 @dataclass(frozen=True)
 class Framework:
     """A framework that trains.
@@ -104,11 +149,14 @@ class Framework:
             that memory binds and of collectives of a layer: what was measured over what single ops were.
         low: as ``matmul``, of products in fewer bits, which frameworks and serving engines scale differently.
         exposed: share of the data-parallel traffic of a step that compute does not hide.
+        far: power of the number of nodes by which data-parallel traffic over them is slower than on its own fabric.
         launch: host seconds a kernel; a pass is never faster than its launches.
         overhead: bytes of buffers and fragmentation on every device; ``saves``: activations kept over those that the
             ops of the backward pass need.
         interval: factors on a step's time that 80 % of measurements lie between; ``memory_interval`` likewise.
         most_zero: what it divides over replicas at most, a ZeRO stage.
+        schedules: of pipelines that it can run.
+        compress: how gradients are sent.
         source: data, rows and date.
     """
 
@@ -120,12 +168,15 @@ class Framework:
     memory: Num = 1.0
     link: Num = 1.0
     exposed: Num = 0.3
+    far: Num = 0.0
     launch: Num = 0.0
     overhead: Num = 0.0
     saves: Num = 1.0
     interval: tuple[float, float] = (1.0, 1.0)
     memory_interval: tuple[float, float] = (1.0, 1.0)
     most_zero: float = 3.0
+    schedules: tuple[str, ...] = ("one_f_one_b",)
+    compress: Compression = field(default_factory=Compression)
     source: str = ""
 
 
@@ -152,6 +203,8 @@ def framework(name: str) -> Framework:
     for key in ("interval", "memory_interval"):
         if key in data:
             data[key] = tuple(map(float, data[key]))
+    if "schedules" in data:
+        data["schedules"] = tuple(data["schedules"])
     return Framework(name, recipe, **_known(Framework, data, path))
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from tierwise.core.num import Num, ceil_div, maximum, num, where
+from tierwise.core.num import Num, maximum, num, where
 from tierwise.core.numerics import fmt
 from tierwise.cost import Target, price
 from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.program.types import Op, Operand
+from tierwise.schedule.closed import largest
 from tierwise.steps.price import KERNELS, engine_on
-from tierwise.training.layout import Layout
-from tierwise.training.memory import TrainMemory, memory_of, parameters, trained
+from tierwise.training.averaging import averaged
+from tierwise.training.layout import Layout, of_schedule
+from tierwise.training.memory import TrainMemory, held_adapters, memory_of, parameters, share, trained
+from tierwise.training.offload import asked, offloaded
+from tierwise.training.pipeline import Stages, Three, beside, span, stages_of
 from tierwise.training.recipe import Framework
 from tierwise.training.work import CLASSES, INPUT, OUTPUT, Piece, Work, plan_of, work_of
 
@@ -28,7 +33,7 @@ class TrainStep:
         layout, work: what runs. ``how``: the framework that runs it.
         parts: seconds of the step by cause, on the slowest stage: what its micro-batches take by class of op, the
             bubble, hand-overs between stages, gradients and parameters on the wire that nothing hides, the update.
-        stage: seconds of a micro-batch on the first, a middle and the last pipeline stage, forward and backward.
+        stages: seconds of a micro-batch on the stages of the pipeline.
         flops: useful arithmetic of the step over all devices: recomputation left out.
         memory: of the fullest device.
         peak: FLOP/s of a device in the format of the products.
@@ -38,7 +43,7 @@ class TrainStep:
     work: Work
     how: Framework
     parts: Mapping[str, Num]
-    stage: Mapping[str, tuple[Num, Num]]
+    stages: Stages
     flops: Num
     memory: TrainMemory
     peak: Num
@@ -55,8 +60,8 @@ class TrainStep:
 
     @property
     def tokens(self) -> Num:
-        """Tokens a second, over all devices."""
-        return self.layout.global_batch * self.layout.seq / self.time
+        """Tokens a second, over all devices; padding does not count."""
+        return self.layout.global_batch * self.layout.seq * self.layout.filled / self.time
 
     @property
     def mfu(self) -> Num:
@@ -80,58 +85,79 @@ def train_step(
 def composed(model: Model, system: System, layout: Layout, how: Framework, work: Work) -> TrainStep:
     """A step from the work of a micro-batch."""
     x, on = layout, engine_on(model, plan_of(layout), system, KERNELS).target
-    held = ceil_div(work.depth, x.pp)
     layer, ends = parameters(model, x)
     shards = np.asarray(x.zero) >= 3
     # Fully sharded: a layer's parameters are gathered twice, and its gradients scattered, beside its own work.
     group = np.minimum(np.asarray(x.replicas), np.asarray(x.shard))
     size = layer["layer"] * how.recipe.parameters
-    gather = exchange(on, "all_gather", size, group, x.tp)
-    scatter = exchange(on, "reduce_scatter", size, group, x.tp)
+    wire = partial(exchange, on, far=how.far)
+    gather = wire("all_gather", size, group, x.tp)
+    scatter = wire("reduce_scatter", size, group, x.tp)
 
-    rows: list[tuple[dict[str, Num], dict[str, Num], Num]] = []
+    rows: list[tuple[dict[str, Num], dict[str, Num], Num, Num]] = []
     for piece, n in work.layers:
-        forward, behind, again = _times(piece, x, how)
+        forward, behind, again, later = _times(piece, x, how)
         _pass_keys(on, x, how, piece, forward, behind)
-        rows.append((forward, {k: behind[k] + again[k] for k in behind}, n))
-    mean_f = {k: sum((f[k] * n for f, _, n in rows), 0.0) / work.depth for k in rows[0][0]}
-    mean_b = {k: sum((b[k] * n for _, b, n in rows), 0.0) / work.depth for k in rows[0][1]}
+        rows.append((forward, {k: behind[k] + again[k] for k in behind}, later, n))
+    mean_f = {k: sum((r[0][k] * r[3] for r in rows), 0.0) / work.depth for k in rows[0][0]}
+    mean_b = {k: sum((r[1][k] * r[3] for r in rows), 0.0) / work.depth for k in rows[0][1]}
+    later = sum((r[2] * r[3] for r in rows), 0.0) / work.depth
     wait_f = where(shards, maximum(gather - _total(mean_f), 0.0), 0.0)
     wait_b = where(shards, maximum(gather + scatter - _total(mean_b), 0.0), 0.0)
-    first, last = (_end(work, name, x, how) for name in (INPUT, OUTPUT))
-
-    body = held * (_total(mean_f) + wait_f), held * (_total(mean_b) + wait_b)
-    alone = np.asarray(x.pp) <= 1
-    both = tuple(body[i] + first[i] + last[i] for i in (0, 1))
-    stage = {
-        "first": tuple(where(alone, both[i], body[i] + first[i]) for i in (0, 1)),
-        "middle": body,
-        "last": tuple(where(alone, both[i], body[i] + last[i]) for i in (0, 1)),
-    }
-    totals = {k: f + b for k, (f, b) in stage.items()}
-    slowest = where(alone, totals["first"], maximum(*totals.values()))
-    others = where(alone, 0.0, totals["first"] + totals["last"] + (x.pp - 2.0) * totals["middle"] - slowest)
-    m = x.micro_batches
-    send = exchange(
-        on,
-        "send",
-        x.micro_batch * x.seq / x.cp * model.hidden * 2.0 / where(np.asarray(x.sequence_parallel) > 0, x.tp, 1.0),
-        x.pp,
-        x.tp * x.replicas,
-    )
-    # A hand-over each way for every micro-batch and part of the model, and for every stage once to fill the pipeline.
-    handed = where(alone, 0.0, 2.0 * send * (m * x.interleave + x.pp - 1.0))
-    parts = {name: m * held * (mean_f[name] + mean_b[name]) for name in (*CLASSES, "host")}
-    parts["ends"] = m * (slowest - body[0] - body[1])
-    parts["parameters on the wire"] = m * held * (wait_f + wait_b)
-    parts["bubble"] = others / x.interleave
-    parts["hand-overs"] = handed
-    moved = trained(x, how, work, *_held(held, layer, ends, x))
-    parts["gradients on the wire"] = _reduced(on, x, how, moved, slowest)
+    one = _total(mean_f) + wait_f, _total(mean_b) + wait_b - later, later
+    before, after = (_end(work, name, x, how) for name in (INPUT, OUTPUT))
+    stages = stages_of(x, work.depth, one, before, after, mean_f["link"] + mean_b["link"])
+    m, slowest = x.micro_batches, stages.passes.slowest
+    fullest = _fullest(stages)
+    parts = {name: m * fullest * (mean_f[name] + mean_b[name]) for name in (*CLASSES, "host")}
+    parts["ends"] = m * (slowest - fullest * (one[0] + one[1] + one[2]))
+    parts["parameters on the wire"] = m * fullest * (wait_f + wait_b)
+    hidden = beside(x, stages)
+    parts["link"] = parts["link"] - hidden
+    parts["bubble"] = span(x, stages) - m * slowest + hidden
+    parts["hand-overs"] = _handed(on, model, x, stages)
+    moved = trained(x, how, work, *_held(stages.layers, layer, ends, x))
+    thin = held_adapters(x, work)
+    parts["gradients on the wire"] = averaged(on, wire, x, how, moved, thin, slowest)
     parts["update"] = _updated(on, x, how, moved)
+    memory = memory_of(model, system, x, how, work)
+    if asked(x):
+        p = stages.passes
+        back = tuple(a + b for a, b in zip(p.inputs, p.weights, strict=True))
+        both = largest(p.stages, p.forward), largest(p.stages, (back[0], back[1], back[2]))
+        extra = offloaded(on, system, x, how, _shared(x, moved), memory.kept, both)
+        parts["copies to the host"] = extra.copies
+        parts["update"] = where(np.asarray(x.offload) > 0, extra.update, parts["update"])
+    if np.any(np.asarray(x.straggler) > 0):
+        # The slowest of n devices whose speeds are spread normally (Cramer, Mathematical Methods of Statistics, 28.6).
+        late = x.straggler * np.sqrt(2.0 * np.log(maximum(x.devices, 2.0)))
+        parts["stragglers"] = late * m * slowest
     flops = _useful(work, x, how)
     rate = on.rate(how.recipe.precision)[0]
-    return TrainStep(x, work, how, parts, stage, flops, memory_of(model, system, x, how, work), rate)  # type: ignore[arg-type]
+    return TrainStep(x, work, how, parts, stages, flops, memory, rate)
+
+
+def _fullest(stages: Stages) -> Num:
+    """Layers of the slowest stage."""
+    first, middle, last = stages.layers
+    totals = stages.passes.totals
+    slowest = stages.passes.slowest
+    return where(np.equal(totals[0], slowest), first, where(np.equal(totals[2], slowest), last, middle))
+
+
+def _handed(on: Target, model: Model, x: Layout, stages: Stages) -> Num:
+    """Seconds in which stages hand over to each other: each way for every micro-batch and part of the model, and for
+    every stage once to fill the pipeline. A divided vocabulary hears of the last stage's output, and tells of its
+    gradient, beside the next micro-batches' work (arXiv:2411.05288)."""
+    size = x.micro_batch * x.seq / x.cp * model.hidden * 2.0
+    whole = where(np.asarray(x.sequence_parallel) > 0, x.tp, 1.0)
+    send = exchange(on, "send", size / whole, x.pp, x.tp * x.replicas)
+    count = x.micro_batches * stages.passes.parts + x.pp - 1.0
+    wire: Num = 0.0
+    if np.any(np.asarray(x.vocabulary) > 0):
+        told = 2.0 * exchange(on, "all_reduce", size / whole, x.pp, x.tp * x.replicas)
+        wire = where(np.asarray(x.vocabulary) > 0, x.micro_batches * maximum(told - stages.passes.slowest, 0.0), 0.0)
+    return where(np.asarray(x.pp) <= 1, 0.0, 2.0 * send * count + wire)
 
 
 def _total(parts: Mapping[str, Num]) -> Num:
@@ -140,22 +166,31 @@ def _total(parts: Mapping[str, Num]) -> Num:
 
 def _times(
     piece: Piece, x: Layout, how: Framework, wide: bool = False
-) -> tuple[dict[str, Num], dict[str, Num], dict[str, Num]]:
-    """Seconds by class of the forward pass, the backward pass, and what is computed again for it.
+) -> tuple[dict[str, Num], dict[str, Num], dict[str, Num], Num]:
+    """Seconds by class of the forward pass, the backward pass, and what is computed again for it; and seconds of the
+    backward pass that gradients of weights take.
 
     Args:
         wide: products are in 16 bits whatever the recipe says (the head's).
     """
     products = how.low if how.recipe.low and not wide else how.matmul
     factors = {"matmul": products, "attention": how.attention, "memory": how.memory, "link": how.link}
+    # Packed documents do not attend to each other.
+    factors["attention"] = factors["attention"] * x.attended
     forward = {k: factors[k] * piece.forward[k] for k in CLASSES}
     behind = {k: factors[k] * piece.backward[k] for k in CLASSES}
+    later = sum((factors[k] * piece.weights[k] for k in CLASSES), 0.0)
+    if np.any(np.asarray(x.asynchronous) > 0):
+        for way in (forward, behind):
+            # In as many parts as there are devices: one of them is never beside a product.
+            parted = maximum(way["link"] - way["matmul"], way["link"] / x.tp)
+            way["link"] = where(np.asarray(x.asynchronous) > 0, parted, way["link"])
     forward["host"] = maximum(how.launch * piece.launches[0] - _total(forward), 0.0)
     behind["host"] = maximum(how.launch * piece.launches[1] - _total(behind), 0.0)
     level = np.asarray(x.recompute)
     again = {k: where(level >= 2, forward[k], 0.0) for k in forward}
     again["attention"] = where(level >= 1, forward["attention"], 0.0)
-    return forward, behind, again
+    return forward, behind, again, later
 
 
 def _pass_keys(
@@ -170,19 +205,24 @@ def _pass_keys(
     behind["link"] = behind["link"] + maximum(2.0 * ring - behind["attention"], 0.0)
 
 
-def _end(work: Work, name: str, x: Layout, how: Framework) -> tuple[Num, Num]:
-    """Seconds forward and backward of what stands before or after the layers."""
+def _end(work: Work, name: str, x: Layout, how: Framework) -> Three:
+    """Seconds of what stands before or behind the layers: forward, gradients of inputs, gradients of weights."""
     forward: Num = 0.0
     behind: Num = 0.0
+    weights: Num = 0.0
     for key, piece in work.ends.items():
         if key.endswith(name):
-            f, b, _ = _times(piece, x, how, wide=True)
-            forward, behind = forward + _total(f), behind + _total(b)
-    return forward, behind
+            f, b, _, w = _times(piece, x, how, wide=True)
+            forward, behind, weights = forward + _total(f), behind + _total(b), weights + w
+    return forward, behind - weights, weights
 
 
-def exchange(on: Target, kind: str, size: Num, group: Num, stride: Num) -> Num:
-    """Seconds of a collective of ``size`` bytes a device."""
+def exchange(on: Target, kind: str, size: Num, group: Num, stride: Num, far: Num = 0.0) -> Num:
+    """Seconds of a collective of ``size`` bytes a device, by the levels that the group spans.
+
+    Args:
+        far: how much slower it is the more nodes it spans, as a power of their number: others use the fabric too.
+    """
     if np.all(np.asarray(group) <= 1):
         return 0.0 * num(size)
     buffer = Operand("x", "act", num(size) / 2.0, fmt("bf16"))
@@ -197,43 +237,33 @@ def exchange(on: Target, kind: str, size: Num, group: Num, stride: Num) -> Num:
         "fp32",
         options={"collective": kind, "library": True},
     )
-    return price(op, on).time
+    nodes = maximum(num(group) * num(stride) / on.system.per_node, 1.0)
+    return price(op, on).time * nodes**far
 
 
-def _held(held: Num, layer: Mapping[str, Num], ends: Mapping[str, Num], x: Layout) -> tuple[Num, Num]:
+def _held(
+    layers: tuple[Num, Num, Num], layer: Mapping[str, Num], ends: Mapping[str, Num], x: Layout
+) -> tuple[Num, Num]:
     """Dense and expert parameters of the fullest stage."""
-    alone = np.asarray(x.pp) <= 1
-    end = where(alone, ends[INPUT] + ends[OUTPUT], maximum(ends[INPUT], ends[OUTPUT]))
-    return held * layer["layer"] + end, held * layer["experts"]
-
-
-def _reduced(on: Target, x: Layout, how: Framework, moved: tuple[Num, Num], slowest: Num) -> Num:
-    """Seconds in which gradients are averaged over the replicas (and new parameters gathered) and nothing else runs."""
-    dense, experts = moved
-    group, stride = x.replicas, x.tp
-    fewer = maximum(group * np.minimum(x.tp, x.ep) / x.ep, 1.0)
-    size, gathered = how.recipe.reduced, how.recipe.parameters
-    zero = np.asarray(x.zero)
-
-    def wire(count: Num, among: Num) -> Num:
-        whole = exchange(on, "all_reduce", count * size, among, stride)
-        parted = exchange(on, "reduce_scatter", count * size, among, stride) + exchange(
-            on, "all_gather", count * gathered, among, stride
-        )
-        return where(zero >= 1, parted, whole)
-
-    total = where(
-        zero >= 3, 0.0, wire(dense, group) + (wire(experts, fewer) if np.any(np.asarray(experts) > 0) else 0.0)
-    )
-    # Hidden, at most, behind the backward pass of the last micro-batch and the forward pass of the next step's first.
-    return how.exposed * total + maximum((1.0 - how.exposed) * total - slowest, 0.0)
+    alone, whole = np.asarray(x.pp) <= 1, np.asarray(x.vocabulary) <= 0
+    both = ends[INPUT] + ends[OUTPUT]
+    own = [share(x, ends[INPUT], ends[OUTPUT], at) for at in (0, 1)]
+    most = maximum(maximum(*layers), 0.0) if np.any(np.asarray(x.first + x.last) > 0) else layers[0]
+    end = where(alone, both, where(whole, maximum(*own), both / x.pp))
+    copies = of_schedule(x, lambda c: c.shape.copies)
+    return copies * most * layer["layer"] + end, copies * most * layer["experts"]
 
 
 def _updated(on: Target, x: Layout, how: Framework, moved: tuple[Num, Num]) -> Num:
     """Seconds of the optimizer's update: it reads and writes all of its state once."""
+    return how.memory * _shared(x, moved) * how.recipe.update / on.memory.bandwidth
+
+
+def _shared(x: Layout, moved: tuple[Num, Num]) -> Num:
+    """Parameters whose states a device looks after."""
     dense, experts = moved
-    own = where(np.asarray(x.zero) >= 1, dense / np.minimum(x.replicas, x.shard) + experts, dense + experts)
-    return how.memory * own * how.recipe.update / on.memory.bandwidth
+    shards = np.minimum(x.replicas * of_schedule(x, lambda c: c.shape.copies), x.shard)
+    return where(np.asarray(x.zero) >= 1, dense / shards + experts, dense + experts)
 
 
 def _useful(work: Work, x: Layout, how: Framework) -> Num:

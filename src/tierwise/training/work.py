@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tierwise.core.errors import TierwiseError
-from tierwise.core.num import Num, maximum, num, where
+from tierwise.core.num import Num, maximum, minimum, num, where
 from tierwise.core.numerics import fmt
 from tierwise.machines.types import System
 from tierwise.models.lower import lower, running
 from tierwise.models.step import Step
 from tierwise.models.types import Model, Stack
-from tierwise.program.backward import backward
+from tierwise.program.backward import WEIGHTS, backward
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.program.types import Op
 from tierwise.scenario.types import Plan
@@ -37,7 +37,8 @@ class Piece:
     """One execution of a body for one micro-batch.
 
     Attributes:
-        forward, backward: seconds by class of op (:data:`CLASSES`).
+        forward, backward: seconds by class of op (:data:`CLASSES`). ``weights``: of the backward pass, gradients of
+            weights, which no other pass waits for.
         launches: kernels of the forward pass, and of the backward pass.
         flops: of the forward pass.
         adapters: parameters that a rank of one adds to all linear maps.
@@ -49,6 +50,7 @@ class Piece:
 
     forward: Mapping[str, Num]
     backward: Mapping[str, Num]
+    weights: Mapping[str, Num]
     launches: tuple[Num, Num]
     flops: Num
     adapters: Num
@@ -87,6 +89,7 @@ def plan_of(layout: Layout, precision: str = "bf16", flash: bool = True) -> Plan
         flash=flash,
         library=True,
         chunk=float("inf"),
+        imbalance=minimum(layout.imbalance, layout.capacity),
     )
 
 
@@ -114,7 +117,7 @@ def work_of(
         low = _priced(model, system, less, again), _priced(model, system, less, backward(again, frozen=frozen))
     divided = where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
     counts = _repeats(forward)
-    pieces = {name: _piece(name, costs, low, forward, counts[name], divided) for name in counts}
+    pieces = {name: _piece(name, costs, low, forward, counts[name], divided, plain.imbalance) for name in counts}
     layers = tuple(
         (p, num(counts[name]) if depth is None else depth)
         for name, p in pieces.items()
@@ -189,7 +192,7 @@ def _products(op: Op, body: str) -> list[Op | Body | Repeat]:
             (replace(given, name=source, elements=rows * k), replace(weight, name=f"{name}.w", elements=n * k)),
             (replace(given, name=target, elements=rows * n),),
             op.arithmetic,
-            options={"density": 1.0, "parts": 1},
+            options={"density": 1.0, "parts": 1, "routed": True},
         )
 
     act = Op(
@@ -235,11 +238,12 @@ def _piece(
     forward: Program,
     count: Num,
     divided: Num,
+    imbalance: Num = 1.0,
 ) -> Piece:
-    def seconds(plain: StepCost, less: StepCost) -> dict[str, Num]:
+    def seconds(plain: StepCost, less: StepCost, only: str = "") -> dict[str, Num]:
         out: dict[str, Num] = dict.fromkeys(CLASSES, 0.0)
         for a, b in zip(plain.on_device, less.on_device, strict=True):
-            if a.segment.name != name:
+            if a.segment.name != name or not a.op.name.endswith(only):
                 continue
             kind = _CLASS.get(a.op.kind, "memory")
             # The head stays in the format of the residual stream.
@@ -254,8 +258,10 @@ def _piece(
     return Piece(
         forward=seconds(costs[0], low[0]),
         backward=seconds(costs[1], low[1]),
+        weights=seconds(costs[1], low[1], WEIGHTS),
         launches=(_launches(forward, name), _launches(costs[1].program, name)),
-        flops=sum((n * op.flops for op, n in ops), 0.0),
+        # What the busiest rank does more than the mean is of no use.
+        flops=sum((n * op.flops / (imbalance if op.options.get("routed") else 1.0) for op, n in ops), 0.0),
         adapters=sum(
             (
                 float(str(op.options.get("parts", 1))) * op.dims["k"] + op.dims["n"]

@@ -12,6 +12,7 @@ from tierwise.cli._plan.train import OPTIONS, planned
     "trace_out",
     "json",
     "out",
+    "save",
     model="Catalog name, hf:org/name, or a config.json.",
     trainer="fsdp",
     method="lora:r=16",

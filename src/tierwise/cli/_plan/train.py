@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tierwise.cli._flags import DEGREES, TRAINING, Asked, flags
 
-OPTIONS = ("machine", *TRAINING[1:], *DEGREES)
+OPTIONS = ("machine", *TRAINING[1:], *DEGREES, "schedule")
 
 
-@flags(*OPTIONS, "html", "trace_out", "json", "out", model="Catalog name, hf:org/name, or a config.json.")
+@flags(*OPTIONS, "html", "trace_out", "json", "out", "save",
+       model="Catalog name, hf:org/name, or a config.json; or a saved scenario (YAML).")  # fmt: skip
 def command(asked: Asked) -> None:
     """The parallel layout that fits and is fastest, why, and what else there was."""
     planned(asked)
@@ -16,21 +17,21 @@ def command(asked: Asked) -> None:
 def planned(asked: Asked) -> None:
     """Search, then tell and write."""
     from tierwise.cli._files import check
-    from tierwise.cli._training import fixed, things, told_of
+    from tierwise.cli._training import fixed, reliability, things, told_of
     from tierwise.report.training_data import planned as data
     from tierwise.report.training_report import of_plan
     from tierwise.search.train import Space, plan_training
 
-    check(asked, "html", "trace_out", "json")
+    check(asked, "html", "trace_out", "json", "save")
     model, system, how = things(asked)
     answer = plan_training(model, system, how, float(system.count), asked.global_batch, asked.seq, Space(fixed(asked)))
-    found = data(answer, model, system, asked.train_tokens)
+    found, run = data(answer, model, system, asked.train_tokens, asked.trace_out is not None, reliability(asked))
     best = answer.candidates[0].step if answer.candidates else None
     if asked.out is not None and best is not None:
         from tierwise.cli._plan._launch import published
         from tierwise.training.launch import write
 
         write(best, model, published(asked.model), asked.out)
-    told_of(asked, found, of_plan(found), best)
-    if asked.out is not None and best is not None and asked.json != "-":
+    told_of(asked, found, of_plan(found), run, None if best is None else best.layout)
+    if asked.out is not None and best is not None and "-" not in (asked.json, asked.save):
         print(f"wrote the launch files to {asked.out}")

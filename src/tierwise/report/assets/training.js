@@ -10,7 +10,8 @@ if (!runs.length) {
   const x = (t) => left + (width - left - 10) * t / end;
   lanes.forEach((lane, i) => node.append(text(0, top + row * i + 17, lane)));
   for (const r of runs) {
-    const kind = r.op.startsWith("backward") ? "backward" : "forward";
+    const what = r.op.split(" ")[0];
+    const kind = { forward: "forward", together: "together", weights: "weights", rest: "weights" }[what] || "backward";
     const bar = svg("rect", { class: kind, x: x(r.start), y: top + row * lanes.indexOf(r.lane) + 3, height: row - 6,
       width: Math.max(x(r.end) - x(r.start) - 0.6, 0.4) });
     node.append(explain(bar, `${r.op}, micro-batch ${r.turn}`, [["from", seconds(r.start)], ["takes", seconds(r.end - r.start)]], false));

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from tierwise.training.launch import Shape
-from tierwise.training.layout import RECOMPUTE
+from tierwise.training.layout import RECOMPUTE, held
 from tierwise.training.step import TrainStep
 
 
 def files(step: TrainStep, shape: Shape, name: str) -> dict[str, str]:
-    """``train.sh``; nothing for adapters and for parameters that are sharded."""
+    """``train.sh``; nothing for what it cannot run: adapters, sharded parameters, schedules but 1F1B, offloading."""
     x, recipe = step.layout, step.how.recipe
-    if recipe.rank or int(x.zero) >= 3:
+    if recipe.rank or int(x.zero) >= 3 or x.schedule or x.vocabulary or x.offload or x.offload_activations:
         return {}
     rows: list[tuple[str, object]] = [
         ("num-layers", shape.layers),
@@ -32,8 +32,17 @@ def files(step: TrainStep, shape: Shape, name: str) -> dict[str, str]:
         ("global-batch-size", int(x.global_batch)),
         ("attention-backend", "flash"),
         ("bf16", None),
-        ("overlap-grad-reduce", None),
     ]
+    if x.overlap:
+        rows.append(("overlap-grad-reduce", None))
+    if x.asynchronous:
+        rows.append(("tp-comm-overlap", None))
+    first, middle, last = held(x, float(shape.layers))
+    for own, end, name_ in ((x.first, "embedding", "first"), (x.last, "loss", "last")):
+        if own and own == middle - 1.0:
+            rows.append((f"account-for-{end}-in-pipeline-split", None))
+        elif own:
+            rows.append((f"decoder-{name_}-pipeline-num-layers", int(first if name_ == "first" else last)))
     if shape.gated:
         rows.append(("swiglu", None))
     if shape.kv_heads != shape.heads:

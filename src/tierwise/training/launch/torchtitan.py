@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from tierwise.training.launch import Shape
-from tierwise.training.layout import RECOMPUTE
+from tierwise.training.layout import RECOMPUTE, pipelines
 from tierwise.training.step import TrainStep
+
+# What it calls schedules of pipelines.
+_SCHEDULES = {"one_f_one_b": "1F1B", "gpipe": "GPipe", "zero_bubble_v": "ZBVZeroBubble"}
 
 
 def files(step: TrainStep, shape: Shape, name: str) -> dict[str, str]:
-    """``train.toml``; nothing for adapters."""
+    """``train.toml``; nothing for what it cannot run: adapters, uneven stages, other schedules, offloading."""
     x, recipe = step.layout, step.how.recipe
-    if recipe.rank:
+    schedule = _SCHEDULES.get(pipelines()[int(x.schedule)])
+    if recipe.rank or schedule is None or x.first or x.last or x.vocabulary or x.offload or x.offload_activations:
         return {}
     sharded = int(x.zero) >= 1
-    schedule = "Interleaved1F1B" if x.interleave > 1 else "1F1B"
+    if x.interleave > 1:
+        schedule = "Interleaved1F1B"
     mode = {"none": "none", "selective": "selective", "full": "full"}[RECOMPUTE[int(x.recompute)]]
     converters = '["quantize.linear.float8"]' if recipe.precision == "fp8" else "[]"
     return {

@@ -1,0 +1,94 @@
+"""Averaging gradients over replicas: what goes over the wire, and how much of it nothing hides.
+
+Gradients may be sent in fewer bytes (in eight bits, arXiv:1610.02132; the largest alone, arXiv:1712.01887; as products
+of thin matrices, arXiv:1905.13727), and islands of replicas may average their weights only every so many steps (local
+SGD, arXiv:1805.09767; DiLoCo, arXiv:2311.08105), while the replicas of an island average gradients at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tierwise.core.errors import BadField
+from tierwise.core.num import Num, maximum, minimum, where
+from tierwise.cost import Target
+from tierwise.training.layout import Layout, of_schedule
+from tierwise.training.recipe import Framework
+
+# (kind, bytes a device, group, stride) -> seconds
+Exchange = Callable[[str, Num, Num, Num], Num]
+# Gradients that share a scale of 32 bits, where they are sent in eight.
+_SHARED = 256.0
+
+
+def averaged(
+    on: Target, exchange: Exchange, x: Layout, how: Framework, moved: tuple[Num, Num], thin: Num, slowest: Num
+) -> Num:
+    """Seconds in which gradients are averaged over the replicas (and new parameters gathered) and nothing else runs.
+
+    Args:
+        moved: dense and expert parameters of a device that have gradients.
+        thin: elements that matrices of rank one would have in place of its weights.
+        slowest: seconds of a micro-batch on the slowest stage.
+    """
+    dense, experts = moved
+    copies = of_schedule(x, lambda c: c.shape.copies)
+    whole = x.replicas * copies
+    group, stride = whole / x.islands, x.tp
+    fewer = maximum(copies * x.replicas * np.minimum(x.tp, x.ep) / x.ep / x.islands, 1.0)
+    zero = np.asarray(x.zero)
+    packed = how.compress.kind != "none"
+    if packed and np.any(zero > 0):
+        raise BadField("--compress", "zero", x.zero, "0: a compressed gradient is averaged whole, on every replica")
+
+    def wire(count: Num, among: Num) -> Num:
+        if packed:
+            return _compressed(on, exchange, x, how, count, thin, among)
+        size, gathered = how.recipe.reduced, how.recipe.parameters
+        plain = exchange("all_reduce", count * size, among, stride)
+        near = minimum(among, x.shard)
+        parted = exchange("reduce_scatter", count * size, near, stride) + exchange(
+            "all_gather", count * gathered, near, stride
+        )
+        return where(zero >= 1, parted, plain)
+
+    total = where(
+        zero >= 3, 0.0, wire(dense, group) + (wire(experts, fewer) if np.any(np.asarray(experts) > 0) else 0.0)
+    )
+    if np.any(np.asarray(x.shard) < np.asarray(group)):
+        # Hybrid sharding: groups that each hold everything once average their shards over each other.
+        own = minimum(x.shard, group)
+        between = exchange("all_reduce", (dense + experts) / own * how.recipe.reduced, group / own, stride * own)
+        total = total + where((zero >= 1) & (np.asarray(own) < np.asarray(group)), between, 0.0)
+    # Hidden, at most, behind the backward pass of the last micro-batch and the forward pass of the next step's first.
+    hidden = where(np.asarray(x.overlap) > 0, 1.0 - how.exposed, 0.0)
+    seconds: Num = (1.0 - hidden) * total + maximum(hidden * total - slowest, 0.0)
+    if np.any(np.asarray(x.islands) > 1):
+        # What islands tell each other is how far their weights went, in fp32, after the last of so many steps.
+        far = exchange("all_reduce", 4.0 * (dense + experts), x.islands, stride * group)
+        seconds = seconds + where(np.asarray(x.islands) > 1, far / maximum(x.local_steps, 1.0), 0.0)
+    return seconds
+
+
+def _compressed(
+    on: Target, exchange: Exchange, x: Layout, how: Framework, count: Num, thin: Num, among: Num
+) -> Num:
+    """Seconds on the wire, and of the passes over gradients that packing and unpacking take."""
+    kind, value, full = how.compress.kind, how.compress.value, how.recipe.reduced
+    if kind == "int8":
+        small = count * (1.0 + 4.0 / _SHARED)
+        # Shards are unpacked, added and packed again between the two halves of an all-reduce.
+        wire = exchange("reduce_scatter", small, among, x.tp) + exchange("all_gather", small, among, x.tp)
+        passes: Num = 2.0 * (full + 1.0)
+    elif kind == "topk":
+        # Everyone's own choice: values and positions of everybody reach everybody.
+        wire = exchange("all_gather", count * value * 8.0 * among, among, x.tp)
+        passes = 2.0 * full + 8.0 * value * among
+    else:
+        # Both thin matrices are averaged one after the other; what is left out is kept for the next step.
+        wire = 2.0 * exchange("all_reduce", value * thin * 4.0 / 2.0, among, x.tp)
+        passes = 4.0 * full
+    alone = np.asarray(among) <= 1
+    return where(alone, 0.0, wire + how.memory * count * passes / on.memory.bandwidth)

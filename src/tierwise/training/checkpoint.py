@@ -1,0 +1,35 @@
+"""What a checkpoint of a step holds, and how long devices take to hand theirs over."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tierwise.cost import price
+from tierwise.machines.types import System
+from tierwise.models.types import Model
+from tierwise.program.types import Op
+from tierwise.scenario.types import Plan
+from tierwise.steps.price import KERNELS, engine_on
+from tierwise.training.step import TrainStep
+
+
+def checkpoint(step: TrainStep, model: Model) -> float:
+    """Bytes over all devices: optimizer states, which hold the weights in fp32, or the weights where they do not; each
+    once, however many replicas there are. Of adapters, theirs alone."""
+    recipe, x = step.how.recipe, step.layout
+    each = recipe.states + (0.0 if recipe.master else recipe.parameters)
+    if recipe.rank > 0:
+        thin = sum((n * p.adapters for p, n in step.work.layers), 0.0) * x.tp
+        return float(np.asarray(recipe.rank * thin)) * each
+    return each * float(np.asarray(model.parameters))
+
+
+def copied(system: System, step: TrainStep, model: Model) -> float:
+    """Seconds in which all devices copy their shares to the hosts' memory; none where there is no link to a host."""
+    if system.device.link("host") is None:
+        return 0.0
+    size = checkpoint(step, model) / float(system.count)
+    ends = {"from": "", "to": "host"}
+    op = Op("copy", "checkpoint", "copy", {"bytes": size}, 0.0, (), (), "", options=ends)
+    on = engine_on(model, Plan(), system, KERNELS).target
+    return float(np.asarray(price(op, on).time))

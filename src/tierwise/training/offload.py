@@ -1,0 +1,90 @@
+"""Training with part of the state in the host's memory (ZeRO-Offload, arXiv:2101.06840; ZeRO-Infinity, 2104.07857).
+
+With ``optimizer`` a device hands each micro-batch's gradients to the host, which adds them up, updates the weights and
+hands them back. With ``parameters`` the weights stay there too and are fetched for every pass. Kept activations can lie
+there apart from that: each micro-batch's go out as its forward pass makes them and come back for its backward pass.
+Copies run beside compute; what they take longer than it is waited for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tierwise.core.errors import BadField
+from tierwise.core.num import Num, maximum, where
+from tierwise.cost import Target, price
+from tierwise.machines.types import System
+from tierwise.program.types import Op
+from tierwise.training.layout import Layout
+from tierwise.training.recipe import Framework
+
+OFFLOAD = ("none", "optimizer", "parameters")
+# Bytes of a weight or gradient on its way.
+_SENT = 2.0
+
+
+@dataclass(frozen=True)
+class Offloaded:
+    """Seconds of a step that copies to and from the host and its update add.
+
+    Attributes:
+        copies: that compute does not hide. ``update``: by the host, and the weights' way back.
+    """
+
+    copies: Num
+    update: Num
+
+
+def asked(layout: Layout) -> bool:
+    """Whether anything lies in the host's memory."""
+    return bool(np.any(np.asarray(layout.offload) > 0) or np.any(np.asarray(layout.offload_activations) > 0))
+
+
+def offloaded(
+    on: Target, system: System, x: Layout, how: Framework, own: Num, kept: Num, passes: tuple[Num, Num]
+) -> Offloaded:
+    """What offloading adds to a step.
+
+    Args:
+        own: parameters whose states a device looks after.
+        kept: bytes that a micro-batch's forward pass keeps on a device.
+        passes: seconds of a micro-batch's forward and backward pass.
+
+    Raises:
+        TierwiseError: the device has no link to a host, or nobody said how fast the host's memory is.
+    """
+    level, acts = np.asarray(x.offload), np.asarray(x.offload_activations) > 0
+    out = _copy(on, own * _SENT, inward=False)
+    back = _copy(on, own * _SENT, inward=True)
+    out_acts = _copy(on, kept, inward=False) if np.any(acts) else 0.0
+    in_acts = _copy(on, kept, inward=True) if np.any(acts) else 0.0
+    outwards = where(level >= 1, out, 0.0)
+    # Weights come in once for each pass.
+    inwards = where(level >= 2, back, 0.0)
+    forward = maximum(maximum(inwards + 0.0 * out_acts, where(acts, out_acts, 0.0)) - passes[0], 0.0)
+    backward = maximum(maximum(inwards + where(acts, in_acts, 0.0), outwards) - passes[1], 0.0)
+    # The host reads and writes all states once: its memory sets the pace.
+    pace = own * how.recipe.update / _host_bandwidth(system) if np.any(level > 0) else 0.0
+    update = where(level >= 1, pace + where(level >= 2, 0.0, back), 0.0)
+    return Offloaded(x.micro_batches * (forward + backward), update)
+
+
+def _host_bandwidth(system: System) -> float:
+    """Bytes a second of the host's memory for each of its devices.
+
+    Raises:
+        BadField: nobody said how fast it is.
+    """
+    bandwidth = 0.0 if system.host is None else system.host.bandwidth
+    if not np.isfinite(bandwidth) or bandwidth <= 0:
+        raise BadField(system.name, "host", "nothing", "the memory of the host, which updates what is offloaded: a "
+                       "machine file with `host: {cpu: epyc-7742, sockets: 2}`")  # fmt: skip
+    return bandwidth / system.per_node
+
+
+def _copy(on: Target, size: Num, inward: bool) -> Num:
+    """Seconds of a copy between a device and its host."""
+    ends = {"from": "host", "to": ""} if inward else {"from": "", "to": "host"}
+    return price(Op("copy", "offload", "copy", {"bytes": size}, 0.0, (), (), "", options=ends), on).time
