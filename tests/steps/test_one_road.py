@@ -20,7 +20,7 @@ from tierwise.scenario.types import KV, Plan
 from tierwise.serving.coefficients import calibration, own_steps
 from tierwise.serving.deployment import Deployment, Replicas, Settings
 from tierwise.serving.pricing import engine_of, pool_of, step_prices
-from tierwise.serving.steady import START, step_seconds
+from tierwise.serving.steady import START, step_curve
 from tierwise.serving.step_times import ClosedLoopPoint, room, step_times
 from tierwise.serving.steps import StepPrices
 from tierwise.serving.traffic.trace import trace
@@ -218,7 +218,7 @@ def test_the_planners_arrays_say_what_the_step_function_says(kind: str) -> None:
         point = ClosedLoopPoint(one * on.plan.tp, one * on.plan.dp, one * on.plan.ep, one * n * on.plan.dp, one * isl,
                                 one * osl, 0.0 * one)  # fmt: skip
         coef = {name: np.asarray([start]) for name, start in START.items()}
-        steps = step_seconds(point, step_times(on, point), own_steps(coef, on.fixes), one * n)
+        steps = step_curve(point, step_times(on, point), own_steps(coef, on.fixes)).seconds(one * n)
         direct = price_step(on, StepState(n, n * (isl + osl / 2.0))).time
         assert float(steps[0]) == pytest.approx(float(np.asarray(direct)), rel=1e-9)
 

@@ -113,7 +113,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         # What is not done one after the other takes off follows from the rows first, and by what attention adds from
         # sequences too.
         taken, _ = _saved(replace(on, graphs=0), StepState(np.maximum(tokens_at, 1.0) / ranks))
-        off, at = _saved(on, StepState(d, d * c))
+        off, at = _saved(on, StepState.decoding(d, c))
         off -= _between(taken, tokens_at, at * ranks)
         decode, mixed = decode - off, mixed - off
         if ranks == 1.0:
@@ -144,7 +144,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
 
 def _pace(on: EngineOn) -> float:
     """Of a decode step, whose stages are as uneven as those of a prefill."""
-    step = price_step(on, StepState(decodes=16.0, context=16.0 * 1024.0))
+    step = price_step(on, StepState.decoding(16.0, 1024.0))
     return _number(slowest(step, on.model, on.plan, "middle" if on.facts is None else on.facts.extra_layers))
 
 

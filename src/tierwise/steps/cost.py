@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.core.errors import TierwiseError
-from tierwise.core.num import Num, is_zero, maximum, minimum, num, where
+from tierwise.core.num import Num, is_zero, maximum, minimum, num, summed, where
 from tierwise.core.numerics import Names
 from tierwise.cost import Cost, Target, price
 from tierwise.cost.energy import Actions, stretch
@@ -117,7 +117,7 @@ class StepCost:
     @cached_property
     def line(self) -> Num:
         """Seconds of the device when its ops run one after the other."""
-        return self.parts * sum((p.time for p in self.on_device), 0.0)
+        return self.parts * summed(p.time for p in self.on_device)
 
     @cached_property
     def device(self) -> Num:
@@ -126,7 +126,7 @@ class StepCost:
         if not is_zero(self.overlap):
             beside = self.parts * self.played(BESIDE)[1].time
             time = beside if np.all(np.asarray(self.overlap) > 0) else where(self.overlap, beside, time)
-        return time - self.shared + self.corrections.gap
+        return time - (self.shared - self.corrections.gap)
 
     def ordered(self, schedule: str, priced: Sequence[PricedOp] | None = None) -> tuple[Order, list[Demand]]:
         """What each lane issues under a schedule, and what it asks for.
