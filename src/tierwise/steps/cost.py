@@ -247,7 +247,7 @@ class StepCost:
         changed = replace(self)
         changed.__dict__["costs"] = self.costs
         changed.__dict__["on_device"] = tuple(
-            replace(p, cost=_scaled(p.cost, p.cost.interval[end])) if group(p.op, self.target) == name else p
+            replace(p, cost=scaled(p.cost, p.cost.interval[end])) if group(p.op, self.target) == name else p
             for p in self.on_device
         )
         return changed.time
@@ -336,7 +336,7 @@ class StepCost:
 ENGINE = "engine"
 
 
-def _scaled(cost: Cost, factor: Num) -> Cost:
+def scaled(cost: Cost, factor: Num) -> Cost:
     """The cost of an op that takes so many times as long."""
     return replace(cost, overlapped={k: v * factor for k, v in cost.overlapped.items()},
                    serial={k: v * factor for k, v in cost.serial.items()})  # fmt: skip
@@ -396,7 +396,7 @@ def corrected(op: Op, cost: Cost, c: Corrections) -> Cost:
     factor = c.ops / (c.link if op.kind == "collective" else 1.0)
     if factor == 1.0:
         return cost
-    return _scaled(cost, factor)
+    return scaled(cost, factor)
 
 
 __all__ = ["HOST", "PricedOp", "StepCost", "corrected", "kernels", "step_time"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tierwise.serving.jit import jit
 from tierwise.serving.loop.layout import WIDTH
+from tierwise.serving.reordered import FIRST, JOULES, SCALE, WORKING
 
 
 @jit
@@ -12,13 +13,20 @@ def chunk_price(group, tables, engine, new, context):  # type: ignore[no-untyped
     a, u = _place(tables, group.news, group.news_n, new)
     b, v = _place(tables, group.cacheds, group.cacheds_n, context)
     _between(tables, group.prefill, group.cacheds_n, a, u, b, v, engine)
+    engine.past = context
 
 
 @jit
 def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     """Seconds of the step put together in ``engine``: its chunks are in ``dt`` already, the rest is added here."""
     d, prompt = engine.decoding, engine.prompt_tokens
-    drafted = 0
+    drafted, sequences, busy = 0, engine.dt, min(engine.dt, max(engine.compute, engine.memory))
+    alone = group.reordered > 0 and d == 0 and engine.prompts == 1
+    if alone:
+        engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
+        a, u = _place(tables, group.news, group.news_n, prompt)
+        b, v = _place(tables, group.cacheds, group.cacheds_n, engine.past)
+        _between(tables, group.alone, group.cacheds_n, a, u, b, v, engine)
     if engine.drafts > 0 and d > 0:
         drafted = d * (engine.tree * engine.drafts // engine.speculate)
         # Drafting takes a share of a plain decode step for each token, one after the other.
@@ -38,9 +46,15 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
         if padded > 0:
             tokens, replayed = padded, True
     _add(tables, group.tokens, group.tokens_n, tokens, engine)
+    rows = engine.dt
     _add(tables, group.heads, group.heads_n, engine.yields + drafted, engine)
+    heads = engine.dt - rows
+    compute, memory = engine.compute, engine.memory
     if d > 0:
         _decode(tables, group, engine, group.mixing if prompt > 0 else group.decode)
+    if group.reordered > 0 and prompt > 0 and not alone:
+        decoding = max(engine.compute - compute, engine.memory - memory)
+        _together(tables, group, engine, tokens, sequences, heads + busy, decoding)
     if not replayed and engine.dt < group.launch:
         engine.dt = group.launch
     host = (group.host_step + group.host_sequence * (d + engine.prompts)
@@ -50,6 +64,31 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     # What would draw more than it may takes longer.
     if engine.joules > group.power * engine.dt:
         engine.dt = engine.joules / group.power
+
+
+@jit
+def _together(tables, group, engine, tokens, sequences, busy, decoding):  # type: ignore[no-untyped-def]
+    """What sequences of several kinds take off a step together: chunks of so many seconds one after the other, and
+    those that decode (:mod:`tierwise.serving.reordered`). The device works for ``busy`` seconds on logits and chunks,
+    and for ``decoding`` on what decodes."""
+    kinds = engine.prompts
+    if engine.decoding > 0:
+        a, u = _place(tables, group.seqs, group.seqs_n, engine.decoding)
+        b, v = _place(tables, group.contexts, group.contexts_n, engine.context / engine.decoding)
+        at, down = group.in_line + a * group.contexts_n + b, group.contexts_n
+        alone = ((1 - u) * ((1 - v) * tables[at] + v * tables[at + 1])
+                 + u * ((1 - v) * tables[at + down] + v * tables[at + down + 1]))  # fmt: skip
+        sequences += alone
+        busy += min(alone, decoding)
+        kinds += 1
+    row = group.covering + min(tokens, group.covering_n - 1) * (FIRST + group.levels_n)
+    i, w = _place(tables, group.levels, group.levels_n, (sequences + group.once * kinds) / tables[row + SCALE])
+    w = min(w, 1.0)
+    engine.dt -= (1 - w) * tables[row + FIRST + i] + w * tables[row + FIRST + i + 1]
+    engine.joules -= tables[row + JOULES]
+    idle = engine.dt - tables[row + WORKING] - busy
+    if idle < 0.0:
+        engine.joules += group.active * idle
 
 
 @jit
