@@ -78,7 +78,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     budget, most = int(s.budget * ranks), int(s.max_seqs * ranks)
     longest = float(s.max_len or min(model.max_context, _LONGEST))
 
-    context, new, past = _contexts(longest), _ladder(float(budget), 4.0), _contexts(longest)
+    context, new, past = _contexts(longest), _ladder(float(budget), 4.0), _ladder(longest, 2.0)
     seqs = _counts(most, ranks, _ladder(float(most), 4.0), each=256.0)
     # Graphs are recorded of each of the parts that a schedule divides a step into.
     graphs = np.zeros(0, np.int64) if facts is None else facts.graph_sizes(s.max_seqs, on.graphs) * on.parts
@@ -238,8 +238,9 @@ def _covering(on: EngineOn, tokens_at: Floats, tokens: Floats, once: float) -> F
 def _saved(on: EngineOn, state: StepState) -> tuple[Floats, Floats]:
     """What the plan's order takes off steps whose ops run one after the other, (..., 5), and the rows of these with
     their padding."""
-    plain = price_step(replace(on, plan=replace(on.plan, schedule="", overlap=False)), state)
     step = price_step(on, state)
+    in_line = replace(on, plan=replace(on.plan, schedule="", overlap=False), graphs=0)
+    plain = price_step(in_line, replace(state, padding=step.state.padding))
     rows = np.asarray(plain.state.tokens + plain.state.padding, dtype=float)
     out = np.zeros((*rows.shape, len(QUANTITIES)))
     out[..., 0] = plain.device - step.device

@@ -20,9 +20,11 @@ def chunk_price(group, tables, engine, new, context):  # type: ignore[no-untyped
 def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     """Seconds of the step put together in ``engine``: its chunks are in ``dt`` already, the rest is added here."""
     d, prompt = engine.decoding, engine.prompt_tokens
-    drafted, sequences, busy = 0, engine.dt, min(engine.dt, max(engine.compute, engine.memory))
-    alone = group.reordered > 0 and d == 0 and engine.prompts == 1
-    if alone:
+    drafted, sequences, busy, together = 0, 0.0, 0.0, False
+    if group.reordered > 0 and prompt > 0:
+        sequences, busy = engine.dt, min(engine.dt, max(engine.compute, engine.memory))
+        together = d > 0 or engine.prompts > 1
+    if group.reordered > 0 and prompt > 0 and not together:
         engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
         a, u = _place(tables, group.news, group.news_n, prompt)
         b, v = _place(tables, group.cacheds, group.cacheds_n, engine.past)
@@ -52,7 +54,7 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     compute, memory = engine.compute, engine.memory
     if d > 0:
         _decode(tables, group, engine, group.mixing if prompt > 0 else group.decode)
-    if group.reordered > 0 and prompt > 0 and not alone:
+    if together:
         decoding = max(engine.compute - compute, engine.memory - memory)
         _together(tables, group, engine, tokens, sequences, heads + busy, decoding)
     if not replayed and engine.dt < group.launch:
