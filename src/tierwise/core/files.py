@@ -11,6 +11,11 @@ from pathlib import Path
 from tierwise.core.errors import TierwiseError
 
 
+def cache_folder(name: str) -> Path:
+    """Where the user's copies of one kind lie; what is there can always be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "tierwise" / name
+
+
 def check_writable(path: str, endings: tuple[str, ...] = ()) -> None:
     """Refuse a target before any work is done; ``-`` is standard output.
 

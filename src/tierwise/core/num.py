@@ -6,6 +6,7 @@ scalars scalar, so that a single scenario prints as plain floats and a sweep sta
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -46,6 +47,15 @@ def minimum(*xs: Num) -> Num:
     out = xs[0]
     for x in xs[1:]:
         out = min(out, x) if isinstance(out, float) and isinstance(x, float) else np.minimum(out, x)
+    return out
+
+
+def summed(xs: Iterable[Num]) -> Num:
+    """Their sum, 0.0 of none. What varies in few ways is added up before what varies in many, so that most additions
+    are of small arrays."""
+    out: Num = 0.0
+    for x in sorted(xs, key=np.size):
+        out = out + x
     return out
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from tierwise.core.errors import UnknownName
 from tierwise.core.num import Num, scalar
+from tierwise.core.yamltext import parsed
 from tierwise.machines.types import Device, Link, Tier
 
 _FILE = Path(__file__).with_name("energy.yaml")
@@ -64,10 +65,7 @@ def process_of(device: Device) -> tuple[Num, str]:
 @cache
 def table() -> dict[str, Any]:
     """The file."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    data: dict[str, Any] = yaml.load(_FILE.read_text(), Loader=loader)
+    data: dict[str, Any] = parsed(_FILE.read_text())
     return data
 
 

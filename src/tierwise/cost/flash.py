@@ -139,8 +139,10 @@ def decode(
     seen = seen + k["unskipped"] * (context - seen)
     group, mode = np.asarray(heads / kv_heads), np.asarray(k["mode"])
     one, many, windowed = group <= 1.0, group > 32.0, np.isfinite(np.asarray(window))
-    few = batch * kv_heads * maximum(np.floor(seen / 128.0), 1.0) * 4.0 < chip.units
-    apart = ((mode == 1) & (one | many | np.asarray(few))) | ((mode == 2) & (one | windowed))
+    apart = (mode == 2) & (one | windowed)
+    if np.any(mode == 1):
+        few = batch * kv_heads * maximum(np.floor(seen / 128.0), 1.0) * 4.0 < chip.units
+        apart = apart | ((mode == 1) & (one | many | np.asarray(few)))
     apart = apart | ((mode == 3) & many) | ((mode == 4) & (one | many))
     per = maximum(k["rows"], _HEADS)
     blocks_heads = where(apart, heads, kv_heads * ceil_div(scalar(group), per))

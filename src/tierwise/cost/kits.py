@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tierwise.core.yamltext import parsed
 from tierwise.machines.types import Device
 
 _HERE = Path(__file__).parent / "own_kernels"
@@ -73,12 +74,9 @@ def engines() -> frozenset[str]:
 @lru_cache(maxsize=1)
 def _files() -> dict[str, list[dict[str, Any]]]:
     """Files by engine, the most particular (those that name families or vendors) first."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     out: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(_HERE.glob("*.yaml")):
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # a safe loader either way
+        data = parsed(path.read_text(encoding="utf-8"))
         data["name"] = path.stem
         for engine in data["engines"]:
             out.setdefault(engine, []).append(data)

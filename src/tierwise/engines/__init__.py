@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
-from tierwise.core.refusals import yaml_place, yaml_problem
-from tierwise.core.yamltext import parsed
+from tierwise.core.yamltext import Malformed, parsed
 
 HERE = Path(__file__).parent
 TYPICAL = "typical"
@@ -129,14 +128,12 @@ def load(name: str = "") -> Engine:
 
 @cache
 def _load(name: str) -> Engine:
-    import yaml
-
     path = HERE / name / "engine.yaml"
     where = f"engines/{name}/engine.yaml"
     try:
         data: Any = parsed(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise TierwiseError(f"{where}{yaml_place(error)}: not valid YAML: {yaml_problem(error)}") from None
+    except Malformed as error:
+        raise TierwiseError(f"{where}{error.place}: not valid YAML: {error.problem}") from None
     steps, gpus = _part(data, "steps", where), None
     _only(steps, _STEPS, f"{where}: steps")
     # An engine that says nothing of its memory lays it out as most do.

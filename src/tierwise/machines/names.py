@@ -64,7 +64,8 @@ def aliases(folder: Path) -> dict[str, str]:
     from tierwise.machines.read import read_mapping
 
     files = sorted(folder.glob("*.yaml"))
-    given = {bare_name(a): p.stem for p in files for a in read_mapping(p, trusted=True).get("aliases") or ()}
+    named = [p for p in files if b"aliases" in p.read_bytes()]  # few have any
+    given = {bare_name(a): p.stem for p in named for a in read_mapping(p, trusted=True).get("aliases") or ()}
     return given | {bare_name(p.stem): p.stem for p in files}
 
 

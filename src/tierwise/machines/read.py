@@ -13,6 +13,7 @@ from typing import Any
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.refusals import brackets, yaml_place, yaml_problem
+from tierwise.core.yamltext import keep, kept
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -28,13 +29,24 @@ def read_mapping(path: Path, trusted: bool = False) -> dict[str, Any]:
     Raises:
         TierwiseError: unreadable, too large, malformed, nested too deep, aliased, or not a mapping.
     """
+    text = _text(path)
+    data = kept(text) if trusted else None
+    if data is None:
+        data = _parsed(path, text, trusted)
+        if trusted:
+            keep(text, data)
+    if not isinstance(data, dict):
+        raise TierwiseError(f"{path}: found {type(data).__name__}; allowed: a mapping of fields to values")
+    return data
+
+
+def _parsed(path: Path, text: str, trusted: bool) -> Any:
     import yaml
 
-    text = _text(path)
     try:
         if not trusted:
             _refuse_hostile(path, text)
-        data = yaml.load(text, Loader=_loader())  # a safe loader: see _loader
+        return yaml.load(text, Loader=_loader())  # a safe loader: see _loader
     except _Twice as twice:
         raise TierwiseError(f"{path}, line {twice.line}: the field {twice.name!r} is given twice") from None
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
@@ -42,9 +54,6 @@ def read_mapping(path: Path, trusted: bool = False) -> dict[str, Any]:
         if not trusted and brackets(text) > MAX_DEPTH:
             raise TierwiseError(f"{path}: nested deeper than {MAX_DEPTH} levels") from error
         raise TierwiseError(f"{path}{yaml_place(error)}: not valid YAML: {yaml_problem(error)}") from error
-    if not isinstance(data, dict):
-        raise TierwiseError(f"{path}: found {type(data).__name__}; allowed: a mapping of fields to values")
-    return data
 
 
 def _text(path: Path) -> str:

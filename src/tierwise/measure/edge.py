@@ -128,7 +128,7 @@ def lengths(g: Group, table: Table) -> tuple[StepState, Num, Num]:
     if g.phase == "decode":
         made = maximum(column("gen", GENERATED), 1.0)
         made = np.where(made > 1.0, made, GENERATED)
-        return StepState(decodes=batch, context=batch * (depth + made / 2.0)), 1.0, batch
+        return StepState.decoding(batch, depth + made / 2.0), 1.0, batch
     prompt = maximum(column("prompt", g.ubatch), 1.0)
     new = minimum(prompt, g.ubatch)
     past = depth + (prompt - new) / 2.0

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.num import Num, is_zero, maximum, minimum, num, where
+from tierwise.core.num import Num, is_zero, maximum, minimum, num, summed, where
 from tierwise.machines.types import Device, System
 from tierwise.memory.activations import copy_buffers, live_activations
 from tierwise.memory.caches import Caches, stage_caches
@@ -104,10 +105,10 @@ class Memory:
     def weight_bytes(self) -> Num:
         return sum(self.weights.values(), 0.0)
 
-    @property
+    @cached_property
     def peak(self) -> Num:
         """Bytes in use at the worst moment."""
-        return self.weight_bytes + self.kv + self.state + self.activations + self.reserve
+        return summed([self.weight_bytes, self.kv, self.state, self.activations, self.reserve])
 
     @property
     def cache_room(self) -> Num:
@@ -164,7 +165,7 @@ def account(
     total = together(stages)
     reserve = [_reserve(rules, device, x, live) for x in total]
     taken = plus(plus(total, reserve), home.shared)
-    stage = fullest([x + each * sequences for x, each in zip(taken, home.each, strict=True)])
+    stage = fullest(taken, home.each, sequences)
     most = minimum(*(_most(capacity - live - x, each) for x, each in zip(taken, home.each, strict=True)))
     kv, state, once, chunk = (pick(x, stage) for x in (home.kv, home.state, home.once, home.chunk))
     elsewhere: dict[str, Num] = {}
@@ -175,7 +176,7 @@ def account(
             elsewhere[node] = elsewhere.get(node, 0.0) + size * fraction * count
     return Memory(
         weights=of_stage(stages, stage),
-        kv=kv * sequences + once + chunk,
+        kv=kv * sequences + (once + chunk),
         state=state * sequences,
         activations=live,
         reserve=pick(reserve, stage),

@@ -52,9 +52,13 @@ def ends(pp: Num) -> tuple[ByStage, ByStage]:
     return [float(i == 0) for i in stages], [where(np.asarray(pp) == i + 1, 1.0, 0.0) for i in stages]
 
 
-def fullest(values: ByStage) -> Any:
-    """Number of the stage with most, (...)."""
-    return np.argmax(np.stack(np.broadcast_arrays(*values)), axis=0)
+def fullest(values: ByStage, each: ByStage | None = None, times: Num = 0.0) -> Any:
+    """Number of the stage with most, (...): of what is there once, and so many times ``each``."""
+    more = [0.0] * len(values) if each is None else each
+    if len(values) == 1:
+        return np.broadcast_to(np.intp(0), np.broadcast_shapes(*map(np.shape, (values[0], more[0], times))))
+    held = [x + one * times for x, one in zip(values, more, strict=True)]
+    return np.argmax(np.stack(np.broadcast_arrays(*held)), axis=0)
 
 
 def pick(values: ByStage, stage: Any) -> Num:

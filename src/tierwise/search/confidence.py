@@ -78,7 +78,7 @@ def _steps(question: Question, family: Family) -> tuple[StepCost, StepCost]:
                 kv=cache_in(family.kv))  # fmt: skip
     on = engine_on(family.model, plan, family.system, family.engine)
     demand = question.demand
-    decode = price_step(on, StepState(decodes=SEQUENCES, context=SEQUENCES * (demand.prompt + demand.output / 2.0)))
+    decode = price_step(on, StepState.decoding(SEQUENCES, demand.prompt + demand.output / 2.0))
     return price_step(on, StepState(chunks=(Chunk(demand.prompt),))), decode
 
 

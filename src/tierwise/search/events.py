@@ -51,7 +51,7 @@ def off(model: Model, group: Replicas, flight: float, prompt: float, output: flo
     if float(plan.pp) <= 1 and not plan.schedule and not plan.overlap:
         return 0.0
     seqs = max(flight / float(group.count * plan.dp * plan.pp), 1.0)
-    state = StepState(seqs, seqs * (prompt + output / 2.0))
+    state = StepState.decoding(seqs, prompt + output / 2.0)
     if group.role == "prefill":
         state = StepState(chunks=(Chunk(prompt, 0.0, 1.0),))
     on = engine_of(model, group)

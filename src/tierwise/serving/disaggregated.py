@@ -19,7 +19,7 @@ from tierwise.serving.steady import (
     prefill_at,
     prefill_seconds,
     request_seconds,
-    step_seconds,
+    step_curve,
     tokens_accepted,
 )
 from tierwise.serving.step_times import Array, ClosedLoopPoint, StepTimes
@@ -42,8 +42,9 @@ def disaggregated(
     request = request_seconds(point, client, coef) + coef["apart.request"]
     own = coef["apart.prefill"] * prefill_at(prefill_seconds(times, coef), np.ones_like(ranks))
     active, ttft = (limit, request + own) if start is None else (start.parts["active"], start.ttft)
+    curve = step_curve(point, times, coef)
     for _ in range(rounds):
-        tpot = coef["apart.decode"] * step_seconds(point, times, coef, active) / accepted
+        tpot = coef["apart.decode"] * curve.seconds(active) / accepted
         decode = point.osl * tpot
         queue = point.flight * (ttft - request) / (ttft + decode)
         others = np.maximum(queue * (1.0 - 1.0 / np.maximum(point.flight, 1.0)) - (servers - 1.0), 0.0)

@@ -43,7 +43,7 @@ def verification(scenario: Scenario, drafts: Num) -> Phase:
     on = engine_on(r.model, r.plan, r.machine, r.engine)
     new = num(drafts) + 1.0
     step = replace(decode.step, new=new, logits=new)
-    state = StepState(decodes=step.seqs, context=step.seqs * step.past, drafts=num(drafts))
+    state = StepState.decoding(step.seqs, step.past, num(drafts))
     cost = price_program(on, lower(step), state) if on.facts is None else price_step(on, state)
     return replace(decode, name="verify", step=step, cost=cost)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.core.errors import TierwiseError
+from tierwise.core.files import cache_folder
 
 try:
     import numba
@@ -32,8 +32,7 @@ def folder() -> str:
     for path in sorted([*compiled_here, *policies.glob("*/__init__.py")]):
         digest.update(path.read_bytes())
     digest.update(f"{numba.__version__} {sys.version}".encode())
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return str(Path(root) / "tierwise" / "numba" / digest.hexdigest()[:16])
+    return str(cache_folder("numba") / digest.hexdigest()[:16])
 
 
 @contextmanager

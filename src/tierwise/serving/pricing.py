@@ -24,6 +24,7 @@ from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.kv_paths import kv_paths
+from tierwise.serving.reordered import JOULES, Reordered, covering
 from tierwise.serving.steps import QUANTITIES, StepPrices
 from tierwise.steps.corrections import Corrections, corrections
 from tierwise.steps.energy import may_exceed
@@ -77,9 +78,10 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     budget, most = int(s.budget * ranks), int(s.max_seqs * ranks)
     longest = float(s.max_len or min(model.max_context, _LONGEST))
 
-    context, new, past = _contexts(longest), _ladder(float(budget), 4.0), _ladder(longest, 1.0)
+    context, new, past = _contexts(longest), _ladder(float(budget), 4.0), _ladder(longest, 2.0)
     seqs = _counts(most, ranks, _ladder(float(most), 4.0), each=256.0)
-    graphs = np.zeros(0, np.int64) if facts is None else facts.graph_sizes(s.max_seqs, on.graphs)
+    # Graphs are recorded of each of the parts that a schedule divides a step into.
+    graphs = np.zeros(0, np.int64) if facts is None else facts.graph_sizes(s.max_seqs, on.graphs) * on.parts
     # Steps at the nodes of the other tables, and those that are replayed, are nodes here too.
     tokens_at = _counts(budget, ranks, np.concatenate([graphs * ranks, seqs, new]), each=2048.0)
     seqs_at = _counts(most, ranks, seqs)
@@ -109,17 +111,30 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     tokens[:, 1:] += once[1:]
     decode, mixed = np.maximum(decode - once, 0.0), np.maximum(mixed - once, 0.0)
     prefill = np.maximum(prefill - once, 0.0) / ranks
+    reordered = None
     if plan.schedule or not is_zero(num(np.asarray(plan.overlap, dtype=float))):
         # What is not done one after the other takes off follows from the rows first, and by what attention adds from
         # sequences too.
         taken, _ = _saved(replace(on, graphs=0), StepState(np.maximum(tokens_at, 1.0) / ranks))
-        off, at = _saved(on, StepState(d, d * c))
+        off, at = _saved(on, StepState.decoding(d, c))
         off -= _between(taken, tokens_at, at * ranks)
-        decode, mixed = decode - off, mixed - off
+        alone, in_line, decode = prefill.copy(), decode, decode - off
         if ranks == 1.0:
             off, at = _saved(on, StepState(chunks=(Chunk(q, p),)))
-            prefill -= off - _between(taken, tokens_at, at)
+            alone = alone - (off - _between(taken, tokens_at, at))
         tokens -= taken
+        once = on.parts * once
+        if on.parts > 1:
+            # A part holds some of the sequences, or of the tokens of a chunk, after all that is cached.
+            beside = mixed - in_line
+            part = lower(Step(model, plan, d / on.parts, 1.0, c, "decode"))
+            in_line = np.maximum(_total(on, part, of.decode, d.shape, in_order=False) - once, 0.0)
+            mixed = in_line + beside
+            part = lower(Step(model, plan, 1.0, q / on.parts, p, "prefill"))
+            prefill = np.maximum(_total(on, part, of.prefill, q.shape, in_order=False) - once, 0.0) / ranks
+        alone[0], alone[..., ENERGY] = 0.0, alone[..., ENERGY] * devices / float(plan.pp)
+        reordered = Reordered(in_line[..., 0], alone, _covering(on, tokens_at, tokens, float(once[0])), float(once[0]),
+                              _number(on.actions.active) * devices / float(plan.pp))  # fmt: skip
     for table in (tokens, heads, decode, mixed, prefill):
         table[0] = 0.0
         # Those of a whole engine, or of the stage that a step is in.
@@ -139,12 +154,13 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         power_left=_power_left(system) * devices / float(plan.pp), rent=devices * system.device.price.rent,
         interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), pace=_pace(on), decode_mixed=mixed,
         ahead=int(facts is not None and facts.schedules_ahead and plan.pp == 1),
+        reordered=reordered,
     )  # fmt: skip
 
 
 def _pace(on: EngineOn) -> float:
     """Of a decode step, whose stages are as uneven as those of a prefill."""
-    step = price_step(on, StepState(decodes=16.0, context=16.0 * 1024.0))
+    step = price_step(on, StepState.decoding(16.0, 1024.0))
     return _number(slowest(step, on.model, on.plan, "middle" if on.facts is None else on.facts.extra_layers))
 
 
@@ -181,15 +197,22 @@ def _power_left(system: System) -> float:
     return float(np.nan_to_num(system.power.rated, nan=np.inf) - np.nan_to_num(system.power.idle))
 
 
-def _total(on: EngineOn, program: Program, names: Names, shape: tuple[int, ...]) -> Floats:
-    """Seconds of some ops of a program, of them those of each resource, and joules of one device: (*shape, 5)."""
+def _total(
+    on: EngineOn, program: Program, names: Names, shape: tuple[int, ...], in_order: bool = True
+) -> Floats:  # fmt: skip
+    """Seconds of some ops of a program, of them those of each resource, and joules of one device: (*shape, 5).
+
+    Args:
+        in_order: the program is a whole step, one op after the other; else one of the parts of the plan's schedule, and
+            the sum is over all of them.
+    """
     out = np.zeros((*shape, len(QUANTITIES)))
     memory = on.target.memory.name
-    step = price_program(replace(on, plan=replace(on.plan, schedule="")), program, StepState())
+    step = price_program(replace(on, plan=replace(on.plan, schedule="")) if in_order else on, program, StepState())
     for p in step.on_device:
         if (p.segment.name, p.op.name) not in names:
             continue
-        cost, times = p.cost, p.segment.repeat
+        cost, times = p.cost, step.parts * p.segment.repeat
         busy = (cost.overlapped.get("compute", 0.0), cost.overlapped.get(memory, 0.0) + cost.serial.get(memory, 0.0),
                 cost.overlapped.get("link", 0.0))  # fmt: skip
         out[..., 0] += times * cost.time
@@ -199,11 +222,25 @@ def _total(on: EngineOn, program: Program, names: Names, shape: tuple[int, ...])
     return out
 
 
+def _covering(on: EngineOn, tokens_at: Floats, tokens: Floats, once: float) -> Floats:
+    """See :class:`tierwise.serving.reordered.Reordered`."""
+    nodes = np.arange(len(tokens_at))
+    if on.plan.schedule:
+        # Such steps are played event by event.
+        nodes = np.unique(np.searchsorted(tokens_at, _ladder(float(tokens_at[-1]), 4.0)))
+    found = covering(on, np.maximum(tokens_at[nodes], 1.0) / float(on.plan.dp), tokens[nodes, 0], tokens[nodes, ENERGY],
+                     once)  # fmt: skip
+    found[:, JOULES] *= float(on.plan.devices) / float(on.plan.pp)
+    at = np.arange(tokens_at[-1] + 1.0)
+    return np.stack([np.interp(at, tokens_at[nodes], column) for column in found.T], axis=-1)
+
+
 def _saved(on: EngineOn, state: StepState) -> tuple[Floats, Floats]:
     """What the plan's order takes off steps whose ops run one after the other, (..., 5), and the rows of these with
     their padding."""
-    plain = price_step(replace(on, plan=replace(on.plan, schedule="", overlap=False)), state)
     step = price_step(on, state)
+    in_line = replace(on, plan=replace(on.plan, schedule="", overlap=False), graphs=0)
+    plain = price_step(in_line, replace(state, padding=step.state.padding))
     rows = np.asarray(plain.state.tokens + plain.state.padding, dtype=float)
     out = np.zeros((*rows.shape, len(QUANTITIES)))
     out[..., 0] = plain.device - step.device

@@ -108,8 +108,9 @@ def aggregated(
     company = 1.0 - 1.0 / np.maximum(point.flight, 1.0)  # a request alone finds no step running and no slot taken
     looks = coef["host.poll"] * client.poll + coef["rank.wait"] * client.timeout
     active = limit if start is None else start
+    curve = step_curve(point, times, coef)
     for _ in range(rounds):
-        step = step_seconds(point, times, coef, active)
+        step = curve.seconds(active)
         arrivals = active * point.dp * accepted / point.osl
         # Whatever came since the last look is taken together.
         seen = arrivals * np.maximum(2.0 * client.poll, 1.0)
@@ -158,17 +159,48 @@ def prefill_seconds(times: StepTimes, coef: Coefficients) -> Array:
     return np.asarray(np.hypot(busy, launch) + coef["host.prefill"])
 
 
-def step_seconds(point: ClosedLoopPoint, times: StepTimes, coef: Coefficients, active: Array) -> Array:
-    """Seconds of one step of ``active`` sequences a rank, its drafting included."""
-    ranks = point.flight / point.dp
+@dataclass(frozen=True)
+class StepCurve:
+    """Seconds of a decode step by its sequences: what does not change while a fixed point is sought.
+
+    Attributes:
+        rest, experts: of ops other than routed experts, and of these, at ``SHARES`` of the requests (points, n);
+            ``launch``: the least that launching takes (points, n), None where it takes nothing anywhere.
+        fixed: beside the ops, whatever the sequences; ``each``: beside them, of one sequence of a rank (n,).
+        ranks: requests of a rank; ``rows``: tokens of an engine's step for each sequence of a rank; ``alike``: the
+            power of the tokens that choose experts independently (n,).
+    """
+
+    rest: Array
+    experts: Array | None
+    launch: Array | None
+    fixed: Array
+    each: Array
+    ranks: Array
+    rows: Array
+    alike: Array
+
+    def seconds(self, active: Array) -> Array:
+        """Of one step of ``active`` sequences a rank, its drafting included (n,)."""
+        share = active / self.ranks
+        step = _at(self.rest, share)
+        if self.experts is not None:
+            tokens = np.maximum(active * self.rows, 1.0)
+            step = step + _at(self.experts, active / tokens * tokens**self.alike / self.ranks)
+        if self.launch is not None:
+            step = np.maximum(step, _at(self.launch, share))
+        return np.asarray(step + self.fixed + self.each * active)
+
+
+def step_curve(point: ClosedLoopPoint, times: StepTimes, coef: Coefficients) -> StepCurve:
+    """Decode steps of every deployment, by the sequences in them."""
     rest = _weighted(times.decode, coef, [c for c in CLASSES if not c.startswith("moe")])
     experts = _weighted(times.decode, coef, ("moe.few", "moe.many")) * (1.0 + coef["imbalance"] * times.spread)
-    fixed = host_seconds(times, coef)
     drafting = (coef["host.kernel"] * times.kernels + rest[-1] + experts[-1]) / times.layers
-    tokens = np.maximum(active * point.dp * (1.0 + point.draft), 1.0)
-    alike = active / tokens * tokens ** np.minimum(coef["routing"], 1.0)
-    step = np.maximum(_at(rest, active / ranks) + _at(experts, alike / ranks), _at(times.launch, active / ranks))
-    return np.asarray(step + fixed + point.draft * coef["draft"] * drafting + coef["host.sequence"] * active)
+    fixed = host_seconds(times, coef) + point.draft * coef["draft"] * drafting
+    return StepCurve(rest, experts if experts.any() else None, times.launch if times.launch.any() else None, fixed,
+                     coef["host.sequence"], point.flight / point.dp, point.dp * (1.0 + point.draft),
+                     np.minimum(coef["routing"], 1.0))  # fmt: skip
 
 
 def host_seconds(times: StepTimes, coef: Coefficients) -> Array:
@@ -213,5 +245,5 @@ def prefill_at(values: Array, prompts: Array) -> Array:
     return np.asarray(out)
 
 
-__all__ = ["PARTS", "START", "Client", "Coefficients", "Steady", "aggregated", "host_seconds", "prefill_at",
-           "prefill_seconds", "request_seconds", "step_seconds", "tokens_accepted"]  # fmt: skip
+__all__ = ["PARTS", "START", "Client", "Coefficients", "Steady", "StepCurve", "aggregated", "host_seconds",
+           "prefill_at", "prefill_seconds", "request_seconds", "step_curve", "tokens_accepted"]  # fmt: skip

@@ -150,7 +150,7 @@ def step_times(on: EngineOn, point: ClosedLoopPoint) -> StepTimes:
     seqs = np.maximum(np.asarray(SHARES)[:, None] * ranks, 1.0)
     context = point.isl + point.osl / 2.0
     # A drafting step runs the model over the drafts too.
-    step = price_step(on, StepState(decodes=seqs, context=seqs * context, drafts=point.draft))
+    step = price_step(on, StepState.decoding(seqs, context, point.draft))
     prompts = np.asarray(PROMPTS)[:, None] + 0.0 * ranks
     passes = price_step(on, StepState(chunks=(Chunk(point.isl, 0.0, prompts),)))
     shape = ranks.shape

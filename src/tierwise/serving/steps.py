@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.serving.reordered import Reordered
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -34,6 +36,8 @@ class StepPrices:
         decode_seqs, decode_context, decode: axes (a,), (b,) and table (a, b, 5) of attention of decode steps,
             bilinear between grid points; context is the mean over the sequences.
         decode_mixed: the table for steps with prefill, where one kernel serves both kinds of rows; None: ``decode``.
+        reordered: where collectives run beside compute, or ops in another order: steps that are more than one kind of
+            sequence. ``decode_mixed`` and ``prefill`` are then those of ops one after the other.
         prefill_new, prefill_context, prefill: the same for one chunk of new tokens after cached ones (0 is a point).
         host: seconds per step, per sequence in it, per prefill chunk in it, per scheduled prompt token.
         launch: seconds the host needs to launch a step's kernels one by one.
@@ -83,6 +87,7 @@ class StepPrices:
     pace: float = 1.0
     decode_mixed: Floats | None = None
     ahead: int = 0
+    reordered: Reordered | None = None
     power_left: float = float("inf")
 
 

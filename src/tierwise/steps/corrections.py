@@ -18,6 +18,7 @@ import numpy as np
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num, where
 from tierwise.core.refusals import yaml_place, yaml_problem
+from tierwise.core.yamltext import parsed
 from tierwise.cost import Target
 from tierwise.cost.kits import kit
 from tierwise.machines.types import Device
@@ -107,9 +108,7 @@ def corrections(engine: str, device: Device, model: str) -> Corrections:
 @lru_cache(maxsize=1)
 def _engines() -> tuple[dict[str, Corrections], dict[str, frozenset[str]]]:
     """By engine, and ``*`` for one that was not measured: the middle of those that were; and what was measured."""
-    import yaml
-
-    data: dict[str, Any] = yaml.safe_load(FILE.read_text())
+    data: dict[str, Any] = parsed(FILE.read_text())
     out = {}
     for name, x in data["engines"].items():
         low, high = x["interval"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.core.errors import TierwiseError
-from tierwise.core.num import Num, is_zero, maximum, minimum, num, where
+from tierwise.core.num import Num, is_zero, maximum, minimum, num, summed, where
 from tierwise.core.numerics import Names
 from tierwise.cost import Cost, Target, price
 from tierwise.cost.energy import Actions, stretch
@@ -117,7 +117,7 @@ class StepCost:
     @cached_property
     def line(self) -> Num:
         """Seconds of the device when its ops run one after the other."""
-        return self.parts * sum((p.time for p in self.on_device), 0.0)
+        return self.parts * summed(p.time for p in self.on_device)
 
     @cached_property
     def device(self) -> Num:
@@ -126,7 +126,7 @@ class StepCost:
         if not is_zero(self.overlap):
             beside = self.parts * self.played(BESIDE)[1].time
             time = beside if np.all(np.asarray(self.overlap) > 0) else where(self.overlap, beside, time)
-        return time - self.shared + self.corrections.gap
+        return time - (self.shared - self.corrections.gap)
 
     def ordered(self, schedule: str, priced: Sequence[PricedOp] | None = None) -> tuple[Order, list[Demand]]:
         """What each lane issues under a schedule, and what it asks for.
@@ -247,7 +247,7 @@ class StepCost:
         changed = replace(self)
         changed.__dict__["costs"] = self.costs
         changed.__dict__["on_device"] = tuple(
-            replace(p, cost=_scaled(p.cost, p.cost.interval[end])) if group(p.op, self.target) == name else p
+            replace(p, cost=scaled(p.cost, p.cost.interval[end])) if group(p.op, self.target) == name else p
             for p in self.on_device
         )
         return changed.time
@@ -336,7 +336,7 @@ class StepCost:
 ENGINE = "engine"
 
 
-def _scaled(cost: Cost, factor: Num) -> Cost:
+def scaled(cost: Cost, factor: Num) -> Cost:
     """The cost of an op that takes so many times as long."""
     return replace(cost, overlapped={k: v * factor for k, v in cost.overlapped.items()},
                    serial={k: v * factor for k, v in cost.serial.items()})  # fmt: skip
@@ -396,7 +396,7 @@ def corrected(op: Op, cost: Cost, c: Corrections) -> Cost:
     factor = c.ops / (c.link if op.kind == "collective" else 1.0)
     if factor == 1.0:
         return cost
-    return _scaled(cost, factor)
+    return scaled(cost, factor)
 
 
 __all__ = ["HOST", "PricedOp", "StepCost", "corrected", "kernels", "step_time"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isclose
 
 import numpy as np
 
@@ -54,9 +55,14 @@ Signature = tuple[Num, ...]
 
 
 def _same(a: Signature, b: Signature) -> bool:
-    return len(a) == len(b) and all(
-        x is y or bool(np.all(np.isclose(x, y, rtol=1e-9, atol=0.0))) for x, y in zip(a, b, strict=True)
-    )
+    return len(a) == len(b) and all(x is y or _equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _equal(x: Num, y: Num) -> bool:
+    """To nine digits, in every element."""
+    if isinstance(x, float) and isinstance(y, float):
+        return isclose(x, y, rel_tol=1e-9)
+    return np.array_equal(x, y) or bool(np.all(np.isclose(x, y, rtol=1e-9, atol=0.0)))
 
 
 def _signatures(program: Program) -> dict[tuple[str, str], Signature]:

@@ -28,9 +28,9 @@ from tierwise.schedule import parts
 from tierwise.steps.corrections import Corrections, corrections
 from tierwise.steps.cost import StepCost, corrected, kernels
 from tierwise.steps.energy import may_exceed
-from tierwise.steps.kinds import Names, kinds
+from tierwise.steps.kinds import Kinds, Names, kinds
 from tierwise.steps.mixed import beside_chunks
-from tierwise.steps.program import Part, step_program
+from tierwise.steps.program import Part, plain, step_program
 from tierwise.steps.state import StepState
 
 
@@ -74,6 +74,11 @@ class EngineOn:
     def cap(self) -> Num:
         """Watts that the device may draw."""
         return self.target.system.power.rated
+
+    @cached_property
+    def kinds(self) -> Kinds:
+        """What each op's work follows from."""
+        return kinds(self.model, self.plan)
 
     @cached_property
     def kernels(self) -> Num:
@@ -137,15 +142,16 @@ def price_step(on: EngineOn, state: StepState) -> StepCost:
     """
     part = state if on.parts == 1 else state.divided(on.parts)
     padded, replayed = recorded(on, part)
-    program, parts = step_program(on.model, on.plan, padded)
+    whole = plain(on.model, on.plan, padded)
+    program, parts = (lower(whole), ()) if whole is not None else step_program(on.model, on.plan, padded, on.kinds)
     shared: Num = 0.0
     if parts:
         once = shared_launch(on)
         shared = once * (sum((p.share for p in parts), 0.0) - 1.0)
         if len(parts) > 1 and not is_zero(part.decodes):
             shared = shared - _beside(on, part, parts[0])
-    whole = replace(state, padding=on.parts * padded.padding)
-    return price_program(on, program, whole, replayed, on.parts * shared)
+    asked = replace(state, padding=on.parts * padded.padding)
+    return price_program(on, program, asked, replayed, on.parts * shared)
 
 
 def price_program(
@@ -193,7 +199,7 @@ def recorded(on: EngineOn, state: StepState) -> tuple[StepState, Num]:
 def shared_launch(on: EngineOn) -> Num:
     """Seconds of the sequence ops that are in every step, however many sequences and chunks it serves: what they take
     for one sequence with one token."""
-    k = kinds(on.model, on.plan)
+    k = on.kinds
     decode = seconds(on, lower(Step(on.model, on.plan, 1.0, 1.0, 0.0, "decode")), k.decode)
     prefill = seconds(on, lower(Step(on.model, on.plan, 1.0, 1.0, 0.0, "prefill")), k.prefill)
     return minimum(decode, prefill)

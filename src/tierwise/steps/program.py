@@ -13,7 +13,7 @@ from tierwise.models.types import Model
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.program.types import Op
 from tierwise.scenario.types import Plan
-from tierwise.steps.kinds import Kinds, Names, kinds
+from tierwise.steps.kinds import Kinds, Names
 from tierwise.steps.state import Chunk, StepState
 
 Ops = dict[tuple[str, str], Op]
@@ -29,17 +29,27 @@ class Part:
     share: Num = 1.0
 
 
-def step_program(model: Model, plan: Plan, state: StepState) -> tuple[Program, tuple[Part, ...]]:
-    """The program of a step, and the parts of it that follow from sequences (none where there is only one kind of
-    them and no padding: then the program is that of a plain pass)."""
-    whole = _plain(model, plan, state)
-    if whole is not None:
-        return lower(whole), ()
-    k = kinds(model, plan)
+def plain(model: Model, plan: Plan, state: StepState) -> Step | None:
+    """The pass that the step is, where all of its sequences are of one kind and nothing pads it."""
+    if not is_zero(state.padding):
+        return None
+    if not state.chunks and not is_zero(state.decodes):
+        return decode_step(model, plan, state)
+    if len(state.chunks) == 1 and is_zero(state.decodes) and np.all(np.asarray(state.chunks[0].count) >= 1):
+        return chunk_step(model, plan, state, state.chunks[0])
+    return None
+
+
+def step_program(model: Model, plan: Plan, state: StepState, k: Kinds) -> tuple[Program, tuple[Part, ...]]:
+    """The program of a step that is no plain pass, and the parts of it that follow from sequences.
+
+    Args:
+        k: what each op's work follows from.
+    """
     parts = sequence_parts(model, plan, state, k)
-    rows = _named(lower(rows_step(model, plan, state.tokens + state.padding)), k.tokens)
-    rows |= _named(lower(rows_step(model, plan, state.heads)), k.heads)
-    base = parts[0].program if parts else lower(rows_step(model, plan, state.tokens + state.padding))
+    by_rows = lower(rows_step(model, plan, state.tokens + state.padding))
+    rows = _named(by_rows, k.tokens) | _named(lower(rows_step(model, plan, state.heads)), k.heads)
+    base = parts[0].program if parts else by_rows
     items = tuple(_filled(item, rows, k, parts) for item in base.items)
     return Program(items), parts
 
@@ -72,17 +82,6 @@ def sequence_parts(model: Model, plan: Plan, state: StepState, k: Kinds) -> tupl
         whole = replace(chunk, count=maximum(chunk.count, 1.0))
         out.append(Part(lower(chunk_step(model, plan, state, whole)), k.prefill, chunk.count / whole.count))
     return tuple(out)
-
-
-def _plain(model: Model, plan: Plan, state: StepState) -> Step | None:
-    """The pass that the step is, where all of its sequences are of one kind and nothing pads it."""
-    if not is_zero(state.padding):
-        return None
-    if not state.chunks and not is_zero(state.decodes):
-        return decode_step(model, plan, state)
-    if len(state.chunks) == 1 and is_zero(state.decodes) and np.all(np.asarray(state.chunks[0].count) >= 1):
-        return chunk_step(model, plan, state, state.chunks[0])
-    return None
 
 
 def _named(program: Program, names: Names) -> Ops:

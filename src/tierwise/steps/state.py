@@ -31,6 +31,7 @@ class StepState:
         padding: rows that compute nothing, up to the next recorded batch size.
         encoder: tokens of the encoder that a decoder's sequence attends to; ``fresh_encoder``: its keys and values are
             computed in this step.
+        each: cached tokens of a decoding sequence, where they are known; ``context`` over ``decodes`` unless given.
     """
 
     decodes: Num = 0.0
@@ -41,6 +42,13 @@ class StepState:
     padding: Num = 0.0
     encoder: Num = 0.0
     fresh_encoder: bool = False
+    each: Num | None = None
+
+    @classmethod
+    def decoding(cls, sequences: Num, each: Num, drafts: Num = 0.0) -> StepState:
+        """A step that decodes sequences with ``each`` cached tokens. Where sizes are arrays, ``each`` keeps its own
+        shape, so that what follows from it alone is not worked out for every number of sequences."""
+        return cls(decodes=sequences, context=sequences * each, drafts=drafts, each=each)
 
     def divided(self, parts: float) -> StepState:
         """One of so many equal parts of the step's work: fewer sequences, or shorter chunks where there are too few."""
@@ -76,4 +84,6 @@ class StepState:
     @property
     def mean_context(self) -> Num:
         """Cached tokens of a decoding sequence."""
+        if self.each is not None:
+            return self.each
         return self.context / maximum(self.decodes, 1e-30)

@@ -39,7 +39,7 @@ def passes(r: Resolved, batch: Num) -> list[Pass]:
         micro = maximum(rank / plan.pp, 1.0)
         middle = prompt + maximum(output - 2.0, 0.0) / 2.0
         decode = Step(r.model, plan, micro, 1.0, middle, "decode", 1.0, seen)
-        state = StepState(decodes=micro, context=micro * middle)
+        state = StepState.decoding(micro, middle)
         out.append(Pass("decode", decode, maximum(output - 1.0, 0.0), 1.0, state if own else None,
                         {"context": (middle, 1.0)}, rank / plan.pp / micro))  # fmt: skip
     return out

@@ -134,6 +134,7 @@ ENGINE = np.dtype(
         ("prompt_tokens", "i8"),
         ("yields", "i8"),  # sequences whose next token it makes
         ("context", "i8"),  # tokens its decoding sequences read
+        ("past", "i8"),  # tokens that were cached before its last chunk
         ("drafts", "i8"),  # draft tokens a sequence
         ("copied", "f8"),  # bytes to or from the host that it waits for
         ("dt", "f8"),  # seconds, and of them those that compute, memory and link are busy
@@ -180,6 +181,11 @@ GROUP = np.dtype(
         ("news", "i8"), ("news_n", "i8"),
         ("cacheds", "i8"), ("cacheds_n", "i8"),
         ("prefill", "i8"),
+        ("reordered", "i8"),  # ops do not run one after the other
+        ("in_line", "i8"), ("alone", "i8"),
+        ("levels", "i8"), ("levels_n", "i8"),
+        ("covering", "i8"), ("covering_n", "i8"),
+        ("once", "f8"), ("active", "f8"),
         ("graphs", "i8"), ("graphs_n", "i8"),
         ("mixed", "i8"),
         ("ahead", "i8"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tierwise.serving.jit import jit
 from tierwise.serving.loop.layout import WIDTH
+from tierwise.serving.reordered import FIRST, JOULES, SCALE, WORKING
 
 
 @jit
@@ -12,6 +13,7 @@ def chunk_price(group, tables, engine, new, context):  # type: ignore[no-untyped
     a, u = _place(tables, group.news, group.news_n, new)
     b, v = _place(tables, group.cacheds, group.cacheds_n, context)
     _between(tables, group.prefill, group.cacheds_n, a, u, b, v, engine)
+    engine.past = context
 
 
 @jit
@@ -37,10 +39,13 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
         padded = _padded(graphs, group.graphs, group.graphs_n, tokens)
         if padded > 0:
             tokens, replayed = padded, True
-    _add(tables, group.tokens, group.tokens_n, tokens, engine)
-    _add(tables, group.heads, group.heads_n, engine.yields + drafted, engine)
-    if d > 0:
-        _decode(tables, group, engine, group.mixing if prompt > 0 else group.decode)
+    if group.reordered > 0 and prompt > 0:
+        _reordered(tables, group, engine, tokens, engine.yields + drafted)
+    else:
+        _add(tables, group.tokens, group.tokens_n, tokens, engine)
+        _add(tables, group.heads, group.heads_n, engine.yields + drafted, engine)
+        if d > 0:
+            _decode(tables, group, engine, group.mixing if prompt > 0 else group.decode)
     if not replayed and engine.dt < group.launch:
         engine.dt = group.launch
     host = (group.host_step + group.host_sequence * (d + engine.prompts)
@@ -50,6 +55,45 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     # What would draw more than it may takes longer.
     if engine.joules > group.power * engine.dt:
         engine.dt = engine.joules / group.power
+
+
+@jit
+def _reordered(tables, group, engine, tokens, yields):  # type: ignore[no-untyped-def]
+    """The same of a step with chunks whose ops do not run one after the other: what its sequences take off together
+    (:mod:`tierwise.serving.reordered`)."""
+    # Seconds of sequences one after the other, and those in which the device works on them.
+    sequences, busy, kinds = engine.dt, min(engine.dt, max(engine.compute, engine.memory)), engine.prompts
+    alone = engine.decoding == 0 and engine.prompts == 1
+    if alone:
+        engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
+        a, u = _place(tables, group.news, group.news_n, engine.prompt_tokens)
+        b, v = _place(tables, group.cacheds, group.cacheds_n, engine.past)
+        _between(tables, group.alone, group.cacheds_n, a, u, b, v, engine)
+    _add(tables, group.tokens, group.tokens_n, tokens, engine)
+    before = engine.dt
+    _add(tables, group.heads, group.heads_n, yields, engine)
+    if alone:
+        return
+    busy += engine.dt - before
+    if engine.decoding > 0:
+        compute, memory = engine.compute, engine.memory
+        _decode(tables, group, engine, group.mixing)
+        a, u = _place(tables, group.seqs, group.seqs_n, engine.decoding)
+        b, v = _place(tables, group.contexts, group.contexts_n, engine.context / engine.decoding)
+        at, down = group.in_line + a * group.contexts_n + b, group.contexts_n
+        own = ((1 - u) * ((1 - v) * tables[at] + v * tables[at + 1])
+               + u * ((1 - v) * tables[at + down] + v * tables[at + down + 1]))  # fmt: skip
+        sequences += own
+        busy += min(own, max(engine.compute - compute, engine.memory - memory))
+        kinds += 1
+    row = group.covering + min(tokens, group.covering_n - 1) * (FIRST + group.levels_n)
+    i, w = _place(tables, group.levels, group.levels_n, (sequences + group.once * kinds) / tables[row + SCALE])
+    w = min(w, 1.0)
+    engine.dt -= (1 - w) * tables[row + FIRST + i] + w * tables[row + FIRST + i + 1]
+    engine.joules -= tables[row + JOULES]
+    idle = engine.dt - tables[row + WORKING] - busy
+    if idle < 0.0:
+        engine.joules += group.active * idle
 
 
 @jit

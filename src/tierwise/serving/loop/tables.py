@@ -12,6 +12,7 @@ from tierwise.models.lora import one_adapter
 from tierwise.models.types import Model
 from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.loop import layout
+from tierwise.serving.reordered import LEVELS
 from tierwise.serving.steps import StepPrices
 
 
@@ -22,13 +23,18 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
     at = 0
     for g, p, group in zip(groups, prices, deployment.groups, strict=True):
         mixing = p.decode if p.decode_mixed is None else p.decode_mixed
+        other: list[tuple[str, Any]] = []
+        if p.reordered is not None:
+            o = p.reordered
+            other = [("in_line", o.decode.ravel()), ("alone", o.alone), ("levels", LEVELS), ("covering", o.covering)]
+            g["reordered"], g["once"], g["active"] = 1, o.once, o.active
         for name, table in (
             ("tokens", p.tokens), ("heads", p.heads), ("seqs", p.decode_seqs), ("contexts", p.decode_context),
             ("decode", p.decode), ("mixing", mixing), ("news", p.prefill_new), ("cacheds", p.prefill_context),
-            ("prefill", p.prefill),
+            ("prefill", p.prefill), *other,
         ):  # fmt: skip
             flat = np.ascontiguousarray(table, dtype=np.float64)
-            assert flat.ndim == 1 or flat.shape[-1] == layout.WIDTH, name
+            assert flat.ndim == 1 or flat.shape[-1] == layout.WIDTH or name == "covering", name
             g[name] = at
             if name + "_n" in (layout.GROUP.names or ()):
                 g[name + "_n"] = flat.shape[0]
