@@ -8,6 +8,7 @@ which nothing is known.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class Engine:
         framework: how it runs graphs that no engine steps, such as images (``cost/frameworks``); ``""`` for kernels
             alone.
         usual_on: families of devices on which it is what people run, where nobody names an engine.
+        formats: formats of weights that are its own, as patterns of their names in lower case; empty where it has none.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Engine:
     source: str
     framework: str = ""
     usual_on: frozenset[str] = frozenset()
+    formats: tuple[str, ...] = ()
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
         """Batch sizes replayed from recorded graphs, ascending; empty when ``largest`` is 0."""
@@ -106,6 +109,15 @@ def usual(family: str) -> str:
 @cache
 def _usual() -> dict[str, str]:
     return {family: name for name in names() for family in _load(name).usual_on}
+
+
+def of_format(form: str, family: str) -> str:
+    """The engine to name for weights in a format on a family of devices: ``""``, its usual one, where that reads the
+    format or no engine has it for its own; else, of those that have, the one that people run most widely."""
+    own = [name for name in names() if any(fnmatchcase(form.lower(), p) for p in _load(name).formats)]
+    if not own or usual(family) in own:
+        return ""
+    return max(own, key=lambda name: len(_load(name).usual_on))
 
 
 def launchable() -> tuple[str, ...]:
@@ -153,6 +165,11 @@ def _load(name: str) -> Engine:
         part = _part(data, "usual_on", where)
         _only(part, ("families", "source"), f"{where}: usual_on")
         usual_on = frozenset(part["families"])
+    formats: tuple[str, ...] = ()
+    if "formats" in data:
+        part = _part(data, "formats", where)
+        _only(part, ("own", "source"), f"{where}: formats")
+        formats = tuple(map(str, part["own"]))
     pairs = tuple((int(first), int(step)) for first, step in steps["graph_sizes"])
     return Engine(
         name, pairs, tuple(map(int, steps["extra_graph_sizes"])), float(steps["graph_sizes_per_sequence"]),
@@ -162,7 +179,7 @@ def _load(name: str) -> Engine:
         int(memory["max_seqs"]), str(extra),
         None if memory.get("window_share") is None else float(memory["window_share"]),
         None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
-        str(data.get("framework", "")), usual_on,
+        str(data.get("framework", "")), usual_on, formats,
     )  # fmt: skip
 
 
