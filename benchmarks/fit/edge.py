@@ -44,13 +44,16 @@ OWN, CARRIED, CLASSWISE, CHANGED = 1.0, 0.3, 0.2, 0.5
 FEW = 12
 
 Key = tuple[str, ...]
+PLAIN = ("f16", "bf16")
+# Factors that classes share, of quantized and of plain formats.
+SHARED: dict[bool, list[Key]] = {False: [("shared", k) for k in CLASS], True: [("shared", "memory")]}
 
 
 def keys(ws: list[Work], b: Backend) -> list[Key]:
     """Coefficients that the rows can tell anything about: of all quantized formats together, how a class differs, and
     what is different on a family or was before a build."""
     seen = {class_of(w.group.weights) for w in ws}
-    plain = [c for c in ("f16", "bf16") if c in seen]
+    plain = [c for c in PLAIN if c in seen]
     out: list[Key] = [("values", k) for k in VALUES if k not in (*FIXED, *b.still)]
     out += [("shared", k) for k in CLASS]
     out += [("classes", c, k) for c in CLASSES if c in seen for k in CLASS]
@@ -61,6 +64,12 @@ def keys(ws: list[Work], b: Backend) -> list[Key]:
     # What a backend does not have is not fitted.
     absent = [k for k, v in (("wide", 1.0), ("library", 0.0)) if b.values.get(k, v) == v]
     return [k for k in out if k[:1] != ("values",) or k[1] not in absent]
+
+
+def touches(key: Key, kind: str) -> bool:
+    """Whether a factor acts on a class of formats. What is shared is so by all quantized formats; how fast bytes are
+    read, by plain ones too."""
+    return key[:2] == ("classes", kind) or key[:2] in SHARED[kind in PLAIN]
 
 
 Kind = tuple[float, str, frozenset[str]]
@@ -77,7 +86,7 @@ def applied(
         if rest[0] == "values":
             values[rest[1]] = min(values[rest[1]] * factor, most.get(rest[1], np.inf))
         for c, own in classes.items():
-            if rest[:2] == ("classes", c) or (rest[0] == "shared" and c not in ("f16", "bf16")):
+            if touches(rest, c):
                 own[rest[-1]] = min(own[rest[-1]] * factor, most.get(rest[-1], np.inf))
 
     by: dict[str, list[tuple[Key, float]]] = {}
@@ -100,7 +109,7 @@ def spread(key: Key, carried: bool) -> float:
     """How far a coefficient may stray."""
     if key[0] == "changes":
         return CHANGED
-    apart = key[0] == "classes" and key[1] not in ("f16", "bf16")
+    apart = key[0] == "classes" and ("shared", key[2]) in SHARED[key[1] in PLAIN]
     return CLASSWISE if apart else CARRIED if carried and key != ("values", "wide") else OWN
 
 
@@ -275,7 +284,7 @@ def _change(now: Kit, change: Change, fitted_: list[tuple[Key, float]]) -> dict[
         elif rest[0] == "values":
             values[rest[1]] = _short(factor)
         for c in now.classes:
-            if rest[:2] == ("classes", c) or (rest[0] == "shared" and c not in ("f16", "bf16")):
+            if touches(rest, c):
                 classes.setdefault(c, {})[rest[-1]] = _short(factor * classes.get(c, {}).get(rest[-1], 1.0))
     when = {"before": None if np.isinf(change.before) else int(change.before), "of": list(change.families),
             "with": change.option, "own": own}  # fmt: skip

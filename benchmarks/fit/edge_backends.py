@@ -20,10 +20,11 @@ CLASS = {"memory": 0.9, "work": 8.0, "mac": 4.0, "rate": 0.2, "pad": 16.0}
 VALUES = {"gap": 3e-6, "step": 2e-4, "acts": 0.5, "experts": 1.2, "grouped": 1.2, "kv_flash": 0.6, "kv_plain": 0.5,
           "kv_work_flash": 2.0, "kv_work_plain": 2.0, "attn_flash": 0.3, "attn_plain": 0.2, "scan": 0.1,
           "sync": 3e-5, "link": 0.25, "stages": 0.75, "acts_work": 5.0, "kv_tile": 64.0,
-          "flight": 3.2e3, "scores": 0.5, "wide": 1.0, "library": 0.0}  # fmt: skip
+          "flight": 3.2e3, "scores": 0.5, "wide": 1.0, "library": 0.0, "together": 1.0}  # fmt: skip
 # Not fitted: copies between cards without peer access pass the host's memory, so two of them share the link, each at
 # half of its rate.
-FIXED = ("link",)
+# Nor whether all tokens of a step together, not each expert's, ask for a kernel: on GPUs they do.
+FIXED = ("link", "together")
 MOST = {"memory": 0.97, "rate": 0.95, "kv_flash": 0.95, "kv_plain": 0.95, "attn_flash": 0.9, "attn_plain": 0.9,
         "library": 0.95}
 
@@ -175,7 +176,7 @@ BACKENDS = {
         {"kinds": ["cpu", "soc", "mcu"]},
         lambda w: _engine(w) == "llama.cpp" and _kind(w) == "cpu",
         CPU,
-        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5},
+        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "together": 0.0},
         SLOW,
         changes=(Change(before=2700, fitted=OLDER),),
         still=MOVES,
@@ -186,7 +187,7 @@ BACKENDS = {
         lambda w: _engine(w) == "ik_llama.cpp" and _kind(w) == "cpu",
         # Its kernels are for vector units: AMX is not used.
         {**CPU, **dict.fromkeys(("q8", "q5", "q4", "k", "iq"), "dot")},
-        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5},
+        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "together": 0.0},
         SLOW,
         still=MOVES,
     ),

@@ -205,13 +205,14 @@ def rates(f: Flat, like: Kit, coefficients: Array, place: NDArray[np.intp]) -> A
         row, kind = p["row"].astype(np.intp), p["class"].astype(np.intp)
         own = {k: table[k][row, kind] for k in fields}
         reach = ondevice.drawn(p["memory"], p["requests"], value["flight"][row])
+        fed = np.where((p["experts"] > 0) & (value["together"][row] == 0.0), p["rows"], p["fed"])
         read, multiply = ondevice.product(
-            own, reach, p["issue"], p["peak"], p["rows"], p["elements"], p["weights"], p["fed"],
+            own, reach, p["issue"], p["peak"], p["rows"], p["elements"], p["weights"], fed,
             np.where(kind < 2, 0.0, value["library"][row]),
         )
-        mixed = np.where(p["fed"] <= ondevice.FEW, value["experts"][row], value["grouped"][row])
+        mixed = np.where(fed <= ondevice.FEW, value["experts"][row], value["grouped"][row])
         more = np.where(p["experts"] > 0, mixed, 1.0)
-        by_library = ondevice.by_a_library(p["fed"], value["library"][row])
+        by_library = ondevice.by_a_library(fed, value["library"][row])
         c = Columns({**p.data, "kernels": p["kernels"] + np.where(by_library, p["calls"], 0.0)})
         handed = p["waits"] * value["sync"][row] + p["handed"] / value["link"][row]
         add(

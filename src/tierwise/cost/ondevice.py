@@ -14,7 +14,7 @@ is padded::
     matrix(rows) = max(bytes / (bandwidth × memory), 2 (rows + pad) columns × depth / (rate × peak))
 
 A product takes the lesser of both, where kernels for few rows exist, or goes to a library of 16-bit products after its
-weights were expanded [library]. Experts are such products, each touched expert with its own rows, by the kernel that the
+weights were expanded [library]. Experts are such products, each touched one with its own rows, by the kernel that the
 step's tokens together ask for. Attention reads the cache, or multiplies at a fraction of the 16-bit peak; without flash
 attention it writes the scores (in fp32) and reads them back. Every kernel leaves a gap [gap]; activations are fp32.
 """
@@ -246,7 +246,7 @@ def _matmul(op: Op, on: Target, k: Kit) -> Parts:
 
 def _moe(op: Op, on: Target, k: Kit) -> Parts:
     rows, elements = expert_work(op)
-    tokens = op.dims["tokens"]
+    tokens = where(np.asarray(k.values["together"]) > 0.0, op.dims["tokens"], rows)
     parts = _product(op, on, k, rows, elements, op.bytes_of("weight"), tokens)
     # Experts do not get the same rows, and start one after the other.
     more = where(np.asarray(tokens) <= FEW, k.values["experts"], k.values["grouped"])
