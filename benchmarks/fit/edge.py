@@ -184,7 +184,7 @@ def left_out(f: Flat, t: Trial, names: list[Key]) -> Array:
 def interval(f: Flat, held: Array, phase: str) -> tuple[float, float]:
     """Factors on the predicted time that hold four in five of the measurements of devices left out, each device
     counted alike."""
-    mine = f.own & (f.phase == phase)
+    mine = f.own & f.sound & (f.phase == phase)
     if not mine.any():
         return 0.6, 1.7
     _, index, counts = np.unique(f.device[mine], return_inverse=True, return_counts=True)

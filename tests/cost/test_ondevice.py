@@ -97,11 +97,19 @@ def test_an_engine_of_another_kind_prices_as_before() -> None:
     assert kit("mlx", system("rtx-4090").device) is None
 
 
+def test_a_backend_by_vendor() -> None:
+    backends = {"rtx-4090": "cuda", "rx-7600": "rocm", "m2-pro": "metal", "arc-b580": "vulkan",
+                "raspberry-pi-5": "processors"}  # fmt: skip
+    for machine, name in backends.items():
+        found = kit("llama.cpp", system(machine).device)
+        assert found is not None and found.name == name
+
+
 def test_classes_of_kernels() -> None:
-    names = ("fp16", "bf16", "q8_0", "q5_0", "q4_0", "mxfp4", "q6_k", "iq4_xs", "iq3_s", "int4-g64")
+    names = ("fp16", "bf16", "q8_0", "q5_0", "q4_0", "mxfp4", "q6_k", "q8_k", "iq4_xs", "iq3_s", "int4-g64")
     found = {n: class_of(fmt(n)) for n in names}
     assert found == {"fp16": "f16", "bf16": "bf16", "q8_0": "q8", "q5_0": "q5", "q4_0": "q4", "mxfp4": "q4",
-                     "q6_k": "k", "iq4_xs": "k", "iq3_s": "iq", "int4-g64": "q4"}  # fmt: skip
+                     "q6_k": "k", "q8_k": "q8", "iq4_xs": "k", "iq3_s": "iq", "int4-g64": "q4"}  # fmt: skip
 
 
 def test_what_products_are_counted_against() -> None:
@@ -131,7 +139,6 @@ def test_a_library_multiplies_many_rows_after_expanding_the_weights() -> None:
 
 def test_older_builds_on_radeons_had_a_library_and_options() -> None:
     """Before int8 kernels for WMMA, a Ryzen AI Max+'s prompts were rocBLAS's, or three times as fast hipBLASLt's."""
-
 
     def seconds_of(machine: str, build: str) -> float:
         target = on(machine)

@@ -88,7 +88,8 @@ def class_of(format: Format) -> str:
     name, bits = str(format.name), float(np.max(np.asarray(format.bits)))
     if name.startswith("iq") and not name.startswith("iq4"):
         return "iq"
-    if name.endswith("_k") or "_k_" in name or name == "iq4_xs":
+    # There are no weights in q8_k: files of that name are of q8_0 and 16 bits.
+    if (name.endswith("_k") or "_k_" in name or name == "iq4_xs") and name != "q8_k":
         return "k"
     if bits >= 15.0:
         return "bf16" if name == "bf16" else "f16"
