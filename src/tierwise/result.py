@@ -21,7 +21,8 @@ from tierwise.models.step import Step
 from tierwise.program.program import Program
 from tierwise.program.types import Segment
 from tierwise.scenario.types import Resolved
-from tierwise.steps.cost import PricedOp, StepCost
+from tierwise.steps.cost import StepCost
+from tierwise.steps.priced import PricedOp
 
 
 @dataclass(frozen=True)

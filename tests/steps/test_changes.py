@@ -14,7 +14,7 @@ from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Replicas, Settings
 from tierwise.serving.pricing import pool_of, step_prices
 from tierwise.serving.steps import StepPrices
-from tierwise.steps.cost import step_time
+from tierwise.steps.priced import step_time
 
 MACHINE, TP = "8xh100-sxm", 8.0
 # A change of the plan, and whether it makes a step slower (1) or faster (-1).

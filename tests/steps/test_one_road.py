@@ -25,8 +25,8 @@ from tierwise.serving.steady import START, step_curve
 from tierwise.serving.step_times import ClosedLoopPoint, room, step_times
 from tierwise.serving.steps import StepPrices
 from tierwise.serving.traffic.trace import trace
-from tierwise.steps.cost import step_time
 from tierwise.steps.price import EngineOn, price_step, recorded
+from tierwise.steps.priced import step_time
 from tierwise.steps.state import Chunk, StepState
 
 # Each kind of model and layout: (model, machine, plan) by random draws from these.

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.steps.cost import StepCost, scaled
+from tierwise.steps.cost import StepCost
 from tierwise.steps.kinds import Names
 from tierwise.steps.price import EngineOn, price_step
+from tierwise.steps.priced import scaled
 from tierwise.steps.state import StepState
 
 Floats = NDArray[np.float64]

@@ -21,8 +21,9 @@ from tierwise.program.program import Program
 from tierwise.program.types import Op
 from tierwise.scenario.types import KV, Plan
 from tierwise.serving.constants import CONSTANTS
-from tierwise.steps.cost import StepCost, kernels
+from tierwise.steps.cost import StepCost
 from tierwise.steps.price import EngineOn, price_step
+from tierwise.steps.priced import kernels
 from tierwise.steps.state import Chunk, StepState
 
 Array = NDArray[np.float64]

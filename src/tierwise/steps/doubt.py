@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tierwise.core.intervals import Change, change, factors
 from tierwise.steps.cost import StepCost
 
 # An interval whose ends lie further apart than this factor says little: it is told what would narrow it.
@@ -38,20 +38,23 @@ def doubt(steps: Sequence[tuple[StepCost, float]], wide: float = WIDE) -> Doubt 
     groups = list(dict.fromkeys(g for step, _ in steps for g in step.groups))
     if not groups or not base > 0:
         return None
-    ends = np.array([[sum(n * float(step.moved(g, end)) for step, n in steps) for end in (0, 1)] for g in groups])
-    logs = np.log(np.maximum(ends, 1e-300) / base)
-    squares = np.stack([np.minimum(logs[:, 0], 0.0) ** 2, np.maximum(logs[:, 1], 0.0) ** 2], axis=1)
-    interval = _factors(squares.sum(axis=0))
+    moved = {g: _moved(steps, g, base) for g in groups}
+    interval = _ends(moved.values())
     if interval[1] / interval[0] <= wide:
         return None
-    worst = int(np.argmax(squares.sum(axis=1)))
-    part, without = squares[worst].sum() / squares.sum(), _factors(squares.sum(axis=0) - squares[worst])
-    return Doubt(groups[worst], float(part), _time(steps, groups[worst], base), interval, without)
+    squares = {g: float(np.sum(np.square(np.log(_ends([ends]))))) for g, ends in moved.items()}
+    worst = max(groups, key=lambda g: squares[g])
+    without = _ends(ends for g, ends in moved.items() if g != worst)
+    return Doubt(worst, squares[worst] / sum(squares.values()), _time(steps, worst, base), interval, without)
 
 
-def _factors(squares: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.sqrt(np.maximum(squares, 0.0))
-    return float(np.exp(-low)), float(np.exp(high))
+def _moved(steps: Sequence[tuple[StepCost, float]], group: str, base: float) -> Change:
+    return change(lambda end: sum(n * float(step.moved(group, end)) for step, n in steps), base)
+
+
+def _ends(changes: Iterable[Change]) -> tuple[float, float]:
+    low, high = factors(changes)
+    return float(np.asarray(low)), float(np.asarray(high))
 
 
 def _time(steps: Sequence[tuple[StepCost, float]], group: str, base: float) -> float:

@@ -26,10 +26,11 @@ from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
 from tierwise.schedule import parts
 from tierwise.steps.corrections import Corrections, corrections
-from tierwise.steps.cost import StepCost, corrected, kernels
+from tierwise.steps.cost import StepCost
 from tierwise.steps.energy import may_exceed
 from tierwise.steps.kinds import Kinds, Names, kinds
 from tierwise.steps.mixed import beside_chunks
+from tierwise.steps.priced import corrected, kernels
 from tierwise.steps.program import Part, plain, step_program
 from tierwise.steps.state import StepState
 
