@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tierwise.core.errors import TierwiseError
-from tierwise.core.num import Num, minimum
+from tierwise.core.num import Num, maximum, minimum
 from tierwise.cost.calibrate import efficiency
+from tierwise.cost.kits import kit
 from tierwise.cost.types import Target
 from tierwise.machines.types import Device, Engine
 
@@ -25,8 +26,13 @@ def at(on: Target, node: str) -> Target:
         return on
     host = on.system.host
     if node == "host" and host is not None and host.cpu is not None:
-        device = _share(host.cpu, host.sockets / on.system.per_node, host.bandwidth / on.system.per_node)
+        at_once = maximum(on.system.per_node / on.taking_turns, 1.0)
+        device = _share(host.cpu, host.sockets / at_once, host.bandwidth / at_once)
+        # Under an engine with kernels of its own for the processor, these run there too.
+        engine = on.efficiency.engine
         own = efficiency(host.cpu)
+        if kit(engine, host.cpu) is not None:
+            own = replace(efficiency(host.cpu, engine.partition("@")[0]), engine=engine)
         return replace(on, system=replace(on.system, device=device), efficiency=own, framework=None, resident=0.0)
     able = {t.name: t for t in on.device.tiers if t.compute}
     if node not in able:
@@ -42,7 +48,7 @@ def at(on: Target, node: str) -> Target:
     return replace(on, system=replace(on.system, device=device), efficiency=plain, framework=None, resident=0.0)
 
 
-def _share(device: Device, share: float, most: Num) -> Device:
+def _share(device: Device, share: Num, most: Num) -> Device:
     """A part of equal processors seen as one, its memory at most as fast as its share of the host's."""
 
     def rate(tier: str, value: Num) -> Num:

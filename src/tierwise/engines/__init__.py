@@ -53,6 +53,9 @@ class Engine:
         framework: how it runs graphs that no engine steps, such as images (``cost/frameworks``); ``""`` for kernels
             alone.
         usual_on: families of devices on which it is what people run, where nobody names an engine.
+        fork_of: the engine that it is a fork of, whose kernels it has where it brings none of its own.
+        upload_rows: tokens from which weights that lie on the host are copied to the device and multiplied there (inf:
+            never); ``upload_spread``: of routed experts, as many for each that a token does not take.
     """
 
     name: str
@@ -74,6 +77,9 @@ class Engine:
     source: str
     framework: str = ""
     usual_on: frozenset[str] = frozenset()
+    fork_of: str = ""
+    upload_rows: float = float("inf")
+    upload_spread: bool = False
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
         """Batch sizes replayed from recorded graphs, ascending; empty when ``largest`` is 0."""
@@ -153,6 +159,8 @@ def _load(name: str) -> Engine:
         part = _part(data, "usual_on", where)
         _only(part, ("families", "source"), f"{where}: usual_on")
         usual_on = frozenset(part["families"])
+    upload = _part(data, "upload", where) if "upload" in data else {}
+    _only(upload, ("rows", "spread", "source") if upload else (), f"{where}: upload")
     pairs = tuple((int(first), int(step)) for first, step in steps["graph_sizes"])
     return Engine(
         name, pairs, tuple(map(int, steps["extra_graph_sizes"])), float(steps["graph_sizes_per_sequence"]),
@@ -162,7 +170,8 @@ def _load(name: str) -> Engine:
         int(memory["max_seqs"]), str(extra),
         None if memory.get("window_share") is None else float(memory["window_share"]),
         None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
-        str(data.get("framework", "")), usual_on,
+        str(data.get("framework", "")), usual_on, str(data.get("fork_of", "")),
+        float(upload.get("rows", "inf")), bool(upload.get("spread", False)),
     )  # fmt: skip
 
 

@@ -25,7 +25,6 @@ from tierwise.memory.weights import ADAPTERS, of_stage, stage_weights, together,
 from tierwise.models.lower import lower, state_bytes
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.program.placement import Placement
 from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
 
@@ -146,10 +145,13 @@ def account(
         weights: from :func:`stage_weights`, where they are known already; ``largest``: likewise from :func:`profiled`.
     """
     device, capacity = system.device, system.device.memory.capacity
-    caches = stage_caches(final, rules.extra_layers, 0.0 if rules.budget is None else rules.budget, rules.window_share)
-    if not is_zero(rules.draft):
-        caches = caches.scaled(1.0 + rules.draft)
-    home = caches.at_home(plan.placement)
+    budget: Num = 0.0 if rules.budget is None else rules.budget
+
+    def caches(node: str) -> Caches:
+        found = stage_caches(final, rules.extra_layers, budget, rules.window_share, node)
+        return found if is_zero(rules.draft) else found.scaled(1.0 + rules.draft)
+
+    home = caches("")
     # Every micro-batch of a pipeline keeps its cache on every stage.
     sequences = final.seqs * plan.pp
     if rules.budget is None:
@@ -169,11 +171,11 @@ def account(
     most = minimum(*(_most(capacity - live - x, each) for x, each in zip(taken, home.each, strict=True)))
     kv, state, once, chunk = (pick(x, stage) for x in (home.kv, home.state, home.once, home.chunk))
     elsewhere: dict[str, Num] = {}
-    away = {**_away(model, plan), "kv": (pick(caches.kv, stage), dict(plan.placement.fractions("kv")))}
-    for group, (size, places) in away.items():
-        for node, fraction in places.items():
-            count = sequences if group == "kv" else 1.0
-            elsewhere[node] = elsewhere.get(node, 0.0) + size * fraction * count
+    for node in plan.placement.nodes:
+        there, kept = together(stage_weights(model, plan, rules.extra_layers, node)), caches(node)
+        held = [w + once + n * sequences for w, n, once in zip(there, kept.each, kept.shared, strict=True)]
+        # Devices of all stages share a node, so each counts with their mean.
+        elsewhere[node] = sum(held, 0.0) / plan.pp
     return Memory(
         weights=of_stage(stages, stage),
         kv=kv * sequences + (once + chunk),
@@ -208,21 +210,14 @@ def _reserve(rules: Rules, device: Device, weights: Num, live: Num) -> Num:
     return device.reserve + unused
 
 
-def _away(model: Model, plan: Plan) -> dict[str, tuple[Num, dict[str, Num]]]:
-    """Bytes of all weights by role, wherever they lie, and their fractions by other nodes."""
-    if not plan.placement.tensors:
-        return {}
-    whole = weight_bytes(model, replace(plan, placement=Placement()))
-    return {role: (size, dict(plan.placement.fractions(role, "weights"))) for role, size in whole.items()}
-
-
 def _room(system: System, plan: Plan) -> dict[str, Num]:
     """Bytes that each other node has for one device's share, as far as anybody says."""
-    nodes = {node for _, places in plan.placement.tensors for node, _ in places}
+    nodes = set(plan.placement.nodes)
     known: dict[str, Num] = {t.name: t.capacity for t in system.device.tiers if t.name in nodes}
     host = system.host
     if "host" in nodes and host is not None and np.all(np.isfinite(np.asarray(host.memory))):
-        known["host"] = host.memory / system.per_node
+        kept = 0.0 if host.cpu is None else host.cpu.reserve * host.sockets
+        known["host"] = maximum(host.memory - kept, 0.0) / system.per_node
     return known
 
 
