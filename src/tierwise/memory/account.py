@@ -75,8 +75,8 @@ class Memory:
             beyond it of the prompt that is being read.
         most: sequences of this length there is room for on every stage.
         stage: number of the fullest stage.
-        elsewhere: bytes of this device's tensors on other nodes; ``room_elsewhere``: what those have for it, where it
-            is known.
+        elsewhere: bytes of this device's tensors on other nodes, ``elsewhere_caches`` of them caches;
+            ``room_elsewhere``: what those have for it, where it is known.
     """
 
     weights: Mapping[str, Num]
@@ -92,6 +92,7 @@ class Memory:
     stage: Any = 0
     elsewhere: Mapping[str, Num] = field(default_factory=dict)
     room_elsewhere: Mapping[str, Num] = field(default_factory=dict)
+    elsewhere_caches: Mapping[str, Num] = field(default_factory=dict)
 
     @property
     def parts(self) -> dict[str, Num]:
@@ -171,11 +172,12 @@ def account(
     most = minimum(*(_most(capacity - live - x, each) for x, each in zip(taken, home.each, strict=True)))
     kv, state, once, chunk = (pick(x, stage) for x in (home.kv, home.state, home.once, home.chunk))
     elsewhere: dict[str, Num] = {}
+    cached: dict[str, Num] = {}
     for node in plan.placement.nodes:
         there, kept = together(stage_weights(model, plan, rules.extra_layers, node)), caches(node)
-        held = [w + once + n * sequences for w, n, once in zip(there, kept.each, kept.shared, strict=True)]
         # Devices of all stages share a node, so each counts with their mean.
-        elsewhere[node] = sum(held, 0.0) / plan.pp
+        cached[node] = sum((once + n * sequences for n, once in zip(kept.each, kept.shared, strict=True)), 0.0) / plan.pp
+        elsewhere[node] = sum(there, 0.0) / plan.pp + cached[node]
     return Memory(
         weights=of_stage(stages, stage),
         kv=kv * sequences + (once + chunk),
@@ -190,6 +192,7 @@ def account(
         stage=stage,
         elsewhere=elsewhere,
         room_elsewhere=_room(system, plan),
+        elsewhere_caches=cached,
     )
 
 

@@ -199,10 +199,13 @@ def _body(body: Body, whole: Placement) -> Body:
 
 def _ops(ops: Sequence[Op], placement: Placement) -> Iterator[Op]:
     """Ops that follow each other, with their copies."""
-    for op in ops:
-        node = placement.node(op)
-        early = [_copy(op, source, node, operands) for source, operands in _elsewhere(op.reads, op, placement, node)]
-        late = [_back(op, node, target, operands) for target, operands in _elsewhere(op.writes, op, placement, node)]
+    nodes = [placement.node(op) for op in ops]
+    for i, (op, node) in enumerate(zip(ops, nodes, strict=True)):
+        here, gone = _local(ops, nodes, i)
+        reads = [o for o in op.reads if o.role != "act" or o.name not in here]
+        writes = [o for o in op.writes if o.role != "act" or o.name not in gone]
+        early = [_copy(op, source, node, operands) for source, operands in _elsewhere(reads, op, placement, node)]
+        late = [_back(op, node, target, operands) for target, operands in _elsewhere(writes, op, placement, node)]
         if placement.mapped:
             early = [replace(c, options={**c.options, "mapped": True}) for c in early]
         # Of no size: the bytes are those of the operands themselves, which are read where the copy put them.
@@ -211,6 +214,30 @@ def _ops(ops: Sequence[Op], placement: Placement) -> Iterator[Op]:
         options = {**op.options, "on": node} if node else op.options
         yield replace(op, reads=(*op.reads, *buffers), stream=node or op.stream, options=options)
         yield from late
+
+
+def _local(ops: Sequence[Op], nodes: Sequence[str], at: int) -> tuple[set[str], set[str]]:
+    """(activations that the ops just before made on the same node, those of an op that nobody reads elsewhere)."""
+    node = nodes[at]
+    if not node:
+        return set(), set()
+    first = at
+    while first > 0 and nodes[first - 1] == node:
+        first -= 1
+    made = {o.name for op in ops[first:at] for o in op.writes if o.role == "act"}
+    if at == len(ops) - 1:
+        return made, set()
+    end = at + 1
+    while end < len(ops) and nodes[end] == node:
+        end += 1
+    if end == len(ops):  # what the layer ends with is handed on
+        last = {o.name for o in ops[-1].writes}
+        wanted = last
+    else:
+        wanted = {o.name for op in ops[end:] for o in op.reads if o.role == "act"}
+    own = {o.name for o in ops[at].writes if o.role == "act"}
+    again = {o.name for op in ops[at + 1 : end] for o in op.writes}
+    return made, {name for name in own if name not in wanted or name in again}
 
 
 def _elsewhere(

@@ -16,6 +16,7 @@ from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.num import Num, num
 from tierwise.cost import Target, efficiency
 from tierwise.cost.nodes import at
+from tierwise.cost.paths import path
 from tierwise.models.facts import facts_of
 from tierwise.models.marks import decoder, experts_of, marked, spread
 from tierwise.models.types import Stack
@@ -23,13 +24,13 @@ from tierwise.program.placement import ANY, Placement
 from tierwise.scenario.types import Resolved, Scenario
 from tierwise.techniques._make import NothingMatched, Technique, applied, changed
 
-# Marks of layers: computed by the host; with experts there; with caches and attention there.
-LAYERS, EXPERTS, CACHES = "host", "host-experts", "host-caches"
+# Marks of layers: computed by the host; with experts there; with caches and attention there; with the feed-forward part.
+LAYERS, EXPERTS, CACHES, FEED = "host", "host-experts", "host-caches", "host-feed-forward"
 
 
 def partial_offload(
-    layers: Num = 0.0, experts: Num = 0.0, caches: Num = 0.0, missed: Num = 0.0, disk: str = "",
-    upload: Num | None = None, embed: bool = True,
+    layers: Num = 0.0, experts: Num = 0.0, caches: Num = 0.0, feed_forward: Num = 0.0, missed: Num = 0.0,
+    disk: str = "", upload: Num | None = None, embed: bool = True,
 ) -> Technique:  # fmt: skip
     """Layers, or the experts of layers, stay in the host's memory and its processors compute them (llama.cpp, -ngl and
     --n-cpu-moe).
@@ -38,6 +39,7 @@ def partial_offload(
         layers: how many, the first ones: weights, cache and computing; of a pipeline, as many of each stage.
         experts: layers whose routed experts do, counted likewise.
         caches: layers whose KV cache and attention do.
+        feed_forward: layers whose feed-forward part does; attention and caches stay on the device.
         missed: share of what the host holds of weights that each step reads again from ``disk`` (``nvme``), through
             the page cache.
         upload: tokens from which weights are copied to the device and multiplied there; what the engine does by
@@ -46,7 +48,7 @@ def partial_offload(
 
     Example: ``partial_offload:layers=8``
     """
-    name = _name(layers, experts, caches, missed, disk)
+    name = _name(layers, experts, caches, feed_forward, missed, disk)
 
     def technique(s: Scenario) -> Scenario:
         r = s.resolved()
@@ -54,13 +56,15 @@ def partial_offload(
         stack = decoder(r.model)
         if stack is None:
             raise NothingMatched(name, r.model.name, "nothing in it decodes")
-        _check(stack, float(layers), float(experts), float(caches))
-        marks = _marks(stack, int(float(np.max(r.plan.pp))), int(layers), int(experts), int(caches))
+        _check(stack, float(layers), float(experts), float(caches), float(feed_forward))
+        marks = _marks(stack, int(float(np.max(r.plan.pp))), int(layers), int(experts), int(caches),
+                       int(feed_forward))
         placement = _placement(r, num(missed), disk, _uploads(r, upload), embed)
         model = marked(r.model, marks)
         plan = replace(r.plan, placement=placement)
         what = (("layers on the host", float(layers)), ("layers with experts on the host", float(experts)),
-                ("layers with caches on the host", float(caches)))  # fmt: skip
+                ("layers with caches on the host", float(caches)),
+                ("layers with feed-forward parts on the host", float(feed_forward)))  # fmt: skip
         if not marks:
             return applied(replace(s, plan=plan), name, (("embedding", 1.0 * embed),), r.model.name)
         return replace(changed(replace(s, plan=plan), name, r, model, what), plan=plan)
@@ -68,28 +72,53 @@ def partial_offload(
     return technique
 
 
-def _name(layers: Num, experts: Num, caches: Num, missed: Num, disk: str) -> str:
+def read_from_disk(share: Num, disk: str = "nvme", experts: bool = False) -> Technique:
+    """Weights that memory does not hold are read from a disk as they are needed, through the page cache.
+
+    Args:
+        share: of the weights that each step reads anew (1 for a sweep larger than memory, which finds nothing).
+        disk: where they lie.
+        experts: of routed experts alone; all others are in memory.
+
+    Example: ``read_from_disk:share=1``
+    """
+    name = f"{float(np.max(share)):.0%} of the {'experts' if experts else 'weights'} read from {disk} each step"
+
+    def technique(s: Scenario) -> Scenario:
+        r = s.resolved()
+        path(Target(r.machine, efficiency(r.machine.device)), disk, "")  # refuses a disk that is not there
+        placement = replace(r.plan.placement, mapped=True)
+        placement = placement.with_tensors("expert" if experts else "weights", {disk: num(share)})
+        return applied(replace(s, plan=replace(r.plan, placement=placement)), name, (("placement", 1.0),), r.model.name)
+
+    return technique
+
+
+def _name(layers: Num, experts: Num, caches: Num, feed: Num, missed: Num, disk: str) -> str:
     parts = [f"{float(n):g} {what}" for n, what in ((layers, "layers"), (experts, "layers' experts"),
-                                                    (caches, "layers' caches")) if float(n)]  # fmt: skip
+                                                    (caches, "layers' caches"),
+                                                    (feed, "layers' feed-forward parts")) if float(n)]  # fmt: skip
     end = f", {float(missed):.0%} of them read from {disk} each step" if float(missed) else ""
     return f"{' and '.join(parts) or 'embedding'} on the host{end}"
 
 
-def _check(stack: Stack, layers: float, experts: float, caches: float) -> None:
+def _check(stack: Stack, layers: float, experts: float, caches: float, feed: float) -> None:
     able = len(experts_of(stack))
-    for name, value, most in (("layers", layers, stack.depth), ("experts", experts, able), ("caches", caches, stack.depth)):
+    for name, value, most in (("layers", layers, stack.depth), ("experts", experts, able),
+                              ("caches", caches, stack.depth), ("feed_forward", feed, stack.depth)):  # fmt: skip
         if not 0 <= value <= most or value != np.floor(value):
             raise BadField("partial_offload", name, value, f"a whole number from 0 to {most}")
-    if experts and layers + experts > stack.depth and layers:
-        raise TierwiseError("partial_offload: layers and experts together are more than the model has")
+    if feed and (experts or caches):
+        raise TierwiseError("partial_offload: feed-forward parts and experts (or caches) are not divided together")
 
 
-def _marks(stack: Stack, stages: int, layers: int, experts: int, caches: int) -> dict[int, str]:
+def _marks(stack: Stack, stages: int, layers: int, experts: int, caches: int, feed: int) -> dict[int, str]:
     whole = spread(list(range(stack.depth)), stack.depth, stages, layers)
-    left = [i for i in experts_of(stack) if i not in whole]
-    out = dict.fromkeys(spread(left, stack.depth, stages, experts), EXPERTS)
-    for i in [i for i in range(stack.depth) if i not in whole][:caches]:
+    left = [i for i in range(stack.depth) if i not in whole]
+    out = dict.fromkeys(spread([i for i in experts_of(stack) if i in left], stack.depth, stages, experts), EXPERTS)
+    for i in left[:caches]:
         out[i] = f"{out[i]}+caches" if i in out else CACHES
+    out |= dict.fromkeys(spread(left, stack.depth, stages, feed), FEED)
     return out | dict.fromkeys(whole, LAYERS)
 
 
@@ -114,11 +143,12 @@ def _placement(r: Resolved, missed: Num, disk: str, rows: tuple[Num, Num], embed
         layers = layers.with_tensors(group, {"host": 1.0})
     experts = Placement(mapped=mapped, upload=rows[1]).with_tensors("expert", weights).with_ops("expert", "host")
     caches = Placement().with_tensors("kv", {"host": 1.0}).with_ops("attention", "host")
+    feed = Placement(mapped=mapped, upload=rows[0]).with_tensors("mlp", weights).with_ops("mlp", "host")
     both = replace(experts, tensors=experts.tensors + caches.tensors, ops=experts.ops + caches.ops)
     out = r.plan.placement
     if embed:
         out = out.with_tensors("embed", {"host": 1.0}).with_ops("embedding", "host")
-    for mark, part in ((LAYERS, layers), (EXPERTS, experts), (CACHES, caches), (f"{EXPERTS}+caches", both)):
+    for mark, part in ((LAYERS, layers), (EXPERTS, experts), (CACHES, caches), (FEED, feed), (f"{EXPERTS}+caches", both)):
         out = out.with_part(mark, part)
     return out
 
