@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tierwise import engines
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, maximum, minimum
 from tierwise.cost.calibrate import efficiency
 from tierwise.cost.kits import kit
 from tierwise.cost.types import Target
-from tierwise.machines.types import Device, Engine
+from tierwise.machines.types import Device, Engine, Host
 
 
 def at(on: Target, node: str) -> Target:
@@ -27,7 +28,8 @@ def at(on: Target, node: str) -> Target:
     host = on.system.host
     if node == "host" and host is not None and host.cpu is not None:
         at_once = maximum(on.system.per_node / on.taking_turns, 1.0)
-        device = _share(host.cpu, host.sockets / at_once, host.bandwidth / at_once)
+        sockets = _sockets(on.efficiency.engine, host)
+        device = _share(host.cpu, sockets / at_once, host.bandwidth * (sockets / host.sockets) / at_once)
         # Under an engine with kernels of its own for the processor, these run there too.
         engine = on.efficiency.engine
         own = efficiency(host.cpu)
@@ -46,6 +48,12 @@ def at(on: Target, node: str) -> Target:
     device = replace(on.device, tiers=(tier,), engines=(engine,), measured={})
     plain = replace(on.efficiency, fits={}, basis="datasheet")
     return replace(on, system=replace(on.system, device=device), efficiency=plain, framework=None, resident=0.0)
+
+
+def _sockets(engine: str, host: Host) -> float:
+    """Sockets whose memory an engine's threads get."""
+    name = engines.plain(engine)
+    return 1.0 if name in engines.names() and engines.load(name).one_socket else float(host.sockets)
 
 
 def _share(device: Device, share: Num, most: Num) -> Device:

@@ -56,6 +56,8 @@ class Engine:
         fork_of: the engine that it is a fork of, whose kernels it has where it brings none of its own.
         upload_rows: tokens from which weights that lie on the host are copied to the device and multiplied there (inf:
             never); ``upload_spread``: of routed experts, as many for each that a token does not take.
+        one_socket: of a host with several sockets it gets the memory of one: its threads read pages wherever they were
+            loaded first, and gain nothing by a second.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Engine:
     fork_of: str = ""
     upload_rows: float = float("inf")
     upload_spread: bool = False
+    one_socket: bool = False
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
         """Batch sizes replayed from recorded graphs, ascending; empty when ``largest`` is 0."""
@@ -161,6 +164,8 @@ def _load(name: str) -> Engine:
         usual_on = frozenset(part["families"])
     upload = _part(data, "upload", where) if "upload" in data else {}
     _only(upload, ("rows", "spread", "source") if upload else (), f"{where}: upload")
+    numa = _part(data, "numa", where) if "numa" in data else {}
+    _only(numa, ("one_socket", "source") if numa else (), f"{where}: numa")
     pairs = tuple((int(first), int(step)) for first, step in steps["graph_sizes"])
     return Engine(
         name, pairs, tuple(map(int, steps["extra_graph_sizes"])), float(steps["graph_sizes_per_sequence"]),
@@ -171,7 +176,7 @@ def _load(name: str) -> Engine:
         None if memory.get("window_share") is None else float(memory["window_share"]),
         None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
         str(data.get("framework", "")), usual_on, str(data.get("fork_of", "")),
-        float(upload.get("rows", "inf")), bool(upload.get("spread", False)),
+        float(upload.get("rows", "inf")), bool(upload.get("spread", False)), bool(numa.get("one_socket", False)),
     )  # fmt: skip
 
 
