@@ -56,6 +56,7 @@ class Engine:
         fork_of: the engine that it is a fork of, whose kernels it has where it brings none of its own.
         upload_rows: tokens from which weights that lie on the host are copied to the device and multiplied there (inf:
             never); ``upload_spread``: of routed experts, as many for each that a token does not take.
+        whole_graph: it reserves the largest graph it may build (:class:`tierwise.memory.account.Rules`).
         one_socket: of a host with several sockets it gets the memory of one: its threads read pages wherever they were
             loaded first, and gain nothing by a second.
     """
@@ -83,6 +84,7 @@ class Engine:
     upload_rows: float = float("inf")
     upload_spread: bool = False
     one_socket: bool = False
+    whole_graph: bool = False
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
         """Batch sizes replayed from recorded graphs, ascending; empty when ``largest`` is 0."""
@@ -148,7 +150,8 @@ def _load(name: str) -> Engine:
     # An engine that says nothing of its memory lays it out as most do.
     typical = {} if "memory" in data else parsed((HERE / TYPICAL / "engine.yaml").read_text(encoding="utf-8"))
     memory = _part({**typical, **data}, "memory", where)
-    _only(memory, ("share", "of", "logit_bytes", "budget", "max_seqs", "source"), f"{where}: memory", ("window_share",))
+    _only(memory, ("share", "of", "logit_bytes", "budget", "max_seqs", "source"), f"{where}: memory",
+          ("window_share", "whole_graph"))
     pipeline = _part({**typical, **data}, "pipeline", where) if "pipeline" in {**typical, **data} else {}
     _only(pipeline, ("extra_layers", "source") if pipeline else (), f"{where}: pipeline")
     extra = pipeline.get("extra_layers", "middle")
@@ -177,6 +180,7 @@ def _load(name: str) -> Engine:
         None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
         str(data.get("framework", "")), usual_on, str(data.get("fork_of", "")),
         float(upload.get("rows", "inf")), bool(upload.get("spread", False)), bool(numa.get("one_socket", False)),
+        bool(memory.get("whole_graph", False)),
     )  # fmt: skip
 
 

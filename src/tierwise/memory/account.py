@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tierwise.core.num import Num, is_zero, maximum, minimum, num, summed, where
 from tierwise.machines.types import Device, System
-from tierwise.memory.activations import copy_buffers, live_activations
+from tierwise.memory.activations import copy_buffers, ggml_activations, live_activations
 from tierwise.memory.caches import Caches, stage_caches
 from tierwise.memory.stages import ByStage, fullest, pick, plus
 from tierwise.memory.weights import ADAPTERS, of_stage, stage_weights, together, weight_bytes
@@ -46,6 +46,8 @@ class Rules:
         window_share: tokens that layers with a window have room for over those of the others, whatever their window;
             None where they hold no more than it.
         extra_layers: which pipeline stages hold one layer more, see :mod:`tierwise.memory.stages`.
+        whole_graph: the engine reserves the largest graph that it may build: the largest step at the end of the longest
+            context, with the logits of every token of it and the rows they are made of; in 32 bits, as ggml does.
     """
 
     share: Num = 1.0
@@ -57,6 +59,7 @@ class Rules:
     draft: Num = 0.0
     extra_layers: str = "middle"
     window_share: float | None = None
+    whole_graph: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,8 @@ def account(
         for program in programs:
             live = maximum(live, live_activations(program) + copy_buffers(program, plan.schedule))
     else:
-        live = profiled(model, plan, rules) if largest is None else largest
+        past = maximum(final.past + final.new - rules.budget, 0.0) if rules.whole_graph else 0.0
+        live = profiled(model, plan, rules, past) if largest is None or rules.whole_graph else largest
         live = maximum(live, sampling(model, rules, sequences))
     stages = stage_weights(model, plan, rules.extra_layers) if weights is None else weights
     if not is_zero(rules.draft):
@@ -224,15 +228,19 @@ def _room(system: System, plan: Plan) -> dict[str, Num]:
     return known
 
 
-def profiled(model: Model, plan: Plan, rules: Rules) -> Num:
-    """Bytes of the activations of an engine's largest step: one prompt of all its tokens."""
+def profiled(model: Model, plan: Plan, rules: Rules, past: Num = 0.0) -> Num:
+    """Bytes of the activations of an engine's largest step: one prompt of all its tokens, ``past`` others before."""
     assert rules.budget is not None
-    program = lower(Step(model, replace(plan, mtp=False), 1.0, rules.budget, 0.0, "prefill"))
-    return live_activations(program) + copy_buffers(program, plan.schedule)
+    program = lower(Step(model, replace(plan, mtp=False), 1.0, rules.budget, past, "prefill"))
+    live = ggml_activations(program) if rules.whole_graph else live_activations(program)
+    return live + copy_buffers(program, plan.schedule)
 
 
 def sampling(model: Model, rules: Rules, sequences: Num) -> Num:
     """Bytes of the logits of the largest step, as the sampler holds them."""
+    if rules.whole_graph:
+        rows = maximum(num(rules.budget if rules.budget is not None else 0.0), num(sequences))
+        return rows * (model.vocab + model.hidden) * rules.logit_bytes
     return maximum(num(rules.max_seqs), num(sequences)) * (1.0 + rules.drafts) * model.vocab * rules.logit_bytes
 
 
