@@ -31,10 +31,10 @@ def at(on: Target, node: str) -> Target:
         sockets = _sockets(on.efficiency.engine, host)
         device = _share(host.cpu, sockets / at_once, host.bandwidth * (sockets / host.sockets) / at_once)
         # Under an engine with kernels of its own for the processor, these run there too.
-        engine = on.efficiency.engine
+        name = on.efficiency.engine
         own = efficiency(host.cpu)
-        if kit(engine, host.cpu) is not None:
-            own = replace(efficiency(host.cpu, engine.partition("@")[0]), engine=engine)
+        if kit(name, host.cpu) is not None:
+            own = replace(efficiency(host.cpu, engines.plain(name)), engine=name)
         return replace(on, system=replace(on.system, device=device), efficiency=own, framework=None, resident=0.0)
     able = {t.name: t for t in on.device.tiers if t.compute}
     if node not in able:
@@ -67,8 +67,8 @@ def _share(device: Device, share: Num, most: Num) -> Device:
                 write_bandwidth=rate(t.kind, t.write_bandwidth))  # type: ignore[arg-type]
         for t in device.tiers
     )  # fmt: skip
-    engines = tuple(
-        replace(e, rates={k: v * share for k, v in e.rates.items()}, units=e.units * share)  # type: ignore[arg-type]
+    computing = tuple(
+        replace(e, rates={k: v * share for k, v in e.rates.items()}, units=e.units * share)  # type: ignore[arg-type,misc]
         for e in device.engines
     )
-    return replace(device, tiers=tiers, engines=engines)
+    return replace(device, tiers=tiers, engines=computing)

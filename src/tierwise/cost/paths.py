@@ -61,7 +61,8 @@ def path(on: Target, source: str, target: str) -> tuple[tuple[Port, ...], Num]:
         for name, rate in ((e.of, machine.nodes[e.of].bandwidth), (e.to, machine.nodes[e.to].write_bandwidth)):
             if np.all(np.isfinite(rate)) and not is_zero(rate):
                 node = machine.nodes[name]
-                ports.append(Port(name, rate / maximum(node.shared / on.taking_turns, 1.0) * on.efficiency.of("memory", "copy")))
+                at_once = maximum(node.shared / on.taking_turns, 1.0)
+                ports.append(Port(name, rate / at_once * on.efficiency.of("memory", "copy")))
     return tuple(ports), way.latency
 
 

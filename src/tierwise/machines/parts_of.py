@@ -58,7 +58,7 @@ def computer(text: str, system: Callable[[str], System]) -> System:
     memory: _Memory | None = None
     for part in (p.strip() for p in text.split("+")):
         if not part:
-            raise BadField("machine", "part", text, "parts between the plus signs, as in rtx4090 + 64GB ddr5 + nvme-gen4")
+            raise BadField("machine", "part", text, "parts between plus signs, as in rtx4090 + 64GB ddr5 + nvme-gen4")
         found, rest = _memory(part)
         if found is not None:
             if memory is not None:
@@ -120,8 +120,8 @@ def _device(part: str, rest: str, system: Callable[[str], System]) -> tuple[int,
         near = nearest(rest, device_names())
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise TierwiseError(
-            f"machine: part {part!r} was not understood; allowed: a card or processor of the catalog, memory (64GB ddr5, "
-            f"12x ddr5-5600), a disk (nvme-gen3, nvme-gen4, nvme-gen5, sata-ssd){hint}"
+            f"machine: part {part!r} was not understood; allowed: a card or processor of the catalog, memory (64GB "
+            f"ddr5, 12x ddr5-5600), a disk (nvme-gen3, nvme-gen4, nvme-gen5, sata-ssd){hint}"
         ) from None
 
 

@@ -22,7 +22,15 @@ from tierwise.evaluation import evaluate
 from tierwise.machines import System, system
 from tierwise.measure.edge import lengths
 from tierwise.measure.edge_rows import (
-    Group, Refused, Table, engine_of, key_value, machine_of, model_of, stored, weights_of,
+    Group,
+    Refused,
+    Table,
+    engine_of,
+    key_value,
+    machine_of,
+    model_of,
+    stored,
+    weights_of,
 )  # fmt: skip
 from tierwise.memory.account import Rules, account
 from tierwise.models.marks import decoder, experts_of
@@ -78,8 +86,8 @@ def check(table: Table) -> Answer:
         except TierwiseError as error:
             refused.append(Refused(at, str(error).split(";")[0][:160]))
     measured = np.asarray(table["value"], float)[rows]
-    return Answer(rows, measured, predicted, kinds[rows], *(np.asarray(columns[n]) for n in ("device", "engine", "phase")),
-                  tuple(refused))  # type: ignore[arg-type]  # fmt: skip
+    device, name, phase = (np.asarray(columns[n], str) for n in ("device", "engine", "phase"))
+    return Answer(rows, measured, predicted, kinds[rows], device, name, phase, tuple(refused))
 
 
 def _column(table: Table, name: str, rows: NDArray[np.intp]) -> list[str]:
@@ -189,7 +197,7 @@ def computer(text: str, used: int = 0) -> System:
 
 def _weights(quant: str, bpw: str) -> Format:
     """The format of most weights: of a mixture told in words, that of its experts."""
-    plain = re.sub(r"(?i)^ud-|_r[48]$", "", quant.split()[0] if quant else quant)
+    plain = re.sub(r"(?i)^ud-|_r[48]$", "", quant.split(maxsplit=1)[0] if quant else quant)
     return weights_of(plain, bpw)
 
 

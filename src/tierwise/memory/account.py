@@ -180,7 +180,8 @@ def account(
     for node in plan.placement.nodes:
         there, kept = together(stage_weights(model, plan, rules.extra_layers, node)), caches(node)
         # Devices of all stages share a node, so each counts with their mean.
-        cached[node] = sum((once + n * sequences for n, once in zip(kept.each, kept.shared, strict=True)), 0.0) / plan.pp
+        held = (once + n * sequences for n, once in zip(kept.each, kept.shared, strict=True))
+        cached[node] = sum(held, 0.0) / plan.pp
         elsewhere[node] = sum(there, 0.0) / plan.pp + cached[node]
     return Memory(
         weights=of_stage(stages, stage),

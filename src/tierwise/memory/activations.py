@@ -10,7 +10,6 @@ from tierwise.program.types import Op, Operand
 from tierwise.schedule import order, parse
 from tierwise.schedule.copies import in_flight
 
-
 # Bytes of an fp32 activation.
 _FP32 = 4.0
 

@@ -97,7 +97,8 @@ class Placement:
         """For people: ``"weights 60 % on host, attention computed on pim"``."""
         lying = [f"{group} {_percent(f)} on {node}" for group, places in self.tensors for node, f in places]
         parts = [f"in layers {mark!r}: {part}" for mark, part in self.parts]
-        return ", ".join([*lying, *(f"{kind} computed on {node}" for kind, node in self.ops), *parts]) or "all in memory"
+        computed = [f"{kind} computed on {node}" for kind, node in self.ops]
+        return ", ".join([*lying, *computed, *parts]) or "all in memory"
 
     def node(self, op: Op) -> str:
         """Where an op is computed: ``""`` on the device itself."""

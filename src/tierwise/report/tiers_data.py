@@ -9,6 +9,7 @@ import numpy as np
 
 from tierwise.core.intervals import factors
 from tierwise.memory.account import Memory
+from tierwise.report.timeline import executions
 from tierwise.result import Phase, changes
 from tierwise.search.fit import Answer, Candidate
 from tierwise.search.fit_batch import Policy
@@ -53,7 +54,8 @@ def of_policies(q: Any, found: Sequence[Policy], flags: str = "") -> Json:
 
 def _question(q: Any) -> Json:
     return {"model": q.name, "machine": q.on, "context": q.context, "output": q.output, "batch": q.batch,
-            "min_bits": q.min_bits, "goal": q.goal, "engine": q.engine, "layers": q.layers, "routed": q.routed}  # fmt: skip
+            "min_bits": q.min_bits, "goal": q.goal, "engine": q.engine, "layers": q.layers,
+            "routed": q.routed}  # fmt: skip
 
 
 def candidate(c: Candidate, full: bool = False) -> Json:
@@ -94,7 +96,22 @@ def _full(phases: Sequence[Phase], m: Memory) -> Json:
         "first_token_interval": [float(early), float(late)],
         "tiers": tiers(m),
         "phases": [_phase(p) for p in phases],
+        "timeline": _timeline(decode[0]) if decode else [],
     }
+
+
+# Executions that a page draws; a step has a few thousand.
+EVENTS = 6000
+
+
+def _timeline(phase: Phase) -> list[list[Any]]:
+    """(lane, op, start, seconds) of one decode step: lanes ``device``, ``host``, and ``copy`` for what moves between."""
+    out: list[list[Any]] = []
+    for e in executions(phase)[:EVENTS]:
+        op = phase.ops[e.op].op if e.op is not None else None
+        lane = "host" if op is not None and op.options.get("on") == "host" else e.lane
+        out.append(["copy" if "copy" in lane or lane in ("in", "out") else lane, e.name, e.start, e.duration])
+    return out
 
 
 def tiers(m: Memory) -> list[Json]:

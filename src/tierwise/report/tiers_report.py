@@ -102,8 +102,8 @@ def _merged(names: list[str]) -> list[str]:
 
 def _table(rows: list[Json], q: Json) -> Table:
     columns = (Column("weights", left=True), Column("KV", left=True), Column("on the host", left=True),
-               Column("-ub", shown_from=100), Column("device"), Column("host"), Column("first token"), Column("tokens/s"),
-               Column("whole", shown_from=88))  # fmt: skip
+               Column("-ub", shown_from=100), Column("device"), Column("host"), Column("first token"),
+               Column("tokens/s"), Column("whole", shown_from=88))  # fmt: skip
     cells = [[x["weights"], x["kv"], _short(x, q), count(x["micro_batch"]), gb(x["peak"]), gb(x["host"]),
               seconds(x["first_token_s"]), rate(x["tokens_per_s"]), seconds(x["total_s"])] for x in rows]  # fmt: skip
     return Table(columns, cells)
@@ -120,7 +120,8 @@ def _short(x: Json, q: Json) -> str:
 
 def _policies(rows: list[Json]) -> Table:
     columns = (Column("format", left=True), Column("sequences"), Column("weights on device"), Column("on host"),
-               Column("on disk"), Column("caches on host"), Column("attention", left=True), Column("tokens/s"))  # fmt: skip
+               Column("on disk"), Column("caches on host"), Column("attention", left=True),
+               Column("tokens/s"))  # fmt: skip
     cells = []
     for p in rows:
         w = p["weight_shares"]

@@ -42,8 +42,8 @@ def headline(d: Json) -> str:
     a = d["answer"]
     low, high = (a["tokens_per_s"] * f for f in a["interval"])
     return (
-        f"{q['model']} in {a['weights'].upper()} with {a['kv']} caches: {placed(a, q)}; {rate(a['tokens_per_s'])} tokens/s "
-        f"(80 % of measurements between {rate(low)} and {rate(high)}), the first of a prompt of "
+        f"{q['model']} in {a['weights'].upper()} with {a['kv']} caches: {placed(a, q)}; {rate(a['tokens_per_s'])} "
+        f"tokens/s (80 % of measurements between {rate(low)} and {rate(high)}), the first of a prompt of "
         f"{count(q['context'] - q['output'])} tokens after {seconds(a['first_token_s'])}."
     )
 
@@ -54,8 +54,10 @@ def _throughput(d: Json) -> str:
         return f"No policy holds one sequence of {count(q['context'])} tokens of {q['model']} on {q['machine']}."
     p = d["policies"][0]
     return (
-        f"{q['model']} in {p['weights']}, {things(p['batch'], 'sequence')} at once: {rate(p['tokens_per_s'])} tokens/s; "
-        f"weights {_shares(p['weight_shares'])}, caches {_shares(p['cache_shares'])}, attention on the {p['attends']}."
+        f"{q['model']} in {p['weights']}, {things(p['batch'], 'sequence')} at once: {rate(p['tokens_per_s'])} "
+        f"tokens/s; "
+        f"weights {_shares(p['weight_shares'])}, caches {_shares(p['cache_shares'])}, attention on the "
+        f"{p['attends']}."
     )
 
 
@@ -67,8 +69,8 @@ def _shares(x: Json) -> str:
 def _refused(d: Json) -> str:
     q = d["question"]
     if not d["nearest"]:
-        return (f"No format of {q['model']} has {q['min_bits']:g} bits a weight or more and fits on {q['machine']}: all "
-                "that was tried is narrower.")  # fmt: skip
+        return (f"No format of {q['model']} has {q['min_bits']:g} bits a weight or more and fits on {q['machine']}: "
+                "all that was tried is narrower.")  # fmt: skip
     n = d["nearest"][0]
     over = []
     if n["peak"] > n["capacity"]:
@@ -91,7 +93,7 @@ def why(d: Json) -> list[str]:
     out = []
     for p in a["phases"]:
         top = sorted(p["bounds"].items(), key=lambda x: -x[1])[:2]
-        parts = [f"{_BOUNDS.get(k, f'reading the memory of the device ({k})')} {percent(v / p['pass_s'])}" for k, v in top]
+        parts = [f"{_BOUNDS.get(k, f'reading memory of the device ({k})')} {percent(v / p['pass_s'])}" for k, v in top]
         what = "A token" if p["name"] == "decode" else f"A pass of {p['name']}"
         text = f"{what} takes {seconds(p['pass_s'])}: {', '.join(parts)}"
         if p["on_host_s"]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -129,7 +130,7 @@ class _Search:
 
     def _least(self, first: Choice, what: str, most: int, give_up: bool = False) -> Iterator[Candidate]:
         """The choice that leaves least of ``what`` on the host while the device holds the rest."""
-        all_of = self.at(replace(first, **{what: most}))
+        all_of = self.at(_with(first, what, most))
         if not self._on_device(all_of.result):
             if not give_up:
                 yield all_of
@@ -142,19 +143,19 @@ class _Search:
         guess = int(np.ceil((full - room) / max(full - empty, 1.0) * most))
         while high - low > 1:
             middle = min(max(guess, low + 1), high - 1)
-            fits = self._on_device(self.at(replace(first, **{what: middle})).result)
+            fits = self._on_device(self.at(_with(first, what, middle)).result)
             low, high = (low, middle) if fits else (middle, high)
             guess = middle - 1 if fits and guess == middle else middle + 1 if guess == middle else (low + high) // 2
-        yield self._settled(replace(first, **{what: high}))
+        yield self._settled(_with(first, what, high))
 
     def _host(self, first: Choice, what: str) -> Candidate:
         """With all caches on the host: layers too, as many as it takes."""
         low, high = 0, self.q.layers
         while high - low > 1:
             middle = (low + high) // 2
-            c = replace(first, **{what: middle}, caches=self.q.layers - middle)
+            c = replace(_with(first, what, middle), caches=self.q.layers - middle)
             low, high = (low, middle) if self._on_device(self.at(c).result) else (middle, high)
-        return self._settled(replace(first, **{what: high}, caches=self.q.layers - high))
+        return self._settled(replace(_with(first, what, high), caches=self.q.layers - high))
 
     def _settled(self, c: Choice) -> Candidate:
         """The candidate; where the host cannot hold its part, with what has to be read from disk again and again."""
@@ -200,8 +201,14 @@ def scenario_of(q: Question, c: Choice) -> Scenario:
     s = q.scenario(c.weights, c.kv, c.ubatch)
     if not q.has_host:
         return s if not c.missed else s.apply(read_from_disk(c.missed, c.disk, experts=bool(q.routed)))
-    moved = map(float, (c.layers, c.experts, c.caches, c.feed_forward))
-    return s.apply(partial_offload(*moved, c.missed, c.disk))
+    return s.apply(partial_offload(float(c.layers), float(c.experts), float(c.caches), float(c.feed_forward), c.missed,
+                                   c.disk))  # fmt: skip
+
+
+def _with(c: Choice, what: str, count: int) -> Choice:
+    """The choice with so many layers of something on the host."""
+    changed: dict[str, Any] = {what: count}
+    return replace(c, **changed)
 
 
 __all__ = ["Answer", "Candidate", "Choice", "Question", "bits_of", "plan_fit", "rank", "scenario_of"]

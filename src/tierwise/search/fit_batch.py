@@ -1,4 +1,4 @@
-"""How to answer many requests with a model that does not fit: fractions of weights and caches by tier, and how many at once.
+"""How to answer many requests with a model that does not fit: shares of weights and caches by tier, and batches.
 
 The policy space of FlexGen (arXiv:2303.06865, section 4): weights stream to the device ahead of the layer that runs,
 once a step for all sequences; caches lie on the device or the host, where the processors may attend next to them; what
@@ -65,8 +65,8 @@ def policies(q: Question) -> list[Policy]:
         TierwiseError: a machine without a host.
     """
     if q.machine.host is None or q.machine.device.link("host") is None:
-        raise TierwiseError(f"plan fit --goal throughput: {q.on} has no host to keep weights and caches in; spell it, as "
-                            "in rtx4090 + 64GB ddr5 + nvme-gen4")  # fmt: skip
+        raise TierwiseError(f"plan fit --goal throughput: {q.on} has no host to keep weights and caches in; spell it, "
+                            "as in rtx4090 + 64GB ddr5 + nvme-gen4")  # fmt: skip
     out = []
     for name in q.weights or FORMATS:
         form = fmt(name)

@@ -1,4 +1,4 @@
-"""What would help a plan that makes a model fit: the same question with one thing of the machine, or of the asking, changed."""
+"""What would help a plan that makes a model fit: the same question with one thing changed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ WORTH = 1.02  # less is not told
 
 @dataclass(frozen=True)
 class Help:
-    """One change. ``rate``: tokens per second with it (nan where it is not priced); ``what`` is data, worded in
-    reports: ``bandwidth``, ``link``, ``card``, ``bits``, ``disk``, ``memory``. ``amount``: of the change, in SI units."""
+    """One change.
+
+    Attributes:
+        what: ``bandwidth``, ``link``, ``card``, ``bits``, ``disk`` or ``memory``, to be worded in reports.
+        rate: tokens per second with it (nan where it is not priced). ``amount``: of the change, in SI units.
+    """
 
     what: str
     rate: float
@@ -86,7 +90,8 @@ def _faster_memory(machine: System) -> System | None:
         return None
     cpu = host.cpu
     tiers = tuple(
-        replace(t, bandwidth=TWICE * t.bandwidth, write_bandwidth=TWICE * t.write_bandwidth) if t.kind == "memory" else t
+        replace(t, bandwidth=TWICE * t.bandwidth, write_bandwidth=TWICE * t.write_bandwidth) if t.kind == "memory"
+        else t
         for t in cpu.tiers
     )
     return replace(machine, host=replace(host, bandwidth=TWICE * host.bandwidth, cpu=replace(cpu, tiers=tiers)))

@@ -141,7 +141,7 @@ def formats(q: Question) -> list[tuple[str, float]]:
 
 def bits_of(name: str) -> float:
     """Bits a weight of the type that most of a file's weights have."""
-    form: Format = fmt(MIXTURES.get(fmt(name).name if isinstance(fmt(name).name, str) else name, name))
+    form: Format = fmt(MIXTURES.get(str(fmt(name)), name))
     return float(form.bits + form.meta)
 
 

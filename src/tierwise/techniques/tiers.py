@@ -24,7 +24,7 @@ from tierwise.program.placement import ANY, Placement
 from tierwise.scenario.types import Resolved, Scenario
 from tierwise.techniques._make import NothingMatched, Technique, applied, changed
 
-# Marks of layers: computed by the host; with experts there; with caches and attention there; with the feed-forward part.
+# Marks of layers by what of them the host holds and computes.
 LAYERS, EXPERTS, CACHES, FEED = "host", "host-experts", "host-caches", "host-feed-forward"
 
 
@@ -148,7 +148,8 @@ def _placement(r: Resolved, missed: Num, disk: str, rows: tuple[Num, Num], embed
     out = r.plan.placement
     if embed:
         out = out.with_tensors("embed", {"host": 1.0}).with_ops("embedding", "host")
-    for mark, part in ((LAYERS, layers), (EXPERTS, experts), (CACHES, caches), (FEED, feed), (f"{EXPERTS}+caches", both)):
+    parts = {LAYERS: layers, EXPERTS: experts, CACHES: caches, FEED: feed, f"{EXPERTS}+caches": both}
+    for mark, part in parts.items():
         out = out.with_part(mark, part)
     return out
 

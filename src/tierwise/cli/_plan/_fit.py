@@ -62,8 +62,9 @@ def _streamed(q: Question, p: Any, data: Json) -> Any:
     held, away = p.result.memory, p.result.memory.elsewhere
     far_caches = sum(float(x) for x in held.elsewhere_caches.values())
     weights = float(held.weight_bytes) + sum(float(x) for x in away.values()) - far_caches
+    sizes = weights * q.machine.count, (float(held.kv) + far_caches) * q.machine.count
     return divided(p.scenario, published(q.name), p.weights, p.kv, _predicted(q, data["policies"][0]), p.weight_shares,
-                   p.cache_shares, (weights * q.machine.count, (float(held.kv) + far_caches) * q.machine.count))  # fmt: skip
+                   p.cache_shares, sizes)  # fmt: skip
 
 
 def question(asked: Asked, context: str, output: str | None, min_bits: float, goal: str | None) -> Question:

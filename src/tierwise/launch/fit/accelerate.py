@@ -6,7 +6,7 @@ import json
 
 from tierwise.launch.fit import Divided
 
-TITLE = "a device map: `AutoModelForCausalLM.from_pretrained(NAME, device_map=json.load(open(...)), offload_folder=...)`"
+TITLE = "a device map, for `from_pretrained(NAME, device_map=json.load(open(...)), offload_folder=...)`"
 SOURCE = "Accelerate 1.10, docs, Working with large models (cpu, disk, and numbers of cards)"
 CANNOT = "it copies weights to the device for every use; this plan computes where they lie"
 # Names of most decoders of Transformers.

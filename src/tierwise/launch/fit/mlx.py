@@ -20,5 +20,5 @@ def files(d: Divided) -> dict[str, str]:
     out = f"{d.model.rsplit('/', 1)[-1]}-{bits}bit"
     quantize = f"-q --q-bits {bits} --q-group-size {GROUP} " if bits < 16 else ""
     before = (f"[ -d {out} ] || mlx_lm.convert --hf-path {d.model} {quantize}--mlx-path {out}",
-              "# More than three quarters of memory for the GPU: sudo sysctl iogpu.wired_limit_mb=MEGABYTES")  # fmt: skip
+              "# Should macOS keep too much back: sudo sysctl iogpu.wired_limit_mb=MEGABYTES")  # fmt: skip
     return {"mlx.sh": script(d, ["mlx_lm.server", "--model", out], before)}

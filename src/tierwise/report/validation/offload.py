@@ -39,7 +39,8 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
 
 def shown(path: Path, a: Answer) -> list[str]:
     """Lines for people: by kind and phase, then by device and engine."""
-    out = [f"{path.name}: {int(np.isfinite(a.predicted).sum())} of {len(a.rows)} rows answered; nothing is fitted on them"]
+    answered = int(np.isfinite(a.predicted).sum())
+    out = [f"{path.name}: {answered} of {len(a.rows)} rows answered; nothing is fitted on them"]
     out.append(f"{'':58s} {'rows':>5s} {'answered':>8s} {'median':>7s} {'worst':>6s} {'bias':>5s}")
     for label, mask in cells(a):
         s = summary(a, mask)
