@@ -62,7 +62,7 @@ def candidate(c: Candidate, full: bool = False) -> Json:
     """A candidate: where everything goes and what it costs; ``full``: with its memory and its time in parts."""
     x, r = c.choice, c.result
     out: Json = {
-        "weights": x.weights or "own", "kv": x.kv, "bits": x.bits, "layers_on_host": x.layers,
+        "weights": x.weights or _own(c), "kv": x.kv, "bits": x.bits, "layers_on_host": x.layers,
         "experts_on_host": x.experts, "caches_on_host": x.caches, "feed_forward_on_host": x.feed_forward,
         "micro_batch": x.ubatch, "read_from_disk": x.missed, "disk": x.disk,
         "tokens_per_s": c.rate, "first_token_s": float(r.ttft), "total_s": c.seconds, "basis": str(r.basis),
@@ -158,3 +158,9 @@ def _distinct(found: Sequence[Candidate]) -> list[Candidate]:
 
 def _known(x: float) -> float | None:
     return x if np.isfinite(x) else None
+
+
+def _own(c: Candidate) -> str:
+    """What the checkpoint's experts, or its layers, are stored in."""
+    formats = c.result.scenario.model.formats
+    return str(formats.get("expert") or formats.get("mlp") or formats.get("*", "its own format"))

@@ -120,7 +120,7 @@ def helping(d: Json) -> list[tuple[str, str]]:
             "bandwidth": f"Memory of the host {n:g} times as fast (more channels):",
             "link": f"A link to the host {n:g} times as fast:",
             "card": f"{n:g} cards:",
-            "bits": f"{(h['weights'] or 'own').upper()} (--min-bits {_floor(n)}):",
+            "bits": f"{str(h['weights'] or 'its own format').upper()} (--min-bits {_floor(n)}):",
             "memory": f"{gb(n)} more memory beside the device",
             "disk": "A disk named in the machine (+ nvme-gen4): experts or layers that memory does not hold are read "
                     "from it",
