@@ -101,6 +101,7 @@ def test_programs_that_stream_are_told_shares() -> None:
 
 
 def test_apple_silicon_gets_mlx() -> None:
-    s = Scenario("llama-3.1-8b", "m3-max-64gb", Batch(1000.0, 24.0, 1.0), engine="llama.cpp").with_plan(weights="q4_k_m")
+    s = Scenario("llama-3.1-8b", "m3-max-64gb", Batch(1000.0, 24.0, 1.0), engine="llama.cpp")
+    s = s.with_plan(weights="q4_k_m")
     made = files(divided(s, "org/m", "q4_k_m", "fp16", SAID))
     assert "mlx_lm.server" in made["mlx.sh"] and "ik_llama.cpp.sh" not in made

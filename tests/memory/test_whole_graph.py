@@ -13,7 +13,8 @@ from tierwise.scenario.types import Plan
 
 
 def activations(prompt: float, chunk: float = 512.0, flash: bool = True) -> float:
-    s = Scenario("llama-3.1-8b", "rtx-4090", Batch(prompt, 8.0, 1.0), Plan(chunk=chunk, flash=flash), engine="llama.cpp")
+    plan = Plan(chunk=chunk, flash=flash)
+    s = Scenario("llama-3.1-8b", "rtx-4090", Batch(prompt, 8.0, 1.0), plan, engine="llama.cpp")
     return float(evaluate(s).memory.activations)
 
 

@@ -24,6 +24,8 @@ _MEMORY = re.compile(
     r"(?:[- ]?(?P<rate>\d{3,5})(?:\s*mt/s)?)?(?:\s*[x×,(]?\s*(?P<channels>\d+)[- ]?\s*(?:ch\b|channels?\b)\)?)?",
     re.IGNORECASE,
 )
+# Numbers of channels that processors are built with.
+CHANNELS = (1, 2, 3, 4, 6, 8, 12, 16)
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?\s*[gt]i?b)\s+(?:of\s+)?(\S.*)$", re.IGNORECASE)
 _COUNT = re.compile(r"^(\d{1,4})\s*[x×*]\s*(\S.*)$", re.IGNORECASE)
 
@@ -199,7 +201,7 @@ def _with_memory(
     if memory.rate is not None or memory.channels is not None or not named:
         width, typical = float(usual["channel"]["bytes"]), usual["usual"]
         rate = float(memory.rate or typical["rate"])
-        channels = memory.channels or _channels(own.bandwidth, width, rate, named) or int(typical["channels"])
+        channels = memory.channels or (_channels(own.bandwidth, usual) if named else int(typical["channels"]))
         bandwidth = width * rate * 1e6 * channels
         if memory.rate is None or memory.channels is None:
             said.append(f"memory taken as {channels} channels of {memory.kind.upper()}-{rate:g} a socket")
@@ -211,6 +213,10 @@ def _with_memory(
     return replace(cpu, tiers=tuple(made if t is own else t for t in cpu.tiers))
 
 
-def _channels(bandwidth: float, width: float, rate: float, named: bool) -> int:
-    """Channels that a processor of the catalog has: what its bandwidth makes at the nearest even number."""
-    return max(round(bandwidth / (width * rate * 1e6)), 1) if named else 0
+def _channels(bandwidth: float, kind: dict[str, Any]) -> int:
+    """Channels that a processor of the catalog has: those whose product with a rate that is sold is its bandwidth, at
+    the rate nearest to the usual one; the most of them where two are as near."""
+    width, usual = float(kind["channel"]["bytes"]), float(kind["usual"]["rate"])
+    found = [(abs(rate - usual), -n) for rate in kind["rates"]["values"] for n in CHANNELS
+             if abs(width * rate * 1e6 * n / bandwidth - 1.0) < 0.01]  # fmt: skip
+    return -min(found)[1] if found else max(round(bandwidth / (width * usual * 1e6)), 1)

@@ -96,7 +96,8 @@ class Placement:
     def __str__(self) -> str:
         """For people: ``"weights 60 % on host, attention computed on pim"``."""
         lying = [f"{group} {_percent(f)} on {node}" for group, places in self.tensors for node, f in places]
-        parts = [f"in layers {mark!r}: {part}" for mark, part in self.parts]
+        parts = [f"layers marked {mark}: {f'all on {dict(part.ops)[ANY]}' if ANY in dict(part.ops) else part}"
+                 for mark, part in self.parts]  # fmt: skip
         computed = [f"{kind} computed on {node}" for kind, node in self.ops]
         return ", ".join([*lying, *computed, *parts]) or "all in memory"
 

@@ -55,7 +55,7 @@ def of_policies(q: Any, found: Sequence[Policy], flags: str = "") -> Json:
 def _question(q: Any) -> Json:
     return {"model": q.name, "machine": q.on, "context": q.context, "output": q.output, "batch": q.batch,
             "min_bits": q.min_bits, "goal": q.goal, "engine": q.engine, "layers": q.layers,
-            "routed": q.routed}  # fmt: skip
+            "routed": q.routed, "memory": q.machine.device.memory.name}  # fmt: skip
 
 
 def candidate(c: Candidate, full: bool = False) -> Json:
@@ -105,7 +105,7 @@ EVENTS = 6000
 
 
 def _timeline(phase: Phase) -> list[list[Any]]:
-    """(lane, op, start, seconds) of one decode step: lanes ``device``, ``host``, and ``copy`` for what moves between."""
+    """(lane, op, start, seconds) of one decode step: lanes ``device``, ``host``, ``copy`` for what moves between."""
     out: list[list[Any]] = []
     for e in executions(phase)[:EVENTS]:
         op = phase.ops[e.op].op if e.op is not None else None
@@ -162,5 +162,5 @@ def _known(x: float) -> float | None:
 
 def _own(c: Candidate) -> str:
     """What the checkpoint's experts, or its layers, are stored in."""
-    formats = c.result.scenario.model.formats
-    return str(formats.get("expert") or formats.get("mlp") or formats.get("*", "its own format"))
+    model = c.result.scenario.model
+    return str(model.format_of("expert" if "expert" in model.formats else "mlp"))

@@ -93,7 +93,7 @@ def why(d: Json) -> list[str]:
     out = []
     for p in a["phases"]:
         top = sorted(p["bounds"].items(), key=lambda x: -x[1])[:2]
-        parts = [f"{_BOUNDS.get(k, f'reading memory of the device ({k})')} {percent(v / p['pass_s'])}" for k, v in top]
+        parts = [f"{_bound(k, d['question'])} {percent(v / p['pass_s'])}" for k, v in top]
         what = "A token" if p["name"] == "decode" else f"A pass of {p['name']}"
         text = f"{what} takes {seconds(p['pass_s'])}: {', '.join(parts)}"
         if p["on_host_s"]:
@@ -110,6 +110,12 @@ def why(d: Json) -> list[str]:
     return out
 
 
+def _bound(name: str, q: Json) -> str:
+    """What a resource does, in words."""
+    near = f"reading memory of the device ({name})"
+    return near if name == q["memory"] else _BOUNDS.get(name, near)
+
+
 def helping(d: Json) -> list[tuple[str, str]]:
     """(what, what it brings)."""
     out = []
@@ -121,11 +127,11 @@ def helping(d: Json) -> list[tuple[str, str]]:
             "link": f"A link to the host {n:g} times as fast:",
             "card": f"{n:g} cards:",
             "bits": f"{str(h['weights'] or 'its own format').upper()} (--min-bits {_floor(n)}):",
-            "memory": f"{gb(n)} more memory beside the device",
-            "disk": "A disk named in the machine (+ nvme-gen4): experts or layers that memory does not hold are read "
-                    "from it",
-        }[h["what"]]  # fmt: skip
-        out.append((name, speed.strip() or "it fits then"))
+            "memory": f"{gb(n)} more memory beside the device:",
+            "disk": "A disk, said in the machine (+ nvme-gen4):",
+        }[h["what"]]
+        slow = "what memory does not hold is read from it for every token" if h["what"] == "disk" else "it fits then"
+        out.append((name, speed.strip() or slow))
     return out
 
 

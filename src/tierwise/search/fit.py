@@ -22,6 +22,8 @@ from tierwise.schedule.residency import cyclic_lru, random_lru
 from tierwise.search.fit_question import CACHE_FORMATS, UBATCH, WIDE, Candidate, Choice, Question, bits_of, formats
 from tierwise.techniques.tiers import partial_offload, read_from_disk
 
+# Rounds in which what a disk's part needs of memory itself settles.
+SETTLES = 12
 Tell = Callable[[str, int, int, str], None]
 
 
@@ -182,13 +184,13 @@ class _Search:
         left = weights - (float(m.peak) - float(m.capacity))
         if left <= 0.0:
             return
-        for _ in range(3):  # what is read takes a buffer, which takes of what is left
+        for _ in range(SETTLES):  # what is read takes a buffer, which takes of what is left
             share = float(1.0 - (random_lru(weights, left) if role else cyclic_lru(weights, left)))
             found = self.at(replace(whole.choice, missed=share, disk=self.q.disk))
             over = float(found.result.memory.peak) - float(m.capacity)
             if over <= 0.0 or share >= 1.0:
                 break
-            left -= over
+            left -= 1.25 * over
         yield found
 
     @staticmethod

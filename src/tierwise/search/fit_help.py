@@ -56,11 +56,12 @@ def _machines(q: Question, best: Candidate) -> list[Help]:
 
 
 def _narrower(a: Answer) -> list[Help]:
-    """The widest format below the least bits that is faster."""
-    for c in a.narrower:
-        if a.best is not None and c.rate > a.best.rate:
-            return [Help("bits", c.rate, c.choice.bits, c)]
-    return []
+    """The widest format below the least bits that is faster, and the widest that the device holds alone."""
+    assert a.best is not None
+    faster = [c for c in a.narrower if c.rate > a.best.rate]
+    alone = [c for c in faster if c.choice.whole and not a.best.choice.whole]
+    picked = faster[:1] + [c for c in alone[:1] if c is not faster[0]]
+    return [Help("bits", c.rate, c.choice.bits, c) for c in picked]
 
 
 def _to_fit(a: Answer) -> list[Help]:

@@ -59,7 +59,7 @@ def partial_offload(
         _check(stack, float(layers), float(experts), float(caches), float(feed_forward))
         marks = _marks(stack, int(float(np.max(r.plan.pp))), int(layers), int(experts), int(caches),
                        int(feed_forward))
-        placement = _placement(r, num(missed), disk, _uploads(r, upload), embed)
+        placement = _placement(r, num(missed), disk, _uploads(r, upload), embed, set(marks.values()))
         model = marked(r.model, marks)
         plan = replace(r.plan, placement=placement)
         what = (("layers on the host", float(layers)), ("layers with experts on the host", float(experts)),
@@ -135,7 +135,7 @@ def _uploads(r: Resolved, given: Num | None) -> tuple[Num, Num]:
     return facts.upload_rows, facts.upload_rows * (idle if facts.upload_spread else 1.0)
 
 
-def _placement(r: Resolved, missed: Num, disk: str, rows: tuple[Num, Num], embed: bool) -> Placement:
+def _placement(r: Resolved, missed: Num, disk: str, rows: tuple[Num, Num], embed: bool, used: set[str]) -> Placement:
     weights = {"host": 1.0 - missed, **({disk: missed} if disk else {})}
     mapped = bool(disk)
     layers = Placement(mapped=mapped, upload=rows[0]).with_tensors("weights", weights).with_ops(ANY, "host")
@@ -149,7 +149,7 @@ def _placement(r: Resolved, missed: Num, disk: str, rows: tuple[Num, Num], embed
     if embed:
         out = out.with_tensors("embed", {"host": 1.0}).with_ops("embedding", "host")
     parts = {LAYERS: layers, EXPERTS: experts, CACHES: caches, FEED: feed, f"{EXPERTS}+caches": both}
-    for mark, part in parts.items():
-        out = out.with_part(mark, part)
+    for mark in sorted(used):
+        out = out.with_part(mark, parts[mark])
     return out
 

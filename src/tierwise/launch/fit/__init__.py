@@ -76,7 +76,8 @@ class Divided:
 
 def divided(
     s: Scenario, name: str, weights: str, kv: str, predicted: Mapping[str, Any],
-    shares: Mapping[str, float] | None = None, cache_shares: Mapping[str, float] | None = None, sizes: tuple[float, float] = (0.0, 0.0),
+    shares: Mapping[str, float] | None = None, cache_shares: Mapping[str, float] | None = None,
+    sizes: tuple[float, float] = (0.0, 0.0),
 ) -> Divided:  # fmt: skip
     """What a scenario's placement comes to, layer by layer."""
     r = s.resolved()
