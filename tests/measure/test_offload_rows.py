@@ -9,7 +9,7 @@ import pytest
 
 from tierwise.core.errors import TierwiseError
 from tierwise.measure.buffers import check as check_buffers
-from tierwise.measure.offload import batch_machine, check, computer, moved
+from tierwise.measure.offload import batch_machine, check, computer, moved, with_experts
 from tierwise.models.load import load_model
 
 
@@ -36,6 +36,13 @@ def test_a_row_s_computer() -> None:
 )
 def test_what_a_row_leaves_to_the_host(text: str, model: str, found: tuple[int, int]) -> None:
     assert moved(text, load_model(model)) == found
+
+
+def test_fewer_experts_a_token_are_fewer_parameters() -> None:
+    model = load_model("deepseek-v3")
+    assert moved("6 experts used; routed experts on CPU", model) == (0, 58)
+    assert with_experts(model, 6.0).active_parameters < model.active_parameters
+    assert with_experts(model, 6.0).parameters == model.parameters
 
 
 def test_shares_of_a_layer_are_not_guessed() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +34,10 @@ from tierwise.measure.edge_rows import (
     weights_of,
 )  # fmt: skip
 from tierwise.memory.account import Rules, account
+from tierwise.models.facts import facts_of
 from tierwise.models.marks import decoder, experts_of
 from tierwise.models.step import Step
-from tierwise.models.types import Model
+from tierwise.models.types import Block, Model
 from tierwise.program.placement import Placement
 from tierwise.scenario.types import KV, Batch, Plan, Scenario
 from tierwise.steps.price import engine_on, price_step
@@ -105,6 +107,8 @@ def _hybrid(row: Mapping[str, str], at: NDArray[np.intp], table: Table) -> Array
     machine = computer(row["device"], 1 if "single socket" in row["offload"].lower() else 0)
     model = model_of(re.sub(r"(?i)-FP8$", "", row["model"]), row["tierwise_model"])
     layers, experts = moved(row["offload"], model)
+    if used := re.search(r"\b(\d+) experts", row["offload"]):
+        model = with_experts(model, float(used[1]))
     engine = engine_name(row["engine"])
     if kit(engine, machine.device) is None:
         raise TierwiseError(f"{engine}: no kernels on file for {machine.device.name}")
@@ -125,6 +129,16 @@ def _hybrid(row: Mapping[str, str], at: NDArray[np.intp], table: Table) -> Array
     state, times, tokens = lengths(g, table)
     found: Num = tokens / (times * price_step(on, state).time)
     return np.broadcast_to(np.asarray(found, float), (len(at),))
+
+
+def with_experts(model: Model, count: float) -> Model:
+    """The model whose tokens take so many experts each, as some runs set it."""
+
+    def fewer(block: Block) -> Block:
+        changed: Any = block
+        return replace(changed, top_k=count) if facts_of(block).top_k and hasattr(block, "top_k") else block
+
+    return model.map_blocks(fewer)
 
 
 def engine_name(text: str) -> str:
@@ -149,15 +163,13 @@ def moved(text: str, model: Model) -> tuple[int, int]:
     assert stack is not None
     routed = len(experts_of(stack))
     low = text.lower()
-    if re.search(r"\b6 experts", low):
-        raise TierwiseError("six of eight experts used: another model than its configuration's")
     if "gate experts" in low or "pattern not stated" in low or "% of experts" in low:
         raise TierwiseError("parts of an expert, shares of a layer's experts, or no pattern stated")
     if m := re.search(r"n-cpu-moe=(\d+)|(\d+) of \d+ expert layers|\((\d+) of \d+\) on cpu", low):
         return 0, min(int(next(x for x in m.groups() if x)), routed)
     if m := re.search(r"^ngl=(\d+) of (\d+)$", low):
         return max(stack.depth + 1 - int(m[1]), 0), 0
-    if re.search(r"exps=cpu|ffn=cpu|experts? on cpu|socket, 8 experts|^8 experts", low):
+    if re.search(r"exps=cpu|ffn=cpu|experts? on cpu|socket, \d experts|^\d experts", low):
         return 0, routed
     raise TierwiseError(f"offload {text!r}: not understood")
 
