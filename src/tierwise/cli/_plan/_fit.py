@@ -9,9 +9,11 @@ from tierwise.cli._plan._launch import published
 from tierwise.cli._progress import progress
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.units import parse
-from tierwise.launch.fit import divided
+from tierwise.launch.fit import Divided, divided
+from tierwise.report.tiers_data import policy
 from tierwise.scenario.fields import known
 from tierwise.scenario.types import Scenario
+from tierwise.search.fit_batch import Policy
 from tierwise.search.fit_question import Question
 
 Json = dict[str, Any]
@@ -38,7 +40,9 @@ def answered(
         with progress("looking where everything fits"):
             found = policies(q)
         data = of_policies(q, found)
-        return data, files(_streamed(q, found[0], data)) if found else {}, found[0].scenario if found else None
+        # No program on file attends on the host: files are of the best policy that one can be told.
+        plain = next((p for p in found if not p.attends), None)
+        return data, {} if plain is None else files(_streamed(q, plain)), found[0].scenario if found else None
     with progress("looking where everything fits") as tell:
         answer = plan_fit(q, tell)
         tell("looking what would help", 0, 1, "")
@@ -57,14 +61,13 @@ def _predicted(q: Question, a: Json) -> Json:
             "machine": q.on, "model": q.name, "device_bytes": a["peak"]}  # fmt: skip
 
 
-def _streamed(q: Question, p: Any, data: Json) -> Any:
+def _streamed(q: Question, p: Policy) -> Divided:
     """A policy as launch files are told of it."""
     held, away = p.result.memory, p.result.memory.elsewhere
     far_caches = sum(float(x) for x in held.elsewhere_caches.values())
     weights = float(held.weight_bytes) + sum(float(x) for x in away.values()) - far_caches
-    sizes = weights * q.machine.count, (float(held.kv) + far_caches) * q.machine.count
-    return divided(p.scenario, published(q.name), p.weights, p.kv, _predicted(q, data["policies"][0]), p.weight_shares,
-                   p.cache_shares, sizes)  # fmt: skip
+    return divided(p.scenario, published(q.name), p.weights, p.kv, _predicted(q, policy(p, full=True)), p.weight_shares,
+                   p.cache_shares, weights * q.machine.count)  # fmt: skip
 
 
 def question(asked: Asked, context: str, output: str | None, min_bits: float, goal: str | None) -> Question:

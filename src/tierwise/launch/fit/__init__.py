@@ -31,7 +31,7 @@ class Divided:
         host_layers, host_experts, host_feed, host_caches: numbers of the layers that the host holds wholly, the experts
             of, the feed-forward parts of, the caches of.
         shares: of all weights by node (``""`` the device), where they stream to it; empty where the host computes.
-        cache_shares: likewise. ``weight_bytes``, ``cache_bytes``: of all of them, over all devices.
+        cache_shares: likewise. ``weight_bytes``: of all weights, over all devices.
         context, ubatch, batch: tokens of a conversation, of a micro-batch; conversations at once.
         cards, threads, sockets: devices, the host's cores, its sockets. ``vendor``: of the device.
         from_disk: the node that weights are read from while running; ``""`` for none.
@@ -51,7 +51,6 @@ class Divided:
     shares: Mapping[str, float]
     cache_shares: Mapping[str, float]
     weight_bytes: float
-    cache_bytes: float
     context: int
     ubatch: int
     batch: int
@@ -77,7 +76,7 @@ class Divided:
 def divided(
     s: Scenario, name: str, weights: str, kv: str, predicted: Mapping[str, Any],
     shares: Mapping[str, float] | None = None, cache_shares: Mapping[str, float] | None = None,
-    sizes: tuple[float, float] = (0.0, 0.0),
+    weight_bytes: float = 0.0,
 ) -> Divided:  # fmt: skip
     """What a scenario's placement comes to, layer by layer."""
     r = s.resolved()
@@ -103,7 +102,7 @@ def divided(
         name, weights, kv, stack.depth, tuple(experts_of(stack)),
         int(max((float(np.max(f.experts)) for f in facts if f.experts is not None), default=0.0)),
         tuple(on["layer"]), tuple(on["expert"]), tuple(on["feed"]), tuple(on["cache"]), dict(shares or {}),
-        dict(cache_shares or {}), *sizes, int(float(np.max(r.traffic.prompt)) + float(np.max(r.traffic.output))),
+        dict(cache_shares or {}), weight_bytes, int(float(np.max(r.traffic.prompt)) + float(np.max(r.traffic.output))),
         int(float(np.max(r.plan.chunk))), int(float(np.max(np.asarray(r.traffic.batch, dtype=float)))),
         int(float(np.max(r.plan.devices))), sum(e.units for e in cpu.engines[:1]) * (host.sockets if host else 1) if cpu
         else 0, host.sockets if host is not None else 1, r.machine.device.vendor, disks[0] if disks else "", predicted,

@@ -23,4 +23,8 @@ def files(d: Divided) -> dict[str, str]:
     for n in range(d.depth):
         card = min(n * d.cards // max(near, 1), d.cards - 1)
         found[LAYER.format(n)] = card if n < near else "cpu" if n < near + host else "disk"
-    return {"accelerate_device_map.json": json.dumps({**found, **dict.fromkeys(AFTER, d.cards - 1)}, indent=1) + "\n"}
+    out = {"accelerate_device_map.json": json.dumps({**found, **dict.fromkeys(AFTER, d.cards - 1)}, indent=1) + "\n"}
+    if d.cache_shares.get("host", 0.0) > 0:
+        # Transformers, docs, KV cache strategies: caches on the host, each layer's copied ahead of it.
+        out["accelerate_generate.json"] = json.dumps({"cache_implementation": "offloaded"}) + "\n"
+    return out
