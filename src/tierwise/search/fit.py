@@ -69,7 +69,8 @@ def plan_fit(q: Question, tell: Tell | None = None) -> Answer:
     best = sorted((c for c in found if c.choice.bits >= q.min_bits), key=lambda c: rank(q, c))
     below = [min(mine, key=lambda c: rank(q, c)) for name, bits in formats(q) if bits < q.min_bits
              and (mine := [c for c in found if c.choice.weights == name])]  # fmt: skip
-    return Answer(q, tuple(best), tuple(below), tuple(sorted(short, key=_lacks)[:3]), search.count)
+    wide = [c for c in short if c.choice.bits >= q.min_bits] or short
+    return Answer(q, tuple(best), tuple(below), tuple(sorted(wide, key=_lacks)[:3]), search.count)
 
 
 def rank(q: Question, c: Candidate) -> float:
