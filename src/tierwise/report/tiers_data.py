@@ -134,7 +134,7 @@ def _phase(p: Phase) -> Json:
     copies = [x for x in p.ops if x.op.kind == "copy"]
     return {"name": p.name, "passes": float(np.max(p.passes)), "pass_s": float(np.max(p.pass_time)), "bounds": bounds,
             "copied": {kind: sum(float(np.max(x.segment.repeat * x.op.dims["bytes"])) for x in copies
-                                 if _way(x.op.options) == kind) for kind in {_way(x.op.options) for x in copies}},
+                                 if _way(x.op.options) == kind) for kind in sorted({_way(x.op.options) for x in copies})},
             "on_host_s": sum(float(np.max(x.time)) for x in p.ops if x.op.options.get("on") == "host"),
             "copying_s": sum(float(np.max(x.time)) for x in copies)}  # fmt: skip
 
