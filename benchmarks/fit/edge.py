@@ -1,366 +1,294 @@
 """Fit the kernels of llama.cpp, its forks and MLX to recorded tokens per second (data/edge).
 
-    python benchmarks/fit/edge.py edge_dev.parquet [--only cuda,metal] [--write]
+    python -m benchmarks.fit.edge edge_dev.parquet [--only cuda,metal] [--write]
 
-Each backend is one file of cost/own_kernels. A row's weight is one over the root of the rows its device has in
-its phase, so that a device with many rows does not decide alone. Every device is then left out in turn, the rest fitted
-again, and the one left out predicted: these errors and intervals are what the file says of itself.
+Each backend (edge_backends.py) is one file of cost/own_kernels. Rows of one device tell as much as the root of their
+number, so that a device with many rows does not decide alone. Every device is then left out in turn, the rest fitted
+again, and the one left out predicted: these errors and intervals are what the file says of itself. Beside the table,
+edge_published.csv holds rows that pull requests and issues of the engines state for cards that the table has few or no
+rows of; they are fitted to, and not counted in the errors.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from benchmarks.fit.edge_table import CLASSES, Flat, flat, rates
+from benchmarks.fit.edge_backends import BACKENDS, CLASS, FIXED, KERNELS, MOST, VALUES, Backend, Change, first
+from benchmarks.fit.edge_table import CLASSES, Flat, flat, flattened, rates
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from tierwise.core.num import Num
 from tierwise.cost.kits import Kit
-from tierwise.measure.edge import Work, works
+from tierwise.cost.ondevice import class_of
+from tierwise.measure.edge import Work, check, works
 from tierwise.measure.ops import read
 
 FOLDER = Path(__file__).parents[2] / "src/tierwise/cost/own_kernels"
+PUBLISHED = Path(__file__).with_name("edge_published.csv")
 Array = NDArray[np.float64]
 
-# Kernels of an op, counted in llama.cpp's graphs (src/llama-graph.cpp) and backends: a product also quantizes its
-# input; a norm is two kernels, with the addition of the residual three; rope and cache four; experts three products,
-# their activation, weighting and sum.
-KERNELS = {"matmul": 1.5, "moe": 8.0, "norm": 3.0, "rope_cache": 4.0, "attention": 4.0, "flash": 1.5, "act": 1.0,
-           "topk": 5.0, "scan": 3.0, "embedding": 1.0, "elementwise": 1.0, "sample": 1.0}  # fmt: skip
-CLASS = {"memory": 0.9, "work": 8.0, "mac": 4.0, "rate": 0.2, "pad": 16.0}
-VALUES = {"gap": 3e-6, "step": 2e-4, "acts": 0.5, "experts": 1.2, "kv_flash": 0.6, "kv_plain": 0.5,
-          "kv_work_flash": 2.0, "kv_work_plain": 2.0, "attn_flash": 0.3, "attn_plain": 0.2, "scan": 0.1,
-          "sync": 3e-5, "link": 0.25, "stages": 0.75, "acts_work": 5.0, "kv_tile": 64.0,
-    "flight": 3.2e3, "scores": 0.5}  # fmt: skip
-# How far (in log) a coefficient strays from where it starts before that costs as much as one device's rows being off by
-# a tenth: coefficients that the rows do not tell stay put.
-PRIOR = 1.0
+# Relative error of a row that is not worth a coefficient's straying.
+NOISE = 0.1
+# How far (standard deviation, in log) a coefficient strays from where it starts: far where nothing else is known, less
+# where it starts from another backend's fit; what sets a class of formats apart less, what a build changed more.
+OWN, CARRIED, CLASSWISE, CHANGED = 1.0, 0.3, 0.2, 0.5
 # Rows below which devices are left out together.
 FEW = 12
-# Not fitted: copies between cards without peer access pass the host's memory, so two of them share the link, each at
-# half of its rate.
-FIXED = ("link",)
-MOST = {"memory": 0.97, "rate": 0.95, "kv_flash": 0.95, "kv_plain": 0.95, "attn_flash": 0.9, "attn_plain": 0.9}
-
-
-@dataclass(frozen=True)
-class Backend:
-    """What one file is fitted to.
-
-    Attributes:
-        engines, runs_on, peaks: as in the file. ``keep``: its rows.
-        values, classes: where coefficients start that differ from the usual. ``like``: the backend whose fit they start
-            from instead.
-        still: coefficients that are not fitted: processors' prompts are too few to tell moving from multiplying.
-        builds: before which something was different; ``families``: on which something is, in kernels for few rows and
-            many; ``known``: share of the peak that a family's matrix instructions reach at most, from elsewhere.
-    """
-
-    engines: tuple[str, ...]
-    runs_on: dict[str, list[str]]
-    keep: Callable[[Work], bool]
-    peaks: dict[str, str]
-    values: dict[str, float] = field(default_factory=dict)
-    classes: dict[str, dict[str, float]] = field(default_factory=dict)
-    builds: tuple[int, ...] = ()
-    families: tuple[tuple[str, ...], ...] = ()
-    like: str = ""
-    known: dict[str, float] = field(default_factory=dict)
-    still: tuple[str, ...] = ()
-
-
-def _engine(w: Work) -> str:
-    return w.group.engine.partition("@")[0]
-
-
-def _kind(w: Work) -> str:
-    return w.group.machine.device.kind
-
-
-def _vendor(w: Work) -> str:
-    return w.group.machine.device.vendor
-
-
-# Half-precision products accumulate in half precision (cublasGemmEx, COMPUTE_16F), which cards that halve the rate of
-# fp32 accumulation run at half of int8, as the others do.
-INT8 = {"f16": "int8", "q8": "int8", "q5": "int8", "q4": "int8", "k": "int8", "iq": "int8"}
-FP16 = dict.fromkeys(CLASSES, "fp16")
-CPU = {"f16": "fp32", "q8": "int8", "q5": "int8", "q4": "int8", "k": "int8", "iq": "int8"}
-MOVES = ("acts", "acts_work", "scores", "flight")
-SLOW = {c: {"memory": 0.7, "work": 0.5, "mac": 1.0, "pad": 1.0} for c in CLASSES}
-
-BACKENDS = {
-    "cuda": Backend(
-        ("llama.cpp",),
-        {"kinds": ["gpu", "soc"], "vendors": ["nvidia"]},
-        lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "NVIDIA",
-        INT8,
-        classes={"f16": {"rate": 0.4}},
-        builds=(2000,),
-        # mma instructions, which these kernels use, reach 62.9 % of the peak of Hopper: luo2024.
-        known={"hopper": 0.629},
-    ),
-    "metal": Backend(
-        ("llama.cpp",),
-        {"kinds": ["gpu", "soc"], "vendors": ["apple"]},
-        lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "Apple" and _kind(w) != "cpu",
-        FP16,
-        classes={c: {"work": 8.0, "rate": 0.65} for c in CLASSES},
-        builds=(1200,),
-        families=(("apple-gpu-9",),),
-        values={"flight": 1e5},
-        still=("flight",),
-    ),
-    "rocm": Backend(
-        ("llama.cpp",),
-        {"kinds": ["gpu", "soc"], "vendors": ["amd"]},
-        lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "AMD" and _kind(w) != "cpu",
-        INT8,
-        builds=(6200,),
-        like="cuda",
-        still=("flight",),
-    ),
-    "vulkan": Backend(
-        ("llama.cpp-vulkan",),
-        {"kinds": ["gpu", "soc"]},
-        lambda w: _engine(w) == "llama.cpp-vulkan" and _kind(w) != "cpu",
-        INT8,
-        builds=(6200,),
-        like="cuda",
-        known={"hopper": 0.629},
-        still=("flight",),
-    ),
-    "processors": Backend(
-        ("llama.cpp",),
-        {"kinds": ["cpu", "soc", "mcu"]},
-        lambda w: _engine(w) == "llama.cpp" and _kind(w) == "cpu",
-        CPU,
-        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5},
-        SLOW,
-        builds=(2700,),
-        still=MOVES,
-    ),
-    "ik-processors": Backend(
-        ("ik_llama.cpp",),
-        {"kinds": ["cpu", "soc", "mcu"]},
-        lambda w: _engine(w) == "ik_llama.cpp" and _kind(w) == "cpu",
-        CPU,
-        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5},
-        SLOW,
-        still=MOVES,
-    ),
-    "mlx": Backend(
-        ("mlx",),
-        {"kinds": ["gpu", "soc"], "vendors": ["apple"]},
-        lambda w: _engine(w) == "mlx",
-        FP16,
-        values={"flight": 1e5},
-        still=("flight",),
-    ),
-}
-
-
-def first(name: str, b: Backend, known: Mapping[str, Kit] | None = None) -> Kit:
-    """Coefficients before any fit: those of the backend it is like, where that was fitted."""
-    if known and b.like in known:
-        return replace(known[b.like], name=name, peaks=b.peaks)
-    classes = {c: {**CLASS, **b.classes.get(c, {})} for c in CLASSES}
-    return Kit(name, {**VALUES, **b.values}, classes, b.peaks, KERNELS, {}, frozenset(), "")
-
 
 Key = tuple[str, ...]
+PLAIN = ("f16", "bf16")
+# Factors that classes share, of quantized and of plain formats.
+SHARED: dict[bool, list[Key]] = {False: [("shared", k) for k in CLASS], True: [("shared", "memory")]}
 
 
 def keys(ws: list[Work], b: Backend) -> list[Key]:
     """Coefficients that the rows can tell anything about: of all quantized formats together, how a class differs, and
     what is different on a family or was before a build."""
-    seen = {_class(w) for w in ws}
+    seen = {class_of(w.group.weights) for w in ws}
+    plain = [c for c in PLAIN if c in seen]
     out: list[Key] = [("values", k) for k in VALUES if k not in (*FIXED, *b.still)]
     out += [("shared", k) for k in CLASS]
     out += [("classes", c, k) for c in CLASSES if c in seen for k in CLASS]
-    for build in b.builds:
-        if any(_build(w) < build for w in ws):
-            out += [("builds", str(build), "values", "gap"), ("builds", str(build), "shared", "rate"),
-                    ("builds", str(build), "shared", "memory"), ("builds", str(build), "classes", "f16", "rate"),
-                    ("builds", str(build), "values", "attn_plain")]  # fmt: skip
-    for (family,) in b.families:
-        if any(w.group.machine.device.family == family for w in ws):
-            out += [("families", family, "shared", "work"), ("families", family, "shared", "rate"),
-                    ("families", family, "classes", "f16", "rate")]  # fmt: skip
-    return out
+    for i, change in enumerate(b.changes):
+        if any(change.applies(w.group.build, w.group.machine.device.family, w.group.options) for w in ws):
+            out += [("changes", str(i), *k.split("/")) for k in change.fitted
+                    if not k.startswith("classes") or k.split("/")[1] in plain]  # fmt: skip
+    # What a backend does not have is not fitted.
+    absent = [k for k, v in (("wide", 1.0), ("library", 0.0)) if b.values.get(k, v) == v]
+    return [k for k in out if k[:1] != ("values",) or k[1] not in absent]
 
 
-def _class(w: Work) -> str:
-    from tierwise.cost.ondevice import class_of
-
-    return class_of(w.group.weights)
-
-
-def _build(w: Work) -> float:
-    build = w.group.engine.partition("@")[2]
-    return float(build) if build else np.inf
+def touches(key: Key, kind: str) -> bool:
+    """Whether a factor acts on a class of formats. What is shared is so by all quantized formats; how fast bytes are
+    read, by plain ones too."""
+    return key[:2] == ("classes", kind) or key[:2] in SHARED[kind in PLAIN]
 
 
-def applied(start: Kit, names: list[Key], logs: Array, build: float, family: str = "") -> Kit:
-    """The kit with coefficients multiplied by factors (given as logarithms), as a build sees it."""
+Kind = tuple[float, str, frozenset[str]]
+NEWEST: Kind = (np.inf, "", frozenset())
+
+
+def applied(
+    start: Kit, names: list[Key], logs: Array, kind: Kind = NEWEST, most: Mapping[str, float] = MOST
+) -> Kit:
+    """The kit with coefficients multiplied by factors (given as logarithms), as a build, family and options have it."""
     values, classes = dict(start.values), {c: dict(v) for c, v in start.classes.items()}
-    for own in classes.values():
-        own["rate"] *= BACKENDS[start.name].known.get(family, 1.0)
+
+    def multiply(rest: Key, factor: float) -> None:
+        if rest[0] == "values":
+            values[rest[1]] = min(values[rest[1]] * factor, most.get(rest[1], np.inf))
+        for c, own in classes.items():
+            if touches(rest, c):
+                own[rest[-1]] = min(own[rest[-1]] * factor, most.get(rest[-1], np.inf))
+
+    by: dict[str, list[tuple[Key, float]]] = {}
     for key, x in zip(names, logs, strict=True):
-        factor = float(np.exp(x))
-        rest: Key = key
-        if key[0] == "builds":
-            if not build < int(key[1]):
-                continue
-            rest = key[2:]
-        if key[0] == "families":
-            if family != key[1]:
-                continue
-            rest = key[2:]
-        if rest[0] == "shared":
-            for c, own in classes.items():
-                if c != "f16":
-                    own[rest[1]] = _most(rest[1], own[rest[1]] * factor)
-        elif rest[0] == "values":
-            values[rest[1]] = _most(rest[1], values[rest[1]] * factor)
-        else:
-            classes[rest[1]][rest[2]] = _most(rest[2], classes[rest[1]][rest[2]] * factor)
+        place, rest = (key[1], key[2:]) if key[0] == "changes" else ("", key)
+        by.setdefault(place, []).append((rest, float(np.exp(x))))
+    for rest, factor in by.get("", ()):
+        multiply(rest, factor)
+    for i, change in enumerate(BACKENDS[start.name].changes):
+        if change.applies(*kind):
+            values |= change.values
+            for own in classes.values():
+                own["rate"] *= change.times
+            for rest, factor in by.get(str(i), ()):
+                multiply(rest, factor)
     return replace(start, values=values, classes=classes)
 
 
-def _most(name: str, value: float) -> float:
-    return min(value, MOST.get(name, value))
+def spread(key: Key, carried: bool) -> float:
+    """How far a coefficient may stray."""
+    if key[0] == "changes":
+        return CHANGED
+    apart = key[0] == "classes" and ("shared", key[2]) in SHARED[key[1] in PLAIN]
+    return CLASSWISE if apart else CARRIED if carried and key != ("values", "wide") else OWN
 
 
-def fitted(f: Flat, pick: NDArray[np.bool_], start: Kit, names: list[Key]) -> Array:
+@dataclass(frozen=True)
+class Trial:
+    """Coefficients by build, family and options as factors act on them: ``base × exp(slope @ logs)``, at most ``most``.
+
+    Attributes:
+        base, most: (kinds, coefficients). ``slope``: (kinds, coefficients, factors). ``place``: the kind of each row.
+    """
+
+    start: Kit
+    base: Array
+    slope: Array
+    most: Array
+    place: NDArray[np.intp]
+
+    def rates(self, f: Flat, logs: Array) -> Array:
+        return rates(f, self.start, np.minimum(self.base * np.exp(self.slope @ logs), self.most), self.place)
+
+
+def trial(f: Flat, start: Kit, names: list[Key]) -> Trial:
+    """What the factors do, found by changing one after the other."""
+    kinds = sorted({(float(b), str(x), o) for b, x, o in zip(f.build, f.family, f.options, strict=True)}, key=str)
+    index = {k: i for i, k in enumerate(kinds)}
+    place = np.asarray([index[(float(b), str(x), o)] for b, x, o in zip(f.build, f.family, f.options, strict=True)])
+    none = np.zeros(len(names))
+    base = np.asarray([flattened(applied(start, names, none, k, {})) for k in kinds])
+    safe = np.where(base == 0.0, 1.0, base)
+    slope = np.stack([np.log(np.where(base == 0.0, 1.0, [flattened(applied(start, names, one, k, {})) for k in kinds])
+                             / safe) for one in np.eye(len(names))], axis=-1)  # fmt: skip
+    caps = {k: MOST.get(k, np.inf) for k in (*start.values, *start.classes["f16"])}
+    most = flattened(replace(start, values={k: caps[k] for k in start.values},
+                             classes={c: {k: caps[k] for k in own} for c, own in start.classes.items()}))  # fmt: skip
+    return Trial(start, base, slope, np.broadcast_to(most, base.shape), place)
+
+
+def fitted(f: Flat, pick: NDArray[np.bool_], t: Trial, names: list[Key]) -> Array:
     """Logarithms of factors on the starting coefficients, from some of the rows."""
+    pick = pick & f.sound
+    if not pick.any():
+        return np.zeros(len(names))
     keys_ = np.char.add(f.device.astype(str), f.phase.astype(str))
     _, index, counts = np.unique(keys_[pick], return_inverse=True, return_counts=True)
-    weights = counts[index] ** -0.5
-    kinds = kinds_of(f)
-    tie = np.asarray([_tie(k) for k in names])
+    weights = counts[index] ** -0.25
+    carried = bool(BACKENDS[t.start.name].like)
+    tie = NOISE / np.asarray([spread(k, carried) for k in names])
 
     def residuals(x: Array) -> Array:
-        off = np.log(rates(f, {k: applied(start, names, x, *k) for k in kinds}) / f.measured)[pick]
-        # Absolute, not squared, beyond a tenth: medians are what is judged.
-        soft = np.sign(off) * np.sqrt(2.0 * (np.sqrt(1.0 + (off / 0.1) ** 2) - 1.0)) * 0.1
-        return np.concatenate([weights * soft, 0.1 * x / PRIOR * tie / np.sqrt(len(x))])
+        off = np.log(t.rates(f, x) / f.measured)[pick]
+        # Absolute, not squared, beyond the noise: medians are what is judged.
+        soft = np.sign(off) * np.sqrt(2.0 * (np.sqrt(1.0 + (off / NOISE) ** 2) - 1.0)) * NOISE
+        return np.concatenate([weights * soft, tie * x])
 
-    return np.asarray(least_squares(residuals, np.zeros(len(names)), max_nfev=25, diff_step=1e-4).x)
-
-
-def kinds_of(f: Flat) -> list[tuple[float, str]]:
-    """Builds and families that occur."""
-    return sorted({(float(b), str(x)) for b, x in zip(f.build, f.family, strict=True)})
+    return np.asarray(least_squares(residuals, np.zeros(len(names)), max_nfev=15, diff_step=1e-4).x)
 
 
-def _tie(key: Key) -> float:
-    """What sets a class apart from the other quantized ones, an older build or a family is tied more strongly."""
-    return 2.0 if key[0] in ("builds", "families") else 3.0 if key[0] == "classes" and key[1] != "f16" else 1.0
-
-
-def ratios(f: Flat, start: Kit, names: list[Key], x: Array) -> Array:
-    """Predicted over measured tokens per second."""
-    return rates(f, {k: applied(start, names, x, *k) for k in kinds_of(f)}) / f.measured
-
-
-def left_out(f: Flat, start: Kit, names: list[Key]) -> dict[str, Array]:
-    """Predicted over measured by device and phase, each from a fit without the device. Devices of few rows are left out
-    several at once, since none of them moves a fit."""
-    out = {}
-    devices, counts = np.unique(f.device, return_counts=True)
+def left_out(f: Flat, t: Trial, names: list[Key]) -> Array:
+    """Predicted over measured of the table's own rows, each from a fit without its device; nan of other tables' rows.
+    Devices of few rows are left out several at once, since none of them moves a fit."""
+    out = np.full(len(f.measured), np.nan)
+    devices, counts = np.unique(f.device[f.own], return_counts=True)
     many = [[d] for d, n in zip(devices, counts, strict=True) if n >= FEW]
     few = [d for d, n in zip(devices, counts, strict=True) if n < FEW]
     for fold in [*many, *([few[::2]] if few else []), *([few[1::2]] if len(few) > 1 else [])]:
         gone = np.isin(f.device, fold)
-        x = fitted(f, ~gone, start, names) if not gone.all() else np.zeros(len(names))
-        r = ratios(f, start, names, x)
-        for name in fold:
-            for phase in ("decode", "prefill"):
-                if (some := (f.device == name) & (f.phase == phase)).any():
-                    out[f"{name}|{phase}"] = r[some]
+        r = t.rates(f, fitted(f, ~gone, t, names)) / f.measured
+        out[gone & f.own] = r[gone & f.own]
     return out
 
 
-def interval(held: dict[str, Array], phase: str) -> list[float]:
+def interval(f: Flat, held: Array, phase: str) -> tuple[float, float]:
     """Factors on the predicted time that hold four in five of the measurements of devices left out, each device
     counted alike."""
-    found = [(r, np.full(len(r), 1.0 / len(r))) for k, r in held.items() if k.endswith(phase)]
-    if not found:
-        return [0.6, 1.7]
-    r, w = np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
+    mine = f.own & f.sound & (f.phase == phase)
+    if not mine.any():
+        return 0.6, 1.7
+    _, index, counts = np.unique(f.device[mine], return_inverse=True, return_counts=True)
+    r, w = held[mine], 1.0 / counts[index]
     order = np.argsort(r)
     at = np.cumsum(w[order]) / w.sum()
     # Predicted over measured rate is measured over predicted time.
-    return [round(float(np.interp(q, at, r[order])), 3) for q in (0.1, 0.9)]
+    low, high = (round(float(np.interp(q, at, r[order])), 3) for q in (0.1, 0.9))
+    return low, high
+
+
+def score(r: Array, low: Num, high: Num) -> float:
+    """The mean interval score at 80 % of ratios, in log: the width, and ten times by how much it is missed."""
+    x, a, b = np.log(r), np.log(low), np.log(high)
+    return float(np.mean(b - a + 10.0 * (np.maximum(a - x, 0.0) + np.maximum(x - b, 0.0))))
 
 
 def median(r: Array) -> float:
-    return float(np.median(np.abs(r - 1.0)))
+    return float(np.median(np.abs(r - 1.0))) if len(r) else float("nan")
 
 
-def report(name: str, f: Flat, all_in: Array, held: dict[str, Array]) -> None:
+def report(name: str, f: Flat, all_in: Array, held: Array) -> None:
+    """Errors in the fit and with devices left out, by device."""
     for phase in ("decode", "prefill"):
-        mine = f.phase == phase
-        rows = [r for k, r in held.items() if k.endswith(phase)]
-        if not rows:
+        mine = f.own & (f.phase == phase)
+        if not mine.any():
             continue
-        every = np.concatenate(rows)
-        print(flush=True)
-        print(
-            f"{name:14s} {phase:8s} n {int(mine.sum()):5d} in fit {median(all_in[mine]):6.1%} left out "
-            f"{median(every):6.1%} by device {np.median([median(r) for r in rows]):6.1%}"
-        )
-        for k, r in sorted(held.items()):
-            if k.endswith(phase):
-                print(f"    {k.split('|')[0]:28s} n {len(r):4d} {median(r):6.1%} bias {np.median(r):5.2f}")
+        each = {d: held[mine & (f.device == d)] for d in np.unique(f.device[mine])}
+        low, high = interval(f, held, phase)
+        inside = np.mean((held[mine] >= low) & (held[mine] <= high))
+        print(f"\n{name:14s} {phase:8s} devices {len(each):3d} rows {int(mine.sum()):5d} in fit "
+              f"{median(all_in[mine]):6.1%} left out {median(held[mine]):6.1%} by device "
+              f"{np.median([median(r) for r in each.values()]):6.1%} in 80 % {inside:4.0%}", flush=True)  # fmt: skip
+        for d, r in each.items():
+            print(f"    {d:28s} n {len(r):4d} {median(r):6.1%} bias {np.median(r):5.2f}")
+
+
+def together(found: list[tuple[Flat, Array]], unanswered: dict[str, int]) -> None:
+    """All backends: rows, devices and models left out, coverage, and the interval score beside one width for all."""
+    for phase in ("decode", "prefill"):
+        pick = [f.own & (f.phase == phase) for f, _ in found]
+        if not any(m.any() for m in pick):
+            continue
+        r, device, model = (np.concatenate([x[m] for x, m in zip(xs, pick, strict=True)]) for xs in (
+            [h for _, h in found], [f.device for f, _ in found], [f.model for f, _ in found]))  # fmt: skip
+        ends = [interval(f, h, phase) for f, h in found]
+        low, high = (np.repeat([e[i] for e in ends], [int(m.sum()) for m in pick]) for i in (0, 1))
+        errors = np.concatenate([np.abs(r - 1.0), np.ones(unanswered[phase])])
+        halo = device == "ryzen-ai-max-395"
+        print(f"\nall {phase}: rows {len(errors)} median {np.median(errors):.1%} ({unanswered[phase]} not answered), "
+              f"without the Ryzen AI Max+ 395 {median(r[~halo]):.1%} of {int((~halo).sum())}; median of devices "
+              f"{np.median([median(r[device == d]) for d in np.unique(device)]):.1%}, of models "
+              f"{np.median([median(r[model == m]) for m in np.unique(model)]):.1%}; in 80 % "
+              f"{np.mean((r >= low) & (r <= high)):.0%}; interval score {score(r, low, high):.2f}, one width "
+              f"{score(r, *np.quantile(r, (0.1, 0.9))):.2f}")  # fmt: skip
+        for m in np.unique(model):
+            print(f"    {m:28s} n {int((model == m).sum()):4d} {median(r[model == m]):6.1%} bias "
+                  f"{np.median(r[model == m]):5.2f}")  # fmt: skip
 
 
 def file_of(
-    b: Backend, start: Kit, names: list[Key], x: Array, ws: list[Work], held: dict[str, Array]
+    b: Backend, start: Kit, names: list[Key], x: Array, ws: list[Work], f: Flat | None, held: Array
 ) -> dict[str, Any]:
     """The calibration file."""
-    now = applied(start, names, x, np.inf)
+    now = applied(start, names, x)
     seen = sorted({w.group.machine.device.name for w in ws})
-    builds, families = [], []
-    for (family,) in b.families:
-        there = applied(start, names, x, np.inf, family)
-        families.append({"of": [family], **_changes(now, there)})
-    for family in b.known:
-        families.append({"of": [family], **_changes(now, applied(start, names, x, np.inf, family))})
-    for build in sorted(b.builds, reverse=True):
-        then = applied(start, names, x, build - 1)
-        builds.append({"before": build, **_changes(now, then)})
-    errors = {
-        phase: {"rows": sum(len(r) for k, r in held.items() if k.endswith(phase)),
-                "left_out": round(median(np.concatenate([r for k, r in held.items() if k.endswith(phase)])), 4)}
-        for phase in ("decode", "prefill") if any(k.endswith(phase) for k in held)
+    changes = [_change(now, c, [(k[2:], float(np.exp(v))) for k, v in zip(names, x, strict=True)
+                                if k[:2] == ("changes", str(i))]) for i, c in enumerate(b.changes)]  # fmt: skip
+    errors = {} if f is None else {
+        phase: {"rows": int(mine.sum()), "left_out": round(median(held[mine]), 4)}
+        for phase in ("decode", "prefill") if (mine := f.own & (f.phase == phase)).any()
     }  # fmt: skip
     return {
         "source": "edge_dev.parquet: tokens per second of llama.cpp and MLX in public benchmarks (sources in its "
-                  "README), 2026-11-30; fitted by benchmarks/fit/edge.py, intervals and errors from devices left out",
+                  "README), and edge_published.csv, 2026-11-30; fitted by benchmarks/fit/edge.py, intervals and errors "
+                  "from devices left out",
         "engines": list(b.engines), "runs_on": b.runs_on, "devices": seen, "errors": errors,
-        "intervals": {phase: interval(held, phase) for phase in ("decode", "prefill")},
+        "intervals": {phase: [0.6, 1.7] if f is None else list(interval(f, held, phase))
+                      for phase in ("decode", "prefill")},
         "peaks": dict(b.peaks), "kernels": dict(KERNELS),
         "values": {k: _short(v) for k, v in now.values.items()},
         "classes": {c: {k: _short(v) for k, v in now.classes[c].items()} for c in now.classes},
-        **({"families": families} if families else {}), **({"builds": builds} if builds else {}),
+        **({"changes": changes} if changes else {}),
     }  # fmt: skip
 
 
-def _changes(now: Kit, then: Kit) -> dict[str, Any]:
-    """Factors by which coefficients differ."""
-    values = {k: _short(v / now.values[k]) for k, v in then.values.items() if v != now.values[k]}
-    classes = {c: {k: _short(v / now.classes[c][k]) for k, v in then.classes[c].items() if v != now.classes[c][k]}
-               for c in then.classes}  # fmt: skip
-    return {"values": values, "classes": {c: v for c, v in classes.items() if v}}
+def _change(now: Kit, change: Change, fitted_: list[tuple[Key, float]]) -> dict[str, Any]:
+    """When it applies, and the factors by which coefficients differ then."""
+    values: dict[str, float] = {}
+    own = dict(change.values)
+    classes: dict[str, dict[str, float]] = {}
+    for c in now.classes if change.times != 1.0 else ():
+        classes[c] = {"rate": change.times}
+    for rest, factor in fitted_:
+        if rest[0] == "values" and rest[1] in own:
+            own[rest[1]] = _short(min(own[rest[1]] * factor, MOST.get(rest[1], np.inf)))
+        elif rest[0] == "values":
+            values[rest[1]] = _short(factor)
+        for c in now.classes:
+            if touches(rest, c):
+                classes.setdefault(c, {})[rest[-1]] = _short(factor * classes.get(c, {}).get(rest[-1], 1.0))
+    when = {"before": None if np.isinf(change.before) else int(change.before), "of": list(change.families),
+            "with": change.option, "own": own}  # fmt: skip
+    return {**{k: v for k, v in when.items() if v}, "values": values, "classes": classes}
 
 
 def _short(x: float) -> float:
@@ -378,25 +306,29 @@ def main() -> None:
     for name in given.only.split(","):
         b = BACKENDS[name]
         if not (FOLDER / f"{name}.yaml").exists():
-            write(name, file_of(b, first(name, b), [], np.zeros(0), [], {}))
-    everything = works(
-        table, lambda g: any(g.engine.partition("@")[0] in BACKENDS[n].engines for n in given.only.split(","))
-    )
+            write(name, file_of(b, first(name, b), [], np.zeros(0), [], None, np.zeros(0)))
+    names_ = given.only.split(",")
+    everything, beside = (works(t, lambda g: any(g.engine.partition("@")[0] in BACKENDS[n].engines for n in names_))
+                          for t in (table, read(PUBLISHED)))  # fmt: skip
     done: dict[str, Kit] = {}
-    for name in given.only.split(","):
+    found: list[tuple[Flat, Array]] = []
+    for name in names_:
         b = BACKENDS[name]
-        ws = [w for w in everything if b.keep(w)]
+        ws, others = ([w for w in found if b.keep(w)] for found in (everything, beside))
         if not ws:
             continue
-        start = first(name, b, done)
-        names = keys(ws, b)
-        f = flat(ws, KERNELS)
-        x = fitted(f, np.full(len(f.measured), True), start, names)
-        done[name] = applied(start, names, x, np.inf)
-        held = left_out(f, start, names)
-        report(name, f, ratios(f, start, names, x), held)
+        start, names, f = first(name, b, done), keys([*ws, *others], b), flat(ws, KERNELS, b.peaks, others)
+        t = trial(f, start, names)
+        x = fitted(f, np.full(len(f.measured), True), t, names)
+        done[name] = applied(start, names, x)
+        held = left_out(f, t, names)
+        found.append((f, held))
+        report(name, f, t.rates(f, x) / f.measured, held)
         if given.write:
-            write(name, file_of(b, start, names, x, ws, held))
+            write(name, file_of(b, start, names, x, [*ws, *others], f, held))
+    asked_ = check(table)
+    missing = {p: int((~np.isfinite(asked_.predicted[asked_.phase == p])).sum()) for p in ("decode", "prefill")}
+    together(found, missing)
 
 
 def write(name: str, data: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from tierwise.measure.edge import Work
 from tierwise.measure.edge_cards import by_rows, exchange, pipelined
 
 Array = NDArray[np.float64]
-CLASSES = ("f16", "q8", "q5", "q4", "k", "iq")
+CLASSES = ("f16", "bf16", "q8", "q5", "q4", "k", "iq")
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Flat:
 
     Attributes:
         products, decoding, reading, scans, others: ops by how they are priced.
-        times, tokens, measured: by row. ``build``, ``device``, ``phase``, ``family``: likewise; ``cards``: that layers
-            are dealt to.
+        times, tokens, measured: by row. ``build``, ``device``, ``phase``, ``family``, ``model``, ``options`` (of the
+            build): likewise; ``cards``: that layers are dealt to; ``own``: whether a row is of the table that errors
+            are stated for; ``sound``: whether it is fitted to.
     """
 
     products: Columns
@@ -55,14 +56,22 @@ class Flat:
     phase: NDArray[np.str_]
     cards: Array
     family: NDArray[np.str_]
+    options: NDArray[Any]
+    model: NDArray[np.str_]
+    own: NDArray[np.bool_]
+    sound: NDArray[np.bool_]
 
 
-def flat(ws: Sequence[Work], counts: Mapping[str, float]) -> Flat:
+def flat(
+    own: Sequence[Work], counts: Mapping[str, float], peaks: Mapping[str, str], beside: Sequence[Work] = ()
+) -> Flat:
     """The groups as columns.
 
     Args:
-        counts: kernels of an op by its kind or name.
+        counts: kernels of an op by its kind or name. ``peaks``: what classes are counted against. ``beside``: groups of
+            other tables.
     """
+    ws = [*own, *beside]
     parts: dict[str, list[dict[str, Any]]] = {k: [] for k in ("products", "decoding", "reading", "scans", "others")}
     start = 0
     rows: list[tuple[Any, ...]] = []
@@ -71,7 +80,7 @@ def flat(ws: Sequence[Work], counts: Mapping[str, float]) -> Flat:
         place = np.arange(start, start + n, dtype=float)
         start += n
         for repeat, op in w.ops:
-            kind, values = _op(w, op, counts)
+            kind, values = _op(w, op, counts, peaks)
             columns = {"row": place, "repeat": repeat, **values}
             if kind == "products":
                 columns |= _cut(w, op, values)
@@ -89,7 +98,17 @@ def flat(ws: Sequence[Work], counts: Mapping[str, float]) -> Flat:
         measured=np.concatenate([r[2] for r in rows]), build=np.repeat([r[3] for r in rows], sizes),
         device=np.repeat([r[4] for r in rows], sizes), phase=np.repeat([r[5] for r in rows], sizes),
         cards=np.repeat([r[6] for r in rows], sizes), family=np.repeat([r[7] for r in rows], sizes),
+        model=np.repeat([w.group.model.name for w in ws], sizes),
+        options=np.repeat(np.array([w.group.options for w in ws], dtype=object), sizes),
+        own=np.repeat([i < len(own) for i in range(len(ws))], sizes), sound=np.repeat([sound(w) for w in ws], sizes),
     )  # fmt: skip
+
+
+def sound(w: Work) -> bool:
+    """Whether a group says what kernels reach. AMD's cards on Raspberry Pis do not: the boards' PCIe is not coherent
+    with their caches, AMD's driver runs there with patches that give that up, and the same card is 2 to 8 times as slow
+    as in a computer."""
+    return not (w.group.machine.device.vendor == "AMD" and re.match(r"Pi\b", w.group.host))
 
 
 def _cut(w: Work, op: Any, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +132,7 @@ def base(device: str) -> str:
     return re.sub(r"(-\d+c)?(-\d+gb)?$", "", device) if device.startswith("apple") else re.sub(r"-\d+gb$", "", device)
 
 
-def _op(w: Work, op: Any, counts: Mapping[str, float]) -> tuple[str, dict[str, Any]]:
+def _op(w: Work, op: Any, counts: Mapping[str, float], peaks: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     on = w.on
     memory, issue = on.memory.bandwidth, ondevice.issue_rate(on)
     vector = on.rate("fp32", "vector")[0]
@@ -123,8 +142,8 @@ def _op(w: Work, op: Any, counts: Mapping[str, float]) -> tuple[str, dict[str, A
     if op.kind in ("matmul", "moe"):
         weight = next((o.format for o in op.reads if o.role == "weight"), None)
         name = "f16" if weight is None else ondevice.class_of(weight)
+        d = op.dims
         if op.kind == "matmul":
-            d = op.dims
             rows, elements = d["m"], d["n"] * d["k"] * d.get("batch", 1.0)
             held = op.bytes_of("weight") + (op.bytes if weight is None else 0.0)
             kernels = counts["matmul"] * float(str(op.options.get("parts", 1)))
@@ -133,10 +152,11 @@ def _op(w: Work, op: Any, counts: Mapping[str, float]) -> tuple[str, dict[str, A
             held, kernels = op.bytes_of("weight"), counts["moe"]
         return "products", {
             "class": float(CLASSES.index(name)), "rows": rows, "elements": elements, "weights": held,
-            "kernels": kernels,
+            "kernels": kernels, "fed": d["tokens"] if op.kind == "moe" else rows,
+            "calls": d["touched"] * ondevice.CALLS if op.kind == "moe" else 0.0,
             "experts": float(op.kind == "moe"), "near": near, "size": size,
             "memory": memory, "requests": requests, "issue": issue,
-            "peak": on.rate(w.kit.peaks[name])[0],
+            "peak": ondevice.peak(on, peaks[name]),
         }  # fmt: skip
     if op.kind == "attention":
         fused = bool(op.options.get("flash", True))
@@ -146,7 +166,7 @@ def _op(w: Work, op: Any, counts: Mapping[str, float]) -> tuple[str, dict[str, A
         if op.options.get("phase") == "decode":
             return "decoding", {**same, "kv": op.bytes_of("kv"), "requests": requests, "issue": issue}
         return "reading", {**same, "scores": scores, "peak": on.rate("fp16")[0], "kv": op.bytes_of("kv"),
-                           "queries": op.dims["q"]}  # fmt: skip
+                           "queries": op.dims["q"], "head": op.dims["head_dim"]}  # fmt: skip
     if op.kind == "scan":
         return "scans", {"work": op.flops / vector, "moved": op.bytes_of("state") * 2.0 / memory, "near": near,
                          "size": size,
@@ -155,23 +175,24 @@ def _op(w: Work, op: Any, counts: Mapping[str, float]) -> tuple[str, dict[str, A
     return "others", {"near": near, "size": size, "kept": kept, "kernels": ondevice.kernels_of(op, counts)}
 
 
-def rates(f: Flat, kits: Mapping[tuple[float, str], Kit]) -> Array:
+def flattened(kit: Kit) -> Array:
+    """The coefficients of a kit in one row: all values, then each field of every class."""
+    return np.asarray([*kit.values.values(), *(kit.classes[c][k] for k in kit.classes["f16"] for c in CLASSES)])
+
+
+def rates(f: Flat, like: Kit, coefficients: Array, place: NDArray[np.intp]) -> Array:
     """Tokens per second of every row.
 
     Args:
-        kits: the coefficients of each build and family of devices that occur.
+        like: a kit with the names of the coefficients. ``coefficients``: rows as :func:`flattened` gives them;
+            ``place``: which of them holds for each row of the table.
     """
     n = len(f.measured)
-    names = list(next(iter(kits.values())).values)
-    value = {k: np.zeros(n) for k in names}
-    fields = list(next(iter(next(iter(kits.values())).classes.values())))
-    table = {k: np.zeros((n, len(CLASSES))) for k in fields}
-    for (build, family), kit in kits.items():
-        mine = (f.build == build) & (f.family == family)
-        for k in names:
-            value[k][mine] = kit.values[k]
-        for k in fields:
-            table[k][mine] = [kit.classes[c][k] for c in CLASSES]
+    names, fields = list(like.values), list(like.classes["f16"])
+    own_ = coefficients[place]
+    value = {k: own_[:, i] for i, k in enumerate(names)}
+    width = len(CLASSES)
+    table = {k: own_[:, len(names) + i * width : len(names) + (i + 1) * width] for i, k in enumerate(fields)}
     time = np.zeros(n)
 
     def add(c: Columns, seconds: Array) -> None:
@@ -184,13 +205,18 @@ def rates(f: Flat, kits: Mapping[tuple[float, str], Kit]) -> Array:
         row, kind = p["row"].astype(np.intp), p["class"].astype(np.intp)
         own = {k: table[k][row, kind] for k in fields}
         reach = ondevice.drawn(p["memory"], p["requests"], value["flight"][row])
+        fed = np.where((p["experts"] > 0) & (value["together"][row] == 0.0), p["rows"], p["fed"])
         read, multiply = ondevice.product(
-            own, reach, p["issue"], p["peak"], p["rows"], p["elements"], p["weights"]
+            own, reach, p["issue"], p["peak"], p["rows"], p["elements"], p["weights"], fed,
+            np.where(kind < 2, 0.0, value["library"][row]),
         )
-        more = np.where(p["experts"] > 0, value["experts"][row], 1.0)
+        mixed = np.where(fed <= ondevice.FEW, value["experts"][row], value["grouped"][row])
+        more = np.where(p["experts"] > 0, mixed, 1.0)
+        by_library = ondevice.by_a_library(fed, value["library"][row])
+        c = Columns({**p.data, "kernels": p["kernels"] + np.where(by_library, p["calls"], 0.0)})
         handed = p["waits"] * value["sync"][row] + p["handed"] / value["link"][row]
         add(
-            p,
+            c,
             np.maximum(
                 (read + multiply) * more,
                 ondevice.moving({k: value[k][row] for k in ("acts", "acts_work")}, p["near"], p["size"], 1.0),
@@ -205,7 +231,7 @@ def rates(f: Flat, kits: Mapping[tuple[float, str], Kit]) -> Array:
     if len(c := f.reading):
         row = c["row"].astype(np.intp)
         v = {k: value[k][row] for k in names}
-        sizes_ = c["macs"], c["scores"], c["kv"], c["queries"]
+        sizes_ = c["macs"], c["scores"], c["kv"], c["queries"], c["head"]
         time_ = ondevice.reading(v, c["memory"], c["peak"], c["fused"] > 0, *sizes_)
         add(c, time_)
     if len(f.scans):

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tierwise import engines
 from tierwise.cli import main
+from tierwise.core.numerics import fmt
+from tierwise.machines import system
+from tierwise.report.fit_report import ordinary
 
 
 def run(*args: str) -> int:
@@ -70,3 +74,17 @@ def test_what_cannot_be_is_one_line(args: tuple[str, ...], word: str, capsys: py
     assert run("fit", "llama-3.1-8b", *args) == 2
     said = capsys.readouterr().err
     assert word in said and len(said.strip().splitlines()) <= 2
+
+
+def test_a_format_brings_the_engine_whose_own_it_is() -> None:
+    """Formats of GGUF files are llama.cpp's, where the machine's usual engine does not read them already."""
+    own = [engines.of_format(f, "ada") for f in ("Q4_K_M", "iq2_xxs", "bf16", "fp8")]
+    assert own == ["llama.cpp", "llama.cpp", "", ""]
+    assert engines.of_format("Q8_0", "apple-gpu-9") == ""  # llama.cpp is what people run there
+    assert engines.of_format("int4-g64", "ada") == ""
+
+
+def test_ordinary_machines_are_of_the_catalog() -> None:
+    found = ordinary()
+    assert all(system(name).device.memory.capacity > 1e10 for name in found["machines"])
+    assert [weights for weights in found["formats"] if fmt(weights.lower()).bits]

@@ -12,7 +12,8 @@ from tierwise import Batch, Scenario, evaluate
 from tierwise.core.numerics import Format, fmt
 from tierwise.cost import Target, efficiency
 from tierwise.cost.kits import kit
-from tierwise.cost.ondevice import class_of, price
+from tierwise.cost.ondevice import class_of, peak, price, reading, with_kit
+from tierwise.cost.ondevice import product as by_rows
 from tierwise.machines import system
 from tierwise.models.load import load_model
 from tierwise.program.types import Op, Operand
@@ -96,11 +97,70 @@ def test_an_engine_of_another_kind_prices_as_before() -> None:
     assert kit("mlx", system("rtx-4090").device) is None
 
 
+def test_a_backend_by_vendor() -> None:
+    backends = {"rtx-4090": "cuda", "rx-7600": "rocm", "m2-pro": "metal", "arc-b580": "vulkan",
+                "raspberry-pi-5": "processors"}  # fmt: skip
+    for machine, name in backends.items():
+        found = kit("llama.cpp", system(machine).device)
+        assert found is not None and found.name == name
+
+
 def test_classes_of_kernels() -> None:
-    names = ("bf16", "q8_0", "q5_0", "q4_0", "mxfp4", "q6_k", "iq4_xs", "iq3_s", "int4-g64")
+    names = ("fp16", "bf16", "q8_0", "q5_0", "q4_0", "mxfp4", "q6_k", "q8_k", "iq4_xs", "iq3_s", "int4-g64")
     found = {n: class_of(fmt(n)) for n in names}
-    assert found == {"bf16": "f16", "q8_0": "q8", "q5_0": "q5", "q4_0": "q4", "mxfp4": "q4", "q6_k": "k", "iq4_xs": "k",
-                     "iq3_s": "iq", "int4-g64": "q4"}  # fmt: skip
+    assert found == {"fp16": "f16", "bf16": "bf16", "q8_0": "q8", "q5_0": "q5", "q4_0": "q4", "mxfp4": "q4",
+                     "q6_k": "k", "q8_k": "q8", "iq4_xs": "k", "iq3_s": "iq", "int4-g64": "q4"}  # fmt: skip
+
+
+def test_what_products_are_counted_against() -> None:
+    """16-bit matrix instructions where there are any, int8 dot products on the vector units where there are none."""
+    ada, rdna2, rdna3 = (on(m, "llama.cpp-vulkan") for m in ("rtx-4090", "rx-6800-xt", "rx-7900-xtx"))
+    assert peak(ada, "matrix") == pytest.approx(ada.rate("int8")[0] / 2.0)
+    assert peak(rdna3, "matrix") == pytest.approx(rdna3.rate("fp16")[0])
+    assert peak(rdna2, "matrix") == peak(rdna2, "dot") == pytest.approx(4.0 * rdna2.rate("fp32", "vector")[0], rel=1e-3)
+    # Processors with AMX have a vector unit beside it, which forks without kernels for AMX use.
+    amx = on("xeon-8480", "ik_llama.cpp")
+    assert peak(amx, "dot") < peak(amx, "int8")
+
+
+def test_a_library_multiplies_many_rows_after_expanding_the_weights() -> None:
+    c = {"memory": 0.9, "work": 8.0, "mac": 4.0, "rate": 0.4, "pad": 16.0}
+    memory, issue, rate, elements = 2.5e11, 3e13, 6e13, 4096.0**2
+
+    def seconds_of(rows: float, library: float) -> float:
+        return float(sum(by_rows(c, memory, issue, rate, rows, elements, elements * 0.6, library=library)))
+
+    assert seconds_of(64.0, 0.1) == seconds_of(64.0, 0.0)
+    least = elements * 4.0 / memory
+    slow, fast = (seconds_of(512.0, share) - 2.0 * 528.0 * elements / (rate * share) for share in (0.1, 0.5))
+    assert slow == pytest.approx(fast)
+    assert slow > least
+
+
+def test_older_builds_on_radeons_had_a_library_and_options() -> None:
+    """Before int8 kernels for WMMA, a Ryzen AI Max+'s prompts were rocBLAS's, or three times as fast hipBLASLt's."""
+
+    def seconds_of(machine: str, build: str) -> float:
+        target = on(machine)
+        found = kit(f"llama.cpp{build}", target.device)
+        assert found is not None
+        return float(np.asarray(with_kit(product(512.0, "q4_0"), target, found).time))
+
+    now, tuned, plain = (seconds_of("ryzen-ai-max-395", b) for b in ("", "@6077+hipblaslt", "@6077"))
+    assert now < tuned < plain
+    # RDNA 2 multiplies by its own kernels in all builds.
+    assert seconds_of("rx-6800-xt", "@6077") < 2.0 * seconds_of("rx-6800-xt", "")
+
+
+def test_wide_heads_reach_less_where_matrix_instructions_do_not_take_them() -> None:
+    found = kit("llama.cpp", system("rx-7900-xtx").device)
+    assert found is not None
+
+    def seconds_of(head: float, fused: bool) -> float:
+        return float(reading(found.values, 9e11, 1e14, np.asarray(fused), 1e12, 0.0, 1e6, 512.0, head))
+
+    assert seconds_of(256.0, True) > 1.2 * seconds_of(128.0, True)
+    assert seconds_of(256.0, False) == seconds_of(128.0, False)
 
 
 def test_a_chip_in_the_developers_own_table() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tierwise import Batch, Plan, Scenario, evaluate
 from tierwise.cli import main
 from tierwise.core.numerics import fmt
-from tierwise.measure.edge import check, summary
+from tierwise.measure.edge import check, power, summary
 from tierwise.measure.edge_rows import engine_of, machine_of, weights_of
 from tierwise.measure.ops import read
 
@@ -75,6 +75,9 @@ def test_what_a_row_means() -> None:
     assert machine_of("RTX 4090 24GB", "CUDA", 4).count == 4
     assert engine_of("llama.cpp 1671 (8fe03ff)", "CUDA") == "llama.cpp@1671"
     assert engine_of("llama.cpp b6918", "Vulkan") == "llama.cpp-vulkan@6918"
+    options = engine_of("llama.cpp 6077", "llama.cpp-rocwmma ROCm", "b= hipblaslt=1; mem = peak")
+    assert options == "llama.cpp@6077+hipblaslt+rocwmma"
+    assert engine_of("llama.cpp 6077", "llama.cpp-hip ROCm", "b= hipblaslt=; mem = peak") == "llama.cpp@6077"
     assert weights_of("Q4_K - Medium", "4.9").name == "q4_k"
     assert weights_of("F16", "5.27").name == "mxfp4"  # gpt-oss, whose experts stay in MXFP4
 
@@ -86,3 +89,19 @@ def test_an_older_build_is_priced_as_it_was() -> None:
         for e in ("llama.cpp", "llama.cpp@1671")
     )
     assert float(evaluate(then).ttft) != pytest.approx(float(evaluate(now).ttft), rel=0.02)
+
+
+def test_a_mean_power_is_of_the_run_with_its_loading(tmp_path: Path) -> None:
+    """A short prompt to a large model is over before loading is: the mean is near what loading draws, far below what
+    working does; without a size nothing is known of loading."""
+    rows = "kind,device,backend,engine,model,quant,bpw,phase,prompt,gen,depth,power_w,unit,model_gib,value\n"
+    for size, prompt in ((40.0, 1), (40.0, 4096), ("", 4096)):
+        what = "llm,AMD Ryzen AI Max+ 395,llama.cpp-hip ROCm,llama.cpp 6077,llama-3.3-70b,Q4_K_M,4.8,prefill"
+        rows += f"{what},{prompt},0,0,100,tokens/s,{size},50\n"
+    path = tmp_path / "power.csv"
+    path.write_text(rows)
+    table = read(path)
+    a = check(table)
+    short, long, bare = power(a, table).ratio * 100.0
+    assert short < 0.7 * long
+    assert long < bare == pytest.approx(a.watts[2])

@@ -6,18 +6,6 @@ import typer
 
 from tierwise.scenario.fields import FIELDS
 
-# What many people have, where nobody says which.
-ORDINARY = (
-    "rtx-3060",
-    "rtx-4060-ti-16gb",
-    "rtx-4070-ti-super",
-    "rtx-3090",
-    "rtx-4090",
-    "rtx-5090",
-    "m3-max-64gb",
-    "dgx-spark",
-)
-FORMATS = ("bf16", "Q8_0", "Q4_K_M")
 MOST = 24  # machines of one table
 _AS = FIELDS["read_as"]
 
@@ -45,7 +33,7 @@ def command(
     from tierwise.core.errors import BadField, TierwiseError
     from tierwise.core.units import parse
     from tierwise.models.load import spelled_as
-    from tierwise.report.fit_report import described, of_size, row
+    from tierwise.report.fit_report import described, of_size, ordinary, row
 
     if machine and vram is not None:
         raise TierwiseError("--on and --vram: name machines, or how much memory, not both")
@@ -54,13 +42,14 @@ def command(
         if length < 2 or length != int(length):
             raise BadField("--context", "value", text, "a whole number of at least 2 tokens")
     model = spelled_as(model, read_as)
-    names = machine or list(ORDINARY)
+    usual = ordinary()
+    names = machine or usual["machines"]
     if vram is not None:
         size = parse(vram, "bytes", "--vram")
         names = of_size(size)[:MOST]
         if not names:
             raise BadField("--vram", "value", vram, "a size that a GPU of the catalog has, such as 8GB, 12GB, 24GB")
-    wanted = [(n, q, c) for n in names for q in quant or FORMATS for c in lengths]
+    wanted = [(n, q, c) for n in names for q in quant or usual["formats"] for c in lengths]
     rows = []
     with progress("looking what fits") as tell:
         for i, (n, q, c) in enumerate(wanted):
@@ -77,12 +66,19 @@ def command(
 
 
 def _scenario(model: str, machine: str, quant: str, context: float) -> object:
-    """One conversation of that length, an eighth of it the answer; under llama.cpp where the format is one of its."""
+    """One conversation of that length, an eighth of it the answer; under an engine that has the format for its own."""
     import shlex
 
+    from tierwise import engines
     from tierwise.cli._scenario import from_text
+    from tierwise.core.errors import TierwiseError
+    from tierwise.machines import system
 
     output = max(int(context // 8), 1)
-    engine = " --engine llama.cpp" if quant.lower().startswith(("q", "iq")) else ""
+    try:
+        name = engines.of_format(quant, system(machine).device.family)
+    except TierwiseError:
+        name = ""  # the scenario says what is wrong with the machine
+    engine = f" --engine {name}" if name else ""
     text = f"{shlex.quote(model)} --on {shlex.quote(machine)} --weights {shlex.quote(quant)} --batch 1"
     return from_text(f"{text} --prompt {int(context) - output} --output {output}{engine}")[0]

@@ -26,8 +26,8 @@ class Kit:
     Attributes:
         name: of the file.
         values: coefficients of all formats, see :mod:`tierwise.cost.ondevice`.
-        classes: coefficients by class of weight formats (``f16``, ``q8``, ``q4``, ``k``, ``iq``).
-        peaks: the arithmetic whose peak products of a class are counted against (``int8``, ``fp16``, ``fp32``).
+        classes: coefficients by class of weight formats (``f16``, ``bf16``, ``q8``, ``q5``, ``q4``, ``k``, ``iq``).
+        peaks: what products of a class are counted against (:func:`tierwise.cost.ondevice.peak`).
         kernels: kernels of an op, by its kind or name.
         intervals: factors on a step's time that 80 % of measurements lie between, by ``decode`` and ``prefill``.
         devices: those it was fitted on.
@@ -52,10 +52,11 @@ def kit(engine: str, device: Device) -> Kit | None:
     """The kernels of an engine on a device; None where the engine brings none of its own, or none for such a device.
 
     Args:
-        engine: by name, with a build after ``@`` where an older one is meant (``llama.cpp@1671``).
+        engine: by name, with a build after ``@`` where an older one is meant (``llama.cpp@1671``), and options after
+            ``+`` (``llama.cpp@6077+hipblaslt``).
     """
-    name, _, build = engine.partition("@")
-    number = int(build) if build.isdigit() else None
+    name = engine.partition("@")[0]
+    build, options = built(engine)
     for data in _files().get(name, ()):
         runs = data["runs_on"]
         if (
@@ -63,7 +64,7 @@ def kit(engine: str, device: Device) -> Kit | None:
             and device.vendor.lower() in runs.get("vendors", (device.vendor.lower(),))
             and device.family in runs.get("families", (device.family,))
         ):
-            return _kit(str(data["name"]), number, device.family)
+            return _kit(str(data["name"]), int(build) if build else None, device.family, options)
     # A fork has its parent's kernels where it brings none of its own; its builds are not counted as the parent's are.
     parent = engine_facts.load(name).fork_of if name in engine_facts.names() else ""
     return kit(parent, device) if parent else None
@@ -88,17 +89,23 @@ def _files() -> dict[str, list[dict[str, Any]]]:
     return out
 
 
+def built(engine: str) -> tuple[str, frozenset[str]]:
+    """(the build an engine's name states, ``""`` for the newest; the options it states)."""
+    build, *options = engine.partition("@")[2].split("+")
+    return build if build.isdigit() else "", frozenset(options)
+
+
 @lru_cache(maxsize=256)
-def _kit(name: str, build: int | None, family: str) -> Kit:
+def _kit(name: str, build: int | None, family: str, options: frozenset[str] = frozenset()) -> Kit:
     data = next(d for found in _files().values() for d in found if d["name"] == name)
     values, classes = dict(data["values"]), {k: dict(v) for k, v in data["classes"].items()}
-    for change in data.get("families", ()):
-        if family in change["of"]:
+    for change in data.get("changes", ()):
+        if (
+            ("before" not in change or (build is not None and build < change["before"]))
+            and family in change.get("of", (family,))
+            and change.get("with", "") in ("", *options)
+        ):
             _change(values, classes, change)
-    # The oldest that applies: each says all that differs from today.
-    older = [c for c in data.get("builds", ()) if build is not None and build < c["before"]]
-    if older:
-        _change(values, classes, min(older, key=lambda c: int(c["before"])))
     return Kit(
         name, values, classes, data["peaks"], data["kernels"],
         {k: (float(low), float(high)) for k, (low, high) in data["intervals"].items()},
@@ -107,7 +114,8 @@ def _kit(name: str, build: int | None, family: str) -> Kit:
 
 
 def _change(values: dict[str, float], classes: dict[str, dict[str, float]], change: Mapping[str, Any]) -> None:
-    """Coefficients times factors."""
+    """Coefficients times factors; those of ``own`` are in place of the usual."""
+    values |= change.get("own", {})
     for name, factor in change.get("values", {}).items():
         values[name] *= factor
     for kind, more in change.get("classes", {}).items():

@@ -13,9 +13,10 @@ is padded::
 
     matrix(rows) = max(bytes / (bandwidth × memory), 2 (rows + pad) columns × depth / (rate × peak))
 
-A product takes the lesser of both, where kernels for few rows exist. Experts are such products, each touched expert
-with its own rows. Attention reads the cache, or multiplies at a fraction of the 16-bit peak; without flash attention it
-writes the scores (in fp32) and reads them back. Every kernel leaves a gap [gap]; activations are fp32.
+A product takes the lesser of both, where kernels for few rows exist, or goes to a library of 16-bit products after its
+weights were expanded [library]. Experts are such products, each touched one with its own rows, by the kernel that the
+step's tokens together ask for. Attention reads the cache, or multiplies at a fraction of the 16-bit peak; without flash
+attention it writes the scores (in fp32) and reads them back. Every kernel leaves a gap [gap]; activations are fp32.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tierwise.core.num import Num, is_array, maximum, minimum, where
 from tierwise.core.numerics import Format
@@ -40,11 +42,22 @@ _SCORE_BYTES = 16.0
 # FLOP a clock of a unit of 128 lanes, by which the issue rate is counted.
 _LANES = 256.0
 # Rows that kernels for few of them take.
-_FEW = constant("ondevice.few")
+FEW = constant("ondevice.few")
+# Rows beyond which a library multiplies, where an engine uses one; bytes of a weight written in fp16 and read again.
+_LIBRARY = constant("ondevice.library")
+_EXPANDED = 4.0
+# Rows of a library's part-filled tile.
+_PADDED = 16.0
+# Kernels for each expert that a library multiplies: three products, each after expanding its weights.
+CALLS = 6.0
+# Elements of a head beyond which it is wide.
+_HEAD = constant("ondevice.head")
 # How sharply bytes in flight bind.
 _FLIGHT = constant("ondevice.flight")
 # How sharply the longer of reading and expanding sets the pace.
 _SHARP = constant("ondevice.sharp")
+
+_PLAIN = ("f16", "bf16")
 
 Parts = tuple[dict[str, Num], Num, Num]
 """(seconds by resource that overlap, kernels, bytes of memory)."""
@@ -72,25 +85,28 @@ def with_kit(op: Op, on: Target, k: Kit) -> Cost:
 def few_rows(op: Op) -> bool:
     """Whether an op works on rows as few as decoding does."""
     rows = op.dims.get("reaching", op.dims.get("m", op.dims.get("q", 1.0)))
-    return bool(np.all(np.asarray(rows) <= _FEW))
+    return bool(np.all(np.asarray(rows) <= FEW))
 
 
 def class_of(format: Format) -> str:
     """Which kernels read weights of a format: ``f16``, ``q8``, ``q5`` and ``q4`` (one scale a block: legacy formats,
-    MXFP4, integers in groups), ``k`` (two levels of scales, IQ4_XS among them) or ``iq`` (codebooks)."""
+    MXFP4, integers in groups), ``k`` (two levels of scales, IQ4_XS among them), ``iq`` (codebooks), or plain ``f16`` or
+    ``bf16``."""
     name, bits = str(format.name), float(np.max(np.asarray(format.bits)))
     if name.startswith("iq") and not name.startswith("iq4"):
         return "iq"
-    if name.endswith("_k") or "_k_" in name or name == "iq4_xs":
+    # There are no weights in q8_k: files of that name are of q8_0 and 16 bits.
+    if (name.endswith("_k") or "_k_" in name or name == "iq4_xs") and name != "q8_k":
         return "k"
     if bits >= 15.0:
-        return "f16"
+        return "bf16" if name == "bf16" else "f16"
     return "q8" if bits >= 7.5 else "q5" if name.startswith("q5") else "q4"
 
 
 def product(
-    c: Mapping[str, Num], memory: Num, issue: Num, peak: Num, rows: Num, elements: Num, weights: Num
-) -> tuple[Num, Num]:
+    c: Mapping[str, Num], memory: Num, issue: Num, peak: Num, rows: Num, elements: Num, weights: Num,
+    fed: Num | None = None, library: Num = 0.0,
+) -> tuple[Num, Num]:  # fmt: skip
     """(seconds of reading and expanding weights, seconds of multiplying; the one that does not bind is 0) of products.
 
     Args:
@@ -98,16 +114,29 @@ def product(
             weight, and to multiply it with a row), ``rate`` (share of the peak), ``pad`` (rows of a part-filled tile).
         memory, issue, peak: bandwidth, the issue rate, and FLOP/s of the unit that multiplies many rows.
         rows: of the input. ``elements``: weights that they meet. ``weights``: their bytes.
+        fed: rows by which the kernel is chosen, where these are not ``rows``: all tokens of a mixture's step.
+        library: share of the peak that a library of 16-bit products reaches, to which an engine expands the weights for
+            more than [ondevice.library] rows; 0 where it does not.
     """
+    fed = rows if fed is None else fed
     read = weights / (memory * c["memory"])
     expand = elements * (c["work"] + maximum(rows, 1.0) * c["mac"]) / issue
     one = (read**_SHARP + expand**_SHARP) ** (1.0 / _SHARP)
     multiply = 2.0 * (rows + c["pad"]) * elements / (peak * c["rate"])
+    expanded = read + elements * _EXPANDED / memory
+    expanded = expanded + 2.0 * (rows + _PADDED) * elements / (peak * maximum(library, 1e-9))
+    by_library = by_a_library(fed, library)
+    multiply = where(by_library, expanded, multiply)
     many = maximum(read, multiply)
-    few = np.asarray(rows) <= _FEW
+    few = np.asarray(fed) <= FEW
     reads = (few & (np.asarray(one) <= np.asarray(many))) | (np.asarray(read) >= np.asarray(multiply))
     least = where(few, minimum(one, many), many)
     return where(reads, least, 0.0 * least), where(reads, 0.0 * least, least)
+
+
+def by_a_library(fed: Num, library: Num) -> NDArray[np.bool_]:
+    """Whether a library multiplies."""
+    return (np.asarray(library) > 0.0) & (np.asarray(fed) > _LIBRARY)
 
 
 def decoding(v: Mapping[str, Num], memory: Num, issue: Num, fused: Num, kv: Num, macs: Num) -> Num:
@@ -117,26 +146,46 @@ def decoding(v: Mapping[str, Num], memory: Num, issue: Num, fused: Num, kv: Num,
 
 
 def reading(
-    v: Mapping[str, Num], memory: Num, peak: Num, fused: Num, macs: Num, scores: Num, kv: Num, queries: Num
+    v: Mapping[str, Num], memory: Num, peak: Num, fused: Num, macs: Num, scores: Num, kv: Num, queries: Num, head: Num
 ) -> Num:
     """Seconds of attention of a prompt: ``macs`` multiply-adds; ``scores`` bytes of scores moved where not fused; keys
-    and values (``kv`` bytes) read again by every tile of [kv_tile] of the ``queries``."""
-    reach = where(fused, v["attn_flash"], v["attn_plain"])
+    and values (``kv`` bytes) read again by every tile of [kv_tile] of the ``queries``. Fused kernels of some backends
+    reach less [wide] with heads (of ``head`` elements) that their matrix instructions do not take."""
+    reach = where(fused, v["attn_flash"] * where(np.asarray(head) > _HEAD, v["wide"], 1.0), v["attn_plain"])
     again = kv * maximum(queries / v["kv_tile"], 1.0) / memory
     multiply = 2.0 * macs / (peak * reach)
     both = (multiply**_SHARP + again**_SHARP) ** (1.0 / _SHARP)
     return both + where(fused, 0.0, scores) / (memory * v["scores"])
 
 
-def _product(op: Op, on: Target, k: Kit, rows: Num, elements: Num, weights: Num) -> dict[str, Num]:
+def _product(
+    op: Op, on: Target, k: Kit, rows: Num, elements: Num, weights: Num, fed: Num | None = None
+) -> dict[str, Num]:
     issue, memory = issue_rate(on), bandwidth(on, k.values["flight"])
 
     def of(name: str) -> dict[str, Num]:
-        peak, _ = on.rate(k.peaks[name])
-        read, multiply = product(k.classes[name], memory, issue, peak, rows, elements, weights)
+        peak_rate = peak(on, k.peaks[name])
+        library = 0.0 if name in _PLAIN else k.values["library"]
+        read, multiply = product(k.classes[name], memory, issue, peak_rate, rows, elements, weights, fed, library)
         return {on.memory.name: read, "compute": multiply}
 
     return _by_class(op, k, of)
+
+
+def peak(on: Target, name: str) -> Num:
+    """FLOP/s that products of many rows are counted against.
+
+    Args:
+        name: a dtype, for the fastest unit that has it; ``dot``, int8 on the vector units; or ``matrix``, 16-bit matrix
+            instructions that accumulate in 16 bits (half of int8 where more is not stated), and ``dot`` on a device
+            that has none.
+    """
+    if name == "dot":
+        return on.rate("int8", "vector")[0]
+    if name != "matrix":
+        return on.rate(name)[0]
+    rate, engine = on.rate("fp16")
+    return maximum(rate, on.rate("int8")[0] / 2.0) if engine.kind == "matrix" else on.rate("int8", "vector")[0]
 
 
 def issue_rate(on: Target) -> Num:
@@ -205,11 +254,14 @@ def _matmul(op: Op, on: Target, k: Kit) -> Parts:
 
 def _moe(op: Op, on: Target, k: Kit) -> Parts:
     rows, elements = expert_work(op)
-    parts = _product(op, on, k, rows, elements, op.bytes_of("weight"))
+    tokens = where(np.asarray(k.values["together"]) > 0.0, op.dims["tokens"], rows)
+    parts = _product(op, on, k, rows, elements, op.bytes_of("weight"), tokens)
     # Experts do not get the same rows, and start one after the other.
-    parts = {name: t * k.values["experts"] for name, t in parts.items()}
+    more = where(np.asarray(tokens) <= FEW, k.values["experts"], k.values["grouped"])
+    parts = {name: t * more for name, t in parts.items()}
     parts["activations"] = _activations(op, on, k)
-    return parts, k.kernels["moe"], op.bytes
+    calls = where(by_a_library(tokens, k.values["library"]), op.dims["touched"] * CALLS, 0.0)
+    return parts, k.kernels["moe"] + calls, op.bytes
 
 
 def expert_work(op: Op) -> tuple[Num, Num]:
@@ -235,7 +287,8 @@ def _attention(op: Op, on: Target, k: Kit) -> Parts:
     if op.options.get("phase") == "decode":
         time = decoding(k.values, bandwidth(on, k.values["flight"]), issue_rate(on), fused, kv, macs)
         return {on.memory.name: time}, kernels, op.bytes
-    time = reading(k.values, memory, on.rate("fp16")[0], fused, macs, scores, kv, op.dims["q"])
+    time = reading(k.values, memory, on.rate("fp16")[0], fused, macs, scores, kv, op.dims["q"],
+                   op.dims["head_dim"])  # fmt: skip
     return {"compute": time}, kernels, op.bytes + where(fused, 0.0, scores)
 
 
@@ -263,4 +316,4 @@ _BY_KIND: Mapping[str, Callable[[Op, Target, Kit], Parts]] = {
     "matmul": _matmul, "moe": _moe, "attention": _attention, "scan": _scan,
 }  # fmt: skip
 
-__all__ = ["class_of", "decoding", "price", "product", "reading", "with_kit"]
+__all__ = ["CALLS", "FEW", "by_a_library", "class_of", "decoding", "peak", "price", "product", "reading", "with_kit"]

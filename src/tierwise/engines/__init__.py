@@ -8,6 +8,7 @@ which nothing is known.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class Engine:
         whole_graph: it reserves the largest graph it may build (:class:`tierwise.memory.account.Rules`).
         one_socket: of a host with several sockets it gets the memory of one: its threads read pages wherever they were
             loaded first, and gain nothing by a second.
+        formats: formats of weights that are its own, as patterns of their names in lower case; empty where it has none.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Engine:
     upload_spread: bool = False
     one_socket: bool = False
     whole_graph: bool = False
+    formats: tuple[str, ...] = ()
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
         """Batch sizes replayed from recorded graphs, ascending; empty when ``largest`` is 0."""
@@ -117,6 +120,15 @@ def usual(family: str) -> str:
 @cache
 def _usual() -> dict[str, str]:
     return {family: name for name in names() for family in _load(name).usual_on}
+
+
+def of_format(form: str, family: str) -> str:
+    """The engine to name for weights in a format on a family of devices: ``""``, its usual one, where that reads the
+    format or no engine has it for its own; else, of those that have, the one that people run most widely."""
+    own = [name for name in names() if any(fnmatchcase(form.lower(), p) for p in _load(name).formats)]
+    if not own or usual(family) in own:
+        return ""
+    return max(own, key=lambda name: len(_load(name).usual_on))
 
 
 def launchable() -> tuple[str, ...]:
@@ -169,6 +181,11 @@ def _load(name: str) -> Engine:
     _only(upload, ("rows", "spread", "source") if upload else (), f"{where}: upload")
     numa = _part(data, "numa", where) if "numa" in data else {}
     _only(numa, ("one_socket", "source") if numa else (), f"{where}: numa")
+    formats: tuple[str, ...] = ()
+    if "formats" in data:
+        part = _part(data, "formats", where)
+        _only(part, ("own", "source"), f"{where}: formats")
+        formats = tuple(map(str, part["own"]))
     pairs = tuple((int(first), int(step)) for first, step in steps["graph_sizes"])
     return Engine(
         name, pairs, tuple(map(int, steps["extra_graph_sizes"])), float(steps["graph_sizes_per_sequence"]),
@@ -180,7 +197,7 @@ def _load(name: str) -> Engine:
         None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
         str(data.get("framework", "")), usual_on, str(data.get("fork_of", "")),
         float(upload.get("rows", "inf")), bool(upload.get("spread", False)), bool(numa.get("one_socket", False)),
-        bool(memory.get("whole_graph", False)),
+        bool(memory.get("whole_graph", False)), formats,
     )  # fmt: skip
 
 

@@ -24,9 +24,12 @@ from tierwise.steps.price import EngineOn, engine_on, price_step
 from tierwise.steps.state import Chunk, StepState
 
 Array = NDArray[np.float64]
-# Factors on the predicted power that 80 % of measurements lie between: rated power bounds a chip, idle power the other
-# side, and neither says what memory-bound steps draw between them.
+# Factors on the predicted power that 80 % of measurements lie between, models left out.
 POWER_INTERVAL = (constant("edge.power.low"), constant("edge.power.high"))
+# A mean power is of the whole run, which first loads the model: at so many bytes a second and so many watts, then five
+# repetitions after one to warm up (llama-bench's defaults).
+_LOAD, _LOADING = constant("edge.power.load"), constant("edge.power.loading")
+_REPETITIONS = constant("edge.power.repetitions")
 
 
 @dataclass(frozen=True)
@@ -156,13 +159,23 @@ class Power:
 
 
 def power(a: Answer, table: Table) -> Power:
-    """Mean power of the rows that state it: a chip's own where its name says unified memory, else the whole board's."""
-    known = np.asarray(table["power_w"], float)[a.rows] if "power_w" in table else np.full(len(a.rows), np.nan)
+    """Mean power of the rows that state it: a chip's own where its name says unified memory, else the whole board's;
+    over a run that loads the model first where its size is known."""
+    known = _column(table, "power_w", a.rows)
     pick = np.isfinite(known) & np.isfinite(a.watts)
+    watts = a.watts[pick]
+    size, prompt, made = (_column(table, name, a.rows)[pick] for name in ("model_gib", "prompt", "gen"))
+    tokens = np.where(a.phase[pick] == "prefill", prompt, made)
+    runs = np.isfinite(size) & (tokens > 0.0)
+    load = np.where(runs, size * 2.0**30 / _LOAD, 0.0)
+    work = np.where(runs, _REPETITIONS * tokens / a.predicted[pick], 1.0)
+    mean = (load * np.minimum(_LOADING, watts) + work * watts) / (load + work)
     units = np.asarray(table["unit"], str) if "unit" in table else np.zeros(0)
-    return Power(
-        (a.watts / np.where(pick, known, 1.0))[pick], a.phase[pick], *POWER_INTERVAL, int(np.sum(units == "uJ"))
-    )
+    return Power(mean / known[pick], a.phase[pick], *POWER_INTERVAL, int(np.sum(units == "uJ")))
+
+
+def _column(table: Table, name: str, rows: NDArray[np.intp]) -> Array:
+    return np.asarray(table[name], float)[rows] if name in table else np.full(len(rows), np.nan)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.core.numerics import Format, fmt
-from tierwise.cost.kits import kit
+from tierwise.cost.kits import built, kit
 from tierwise.machines import System, system
 from tierwise.machines.load import device
 from tierwise.models.load import load_model
@@ -30,6 +30,9 @@ COLUMNS = ("device", "backend", "engine", "model", "quant", "phase", "value")
 UBATCH = 512.0
 # Build that a commit without a number is taken for: llama.cpp counts them since the summer of 2023.
 UNNUMBERED = 1000
+# Options of llama.cpp's builds and runs by which its kernels differ: products by hipBLASLt (ROCBLAS_USE_HIPBLASLT),
+# flash attention by rocWMMA (GGML_HIP_ROCWMMA_FATTN).
+OPTIONS = ("hipblaslt", "rocwmma")
 # Tokens a test generates where nobody says: llama-bench's default (`-n`, tools/llama-bench).
 GENERATED = 128.0
 # Bits a weight of a file by its mixture, where no size is given: llama.cpp, tools/quantize/README.md (Llama 3.1 8B).
@@ -51,7 +54,7 @@ class Group:
         rows: their places in the table.
         machine, engine, model, weights: what runs.
         phase: ``decode`` or ``prefill``. ``flash``: flash attention. ``ubatch``: tokens of a micro-batch. ``kv``:
-            format of keys and values.
+            format of keys and values. ``host``: the computer that the card is in, where the row says so.
     """
 
     rows: NDArray[np.intp]
@@ -63,11 +66,17 @@ class Group:
     flash: bool
     ubatch: float
     kv: str
+    host: str = ""
 
     @property
     def build(self) -> float:
         """The engine's build; infinite where none is given, for the newest."""
-        return float(self.engine.partition("@")[2] or np.inf)
+        return float(built(self.engine)[0] or np.inf)
+
+    @property
+    def options(self) -> frozenset[str]:
+        """What the engine was built or run with."""
+        return built(self.engine)[1]
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ def asked(table: Table) -> NDArray[np.intp]:
 def groups(table: Table, rows: NDArray[np.intp]) -> tuple[list[Group], list[Refused]]:
     """The rows by what they run."""
     names = ("device", "ndev", "backend", "engine", "model", "tierwise_model", "quant", "bpw", "phase", "fa",
-             "ubatch", "kv_type", "threads")  # fmt: skip
+             "ubatch", "kv_type", "threads", "note")  # fmt: skip
     columns = [_text(table, n, len(table["value"]))[rows] for n in names]
     keys: dict[tuple[str, ...], list[int]] = {}
     for place, key in zip(rows, zip(*columns, strict=True), strict=True):
@@ -123,7 +132,7 @@ def _text(table: Table, name: str, count: int) -> NDArray[Any]:
 
 
 def _group(row: Mapping[str, str], at: NDArray[np.intp]) -> Group:
-    engine = engine_of(row["engine"], row["backend"])
+    engine = engine_of(row["engine"], row["backend"], row["note"])
     machine = machine_of(row["device"], row["backend"], int(float(row["ndev"] or 1)))
     if kit(engine, machine.device) is None:
         raise TierwiseError(f"{engine}: no kernels on file for {machine.device.name}")
@@ -136,7 +145,8 @@ def _group(row: Mapping[str, str], at: NDArray[np.intp]) -> Group:
         machine = with_threads(machine, int(threads))
     return Group(at, machine, engine, model_of(row["model"], row["tierwise_model"]), weights,
                  "prefill" if row["phase"] == "prefill" else "decode", flash,
-                 float(row["ubatch"] or UBATCH), row["kv_type"].split("/")[0])  # fmt: skip
+                 float(row["ubatch"] or UBATCH), row["kv_type"].split("/")[0],
+                 row["device"].partition("(")[0] if "(" in row["device"] else "")  # fmt: skip
 
 
 def with_threads(machine: System, threads: int) -> System:
@@ -149,12 +159,19 @@ def with_threads(machine: System, threads: int) -> System:
 
 def _modern(engine: str) -> bool:
     """Whether flash attention is on where nobody says: it is by default since b6325 (llama.cpp pull request 15434)."""
-    build = engine.partition("@")[2]
+    build = built(engine)[0]
     return not build or int(build) >= 6325
 
 
-def engine_of(text: str, backend: str) -> str:
-    """The engine a row means, with its build where it is one of llama.cpp's numbers."""
+def engine_of(text: str, backend: str, note: str = "") -> str:
+    """The engine a row means, with its build where it is one of llama.cpp's numbers, and options that change its
+    kernels: ``llama.cpp@6077+hipblaslt+rocwmma``."""
+    options = [o for o in OPTIONS if o in backend.lower() or re.search(rf"{o}=[1-9]", note.lower())]
+    plain = _engine_of(text, backend)
+    return plain + ("" if "@" in plain or not options else "@") + "".join(f"+{o}" for o in options)
+
+
+def _engine_of(text: str, backend: str) -> str:
     low, back = text.lower(), backend.lower()
     if "mlx" in low or "mlx" in back:
         return "mlx"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tierwise import machines
 from tierwise.core.errors import TierwiseError
 from tierwise.core.units import gb, seconds
+from tierwise.core.yamltext import parsed
 from tierwise.evaluation import evaluate, largest_batch, longest_context
 from tierwise.machines.load import device, device_names
 from tierwise.report.layout import Cell, Column, Report, Section, Sentences, Table
@@ -17,6 +20,12 @@ Json = dict[str, Any]
 
 # Sizes on boxes are rounded: a card of 12 GB holds 12 GiB, of which its driver reports a little less.
 NEAR = (0.93, 1.08)
+
+
+def ordinary() -> Json:
+    """``machines`` and ``formats`` that are asked about where nobody names any: machines/ordinary.yaml."""
+    text = (Path(machines.__file__).with_name("ordinary.yaml")).read_text(encoding="utf-8")
+    return {k: [str(v) for v in found] for k, found in parsed(text).items() if k != "source"}
 
 
 def of_size(size: float) -> list[str]:

@@ -132,9 +132,10 @@ def tiers(m: Memory) -> list[Json]:
 def _phase(p: Phase) -> Json:
     bounds = {k: float(np.max(v)) for k, v in p.bounds.items() if float(np.max(v)) > 0.0}
     copies = [x for x in p.ops if x.op.kind == "copy"]
+    ways = sorted({_way(x.op.options) for x in copies})
     return {"name": p.name, "passes": float(np.max(p.passes)), "pass_s": float(np.max(p.pass_time)), "bounds": bounds,
             "copied": {kind: sum(float(np.max(x.segment.repeat * x.op.dims["bytes"])) for x in copies
-                                 if _way(x.op.options) == kind) for kind in sorted({_way(x.op.options) for x in copies})},
+                                 if _way(x.op.options) == kind) for kind in ways},
             "on_host_s": sum(float(np.max(x.time)) for x in p.ops if x.op.options.get("on") == "host"),
             "copying_s": sum(float(np.max(x.time)) for x in copies)}  # fmt: skip
 

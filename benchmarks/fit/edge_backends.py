@@ -1,0 +1,216 @@
+"""What each file of cost/own_kernels is fitted to: engines, devices, and where coefficients start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from benchmarks.fit.edge_table import CLASSES
+
+from tierwise.cost.kits import Kit
+from tierwise.measure.edge import Work
+
+# Kernels of an op, counted in llama.cpp's graphs (src/llama-graph.cpp) and backends: a product also quantizes its
+# input; a norm is two kernels, with the addition of the residual three; rope and cache four; experts three products,
+# their activation, weighting and sum.
+KERNELS = {"matmul": 1.5, "moe": 8.0, "norm": 3.0, "rope_cache": 4.0, "attention": 4.0, "flash": 1.5, "act": 1.0,
+           "topk": 5.0, "scan": 3.0, "embedding": 1.0, "elementwise": 1.0, "sample": 1.0}  # fmt: skip
+CLASS = {"memory": 0.9, "work": 8.0, "mac": 4.0, "rate": 0.2, "pad": 16.0}
+VALUES = {"gap": 3e-6, "step": 2e-4, "acts": 0.5, "experts": 1.2, "grouped": 1.2, "kv_flash": 0.6, "kv_plain": 0.5,
+          "kv_work_flash": 2.0, "kv_work_plain": 2.0, "attn_flash": 0.3, "attn_plain": 0.2, "scan": 0.1,
+          "sync": 3e-5, "link": 0.25, "stages": 0.75, "acts_work": 5.0, "kv_tile": 64.0,
+          "flight": 3.2e3, "scores": 0.5, "wide": 1.0, "library": 0.0, "together": 1.0}  # fmt: skip
+# Not fitted: copies between cards without peer access pass the host's memory, so two of them share the link, each at
+# half of its rate.
+# Nor whether all tokens of a step together, not each expert's, ask for a kernel: on GPUs they do.
+FIXED = ("link", "together")
+MOST = {"memory": 0.97, "rate": 0.95, "kv_flash": 0.95, "kv_plain": 0.95, "attn_flash": 0.9, "attn_plain": 0.9,
+        "library": 0.95}
+
+
+# What a change may be fitted in.
+RATES = ("shared/rate", "classes/f16/rate", "classes/bf16/rate")
+OLDER = ("values/gap", "values/attn_plain", "shared/memory", *RATES)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is different in builds before one, on some families of devices, or with an option of the build; all that
+    match apply, in order.
+
+    Attributes:
+        fitted: coefficients with a factor of their own: ``values/NAME``, ``classes/CLASS/NAME``, ``shared/NAME`` (all
+            quantized formats).
+        values: in place of the usual. ``times``: a factor on the share of the peak that products reach, from elsewhere.
+    """
+
+    before: float = np.inf
+    families: tuple[str, ...] = ()
+    option: str = ""
+    fitted: tuple[str, ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+    times: float = 1.0
+
+    def applies(self, build: float, family: str, options: frozenset[str]) -> bool:
+        return build < self.before and (not self.families or family in self.families) and self.option in ("", *options)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What one file is fitted to.
+
+    Attributes:
+        engines, runs_on, peaks: as in the file. ``keep``: its rows.
+        values, classes: where coefficients start that differ from the usual. ``like``: the backend whose fit they start
+            from instead.
+        still: coefficients that are not fitted: processors' prompts are too few to tell moving from multiplying.
+        changes: what is different by build, family and option.
+    """
+
+    engines: tuple[str, ...]
+    runs_on: dict[str, list[str]]
+    keep: Callable[[Work], bool]
+    peaks: dict[str, str]
+    values: dict[str, float] = field(default_factory=dict)
+    classes: dict[str, dict[str, float]] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
+    like: str = ""
+    still: tuple[str, ...] = ()
+
+
+def _engine(w: Work) -> str:
+    return w.group.engine.partition("@")[0]
+
+
+def _kind(w: Work) -> str:
+    return w.group.machine.device.kind
+
+
+def _vendor(w: Work) -> str:
+    return w.group.machine.device.vendor
+
+
+# Half-precision products accumulate in half precision (cublasGemmEx, COMPUTE_16F), which cards that halve the rate of
+# fp32 accumulation run at half of int8, as the others do. Those in bf16 have no such kernels.
+INT8 = {**dict.fromkeys(CLASSES, "int8"), "bf16": "fp16"}
+# ROCm and Vulkan multiply on 16-bit matrix instructions (rocBLAS, cooperative matrices; int8 ones reach no more), and
+# by int8 dot products where a device has none.
+MATRIX = dict.fromkeys(CLASSES, "matrix")
+FP16 = dict.fromkeys(CLASSES, "fp16")
+CPU = {**dict.fromkeys(CLASSES, "int8"), "f16": "fp32", "bf16": "fp32"}
+MOVES = ("acts", "acts_work", "scores", "flight")
+SLOW = {c: {"memory": 0.7, "work": 0.5, "mac": 1.0, "pad": 1.0} for c in CLASSES}
+# mma instructions, which these kernels use, reach 62.9 % of the peak of Hopper: luo2024.
+HOPPER = Change(families=("hopper",), times=0.629)
+# Intel's cards before Xe2: neither cooperative matrices nor, under Windows, int8 dot products (pull requests 14001 and
+# 24404).
+ALCHEMIST = Change(families=("xe-hpg",), fitted=("shared/rate", "shared/work", "shared/memory", "values/experts"))
+
+BACKENDS = {
+    "cuda": Backend(
+        ("llama.cpp",),
+        {"kinds": ["gpu", "soc"], "vendors": ["nvidia"]},
+        lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "NVIDIA",
+        INT8,
+        classes={"f16": {"rate": 0.4}, "bf16": {"rate": 0.4}},
+        changes=(HOPPER, Change(before=2000, fitted=OLDER)),
+    ),
+    "metal": Backend(
+        ("llama.cpp",),
+        {"kinds": ["gpu", "soc"], "vendors": ["apple"]},
+        lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "Apple" and _kind(w) != "cpu",
+        FP16,
+        classes={c: {"work": 8.0, "rate": 0.65} for c in CLASSES},
+        changes=(Change(families=("apple-gpu-9",), fitted=("shared/work", *RATES)), Change(before=1200, fitted=OLDER)),
+        values={"flight": 1e5},
+        still=("flight",),
+    ),
+    "rocm": Backend(
+        ("llama.cpp",),
+        {"kinds": ["gpu", "soc"], "vendors": ["amd"]},
+        lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "AMD" and _kind(w) != "cpu",
+        MATRIX,
+        # Flash attention of heads wider than 128 is left to the vector units (pull requests 24562 and 26419).
+        values={"wide": 0.5},
+        changes=(
+            Change(families=("rdna4",), fitted=("shared/work", *RATES)),
+            # Until there were kernels for WMMA (pull requests 17156 and 17576, December 2025), products of more than 64
+            # rows were expanded to fp16 for rocBLAS on RDNA 3 and later, and flash attention was left to vector units,
+            # but for builds with rocWMMA (pull request 12032). Flash attention reached 1.5 and 1.6 % of a gfx1100's
+            # peak (issue 10439: prompts of 8 and 16 sequences of 72B, over those of one).
+            Change(before=7200, fitted=(*OLDER, "values/grouped", "values/attn_flash"), values={"attn_flash": 0.016}),
+            Change(before=7200, families=("rdna3", "rdna3-5", "rdna4"), fitted=("values/library",),
+                   values={"library": 0.3}),
+            Change(before=7200, option="rocwmma", fitted=("values/attn_flash",), values={"attn_flash": 0.2}),
+            # What its kernels for gfx1151 reach of 59.4 TFLOP/s at 2,048, which is as many FLOP as a usual product of a
+            # micro-batch: 6.07 by rocBLAS's own (ROCm issue 4748), 32.1 by those of hipBLASLt (ROCm issue 4566).
+            Change(before=7200, families=("rdna3-5",), values={"library": 0.102}, fitted=("values/library",)),
+            Change(before=7200, families=("rdna3-5",), option="hipblaslt", values={"library": 0.54},
+                   fitted=("values/library",)),
+        ),
+        like="cuda",
+        still=("flight",),
+    ),
+    "vulkan": Backend(
+        # Intel's cards, for whose own backend (SYCL) there are no rows, are taken to run on Vulkan.
+        ("llama.cpp-vulkan", "llama.cpp"),
+        {"kinds": ["gpu", "soc"]},
+        lambda w: _engine(w) == "llama.cpp-vulkan" and _kind(w) != "cpu",
+        # Few drivers have cooperative matrices in bf16; without them it is fp32 on the vector units.
+        {**MATRIX, "bf16": "fp32"},
+        # Matrix products were tuned for AMD (pull request 18749), experts' preprocessed (18352), end of 2025.
+        # Cooperative matrices are one kernel for all, tuned on NVIDIA's first.
+        changes=(ALCHEMIST, Change(families=("rdna3", "rdna3-5", "rdna4"), fitted=("shared/rate", "values/attn_flash")),
+                 Change(before=7500, fitted=(*OLDER, "values/attn_flash")),
+                 # Experts on NVIDIA's own matrices were reworked then (pull requests 15546, 18332).
+                 Change(before=7500, families=("turing", "ampere-gx", "ada", "blackwell-gx"),
+                        fitted=("values/grouped",))),
+        # By matrices of fp16 on vector units: 921 tokens a second of 8B on an RX 6800 XT (pull request 12135).
+        classes={"bf16": {"rate": 0.7}},
+        like="cuda",
+        still=("flight",),
+    ),
+    "processors": Backend(
+        ("llama.cpp",),
+        {"kinds": ["cpu", "soc", "mcu"]},
+        lambda w: _engine(w) == "llama.cpp" and _kind(w) == "cpu",
+        CPU,
+        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "together": 0.0},
+        SLOW,
+        changes=(Change(before=2700, fitted=OLDER),),
+        still=MOVES,
+    ),
+    "ik-processors": Backend(
+        ("ik_llama.cpp",),
+        {"kinds": ["cpu", "soc", "mcu"]},
+        lambda w: _engine(w) == "ik_llama.cpp" and _kind(w) == "cpu",
+        # Its kernels are for vector units: AMX is not used.
+        {**CPU, **dict.fromkeys(("q8", "q5", "q4", "k", "iq"), "dot")},
+        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "together": 0.0},
+        SLOW,
+        still=MOVES,
+    ),
+    "mlx": Backend(
+        ("mlx",),
+        {"kinds": ["gpu", "soc"], "vendors": ["apple"]},
+        lambda w: _engine(w) == "mlx",
+        FP16,
+        values={"flight": 1e5},
+        still=("flight",),
+    ),
+}
+
+
+def first(name: str, b: Backend, known: Mapping[str, Kit] | None = None) -> Kit:
+    """Coefficients before any fit: those of the backend it is like, where that was fitted."""
+    if known and b.like in known:
+        start = known[b.like]
+        # A share of what int8 instructions do is twice that share of 16-bit ones.
+        classes = {c: {**v, "rate": v["rate"] * (2.0 if (start.peaks[c], b.peaks[c]) == ("int8", "matrix") else 1.0)}
+                   for c, v in start.classes.items()}  # fmt: skip
+        for c, own in b.classes.items():
+            classes[c] |= own
+        return replace(start, name=name, peaks=b.peaks, values={**VALUES, **start.values, **b.values}, classes=classes)
+    classes = {c: {**CLASS, **b.classes.get(c, {})} for c in CLASSES}
+    return Kit(name, {**VALUES, **b.values}, classes, b.peaks, KERNELS, {}, frozenset(), "")
