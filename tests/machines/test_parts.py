@@ -43,6 +43,11 @@ def test_names_without_hyphens() -> None:
     assert system("rtx4090").device.name == system("1xrtx4090").device.name == "rtx-4090"
 
 
+def test_a_plus_sign_in_a_name_is_part_of_it() -> None:
+    assert system("AMD Ryzen AI Max+ 395").device.name == system("ryzen-ai-max-395").device.name
+    assert system("rtx4090+64GB ddr5").device.name == "rtx-4090"
+
+
 def test_a_chip_with_its_own_memory_takes_a_disk() -> None:
     s = system("m3-max-64gb + nvme-gen4")
     assert s.host is not None and s.host.cpu is None

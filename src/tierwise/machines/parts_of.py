@@ -24,6 +24,8 @@ _MEMORY = re.compile(
     r"(?:[- ]?(?P<rate>\d{3,5})(?:\s*mt/s)?)?(?:\s*[x×,(]?\s*(?P<channels>\d+)[- ]?\s*(?:ch\b|channels?\b)\)?)?",
     re.IGNORECASE,
 )
+# Between parts; a plus sign inside a name has no space before it (Ryzen AI Max+ 395).
+_APART = re.compile(r"\s\+(?:\s|$)")
 # Numbers of channels that processors are built with.
 CHANNELS = (1, 2, 3, 4, 6, 8, 12, 16)
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?\s*[gt]i?b)\s+(?:of\s+)?(\S.*)$", re.IGNORECASE)
@@ -42,7 +44,9 @@ class _Memory:
 
 def is_list(text: str) -> bool:
     """Whether a machine is spelled as a list of parts."""
-    return isinstance(text, str) and ("+" in text or _MEMORY.search(text) is not None) and "/" not in text
+    if not isinstance(text, str) or "/" in text:
+        return False
+    return _APART.search(text) is not None or _MEMORY.search(text) is not None
 
 
 def computer(text: str, system: Callable[[str], System]) -> System:
@@ -58,7 +62,8 @@ def computer(text: str, system: Callable[[str], System]) -> System:
     processors: list[tuple[int, Device]] = []
     disks: list[Device] = []
     memory: _Memory | None = None
-    for part in (p.strip() for p in text.split("+")):
+    apart = _APART if _APART.search(text) else re.compile(r"\+")
+    for part in (p.strip() for p in apart.split(text)):
         if not part:
             raise BadField("machine", "part", text, "parts between plus signs, as in rtx4090 + 64GB ddr5 + nvme-gen4")
         found, rest = _memory(part)
