@@ -20,7 +20,7 @@ from tierwise.machines.types import Device, Host, System
 
 PARTS = Path(__file__).parent / "parts"
 _MEMORY = re.compile(
-    r"(?:(?P<size>\d+(?:\.\d+)?\s*[gt]i?b)\s+)?(?:(?P<times>\d+)\s*[x×]\s*)?(?P<kind>lp?ddr\w*|ddr\d\w*)"
+    r"(?:(?P<size>\d+(?:\.\d+)?\s*[gt]i?b)\s+)?(?:(?P<times>\d+)\s*[x×]\s*)?(?<![a-wyz-])(?P<kind>lp?ddr\w*|ddr\d\w*)"
     r"(?:[- ]?(?P<rate>\d{3,5})(?:\s*mt/s)?)?(?:\s*[x×,(]?\s*(?P<channels>\d+)[- ]?\s*(?:ch\b|channels?\b)\)?)?",
     re.IGNORECASE,
 )
@@ -30,6 +30,9 @@ _APART = re.compile(r"\s\+(?:\s|$)")
 CHANNELS = (1, 2, 3, 4, 6, 8, 12, 16)
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?\s*[gt]i?b)\s+(?:of\s+)?(\S.*)$", re.IGNORECASE)
 _COUNT = re.compile(r"^(\d{1,4})\s*[x×*]\s*(\S.*)$", re.IGNORECASE)
+
+
+# Kinds of memory stand by themselves: gddr6-aim and dram-ddr4-3200-8ch are names of the catalog.
 
 
 @dataclass(frozen=True)
