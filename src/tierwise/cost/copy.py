@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tierwise.core.num import Num, where
-from tierwise.cost.paths import path
+from tierwise.cost.kits import kit
+from tierwise.cost.paths import mapped, path
 from tierwise.cost.types import Cost, Target
 from tierwise.program.types import Op
 
@@ -14,13 +15,17 @@ def price(op: Op, on: Target) -> Cost:
     """Time of ``dims["bytes"]`` from ``options["from"]`` to ``options["to"]`` in ``dims["transfers"]`` transfers (1).
 
     Every transfer pays the latency of its way once. Ports are tiers, ``host.in`` and ``host.out``
-    (see :mod:`tierwise.cost.paths`); reading a tier and writing it pay their own bandwidth.
+    (see :mod:`tierwise.cost.paths`); reading a tier and writing it pay their own bandwidth. With
+    ``options["mapped"]`` a disk is read through the page cache. Results that another node waits for
+    (``options["waits"]``) also pay what an engine with kernels of its own takes to synchronize two devices.
 
     Raises:
         TierwiseError: no path leads from one to the other.
     """
     size = op.dims["bytes"]
     ports, latency = path(on, str(op.options["from"]), str(op.options["to"]))
+    if op.options.get("mapped"):
+        ports = mapped(on, str(op.options["from"]), ports, latency)
     waits = where(np.asarray(size) > 0.0, latency * op.dims.get("transfers", 1.0), 0.0)
     overlapped: dict[str, Num] = {}
     moved: dict[str, Num] = {}
@@ -28,4 +33,7 @@ def price(op: Op, on: Target) -> Cost:
         # A node that is written and read again on the way (the host's memory, before a disk) is busy with both.
         overlapped[p.name] = overlapped.get(p.name, 0.0) + size / p.bandwidth
         moved[p.name] = moved.get(p.name, 0.0) + size
+    own = kit(on.efficiency.engine, on.device) if op.options.get("waits") else None
+    if own is not None:
+        waits = waits + own.values.get("sync", 0.0) * op.dims.get("transfers", 1.0)
     return Cost(overlapped, {"latency": waits}, 0.0, moved, "datasheet", on.efficiency.interval)

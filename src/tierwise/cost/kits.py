@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tierwise import engines as engine_facts
 from tierwise.core.yamltext import parsed
 from tierwise.machines.types import Device
 
@@ -64,7 +65,9 @@ def kit(engine: str, device: Device) -> Kit | None:
             and device.family in runs.get("families", (device.family,))
         ):
             return _kit(str(data["name"]), int(build) if build else None, device.family, options)
-    return None
+    # A fork has its parent's kernels where it brings none of its own; its builds are not counted as the parent's are.
+    parent = engine_facts.load(name).fork_of if name in engine_facts.names() else ""
+    return kit(parent, device) if parent else None
 
 
 def engines() -> frozenset[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tierwise import engines
 from tierwise.core.errors import TierwiseError
-from tierwise.core.num import Num, minimum
+from tierwise.core.num import Num, maximum, minimum
 from tierwise.cost.calibrate import efficiency
+from tierwise.cost.kits import kit
 from tierwise.cost.types import Target
-from tierwise.machines.types import Device, Engine
+from tierwise.machines.types import Device, Engine, Host
 
 
 def at(on: Target, node: str) -> Target:
@@ -25,8 +27,14 @@ def at(on: Target, node: str) -> Target:
         return on
     host = on.system.host
     if node == "host" and host is not None and host.cpu is not None:
-        device = _share(host.cpu, host.sockets / on.system.per_node, host.bandwidth / on.system.per_node)
+        at_once = maximum(on.system.per_node / on.taking_turns, 1.0)
+        sockets = _sockets(on.efficiency.engine, host)
+        device = _share(host.cpu, sockets / at_once, host.bandwidth * (sockets / host.sockets) / at_once)
+        # Under an engine with kernels of its own for the processor, these run there too.
+        name = on.efficiency.engine
         own = efficiency(host.cpu)
+        if kit(name, host.cpu) is not None:
+            own = replace(efficiency(host.cpu, engines.plain(name)), engine=name)
         return replace(on, system=replace(on.system, device=device), efficiency=own, framework=None, resident=0.0)
     able = {t.name: t for t in on.device.tiers if t.compute}
     if node not in able:
@@ -42,7 +50,13 @@ def at(on: Target, node: str) -> Target:
     return replace(on, system=replace(on.system, device=device), efficiency=plain, framework=None, resident=0.0)
 
 
-def _share(device: Device, share: float, most: Num) -> Device:
+def _sockets(engine: str, host: Host) -> float:
+    """Sockets whose memory an engine's threads get."""
+    name = engines.plain(engine)
+    return 1.0 if name in engines.names() and engines.load(name).one_socket else float(host.sockets)
+
+
+def _share(device: Device, share: Num, most: Num) -> Device:
     """A part of equal processors seen as one, its memory at most as fast as its share of the host's."""
 
     def rate(tier: str, value: Num) -> Num:
@@ -53,8 +67,8 @@ def _share(device: Device, share: float, most: Num) -> Device:
                 write_bandwidth=rate(t.kind, t.write_bandwidth))  # type: ignore[arg-type]
         for t in device.tiers
     )  # fmt: skip
-    engines = tuple(
-        replace(e, rates={k: v * share for k, v in e.rates.items()}, units=e.units * share)  # type: ignore[arg-type]
+    computing = tuple(
+        replace(e, rates={k: v * share for k, v in e.rates.items()}, units=e.units * share)  # type: ignore[arg-type,misc]
         for e in device.engines
     )
-    return replace(device, tiers=tiers, engines=engines)
+    return replace(device, tiers=tiers, engines=computing)

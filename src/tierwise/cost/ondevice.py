@@ -76,9 +76,16 @@ def with_kit(op: Op, on: Target, k: Kit) -> Cost:
     make: Callable[[Op, Target, Kit], Parts] = _BY_KIND.get(op.kind, _other)
     parts, kernels, moved = make(op, on, k)
     serial = {"dispatch": kernels * k.values["gap"]}
-    # A step's interval covers its ops (see tierwise.steps.corrections).
-    cost = Cost(parts, serial, op.flops, {on.memory.name: moved}, k.basis(on.device.name), (1.0, 1.0))
+    # A step's interval covers its ops (see tierwise.steps.corrections), but for those that another node computes.
+    apart = (k.intervals["decode" if few_rows(op) else "prefill"]) if op.options.get("on") else (1.0, 1.0)
+    cost = Cost(parts, serial, op.flops, {on.memory.name: moved}, k.basis(on.device.name), apart)
     return within_peaks(op, on, cost)
+
+
+def few_rows(op: Op) -> bool:
+    """Whether an op works on rows as few as decoding does."""
+    rows = op.dims.get("reaching", op.dims.get("m", op.dims.get("q", 1.0)))
+    return bool(np.all(np.asarray(rows) <= FEW))
 
 
 def class_of(format: Format) -> str:

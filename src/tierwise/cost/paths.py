@@ -6,12 +6,13 @@ that computer's disks; ``""`` stands for the memory that weights and caches live
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tierwise.core.errors import TierwiseError, UnknownName, nearest
-from tierwise.core.num import Num, is_zero
+from tierwise.core.num import Num, is_zero, maximum, minimum
+from tierwise.cost.constants import constant
 from tierwise.cost.types import Target
 from tierwise.machines.graph import MachineGraph, graph
 
@@ -60,8 +61,23 @@ def path(on: Target, source: str, target: str) -> tuple[tuple[Port, ...], Num]:
         for name, rate in ((e.of, machine.nodes[e.of].bandwidth), (e.to, machine.nodes[e.to].write_bandwidth)):
             if np.all(np.isfinite(rate)) and not is_zero(rate):
                 node = machine.nodes[name]
-                ports.append(Port(name, rate / node.shared * on.efficiency.of("memory", "copy")))
+                at_once = maximum(node.shared / on.taking_turns, 1.0)
+                ports.append(Port(name, rate / at_once * on.efficiency.of("memory", "copy")))
     return tuple(ports), way.latency
+
+
+def mapped(on: Target, source: str, ports: tuple[Port, ...], latency: Num) -> tuple[Port, ...]:
+    """The ports of a way from a disk whose file is mapped into memory: pages are read ahead in windows, of which the
+    kernel keeps few under way, so latency counts with every window, not once."""
+    nodes = graph(on.system).nodes
+    if source not in nodes or nodes[source].kind != "storage":
+        return ports
+    window, ahead = constant("mapped.window"), constant("mapped.ahead")
+
+    def read(p: Port) -> Port:
+        return replace(p, bandwidth=minimum(p.bandwidth, ahead * window / (latency + window / p.bandwidth)))
+
+    return tuple(read(p) if p.name == source else p for p in ports)
 
 
 def _check(on: Target, machine: MachineGraph, name: str) -> None:

@@ -234,6 +234,8 @@ class Target:
         weight_copies: an op is timed alone in a loop over so many copies of its weights, which the last cache may hold
             from one turn to the next (0: it runs among others that evict them); ``input_copies`` of its inputs.
         mapping: how ops are laid out on a spatial array; None, or None for an op, leaves it to other providers.
+        taking_turns: devices of a node of which one works at a time (stages that one sequence passes), so that what
+            they share serves it alone; 1 where all work at once.
     """
 
     system: System
@@ -245,6 +247,7 @@ class Target:
     weight_copies: float = 0.0
     input_copies: float = 1.0
     mapping: Callable[[Op], Mapping | None] | None = None
+    taking_turns: Num = 1.0
 
     @property
     def device(self) -> Device:

@@ -54,6 +54,12 @@ class Engine:
         framework: how it runs graphs that no engine steps, such as images (``cost/frameworks``); ``""`` for kernels
             alone.
         usual_on: families of devices on which it is what people run, where nobody names an engine.
+        fork_of: the engine that it is a fork of, whose kernels it has where it brings none of its own.
+        upload_rows: tokens from which weights that lie on the host are copied to the device and multiplied there (inf:
+            never); ``upload_spread``: of routed experts, as many for each that a token does not take.
+        whole_graph: it reserves the largest graph it may build (:class:`tierwise.memory.account.Rules`).
+        one_socket: of a host with several sockets it gets the memory of one: its threads read pages wherever they were
+            loaded first, and gain nothing by a second.
         formats: formats of weights that are its own, as patterns of their names in lower case; empty where it has none.
     """
 
@@ -76,6 +82,11 @@ class Engine:
     source: str
     framework: str = ""
     usual_on: frozenset[str] = frozenset()
+    fork_of: str = ""
+    upload_rows: float = float("inf")
+    upload_spread: bool = False
+    one_socket: bool = False
+    whole_graph: bool = False
     formats: tuple[str, ...] = ()
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
@@ -151,7 +162,8 @@ def _load(name: str) -> Engine:
     # An engine that says nothing of its memory lays it out as most do.
     typical = {} if "memory" in data else parsed((HERE / TYPICAL / "engine.yaml").read_text(encoding="utf-8"))
     memory = _part({**typical, **data}, "memory", where)
-    _only(memory, ("share", "of", "logit_bytes", "budget", "max_seqs", "source"), f"{where}: memory", ("window_share",))
+    _only(memory, ("share", "of", "logit_bytes", "budget", "max_seqs", "source"), f"{where}: memory",
+          ("window_share", "whole_graph"))
     pipeline = _part({**typical, **data}, "pipeline", where) if "pipeline" in {**typical, **data} else {}
     _only(pipeline, ("extra_layers", "source") if pipeline else (), f"{where}: pipeline")
     extra = pipeline.get("extra_layers", "middle")
@@ -165,6 +177,10 @@ def _load(name: str) -> Engine:
         part = _part(data, "usual_on", where)
         _only(part, ("families", "source"), f"{where}: usual_on")
         usual_on = frozenset(part["families"])
+    upload = _part(data, "upload", where) if "upload" in data else {}
+    _only(upload, ("rows", "spread", "source") if upload else (), f"{where}: upload")
+    numa = _part(data, "numa", where) if "numa" in data else {}
+    _only(numa, ("one_socket", "source") if numa else (), f"{where}: numa")
     formats: tuple[str, ...] = ()
     if "formats" in data:
         part = _part(data, "formats", where)
@@ -179,7 +195,9 @@ def _load(name: str) -> Engine:
         int(memory["max_seqs"]), str(extra),
         None if memory.get("window_share") is None else float(memory["window_share"]),
         None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
-        str(data.get("framework", "")), usual_on, formats,
+        str(data.get("framework", "")), usual_on, str(data.get("fork_of", "")),
+        float(upload.get("rows", "inf")), bool(upload.get("spread", False)), bool(numa.get("one_socket", False)),
+        bool(memory.get("whole_graph", False)), formats,
     )  # fmt: skip
 
 

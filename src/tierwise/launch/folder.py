@@ -57,7 +57,7 @@ def write(
         for path, text in _engine_files(deployment, found, name, model_name).items():
             files[f"{name}/{path}"] = text
     texts = {"README.md": readme.text(deployment, written, model_name, predicted, sorted(files)), **files}
-    _place(out, texts)
+    place(out, texts)
     return [out / path for path in texts]
 
 
@@ -92,7 +92,7 @@ def _check(deployment: Deployment, model_name: str) -> None:
             raise BadField("launch files", "replicas.count", group.count, "at least 1")
 
 
-def _place(out: Path, texts: Mapping[str, str]) -> None:
+def place(out: Path, texts: Mapping[str, str]) -> None:
     """Write every file beside its place first, then move all of them there."""
     if out.exists() and not out.is_dir():
         raise TierwiseError(f"{out}: is a file; give a folder for launch files")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.core.errors import BadField, UnknownName
+from tierwise.machines import parts_of
 from tierwise.machines.compose import MAX_COUNT, Member, compose, from_file, times
 from tierwise.machines.inherit import inherit, memories
 from tierwise.machines.names import aliases, bare_name, find, plain_name
@@ -38,8 +39,11 @@ def system(text: str) -> System:
 
     Args:
         text: a device (``"h100-sxm"``), a system (``"dgx-h100"``), a path to a file of either, or any of
-            these after a count (``"16xh800"`` is two nodes of eight, ``"2xdgx-h100"`` two such systems).
+            these after a count (``"16xh800"`` is two nodes of eight, ``"2xdgx-h100"`` two such systems); or a computer
+            from its parts (``"rtx4090 + 64GB ddr5 + nvme-gen4"``, :mod:`tierwise.machines.parts_of`).
     """
+    if parts_of.is_list(text):
+        return parts_of.computer(text.strip(), system)
     count, name = _split(text)
     path = as_path(name)
     if path is not None:

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 
 from tierwise.core.num import Num, is_zero, maximum, minimum, num, summed, where
 from tierwise.machines.types import Device, System
-from tierwise.memory.activations import copy_buffers, live_activations
+from tierwise.memory.activations import copy_buffers, ggml_activations, live_activations
 from tierwise.memory.caches import Caches, stage_caches
 from tierwise.memory.stages import ByStage, fullest, pick, plus
 from tierwise.memory.weights import ADAPTERS, of_stage, stage_weights, together, weight_bytes
 from tierwise.models.lower import lower, state_bytes
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.program.placement import Placement
 from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
 
@@ -47,6 +46,8 @@ class Rules:
         window_share: tokens that layers with a window have room for over those of the others, whatever their window;
             None where they hold no more than it.
         extra_layers: which pipeline stages hold one layer more, see :mod:`tierwise.memory.stages`.
+        whole_graph: the engine reserves the largest graph that it may build: the largest step at the end of the longest
+            context, with the logits of every token of it and the rows they are made of; in 32 bits, as ggml does.
     """
 
     share: Num = 1.0
@@ -58,6 +59,7 @@ class Rules:
     draft: Num = 0.0
     extra_layers: str = "middle"
     window_share: float | None = None
+    whole_graph: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ class Memory:
             beyond it of the prompt that is being read.
         most: sequences of this length there is room for on every stage.
         stage: number of the fullest stage.
-        elsewhere: bytes of this device's tensors on other nodes; ``room_elsewhere``: what those have for it, where it
-            is known.
+        elsewhere: bytes of this device's tensors on other nodes, ``elsewhere_caches`` of them caches;
+            ``room_elsewhere``: what those have for it, where it is known.
     """
 
     weights: Mapping[str, Num]
@@ -93,6 +95,7 @@ class Memory:
     stage: Any = 0
     elsewhere: Mapping[str, Num] = field(default_factory=dict)
     room_elsewhere: Mapping[str, Num] = field(default_factory=dict)
+    elsewhere_caches: Mapping[str, Num] = field(default_factory=dict)
 
     @property
     def parts(self) -> dict[str, Num]:
@@ -146,10 +149,13 @@ def account(
         weights: from :func:`stage_weights`, where they are known already; ``largest``: likewise from :func:`profiled`.
     """
     device, capacity = system.device, system.device.memory.capacity
-    caches = stage_caches(final, rules.extra_layers, 0.0 if rules.budget is None else rules.budget, rules.window_share)
-    if not is_zero(rules.draft):
-        caches = caches.scaled(1.0 + rules.draft)
-    home = caches.at_home(plan.placement)
+    budget: Num = 0.0 if rules.budget is None else rules.budget
+
+    def caches(node: str) -> Caches:
+        found = stage_caches(final, rules.extra_layers, budget, rules.window_share, node)
+        return found if is_zero(rules.draft) else found.scaled(1.0 + rules.draft)
+
+    home = caches("")
     # Every micro-batch of a pipeline keeps its cache on every stage.
     sequences = final.seqs * plan.pp
     if rules.budget is None:
@@ -157,7 +163,8 @@ def account(
         for program in programs:
             live = maximum(live, live_activations(program) + copy_buffers(program, plan.schedule))
     else:
-        live = profiled(model, plan, rules) if largest is None else largest
+        past = maximum(final.past + final.new - rules.budget, 0.0) if rules.whole_graph else 0.0
+        live = profiled(model, plan, rules, past) if largest is None or rules.whole_graph else largest
         live = maximum(live, sampling(model, rules, sequences))
     stages = stage_weights(model, plan, rules.extra_layers) if weights is None else weights
     if not is_zero(rules.draft):
@@ -169,11 +176,13 @@ def account(
     most = minimum(*(_most(capacity - live - x, each) for x, each in zip(taken, home.each, strict=True)))
     kv, state, once, chunk = (pick(x, stage) for x in (home.kv, home.state, home.once, home.chunk))
     elsewhere: dict[str, Num] = {}
-    away = {**_away(model, plan), "kv": (pick(caches.kv, stage), dict(plan.placement.fractions("kv")))}
-    for group, (size, places) in away.items():
-        for node, fraction in places.items():
-            count = sequences if group == "kv" else 1.0
-            elsewhere[node] = elsewhere.get(node, 0.0) + size * fraction * count
+    cached: dict[str, Num] = {}
+    for node in plan.placement.nodes:
+        there, kept = together(stage_weights(model, plan, rules.extra_layers, node)), caches(node)
+        # Devices of all stages share a node, so each counts with their mean.
+        held = (once + n * sequences for n, once in zip(kept.each, kept.shared, strict=True))
+        cached[node] = sum(held, 0.0) / plan.pp
+        elsewhere[node] = sum(there, 0.0) / plan.pp + cached[node]
     return Memory(
         weights=of_stage(stages, stage),
         kv=kv * sequences + (once + chunk),
@@ -188,6 +197,7 @@ def account(
         stage=stage,
         elsewhere=elsewhere,
         room_elsewhere=_room(system, plan),
+        elsewhere_caches=cached,
     )
 
 
@@ -208,33 +218,30 @@ def _reserve(rules: Rules, device: Device, weights: Num, live: Num) -> Num:
     return device.reserve + unused
 
 
-def _away(model: Model, plan: Plan) -> dict[str, tuple[Num, dict[str, Num]]]:
-    """Bytes of all weights by role, wherever they lie, and their fractions by other nodes."""
-    if not plan.placement.tensors:
-        return {}
-    whole = weight_bytes(model, replace(plan, placement=Placement()))
-    return {role: (size, dict(plan.placement.fractions(role, "weights"))) for role, size in whole.items()}
-
-
 def _room(system: System, plan: Plan) -> dict[str, Num]:
     """Bytes that each other node has for one device's share, as far as anybody says."""
-    nodes = {node for _, places in plan.placement.tensors for node, _ in places}
+    nodes = set(plan.placement.nodes)
     known: dict[str, Num] = {t.name: t.capacity for t in system.device.tiers if t.name in nodes}
     host = system.host
     if "host" in nodes and host is not None and np.all(np.isfinite(np.asarray(host.memory))):
-        known["host"] = host.memory / system.per_node
+        kept = 0.0 if host.cpu is None else host.cpu.reserve * host.sockets
+        known["host"] = maximum(host.memory - kept, 0.0) / system.per_node
     return known
 
 
-def profiled(model: Model, plan: Plan, rules: Rules) -> Num:
-    """Bytes of the activations of an engine's largest step: one prompt of all its tokens."""
+def profiled(model: Model, plan: Plan, rules: Rules, past: Num = 0.0) -> Num:
+    """Bytes of the activations of an engine's largest step: one prompt of all its tokens, ``past`` others before."""
     assert rules.budget is not None
-    program = lower(Step(model, replace(plan, mtp=False), 1.0, rules.budget, 0.0, "prefill"))
-    return live_activations(program) + copy_buffers(program, plan.schedule)
+    program = lower(Step(model, replace(plan, mtp=False), 1.0, rules.budget, past, "prefill"))
+    live = ggml_activations(program) if rules.whole_graph else live_activations(program)
+    return live + copy_buffers(program, plan.schedule)
 
 
 def sampling(model: Model, rules: Rules, sequences: Num) -> Num:
     """Bytes of the logits of the largest step, as the sampler holds them."""
+    if rules.whole_graph:
+        rows = maximum(num(rules.budget if rules.budget is not None else 0.0), num(sequences))
+        return rows * (model.vocab + model.hidden) * rules.logit_bytes
     return maximum(num(rules.max_seqs), num(sequences)) * (1.0 + rules.drafts) * model.vocab * rules.logit_bytes
 
 

@@ -10,6 +10,9 @@ from tierwise.program.types import Op, Operand
 from tierwise.schedule import order, parse
 from tierwise.schedule.copies import in_flight
 
+# Bytes of an fp32 activation.
+_FP32 = 4.0
+
 
 def live_activations(graph: Program) -> Num:
     """Peak bytes of activations alive at once, over the ops of a pass.
@@ -37,6 +40,45 @@ def live_activations(graph: Program) -> Num:
             peak = maximum(peak, now)
             alive = {name: o for name, o in alive.items() if last[name] > i or name == "x"}
     return peak
+
+
+def ggml_activations(graph: Program) -> Num:
+    """The same as ggml's graph allocator places them: in 32 bits whatever the model's are, each value of a tensor from
+    its write to its last read before the next, results of elementwise ops in the place of an input that dies there;
+    attention reads keys and values from the cache alone (ggml-alloc.c, ggml_op_can_inplace)."""
+    peak: Num = 0.0
+    for segment in graph.segments:
+        ops = [(_read(op), {o.name: o for o in op.writes if o.role == "act"}, op) for op in segment.ops]
+        alive: dict[str, Num] = {}
+        for i, (reads, writes, op) in enumerate(ops):
+            for name, o in reads.items():
+                alive.setdefault(name, o.elements * _FP32)
+            later = [name for name in alive if name == "x" or _read_later(ops[i + 1 :], name)]
+            dying = maximum(0.0, *(alive[n] for n in reads if n not in later and n not in writes))
+            fresh = {n: o.elements * _FP32 for n, o in writes.items()}
+            made = sum((v for n, v in fresh.items() if n not in alive), 0.0)
+            if op.kind == "elementwise":
+                made = maximum(made - dying, 0.0)
+            peak = maximum(peak, sum(alive.values(), 0.0) + made + _scores(op))
+            alive = {n: v for n, v in (alive | fresh).items() if n == "x" or _read_later(ops[i + 1 :], n)}
+    return peak
+
+
+def _read(op: Op) -> dict[str, Operand]:
+    """Activations that an op reads: of attention the queries, which come first."""
+    found = [o for o in op.reads if o.role == "act"]
+    cached = op.kind == "attention" and any(o.role == "kv" for o in op.reads)
+    return {o.name: o for o in (found[:1] if cached else found)}
+
+
+def _read_later(ops: list[tuple[dict[str, Operand], dict[str, Operand], Op]], name: str) -> bool:
+    """Whether a value is read again before another takes its name."""
+    for reads, writes, _ in ops:
+        if name in reads:
+            return True
+        if name in writes:
+            return False
+    return False
 
 
 def copy_buffers(program: Program, schedule: str = "") -> Num:

@@ -11,7 +11,6 @@ from tierwise.core.num import Num, is_zero, maximum
 from tierwise.memory.stages import ByStage, layers, plus
 from tierwise.models.step import Step
 from tierwise.models.types import Layer
-from tierwise.program.placement import Placement
 
 # Tokens beyond any window.
 FAR = 2.0**40
@@ -47,20 +46,17 @@ class Caches:
         """So many times as large."""
         return Caches(*([x * factor for x in values] for values in (self.kv, self.state, self.once, self.chunk)))
 
-    def at_home(self, placement: Placement) -> Caches:
-        """What of them lies in the device's own memory."""
-        kv, state = placement.at_home("kv"), placement.at_home("state")
-        scaled = ((self.kv, kv), (self.state, state), (self.once, kv), (self.chunk, kv))
-        return Caches(*([x * share for x in values] for values, share in scaled))
 
-
-def stage_caches(step: Step, rule: str, budget: Num, share: float | None = None) -> Caches:
+def stage_caches(
+    step: Step, rule: str, budget: Num, share: float | None = None, node: str | None = None
+) -> Caches:  # fmt: skip
     """Caches of a step's sequences at its context.
 
     Args:
         rule: by which layers are dealt to stages. ``budget``: tokens of prompts in the largest step.
         share: of the tokens of layers without a window that those with one have a pool for (beside such layers); None
             where they hold their window and the chunk in work.
+        node: whose part of them by the plan's placement (``""``: the device's main memory); None for all.
     """
     reading, whole = step.but(ahead=budget), step.but(ahead=FAR)
     pooled = share is not None and {False, True} <= {_windowed(k, step) for k in _cached(step)}
@@ -73,6 +69,10 @@ def stage_caches(step: Step, rule: str, budget: Num, share: float | None = None)
             chunk = 0.0 if is_zero(budget) or pooled else _of_layer(kind, reading)[0] - kv
             if pooled and share is not None and _windowed(kind, step):
                 kv = maximum(kv, share * _of_layer(kind, whole)[0])
+            if node is not None:
+                there = step.plan.placement.of(kind.name)
+                part, held = there.share(node, "kv"), there.share(node, "state")
+                kv, state, once, chunk = kv * part, state * held, once * part, chunk * part
             each = (kv, state, once, chunk)
             total = [plus(x, [n * more for n in counts]) for x, more in zip(total, each, strict=True)]
     return Caches(*total)

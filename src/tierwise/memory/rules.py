@@ -42,4 +42,5 @@ def rules(
         draft=draft,
         extra_layers=engine.extra_layers,
         window_share=engine.window_share,
+        whole_graph=engine.whole_graph,
     )

@@ -28,8 +28,12 @@ def weight_bytes(model: Model, plan: Plan, rule: str = "middle") -> dict[str, Nu
     return of_stage(found, fullest(together(found)))
 
 
-def stage_weights(model: Model, plan: Plan, rule: str = "middle") -> dict[str, ByStage]:
-    """The same of every stage, by role."""
+def stage_weights(model: Model, plan: Plan, rule: str = "middle", node: str = "") -> dict[str, ByStage]:
+    """The same of every stage, by role.
+
+    Args:
+        node: whose part of them; ``""`` is the device's main memory.
+    """
     step = Step(model, plan, 1.0, 1.0, 0.0, "decode")
     first, last = ends(plan.pp)
     out: dict[str, ByStage] = {}
@@ -37,14 +41,15 @@ def stage_weights(model: Model, plan: Plan, rule: str = "middle") -> dict[str, B
         if not stack.active and not plan.mtp:
             continue
         for kind, counts in zip(stack.kinds, layers(stack, plan.pp, rule), strict=True):
+            there = plan.placement.of(kind.name)
             for w in kind.weights():
-                _add(out, w.role, counts, _local(step, w) / kind.copies)
+                _add(out, w.role, counts, _local(step, w) * there.share(node, w.role, "weights") / kind.copies)
                 if not is_zero(plan.adapters):
                     _add(out, ADAPTERS, counts, adapter_bytes(plan, w) / kind.copies)
         text = stack.stream == "text"
         for blocks, here in ((stack.before, first), (stack.after, last if text else first)):
             for block in blocks:
-                _ends(out, step, block, here)
+                _ends(out, step, block, here, node)
     return out
 
 
@@ -59,19 +64,21 @@ def of_stage(by_role: Mapping[str, ByStage], stage: Any) -> dict[str, Num]:
     return {role: pick(values, stage) for role, values in by_role.items()}
 
 
-def _ends(out: dict[str, ByStage], step: Step, block: Block, here: ByStage) -> None:
+def _ends(out: dict[str, ByStage], step: Step, block: Block, here: ByStage, node: str) -> None:
     """Weights before or after the layers, on the stage where they stand."""
+    places = step.plan.placement
     for w in block.weights():
-        _add(out, w.role, here, _local(step, w))
+        _add(out, w.role, here, _local(step, w) * places.share(node, w.role, "weights"))
     tied = block.facts().tied
-    if not is_zero(tied) and not np.all(np.asarray(step.plan.pp) <= 1):
-        # A tied head on another stage than the embedding needs its own copy.
-        apart = where(np.asarray(step.plan.pp) > 1, 1.0, 0.0)
+    elsewhere = bool(places.fractions("embed")) and not node
+    if not is_zero(tied) and not node and (elsewhere or not np.all(np.asarray(step.plan.pp) <= 1)):
+        # A tied head on another stage or node than the embedding needs its own copy.
+        apart = where((np.asarray(step.plan.pp) > 1) | elsewhere, 1.0, 0.0)
         _add(out, "head", here, apart * tied * step.weight("head").bytes / step.plan.tp)
 
 
 def _local(step: Step, w: Weight) -> Num:
-    """Bytes of a weight on one device."""
+    """Bytes of a weight that one device's share of the work needs, wherever they lie."""
     plan = step.plan
     if w.split == "tp":
         pieces = w.elements / w.grain if not np.all(np.asarray(w.grain) == 0) else None
@@ -81,7 +88,7 @@ def _local(step: Step, w: Weight) -> Num:
         elements = local / maximum(plan.tp / plan.ep, 1.0)
     else:
         elements = w.elements
-    return elements * step.density(w.role) * step.weight(w.role).bytes * plan.placement.at_home(w.role, "weights")
+    return elements * step.density(w.role) * step.weight(w.role).bytes
 
 
 def _add(out: dict[str, ByStage], role: str, counts: ByStage, size: Num) -> None:

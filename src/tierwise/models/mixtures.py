@@ -152,11 +152,12 @@ def _tensors(model: Model, name: str) -> Iterator[tuple[str, str, float]]:
         experts = max((float(f.experts) for f in attention if f.experts is not None), default=0.0)
         for w in (w for b in (*stack.before, *stack.after) for w in b.weights()):
             yield w.role, _end(model, stack, w, name), float(w.elements)
+        kinds = [[(w, part, elements, _row(part, w, elements, model)) for b in k.blocks for w in b.weights()
+                  for part, elements in projections(w, facts_of(b))] for k in stack.kinds]  # fmt: skip
         for layer, index in enumerate(stack.pattern):
             at = _At(layer, stack.depth, gqa, experts, fused)
-            for w, facts in ((w, facts_of(b)) for b in stack.kinds[index].blocks for w in b.weights()):
-                for part, elements in projections(w, facts):
-                    yield w.role, _narrowed(_inner(part, w.role, name, at), _row(part, w, elements, model)), elements
+            for w, part, elements, row in kinds[index]:
+                yield w.role, _narrowed(_inner(part, w.role, name, at), row), elements
 
 
 def _inner(part: str, role: str, name: str, at: _At) -> str:

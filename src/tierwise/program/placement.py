@@ -18,6 +18,8 @@ from tierwise.program.types import Op, Operand
 
 # The streams of copies: into the device's main memory, and out of it.
 IN, OUT = "copy.in", "copy.out"
+# Before the mark in a layer's name; the name of all ops of a layer.
+MARK, ANY = "@", "*"
 _GROUPS = {"weight": "weights", "table": "weights", "kv": "kv", "state": "state", "act": "activations"}
 
 # What rounding leaves of a whole.
@@ -32,11 +34,19 @@ class Placement:
         tensors: (group, ((node, fraction), ...)). A group is ``weights``, ``kv``, ``state`` or ``activations``, or the
             weights of one role of op (``attn``, ``mlp``, ``expert``, ``head``, ``embed``), which goes before
             ``weights``. What the fractions leave of 1 lies in the main memory.
-        ops: (kind or role of op, node that computes it).
+        ops: (kind or role of op, node that computes it); ``expert`` for routed experts alone, ``*`` for all.
+        parts: (mark, where the layers with that mark have things): a layer whose name ends in ``@mark``
+            (:func:`tierwise.models.marks.marked`) goes by its part alone, all else by this placement.
+        upload: rows from which an op that meets weights is computed by the device all the same, on copies of them
+            (engines upload weights for prompts and compute next to them for single tokens); inf for never.
+        mapped: what lies on a disk is read through the operating system's page cache, a window of it at a time.
     """
 
     tensors: tuple[tuple[str, tuple[tuple[str, Num], ...]], ...] = ()
     ops: tuple[tuple[str, str], ...] = ()
+    parts: tuple[tuple[str, Placement], ...] = ()
+    upload: Num = float("inf")
+    mapped: bool = False
 
     def __post_init__(self) -> None:
         for group, places in self.tensors:
@@ -56,6 +66,24 @@ class Placement:
         # 0.7 and 0.3 leave nothing, whatever their last bits say.
         return where(np.asarray(left) < _NOTHING, 0.0, left)
 
+    def share(self, node: str, group: str, other: str = "") -> Num:
+        """The fraction of a group that lies on a node; ``""`` is the device's main memory."""
+        return self.fractions(group, other).get(node, 0.0) if node else self.at_home(group, other)
+
+    def of(self, layer: str) -> Placement:
+        """What holds for a layer, by the mark in its name."""
+        return dict(self.parts).get(layer.rpartition(MARK)[2], self) if self.parts and MARK in layer else self
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Other nodes that hold tensors."""
+        own = [node for _, places in self.tensors for node, _ in places]
+        return tuple(dict.fromkeys([*own, *(n for _, part in self.parts for n in part.nodes)]))
+
+    def with_part(self, mark: str, part: Placement) -> Placement:
+        """The same with layers of a mark placed by themselves."""
+        return replace(self, parts=(*(x for x in self.parts if x[0] != mark), (mark, part)))
+
     def with_tensors(self, group: str, places: Mapping[str, Num]) -> Placement:
         """The same with a group placed; what it said of that group before is gone."""
         others = tuple(x for x in self.tensors if x[0] != group)
@@ -68,12 +96,25 @@ class Placement:
     def __str__(self) -> str:
         """For people: ``"weights 60 % on host, attention computed on pim"``."""
         lying = [f"{group} {_percent(f)} on {node}" for group, places in self.tensors for node, f in places]
-        return ", ".join([*lying, *(f"{kind} computed on {node}" for kind, node in self.ops)]) or "all in memory"
+        parts = [f"layers marked {mark}: {f'all on {dict(part.ops)[ANY]}' if ANY in dict(part.ops) else part}"
+                 for mark, part in self.parts]  # fmt: skip
+        computed = [f"{kind} computed on {node}" for kind, node in self.ops]
+        return ", ".join([*lying, *computed, *parts]) or "all in memory"
 
     def node(self, op: Op) -> str:
         """Where an op is computed: ``""`` on the device itself."""
         named = dict(self.ops)
-        return named.get(op.name, named.get(op.kind, named.get(op.role, "")))
+        keys = (op.name, *(("expert",) if op.kind == "moe" else ()), op.kind, op.role, ANY)
+        node = next((named[key] for key in keys if key in named), "")
+        return "" if node and self._uploads(op) else node
+
+    def _uploads(self, op: Op) -> bool:
+        """Whether an op has rows enough that its weights come to the device. Rows of all configurations decide alike:
+        structure is not branched per element."""
+        if not any(o.role == "weight" for o in op.reads):
+            return False
+        rows = op.dims.get("reaching", op.dims.get("m", 1.0))
+        return bool(np.all(np.asarray(rows) >= self.upload))
 
 
 def placed(program: Program, placement: Placement) -> Program:
@@ -85,9 +126,54 @@ def placed(program: Program, placement: Placement) -> Program:
     reads, with no bytes of their own; copies of weights and caches read nothing, so that a schedule may run them ahead;
     copies of activations read what their producer wrote. Ops computed elsewhere run on a stream named after their node.
     """
-    if not placement.tensors and not placement.ops:
+    if not placement.tensors and not placement.ops and not placement.parts:
         return program
-    return replace(program, items=tuple(_item(x, placement) for x in program.items))
+    if not placement.parts:
+        return replace(program, items=tuple(_item(x, placement) for x in program.items))
+    return replace(program, items=tuple(_handed_on(program.items, placement)))
+
+
+def _handed_on(items: Sequence[Body | Repeat], placement: Placement) -> Iterator[Body | Repeat]:
+    """Items whose layers work on different nodes: activations are copied where one is followed by one of another."""
+    here = ""
+    for item in items:
+        for part in _runs(item, placement):
+            body = part if isinstance(part, Body) else part.bodies[part.pattern[0]]
+            there = _home(placement.of(body.name))
+            if there != here:
+                yield _hop(body, here, there)
+            here = there
+            yield _item(part, placement)
+
+
+def _runs(item: Body | Repeat, placement: Placement) -> Iterator[Body | Repeat]:
+    """A repeat as consecutive ones whose layers have their activations on one node each."""
+    if isinstance(item, Body) or len(nodes := [_home(placement.of(b.name)) for b in item.bodies]) == 0:
+        yield item
+        return
+    if len({nodes[i] for i in item.pattern}) <= 1:
+        yield item
+        return
+    first = 0
+    for i in range(1, len(item.pattern) + 1):
+        if i == len(item.pattern) or nodes[item.pattern[i]] != nodes[item.pattern[first]]:
+            turn = item.pattern[first:i]
+            kept = sorted(set(turn))
+            yield replace(item, bodies=tuple(item.bodies[k] for k in kept), pattern=tuple(map(kept.index, turn)))
+            first = i
+
+
+def _home(placement: Placement) -> str:
+    """The node that activations lie on."""
+    return next((node for node, _ in placement.fractions("activations").items()), "")
+
+
+def _hop(body: Body, here: str, there: str) -> Body:
+    """The copy of what a body reads first from the node where the one before it left it."""
+    read = next((o for op in body.items if isinstance(op, Op) for o in op.reads if o.role == "act"), None)
+    moved = () if read is None else (read,)
+    name = f"{body.name.partition(MARK)[0]}.handed_to_{there or 'device'}"
+    return Body(name, (_transfer(name, here, there, moved, moved, tuple(replace(o, elements=0.0) for o in moved)),))
 
 
 def _percent(fraction: Num) -> str:
@@ -100,30 +186,60 @@ def _item(item: Body | Repeat, placement: Placement) -> Body | Repeat:
     return _body(item, placement)
 
 
-def _body(body: Body, placement: Placement) -> Body:
+def _body(body: Body, whole: Placement) -> Body:
+    placement = whole.of(body.name)
     out: list[Op | Body | Repeat] = []
     run: list[Op] = []
     for item in body.items:
         if isinstance(item, Op):
             run.append(item)
         else:
-            out += [*_ops(run, placement), _item(item, placement)]
+            out += [*_ops(run, placement), _item(item, whole)]
             run = []
     return replace(body, items=(*out, *_ops(run, placement)))
 
 
 def _ops(ops: Sequence[Op], placement: Placement) -> Iterator[Op]:
     """Ops that follow each other, with their copies."""
-    for op in ops:
-        node = placement.node(op)
-        early = [_copy(op, source, node, operands) for source, operands in _elsewhere(op.reads, op, placement, node)]
-        late = [_back(op, node, target, operands) for target, operands in _elsewhere(op.writes, op, placement, node)]
+    nodes = [placement.node(op) for op in ops]
+    for i, (op, node) in enumerate(zip(ops, nodes, strict=True)):
+        here, gone = _local(ops, nodes, i)
+        reads = [o for o in op.reads if o.role != "act" or o.name not in here]
+        writes = [o for o in op.writes if o.role != "act" or o.name not in gone]
+        early = [_copy(op, source, node, operands) for source, operands in _elsewhere(reads, op, placement, node)]
+        late = [_back(op, node, target, operands) for target, operands in _elsewhere(writes, op, placement, node)]
+        if placement.mapped:
+            early = [replace(c, options={**c.options, "mapped": True}) for c in early]
         # Of no size: the bytes are those of the operands themselves, which are read where the copy put them.
         buffers = tuple(replace(o, elements=0.0) for c in early for o in c.writes)
         yield from early
         options = {**op.options, "on": node} if node else op.options
         yield replace(op, reads=(*op.reads, *buffers), stream=node or op.stream, options=options)
         yield from late
+
+
+def _local(ops: Sequence[Op], nodes: Sequence[str], at: int) -> tuple[set[str], set[str]]:
+    """(activations that the ops just before made on the same node, those of an op that nobody reads elsewhere)."""
+    node = nodes[at]
+    if not node:
+        return set(), set()
+    first = at
+    while first > 0 and nodes[first - 1] == node:
+        first -= 1
+    made = {o.name for op in ops[first:at] for o in op.writes if o.role == "act"}
+    if at == len(ops) - 1:
+        return made, set()
+    end = at + 1
+    while end < len(ops) and nodes[end] == node:
+        end += 1
+    if end == len(ops):  # what the layer ends with is handed on
+        last = {o.name for o in ops[-1].writes}
+        wanted = last
+    else:
+        wanted = {o.name for op in ops[end:] for o in op.reads if o.role == "act"}
+    own = {o.name for o in ops[at].writes if o.role == "act"}
+    again = {o.name for op in ops[at + 1 : end] for o in op.writes}
+    return made, {name for name in own if name not in wanted or name in again}
 
 
 def _elsewhere(
@@ -180,5 +296,5 @@ def _transfer(
         arithmetic="",
         after=(),
         stream=IN if target == "" else OUT,
-        options={"from": source, "to": target},
+        options={"from": source, "to": target, **({"waits": True} if any(o.role == "act" for o in operands) else {})},
     )

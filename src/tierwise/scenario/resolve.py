@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tierwise.core.errors import BadField
-from tierwise.core.num import minimum, num
+from tierwise.core.num import where
 from tierwise.models.facts import depth, experts, heads
 from tierwise.scenario.legality import check_plan, cuts
 from tierwise.scenario.types import Batch, Plan, Resolved, Scenario
@@ -75,13 +75,15 @@ def default_engine(model: Model, machine: System, plan: Plan) -> str:
 
 
 def micro_batched(plan: Plan, engine: str) -> Plan:
-    """The plan with prompts cut as the engine cuts them, where its own largest step is smaller than the usual one."""
+    """The plan with prompts cut as the engine cuts them, where its own largest step is smaller than the usual one and
+    nobody asked for another."""
     from tierwise import engines
 
     name = engines.plain(engine)
     if name not in engines.names() or engines.load(name).budget >= Plan().chunk:
         return plan
-    return replace(plan, chunk=minimum(num(plan.chunk), float(engines.load(name).budget)))
+    asked = np.asarray(plan.chunk) < Plan().chunk
+    return replace(plan, chunk=where(asked, plan.chunk, float(engines.load(name).budget)))
 
 
 def check_machine(machine: System) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tierwise.core.num import Num, maximum, where
+from tierwise.core.num import Num, maximum, minimum, where
 
 
 def cyclic_lru(size: Num, capacity: Num, passes: Num = np.inf, warm: bool = False) -> Num:
@@ -21,3 +21,10 @@ def cyclic_lru(size: Num, capacity: Num, passes: Num = np.inf, warm: bool = Fals
     """
     first = 0.0 if warm else 1.0
     return where(np.asarray(size) <= capacity, 1.0 - first / maximum(passes, 1.0), 0.0)
+
+
+def random_lru(size: Num, capacity: Num) -> Num:
+    """The same for bytes that are read at random and alike often, such as the experts that tokens are sent to: what is
+    cached is found, whatever is dropped first. Experts that are not alike often are found more often.
+    """
+    return minimum(1.0, capacity / maximum(size, 1e-300))

@@ -127,7 +127,9 @@ def engine_on(
     prices = efficiency(device, asked if name else name)
     if name and kit(name, device) is not None:
         prices = replace(prices, engine=asked)  # kernels of its own follow the build
-    target = Target(system, prices, replays if replays.ndim else bool(replays), under)
+    # Stages that hand work on to the host's processors do so in turn.
+    turns = minimum(num(plan.pp), float(system.per_node)) if plan.placement.parts else 1.0
+    target = Target(system, prices, replays if replays.ndim else bool(replays), under, taking_turns=turns)
     read = sum((size for role, size in weight_bytes(model, plan).items() if role != "embed"), 0.0)
     resident = where(np.asarray(read) <= target.cache_capacity, 1.0, 0.0)
     return EngineOn(model, plan, found.target(replace(target, resident=resident)), found, facts, device, max_seqs,

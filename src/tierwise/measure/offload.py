@@ -1,0 +1,251 @@
+"""Predictions beside recorded tokens per second of models divided over a device and its host.
+
+Rows of kinds ``moe_offload`` (experts on the host), ``partial_offload`` (layers on the host) and ``offload_batch``
+(weights and caches stream to the device). Nothing here is fitted: kernels are those of the engine on either side, and
+what goes between comes from the machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.core.errors import TierwiseError
+from tierwise.core.num import Num
+from tierwise.core.numerics import Format, fmt
+from tierwise.cost.kits import kit
+from tierwise.evaluation import evaluate
+from tierwise.machines import System, system
+from tierwise.measure.edge import lengths
+from tierwise.measure.edge_rows import (
+    Group,
+    Refused,
+    Table,
+    engine_of,
+    key_value,
+    machine_of,
+    model_of,
+    stored,
+    weights_of,
+)  # fmt: skip
+from tierwise.memory.account import Rules, account
+from tierwise.models.facts import facts_of
+from tierwise.models.marks import decoder, experts_of
+from tierwise.models.step import Step
+from tierwise.models.types import Block, Model
+from tierwise.program.placement import Placement
+from tierwise.scenario.types import KV, Batch, Plan, Scenario
+from tierwise.steps.price import engine_on, price_step
+from tierwise.techniques.tiers import partial_offload
+
+KINDS = ("moe_offload", "partial_offload", "offload_batch")
+COLUMNS = ("kind", "device", "engine", "model", "quant", "phase", "offload", "value")
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Every row of the kinds, with its prediction: tokens per second measured and predicted (``nan`` where refused),
+    by kind, device, engine, phase."""
+
+    rows: NDArray[np.intp]
+    measured: Array
+    predicted: Array
+    kind: NDArray[np.str_]
+    device: NDArray[np.str_]
+    engine: NDArray[np.str_]
+    phase: NDArray[np.str_]
+    refused: tuple[Refused, ...]
+
+    @property
+    def error(self) -> Array:
+        """Relative error of each row, unsigned; 1 where refused."""
+        return np.where(np.isfinite(self.predicted), np.abs(self.predicted / self.measured - 1.0), 1.0)
+
+
+def check(table: Table) -> Answer:
+    """Predictions of every row whose offloading is understood."""
+    kinds = np.asarray(table["kind"], str)
+    rows = np.flatnonzero(np.isin(kinds, KINDS) & np.isfinite(np.asarray(table["value"], float)))
+    names = ("kind", "device", "ndev", "backend", "engine", "model", "tierwise_model", "quant", "bpw", "phase", "fa",
+             "ubatch", "kv_type", "threads", "offload", "batch")  # fmt: skip
+    columns = {n: _column(table, n, rows) for n in names}
+    keys: dict[tuple[str, ...], list[int]] = {}
+    for i in range(len(rows)):
+        keys.setdefault(tuple(columns[n][i] for n in names), []).append(i)
+    predicted = np.full(len(rows), np.nan)
+    refused: list[Refused] = []
+    for key, places in keys.items():
+        row = dict(zip(names, key, strict=True))
+        at = rows[places]
+        try:
+            predicted[places] = _batched(row, at, table) if row["kind"] == "offload_batch" else _hybrid(row, at, table)
+        except TierwiseError as error:
+            refused.append(Refused(at, str(error).split(";")[0][:160]))
+    measured = np.asarray(table["value"], float)[rows]
+    device, name, phase = (np.asarray(columns[n], str) for n in ("device", "engine", "phase"))
+    return Answer(rows, measured, predicted, kinds[rows], device, name, phase, tuple(refused))
+
+
+def _column(table: Table, name: str, rows: NDArray[np.intp]) -> list[str]:
+    if name not in table:
+        return [""] * len(rows)
+    out = []
+    for v in np.asarray(table[name], dtype=object)[rows]:
+        missing = v is None or (isinstance(v, float) and np.isnan(v))
+        out.append("" if missing else f"{v:g}" if isinstance(v, float) else str(v))
+    return out
+
+
+def _hybrid(row: Mapping[str, str], at: NDArray[np.intp], table: Table) -> Array:
+    """Tokens per second of llama.cpp and its like: what lies on the host is computed there."""
+    machine = computer(row["device"], 1 if "single socket" in row["offload"].lower() else 0)
+    model = model_of(re.sub(r"(?i)-FP8$", "", row["model"]), row["tierwise_model"])
+    layers, experts = moved(row["offload"], model)
+    if used := re.search(r"\b(\d+) experts", row["offload"]):
+        model = with_experts(model, float(used[1]))
+    engine = engine_name(row["engine"])
+    if kit(engine, machine.device) is None:
+        raise TierwiseError(f"{engine}: no kernels on file for {machine.device.name}")
+    weights = _weights(row["quant"], row["bpw"])
+    flash = row["fa"] not in ("0", "False", "off")
+    form = key_value(row["kv_type"].split("/")[0])
+    plan = Plan(flash=flash, weights=weights, kv=KV(key=form, value=form))
+    s = Scenario(stored(model, weights), machine, plan=plan, engine=engine)
+    r = s.apply(partial_offload(layers=float(layers), experts=float(experts))).resolved()
+    on = engine_on(r.model, r.plan, r.machine, engine)
+    held = account(r.model, r.machine, r.plan, Rules(), Step(r.model, r.plan, 1.0, 1.0, 511.0, "decode"))
+    stated = re.search(r"\d ?GB", row["device"].partition("+")[2])
+    if stated and any(float(held.elsewhere[n]) > float(room) for n, room in held.room_elsewhere.items()):
+        raise TierwiseError("the host's memory is smaller than its part of the weights, and its disk is not stated")
+    phase = "prefill" if row["phase"] == "prefill" else "decode"
+    ubatch = float(row["ubatch"] or 512.0)
+    g = Group(at, machine, engine, r.model, weights, phase, flash, ubatch, row["kv_type"])
+    state, times, tokens = lengths(g, table)
+    found: Num = tokens / (times * price_step(on, state).time)
+    return np.broadcast_to(np.asarray(found, float), (len(at),))
+
+
+def with_experts(model: Model, count: float) -> Model:
+    """The model whose tokens take so many experts each, as some runs set it."""
+
+    def fewer(block: Block) -> Block:
+        changed: Any = block
+        return replace(changed, top_k=count) if facts_of(block).top_k and hasattr(block, "top_k") else block
+
+    return model.map_blocks(fewer)
+
+
+def engine_name(text: str) -> str:
+    """The engine of a row: llama.cpp, its fork, or one that has kernels of theirs on the host."""
+    low = text.lower()
+    if "sglang" in low or "powerinfer" in low:
+        raise TierwiseError(f"{text}: its kernels on the host are not on file")
+    if "ktransformers" in low:
+        if "amx" in low:
+            raise TierwiseError(f"{text}: its AMX kernels are not on file")
+        return "ktransformers"
+    return engine_of(text, "")
+
+
+def moved(text: str, model: Model) -> tuple[int, int]:
+    """(whole layers, layers whose experts) that the host holds.
+
+    Raises:
+        TierwiseError: what a row states is not understood, or divides what placements do not.
+    """
+    stack = decoder(model)
+    assert stack is not None
+    routed = len(experts_of(stack))
+    low = text.lower()
+    if "gate experts" in low or "pattern not stated" in low or "% of experts" in low:
+        raise TierwiseError("parts of an expert, shares of a layer's experts, or no pattern stated")
+    if m := re.search(r"n-cpu-moe=(\d+)|(\d+) of \d+ expert layers|\((\d+) of \d+\) on cpu", low):
+        return 0, min(int(next(x for x in m.groups() if x)), routed)
+    if m := re.search(r"^ngl=(\d+) of (\d+)$", low):
+        return max(stack.depth + 1 - int(m[1]), 0), 0
+    if re.search(r"exps=cpu|ffn=cpu|experts? on cpu|socket, \d experts|^\d experts", low):
+        return 0, routed
+    raise TierwiseError(f"offload {text!r}: not understood")
+
+
+def computer(text: str, used: int = 0) -> System:
+    """The machine of a row, as a list of parts: ``RTX 4090 24GB + 2x Xeon Gold 6454S (16ch DDR5-4800)``.
+
+    Args:
+        used: sockets of it that a run keeps to; 0 for all.
+
+    Raises:
+        TierwiseError: no processor is named.
+    """
+    sides = [p.strip() for p in text.split("+", 1)]
+    if len(sides) < 2 or "?" in text:
+        raise TierwiseError(f"{text}: which card and which processor is not stated")
+    sockets, card = (1 if not re.search(r"\b2x", sides[1]) else 2), machine_of(re.sub(r"^\d+x ", "", sides[0]))
+    ours = used or sockets
+    count = int(m[1]) if (m := re.match(r"(\d+)x ", sides[0])) else 1
+    name = re.sub(r"\([^)]*\)|\b\d+GB\b|DDR\d(-\d+)?|\b2x\b|\bES\b", " ", sides[1])
+    cpu = machine_of(" ".join(name.split()), "CPU").device.name
+    size = re.search(r"(\d+) ?GB", sides[1])
+    kind = re.search(r"(?i)(ddr\d)(?:-(\d+))?", sides[1])
+    channels = re.search(r"(\d+)ch", sides[1])
+    memory = ""
+    if kind:
+        rate = f"-{kind[2]}" if kind[2] else ""
+        ways = f"{max(int(channels[1]) // sockets, 1)}x " if channels else ""
+        memory = f" {f'{size[1]}GB ' if size else ''}{ways}{kind[1].lower()}{rate}"
+    parts = f"{count}x{card.device.name} + {ours}x {cpu}{memory}" if memory else (
+        f"{count}x{card.device.name} + {ours}x {cpu}")  # fmt: skip
+    found = system(parts)
+    if size and found.host is not None:
+        found = replace(found, host=replace(found.host, memory=float(size[1]) * 1e9))
+    return found
+
+
+def _weights(quant: str, bpw: str) -> Format:
+    """The format of most weights: of a mixture told in words, that of its experts."""
+    plain = re.sub(r"(?i)^ud-|_r[48]$", "", quant.split(maxsplit=1)[0] if quant else quant)
+    return weights_of(plain, bpw)
+
+
+def _batched(row: Mapping[str, str], at: NDArray[np.intp], table: Table) -> Array:
+    """Tokens per second of a batch whose weights, or caches, stream to the device."""
+    machine, model = batch_machine(row["device"]), model_of(row["model"], row["tierwise_model"])
+    tier = row["offload"].rpartition(" ")[2]
+    low = row["engine"].lower()
+    placement, schedule = Placement(), ""
+    if tier == "cpu":
+        placement = placement.with_tensors("weights", {"host": 1.0})
+        if "flexgen" in low:  # its policy: all caches on the host, attention there, weights ahead of their layer
+            placement = placement.with_tensors("kv", {"host": 1.0}).with_ops("attention", "host")
+            schedule = "prefetch:ahead=1"
+        elif "deepspeed" in low:
+            schedule = "prefetch:ahead=1"
+    four = "4-bit" in low
+    if four:
+        placement = Placement((("kv", (("host", 1.0),)),)) if tier == "cpu" else Placement()
+    form, narrow = fmt("fp16"), fmt("int4-g64")
+    plan = Plan(weights=narrow if four else form, kv=KV(narrow, narrow) if four else KV(), placement=placement,
+                schedule=schedule, framework="" if "flexgen" in low else "transformers")  # fmt: skip
+    prompt, made = (float(np.asarray(table[n], float)[at[0]]) for n in ("prompt", "gen"))
+    traffic = Batch(prompt, made, float(row["batch"] or 1.0))
+    r = evaluate(Scenario(model, machine, traffic, plan, engine="kernels"))
+    return np.full(len(at), float(r.output_tokens) / float(r.time))
+
+
+def batch_machine(text: str) -> System:
+    """``T4 16GB + 208GB DRAM + 1.5TB SSD (GCP)``: the card, the memory beside it, a disk.
+
+    Raises:
+        TierwiseError: another kind of machine.
+    """
+    m = re.match(r"(\S+) \d+GB \+ (\d+)GB DRAM \+ ([\d.]+)TB SSD", text)
+    if m is None:
+        raise TierwiseError(f"{text}: not understood")
+    # Google's N1 machines with a T4 are Xeons of the Skylake or Cascade Lake generation; 32 vCPU are 16 cores.
+    return system(f"{m[1].lower()} + xeon-6248 {m[2]}GB ddr4-2666 + {m[3]}TB nvme-gen3")

@@ -1,0 +1,60 @@
+"""``tierwise validate buffers``: sizes that llama.cpp printed beside the memory account."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tierwise.core.errors import BadField, TierwiseError
+from tierwise.core.files import write
+from tierwise.measure.buffers import COLUMNS, Answer, check
+from tierwise.measure.ops import read
+
+
+def validate(paths: Sequence[Path], json: Path | None) -> None:
+    """Every file's sizes beside the account.
+
+    Raises:
+        TierwiseError: no file, or one that is not a table of printed sizes.
+    """
+    if not paths:
+        raise TierwiseError("validate buffers: name at least one Parquet or CSV file of printed sizes")
+    out = []
+    for path in paths:
+        table = read(path)
+        if lacking := [c for c in COLUMNS if c not in table]:
+            raise BadField(str(path), "columns", ", ".join(table), f"also {', '.join(lacking)}")
+        found = check(table)
+        out.append({"file": path.name, "cells": cells(found),
+                    "refused": [{"rows": r.rows.tolist(), "reason": r.reason} for r in found.refused]})  # fmt: skip
+        if str(json) != "-":
+            print("\n".join(shown(path, found)))
+    if json is not None:
+        write(str(json), jsonlib.dumps(out[0] if len(out) == 1 else out, indent=1))
+
+
+def shown(path: Path, a: Answer) -> list[str]:
+    """Lines for people."""
+    out = [f"{path.name}: {len(a.what)} sizes beside the account, {sum(len(r.rows) for r in a.refused)} rows refused"]
+    out.append(f"{'':32s} {'sizes':>5s} {'median':>8s} {'worst':>8s} {'bias':>6s}")
+    for c in cells(a):
+        out.append(f"{c['what']:32s} {c['sizes']:5d} {c['median']:8.3%} {c['worst']:8.3%} {c['bias']:6.3f}")
+    return out + sorted({f"refused: {r.reason}" for r in a.refused})
+
+
+def cells(a: Answer) -> list[dict[str, Any]]:
+    """Errors by what the sizes are of, then by model and format."""
+    out: list[dict[str, Any]] = []
+    for what in dict.fromkeys(a.what.tolist()):
+        mine = a.what == what
+        for label in ("", *np.unique(a.label[mine])):
+            pick = mine & (a.label == label) if label else mine
+            ratio = a.predicted[pick] / a.printed[pick]
+            out.append({"what": f"  {label}" if label else what, "sizes": int(pick.sum()),
+                        "median": float(np.median(a.error[pick])), "worst": float(np.max(a.error[pick])),
+                        "bias": float(np.median(ratio))})  # fmt: skip
+    return out

@@ -1,0 +1,99 @@
+"""``tierwise validate offload``: recorded speeds of models divided over a card and its host beside predictions."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.core.errors import BadField, TierwiseError
+from tierwise.core.files import write
+from tierwise.measure.offload import COLUMNS, KINDS, Answer, check
+from tierwise.measure.ops import read
+
+
+def validate(paths: Sequence[Path], json: Path | None) -> None:
+    """Every file's rows beside the predictions.
+
+    Raises:
+        TierwiseError: no file, or one that is not a table of such measurements.
+    """
+    if not paths:
+        raise TierwiseError("validate offload: name at least one Parquet or CSV file of measurements")
+    out = []
+    for path in paths:
+        table = read(path)
+        if lacking := [c for c in COLUMNS if c not in table]:
+            raise BadField(str(path), "columns", ", ".join(table), f"also {', '.join(lacking)}")
+        found = check(table)
+        out.append(data(path, found))
+        if str(json) != "-":
+            print("\n".join(shown(path, found)))
+    if json is not None:
+        write(str(json), jsonlib.dumps(out[0] if len(out) == 1 else out, indent=1))
+
+
+def shown(path: Path, a: Answer) -> list[str]:
+    """Lines for people: by kind and phase, then by device and engine."""
+    answered = int(np.isfinite(a.predicted).sum())
+    out = [f"{path.name}: {answered} of {len(a.rows)} rows answered; nothing is fitted on them"]
+    out.append(f"{'':58s} {'rows':>5s} {'answered':>8s} {'median':>7s} {'worst':>6s} {'bias':>5s}")
+    for label, mask in cells(a):
+        s = summary(a, mask)
+        out.append(f"{label[:58]:58s} {s['rows']:5.0f} {s['answered']:8.0f} {s['median']:7.1%} {s['worst']:6.0%} "
+                   f"{s['bias']:5.2f}")  # fmt: skip
+    reasons: dict[str, int] = {}
+    for r in a.refused:
+        reasons[r.reason] = reasons.get(r.reason, 0) + len(r.rows)
+    return out + [f"refused: {n} rows: {reason}" for reason, n in sorted(reasons.items(), key=lambda x: -x[1])]
+
+
+def cells(a: Answer) -> list[tuple[str, NDArray[np.bool_]]]:
+    """(what, which rows)."""
+    out: list[tuple[str, NDArray[np.bool_]]] = []
+    for kind in KINDS:
+        for phase in ("decode", "prefill", "e2e"):
+            mine = (a.kind == kind) & (a.phase == phase)
+            if not mine.any():
+                continue
+            out.append((f"{kind}, {phase}", mine))
+            for device in np.unique(a.device[mine]):
+                for engine in np.unique(a.engine[mine & (a.device == device)]):
+                    out.append((f"  {device[:38]}, {engine[:16]}", mine & (a.device == device) & (a.engine == engine)))
+    return out
+
+
+def summary(a: Answer, mask: NDArray[np.bool_]) -> dict[str, float]:
+    """Rows, how many were answered, and of those the median and worst error and the median ratio."""
+    known = mask & np.isfinite(a.predicted)
+    n = int(known.sum())
+    nothing = float("nan")
+    return {
+        "rows": float(mask.sum()),
+        "answered": float(n),
+        "median": float(np.median(a.error[known])) if n else nothing,
+        "worst": float(np.max(a.error[known])) if n else nothing,
+        "bias": float(np.median((a.predicted / a.measured)[known])) if n else nothing,
+    }
+
+
+def data(path: Path, a: Answer) -> dict[str, Any]:
+    """Everything, for programs."""
+
+    def plain(x: float) -> float | None:
+        return float(x) if np.isfinite(x) else None
+
+    return {
+        "file": path.name,
+        "cells": [{"what": label.strip(), **{k: plain(v) for k, v in summary(a, m).items()}} for label, m in cells(a)],
+        "answers": [
+            {"row": int(a.rows[i]), "kind": str(a.kind[i]), "phase": str(a.phase[i]), "device": str(a.device[i]),
+             "engine": str(a.engine[i]), "measured": float(a.measured[i]), "predicted": plain(a.predicted[i])}
+            for i in range(len(a.rows))
+        ],
+        "refused": [{"rows": r.rows.tolist(), "reason": r.reason} for r in a.refused],
+    }  # fmt: skip

@@ -1,0 +1,119 @@
+"""How to answer many requests with a model that does not fit: shares of weights and caches by tier, and batches.
+
+The policy space of FlexGen (arXiv:2303.06865, section 4): weights stream to the device ahead of the layer that runs,
+once a step for all sequences; caches lie on the device or the host, where the processors may attend next to them; what
+the host does not hold either lies on a disk. All fractions and batches of one structure are one evaluation over arrays,
+and "fits" is asked of the memory account.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tierwise.core.errors import TierwiseError
+from tierwise.core.numerics import fmt
+from tierwise.evaluation import evaluate
+from tierwise.program.placement import Placement
+from tierwise.result import Result
+from tierwise.scenario.types import KV, Batch, Plan, Scenario
+from tierwise.search.fit_question import Question
+
+# Shares that are tried, and sequences at once.
+SHARES = np.linspace(0.0, 1.0, 11)
+CACHE_SHARES = (0.0, 0.5, 1.0)
+BATCHES = 2.0 ** np.arange(0, 11)
+# One layer's weights ahead of the one that runs (FlexGen's overlapping schedule).
+SCHEDULE = "prefetch:ahead=1"
+FORMATS = ("fp16", "int8-g64", "int4-g64")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One point of the space.
+
+    Attributes:
+        weights, kv: formats. ``batch``: sequences at once.
+        weight_shares, cache_shares: by node, ``""`` for the device; they add up to 1.
+        attends: node that attends over the cache, ``""`` for the device.
+        result: what it comes to; ``scenario``: that says so.
+    """
+
+    weights: str
+    kv: str
+    batch: float
+    weight_shares: dict[str, float]
+    cache_shares: dict[str, float]
+    attends: str
+    scenario: Scenario
+    result: Result
+
+    @property
+    def throughput(self) -> float:
+        """Generated tokens per second, prompts included."""
+        return float(self.result.throughput)
+
+
+def policies(q: Question) -> list[Policy]:
+    """The best policy of each structure (format, where attention runs), the fastest first; none where nothing fits.
+
+    Raises:
+        TierwiseError: a machine without a host.
+    """
+    if q.machine.host is None or q.machine.device.link("host") is None:
+        raise TierwiseError(f"plan fit --goal throughput: {q.on} has no host to keep weights and caches in; spell it, "
+                            "as in rtx4090 + 64GB ddr5 + nvme-gen4")  # fmt: skip
+    out = []
+    for name in q.weights or FORMATS:
+        form = fmt(name)
+        if float(np.max(form.bits)) + float(np.max(form.meta)) < q.min_bits:
+            continue
+        for attends in ("", "host") if q.has_host else ("",):
+            found = _best(q, name, attends)
+            if found is not None:
+                out.append(found)
+    return sorted(out, key=lambda p: -p.throughput)
+
+
+def _best(q: Question, weights: str, attends: str) -> Policy | None:
+    """The fastest point of a structure that fits."""
+    disk = q.disk
+    grids = [SHARES, SHARES if disk else np.zeros(1), np.asarray((1.0,) if attends else CACHE_SHARES),
+             BATCHES if q.batch is None else np.asarray([q.batch])]  # fmt: skip
+    host, far, caches, batch = (x.ravel() for x in np.meshgrid(*grids, indexing="ij"))
+    keep = host + far <= 1.0 + 1e-9
+    host, far, caches, batch = (x[keep] for x in (host, far, caches, batch))
+    s = _scenario(q, weights, attends, host, far, caches, batch)
+    r = evaluate(s)
+    speed: Floats = np.where(np.asarray(r.fits), np.asarray(r.output_tokens) / np.asarray(r.time), 0.0)
+    speed = np.broadcast_to(speed, host.shape)
+    if not speed.max() > 0.0:
+        return None
+    i = int(np.argmax(speed))
+    one = _scenario(q, weights, attends, *(float(x[i]) for x in (host, far, caches, batch)))
+    shares = {"": 1.0 - float(host[i] + far[i]), "host": float(host[i]), **({disk: float(far[i])} if disk else {})}
+    kept = {"": 1.0 - float(caches[i]), "host": float(caches[i])}
+    return Policy(weights, weights, float(batch[i]), shares, kept, attends, one, evaluate(one))
+
+
+def _scenario(q: Question, weights: str, attends: str, host: object, far: object, caches: object,
+              batch: object) -> Scenario:  # fmt: skip
+    """The scenario of one point, or of an array of them."""
+    placement = Placement()
+    if np.any(np.asarray(host) > 0) or np.any(np.asarray(far) > 0):
+        places = {"host": host, **({q.disk: far} if q.disk and np.any(np.asarray(far) > 0) else {})}
+        placement = placement.with_tensors("weights", places)  # type: ignore[arg-type]
+    if np.any(np.asarray(caches) > 0):
+        placement = placement.with_tensors("kv", {"host": caches})  # type: ignore[dict-item]
+    if attends:
+        placement = placement.with_ops("attention", attends)
+    form = fmt(weights)
+    kv = KV() if float(np.max(form.bits)) >= 16.0 else KV(form, form)
+    plan = Plan(pp=float(q.machine.count), weights=form, kv=kv, placement=placement, schedule=SCHEDULE)
+    traffic = Batch(q.prompt, q.output, batch)  # type: ignore[arg-type]
+    return Scenario(q.model, q.machine, traffic, plan, engine="kernels")
+
