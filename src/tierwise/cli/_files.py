@@ -9,7 +9,7 @@ from tierwise.cli._flags import Asked
 from tierwise.core.files import check_writable, write
 from tierwise.scenario.fields import FIELDS, bad
 
-_WHAT = {"html": "report", "trace_out": "timeline", "parquet": "requests", "json": "JSON", "save": "scenario",
+_WHAT = {"html": "report", "trace_out": "timeline", "table": "table", "json": "JSON", "save": "scenario",
          "out": "launch files"}  # fmt: skip
 
 

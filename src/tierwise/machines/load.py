@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.core.errors import BadField, UnknownName
+from tierwise.machines import held
 from tierwise.machines.compose import MAX_COUNT, Member, compose, from_file, times
 from tierwise.machines.inherit import inherit, memories
 from tierwise.machines.names import aliases, bare_name, find, plain_name
@@ -38,8 +39,14 @@ def system(text: str) -> System:
 
     Args:
         text: a device (``"h100-sxm"``), a system (``"dgx-h100"``), a path to a file of either, or any of
-            these after a count (``"16xh800"`` is two nodes of eight, ``"2xdgx-h100"`` two such systems).
+            these after a count (``"16xh800"`` is two nodes of eight, ``"2xdgx-h100"`` two such systems); with what
+            holds it back behind it (``"h100-sxm:clock=0.9,power_cap=500W"``, :mod:`tierwise.machines.held`).
     """
+    name, tail = held.split(text) if isinstance(text, str) else (text, "")
+    return held.read(_named(name), tail) if tail else _named(text)
+
+
+def _named(text: str) -> System:
     count, name = _split(text)
     path = as_path(name)
     if path is not None:
