@@ -9,7 +9,7 @@ are combined.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,7 +130,16 @@ def compare(base: Scenario, other: Scenario) -> Comparison:
 def spread(base: Result, other: Result, phases: Callable[[Phase], bool] = lambda p: True) -> Interval:
     """Factors on the ratio of two times that 80 % of measured ratios lie between: at most 1, and at least 1."""
     before, after = (changes([p for p in r.phases if phases(p)]) for r in (base, other))
-    if not _shares_errors(base, other):
+    return spread_of(before, after, _shares_errors(base, other))
+
+
+def spread_of(before: Mapping[str, Change], after: Mapping[str, Change], shared: bool) -> Interval:
+    """As :func:`spread`, of what each error does to the logarithm of either time.
+
+    Args:
+        shared: whether errors of one name are the same in both, so that they cancel.
+    """
+    if not shared:
         return factors([*((-low, -high) for low, high in before.values()), *after.values()])
     none: Change = (0.0, 0.0)
     pairs = ((before.get(x, none), after.get(x, none)) for x in {**before, **after})

@@ -27,6 +27,14 @@ def write_json(path: str, data: Any, indent: int | None = 2) -> None:
     write(path, json.dumps(data, indent=indent, allow_nan=False))
 
 
+def write_rows(path: str, rows: Any) -> None:
+    """Write a table of what a command would list, and say so."""
+    from tierwise.report.tables import write_table
+
+    write_table(path, rows)
+    print(f"table written to {path}")
+
+
 def told(asked: Asked, *names: str, notes: dict[str, str] | None = None) -> None:
     """Say which files were written. ``notes``: what to add, by setting."""
     for name in names:

@@ -212,6 +212,8 @@ _ROWS = (
     Field("mode", "search", "text", "aggregated, disaggregated (default: both are tried), or mixed: prefill on one of "
           "several machines or formats, decode on another.", many=True),
     Field("confirm", "search", "switch", "Simulate the finalists.", True),
+    Field("sensitivity", "search", "switch", "Say how the answer moves with each input, each number of the machine and "
+          "each fitted coefficient.", False),
     # ------------------------------------------------------------ files to write
     Field("html", "files", "text", "Write a self-contained HTML report.", metavar="FILE"),
     Field("trace_out", "files", "text", "Write a timeline for Perfetto (ui.perfetto.dev).", metavar="FILE"),
