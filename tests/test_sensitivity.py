@@ -9,8 +9,8 @@ import pytest
 
 import tierwise as tw
 from tierwise.core.errors import TierwiseError
+from tierwise.influence import Moved, sensitivity
 from tierwise.result import changes
-from tierwise.sensitivity import Moved, sensitivity
 
 BASE = tw.Scenario("llama-3.1-8b", "2xh100-sxm", tw.Batch(1024.0, 64.0, 8.0), tw.Plan(tp=2.0))
 

@@ -71,20 +71,24 @@ class Comparison:
 
     @property
     def throughput(self) -> Ratio:
+        """Tokens (requests) per second of the whole system."""
         time = self._timed(1.0, 1.0)
         ratio = Ratio(self.base.throughput, self.other.throughput, 0.0, 0.0)
         return replace(ratio, low=ratio.value / time.high, high=ratio.value / time.low)
 
     @property
     def time(self) -> Ratio:
+        """Seconds of the whole batch."""
         return self._timed(self.base.time, self.other.time)
 
     @property
     def ttft(self) -> Ratio:
+        """Seconds to the first token, all that comes before decode."""
         return self._timed(self.base.ttft, self.other.ttft, lambda p: p.name != "decode")
 
     @property
     def tpot(self) -> Ratio:
+        """Seconds between tokens of a request."""
         return self._timed(self.base.tpot, self.other.tpot, lambda p: p.name == "decode")
 
     @property
@@ -94,10 +98,12 @@ class Comparison:
 
     @property
     def batch(self) -> Ratio:
+        """Requests at once, which are counted."""
         return _counted(self.base.batch, self.other.batch)
 
     @property
     def memory(self) -> MemoryRatios:
+        """Bytes on the fullest device, which are counted."""
         a, b = self.base.memory, self.other.memory
         return MemoryRatios(
             _counted(a.peak, b.peak),

@@ -141,6 +141,7 @@ class Result:
         raise KeyError(f"no phase {name!r}; this scenario has {', '.join(p.name for p in self.phases)}")
 
     def has(self, name: str) -> bool:
+        """Whether a phase of that name runs."""
         return any(p.name == name for p in self.phases)
 
     @property
@@ -183,6 +184,7 @@ class Result:
 
     @property
     def devices(self) -> Num:
+        """Devices that the plan uses."""
         return self.scenario.plan.devices
 
     @property

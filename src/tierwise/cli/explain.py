@@ -31,7 +31,7 @@ def command(asked: Asked, ops: int = typer.Option(12, help="Rows of the op table
     longest = float(longest_context(result.scenario)) if generates else None
     found = {"advice": advice, "largest_batch": most, "longest_context": longest}
     if asked.sensitivity:
-        from tierwise.sensitivity import sensitivity
+        from tierwise.influence import sensitivity
 
         found["moved"] = sensitivity(result.scenario)
     if asked.save is not None:

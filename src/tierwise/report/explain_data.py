@@ -18,6 +18,7 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import Format
 from tierwise.cost import efficiency
 from tierwise.engines import KERNELS
+from tierwise.influence import Moved
 from tierwise.models.facts import blocks
 from tierwise.models.step import Step, formatted
 from tierwise.report import advice_words, measuring, sensitivity
@@ -27,7 +28,6 @@ from tierwise.report.made import made_by
 from tierwise.report.plain import plain
 from tierwise.result import Result, changes
 from tierwise.scenario.types import Plan, Resolved
-from tierwise.sensitivity import Moved
 from tierwise.steps.doubt import doubt
 
 SCHEMA = "tierwise.result/3"
@@ -51,7 +51,7 @@ def to_dict(
     Args:
         advice: what would help; each entry has its data and a sentence.
         largest_batch, longest_context: what still fits, where the caller has looked for it.
-        moved: what each input does (:func:`tierwise.sensitivity.sensitivity`), where the caller asked.
+        moved: what each input does (:func:`tierwise.influence.sensitivity`), where the caller asked.
     """
     shape = _shape(result)
     out: Json = {

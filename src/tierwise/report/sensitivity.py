@@ -8,13 +8,13 @@ from typing import Any
 from tierwise.core.num import num
 from tierwise.core.units import seconds
 from tierwise.evaluation import evaluate
+from tierwise.influence import ANSWERS, BY, Moved, sensitivity
 from tierwise.report import measuring
 from tierwise.report.layout import Bullets, Cell, Column, Section, Table
 from tierwise.report.numbers import count
 from tierwise.report.plain import plain
 from tierwise.result import Result
 from tierwise.scenario.types import Scenario
-from tierwise.sensitivity import ANSWERS, BY, Moved, sensitivity
 
 Json = dict[str, Any]
 
