@@ -7,7 +7,9 @@ import pytest
 
 import tierwise as tw
 from tierwise.report.explain_data import to_dict
-from tierwise.report.explain_layers import energy, layers, rows_of
+from tierwise.report.explain_layers import by_op, energy, layers, rows_of
+from tierwise.report.explain_report import page
+from tierwise.report.layout import Table
 
 from .cases import SCALAR, result
 
@@ -57,6 +59,16 @@ def test_kinds_of_layers_are_a_division_of_time_and_energy(name: str) -> None:
         if name == "tensor parallel":
             busy = sum(r["mfu"] * r["time_s"] for r in mine)
             assert busy == pytest.approx(phase["mfu"] * phase["time_s"], rel=1e-6)
+
+
+def test_the_page_lists_every_op_with_its_energy() -> None:
+    r = tw.evaluate(REAL["tensor parallel"])
+    section = by_op(to_dict(r))
+    assert section is not None and isinstance(section.body, Table)
+    names = {f"{x['layer']}/{x['name'].split('#')[0]}" for x in to_dict(r)["energy"]["ops"]}
+    assert names <= {str(row[1]) for row in section.body.rows}
+    text = page(r)
+    assert 'id="energy-by-op"' in text and 'id="layers"' in text and 'id="energy"' in text
 
 
 @pytest.mark.parametrize("kind", SCALAR)

@@ -6,7 +6,7 @@ from typing import Any
 
 from tierwise.core.units import dollars, gb
 from tierwise.report.comparison import LONGEST, ROWS, factor
-from tierwise.report.layout import WIDE, Cell, Column, Report, Section, Sentences, Table
+from tierwise.report.layout import PAGE_ONLY, WIDE, Cell, Column, Report, Section, Sentences, Table
 from tierwise.report.numbers import UNKNOWN
 
 Json = dict[str, Any]
@@ -24,7 +24,7 @@ def described(d: Json) -> Report:
     names = [d["label"], *(c["label"] for c in d["changes"])]
     texts = [d["baseline"], *(c["scenario"] for c in d["changes"])]
     columns = len(d["changes"]) <= SIDE_BY_SIDE
-    sections = {"table": Section("", _across(d, names) if columns else _down(d, names), element="table")}
+    sections = {"table": Section("Side by side", _across(d, names) if columns else _down(d, names), element="table")}
     told = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
     sections["asked"] = Section("What is compared", Sentences(told), element="asked")
     every = zip(names, [{**d, "fits": d["baseline_fits"]}, *d["changes"]], strict=True)
@@ -90,7 +90,7 @@ def _across(d: Json, names: list[str]) -> Table:
 def _down(d: Json, names: list[str]) -> Table:
     """One row a scenario, one column a quantity; the ratio is that of the throughput."""
     kept = [(key, text) for key, _, _, text in ROWS if d["changes"][0]["ratios"][key]["before"] is not None]
-    columns = [Column("scenario", left=True, longest=LONGEST), Column("×"),
+    columns = [Column("scenario", left=True, longest=LONGEST), Column("×"), Column("80 %", shown_from=PAGE_ONLY),
                Column(left=True, bar=12, shown_from=WIDE)]  # fmt: skip
     columns += [Column(_SHORT[key], less=_LESS.get(key, 0)) for key, _ in kept] + [Column("$/M", less=4)]
     rates = [1.0, *(c["ratios"]["throughput"]["ratio"] or 0.0 for c in d["changes"])]
@@ -101,11 +101,12 @@ def _down(d: Json, names: list[str]) -> Table:
         values = [first[key]["before"] if c is None else c["ratios"][key]["after"] for key, _ in kept]
         money = (c or d)["usd_per_million"]
         rows.append([
-            name, "" if c is None else factor(rates[i]), Cell(bar=rates[i] / max(*rates, 1e-300)),
+            name, *(("", "") if c is None else (factor(rates[i]), _spread(c))),
+            Cell(bar=rates[i] / max(*rates, 1e-300)),
             *(UNKNOWN if v is None else text(v) for v, (_, text) in zip(values, kept, strict=True)),
             UNKNOWN if money is None else dollars(money),
         ])  # fmt: skip
-    return Table(tuple(columns), rows, "×: throughput over that of the first; its interval is in the JSON.")
+    return Table(tuple(columns), rows, "×: throughput over that of the first.")
 
 
 def _cell(r: Json, text: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tierwise.core.units import joules, seconds
@@ -65,6 +66,37 @@ def layers(d: Json) -> Section:
                   joules(total) if total is not None else "–", ""])  # fmt: skip
     told = "all passes of the batch; utilization is while the part runs"
     return Section("By kind of layer", Table(columns, cells, faint=frozenset({len(cells) - 1})), told, element="layers")
+
+
+def by_op(d: Json) -> Section | None:
+    """Energy of every op, and of what is between and around them: it adds up to the whole; None as of :func:`energy`."""
+    e = d["energy"]
+    if e["total_j"] is None or not e["total_j"] > 0:
+        return None
+    found: dict[tuple[str, str], Json] = {}
+    for op in e["ops"]:
+        key = (op["phase"], f"{op['layer']}/{op['name'].split('#')[0]}")
+        row = found.setdefault(key, {"energy_j": 0.0, "parts": {}})
+        row["energy_j"] += op["energy_j"]
+        for part, x in op["parts"].items():
+            row["parts"][part] = row["parts"].get(part, 0.0) + x
+    rows = sorted(found.items(), key=lambda r: -r[1]["energy_j"])
+    cells: list[list[Cell | str]] = [
+        [*key, joules(r["energy_j"]), percent(r["energy_j"] / e["total_j"]), _largest(r["parts"])] for key, r in rows
+    ]
+    around = [*((name, "between ops", x) for name, x in e["between_j"].items()), ("", "around the devices", e["system_j"])]
+    cells += [[phase, name, joules(x), percent(x / e["total_j"]), ""] for phase, name, x in around if x]
+    cells.append(["total", "", joules(e["total_j"]), "", ""])
+    columns = (Column("phase", left=True), Column("op", left=True), Column("energy"), Column("share"),
+               Column("most of it on", left=True))  # fmt: skip
+    return Section("Energy by operation", Table(columns, cells), "all passes of the batch, whole system", terminal=False,
+                   element="energy-by-op")  # fmt: skip
+
+
+def _largest(parts: Mapping[str, float]) -> str:
+    """The three parts that take most."""
+    most = sorted(parts.items(), key=lambda x: -x[1])[:3]
+    return ", ".join(f"{name} {joules(x)}" for name, x in most)
 
 
 def energy(d: Json) -> Section | None:

@@ -66,6 +66,7 @@ def described(d: Json, ops: bool | int = 12) -> Report:
     sections["layers"] = explain_layers.layers(d)
     if (spent := explain_layers.energy(d)) is not None:
         sections["energy"] = spent
+        sections |= {"energy_ops": each} if (each := explain_layers.by_op(d)) is not None else {}
     if d["sensitivity"]:
         sections |= sensitivity.sections(d["sensitivity"])
     sections["memory"] = _memory(d)
