@@ -69,7 +69,7 @@ def layers(d: Json) -> Section:
 
 
 def by_op(d: Json) -> Section | None:
-    """Energy of every op, and of what is between and around them: it adds up to the whole; None as of :func:`energy`."""
+    """Energy of every op, and of what is between and around them: it adds up to the whole. None as :func:`energy`."""
     e = d["energy"]
     if e["total_j"] is None or not e["total_j"] > 0:
         return None
@@ -84,13 +84,14 @@ def by_op(d: Json) -> Section | None:
     cells: list[list[Cell | str]] = [
         [*key, joules(r["energy_j"]), percent(r["energy_j"] / e["total_j"]), _largest(r["parts"])] for key, r in rows
     ]
-    around = [*((name, "between ops", x) for name, x in e["between_j"].items()), ("", "around the devices", e["system_j"])]
+    around = [(name, "between ops", x) for name, x in e["between_j"].items()]
+    around.append(("", "around the devices", e["system_j"]))
     cells += [[phase, name, joules(x), percent(x / e["total_j"]), ""] for phase, name, x in around if x]
     cells.append(["total", "", joules(e["total_j"]), "", ""])
     columns = (Column("phase", left=True), Column("op", left=True), Column("energy"), Column("share"),
                Column("most of it on", left=True))  # fmt: skip
-    return Section("Energy by operation", Table(columns, cells), "all passes of the batch, whole system", terminal=False,
-                   element="energy-by-op")  # fmt: skip
+    remark = "all passes of the batch, whole system"
+    return Section("Energy by operation", Table(columns, cells), remark, terminal=False, element="energy-by-op")
 
 
 def _largest(parts: Mapping[str, float]) -> str:
