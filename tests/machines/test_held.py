@@ -82,3 +82,20 @@ def test_every_command_that_names_a_machine_takes_them(
         assert not done.value.code, capsys.readouterr().err
     told = " ".join(capsys.readouterr().out.split())
     assert any(words in told for words in ("(clock at 0.5)", "(capped at 300 W)", "(links at 0.5)"))
+
+
+def test_advice_is_of_the_machine_as_it_is_held() -> None:
+    """More of a card that is held back are held back too, also where the catalog joins them."""
+    from tierwise.machines.load import more
+
+    found = more(tw.load_system("rtx-4090:clock=0.5"), 2)
+    assert found.count == 2 and found.name == "2xrtx-4090:clock=0.5"
+    assert found.device.clock == pytest.approx(0.5 * tw.load_system("rtx-4090").device.clock)
+
+
+def test_a_machines_file_takes_settings_and_its_own_engines(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("title: Mine\ndevice: h100-sxm\ncount: 2\nsource: mine\n")
+    found = tw.load_system(f"{file}:link_share=0.5")
+    assert found.scale_up is not None
+    assert found.scale_up.bandwidth == pytest.approx(0.5 * tw.load_system(str(file)).scale_up.bandwidth)  # type: ignore[union-attr]

@@ -21,7 +21,7 @@ from tierwise.machines.place import CATALOG, SYSTEMS, as_path, library, read, wh
 from tierwise.machines.sizes import of_size, sized
 from tierwise.machines.types import Device, System
 
-__all__ = ["CATALOG", "MAX_COUNT", "SYSTEMS", "device", "device_names", "system", "system_names"]
+__all__ = ["CATALOG", "MAX_COUNT", "SYSTEMS", "device", "device_names", "more", "system", "system_names"]
 
 
 def device(name: str) -> Device:
@@ -44,6 +44,12 @@ def system(text: str) -> System:
     """
     name, tail = held.split(text) if isinstance(text, str) else (text, "")
     return held.read(_named(name), tail) if tail else _named(text)
+
+
+def more(machine: System, count: int) -> System:
+    """So many of a machine's device, as the catalog joins them, held back as the machine is."""
+    tail = held.split(machine.name)[1]
+    return system(f"{count}x{machine.device.name}" + (f":{tail}" if tail else ""))
 
 
 def _named(text: str) -> System:
