@@ -95,7 +95,7 @@ def test_advice_is_of_the_machine_as_it_is_held() -> None:
 
 def test_a_machines_file_takes_settings_and_its_own_engines(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("title: Mine\ndevice: h100-sxm\ncount: 2\nsource: mine\n")
+    file.write_text("title: Mine\ndevice: h100-sxm\ncount: 2\nsource: two cards on a desk\n")
     found = tw.load_system(f"{file}:link_share=0.5")
     assert found.scale_up is not None
     assert found.scale_up.bandwidth == pytest.approx(0.5 * tw.load_system(str(file)).scale_up.bandwidth)  # type: ignore[union-attr]
