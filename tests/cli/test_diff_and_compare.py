@@ -117,6 +117,8 @@ TABLES = {
     "layouts": ("plan", "train", "llama-3.1-8b", "--on", "8xh100-sxm"),
     "fit": ("fit", "llama-3.1-8b", "--on", "rtx-4090", "--quant", "Q4_K_M"),
     "papers": ("papers", "run", "kivi"),
+    "rates": ("goodput", "llama-3.1-8b", "--on", "h100-sxm", "--requests", "30", "--rate", "2/s", "--rate", "4/s",
+              "--ttft", "1s"),
 }
 
 
@@ -135,6 +137,6 @@ def test_every_table_can_be_a_file(
     else:
         with open(target, encoding="utf-8", newline="") as f:
             rows = list(csv.DictReader(f))
-    least = {"machines": 100, "models": 100, "fit": 1, "model": 1}.get(name, 3)
+    least = {"machines": 100, "models": 100, "fit": 1, "model": 1, "rates": 2}.get(name, 3)
     assert len(rows) >= least and all(len(row) == len(rows[0]) for row in rows)
     assert list(tmp_path.iterdir()) == [target]
