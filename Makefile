@@ -11,7 +11,7 @@ NONE := no Python from 3.11 up (with its venv module) is on the path; install on
 CONSTRAINTS := constraints.txt
 PIP = $(if $(CONSTRAINTS),PIP_CONSTRAINT=$(CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(CONSTRAINTS)) $(BIN)/python -m pip install -q
 
-.PHONY: demo test latest truth bench docs clean
+.PHONY: demo test latest truth wheel-check bench docs clean
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "$(NONE)" >&2; exit 1; }
@@ -53,7 +53,23 @@ latest:  ## the light tests with the newest release of everything, in a venv of 
 	.venv-latest/bin/python -m pip install -q --upgrade --upgrade-strategy eager -e '.[dev,serve]'
 	.venv-latest/bin/python -m pytest tests -m "not truth" -n auto $(LIGHT)
 
-truth: $(VENV)/.truth  ## against torch, transformers and the shared measurements
+# Built and installed as a user gets it, outside the tree: what a wheel lacks (catalogs, tables, pages) fails here.
+WHEEL := $(CURDIR)/out/wheel
+wheel-check: $(BIN)/python  ## the wheel, installed into a clean venv, answers
+	rm -rf $(WHEEL)
+	PIP_BUILD_CONSTRAINT=$(CONSTRAINTS) $(BIN)/python -m pip wheel -q --no-deps -w $(WHEEL) .
+	$(BIN)/python -m venv $(WHEEL)/venv
+	PIP_CONSTRAINT=$(CONSTRAINTS) $(WHEEL)/venv/bin/python -m pip install -q $(WHEEL)/*.whl
+	cd $(WHEEL) && PATH=$(WHEEL)/venv/bin:$$PATH sh -euc '\
+		tierwise explain llama-3.1-8b --on h100-sxm --sensitivity --html page.html --table ops.csv --json answer.json; \
+		tierwise plan serve llama-3.1-8b --on 2xh100-sxm --rate 2/s --html plan.html --out launch; \
+		tierwise plan train llama-3.1-8b --on 8xh100-sxm --html train.html; \
+		tierwise diff answer.json "llama-3.1-8b --on a100-80gb" --html diff.html; \
+		tierwise papers run kivi; tierwise techniques; tierwise machines dgx-h100; tierwise models deepseek-v3; \
+		python -c "import tierwise, sys; sys.exit(\"out/wheel/venv\" not in tierwise.__file__)"' >$(WHEEL)/said
+	@echo "the wheel answers: $$(ls $(WHEEL)/*.whl)"
+
+truth: $(VENV)/.truth wheel-check  ## against torch, transformers and the shared measurements
 	$(BIN)/python -m pytest tests -m truth -rs -s
 	$(BIN)/python -m pytest tests/cost tests/measure -m "not truth" -rs -n auto
 

@@ -37,7 +37,10 @@ def test_numbers_that_moved_are_told_and_words_that_changed_are_not() -> None:
     assert told("tierwise models one | tail -1", "208 layers", "20 layers")
 
 
-@pytest.mark.parametrize("path", [*refresh.FILES[:2], ROOT / "docs" / "training.md"], ids=lambda p: p.name)
+PAGES = (*refresh.FILES[:2], ROOT / "docs" / "training.md", ROOT / "docs" / "python.md")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
 def test_python_blocks_run(path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), re.S | re.M)
     assert blocks

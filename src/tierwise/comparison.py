@@ -9,7 +9,7 @@ are combined.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,20 +71,24 @@ class Comparison:
 
     @property
     def throughput(self) -> Ratio:
+        """Tokens (requests) per second of the whole system."""
         time = self._timed(1.0, 1.0)
         ratio = Ratio(self.base.throughput, self.other.throughput, 0.0, 0.0)
         return replace(ratio, low=ratio.value / time.high, high=ratio.value / time.low)
 
     @property
     def time(self) -> Ratio:
+        """Seconds of the whole batch."""
         return self._timed(self.base.time, self.other.time)
 
     @property
     def ttft(self) -> Ratio:
+        """Seconds to the first token, all that comes before decode."""
         return self._timed(self.base.ttft, self.other.ttft, lambda p: p.name != "decode")
 
     @property
     def tpot(self) -> Ratio:
+        """Seconds between tokens of a request."""
         return self._timed(self.base.tpot, self.other.tpot, lambda p: p.name == "decode")
 
     @property
@@ -94,10 +98,12 @@ class Comparison:
 
     @property
     def batch(self) -> Ratio:
+        """Requests at once, which are counted."""
         return _counted(self.base.batch, self.other.batch)
 
     @property
     def memory(self) -> MemoryRatios:
+        """Bytes on the fullest device, which are counted."""
         a, b = self.base.memory, self.other.memory
         return MemoryRatios(
             _counted(a.peak, b.peak),
@@ -130,7 +136,16 @@ def compare(base: Scenario, other: Scenario) -> Comparison:
 def spread(base: Result, other: Result, phases: Callable[[Phase], bool] = lambda p: True) -> Interval:
     """Factors on the ratio of two times that 80 % of measured ratios lie between: at most 1, and at least 1."""
     before, after = (changes([p for p in r.phases if phases(p)]) for r in (base, other))
-    if not _shares_errors(base, other):
+    return spread_of(before, after, _shares_errors(base, other))
+
+
+def spread_of(before: Mapping[str, Change], after: Mapping[str, Change], shared: bool) -> Interval:
+    """As :func:`spread`, of what each error does to the logarithm of either time.
+
+    Args:
+        shared: whether errors of one name are the same in both, so that they cancel.
+    """
+    if not shared:
         return factors([*((-low, -high) for low, high in before.values()), *after.values()])
     none: Change = (0.0, 0.0)
     pairs = ((before.get(x, none), after.get(x, none)) for x in {**before, **after})

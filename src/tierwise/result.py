@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.core.intervals import Change, Interval, change, factors
-from tierwise.core.num import Num, maximum, where
+from tierwise.core.num import Num, maximum, minimum, num, where
 from tierwise.core.numerics import Names
 from tierwise.cost.energy import Actions, actions
 from tierwise.cost.energy import interval as energy_interval
@@ -22,6 +22,7 @@ from tierwise.program.program import Program
 from tierwise.program.types import Segment
 from tierwise.scenario.types import Resolved
 from tierwise.steps.cost import StepCost
+from tierwise.steps.energy import by_op
 from tierwise.steps.priced import PricedOp
 
 
@@ -75,17 +76,17 @@ class Phase:
 
     @property
     def least(self) -> Num:
-        """Seconds of a pass's arithmetic alone, every op at the device's peak in its format, or in 16 bits where that
-        is higher, as utilization is stated."""
+        """Seconds of a pass's arithmetic alone, every op at the device's peak (:meth:`least_of`)."""
+        return self.total(self.least_of)
+
+    def least_of(self, p: PricedOp) -> Num:
+        """Seconds of one execution's arithmetic alone at the device's peak in its format, or in 16 bits where that is
+        higher, as utilization is stated."""
         on = self.cost.target
         wide = [r for e in on.device.engines for d, r in e.rates.items() if d in _WIDE]
-
-        def alone(p: PricedOp) -> Num:
-            rate, engine = on.rate(p.op.arithmetic)
-            own = rate * (engine.sparse if p.op.options.get("structured") else 1.0)
-            return p.cost.flops / maximum(own, *wide)
-
-        return self.total(alone)
+        rate, engine = on.rate(p.op.arithmetic)
+        own = rate * (engine.sparse if p.op.options.get("structured") else 1.0)
+        return p.cost.flops / maximum(own, *wide)
 
     @property
     def flops(self) -> Num:
@@ -141,6 +142,7 @@ class Result:
         raise KeyError(f"no phase {name!r}; this scenario has {', '.join(p.name for p in self.phases)}")
 
     def has(self, name: str) -> bool:
+        """Whether a phase of that name runs."""
         return any(p.name == name for p in self.phases)
 
     @property
@@ -183,6 +185,7 @@ class Result:
 
     @property
     def devices(self) -> Num:
+        """Devices that the plan uses."""
         return self.scenario.plan.devices
 
     @property
@@ -206,6 +209,19 @@ class Result:
                 out[name] = out.get(name, 0.0) + self.devices * p.passes * done * x
         out["system"] = self.devices * self.scenario.machine.overhead_power * self.time
         return out
+
+    def energy_by_op(self, phase: Phase) -> tuple[list[dict[str, Num]], dict[str, Num]]:
+        """Joules of the whole system for the batch in a phase, by component: of every op, in the order of its ``ops``,
+        and what is drawn between them. Over all phases, with ``system``, they add up to :attr:`energy`."""
+        c, seconds = phase.cost, phase.pass_time * phase.fill
+        priced = [(c.parts * p.segment.repeat, p.op, p.cost) for p in c.on_device]
+        each, left = by_op(priced, seconds, minimum(num(c.busy), num(seconds)), self._actions)
+        whole = self.devices * phase.passes
+
+        def done(parts: dict[str, Num]) -> dict[str, Num]:
+            return {k: whole * (1.0 if k == "idle" else phase.share) * x for k, x in parts.items()}
+
+        return [done(parts) for parts in each], done(left)
 
     @cached_property
     def _actions(self) -> Actions:

@@ -39,7 +39,7 @@ def test_explain_writes_what_it_is_asked_for(capsys: pytest.CaptureFixture[str],
     assert code == 0 and str(html) in out
     assert html.read_text().lstrip().lower().startswith("<!doctype html")
     assert json.loads(trace.read_text())["traceEvents"]
-    assert json.loads(data.read_text())["schema"] == "tierwise.result/2"
+    assert json.loads(data.read_text())["schema"] == "tierwise.result/3"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d.json", "r.html", "t.json"]
 
 

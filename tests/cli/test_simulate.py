@@ -86,7 +86,7 @@ def test_every_way_to_deploy_serves_the_traffic(args: tuple[str, ...], capsys: p
         (("--rate", "1/s", "--prefill-replicas", "0"), "--prefill-replicas"),
         (("--rate", "1/s", "--prefill-plan", "tp=2"), "--prefill-replicas"),
         (("--rate", "1/s", "--prefill-replicas", "1", "--prefill-plan", "tp=x"), "tp=2,pp=1"),
-        (("--rate", "1/s", "--parquet", "x.foo"), "allowed: .parquet or .csv"),
+        (("--rate", "1/s", "--table", "x.foo"), "allowed: .parquet or .csv"),
         (("--rate", "1/s", "--fail", "x"), "SECONDS:REPLICA:SECONDS-DOWN"),
         (("--rate", "1/s", "--html", "/nowhere/at/all.html"), "does not exist"),
     ],

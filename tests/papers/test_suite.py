@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tierwise import papers
-from tierwise.core.errors import BadField, UnknownName
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.papers import suite
 from tierwise.papers.types import Claim, Outcome, standing
 from tierwise.report.papers import table_states
@@ -182,3 +182,20 @@ def test_a_paper_brings_no_engine_of_its_own(path: Path) -> None:
             good = any(name == a or name.startswith(a + ".") for a in ALLOWED[1:]) or name == ALLOWED[0]
             assert good or not inside, f"line {node.lineno}: {name} is the engine's"
             assert not name.startswith("tierwise.techniques._"), f"line {node.lineno}: {name} is private"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("\n1 / 0\n", r"mine\.py, line 2: ZeroDivisionError"),
+        ("PAPER = 3\n", "PAPER = Paper"),
+        ("from tierwise.papers import Claim, Paper\nPAPER = Paper('a', 'A', 'b', 'c', (Claim('x', 1.0, 'x', 'ratio', "
+         "'abstract', lambda: [].y),))\n", "claim 'x': AttributeError"),
+    ],
+)  # fmt: skip
+def test_a_broken_file_is_told_in_one_line(text: str, told: str, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(text)
+    with pytest.raises(TierwiseError, match=told) as caught:
+        list(suite.run_all([str(mine)]))
+    assert "\n" not in str(caught.value)

@@ -14,9 +14,10 @@ import pytest
 
 from tests.serving.runs import interrupted, poisson, run
 from tierwise.core.errors import TierwiseError
-from tierwise.report import serving_requests, serving_trace
-from tierwise.report.serving_requests import columns, parquet
+from tierwise.report import serving_trace, tables
+from tierwise.report.serving_requests import columns
 from tierwise.report.serving_trace import perfetto
+from tierwise.report.tables import write_table
 
 from .test_serving import KINDS, made
 
@@ -76,7 +77,7 @@ def test_parquet_holds_every_request(tmp_path: Path) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     for kind in ("tenants", "interrupted", "all rejected", "empty"):
         target = tmp_path / "requests.parquet"
-        parquet(made(kind), str(target))
+        write_table(str(target), columns(made(kind)))
         table = pq.read_table(target)
         want = columns(made(kind))
         assert table.column_names == list(want) and table.num_rows == len(made(kind).trace)
@@ -90,7 +91,7 @@ def test_parquet_holds_every_request(tmp_path: Path) -> None:
 def test_csv_holds_every_request_and_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     r = interrupted(run(poisson(50, 20.0)), 3.0)
-    parquet(r, str(tmp_path / "r.csv"))
+    write_table(str(tmp_path / "r.csv"), columns(r))
     with open(tmp_path / "r.csv", encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f))
     want = columns(r)
@@ -102,10 +103,11 @@ def test_csv_holds_every_request_and_needs_nothing(tmp_path: Path, monkeypatch: 
 
 def test_without_pyarrow_one_line_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "polars", None)
     target = tmp_path / "r.parquet"
     target.write_text("old")
-    with pytest.raises(TierwiseError, match=r"tierwise\[serve\]") as caught:
-        parquet(made("calm"), str(target))
+    with pytest.raises(TierwiseError, match=r"tierwise\[tables\]") as caught:
+        write_table(str(target), columns(made("calm")))
     assert "\n" not in str(caught.value)
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
 
@@ -118,18 +120,18 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
         Path(path).write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(serving_requests, "_csv", stop)
+    monkeypatch.setattr(tables, "_csv", stop)
     with pytest.raises(KeyboardInterrupt):
-        parquet(made("calm"), str(target))
+        write_table(str(target), columns(made("calm")))
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TierwiseError, match="does not exist"):
-        parquet(made("calm"), str(tmp_path / "no" / "r.csv"))
+        write_table(str(tmp_path / "no" / "r.csv"), columns(made("calm")))
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TierwiseError, match=r"ends in '.foo'; allowed: .parquet or .csv"):
-        parquet(made("calm"), str(tmp_path / "r.foo"))
+        write_table(str(tmp_path / "r.foo"), columns(made("calm")))
     assert not list(tmp_path.iterdir())

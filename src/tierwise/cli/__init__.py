@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
 # Names that flags had before, by command, and those they have now: one flag means one thing in every command.
 _BEFORE = {
     "explain": {"--trace": "--trace-out"},
-    "simulate": {"--budget": "--tokens"},
+    "simulate": {"--budget": "--tokens", "--parquet": "--table"},
     "calibrate": {"--output": "--out"},
     "traffic": {"--system": "--shared"},
 }

@@ -9,7 +9,7 @@ from tierwise.cli._flags import Asked
 from tierwise.core.files import check_writable, write
 from tierwise.scenario.fields import FIELDS, bad
 
-_WHAT = {"html": "report", "trace_out": "timeline", "parquet": "requests", "json": "JSON", "save": "scenario",
+_WHAT = {"html": "report", "trace_out": "timeline", "table": "table", "json": "JSON", "save": "scenario",
          "out": "launch files"}  # fmt: skip
 
 
@@ -25,6 +25,14 @@ def check(asked: Asked, *names: str, **endings: tuple[str, ...]) -> None:
 def write_json(path: str, data: Any, indent: int | None = 2) -> None:
     """Write plain data as JSON; ``-`` prints it."""
     write(path, json.dumps(data, indent=indent, allow_nan=False))
+
+
+def write_rows(path: str, rows: Any) -> None:
+    """Write a table of what a command would list, and say so."""
+    from tierwise.report.tables import write_table
+
+    write_table(path, rows)
+    print(f"table written to {path}")
 
 
 def told(asked: Asked, *names: str, notes: dict[str, str] | None = None) -> None:

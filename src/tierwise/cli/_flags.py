@@ -18,7 +18,7 @@ import typer
 from typer.models import ArgumentInfo
 
 from tierwise.core.errors import TierwiseError
-from tierwise.scenario.fields import FIELDS, Field, bad, read
+from tierwise.scenario.fields import FIELDS, Field, bad, names, read
 
 Command: TypeAlias = Callable[..., Any]
 
@@ -35,6 +35,8 @@ TRAINING = ("train", "global_batch", "micro_batch", "seq", "cp", "interleave", "
 STREAM = ("trace", "format", "rate_scale", "limit", "rate", "concurrency", "requests", "arrivals", "prompt", "output",
           "turns", "think", "shared", "search", "seed")  # fmt: skip
 LOADS = ("trace", "rate", "concurrency")
+# What holds a machine back, wherever one is named.
+HELD = names("held")
 MODEL = "Catalog name, hf:org/name, or a config.json, GGUF, safetensors or ONNX file; or a saved scenario (YAML)."
 
 
@@ -84,18 +86,19 @@ class Asked:
 
 
 def flags(
-    *names: str, many: Sequence[str] = (), repeat: str = "Repeat to compare.", model: str | None = MODEL,
+    *settings: str, many: Sequence[str] = (), repeat: str = "Repeat to compare.", model: str | None = MODEL,
     **defaults: Any,
 ) -> Callable[[Command], Command]:  # fmt: skip
     """Give a command these settings as options, and a MODEL in front; the command gets them as its first argument.
 
     Args:
-        names: of the table, in the order of the help text.
+        settings: of the table, in the order of the help text; a machine comes with what holds it back.
         many: those that may be repeated here. ``repeat``: what for.
         model: what MODEL may be; None for a command that takes none.
         defaults: those whose default differs here from the table's.
     """
-    rows = [FIELDS[name] for name in (names if model is None else ("read_as", *names))]
+    taken = [x for name in settings for x in ((name, *HELD) if name == "machine" else (name,))]
+    rows = [FIELDS[name] for name in (taken if model is None else ["read_as", *taken])]
     several = {row.name for row in rows if row.many} | set(many)
 
     def take(command: Command) -> Command:
@@ -129,8 +132,9 @@ def asked(model: str, said: Mapping[str, Any], defaults: Mapping[str, Any] | Non
 
     said = dict(said)
     kind = said.pop("read_as", None)
+    held = {name: said.pop(name) for name in HELD if name in said}
     if not model or not is_scenario(model):
-        return Asked(said, {}, "", spelled_as(model, kind), defaults or {})
+        return Asked(_holding(said, {}, held)[0], {}, "", spelled_as(model, kind), defaults or {})
     from tierwise.scenario.files import read as read_file
     from tierwise.scenario.schema import check_names
 
@@ -139,10 +143,27 @@ def asked(model: str, said: Mapping[str, Any], defaults: Mapping[str, Any] | Non
     name = saved.get("model")
     if kind is not None and isinstance(name, str):
         saved = {**saved, "model": spelled_as(name, kind)}
+    said, saved = _holding(said, saved, held)
     return Asked(said, saved, model, saved["model"] if isinstance(name, str) else "", defaults or {})
 
 
-def parsed(words: Sequence[str], names: Sequence[str]) -> tuple[str, dict[str, Any]]:
+def _holding(said: Mapping[str, Any], saved: Mapping[str, Any], held: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What flags say and what is saved, the machine in them held back as other flags say."""
+    from tierwise.machines.held import joined
+
+    if not held:
+        return said, saved
+    if isinstance(machine := said.get("machine"), list):
+        return {**said, "machine": [joined(name, held) for name in machine]}, saved
+    name = machine or saved.get("machine")
+    if not isinstance(name, str):
+        row = FIELDS[next(iter(held))]
+        raise bad(row.option, held[row.name], "nothing without a machine by its name: --on h100-sxm")
+    name = joined(name, held)
+    return ({**said, "machine": name}, saved) if machine else (said, {**saved, "machine": name})
+
+
+def parsed(words: Sequence[str], settings: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """(model, settings) of a command line's words, for scenarios written as text.
 
     Raises:
@@ -151,7 +172,7 @@ def parsed(words: Sequence[str], names: Sequence[str]) -> tuple[str, dict[str, A
     found: list[tuple[str, dict[str, Any]]] = []
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-    @flags(*names)
+    @flags(*settings)
     def one(asked: Asked) -> None:
         found.append((asked.source or asked.model, dict(asked.said)))  # a type it is read as is in the name
 
@@ -169,7 +190,7 @@ def parsed(words: Sequence[str], names: Sequence[str]) -> tuple[str, dict[str, A
 
 
 _METAVARS = {"text": "TEXT", "whole": "N", "number": "X", "count": "N", "length": "N", "batch": "N", "time": "TIME",
-             "bytes": "BYTES", "rate": "RATE"}  # fmt: skip
+             "bytes": "BYTES", "rate": "RATE", "power": "WATTS"}  # fmt: skip
 _KIND = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 

@@ -88,10 +88,11 @@ def engine(given: Asked, form: Mapping[str, Any]) -> str:
         TierwiseError: neither an engine on file nor one that the machine was measured with.
     """
     from tierwise import engines
+    from tierwise.machines.held import split
 
     found: str = given.engine or ""
     # A machine file of one's own names the engines it was measured with; the step function knows them.
-    own = isinstance(form.get("machine"), str) and form["machine"].lower().endswith((".yaml", ".yml"))
+    own = isinstance(form.get("machine"), str) and split(form["machine"])[0].lower().endswith((".yaml", ".yml"))
     if not found or own:
         return found
     name, at, version = found.partition("@")

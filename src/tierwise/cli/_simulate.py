@@ -287,10 +287,11 @@ def written(asked: Asked, runs: Sequence[Run], names: Sequence[str], form: Json)
         from tierwise.report.serving_trace import perfetto
 
         write_json(asked.trace_out, perfetto(run), indent=None)
-    if asked.parquet is not None:
-        from tierwise.report.serving_requests import parquet as put
+    if asked.table is not None:
+        from tierwise.report.serving_requests import columns
+        from tierwise.report.tables import write_table
 
-        put(run, asked.parquet)
+        write_table(asked.table, columns(run))
     if asked.json is not None:
         from tierwise.report.serving_data import to_dict
 
@@ -310,5 +311,5 @@ def written(asked: Asked, runs: Sequence[Run], names: Sequence[str], form: Json)
         show(run, screen, ttft, tpot)
     if run.interrupted:
         print(f"stopped by the user after {run.totals['end']:.1f} simulated seconds; the numbers are of what happened")
-    first = {name: f" (of {names[0]})" for name in ("html", "trace_out", "parquet") if len(runs) > 1}
-    told(asked, "html", "trace_out", "parquet", "json", "save", notes=first)
+    first = {name: f" (of {names[0]})" for name in ("html", "trace_out", "table") if len(runs) > 1}
+    told(asked, "html", "trace_out", "table", "json", "save", notes=first)

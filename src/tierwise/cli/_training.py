@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ DEGREES = {
     **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps",
                                "shard")},
 }  # fmt: skip
+# What a table of layouts leaves out: it is the same for all of them, or a picture.
+_APART = ("pipeline", "made_by", "schema")
 
 
 def things(asked: Asked) -> tuple[Model, System, Framework]:
@@ -50,7 +53,11 @@ def things(asked: Asked) -> tuple[Model, System, Framework]:
     if asked.precision not in ("bf16", "fp16", "fp8"):
         raise BadField("--precision", "value", asked.precision, "bf16, fp16 or fp8")
     how = replace(how, recipe=replace(recipe, precision=asked.precision))
-    return model, system(asked.machine), replace(how, compress=compression(asked.compress or "none"))
+    machine = system(asked.machine)
+    if math.isfinite(machine.power_cap):
+        raise BadField("--power-cap", "value", f"{machine.power_cap:g} W", "nothing for training, whose steps know no "
+                       "energy; --clock holds a machine back")  # fmt: skip
+    return model, machine, replace(how, compress=compression(asked.compress or "none"))
 
 
 def fixed(asked: Asked) -> dict[str, float]:
@@ -158,10 +165,13 @@ def layout_of(asked: Asked, model: Model, system: System) -> Layout:
 def explain(asked: Asked) -> None:
     """One layout: its time by cause, its memory by role, and its pipeline."""
     from tierwise.cli._files import check as writable
+    from tierwise.report.tables import ENDINGS
     from tierwise.report.training_report import described
     from tierwise.training import train_step
 
-    writable(asked, "html", "trace_out", "json", "save")
+    if asked.sensitivity:
+        raise BadField("--sensitivity", "value", True, "nothing with --train")
+    writable(asked, "html", "trace_out", "json", "save", table=ENDINGS)
     model, system, how = things(asked)
     layout = layout_of(asked, model, system)
     step = train_step(model, system, layout, how)
@@ -200,6 +210,11 @@ def told_of(asked: Asked, found: dict[str, Any], report: Any, run: Played | None
         from tierwise.report.training_trace import perfetto
 
         write_json(asked.trace_out, perfetto(run), indent=None)
+    if asked.table is not None:
+        from tierwise.report.tables import write_table
+
+        rows = found.get("candidates", [found])
+        write_table(asked.table, [{k: v for k, v in x.items() if k not in _APART} for x in rows])
     if asked.json is not None:
         write_json(asked.json, found)
     if "-" not in (asked.json, asked.save):
@@ -207,4 +222,4 @@ def told_of(asked: Asked, found: dict[str, Any], report: Any, run: Played | None
         from tierwise.report.terminal import show
 
         show(report, console())
-        told(asked, "html", "trace_out", "json", "save")
+        told(asked, "html", "trace_out", "table", "json", "save")

@@ -20,6 +20,11 @@ def command(
         "itself under them; else they hold for all."
     ),
     engine: str | None = typer.Option(None, metavar="TEXT", help=FIELDS["engine"].help),
+    label: list[str] = typer.Option(
+        [], metavar="NAME", help="What to call the scenarios, one name for each, in order. Repeat for more."
+    ),
+    html: str | None = typer.Option(None, metavar="FILE", help=FIELDS["html"].help),
+    table: str | None = typer.Option(None, metavar="FILE", help=FIELDS["table"].help),
     json: str | None = typer.Option(None, metavar="FILE", help='Write the comparison as JSON; "-" prints it.'),
     save: list[str] = typer.Option(
         [], metavar="FILE", help="Write the scenarios as files (YAML), one for each, in order. Repeat for more."
@@ -30,9 +35,11 @@ def command(
     from tierwise.cli._scenario import from_text
     from tierwise.comparison import Comparison
     from tierwise.core.errors import TierwiseError
-    from tierwise.core.files import check_writable
+    from tierwise.core.files import check_writable, write
     from tierwise.evaluation import evaluate
-    from tierwise.report.comparison import as_dict, show
+    from tierwise.report.comparison import as_dict, named, table_rows
+    from tierwise.report.comparison_report import described
+    from tierwise.report.tables import ENDINGS, write_table
     from tierwise.scenario.files import write_form
 
     common: dict[str, Any] = {} if engine is None else {"engine": engine}
@@ -45,14 +52,32 @@ def command(
         raise TierwiseError("compare needs at least two scenarios, each in quotes, or one and a --technique")
     if save and len(save) != len(texts):
         raise TierwiseError(f"--save: found {len(save)} files; allowed: one for each of the {len(texts)} scenarios")
-    for target in (*save, *([json] if json is not None else [])):
+    if label and len(label) != len(texts):
+        raise TierwiseError(f"--label: found {len(label)} names; allowed: one for each of the {len(texts)} scenarios")
+    if len(set(label)) < len(label):
+        raise TierwiseError(f"--label: found {', '.join(label)}; allowed: names that all differ")
+    for target in (*save, *(x for x in (html, json) if x is not None)):
         check_writable(target)
+    if table is not None:
+        check_writable(table, ENDINGS)
     made = [from_text(text, texts[0] if i else None, each[i]) for i, text in enumerate(texts)]
     base, *others = [evaluate(scenario) for scenario, _ in made]
-    pairs = [Comparison(base, other) for other in others]
+    found = as_dict([Comparison(base, other) for other in others], texts, label or named(texts))
     for path, (_, form) in zip(save, made, strict=False):
         write_form(form, path)
+    if html is not None:
+        from tierwise.report.page import page
+
+        write(html, page(described(found), "compare", (), found))
+    if table is not None:
+        write_table(table, table_rows(found))
     if json is not None:
-        write_json(json, as_dict(pairs, texts))
+        write_json(json, found)
     if "-" not in (json, *save):
-        show(pairs, texts)
+        from tierwise.report.console import console
+        from tierwise.report.terminal import show
+
+        show(described(found), console())
+        for what, place in (("report", html), ("table", table), ("JSON", json)):
+            if place is not None:
+                print(f"{what} written to {place}")

@@ -7,8 +7,8 @@ import typer
 from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, TRAINING, Asked, flags
 
 
-@flags("machine", *BATCH, *DEGREES, *FORMATS, *KERNELS, "engine", "technique", *TRAINING, "html", "trace_out", "json",
-       "save")  # fmt: skip
+@flags("machine", *BATCH, *DEGREES, *FORMATS, *KERNELS, "engine", "technique", *TRAINING, "sensitivity", "html",
+       "trace_out", "table", "json", "save")  # fmt: skip
 def command(asked: Asked, ops: int = typer.Option(12, help="Rows of the op table; 0 for none.")) -> None:
     """Explain what a model costs on a machine."""
     if asked.train:
@@ -20,8 +20,9 @@ def command(asked: Asked, ops: int = typer.Option(12, help="Rows of the op table
     from tierwise.cli._scenario import asked_for
     from tierwise.core.files import write
     from tierwise.evaluation import evaluate, largest_batch, longest_context
+    from tierwise.report.tables import ENDINGS, write_table
 
-    check(asked, "html", "trace_out", "json", "save")
+    check(asked, "html", "trace_out", "json", "save", table=ENDINGS)
     scenario, form = asked_for(asked)
     result = evaluate(scenario)
     advice = advise(result)
@@ -29,6 +30,10 @@ def command(asked: Asked, ops: int = typer.Option(12, help="Rows of the op table
     most = float(largest_batch(result.scenario))
     longest = float(longest_context(result.scenario)) if generates else None
     found = {"advice": advice, "largest_batch": most, "longest_context": longest}
+    if asked.sensitivity:
+        from tierwise.influence import sensitivity
+
+        found["moved"] = sensitivity(result.scenario)
     if asked.save is not None:
         from tierwise.scenario.files import write_form
 
@@ -45,9 +50,13 @@ def command(asked: Asked, ops: int = typer.Option(12, help="Rows of the op table
         from tierwise.report.explain_data import to_dict
 
         write_json(asked.json, to_dict(result, **found))  # type: ignore[arg-type]
+    if asked.table is not None:
+        from tierwise.report.explain_data import op_rows
+
+        write_table(asked.table, op_rows(result))
     if "-" not in (asked.json, asked.save):
         from tierwise.report.console import console
         from tierwise.report.explain_report import show
 
         show(result, console(), ops=ops, **found)  # type: ignore[arg-type]
-        told(asked, "html", "trace_out", "json", "save")
+        told(asked, "html", "trace_out", "table", "json", "save")

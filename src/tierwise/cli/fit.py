@@ -25,16 +25,22 @@ def command(
         [], "--context", metavar="TOKENS", help="Tokens of a conversation; repeat for more (default: 8k)."
     ),
     read_as: str | None = typer.Option(None, _AS.option, help=_AS.help, metavar=_AS.metavar),
+    table: str | None = typer.Option(None, metavar="FILE", help=FIELDS["table"].help),
     json: str | None = typer.Option(None, metavar="FILE", help='Write the table as JSON; "-" prints it.'),
 ) -> None:
     """Say what of a model fits where: `tierwise fit llama-3.1-8b --vram 12GB`."""
     from tierwise.cli._files import write_json
     from tierwise.cli._progress import progress
     from tierwise.core.errors import BadField, TierwiseError
+    from tierwise.core.files import check_writable
     from tierwise.core.units import parse
     from tierwise.models.load import spelled_as
     from tierwise.report.fit_report import described, of_size, ordinary, row
+    from tierwise.report.made import made_by
+    from tierwise.report.tables import ENDINGS, write_table
 
+    if table is not None:
+        check_writable(table, ENDINGS)
     if machine and vram is not None:
         raise TierwiseError("--on and --vram: name machines, or how much memory, not both")
     lengths = [parse(c, "count", "--context") for c in context or ["8k"]]
@@ -55,7 +61,9 @@ def command(
         for i, (n, q, c) in enumerate(wanted):
             tell("looking what fits", i, len(wanted), n)
             rows.append(row(_scenario(model, n, q, c), n, q, c))
-    found = {"model": model, "rows": rows}
+    found = {"made_by": made_by(), "model": model, "rows": rows}
+    if table is not None:
+        write_table(table, rows)
     if json is not None:
         write_json(json, found)
     if json != "-":

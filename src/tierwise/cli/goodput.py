@@ -11,27 +11,30 @@ _TRAFFIC = tuple(name for name in STREAM if name not in ("rate_scale", "concurre
 
 
 @flags("machine", *DEGREES, *FORMATS, "eager", "technique", "engine", *_TRAFFIC, *names("serving"), "ttft", "tpot",
-       "attainment", "html", "json", many=("machine", "rate"))  # fmt: skip
+       "attainment", "html", "table", "json", many=("machine", "rate"))  # fmt: skip
 def command(asked: Asked) -> None:
     """How many requests a second hold the targets: goodput over the rate of arrivals, and where it ends."""
     from tierwise.cli._files import check, told, write_json
     from tierwise.cli._goodput import curves
     from tierwise.core.errors import TierwiseError
     from tierwise.core.files import write
-    from tierwise.report.goodput_report import page, show, to_dict
+    from tierwise.report.goodput_report import page, show, table_rows, to_dict
+    from tierwise.report.tables import ENDINGS, write_table
 
-    check(asked, "html", "json")
+    check(asked, "html", "json", table=ENDINGS)
     if asked.ttft is None and asked.tpot is None:
         raise TierwiseError("goodput within what? Give --ttft 500ms, --tpot 30ms, or both")
     found = to_dict(*curves(asked), asked.ttft, asked.tpot, asked.attainment)
     if asked.html is not None:
         write(asked.html, page(found))
+    if asked.table is not None:
+        write_table(asked.table, table_rows(found))
     if asked.json is not None:
         write_json(asked.json, found)
     if asked.json != "-":
         from tierwise.report.console import console
 
         show(found, console())
-        told(asked, "html", "json")
+        told(asked, "html", "table", "json")
     if found["interrupted"]:
         raise Stopped

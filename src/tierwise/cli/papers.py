@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from tierwise.scenario.fields import FIELDS
+
 _MUTATE = "Run them on engines that are wrong in one way each, and say which of these each paper notices."
 _UPDATE = "With --mutate: write the table into this Markdown file, between its papers markers."
 
@@ -17,13 +19,17 @@ def command(
     mutate: bool = typer.Option(False, "--mutate", help=_MUTATE),
     update: Path | None = typer.Option(None, "--update", help=_UPDATE),
     jobs: int | None = typer.Option(None, "--jobs", min=1, help="Processes; by default one a processor."),
+    table: str | None = typer.Option(None, metavar="FILE", help=FIELDS["table"].help),
     json: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:
     """List the papers and where they stand, or run some: `tierwise papers run kivi ./my_paper.py`."""
     from tierwise import papers
+    from tierwise.cli._files import write_rows
     from tierwise.core.errors import TierwiseError
+    from tierwise.core.files import check_writable
     from tierwise.papers.suite import run_all
     from tierwise.report import papers as report
+    from tierwise.report.tables import ENDINGS
 
     if action not in (None, "run"):
         raise TierwiseError(f"papers: found {action!r}; allowed: run SLUG… or run --all")
@@ -31,6 +37,8 @@ def command(
         raise TierwiseError("papers run: name at least one paper, or --all")
     if update is not None and not mutate:
         raise TierwiseError("papers: --update writes the table of --mutate; give both")
+    if table is not None:
+        check_writable(table, ENDINGS)
     wanted = slugs if slugs and not every else papers.slugs()
     if mutate:
         from tierwise.papers.mutations import mutated
@@ -43,6 +51,9 @@ def command(
         report.show_mutations(noticed, json)
         return
     found = list(run_all(wanted, jobs))
+    if table is not None:
+        write_rows(table, report.claim_rows(found))
+        return
     if action == "run":
         report.show_claims(found, json)
     else:

@@ -11,16 +11,16 @@ POLICIES = ("scheduler", "router", "kv_manager")
 
 
 @flags("machine", *DEGREES, *FORMATS, "eager", "technique", "engine", *STREAM, *names("serving"), "ttft", "tpot",
-       "html", "trace_out", "parquet", "json", "save", many=POLICIES)  # fmt: skip
+       "html", "trace_out", "table", "json", "save", many=POLICIES)  # fmt: skip
 def command(asked: Asked) -> None:
     """Play requests against a deployment: what each waits and gets, what is busy, whether it keeps up."""
     from itertools import product
 
     from tierwise.cli._files import check
     from tierwise.cli._simulate import deployment, engine_scenario, played, traffic, written
-    from tierwise.report.serving_requests import ENDINGS
+    from tierwise.report.tables import ENDINGS
 
-    check(asked, "html", "trace_out", "json", "save", parquet=ENDINGS)
+    check(asked, "html", "trace_out", "json", "save", table=ENDINGS)
     scenario, form = engine_scenario(asked)
     policies = [[x] if isinstance(x := getattr(asked, name), str) else x for name in POLICIES]
     chosen = list(product(*policies))

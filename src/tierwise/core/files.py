@@ -22,7 +22,7 @@ def check_writable(path: str, endings: tuple[str, ...] = ()) -> None:
     Args:
         endings: those that the file's name may have, where its format follows from it.
     """
-    if path == "-":
+    if path == "-" and not endings:
         return
     target = Path(path)
     if target.is_dir():

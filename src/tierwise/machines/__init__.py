@@ -5,6 +5,7 @@
 8
 """
 
+from tierwise.machines.held import hold
 from tierwise.machines.load import device, device_names, system, system_names
 from tierwise.machines.types import Device, Dispatch, Engine, Link, Power, Price, System, Tier
 
@@ -19,6 +20,7 @@ __all__ = [
     "Tier",
     "device",
     "device_names",
+    "hold",
     "system",
     "system_names",
 ]

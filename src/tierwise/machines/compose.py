@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tierwise.core.errors import BadField, BadFields
+from tierwise.machines.held import clocked
 from tierwise.machines.place import library, where
 from tierwise.machines.types import Device, Host, Link, System
 
@@ -122,24 +123,12 @@ def _as_it_sits(device: Device, f: SystemFile, cite: Cite, problems: list[Proble
 
 
 def _clocked(device: Device, clock: float, problems: list[Problem]) -> Device:
-    """A device whose clock is held: what runs on the clock of its units (rates, scratchpads) follows it."""
+    """A device whose clock is held at so many hertz."""
     if not clock <= device.clock:
         known = "no clock is known of its vector engine" if math.isnan(device.clock) else f"at most {device.clock:g} Hz"
         problems.append(("clock", clock, f"a clock that the device reaches: {known}"))
         return device
-    share = clock / device.clock
-    return replace(
-        device,
-        tiers=tuple(
-            replace(t, bandwidth=t.bandwidth * share, write_bandwidth=t.write_bandwidth * share)
-            if t.kind == "scratchpad"
-            else t
-            for t in device.tiers
-        ),
-        engines=tuple(
-            replace(e, rates={k: v * share for k, v in e.rates.items()}, clock=e.clock * share) for e in device.engines
-        ),
-    )
+    return clocked(device, clock / device.clock)
 
 
 def _changed(

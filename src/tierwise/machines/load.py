@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.core.errors import BadField, UnknownName
-from tierwise.machines import parts_of
+from tierwise.machines import held, parts_of
 from tierwise.machines.compose import MAX_COUNT, Member, compose, from_file, times
 from tierwise.machines.inherit import inherit, memories
 from tierwise.machines.names import aliases, bare_name, find, plain_name
@@ -21,7 +21,7 @@ from tierwise.machines.place import CATALOG, SYSTEMS, as_path, library, read, wh
 from tierwise.machines.sizes import of_size, sized
 from tierwise.machines.types import Device, System
 
-__all__ = ["CATALOG", "MAX_COUNT", "SYSTEMS", "device", "device_names", "system", "system_names"]
+__all__ = ["CATALOG", "MAX_COUNT", "SYSTEMS", "device", "device_names", "more", "system", "system_names"]
 
 
 def device(name: str) -> Device:
@@ -39,9 +39,21 @@ def system(text: str) -> System:
 
     Args:
         text: a device (``"h100-sxm"``), a system (``"dgx-h100"``), a path to a file of either, or any of
-            these after a count (``"16xh800"`` is two nodes of eight, ``"2xdgx-h100"`` two such systems); or a computer
-            from its parts (``"rtx4090 + 64GB ddr5 + nvme-gen4"``, :mod:`tierwise.machines.parts_of`).
+            these after a count (``"16xh800"`` is two nodes of eight, ``"2xdgx-h100"`` two such systems); a computer
+            from its parts (``"rtx4090 + 64GB ddr5 + nvme-gen4"``, :mod:`tierwise.machines.parts_of`); each with what
+            holds it back behind it (``"h100-sxm:clock=0.9,power_cap=500W"``, :mod:`tierwise.machines.held`).
     """
+    name, tail = held.split(text) if isinstance(text, str) else (text, "")
+    return held.read(_named(name), tail) if tail else _named(text)
+
+
+def more(machine: System, count: int) -> System:
+    """So many of a machine's device, as the catalog joins them, held back as the machine is."""
+    tail = held.split(machine.name)[1]
+    return system(f"{count}x{machine.device.name}" + (f":{tail}" if tail else ""))
+
+
+def _named(text: str) -> System:
     if parts_of.is_list(text):
         return parts_of.computer(text.strip(), system)
     count, name = _split(text)

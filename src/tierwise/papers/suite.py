@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -94,6 +95,8 @@ def _value(claim: Claim) -> tuple[float, str]:
         return float(claim.compute()), ""
     except TierwiseError as error:  # a part that is not installed: simulating needs an extra
         return float("nan"), str(error)
+    except Exception as error:
+        raise TierwiseError(f"claim {claim.what!r}: {type(error).__name__}: {error}") from error
 
 
 def _executed(path: Path) -> ModuleType:
@@ -102,7 +105,14 @@ def _executed(path: Path) -> ModuleType:
         raise BadField(str(path), "file", path.suffix, "a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except TierwiseError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        at = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+        raise TierwiseError(f"{path}{f', line {at[-1]}' if at else ''}: {type(error).__name__}: {error}") from error
     return module
 
 

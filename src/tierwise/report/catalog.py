@@ -18,9 +18,7 @@ from tierwise.scenario.types import Plan
 
 def show_models(as_json: bool) -> None:
     """Every catalog model with its parameters."""
-    from tierwise.models.load import load_model, model_names
-
-    rows = [model_row(load_model(name)) for name in model_names()]
+    rows = model_rows()
     if as_json:
         print(json_text(rows))
         return
@@ -30,6 +28,22 @@ def show_models(as_json: bool) -> None:
               f"{r['max_context']:,.0f}" if r["max_context"] else UNKNOWN) for r in rows]  # fmt: skip
     _print(f"{len(rows)} models. Also: a config.json, GGUF, safetensors or ONNX file, or hf:org/name.",
            columns, cells, left=2, less=("layers", "active", "KV per token", "family"))  # fmt: skip
+
+
+def model_rows() -> list[dict[str, Any]]:
+    """Every catalog model as a row."""
+    from tierwise.models.load import load_model, model_names
+
+    return [model_row(load_model(name)) for name in model_names()]
+
+
+def layer_rows(name: str) -> list[dict[str, Any]]:
+    """One row a kind of layer of a model."""
+    from tierwise.models.load import load_model
+
+    model = load_model(name)
+    return [{"model": model.name, "stack": s["name"], "stream": s["stream"], **kind}
+            for s in (_stack(model, stack) for stack in model.stacks) for kind in s["kinds"]]  # fmt: skip
 
 
 def model_row(model: Model) -> dict[str, Any]:
@@ -93,9 +107,9 @@ def _stack(model: Model, stack: Stack) -> dict[str, Any]:
 
 def show_machines(as_json: bool) -> None:
     """Every device and system of the catalog."""
-    from tierwise.machines import device, device_names, system, system_names
+    from tierwise.machines import system, system_names
 
-    devices = [device_row(device(n)) for n in device_names()]
+    devices = device_rows()
     systems = [system_row(system(n)) for n in system_names()]
     if as_json:
         print(json_text({"devices": devices, "systems": systems}))
@@ -109,6 +123,13 @@ def show_machines(as_json: bool) -> None:
            less=("power", "kind"))  # fmt: skip
     made = [(r["name"], str(r["count"]), f"{r['device']}, {r['per_node']} a node") for r in systems]
     _print(f"{len(systems)} systems.", ("system", "devices", "made of"), made)
+
+
+def device_rows() -> list[dict[str, Any]]:
+    """Every device of the catalog as a row."""
+    from tierwise.machines import device, device_names
+
+    return [device_row(device(n)) for n in device_names()]
 
 
 def device_row(d: Device) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Scenarios side by side, for a terminal and as JSON."""
+"""Scenarios side by side, as data."""
 
 from __future__ import annotations
 
-import math
+import os
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.comparison import Comparison, Ratio
-from tierwise.core.units import dollars, gb, joules, seconds
+from tierwise.core.units import gb, joules, seconds
+from tierwise.report.made import made_by
 from tierwise.report.plain import plain
 from tierwise.result import Result
 
-_ROWS: tuple[tuple[str, str, Callable[[Comparison], Ratio], Callable[[float], str]], ...] = (
+ROWS: tuple[tuple[str, str, Callable[[Comparison], Ratio], Callable[[float], str]], ...] = (
     ("throughput", "tokens (requests) per second", lambda c: c.throughput, lambda x: f"{x:,.1f}"),
     ("ttft_s", "time to first token", lambda c: c.ttft, seconds),
     ("tpot_s", "time per output token", lambda c: c.tpot, seconds),
@@ -27,16 +29,77 @@ _ROWS: tuple[tuple[str, str, Callable[[Comparison], Ratio], Callable[[float], st
 )
 
 
-def as_dict(pairs: Sequence[Comparison], texts: Sequence[str]) -> dict[str, Any]:
-    """JSON form (``tierwise.comparison/1``): per change and quantity before, after, ratio and its interval."""
+def as_dict(pairs: Sequence[Comparison], texts: Sequence[str], labels: Sequence[str] = ()) -> dict[str, Any]:
+    """JSON form (``tierwise.comparison/1``): per change and quantity before, after, ratio and its interval.
+
+    Args:
+        texts: the scenarios as they were written, the baseline first. ``labels``: their names.
+    """
+    names = list(labels) or named(texts)
     changes = []
-    for pair, text in zip(pairs, texts[1:], strict=True):
-        ratios = ((key, of(pair)) for key, _, of, _ in _ROWS)
+    for pair, text, name in zip(pairs, texts[1:], names[1:], strict=True):
+        ratios = ((key, of(pair)) for key, _, of, _ in ROWS)
         rows = {key: plain({"before": float(r.before), "after": float(r.after), "ratio": float(r),
                             "interval": [float(r.low), float(r.high)]}) for key, r in ratios}  # fmt: skip
-        changes.append({"scenario": text, "fits": bool(pair.other.fits), "ratios": rows})
-    return {"schema": "tierwise.comparison/1", "baseline": texts[0], "baseline_fits": bool(pairs[0].base.fits),
-            "changes": changes}  # fmt: skip
+        changes.append({"label": name, "scenario": text, "fits": bool(pair.other.fits), "room": _room(pair.other),
+                        "usd_per_million": plain(pair.other.cost_per_million), "ratios": rows})  # fmt: skip
+    base = pairs[0].base
+    return {"schema": "tierwise.comparison/1", "made_by": made_by(), "baseline": texts[0], "label": names[0],
+            "baseline_fits": bool(base.fits), "room": _room(base),
+            "usd_per_million": plain(base.cost_per_million), "changes": changes}  # fmt: skip
+
+
+def _room(r: Result) -> dict[str, float]:
+    return {"needs": float(r.memory.peak), "has": float(r.memory.capacity)}
+
+
+def named(texts: Sequence[str]) -> list[str]:
+    """Short names of scenarios that nobody named, no two alike: ``baseline``, then what each says that the first does
+    not, or its file's name."""
+    first = _words(texts[0])
+    out = ["baseline"]
+    for i, text in enumerate(texts[1:], 1):
+        if os.path.isfile(text):
+            name = os.path.splitext(os.path.basename(text))[0]
+        else:
+            own = [w for w in _words(text) if w not in first and w not in ("…", "...")]
+            name = ", ".join(w.removeprefix("--").removeprefix("technique ") for w in own) or f"change {i}"
+        name = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+        out.append(name if name not in out else f"{name[: LONGEST - 4]} ({i})")
+    return out
+
+
+LONGEST = 24  # characters of a name that nobody gave
+
+
+def _words(text: str) -> list[str]:
+    """Flags with their values, and what stands by itself."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = text.split()
+    out: list[str] = []
+    for word in words:
+        if out and out[-1].startswith("--") and " " not in out[-1] and not word.startswith("--"):
+            out[-1] += f" {word}"
+        else:
+            out.append(word)
+    return out
+
+
+def table_rows(d: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a scenario, the baseline first: each quantity, its ratio to the baseline and the ratio's interval."""
+    first = {"label": d["label"], "scenario": d["baseline"], "fits": d["baseline_fits"],
+             **{key: r["before"] for key, r in d["changes"][0]["ratios"].items()},
+             "usd_per_million": d["usd_per_million"]}  # fmt: skip
+    rows = [first]
+    for c in d["changes"]:
+        row = {"label": c["label"], "scenario": c["scenario"], "fits": c["fits"]}
+        for key, r in c["ratios"].items():
+            row |= {key: r["after"], f"{key}_ratio": r["ratio"], f"{key}_low": r["interval"][0],
+                    f"{key}_high": r["interval"][1]}  # fmt: skip
+        rows.append(row | {"usd_per_million": c["usd_per_million"]})
+    return rows
 
 
 def lines(pair: Comparison) -> list[tuple[str, str, str]]:
@@ -45,15 +108,15 @@ def lines(pair: Comparison) -> list[tuple[str, str, str]]:
     What is not known of either has no line.
     """
     out = []
-    for _, label, of, text in _ROWS:
+    for _, label, of, text in ROWS:
         r = of(pair)
         before, after, ratio = (_finite(x) for x in (r.before, r.after, r.value))
         if not (before.size and after.size):
             continue
         low, high = _finite(r.low), _finite(r.high)
-        shown = _span(ratio, _factor) if ratio.size else ""
+        shown = _span(ratio, factor) if ratio.size else ""
         if ratio.size and low.size and high.size and high.max() / low.min() > ratio.max() / ratio.min() * 1.0001:
-            shown += f" ({_factor(low.min())} to {_factor(high.max())})"
+            shown += f" ({factor(low.min())} to {factor(high.max())})"
         out.append((label, _span(before, text), f"{_span(after, text)}  {shown}".rstrip()))
     return out
 
@@ -68,44 +131,7 @@ def _span(x: NDArray[np.float64], text: Callable[[float], str]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def show(pairs: Sequence[Comparison], texts: Sequence[str]) -> None:
-    """Print a table: the baseline, then each change with its ratio and interval."""
-    from tierwise.report.console import console
-    from tierwise.report.terminal import grid
-
-    out = console()
-    names = ["change"] if len(pairs) == 1 else [f"change {i + 1}" for i in range(len(pairs))]
-    table = grid(["", "baseline", *names], whole=0)
-    for _, label, of, text in _ROWS:
-        ratios = [of(p) for p in pairs]
-        if not math.isfinite(float(ratios[0].before)):
-            continue
-        table.add_row(label, text(float(ratios[0].before)), *(_cell(r, text) for r in ratios))
-    money = [r for r in (pairs[0].base, *(p.other for p in pairs)) if math.isfinite(float(r.cost_per_million))]
-    if len(money) == len(pairs) + 1:
-        table.add_row("per million tokens (requests)", *(dollars(float(r.cost_per_million)) for r in money))
-    out.print("baseline: " + texts[0], markup=False, highlight=False)
-    for name, change in zip(names, texts[1:], strict=True):
-        out.print(f"{name}:   {change}", markup=False, highlight=False)
-    out.print(table)
-    for name, r in (("baseline", pairs[0].base), *zip(names, (p.other for p in pairs), strict=True)):
-        if not r.fits:
-            out.print(f"{name} does not fit: {_short(r)}", markup=False, highlight=False)
-
-
-def _cell(r: Ratio, text: Callable[[float], str]) -> str:
-    after, ratio = float(r.after), float(r.value)
-    if not math.isfinite(ratio):
-        return text(after) if math.isfinite(after) else "–"
-    spread = f" ({_factor(r.low)} to {_factor(r.high)})" if float(r.high) / float(r.low) > 1.0001 else ""
-    return f"{text(after)}  {_factor(ratio)}{spread}"
-
-
-def _factor(x: object) -> str:
+def factor(x: object) -> str:
     """Two digits behind the point, more for what is small."""
     value = float(x)  # type: ignore[arg-type]
     return f"{value:.2f}×" if value >= 0.1 or value == 0 else f"{value:.2g}×"
-
-
-def _short(r: Result) -> str:
-    return f"needs {gb(float(r.memory.peak))}, has {gb(r.memory.capacity)}"

@@ -18,17 +18,19 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import Format
 from tierwise.cost import efficiency
 from tierwise.engines import KERNELS
+from tierwise.influence import Moved
 from tierwise.models.facts import blocks
 from tierwise.models.step import Step, formatted
-from tierwise.report import advice_words, measuring
-from tierwise.report.explain_phases import phase_dict
+from tierwise.report import advice_words, measuring, sensitivity
+from tierwise.report.explain_phases import energy_dict, phase_dict
 from tierwise.report.explain_words import headline, why
+from tierwise.report.made import made_by
 from tierwise.report.plain import plain
-from tierwise.result import Result
+from tierwise.result import Result, changes
 from tierwise.scenario.types import Plan, Resolved
 from tierwise.steps.doubt import doubt
 
-SCHEMA = "tierwise.result/2"
+SCHEMA = "tierwise.result/3"
 
 Json: TypeAlias = dict[str, Any]
 
@@ -39,6 +41,7 @@ def to_dict(
     *,
     largest_batch: object = None,
     longest_context: object = None,
+    moved: Sequence[Moved] = (),
 ) -> Json:
     """The result in plain JSON types: numbers, text, lists, dicts, true, false and null.
 
@@ -48,10 +51,12 @@ def to_dict(
     Args:
         advice: what would help; each entry has its data and a sentence.
         largest_batch, longest_context: what still fits, where the caller has looked for it.
+        moved: what each input does (:func:`tierwise.influence.sensitivity`), where the caller asked.
     """
     shape = _shape(result)
     out: Json = {
         "schema": SCHEMA,
+        "made_by": made_by(),
         "shape": list(shape),
         "scenario": _scenario(result.scenario),
         "summary": _summary(result) | {
@@ -59,11 +64,14 @@ def to_dict(
         },
         "phases": [phase_dict(p, result) for p in result.phases],
         "memory": _memory(result),
+        "energy": energy_dict(result),
+        "errors": None if shape else _errors(result),
         "basis": plain(result.basis),
         "bases": {name: plain(share) for name, share in result.bases.items()},
         "sources": _sources(result.scenario),
         "notes": _notes(result.scenario),
         "advice": [advice_words.to_dict(a) for a in advice],
+        "sensitivity": sensitivity.to_dict(result, moved) if moved else None,
         "text": None,
     }  # fmt: skip
     out["measure"] = None
@@ -74,7 +82,17 @@ def to_dict(
     return out
 
 
-def scalar_dict(result: Result, what: str, advice: Sequence[Advice] = (), **found: object) -> Json:
+def op_rows(result: Result) -> list[Json]:
+    """One row an op of every phase, as ``phases[].ops`` has it, with its joules of the whole system for the batch."""
+    d = scalar_dict(result, "table of ops")
+    spent = iter(d["energy"]["ops"])
+    return [
+        {"phase": p["name"], "passes": p["passes"], **op, "energy_j": next(spent)["energy_j"]}
+        for p in d["phases"] for op in p["ops"]
+    ]  # fmt: skip
+
+
+def scalar_dict(result: Result, what: str, advice: Sequence[Advice] = (), **found: Any) -> Json:
     """As :func:`to_dict`, for reports that show one configuration.
 
     Raises:
@@ -93,6 +111,16 @@ def scalar_dict(result: Result, what: str, advice: Sequence[Advice] = (), **foun
 def _shape(result: Result) -> tuple[int, ...]:
     sizes = (result.time, result.batch, result.memory.peak, result.devices)
     return np.broadcast_shapes(*(np.shape(x) for x in sizes))
+
+
+def _errors(r: Result) -> Json:
+    """What each error does to the logarithm of a time at its ends, and with whom this result shares its errors."""
+    of = {"time_s": r.phases, "ttft_s": [p for p in r.phases if p.name != "decode"],
+          "tpot_s": [p for p in r.phases if p.name == "decode"]}  # fmt: skip
+    told = {name: {group: [plain(x) for x in ends] for group, ends in changes(phases).items()}
+            for name, phases in of.items()}  # fmt: skip
+    s = r.scenario
+    return {"shared_by": [s.machine.device.family, s.engine, s.plan.framework], **told}
 
 
 def _summary(r: Result) -> Json:

@@ -11,6 +11,7 @@ import numpy as np
 from tierwise.core.num import Num, maximum, minimum, where
 from tierwise.core.numerics import Names
 from tierwise.cost import Cost, Target, efficiency
+from tierwise.machines.types import Tier
 from tierwise.report.plain import plain
 from tierwise.result import Phase, PricedOp, Result
 from tierwise.steps.cost import HOST
@@ -54,12 +55,32 @@ def phase_dict(phase: Phase, result: Result) -> Json:
         "host_s": plain(_host(phase)),
         "roofs": _roofs(phase, result),
         "order": [[phase.program.segments[i].name, len(list(same))] for i, same in groupby(phase.program.order)],
-        "ops": [_op(p, whole, memory.name, known) for p in phase.ops],
+        "ops": [_op(p, phase, whole, memory, known) for p in phase.ops],
     }
 
 
-def _op(p: PricedOp, whole: Num, memory: str, known: set[str]) -> Json:
-    n, cost = p.segment.repeat, p.cost
+def energy_dict(result: Result) -> Json:
+    """Joules of the whole system for the batch, by component, by phase and op; see ``docs/json.md``."""
+    ops: list[Json] = []
+    between: dict[str, Num] = {}
+    for phase in result.phases:
+        each, left = result.energy_by_op(phase)
+        for p, parts in zip(phase.ops, each, strict=True):
+            ops.append({"phase": phase.name, "layer": p.segment.name, "name": p.op.name, "role": p.op.role,
+                        "energy_j": plain(sum(parts.values(), 0.0)), "parts": _nonzero(parts.items())})  # fmt: skip
+        between[phase.name] = sum(left.values(), 0.0)
+    return {
+        "total_j": plain(result.energy),
+        "interval_j": [plain(x) for x in result.energy_interval],
+        "parts": _nonzero(result.energy_parts.items()),
+        "ops": ops,
+        "between_j": {name: plain(x) for name, x in between.items()},
+        "system_j": plain(result.energy_parts["system"]),
+    }
+
+
+def _op(p: PricedOp, phase: Phase, whole: Num, main: Tier, known: set[str]) -> Json:
+    n, cost, memory = p.segment.repeat, p.cost, main.name
     moved = cost.bytes.get(memory, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         intensity = np.asarray(cost.flops) / np.asarray(moved)
@@ -77,6 +98,8 @@ def _op(p: PricedOp, whole: Num, memory: str, known: set[str]) -> Json:
         "operand_bytes": _nonzero((role, n * p.op.bytes_of(role)) for role in (*ROLES, "score")),
         "seconds": _nonzero((k, n * v) for k, v in seconds_of(cost).items()),
         "intensity": plain(intensity),
+        "mfu": plain(phase.least_of(p) / _over(cost.time)),
+        "mbu": plain(moved / _over(cost.time * main.bandwidth)),
         "bound_by": resource(cost.bound_by),
     }
 

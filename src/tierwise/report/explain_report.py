@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tierwise.advise import Advice
 from tierwise.core.units import gb, seconds, si
+from tierwise.report import explain_layers, sensitivity
 from tierwise.report import explain_words as words
 from tierwise.report.advice_words import labelled
 from tierwise.report.explain_data import scalar_dict
@@ -24,14 +25,15 @@ SCRIPTS = ("base.js", "lib.js", "breakdown.js", "roofline.js", "tiers.js", "time
 
 
 def show(
-    result: Result, console: Console, *, advice: Sequence[Advice] = (), ops: bool | int = 12, **found: object
+    result: Result, console: Console, *, advice: Sequence[Advice] = (), ops: bool | int = 12, **found: Any
 ) -> None:
     """Print a report.
 
     Args:
         advice: what would help; for a scenario that does not fit, the nearest plans that do.
         ops: how many rows of the table of ops; True for all, False or 0 for no table.
-        found: ``largest_batch`` and ``longest_context``, where the caller has looked for what still fits.
+        found: ``largest_batch`` and ``longest_context``, where the caller has looked for what still fits, and
+            ``moved``, what each input does.
 
     Raises:
         TierwiseError: the result is a sweep.
@@ -41,7 +43,7 @@ def show(
     printed(described(scalar_dict(result, "terminal report", advice, **found), ops), console)
 
 
-def page(result: Result, advice: Sequence[Advice] = (), **found: object) -> str:
+def page(result: Result, advice: Sequence[Advice] = (), **found: Any) -> str:
     """The report as HTML; arguments as of :func:`show`.
 
     Raises:
@@ -61,6 +63,12 @@ def described(d: Json, ops: bool | int = 12) -> Report:
     sections["phases"] = _phases(d)
     for phase in d["phases"] if ops else ():
         sections[f"ops of {phase['name']}"] = _ops(d, phase, None if ops is True else int(ops))
+    sections["layers"] = explain_layers.layers(d)
+    if (spent := explain_layers.energy(d)) is not None:
+        sections["energy"] = spent
+        sections |= {"energy_ops": each} if (each := explain_layers.by_op(d)) is not None else {}
+    if d["sensitivity"]:
+        sections |= sensitivity.sections(d["sensitivity"])
     sections["memory"] = _memory(d)
     sources, title = _sources(d), words.basis_title(d)
     said = [f"{name}: {text}" for name, text in sources if not name.startswith("Machine")]

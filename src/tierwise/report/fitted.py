@@ -32,7 +32,7 @@ class Fitted:
         while len(kept) > 2 and self._width(console, options, kept) > options.max_width:
             kept.remove(max(kept[1:], key=lambda i: (self.less[i], i)))
         names = [str(c.header) for i, c in enumerate(self.table.columns) if i not in kept]
-        yield self._of(kept)
+        yield self._shortened(console, options, self._of(kept))
         if told := [*self.gone, *filter(None, names)]:
             yield Text(f"no room at {console.width} characters: {', '.join(told)}", style="dim", overflow="fold")
 
@@ -51,12 +51,30 @@ class Fitted:
             return whole
         return whole - max(shown - max(LEAST_NAME, len(str(first.header))), 0)
 
+    def _shortened(self, console: Console, options: ConsoleOptions, table: Table) -> Table:
+        """The table with the names of its first column as short as the others leave room for; Rich takes from all."""
+        over = Measurement.get(console, options.update(max_width=10_000), table).maximum - options.max_width
+        first = table.columns[0]
+        if over <= 0 or (first.overflow == "fold" and first.no_wrap):
+            return table
+        wanted = [Measurement.get(console, options.update(max_width=10_000), cell).maximum for cell in first.cells]
+        shown = min(max(wanted, default=0), first.max_width or 10_000)
+        out = self._empty()
+        out.columns = [replace(first, max_width=max(shown - over, 1)), *table.columns[1:]]
+        out.rows = table.rows
+        return out
+
     def _of(self, kept: Sequence[int]) -> Table:
         """The table with these columns only."""
         if len(kept) == len(self.table.columns):
             return self.table
-        out = Table(box=self.table.box, padding=self.table.padding, pad_edge=self.table.pad_edge,
-                    show_edge=self.table.show_edge, show_header=self.table.show_header)  # fmt: skip
+        out = self._empty()
         out.columns = [replace(self.table.columns[i], _index=n) for n, i in enumerate(kept)]
         out.rows = self.table.rows
         return out
+
+    def _empty(self) -> Table:
+        """A table that looks alike."""
+        t = self.table
+        return Table(box=t.box, padding=t.padding, pad_edge=t.pad_edge, show_edge=t.show_edge,
+                     show_header=t.show_header)  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 
 from tierwise.core.units import dollars, seconds
 from tierwise.report.layout import Cell, Column, Report, Section, Sentences, Table
+from tierwise.report.made import made_by
 from tierwise.report.numbers import percent, rate
 
 if TYPE_CHECKING:
@@ -41,11 +42,18 @@ def to_dict(names: Sequence[str], found: Sequence[Goodput], ttft: float | None, 
             "points": [_point(p, attainment) for p in one.points],
         })  # fmt: skip
     return {
+        "made_by": made_by(),
         "model": found[0].deployment.model.name,
         "targets": {"ttft_s": ttft, "tpot_s": tpot, "attainment": attainment},
         "interrupted": any(x.interrupted for x in found),
         "curves": curves,
     }
+
+
+def table_rows(d: Json) -> list[Json]:
+    """One row a rate of a machine."""
+    return [{**{k: v for k, v in curve.items() if k != "points"}, **point}
+            for curve in d["curves"] for point in curve["points"]]  # fmt: skip
 
 
 def _point(p: Any, attainment: float) -> Json:

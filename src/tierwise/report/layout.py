@@ -18,6 +18,7 @@ class Cell:
 
     Attributes:
         text: what it says. ``tone``: why it stands out: ``bad``, ``good``, or the kind of a resource.
+        ends: of a bar that reaches so far to either side of a middle, each -1 to 1 (a tornado).
         bar: a share of 1, drawn as a bar beside the text. ``line``: a series, drawn as a line of bars in its place,
             of which ``top`` (else its largest value) is full.
     """
@@ -27,6 +28,7 @@ class Cell:
     bar: float | None = None
     line: Sequence[float] | None = None
     top: float | None = None
+    ends: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,19 @@ def to_dict(doubt: Doubt | None, system: System) -> Json | None:
         what = "a serving run of this model"
         command = f"tierwise calibrate --from-run RUN --on {system.name}"
     else:
-        op, *phase = doubt.group.split("/")[1].split(".")
-        what = _OPS.get(op, op) + (f" ({phase[0].replace('_', '-')})" if phase else "")
+        what = named(doubt.group)
         command = f"tierwise calibrate{_CALIBRATED[kind]}" if kind in _CALIBRATED else "tierwise validate ops FILE"
     found: Json = {"group": doubt.group, "what": what, "part": doubt.part, "time": doubt.time, "command": command,
                    "factors": list(doubt.interval), "factors_without": list(doubt.without)}  # fmt: skip
     return found | {"text": text(found, system)}
+
+
+def named(group: str) -> str:
+    """A class of ops that goes wrong together, as people call it."""
+    if group == ENGINE:
+        return "the engine's steps"
+    op, *phase = group.split("/")[1].split(".")
+    return _OPS.get(op, op) + (f" ({phase[0].replace('_', '-')})" if phase else "")
 
 
 def text(d: Json, system: System) -> str:

@@ -13,6 +13,8 @@ from tierwise.comparison import Comparison
 from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import Format
 from tierwise.report import comparison, explain_data, summary
+from tierwise.report.made import made_by
+from tierwise.report.made import text as made_text
 from tierwise.result import Result
 from tierwise.scenario.resolve import describe
 
@@ -22,14 +24,15 @@ def text(of: Result | Comparison) -> str:
     title, rows = _table(of)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
-    return "\n".join([title, *("  " + line.rstrip() for line in lines)])
+    return "\n".join([title, *("  " + line.rstrip() for line in [*lines, made_text(made_by())])])
 
 
 def html(of: Result | Comparison) -> str:
     """The table as HTML."""
     title, rows = _table(of)
     body = "".join(_row(row) for row in rows)
-    return f"<table><caption>{escaping.escape(title)}</caption><tbody>{body}</tbody></table>"
+    made = f'<tfoot><tr><td colspan="3">{escaping.escape(made_text(made_by()))}</td></tr></tfoot>'
+    return f"<table><caption>{escaping.escape(title)}</caption><tbody>{body}</tbody>{made}</table>"
 
 
 def as_dict(of: Result | Comparison) -> dict[str, Any]:

@@ -13,11 +13,15 @@ from importlib import resources
 from typing import Any
 
 from tierwise.report.layout import Bullets, Cell, Facts, Report, Section, Sentences, Table
+from tierwise.report.made import made_by, text
 from tierwise.report.numbers import count, with_units_kept
 
 Json = dict[str, Any]
 
 _TRACK = '<span class="track"><i style="width:{:.1f}%;background:var(--accent)"></i></span>'
+
+_ENDS = ('<span class="track" style="position:relative;min-width:120px"><i style="position:absolute;left:{:.1f}%;'
+         'width:{:.1f}%;background:var(--accent)"></i></span>')  # fmt: skip
 
 
 def page(report: Report, template: str, scripts: Iterable[str], data: Json) -> str:
@@ -43,6 +47,7 @@ def page(report: Report, template: str, scripts: Iterable[str], data: Json) -> s
         main=fill(asset(f"{template}.html"), **sections).strip(),
         style="".join(asset(name) for name in sheets),
         script="\n".join(['"use strict";', *(asset(name) for name in scripts)]),
+        made=escape(text(made_by())),
         data=embedded(data),
     )
 
@@ -143,4 +148,7 @@ def _cell(cell: Cell | str, side: str) -> str:
         return f'<td class="{side}">{escaped(cell)}</td>'
     classes = " ".join(x for x in (side, "over" if cell.tone == "bad" else "") if x)
     bar = _TRACK.format(100.0 * min(max(cell.bar, 0.0), 1.0)) if cell.bar is not None else ""
+    if cell.ends is not None:
+        left, right = sorted(50.0 * (1.0 + min(max(x, -1.0), 1.0)) for x in cell.ends)
+        bar = _ENDS.format(left, right - left)
     return f'<td class="{classes}">{escaped(cell.text)}{bar}</td>'

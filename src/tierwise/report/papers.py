@@ -24,6 +24,16 @@ def as_dict(found: Rows) -> dict[str, object]:
     return {"schema": "tierwise.papers/2", "papers": [_paper(p, outcomes) for p, outcomes in found]}
 
 
+def claim_rows(found: Rows) -> list[dict[str, object]]:
+    """One row a claim."""
+    rows = []
+    for p, outcomes in found:
+        about = _paper(p, outcomes)
+        for claim in about["claims"]:  # type: ignore[attr-defined]
+            rows.append({"paper": p.slug, "paper_state": about["state"], **claim})
+    return rows
+
+
 def _paper(p: Paper, outcomes: list[Outcome]) -> dict[str, object]:
     stands = standing(outcomes)
     return {

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tierwise.report import measuring
+from tierwise.report.made import made_by
 from tierwise.report.plain import plain
 from tierwise.report.plan_words import sentences
 from tierwise.search.answer import Answer, Change, Choice
 from tierwise.search.confidence import uncertain
 from tierwise.search.deploy import speculation
+from tierwise.search.family import Family
 from tierwise.search.judge import cost
 from tierwise.search.parts import parts
 from tierwise.search.points import Points
@@ -41,6 +45,7 @@ def to_dict(answer: Answer) -> Json:
 
     d: Json = {
         "schema": "tierwise.plan/1",
+        "made_by": made_by(),
         "goal": "serve",
         "question": question(answer.question),
         "met": answer.met,
@@ -65,6 +70,25 @@ def to_dict(answer: Answer) -> Json:
     d = plain(d)
     d["text"] = sentences(d)
     return d
+
+
+def candidate_rows(answer: Answer) -> dict[str, NDArray[Any]]:
+    """Everything that was priced as columns by name, each (n,), in SI units: one row a configuration."""
+    p = answer.known
+    of = p.family.astype(int)
+
+    def named(each: Callable[[Family], object]) -> NDArray[Any]:
+        found: NDArray[Any] = np.array([each(f) for f in answer.families], dtype=object)[of]
+        return found
+
+    rows = np.arange(len(p))
+    best = -1 if answer.best is None else answer.best.row
+    return {
+        "machine": named(lambda f: f.system.name), "engine": named(lambda f: f.engine),
+        "weights": named(lambda f: str(f.weights or "")), "kv": named(lambda f: f.kv),
+        **{f.name: getattr(p, f.name) for f in fields(p) if f.name not in ("family", "variant")},
+        "meets": answer.feasible, "score": answer.score, "front": np.isin(rows, answer.front), "answer": rows == best,
+    }  # fmt: skip
 
 
 def measure(answer: Answer) -> Json | None:

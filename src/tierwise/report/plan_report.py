@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tierwise.core.units import dollars, seconds
-from tierwise.report import choices
+from tierwise.report import choices, sensitivity
 from tierwise.report import plan_words as words
 from tierwise.report.layout import Bullets, Column, Report, Section, Sentences, Table
 from tierwise.report.numbers import rate
@@ -48,6 +48,8 @@ def described(d: Json) -> Report:
                                                                         words.changes(d))):  # fmt: skip
         if items:
             sections[name] = Section(title, Bullets([(f"{about}:", said) for about, said in items]), element=name)
+    if d.get("sensitivity"):
+        sections |= sensitivity.sections(d["sensitivity"])
     if text["rests"]:
         sections["rests"] = Section("What this rests on", Sentences([*text["rests"], counted(d)]), element="basis")
     else:

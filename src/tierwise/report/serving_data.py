@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tierwise.report import serving_words as words
 from tierwise.report.explain_data import plan_differs
+from tierwise.report.made import made_by
 from tierwise.report.plain import plain
 from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.fairness import Fairness
@@ -39,6 +40,7 @@ def to_dict(run: Run, ttft: float | None = None, tpot: float | None = None) -> J
     m = metrics(run, ttft, tpot)
     out: Json = {
         "schema": SCHEMA,
+        "made_by": made_by(),
         "deployment": _deployment(run.deployment),
         "traffic": _traffic(run.trace),
         "targets": {"ttft_s": plain(ttft), "tpot_s": plain(tpot)},

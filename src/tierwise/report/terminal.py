@@ -152,6 +152,8 @@ def _cell(console: Console, column: Column, cell: Cell | str) -> Text:
     text = cell.text
     if cell.bar is not None and column.bar:
         text += share_bar(console, cell.bar, _bar_width(console, column))
+    if cell.ends is not None and column.bar:
+        text += ends_bar(console, cell.ends, _bar_width(console, column) // 2)
     if cell.line is not None:
         text += spark_line(console, cell.line, max(10, min(60, console.width - 40)), cell.top)
     return Text(text, style=_STYLES.get(cell.tone, ""))
@@ -170,6 +172,15 @@ def share_bar(console: Console, share: float, width: int) -> str:
     if share > 0:
         eighths = max(eighths, 1)
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
+def ends_bar(console: Console, ends: tuple[float, float], half: int) -> str:
+    """A bar from one end to the other around a middle, each of -1 to 1 as ``half`` characters."""
+    full, middle = ("#", "|") if console.options.ascii_only else ("█", "│")
+    low, high = sorted(round(min(max(x, -1.0), 1.0) * half) for x in ends)
+    left = "".join(full if low <= i - half < min(high, 0) else " " for i in range(half))
+    right = "".join(full if max(low, 0) <= i < high else " " for i in range(half))
+    return f"{left}{middle}{right}"
 
 
 def spark_line(console: Console, values: Sequence[float], width: int, top: float | None) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tierwise.machines.types import System
 from tierwise.models.types import Model
+from tierwise.report.made import made_by
 from tierwise.search.train import TrainPlan, confirmed
 from tierwise.training.checkpoint import checkpoint, copied
 from tierwise.training.goodput import Reliability, goodput
@@ -78,6 +79,8 @@ def _about(
     model: Model, system: System, step: TrainStep, one: Json, tokens: float | None, fails: Reliability | None
 ) -> Json:
     out: Json = {
+        "schema": "tierwise.training/1",
+        "made_by": made_by(),
         "model": {"name": model.name, "parameters": float(np.asarray(model.parameters))},
         "machine": {
             "name": system.name,

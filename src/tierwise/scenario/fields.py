@@ -23,8 +23,9 @@ class Field:
 
     Attributes:
         name: in a file and in Python; the flag has hyphens for underscores.
-        section: of a saved scenario: ``""`` (top), ``traffic``, ``plan``, ``serving``, ``targets``; ``model`` is
-            saved as part of the model's name, ``search`` and ``files`` are asked anew each time and not saved.
+        section: of a saved scenario: ``""`` (top), ``traffic``, ``plan``, ``serving``, ``targets``; ``model`` and
+            ``held`` are saved as part of the model's and the machine's name, ``search`` and ``files`` are asked anew
+            each time and not saved.
         kind: ``text``, ``switch``, ``whole`` (a whole number), ``number``, ``count`` (tokens or requests, with 2k or
             1M), ``length`` (a count, or a rule such as lognormal:mean=1000,cv=1), ``batch`` (a count or max) or a
             quantity of :func:`tierwise.core.units.parse`.
@@ -57,6 +58,11 @@ class Field:
 _ROWS = (
     Field("machine", "", "text", "Machine and how many: h100-sxm, 8xh200-sxm, dgx-h100, or a YAML file.", flag="--on",
           metavar="MACHINE"),
+    Field("clock", "held", "number", "Share of the clock that the machine is held at: 0.9.", least=0, most=1,
+          above=True, metavar="SHARE"),
+    Field("power_cap", "held", "power", "Watts that a device may draw: 500W."),
+    Field("link_share", "held", "number", "Share of every link's bandwidth that others leave: 0.5.", least=0, most=1,
+          above=True, metavar="SHARE"),
     Field("read_as", "model", "text", "Read the model's configuration as this model_type, or as generic (a decoder by "
           "its fields).", flag="--as", metavar="TYPE"),
     Field("engine", "", "text", "Software that runs the model: vllm, sglang, trtllm, typical (none in particular) or "
@@ -206,10 +212,12 @@ _ROWS = (
     Field("mode", "search", "text", "aggregated, disaggregated (default: both are tried), or mixed: prefill on one of "
           "several machines or formats, decode on another.", many=True),
     Field("confirm", "search", "switch", "Simulate the finalists.", True),
+    Field("sensitivity", "search", "switch", "Say how the answer moves with each input, each number of the machine and "
+          "each fitted coefficient.", False),
     # ------------------------------------------------------------ files to write
     Field("html", "files", "text", "Write a self-contained HTML report.", metavar="FILE"),
     Field("trace_out", "files", "text", "Write a timeline for Perfetto (ui.perfetto.dev).", metavar="FILE"),
-    Field("parquet", "files", "text", "Write one row a request (.parquet or .csv).", metavar="FILE"),
+    Field("table", "files", "text", "Write the table, whole and in SI units (.csv or .parquet).", metavar="FILE"),
     Field("json", "files", "text", 'Write everything as JSON; "-" prints it instead of the tables.', metavar="FILE"),
     Field("save", "files", "text", "Write what was asked as a scenario (YAML), to give in place of MODEL.",
           metavar="FILE"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tierwise.core.num import Num
+from tierwise.core.num import Num, maximum, minimum, num
 from tierwise.core.numerics import Names
 from tierwise.cost.energy import Actions, by_dtype, energy
 from tierwise.cost.types import Cost
@@ -35,6 +35,26 @@ def joules(
             if known in of.bytes:
                 moved[known] = moved.get(known, 0.0) + times * size
     return energy(flops, moved, seconds, of, busy)
+
+
+def by_op(
+    priced: Sequence[tuple[Num, Op, Cost]], seconds: Num, busy: Num, of: Actions
+) -> tuple[list[dict[str, Num]], dict[str, Num]]:
+    """(joules of one device by component for each op, what is drawn between them): together those of :func:`joules`.
+
+    Idle power goes with the time of an op, active power with the time in which it works. Ops beside each other share
+    the time that they take together.
+
+    Args:
+        priced, seconds, busy, of: as of :func:`joules`.
+    """
+    times = [n * cost.time for n, _, cost in priced]
+    works = [0.0 if op.kind == "copy" else n * cost.busy for n, op, cost in priced]
+    at, on = (minimum(num(whole) / maximum(sum(each, 0.0), 1e-300), 1.0)
+              for whole, each in ((seconds, times), (busy, works)))  # fmt: skip
+    rows = [joules([x], at * t, on * w, of) for x, t, w in zip(priced, times, works, strict=True)]
+    left = {"active": of.active * (busy - on * sum(works, 0.0)), "idle": of.idle * (seconds - at * sum(times, 0.0))}
+    return rows, left
 
 
 def _dtype(op: Op) -> Names:

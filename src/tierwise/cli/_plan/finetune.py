@@ -10,6 +10,7 @@ from tierwise.cli._plan.train import OPTIONS, planned
     *OPTIONS,
     "html",
     "trace_out",
+    "table",
     "json",
     "out",
     "save",

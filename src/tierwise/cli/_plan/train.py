@@ -7,7 +7,7 @@ from tierwise.cli._flags import DEGREES, TRAINING, Asked, flags
 OPTIONS = ("machine", *TRAINING[1:], *DEGREES, "schedule")
 
 
-@flags(*OPTIONS, "html", "trace_out", "json", "out", "save",
+@flags(*OPTIONS, "html", "trace_out", "table", "json", "out", "save",
        model="Catalog name, hf:org/name, or a config.json; or a saved scenario (YAML).")  # fmt: skip
 def command(asked: Asked) -> None:
     """The parallel layout that fits and is fastest, why, and what else there was."""
@@ -18,11 +18,12 @@ def planned(asked: Asked) -> None:
     """Search, then tell and write."""
     from tierwise.cli._files import check
     from tierwise.cli._training import fixed, reliability, things, told_of
+    from tierwise.report.tables import ENDINGS
     from tierwise.report.training_data import planned as data
     from tierwise.report.training_report import of_plan
     from tierwise.search.train import Space, plan_training
 
-    check(asked, "html", "trace_out", "json", "save")
+    check(asked, "html", "trace_out", "json", "save", table=ENDINGS)
     model, system, how = things(asked)
     answer = plan_training(model, system, how, float(system.count), asked.global_batch, asked.seq, Space(fixed(asked)))
     found, run = data(answer, model, system, asked.train_tokens, asked.trace_out is not None, reliability(asked))
