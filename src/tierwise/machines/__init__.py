@@ -5,7 +5,7 @@
 8
 """
 
-from tierwise.machines.load import device, device_names, system, system_names
+from tierwise.machines.load import device, device_names, several, system, system_names
 from tierwise.machines.types import Device, Dispatch, Engine, Link, Power, Price, System, Tier
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Tier",
     "device",
     "device_names",
+    "several",
     "system",
     "system_names",
 ]

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tierwise.core.errors import BadField, UnknownName
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.machines.compose import MAX_COUNT, Member, compose, from_file, times
 from tierwise.machines.inherit import inherit, memories
 from tierwise.machines.names import aliases, bare_name, find, plain_name
@@ -60,6 +60,20 @@ def system(text: str) -> System:
     # A name of ours stays as it was written (8xh100); what a driver calls it does not.
     written = bare_name(name) in aliases(CATALOG)
     return compose(count, _catalog_member(known), plain_name(name) if written else known)
+
+
+def several(machine: System, count: int) -> System:
+    """So many of a machine's devices: as its catalog entry puts them together, else (a user's own file, a device with
+    changed numbers) as far as its links reach, and without links in one host."""
+    own = machine.device
+    try:
+        known = _member(own.name)
+    except TierwiseError:
+        known = None
+    if known is None or known.device is not own:
+        up = own.link("scale-up")
+        known = Member(own, int(up.domain) if up else count, machine.overhead_power, machine.source)
+    return compose(count, known, own.name)
 
 
 def device_names() -> list[str]:
