@@ -347,6 +347,7 @@ def main() -> None:
 
     # Everything that readers import, once, before workers are made of this process.
     with tempfile.TemporaryDirectory() as folder:
+        read("played", seeds("played")[1], Path(folder))  # compiles the simulator, which is no hang
         for target in SHARES:
             for data in seeds(target)[:3]:
                 if fault := judged(target, data, Path(folder)):

@@ -90,6 +90,8 @@ def engine(given: Asked, form: Mapping[str, Any]) -> str:
     from tierwise import engines
 
     found: str = given.engine or ""
+    if not isinstance(found, str):
+        raise BadField(given.source or "--engine", "engine", found, "one engine; `plan serve` takes several")
     # A machine file of one's own names the engines it was measured with; the step function knows them.
     own = isinstance(form.get("machine"), str) and form["machine"].lower().endswith((".yaml", ".yml"))
     if not found or own:

@@ -20,10 +20,12 @@ def command(asked: Asked, ops: int = typer.Option(12, help="Rows of the op table
     from tierwise.cli._scenario import asked_for
     from tierwise.core.files import write
     from tierwise.evaluation import evaluate, largest_batch, longest_context
+    from tierwise.report.explain_data import check_one
 
     check(asked, "html", "trace_out", "json", "save")
     scenario, form = asked_for(asked)
     result = evaluate(scenario)
+    check_one(result, asked.source or "explain")
     advice = advise(result)
     generates = result.scenario.model.task == "generate"
     most = float(largest_batch(result.scenario))
