@@ -37,8 +37,8 @@ from fuzz_inputs import mutate, seeds
 LIMIT_S, LIMIT_BYTES = 5.0, 1 << 30
 # What is read how often, in a hundred inputs: those that answer a whole question are slower.
 SHARES = {"config": 19, "trace": 18, "run": 7, "machine": 9, "scenario": 4, "gguf": 9, "safetensors": 6, "index": 2,
-          "onnx": 6, "meta": 3, "recording": 3, "corrections": 2, "table-buffers": 2, "table-serving": 1,
-          "command": 2, "saved": 1, "explain": 0.7, "chip": 0.5, "table-ops": 1, "table-edge": 0.5,
+          "onnx": 6, "meta": 3, "recording": 3, "corrections": 2, "table-buffers": 2, "table-serving": 0.4,
+          "command": 1.2, "saved": 0.6, "explain": 0.3, "chip": 0.3, "table-ops": 1, "table-edge": 0.5,
           "table-pixels": 0.5, "table-training": 1, "played": 0.1}  # fmt: skip
 NAMES = {"config": "config.json", "explain": "config.json", "gguf": "m.gguf", "safetensors": "m.safetensors",
          "index": "m.safetensors.index.json", "onnx": "m.onnx", "machine": "m.yaml", "chip": "m.yaml",

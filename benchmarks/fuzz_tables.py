@@ -118,7 +118,12 @@ def write(table: Columns, parquet: bool) -> bytes:
         except (pyarrow.ArrowException, OverflowError, TypeError, ValueError):
             held[name] = pyarrow.array([repr(v).encode("ascii", "replace").decode() for v in values])
     sink = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(held), sink)
+    try:
+        pyarrow.parquet.write_table(pyarrow.table(held), sink)
+    except pyarrow.ArrowException:  # such as a struct without a field
+        sink = io.BytesIO()
+        text = {name: [repr(v).encode("ascii", "replace").decode() for v in values] for name, values in table.items()}
+        pyarrow.parquet.write_table(pyarrow.table(text), sink)
     return sink.getvalue()
 
 

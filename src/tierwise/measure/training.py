@@ -336,11 +336,11 @@ def measured(t: Table) -> NDArray[np.float64]:
 def measured_memory(t: Table) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
     """(bytes at the peak of every row, nan where the file has none; the stage whose device they are of)."""
     none = np.full(len(t), None, dtype=object)
-    size, kind = t.columns.get("peak_mem_gb", none), t.columns.get("mem_kind", none)
+    size, kind, status = (t.columns.get(n, none) for n in ("peak_mem_gb", "mem_kind", "status"))
     out, stage = np.full(len(t), np.nan), np.full(len(t), "fullest", dtype="<U8")
     for i in range(len(t)):
         said = str(kind[i] or "")
         stage[i] = "last" if "LAST" in said else "first" if "first PP" in said else "fullest"
-        if size[i] and t.columns["status"][i] == "ok" and "analytic" not in said:
+        if size[i] and status[i] == "ok" and "analytic" not in said:
             out[i] = float(size[i]) * (2.0**30 if "GiB" in said or "1024" in said else 1e9)
     return out, stage

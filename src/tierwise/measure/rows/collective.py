@@ -34,8 +34,9 @@ def op(rows: Rows) -> Op:
     if name not in NAMES:
         raise UnknownName("op_name", name, list(NAMES))
     kinds = [str(d) for d in rows["nccl_dtype"]]
-    if unknown := next((k for k in kinds if k not in WIDTHS), None):
-        raise UnknownName("nccl_dtype", unknown, list(WIDTHS))
+    for kind in kinds:
+        if kind not in WIDTHS:
+            raise UnknownName("nccl_dtype", kind, list(WIDTHS))
     width = np.asarray([WIDTHS[k] for k in kinds])
     sums = name in ("all_reduce", "reduce_scatter")
     dims = {"bytes": np.asarray(rows["message_size"], dtype=float) * width,
