@@ -39,7 +39,8 @@ ONCE = [
     ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", "plan": [1]}'),
     ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", '
               b'"plan": {"weights": ["fp8", "fp8"]}}'),
-    ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", "traffic": {"output": [16]}}'),
+    ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", '
+              b'"traffic": {"output": [16]}}'),
     ("corrections", b"adjustment: {arithmetic: [1, 2]}"),
     ("corrections", b"adjustment: {bandwidth: {a: 1}}"),
     ("corrections", b"adjustment: {gap: " + b"[" * 2000 + b"]" * 2000 + b"}"),
@@ -51,9 +52,11 @@ ONCE = [
     ("table-pixels", b"model,machine,framework,compiler,precision,layout,phase,batch,img_h,img_w,throughput_per_s,"
                      b"latency_ms\nresnet-50,l4,pytorch,,fp16,,infer,8,224,224,x,1\n"),
     ("table-training", b"framework,gpu,hidden,layers,heads,seq,gbs,mbs,tp,pp,dp\nmegatron,l4,h,1,1,1,1,1,1,1,1\n"),
-    ("table-training", b"framework,gpu,hidden,layers,heads,seq,gbs,mbs,tp,pp,dp,peak_mem_gb\nmegatron,a,1,1,1,1,1,1,1,1,1,9\n"),
+    ("table-training", b"framework,gpu,hidden,layers,heads,seq,gbs,mbs,tp,pp,dp,peak_mem_gb\n"
+                       b"megatron,a,1,1,1,1,1,1,1,1,1,9\n"),
     ("table-ops", b"system,latency,op_name,num_gpus,message_size,nccl_dtype\nh100_sxm,1,all_gather,2,256,\n"),
-    ("table-ops", b"system,latency,gemm_dtype,m,n,k,engine,version\nh100_sxm,1,bfloat16,4,4,4,vllm," + b"1" * 5000 + b"\n"),
+    ("table-ops", b"system,latency,gemm_dtype,m,n,k,engine,version\nh100_sxm,1,bfloat16,4,4,4,vllm,"
+                  + b"1" * 5000 + b"\n"),
     ("chip", b"like: a10\ntitle: mine\n"),
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--chunk", "0"]'),
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--prompt", "1e99"]'),

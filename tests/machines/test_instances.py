@@ -1,4 +1,4 @@
-"""Instance types of clouds: found by the names people write, rented whole; and machines of one's own in larger numbers."""
+"""Instance types of clouds, found by the names people write and rented whole; more of a machine of one's own."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def test_a_plan_pays_for_whole_instances() -> None:
 
 def test_a_machine_of_ones_own_is_offered_in_larger_numbers(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("like: a10\ntitle: My card\nreleased: 2024-01\npower: {rated: 100W, idle: 10W, source: 'estimate: mine'}\n")
+    power = "power: {rated: 100W, idle: 10W, source: 'estimate: mine'}"
+    file.write_text(f"like: a10\ntitle: My card\nreleased: 2024-01\n{power}\n")
     one = system(str(file))
     two = several(one, 2)
     assert two.count == 2 and two.device is one.device and two.scale_up is not None

@@ -17,7 +17,8 @@ from tierwise.core.errors import TierwiseError
 from tierwise.measure.columns import COUNT, SIZE, numbers, read
 from tierwise.measure.training import read as read_training
 
-GEMM = "system,engine,version,kernel_source,gemm_dtype,m,n,k,latency\nh100_sxm,vllm,0.14.0,vllm_default,bfloat16,{m},4096,4096,{t}\n"
+GEMM = ("system,engine,version,kernel_source,gemm_dtype,m,n,k,latency\n"
+        "h100_sxm,vllm,0.14.0,vllm_default,bfloat16,{m},4096,4096,{t}\n")  # fmt: skip
 TRAINING = ("framework,gpu,hidden,layers,heads,seq,gbs,mbs,tp,pp,dp,ffn,vocab,experts,tied,status,iter_s\n"
             "megatron,h100_sxm,4096,32,32,4096,64,1,2,1,4,14336,32000,{experts},{tied},ok,3.5\n")  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What a page looks like, as far as its style sheet and frame say: contrast, one number that stands out, print, keys."""
+"""What a page looks like, by its style sheet and frame: contrast, one number that stands out, print, keys."""
 
 from __future__ import annotations
 

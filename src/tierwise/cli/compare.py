@@ -27,6 +27,7 @@ def command(
 ) -> None:  # fmt: skip
     """Compare scenarios: the first is the baseline."""
     from tierwise.cli._files import write_json
+    from tierwise.cli._progress import progress
     from tierwise.cli._scenario import from_text
     from tierwise.comparison import Comparison
     from tierwise.core.errors import TierwiseError
@@ -47,8 +48,9 @@ def command(
         raise TierwiseError(f"--save: found {len(save)} files; allowed: one for each of the {len(texts)} scenarios")
     for target in (*save, *([json] if json is not None else [])):
         check_writable(target)
-    made = [from_text(text, texts[0] if i else None, each[i]) for i, text in enumerate(texts)]
-    base, *others = [evaluate(scenario) for scenario, _ in made]
+    with progress("pricing the scenarios"):
+        made = [from_text(text, texts[0] if i else None, each[i]) for i, text in enumerate(texts)]
+        base, *others = [evaluate(scenario) for scenario, _ in made]
     pairs = [Comparison(base, other) for other in others]
     for path, (_, form) in zip(save, made, strict=False):
         write_form(form, path)

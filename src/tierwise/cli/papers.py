@@ -21,6 +21,7 @@ def command(
 ) -> None:
     """List the papers and where they stand, or run some: `tierwise papers run kivi ./my_paper.py`."""
     from tierwise import papers
+    from tierwise.cli._progress import progress
     from tierwise.core.errors import TierwiseError
     from tierwise.papers.suite import run_all
     from tierwise.report import papers as report
@@ -42,7 +43,11 @@ def command(
             report.update(update, [known.get(name) or next(others) for name in wanted], noticed)
         report.show_mutations(noticed, json)
         return
-    found = list(run_all(wanted, jobs))
+    found = []
+    with progress("running papers") as tell:
+        for one in run_all(wanted, jobs):
+            found.append(one)
+            tell("running papers", len(found), len(wanted), one[0].slug)
     if action == "run":
         report.show_claims(found, json)
     else:
