@@ -57,7 +57,7 @@ ONCE = [
     ("table-ops", b"system,latency,op_name,num_gpus,message_size,nccl_dtype\nh100_sxm,1,all_gather,2,256,\n"),
     ("table-ops", b"system,latency,gemm_dtype,m,n,k,engine,version\nh100_sxm,1,bfloat16,4,4,4,vllm,"
                   + b"1" * 5000 + b"\n"),
-    ("config", b'{"model_type": "opt", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "ffn_dim": 64, '
+    ("config", b'{"model_type": "opt", "hidden_size": 64, "num_hidden_layers": 1, "ffn_dim": 64, '
                b'"vocab_size": 99, "max_position_embeddings": 99, "do_layer_.x": 3}'),
     ("chip", b"like: a10\ntitle: mine\n"),
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--chunk", "0"]'),
