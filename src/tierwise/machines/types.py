@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from tierwise.core.num import Num
 from tierwise.machines.profile import Profile
+
+if TYPE_CHECKING:
+    from tierwise.core.num import Num
 
 
 @dataclass(frozen=True)
