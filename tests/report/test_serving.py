@@ -207,7 +207,7 @@ def test_the_page_says_what_the_json_says() -> None:
     assert {k: v for k, v in data.items() if k != "tenants_left_out"} == d
     for wanted in ("tenant 2", "By tenant", "Jain's index", "TPOT", "What was simulated", "chunked scheduler"):
         assert wanted in said
-    assert "rest on coefficients fitted to measurements of this device" in Page(page(made("calm"))).text
+    assert "rest on coefficients fitted to recorded serving on this device" in Page(page(made("calm"))).text
 
 
 def test_the_page_marks_its_state() -> None:
