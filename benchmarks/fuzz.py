@@ -36,12 +36,17 @@ from fuzz_inputs import mutate, seeds
 
 LIMIT_S, LIMIT_BYTES = 5.0, 1 << 30
 # What is read how often, in a hundred inputs: those that answer a whole question are slower.
-SHARES = {"config": 22, "trace": 20, "run": 8, "machine": 10, "scenario": 6, "gguf": 9, "safetensors": 6, "index": 2,
-          "onnx": 6, "meta": 3, "recording": 3, "command": 3, "explain": 1, "chip": 1}  # fmt: skip
+SHARES = {"config": 19, "trace": 18, "run": 7, "machine": 9, "scenario": 4, "gguf": 9, "safetensors": 6, "index": 2,
+          "onnx": 6, "meta": 3, "recording": 3, "corrections": 2, "table-buffers": 2, "table-serving": 0.4,
+          "command": 1.2, "saved": 0.6, "explain": 0.3, "chip": 0.3, "table-ops": 1, "table-edge": 0.5,
+          "table-pixels": 0.5, "table-training": 1, "played": 0.1}  # fmt: skip
 NAMES = {"config": "config.json", "explain": "config.json", "gguf": "m.gguf", "safetensors": "m.safetensors",
          "index": "m.safetensors.index.json", "onnx": "m.onnx", "machine": "m.yaml", "chip": "m.yaml",
          "scenario": "s.yaml", "trace": "t.txt", "run": "r.txt", "meta": "meta.json",
-         "recording": "requests.jsonl"}  # fmt: skip
+         "recording": "requests.jsonl", "saved": "s.yaml", "played": "s.yaml", "corrections": "c.yaml"}  # fmt: skip
+# The configuration beside files of tensors.
+TINY = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 1, "vocab_size": 320,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False}  # fmt: skip
 GOOD_META = {"model": "llama-3.1-8b", "machine": "h100-sxm", "engine_kwargs": {"max_num_seqs": 16}}
 GOOD_ROW = {"arrival_time": 1, "input_toks": 10, "output_toks": 5, "first_token_ts": 1.1, "last_token_ts": 1.5}
 
@@ -66,9 +71,16 @@ class Fault:
 def read(target: str, data: bytes, folder: Path) -> None:
     """Give an input to its reader, as a user would. Raises whatever the reader raises."""
     if target == "command":
+        (folder / "buffers.csv").write_bytes(seeds("table-buffers")[0])
         return command([str(word) for word in json.loads(data)], folder)
-    path = folder / NAMES[target]
+    ending = ".parquet" if data[:4] == b"PAR1" else ".csv"
+    path = folder / (f"t{ending}" if target.startswith("table-") else NAMES[target])
     path.write_bytes(data)
+    beside = folder / "config.json"
+    if target in ("safetensors", "index"):
+        beside.write_text(json.dumps(TINY))
+    elif path != beside:
+        beside.unlink(missing_ok=True)
     if target == "index":
         (folder / "a.safetensors").write_bytes(seeds("safetensors")[0])
     READERS[target](path)
@@ -136,6 +148,16 @@ def _trace(path: Path) -> None:
     traffic.load(path).summary()
 
 
+def _corrections(path: Path) -> None:
+    from tierwise.steps.corrections import read_corrections
+
+    read_corrections(path)
+
+
+def _validated(kind: str) -> Callable[[Path], None]:
+    return lambda path: command(["validate", kind, str(path), "--json", "-"], path.parent)
+
+
 def _run(path: Path) -> None:
     from tierwise.measure.ran import deployment
     from tierwise.measure.recorded import read_run
@@ -157,6 +179,10 @@ READERS: dict[str, Callable[[Path], None]] = {
     "scenario": _scenario, "trace": _trace, "run": _run, "meta": _folder, "recording": _folder,
     "explain": lambda path: command(["explain", str(path), "--on", "h100-sxm", "--prompt", "64", "--output", "4"]),
     "chip": lambda path: command(["explain", "llama-3.2-1b", "--on", str(path), "--prompt", "64", "--output", "4"]),
+    "corrections": _corrections, "saved": lambda path: command(["explain", str(path), "--json", "-"], path.parent),
+    "played": lambda path: command(["simulate", str(path), "--json", "-"], path.parent),
+    "table-buffers": lambda path: command(["allocate", str(path), "--time", "1s", "--json", "-"], path.parent),
+    **{f"table-{kind}": _validated(kind) for kind in ("ops", "edge", "pixels", "training", "serving")},
 }  # fmt: skip
 
 
@@ -202,17 +228,36 @@ def case(seed: int, number: int) -> tuple[str, bytes]:
     return (target, mutate(target, rng.choice(known), rng)) if known else ("trace", b"")
 
 
-def work(seed: int, start: int, stop: int, at: Any, pipe: Any) -> None:
-    """Read inputs from ``start``; say each fault, and which input is read (``at``) in case the process ends."""
+def work(seed: int, start: int, stop: int, at: Any, pipe: Any, spent: Any) -> None:
+    """Read inputs from ``start``; say each fault, and which input is read (``at``) in case the process ends.
+
+    Args:
+        spent: per target, in the order of :data:`SHARES`: inputs, processor seconds, the longest, the most bytes that
+            one took beyond what the process held.
+    """
     _limited()
+    places = {target: 4 * i for i, target in enumerate(SHARES)}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(start, stop):
             at.value = number
             target, data = case(seed, number)
+            before, clock = _resident(), time.process_time()
             if fault := judged(target, data, Path(folder)):
                 pipe.send((number, fault))
+            took, i = time.process_time() - clock, places[target]
+            spent[i : i + 4] = [spent[i] + 1, spent[i + 1] + took, max(spent[i + 2], took),
+                                max(spent[i + 3], _resident("VmHWM") - before)]  # fmt: skip
     at.value = stop
     pipe.send(None)
+
+
+def _resident(which: str = "VmRSS") -> int:
+    """Bytes that the process holds now; asked for that, the mark of the most it held starts anew."""
+    with contextlib.suppress(OSError):
+        if which == "VmRSS":
+            Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(which))
 
 
 def _limited() -> None:
@@ -223,14 +268,17 @@ def _limited() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def run(seed: int, first: int, inputs: int, told: Callable[[Fault, int], None], minutes: float) -> int:
+def run(
+    seed: int, first: int, inputs: int, told: Callable[[Fault, int], None], minutes: float, spent: Any = None
+) -> int:
     """Read inputs in a process of its own, and in another where that one ends; how many were read."""
     context = multiprocessing.get_context("fork")
+    spent = context.Array("d", 4 * len(SHARES), lock=False) if spent is None else spent
     start, stop, end = first, first + inputs, time.monotonic() + 60 * minutes
     while start < stop and time.monotonic() < end:
         at = context.Value("q", start, lock=False)
         ours, theirs = context.Pipe(False)
-        worker = context.Process(target=work, args=(seed, start, stop, at, theirs), daemon=True)
+        worker = context.Process(target=work, args=(seed, start, stop, at, theirs, spent), daemon=True)
         worker.start()
         theirs.close()
         seen, since, ended = start, time.monotonic(), False
@@ -299,12 +347,14 @@ def main() -> None:
 
     # Everything that readers import, once, before workers are made of this process.
     with tempfile.TemporaryDirectory() as folder:
+        read("played", seeds("played")[1], Path(folder))  # compiles the simulator, which is no hang
         for target in SHARES:
             for data in seeds(target)[:3]:
                 if fault := judged(target, data, Path(folder)):
                     sys.exit(f"a valid input of {target} is a fault: {fault.kind}\n{fault.trace}")
     began = time.monotonic()
-    count = run(given.seed, given.first, given.inputs, told, given.minutes)
+    tally = multiprocessing.get_context("fork").Array("d", 4 * len(SHARES), lock=False)
+    count = run(given.seed, given.first, given.inputs, told, given.minutes, tally)
     spent = time.monotonic() - began
     for kind, (times, _, fault) in faults.items():
         if given.out is not None:
@@ -319,6 +369,10 @@ def main() -> None:
                       "inputs_per_s": round(count / spent, 1),
                       "faults": sum(v[0] for v in faults.values()), "kinds": len(faults),
                       "largest_process_bytes": children}, indent=1))  # fmt: skip
+    for i, target in enumerate(SHARES):
+        inputs, seconds, longest, most = tally[4 * i : 4 * i + 4]
+        print(f"{target:15} {inputs:9,.0f} inputs {1e3 * seconds / max(inputs, 1):8.2f} ms each, longest "
+              f"{longest:5.2f} s, most memory {most / 1e6:7.1f} MB")  # fmt: skip
     sys.exit(1 if faults else 0)
 
 

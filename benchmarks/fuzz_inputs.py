@@ -10,7 +10,7 @@ import json
 import random
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,22 @@ WORDS = ("0", "-1", "1", "3", "1e99", "1e-99", "nan", "inf", "-inf", "2k", "1M",
          "-h")  # fmt: skip
 
 
+YAML = ("machine", "chip", "scenario", "saved", "played", "corrections")
+
 # ------------------------------------------------------------------ seeds
 
 
 @cache
 def seeds(target: str) -> tuple[bytes, ...]:
     """Valid inputs of a target."""
+    from fuzz_tables import KINDS, tables
+
     made: dict[str, Callable[[], list[bytes]]] = {
+        **{f"table-{kind}": partial(tables, kind) for kind in KINDS},
         "config": _configs, "gguf": _gguf, "safetensors": _safetensors, "index": _index, "onnx": _onnx,
         "machine": _machines, "scenario": _scenarios, "trace": _traces, "run": _traces, "meta": _metas,
         "recording": _recordings, "command": _commands, "explain": _configs, "chip": _machines,
+        "saved": _saved, "played": _saved, "corrections": _corrections,
     }  # fmt: skip
     return tuple(made[target]())
 
@@ -65,7 +71,7 @@ def _gguf() -> list[bytes]:
     metadata, tensors = llama()
     small = metadata | {"tokenizer.ggml.tokens": ["a"], "tokenizer.ggml.scores": [0.5]}
     moe = meta("qwen3moe", **DENSE, expert_count=4, expert_used_count=2, expert_feed_forward_length=256)
-    return [gguf(small, tensors)[:20000], gguf(meta("qwen2", **DENSE), ends() | layers(gqa(bias=True) | ffn())),
+    return [gguf(small, tensors), gguf(meta("qwen2", **DENSE), ends() | layers(gqa(bias=True) | ffn())),
             gguf(moe, ends() | layers(gqa() | experts(4, 256)))]  # fmt: skip
 
 
@@ -122,10 +128,37 @@ def _scenarios() -> list[bytes]:
     import yaml
 
     base = {"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "h100-sxm",
-            "traffic": {"prompt": 512, "output": 16, "batch": 4}, "plan": {"tp": 1, "weights": "fp8", "kv": "fp8"},
+            "traffic": {"prompt": 512, "output": 16, "batch": 4}, "plan": {"tp": 1, "weights": "fp8"},
             "techniques": ["quantize_kv:bits=4,group=64"], "serving": {"max_seqs": 64},
             "targets": {"ttft": 0.5}}  # fmt: skip
     return [yaml.safe_dump(base).encode(), json.dumps(base).encode()]
+
+
+def _saved() -> list[bytes]:
+    """Scenarios as ``--save`` of simulate, explain and plan writes them."""
+    import yaml
+
+    base = {"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "2xl4"}
+    forms = (
+        {"traffic": {"prompt": 512, "output": 16, "batch": 4}, "plan": {"tp": 2, "weights": "fp8"}, "engine": "vllm"},
+        {"traffic": {"prompt": 100.0, "output": 8.0, "rate": 2.0, "requests": 20, "batch": 64},
+         "plan": {"tp": 1}, "engine": "vllm",
+         "serving": {"router": "round_robin", "max_seqs": 64, "tokens": 2048, "max_len": 4096, "memory": 0.9,
+                     "prefix_cache": True, "replicas": 2, "draft": 3, "accept": 0.7},
+         "targets": {"ttft": 0.5, "tpot": 0.05}},
+        {"traffic": {"prompt": 100, "output": 8, "concurrency": 4, "requests": 20}, "plan": {"tp": 1},
+         "serving": {"prefill_replicas": 1, "decode_replicas": 1, "prefill_plan": "tp=1,pp=1,dp=1,ep=1"}},
+    )  # fmt: skip
+    return [yaml.safe_dump(base | form, sort_keys=False).encode() for form in forms]
+
+
+def _corrections() -> list[bytes]:
+    """What ``calibrate --from-run`` writes."""
+    import yaml
+
+    numbers = {"arithmetic": 0.9, "bandwidth": 0.95, "gap": 0.001, "request": 0.002, "ops": 1.1, "link": 0.8,
+               "basis": "calibrated", "source": "a run", "interval": [0.9, 1.2]}  # fmt: skip
+    return [yaml.safe_dump({"about": {"run": "a"}, "adjustment": numbers}).encode()]
 
 
 def _rows(rows: list[dict[str, Any]]) -> bytes:
@@ -180,15 +213,30 @@ def _commands() -> list[bytes]:
         "explain whisper-large-v3 --on l4 --batch 2", "explain qwen3-30b-a3b --on 4xh100-sxm --ep 4 --chunk 512",
         "explain resnet-50 --on raspberry-pi-5 --batch 8 --images 0 --image-size 224",
         "explain llama-3.2-1b --on rtx-4090 --engine vllm --technique quantize_kv:bits=2,group=32 --ops 3 --json -",
-        "compare llama-3.2-1b --on l4 --batch 2",
+        
         "traffic --requests 50 --arrivals poisson:rate=3 --prompt lognormal:mean=1000,cv=1 --output 20 --turns 2",
         "traffic --requests 20 --search width=4,keep=2,depth=3,step=64 --seed 3 --rate-scale 2 --limit 10",
         "machines h100-sxm", "models", "models llama-3.1-8b --json", "papers run kivi --jobs 1", "papers --json",
         "calibrate -o m.yaml --quick --threads 1 --clock cpu --engine numpy --no-disk",
         "techniques quantize_kv", "validate run nowhere --on l4",
         "observe --url http://127.0.0.1:1 --rate 0/s",
+        "fit llama-3.2-1b --vram 8GB --quant q4_k_m --context 4096",
+        "fit llama-3.1-8b --on raspberry-pi-5 --quant iq4_xs --json -",
+        "plan serve llama-3.2-1b --on 2xl4 --rate 1/s --prompt 512 --output 16 --ttft 500ms --tpot 40ms --no-confirm",
+        "plan serve llama-3.2-1b --on l4 --concurrency 8 --statistic p99 --no-confirm --out files --save s.yaml",
+        "plan serve llama-3.2-1b --on l4 --engine sglang --objective latency --budget 4/h --no-confirm --html p.html",
+        "plan train llama-3.2-1b --on 8xh100-sxm --global-batch 64 --seq 2048 --zero 1 --recompute full --out files",
+        "plan finetune llama-3.2-1b --on rtx-4090 --method qlora:r=16 --seq 512 --trainer fsdp --json -",
+        "explain llama-3.2-1b --on 8xh100-sxm --train --tp 2 --pp 2 --micro-batch 1 --global-batch 16 --seq 1024",
+        "explain llama-3.2-1b --on h100-sxm --save s.yaml --html r.html --trace-out t.json",
+        "simulate llama-3.2-1b --on l4 --rate 2/s --requests 10 --prompt 100 --output 4 --ttft 1s --save s.yaml",
+        "simulate llama-3.2-1b --on 2xl4 --concurrency 4 --requests 10 --output 4 --scheduler chunked --replicas 2",
+        "allocate buffers.csv --capacity 16 --time 1s --out offsets.csv --json -",
+        "validate ops nowhere.parquet", "validate training nowhere.csv --json -", "traffic --json x",
     )  # fmt: skip
-    return [json.dumps(line.split()).encode() for line in lines]
+    words = [line.split() for line in lines]
+    words.append(["compare", "llama-3.2-1b --on l4 --batch 2", "... --kv fp8", "--json", "-"])
+    return [json.dumps(line).encode() for line in words]
 
 
 # ------------------------------------------------------------------ mutations
@@ -209,7 +257,12 @@ def _mutated(target: str, data: bytes, rng: random.Random) -> bytes:
         length = int.from_bytes(data[:8], "little")
         text = _dumped(_tree(json.loads(data[8 : 8 + length]), rng), rng)
         return len(text).to_bytes(8, "little") + text + data[8 + length :]
-    if target in ("machine", "chip", "scenario") and rng.random() < 0.7:
+    if target.startswith("table-") and rng.random() < 0.8:
+        from fuzz_tables import spoiled
+
+        table = spoiled(data, rng)
+        return _bytes(data, rng) if table is None else table
+    if target in YAML and rng.random() < 0.7:
         import yaml
 
         try:
@@ -293,7 +346,8 @@ def _dumped(value: Any, rng: random.Random, plain: bool = False) -> bytes:
 def _bytes(data: bytes, rng: random.Random) -> bytes:
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
-        at = rng.randrange(len(out) + 1)
+        # What says how the rest is read stands in front; behind it are weights.
+        at = rng.randrange(min(len(out), rng.choice((256, 4096, 4096, 1 << 40))) + 1)
         what = rng.randrange(9)
         if what == 0:
             out = out[:at]

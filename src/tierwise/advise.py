@@ -12,7 +12,7 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.num import num
 from tierwise.core.numerics import Format, fmt
 from tierwise.evaluation import evaluate, largest_batch, longest_context
-from tierwise.machines.load import more, system
+from tierwise.machines import several, system
 from tierwise.machines.types import System
 from tierwise.result import Result
 from tierwise.scenario.resolve import default_plan
@@ -281,7 +281,7 @@ def _more_in_a_node(machine: System) -> System | None:
     link = machine.scale_up or machine.device.link("scale-up")
     if link is None and machine.device.kind == "gpu" and count <= IN_A_HOST:
         # Cards without links of their own talk over the host's bus, as far as slots go.
-        return more(machine, count)
+        return several(machine, count)
     if link is None or count > max(link.domain, machine.per_node):
         return None
     return replace(machine, name=f"{count}x{machine.device.name}", count=count, per_node=count, scale_up=link)

@@ -244,7 +244,7 @@ class Result:
     @property
     def cost(self) -> Num:
         """Dollars of rent for the batch; nan when no rental price is known."""
-        return self.devices * self.scenario.machine.device.price.rent * self.time
+        return self.scenario.machine.rent(self.devices) * self.time
 
     @property
     def cost_per_million(self) -> Num:

@@ -16,7 +16,7 @@ pytest.importorskip("pyarrow", reason="reading traces needs pyarrow (pip install
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 fuzz: Any = importlib.import_module("fuzz")
 
-QUICK = [target for target in fuzz.SHARES if target not in ("explain", "chip", "command")]
+QUICK = [target for target in fuzz.SHARES if target not in ("explain", "chip", "command", "played")]
 # Each ended in an exception that was none of ours, or never; in the order they were found.
 ONCE = [
     ("trace", b'null\n{"timestamp": 0, "input_length": 7, "output_length": 5, "hash_ids": [0]}'),
@@ -33,6 +33,33 @@ ONCE = [
     ("scenario", b'{"model": "llama-3.2-1b", "machine": "h100-sxm", "plan": {"chunk": 1' + b"0" * 400 + b"}}"),
     ("config", b'{"model_type": "nemotron_h", "hidden_size": 64, "vocab_size": 8, "layers_block_type": [["mamba"]]}'),
     ("machine", b"like: h100-sxm\ntiers: [{name: [hbm], capacity: 1GB}]\n"),
+    ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", "engine": ["vllm"]}'),
+    ("saved", b'{"schema": "tierwise.scenario/1", "model": null, "machine": "l4"}'),
+    ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", "plan": {"kv": ["a"]}}'),
+    ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", "plan": [1]}'),
+    ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", '
+              b'"plan": {"weights": ["fp8", "fp8"]}}'),
+    ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", '
+              b'"traffic": {"output": [16]}}'),
+    ("corrections", b"adjustment: {arithmetic: [1, 2]}"),
+    ("corrections", b"adjustment: {bandwidth: {a: 1}}"),
+    ("corrections", b"adjustment: {gap: " + b"[" * 2000 + b"]" * 2000 + b"}"),
+    ("table-ops", b"system,latency,gemm_dtype,m,n,k\nh100_sxm,0.1,bfloat16,[],4,4\n"),
+    ("table-ops", b"system,latency,allreduce_dtype,num_gpus,message_size\nh100_sxm,0.1,bfloat16,x,256\n"),
+    ("table-ops", b"\xff\xfesystem,latency\n1,2\n"),
+    ("table-ops", b"system,latency,op_name,num_gpus,message_size,nccl_dtype\nh100_sxm,1,all_gather,2,256,x\n"),
+    ("table-edge", b"device,backend,engine,model,quant,phase,value\nRTX 4090,CUDA,llama.cpp,x,q4_0,decode,['a']\n"),
+    ("table-pixels", b"model,machine,framework,compiler,precision,layout,phase,batch,img_h,img_w,throughput_per_s,"
+                     b"latency_ms\nresnet-50,l4,pytorch,,fp16,,infer,8,224,224,x,1\n"),
+    ("table-training", b"framework,gpu,hidden,layers,heads,seq,gbs,mbs,tp,pp,dp\nmegatron,l4,h,1,1,1,1,1,1,1,1\n"),
+    ("table-training", b"framework,gpu,hidden,layers,heads,seq,gbs,mbs,tp,pp,dp,peak_mem_gb\n"
+                       b"megatron,a,1,1,1,1,1,1,1,1,1,9\n"),
+    ("table-ops", b"system,latency,op_name,num_gpus,message_size,nccl_dtype\nh100_sxm,1,all_gather,2,256,\n"),
+    ("table-ops", b"system,latency,gemm_dtype,m,n,k,engine,version\nh100_sxm,1,bfloat16,4,4,4,vllm,"
+                  + b"1" * 5000 + b"\n"),
+    ("config", b'{"model_type": "opt", "hidden_size": 64, "num_hidden_layers": 1, "ffn_dim": 64, '
+               b'"vocab_size": 99, "max_position_embeddings": 99, "do_layer_.x": 3}'),
+    ("chip", b"like: a10\ntitle: mine\n"),
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--chunk", "0"]'),
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--prompt", "1e99"]'),
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--kv", "int4-g' + b"9" * 300 + b'"]'),

@@ -86,9 +86,9 @@ def test_every_command_that_names_a_machine_takes_them(
 
 def test_advice_is_of_the_machine_as_it_is_held() -> None:
     """More of a card that is held back are held back too, also where the catalog joins them."""
-    from tierwise.machines.load import more
+    from tierwise.machines.load import several
 
-    found = more(tw.load_system("rtx-4090:clock=0.5"), 2)
+    found = several(tw.load_system("rtx-4090:clock=0.5"), 2)
     assert found.count == 2 and found.name == "2xrtx-4090:clock=0.5"
     assert found.device.clock == pytest.approx(0.5 * tw.load_system("rtx-4090").device.clock)
 

@@ -418,4 +418,5 @@ def test_the_page_on_adding_a_machine_is_true(tmp_path: Path) -> None:
     for text in whatifs:
         assert device(write(tmp_path, text, "what-if.yaml")).memory.bandwidth > 0
     for text in systems:
-        assert system(write(tmp_path, text, "my-rack.yaml")).nodes == 2
+        made_of = system(write(tmp_path, text, "my-rack.yaml"))
+        assert made_of.rented == made_of.count if "price:" in text else made_of.nodes == 2

@@ -192,7 +192,8 @@ def test_the_page_parses_and_loads_nothing(kind: str) -> None:
     parsed = Page(text)
     assert parsed.open == [] and len(parsed.scripts) == 2
     loading = {"src", "href", "srcset", "action", "poster", "data", "background"}
-    assert [a for a in parsed.attributes if a[1] in loading or a[1].startswith("on")] == []
+    inside = [a for a in parsed.attributes if a[2].startswith("#")]  # an anchor of the page itself
+    assert [a for a in parsed.attributes if a not in inside and (a[1] in loading or a[1].startswith("on"))] == []
     assert not re.search(r"https?://|@import|url\((?!#)", text)
     assert "default-src 'none'" in next(v for _, name, v in parsed.attributes if name == "content" and "default" in v)
     assert "<img" not in text and ("{{" in parsed.text) == (kind == "hostile")
@@ -206,7 +207,7 @@ def test_the_page_says_what_the_json_says() -> None:
     assert {k: v for k, v in data.items() if k != "tenants_left_out"} == d
     for wanted in ("tenant 2", "By tenant", "Jain's index", "TPOT", "What was simulated", "chunked scheduler"):
         assert wanted in said
-    assert "rest on coefficients fitted to measurements of this device" in Page(page(made("calm"))).text
+    assert "rest on coefficients fitted to recorded serving on this device" in Page(page(made("calm"))).text
 
 
 def test_the_page_marks_its_state() -> None:

@@ -136,10 +136,10 @@ def asked(model: str, said: Mapping[str, Any], defaults: Mapping[str, Any] | Non
     if not model or not is_scenario(model):
         return Asked(_holding(said, {}, held)[0], {}, "", spelled_as(model, kind), defaults or {})
     from tierwise.scenario.files import read as read_file
-    from tierwise.scenario.schema import check_names
+    from tierwise.scenario.schema import check_file
 
     saved = read_file(model)
-    check_names(saved, model)
+    check_file(saved, model)
     name = saved.get("model")
     if kind is not None and isinstance(name, str):
         saved = {**saved, "model": spelled_as(name, kind)}

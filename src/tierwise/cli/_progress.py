@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -25,6 +26,30 @@ def progress(what: str) -> Iterator[Tell]:
     """
     with _moving(what) if sys.stderr.isatty() else _lines(what) as tell:
         yield tell
+
+
+@contextmanager
+def lines(what: str) -> Iterator[None]:
+    """Whole lines about what prints its own output as it goes: one at once where somebody watches a terminal, and one
+    now and then with the seconds so far."""
+    over, began = threading.Event(), time.monotonic()
+    watched = sys.stderr.isatty()
+    if watched:
+        print(f"tierwise: {what} …", file=sys.stderr, flush=True)
+
+    def watch() -> None:
+        wait = AGAIN_S if watched else FIRST_S
+        while not over.wait(wait):
+            print(f"tierwise: {what}, {time.monotonic() - began:.0f} s so far …", file=sys.stderr, flush=True)
+            wait = AGAIN_S
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 @contextmanager

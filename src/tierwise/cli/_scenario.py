@@ -91,6 +91,8 @@ def engine(given: Asked, form: Mapping[str, Any]) -> str:
     from tierwise.machines.held import split
 
     found: str = given.engine or ""
+    if not isinstance(found, str):
+        raise BadField(given.source or "--engine", "engine", found, "one engine; `plan serve` takes several")
     # A machine file of one's own names the engines it was measured with; the step function knows them.
     own = isinstance(form.get("machine"), str) and split(form["machine"])[0].lower().endswith((".yaml", ".yml"))
     if not found or own:
@@ -102,7 +104,10 @@ def engine(given: Asked, form: Mapping[str, Any]) -> str:
 
 
 def _plan(given: Asked, form: Json) -> Json:
-    plan: Json = dict(form.get("plan") or {})
+    held = form.get("plan") or {}
+    if not isinstance(held, Mapping):
+        raise BadField("scenario", "plan", held, "a mapping of fields to values")
+    plan: Json = dict(held)
     said = given.said
     plan |= {name: said[name] for name in (*DEGREES, "weights", "activations", "chunk", "schedule") if name in said}
     if "kv" in said:
@@ -115,7 +120,11 @@ def _plan(given: Asked, form: Json) -> Json:
 
 
 def _mapping(kv: Any) -> Json:
-    return {"key": kv, "value": kv} if isinstance(kv, str) else dict(kv or {})
+    if isinstance(kv, str):
+        return {"key": kv, "value": kv}
+    if not isinstance(kv, Mapping | None):
+        raise BadField("scenario", "plan.kv", kv, "a format, or a mapping of key and value to formats")
+    return dict(kv or {})
 
 
 def _techniques(given: Asked, form: Json) -> list[str]:
@@ -126,7 +135,9 @@ def _techniques(given: Asked, form: Json) -> list[str]:
 def looked_up(form: Mapping[str, Any]) -> Json:
     """Model and machine of a canonical form as values; from here on they are looked up no more."""
     from tierwise.machines import system
+    from tierwise.machines.types import System
     from tierwise.models.load import load_model
+    from tierwise.models.types import Model
     from tierwise.scenario.content import decode
 
     found = {key: form[key] for key in ("model", "machine")}
@@ -135,8 +146,14 @@ def looked_up(form: Mapping[str, Any]) -> Json:
     def model(spec: str) -> Any:
         return load_model(spec, size if isinstance(size, (int, float)) else None)
 
-    load = {"model": model, "machine": system}
-    return {k: load[k](v) if isinstance(v, str) else decode(v, "scenario", k) for k, v in found.items()}
+    out: Json = {}
+    for name, load, kind in (("model", model, Model), ("machine", system, System)):
+        held = found[name]
+        value = load(held) if isinstance(held, str) else decode(held, "scenario", name)
+        if not isinstance(value, kind):
+            raise BadField("scenario", name, held, f"the name of one {name}, or its contents as `--save` writes them")
+        out[name] = value
+    return out
 
 
 def from_text(text: str, base: str | None = None, common: Mapping[str, Any] | None = None) -> tuple[Scenario, Json]:

@@ -32,6 +32,7 @@ def command(
 ) -> None:  # fmt: skip
     """Compare scenarios: the first is the baseline."""
     from tierwise.cli._files import write_json
+    from tierwise.cli._progress import progress
     from tierwise.cli._scenario import from_text
     from tierwise.comparison import Comparison
     from tierwise.core.errors import TierwiseError
@@ -60,8 +61,9 @@ def command(
         check_writable(target)
     if table is not None:
         check_writable(table, ENDINGS)
-    made = [from_text(text, texts[0] if i else None, each[i]) for i, text in enumerate(texts)]
-    base, *others = [evaluate(scenario) for scenario, _ in made]
+    with progress("pricing the scenarios"):
+        made = [from_text(text, texts[0] if i else None, each[i]) for i, text in enumerate(texts)]
+        base, *others = [evaluate(scenario) for scenario, _ in made]
     found = as_dict([Comparison(base, other) for other in others], texts, label or named(texts))
     for path, (_, form) in zip(save, made, strict=False):
         write_form(form, path)

@@ -15,25 +15,31 @@ def command(asked: Asked, ops: int = typer.Option(12, help="Rows of the op table
         from tierwise.cli._training import explain
 
         return explain(asked)
-    from tierwise.advise import advise
     from tierwise.cli._files import check, told, write_json
-    from tierwise.cli._scenario import asked_for
+    from tierwise.cli._progress import progress
     from tierwise.core.files import write
-    from tierwise.evaluation import evaluate, largest_batch, longest_context
     from tierwise.report.tables import ENDINGS, write_table
 
     check(asked, "html", "trace_out", "json", "save", table=ENDINGS)
-    scenario, form = asked_for(asked)
-    result = evaluate(scenario)
-    advice = advise(result)
-    generates = result.scenario.model.task == "generate"
-    most = float(largest_batch(result.scenario))
-    longest = float(longest_context(result.scenario)) if generates else None
-    found = {"advice": advice, "largest_batch": most, "longest_context": longest}
-    if asked.sensitivity:
-        from tierwise.influence import sensitivity
+    with progress("pricing one pass") as tell:
+        from tierwise.advise import advise
+        from tierwise.cli._scenario import asked_for
+        from tierwise.evaluation import evaluate, largest_batch, longest_context
+        from tierwise.report.explain_data import check_one
 
-        found["moved"] = sensitivity(result.scenario)
+        scenario, form = asked_for(asked)
+        result = evaluate(scenario)
+        check_one(result, asked.source or "explain")
+        tell("trying what would help", 0, 0, "")
+        advice = advise(result)
+        generates = result.scenario.model.task == "generate"
+        most = float(largest_batch(result.scenario))
+        longest = float(longest_context(result.scenario)) if generates else None
+        found = {"advice": advice, "largest_batch": most, "longest_context": longest}
+        if asked.sensitivity:
+            from tierwise.influence import sensitivity
+
+            found["moved"] = sensitivity(result.scenario)
     if asked.save is not None:
         from tierwise.scenario.files import write_form
 

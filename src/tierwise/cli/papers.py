@@ -25,6 +25,7 @@ def command(
     """List the papers and where they stand, or run some: `tierwise papers run kivi ./my_paper.py`."""
     from tierwise import papers
     from tierwise.cli._files import write_rows
+    from tierwise.cli._progress import progress
     from tierwise.core.errors import TierwiseError
     from tierwise.core.files import check_writable
     from tierwise.papers.suite import run_all
@@ -50,7 +51,11 @@ def command(
             report.update(update, [known.get(name) or next(others) for name in wanted], noticed)
         report.show_mutations(noticed, json)
         return
-    found = list(run_all(wanted, jobs))
+    found = []
+    with progress("running papers") as tell:
+        for one in run_all(wanted, jobs):
+            found.append(one)
+            tell("running papers", len(found), len(wanted), one[0].slug)
     if table is not None:
         write_rows(table, report.claim_rows(found))
         return

@@ -32,6 +32,7 @@ def command(
     import inspect
     import pkgutil
 
+    from tierwise.cli._progress import lines
     from tierwise.core.errors import BadField, UnknownName
     from tierwise.report import validation
 
@@ -45,4 +46,9 @@ def command(
     for name, value in given.items():
         if name not in taken:
             raise BadField("--" + name, "value", value, f"nothing: `validate {action}` takes no such option")
-    module.validate(paths or [], json, **given)
+    if action == "local":  # says itself what it measures
+        module.validate(paths or [], json, **given)
+        return
+    several = f" and {len(paths) - 1} more" if paths and len(paths) > 1 else ""
+    with lines(f"holding {paths[0].name}{several} against predictions" if paths else "looking for measurements"):
+        module.validate(paths or [], json, **given)

@@ -19,5 +19,5 @@ def release(version: str) -> tuple[int, ...]:
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
         if not digits:
             break
-        out.append(int(digits))
+        out.append(int(digits[:18]))
     return tuple(out)

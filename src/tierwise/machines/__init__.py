@@ -6,7 +6,7 @@
 """
 
 from tierwise.machines.held import hold
-from tierwise.machines.load import device, device_names, system, system_names
+from tierwise.machines.load import device, device_names, several, system, system_names
 from tierwise.machines.types import Device, Dispatch, Engine, Link, Power, Price, System, Tier
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "device",
     "device_names",
     "hold",
+    "several",
     "system",
     "system_names",
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tierwise.core.errors import BadField, BadFields
 from tierwise.machines.held import clocked
 from tierwise.machines.place import library, where
-from tierwise.machines.types import Device, Host, Link, System
+from tierwise.machines.types import Device, Host, Link, Price, System
 
 if TYPE_CHECKING:
     from tierwise.machines.schema import HostFile, LinkChange, Problem, SystemFile
@@ -77,6 +77,10 @@ def from_file(path: Path, data: Mapping[str, Any], part_of: Callable[[str | dict
     part = part_of(f.device if isinstance(f.device, str) else dict(f.device))
     per_node = f.per_node or min(f.count, part.size)
     device = _as_it_sits(part.device, f, cite, problems)
+    if f.price is not None:
+        rent = math.nan if f.price.rent is None else f.price.rent / f.count
+        own = part.device.price.list_price if f.price.list is None else f.price.list / f.count
+        device = replace(device, price=Price(rent, own, f.price.date, cite(f.price.source, "price.source")))
     up = _changed(_scale_up(device, per_node) if per_node > 1 else None, f.scale_up, "scale_up", cite, problems)
     out = _changed(device.link("scale-out"), f.scale_out, "scale_out", cite, problems)
     if f.power_cap is not None and not f.power_cap > device.power.idle:
@@ -93,6 +97,7 @@ def from_file(path: Path, data: Mapping[str, Any], part_of: Callable[[str | dict
         host=_host(f.host, cite, part_of, problems) if f.host else None,
         power_cap=math.nan if f.power_cap is None else f.power_cap,
         clock=math.nan if f.clock is None else f.clock,
+        rented=f.count if f.price else 1,
     )
     if problems:
         raise BadFields(where(path), problems)

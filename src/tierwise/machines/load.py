@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tierwise.core.errors import BadField, UnknownName
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.machines import held, parts_of
 from tierwise.machines.compose import MAX_COUNT, Member, compose, from_file, times
 from tierwise.machines.inherit import inherit, memories
@@ -21,7 +21,7 @@ from tierwise.machines.place import CATALOG, SYSTEMS, as_path, library, read, wh
 from tierwise.machines.sizes import of_size, sized
 from tierwise.machines.types import Device, System
 
-__all__ = ["CATALOG", "MAX_COUNT", "SYSTEMS", "device", "device_names", "more", "system", "system_names"]
+__all__ = ["CATALOG", "MAX_COUNT", "SYSTEMS", "device", "device_names", "several", "system", "system_names"]
 
 
 def device(name: str) -> Device:
@@ -47,12 +47,6 @@ def system(text: str) -> System:
     return held.read(_named(name), tail) if tail else _named(text)
 
 
-def more(machine: System, count: int) -> System:
-    """So many of a machine's device, as the catalog joins them, held back as the machine is."""
-    tail = held.split(machine.name)[1]
-    return system(f"{count}x{machine.device.name}" + (f":{tail}" if tail else ""))
-
-
 def _named(text: str) -> System:
     if parts_of.is_list(text):
         return parts_of.computer(text.strip(), system)
@@ -76,6 +70,22 @@ def _named(text: str) -> System:
     # A name of ours stays as it was written (8xh100); what a driver calls it does not.
     written = bare_name(name) in aliases(CATALOG)
     return compose(count, _catalog_member(known), plain_name(name) if written else known)
+
+
+def several(machine: System, count: int) -> System:
+    """So many of a machine's devices: as its catalog entry puts them together, else (a user's own file, a device with
+    changed numbers) as far as its links reach, and without links in one host; held back as the machine is."""
+    own, tail = machine.device, held.split(machine.name)[1]
+    try:
+        known = _member(own.name)
+    except TierwiseError:
+        known = None
+    if known is not None and tail:
+        return held.read(compose(count, known, own.name), tail)
+    if known is None or known.device is not own:
+        up = own.link("scale-up")
+        known = Member(own, int(up.domain) if up else count, machine.overhead_power, machine.source)
+    return compose(count, known, own.name)
 
 
 def device_names() -> list[str]:

@@ -50,12 +50,12 @@ def find(name: str, folder: Path, held: Callable[[str], Iterable[float]] = lambd
 
 def plain_name(name: str) -> str:
     """How names are compared: ``"H100_SXM"`` and ``"h100 sxm"`` are ``"h100-sxm"``."""
-    return re.sub(r"[\s_]+", "-", name.strip().lower())
+    return re.sub(r"[\s_:]+", "-", name.strip().lower())
 
 
 def bare_name(name: str) -> str:
     """Names that differ only in punctuation are one name: ``rtx4090`` is ``rtx-4090``."""
-    return re.sub(r"[\s_.-]+", "", name.lower())
+    return re.sub(r"[\s_.:-]+", "", name.lower())
 
 
 @cache

@@ -306,6 +306,7 @@ class SystemFile(_Strict):
     host: HostFile | None = None
     power_cap: Watts | None = None
     clock: Frequency | None = None
+    price: PriceFile | None = None
     overhead_power: Watts = 0.0
     source: Words
     notes: str = ""

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from tierwise.machines.profile import Profile
+
+if TYPE_CHECKING:
+    from tierwise.core.num import Num
 
 
 @dataclass(frozen=True)
@@ -248,6 +252,7 @@ class System:
         power_cap: watts that a device may draw here, ``nan`` when nobody lowered what it is rated for.
         clock: hertz that the clock is held at, ``nan`` when it is not; the rates of ``device`` are already those at
             this clock.
+        rented: devices that are rented together: those of a cloud's instance type, else one.
     """
 
     name: str
@@ -261,6 +266,15 @@ class System:
     host: Host | None = None
     power_cap: float = float("nan")
     clock: float = float("nan")
+    rented: int = 1
+
+    def rent(self, devices: Num) -> Num:
+        """Dollars a second of so many devices, paid by whole instances where they are rented so; nan where unknown."""
+        import numpy as np
+
+        whole = np.ceil(np.asarray(devices, dtype=float) / self.rented - 1e-9) * self.rented
+        paid = (whole if self.rented > 1 else np.asarray(devices, dtype=float)) * self.device.price.rent
+        return float(paid) if np.ndim(paid) == 0 else paid
 
     @property
     def power(self) -> Power:

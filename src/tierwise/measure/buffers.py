@@ -16,7 +16,8 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import fmt
 from tierwise.evaluation import evaluate
 from tierwise.machines import system
-from tierwise.measure.edge_rows import Refused, Table, model_of
+from tierwise.measure.columns import Table
+from tierwise.measure.edge_rows import Refused, model_of
 from tierwise.scenario.types import KV, Batch, Plan, Scenario
 from tierwise.techniques.tiers import partial_offload
 

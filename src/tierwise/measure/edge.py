@@ -13,8 +13,9 @@ from tierwise.cost import Target, efficiency
 from tierwise.cost.constants import constant
 from tierwise.cost.energy import actions
 from tierwise.cost.kits import Kit, kit
+from tierwise.measure.columns import Table
 from tierwise.measure.edge_cards import by_rows, pipelined, step_by_rows
-from tierwise.measure.edge_rows import GENERATED, Group, Refused, Table, asked, groups, key_value, stored
+from tierwise.measure.edge_rows import GENERATED, Group, Refused, asked, groups, key_value, stored
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model

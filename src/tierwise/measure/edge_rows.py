@@ -15,16 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import TierwiseError, UnknownName
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.core.numerics import Format, fmt
 from tierwise.cost.kits import built, kit
 from tierwise.machines import System, system
 from tierwise.machines.load import device
+from tierwise.measure.columns import COUNT, MEASURED, Table, numbers
 from tierwise.models.load import load_model
 from tierwise.models.types import Model
 
-Table = dict[str, NDArray[Any]]
 COLUMNS = ("device", "backend", "engine", "model", "quant", "phase", "value")
+
+BOUNDS = {"value": MEASURED, "ndev": (1.0, 4096.0), "bpw": (0.0, 1000.0), "prompt": COUNT, "gen": COUNT, "depth": COUNT,
+          "batch": COUNT, "ubatch": COUNT, "power_w": MEASURED}  # fmt: skip
 
 # Micro-batch of a prompt where nobody says: llama.cpp's own (`-ub`, common/common.h).
 UBATCH = 512.0
@@ -85,6 +88,17 @@ class Refused:
 
     rows: NDArray[np.intp]
     reason: str
+
+
+def checked(table: Table, where: str) -> Table:
+    """The table with its numbers as numbers.
+
+    Raises:
+        BadField: a column is missing, or a cell cannot be.
+    """
+    if lacking := [c for c in COLUMNS if c not in table]:
+        raise BadField(where, "columns", ", ".join(table), f"also {', '.join(lacking)}")
+    return numbers(table, where, BOUNDS, tuple(BOUNDS))
 
 
 def asked(table: Table) -> NDArray[np.intp]:
@@ -296,4 +310,5 @@ def key_value(name: str) -> Format:
     return fmt(name or "fp16")
 
 
-__all__ = ["COLUMNS", "Group", "Refused", "asked", "device", "groups", "key_value", "machine_of", "model_of", "stored"]
+__all__ = ["COLUMNS", "Group", "Refused", "asked", "checked", "device", "groups", "key_value", "machine_of", "model_of",
+           "stored"]  # fmt: skip

@@ -21,11 +21,11 @@ from tierwise.core.numerics import Format, fmt
 from tierwise.cost.kits import kit
 from tierwise.evaluation import evaluate
 from tierwise.machines import System, system
+from tierwise.measure.columns import Table
 from tierwise.measure.edge import lengths
 from tierwise.measure.edge_rows import (
     Group,
     Refused,
-    Table,
     engine_of,
     key_value,
     machine_of,

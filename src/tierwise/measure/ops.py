@@ -6,21 +6,18 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.errors import BadField, UnknownName
 from tierwise.cost import Efficiency, Target, efficiency
 from tierwise.machines import system
 from tierwise.machines.types import Device
 from tierwise.measure import rows as kinds
-
-Table = dict[str, NDArray[Any]]
-"""Columns of one length by name."""
+from tierwise.measure.columns import MEASURED, Table, numbers, read
 
 
 @dataclass(frozen=True)
@@ -65,27 +62,6 @@ def summary(table: Table, p: Predictions, kind: ModuleType) -> list[tuple[str, t
     return out
 
 
-def read(path: Path | str) -> Table:
-    """A Parquet or CSV file as columns.
-
-    Raises:
-        TierwiseError: the reader is not installed.
-    """
-    try:
-        import pyarrow.csv
-        import pyarrow.parquet
-    except ImportError as error:
-        raise TierwiseError("reading measurements needs pyarrow: pip install 'tierwise[fit]'") from error
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(2, "No such file", str(path))
-    try:
-        table = pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowInvalid as error:
-        raise BadField(str(path), "format", path.suffix or "no suffix", "a Parquet file, or CSV named .csv") from error
-    return {name: table[name].to_numpy() for name in table.column_names}
-
-
 def kind_of(table: Mapping[str, NDArray[Any]], where: str = "table") -> ModuleType:
     """The module under ``measure/rows`` that understands a file's columns.
 
@@ -98,6 +74,15 @@ def kind_of(table: Mapping[str, NDArray[Any]], where: str = "table") -> ModuleTy
         wanted = "; ".join(f"{m.__name__.rsplit('.', 1)[1]}: {', '.join(sorted(m.COLUMNS))}" for m in modules)
         raise BadField(where, "columns", ", ".join(table), f"system, latency and those of one kind ({wanted})")
     return max(able, key=lambda m: len(m.COLUMNS))
+
+
+def checked(table: Table, kind: ModuleType, where: str) -> Table:
+    """The table with the numbers of its kind as numbers: sizes of at least one, times of at least nothing.
+
+    Raises:
+        BadField: a cell that is none of these.
+    """
+    return numbers(table, where, {**kind.BOUNDS, "latency": MEASURED}, lacking=("latency", "window_size"))
 
 
 def groups(table: Mapping[str, NDArray[Any]], columns: Sequence[str]) -> dict[tuple[str, ...], NDArray[np.intp]]:
@@ -170,3 +155,6 @@ def accuracy(p: Predictions, rows: NDArray[np.intp] | slice = slice(None)) -> Ac
         float(np.median((predicted / measured)[known])),
         float(inside[known].mean()),
     )
+
+
+__all__ = ["Accuracy", "Predictions", "Table", "accuracy", "checked", "groups", "kind_of", "predict", "read", "summary"]

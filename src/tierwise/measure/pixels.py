@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.numerics import fmt
 from tierwise.evaluation import evaluate
+from tierwise.measure.columns import MEASURED, SIZE, numbers
 from tierwise.measure.ops import Predictions, Table
 from tierwise.models.load import load_model, model_names
 from tierwise.models.types import Model
@@ -28,6 +29,8 @@ from tierwise.scenario.types import Batch, Plan, Scenario
 
 COLUMNS = ("model", "machine", "framework", "compiler", "precision", "layout", "phase", "batch", "img_h", "img_w",
            "throughput_per_s", "latency_ms")  # fmt: skip
+BOUNDS = {"batch": SIZE, "img_h": SIZE, "img_w": SIZE, "n_devices": SIZE, "throughput_per_s": MEASURED,
+          "latency_ms": MEASURED}  # fmt: skip
 # What people call them, as patterns: (framework or compiler, engine).
 _ENGINES = (
     (r"tensorrt", "tensorrt"),
@@ -56,6 +59,17 @@ class Case:
     machine: str
     engine: str
     precision: str
+
+
+def checked(table: Table, where: str) -> Table:
+    """The table with its numbers as numbers.
+
+    Raises:
+        BadField: a column is missing, or a cell cannot be.
+    """
+    if lacking := [c for c in COLUMNS if c not in table]:
+        raise BadField(where, "columns", ", ".join(table), f"also {', '.join(lacking)}")
+    return numbers(table, where, BOUNDS, tuple(BOUNDS))
 
 
 def cases(table: Table, folder: Path) -> dict[Case, NDArray[np.intp]]:
@@ -177,5 +191,5 @@ def refused_as_100(p: Predictions) -> Predictions:
     return replace(p, measured=np.where(known, p.measured, 1.0), predicted=mid, low=low, high=high)
 
 
-__all__ = ["COLUMNS", "Case", "cases", "engine_of", "groups", "model_file", "predict", "refused_as_100", "scenario",
-           "seconds", "sized"]  # fmt: skip
+__all__ = ["COLUMNS", "Case", "cases", "checked", "engine_of", "groups", "model_file", "predict", "refused_as_100",
+           "scenario", "seconds", "sized"]  # fmt: skip

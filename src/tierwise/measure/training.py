@@ -7,6 +7,7 @@ batch, shape and degrees, milliseconds). Rows of one kind of model on one GPU ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.numerics import fmt
 from tierwise.machines.load import system
 from tierwise.machines.types import System
+from tierwise.measure import columns
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.ends import Embedding, Head
@@ -46,6 +48,12 @@ _VTRAIN = (
     "pipeline parallelism",
     "iteration time (ms)",
 )
+_NUMBERS = {
+    **dict.fromkeys(("hidden", "layers", "heads", "kv_heads", "ffn", "vocab", "experts", "topk", "seq", "gbs", "mbs",
+                     "tp", "pp", "dp", "vp", "cp", "ep", "gpus_per_node", "n_gpus"), columns.COUNT),
+    **dict.fromkeys(("sp", "tied"), (0.0, 1.0)), "zero_stage": (0.0, 3.0), "iter_s": columns.MEASURED,
+    "peak_mem_gb": columns.MEASURED,
+}  # fmt: skip
 # What a framework's name in a recording starts with, and whose recipe its runs follow.
 _FRAMEWORKS = (
     ("nanotron", "nanotron"),
@@ -121,40 +129,46 @@ class Table:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, as dicts of the columns above.
+    """The rows of a file, as dicts of the columns above: numbers as numbers (None for none), all else as text.
 
     Raises:
         TierwiseError: no such file, or not a table of training runs.
     """
     if not path.is_file():
         raise TierwiseError(f"{path}: no such file")
-    if path.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    found = columns.read(path) if path.suffix == ".parquet" else _csv(path)
+    vtrain = all(c in found for c in _VTRAIN)
+    missing = [c for c in COLUMNS if c not in found or not len(found[c])]
+    if missing and not vtrain:
+        raise BadField(str(path), "columns", sorted(found) or None, "a table with " + ", ".join(COLUMNS))
+    bounds = dict.fromkeys(_VTRAIN, columns.AMOUNT) if vtrain else _NUMBERS
+    typed = columns.numbers(found, str(path), bounds, () if vtrain else tuple(_NUMBERS))
+    held = [[None if isinstance(v, float) and math.isnan(v) else v for v in c.tolist()] for c in typed.values()]
+    rows: list[dict[str, Any]] = [dict(zip(typed, row, strict=True)) for row in zip(*held, strict=True)]
+    return [_from_vtrain(r) for r in rows] if vtrain else rows
 
-        try:
-            rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise TierwiseError(f"{path}: not a Parquet file ({type(error).__name__})") from None
-    else:
-        import csv
 
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = [dict(r) for r in csv.DictReader(file, skipinitialspace=True)]
-        except (UnicodeDecodeError, csv.Error):
-            raise TierwiseError(f"{path}: not a CSV file of text") from None
-    if rows and all(c in rows[0] for c in _VTRAIN):
-        rows = [_from_vtrain(r) for r in rows]
-    missing = [c for c in COLUMNS if not rows or c not in rows[0]]
-    if missing:
-        raise BadField(str(path), "columns", sorted(rows[0]) if rows else None, "a table with " + ", ".join(COLUMNS))
-    return rows
+def _csv(path: Path) -> columns.Table:
+    """Every cell as text: a column of whole numbers must not become text by one that is none."""
+    import csv
+
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            head, *rows = [[c.strip() for c in row] for row in csv.reader(file, skipinitialspace=True) if row] or [[]]
+    except (UnicodeDecodeError, csv.Error):
+        raise TierwiseError(f"{path}: not a CSV file of text") from None
+    if len(set(head)) != len(head):
+        twice = next(n for n in head if head.count(n) > 1)
+        raise BadField(str(path), "columns", f"{twice!r} twice", "each column once")
+    wrong = next((i for i, row in enumerate(rows) if len(row) != len(head)), None)
+    if wrong is not None:
+        raise BadField(f"{path}: row {wrong + 1}", "cells", len(rows[wrong]), f"{len(head)}, one a column")
+    return {name: np.asarray([row[i] for row in rows], dtype=object) for i, name in enumerate(head)}
 
 
 def _from_vtrain(r: Mapping[str, Any]) -> dict[str, Any]:
     names = ("n_gpus", "gbs", "mbs", "hidden", "heads", "layers", "seq", "tp", "dp", "pp", "iter_s")
-    out: dict[str, Any] = {n: float(r[c]) for n, c in zip(names, _VTRAIN, strict=True)}
+    out: dict[str, Any] = {n: r[c] for n, c in zip(names, _VTRAIN, strict=True)}
     return {
         **out,
         "iter_s": out["iter_s"] / 1e3,
@@ -322,11 +336,11 @@ def measured(t: Table) -> NDArray[np.float64]:
 def measured_memory(t: Table) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
     """(bytes at the peak of every row, nan where the file has none; the stage whose device they are of)."""
     none = np.full(len(t), None, dtype=object)
-    size, kind = t.columns.get("peak_mem_gb", none), t.columns.get("mem_kind", none)
+    size, kind, status = (t.columns.get(n, none) for n in ("peak_mem_gb", "mem_kind", "status"))
     out, stage = np.full(len(t), np.nan), np.full(len(t), "fullest", dtype="<U8")
     for i in range(len(t)):
         said = str(kind[i] or "")
         stage[i] = "last" if "LAST" in said else "first" if "first PP" in said else "fullest"
-        if size[i] and t.columns["status"][i] == "ok" and "analytic" not in said:
+        if size[i] and status[i] == "ok" and "analytic" not in said:
             out[i] = float(size[i]) * (2.0**30 if "GiB" in said or "1024" in said else 1e9)
     return out, stage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tierwise.models.config import Config
@@ -48,6 +48,8 @@ def _matters(c: Config, name: str) -> bool:
     if _NO_SIZE.search(leaf):
         return False
     section, value = c, _value(c.data, name.split("."))
+    if value is None:  # a name with a dot in it, which is no field of a section either
+        return False
     for part in outer:
         section = section.section(part)
     return value not in (None, False, 0, "", [], {}) and value != section.defaults.fields.get(leaf)
@@ -55,5 +57,7 @@ def _matters(c: Config, name: str) -> bool:
 
 def _value(data: Any, path: list[str]) -> Any:
     for part in path:
+        if not isinstance(data, Mapping) or part not in data:
+            return None
         data = data[part]
     return data

@@ -98,6 +98,16 @@ def scalar_dict(result: Result, what: str, advice: Sequence[Advice] = (), **foun
     Raises:
         TierwiseError: the result is a sweep.
     """
+    check_one(result, what)
+    return to_dict(result, advice, **found)
+
+
+def check_one(result: Result, what: str) -> None:
+    """Refuse a sweep where one configuration is shown.
+
+    Raises:
+        TierwiseError: how many configurations the result holds.
+    """
     shape = _shape(result)
     if shape:
         sizes = " × ".join(map(str, shape))
@@ -105,7 +115,6 @@ def scalar_dict(result: Result, what: str, advice: Sequence[Advice] = (), **foun
             f"{what}: scalar scenarios only, and this result holds {sizes} configurations; "
             "evaluate one of them, or write all of them as JSON"
         )
-    return to_dict(result, advice, **found)
 
 
 def _shape(result: Result) -> tuple[int, ...]:

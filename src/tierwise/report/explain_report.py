@@ -92,6 +92,7 @@ def described(d: Json, ops: bool | int = 12) -> Report:
         sections=sections,
         condition="" if fits else "if the memory were large enough",
         aside="advice" if d["advice"] else "",
+        hero="Throughput",
     )
 
 

@@ -35,7 +35,7 @@ ROLES = {
 
 BASES = {
     "datasheet": "the published figures of the device and what well-written kernels usually reach of "
-    "them; nothing was measured on it",
+    "them",
     "transferred": "coefficients fitted to measurements of a sibling of this device",
     "calibrated": "coefficients fitted to measurements of this device",
     "measured": "measurements of this device",
@@ -287,7 +287,8 @@ def _resting(shares: Json) -> str:
     """Of what share of the time the prices rest on what, the largest first; slivers are left out."""
     told = sorted((x for x in shares.items() if x[1] >= choices.ROUNDS_TO_NOTHING), key=lambda x: -x[1])
     if len(told) == 1:
-        return f"They rest on {BASES[told[0][0]]}"
+        nothing = "; nothing was measured on it" if told[0][0] == "datasheet" else ""
+        return f"They rest on {BASES[told[0][0]]}{nothing}"
     whole = percents([share for _, share in told])
     parts = [f"{n} % on {BASES[name]}" for (name, _), n in zip(told, whole, strict=True)]
     return f"The time rests to {', to '.join(parts[:-1])}, and to {parts[-1]}"

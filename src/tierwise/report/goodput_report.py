@@ -32,12 +32,11 @@ def to_dict(names: Sequence[str], found: Sequence[Goodput], ttft: float | None, 
     curves = []
     for name, one in zip(names, found, strict=True):
         d = one.deployment
-        rents = [g.machine.device.price.rent * g.plan.devices * g.count for g in d.groups]
         curves.append({
             "machine": name or d.groups[0].machine.name,
             "engine": d.groups[0].settings.engine,
             "devices": int(sum(g.plan.devices * g.count for g in d.groups)),
-            "usd_per_hour": _known(sum(rents) * 3600.0),
+            "usd_per_hour": _known(d.rent * 3600.0),
             "capacity_per_s": _known(one.capacity),
             "points": [_point(p, attainment) for p in one.points],
         })  # fmt: skip

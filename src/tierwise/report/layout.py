@@ -117,6 +117,7 @@ class Report:
         headline: the answer in one sentence; ``alarm`` where it is bad news. ``state``: of the page, for its colours.
         why: sentences that give the reasons, under ``why_title``.
         numbers: (name, value, remark) of those people ask for first; ``condition``: under which they hold.
+        hero: the name of the number that a page shows large; the first unless given.
         aside: the section that stands beside the reasons.
         sections: in the order of a terminal; a page's template names those it shows.
     """
@@ -135,3 +136,4 @@ class Report:
     condition: str = ""
     numbers_in_terminal: bool = True
     aside: str = ""
+    hero: str = ""

@@ -33,6 +33,8 @@ def page(report: Report, template: str, scripts: Iterable[str], data: Json) -> s
         scripts: assets that draw the charts. ``data``: what they draw.
     """
     sections = {name: _section(section) for name, section in report.sections.items() if name != report.aside}
+    # One number stands out: the one the report names, else its first.
+    hero = [n for n in report.numbers if n[0] == report.hero][:1] or report.numbers[:1]
     sheets = [name for name in ("page.css", f"{template}.css") if _there(name)]
     return fill(
         asset("frame.html"),
@@ -42,7 +44,8 @@ def page(report: Report, template: str, scripts: Iterable[str], data: Json) -> s
         headline=escaped(report.headline),
         state=report.state,
         conditional=f'<p class="if">{escape(report.condition)}</p>' if report.condition else "",
-        cards="".join(_card(*number) for number in report.numbers),
+        hero="".join(f'<dl class="hero">{_number(*n)}</dl>' for n in hero),
+        cards="".join(f'<div class="card">{_number(*n)}</div>' for n in report.numbers if n not in hero),
         words=_words(report),
         main=fill(asset(f"{template}.html"), **sections).strip(),
         style="".join(asset(name) for name in sheets),
@@ -77,11 +80,11 @@ def escaped(sentence: str) -> str:
     return with_units_kept(escape(sentence), "&nbsp;")
 
 
-def _card(name: str, value: str, remark: str) -> str:
+def _number(name: str, value: str, remark: str) -> str:
     number, _, unit = value.partition(" ")
     sized = unit and number[-1].isdigit()
     shown = f"{escape(number)} <small>{escape(unit)}</small>" if sized else escaped(value)
-    return f'<div class="card"><dt>{escape(name)}</dt><dd><b>{shown}</b><span>{escaped(remark)}</span></dd></div>'
+    return f"<dt>{escape(name)}</dt><dd><b>{shown}</b><span>{escaped(remark)}</span></dd>"
 
 
 def _words(report: Report) -> str:

@@ -66,6 +66,7 @@ def described(d: Json) -> Report:
         why_title="What to expect",
         numbers=key_numbers(d),
         numbers_in_terminal=False,
+        hero="Rent",
         sections=sections,
     )
 
@@ -86,7 +87,8 @@ def key_numbers(d: Json) -> list[tuple[str, str, str]]:
         x = run[name + "_s"] if run else {"mean": a[name + "_s"]}
         tail = f"p99 {seconds(x['p99'])}" if "p99" in x else "mean"
         target = q[name + "_s"]
-        out.append((name.upper(), seconds(x["mean"]), tail if target is None else f"{tail}; target {seconds(target)}"))
+        aim = "" if target is None else f"; {q['statistic']} within {seconds(target)}"
+        out.append((name.upper(), seconds(x["mean"]), tail + aim))
     out.append(("Throughput", f"{rate(served)} requests/s", f"{rate(served * q['output'])} tokens/s"))
     out.append(("Per device", f"{rate(served * q['output'] / a['devices'])} tokens/s", how))
     return out

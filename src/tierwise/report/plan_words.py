@@ -69,7 +69,7 @@ def _next_limit(d: Json) -> str:
         "memory": "; the KV cache has no room for more",
         "load": "; it is the least that runs the model at all",
         "queue": "; more in flight would only wait",
-        "rate": "; what was tried for less falls behind",
+        "rate": "; what was tried for less falls behind" if d["finalists"] else "; less would not surely keep up",
         "budget": "; the next step costs more than the budget",
         "devices": "; there are no more devices",
     }.get(by, "")
@@ -328,8 +328,8 @@ def rests(d: Json) -> list[str]:
     if d["measure"]:
         out.append(d["measure"]["text"])
     if not d["finalists"]:
-        out.append("No finalist was simulated: these are times of the steady state. Simulation needs "
-                   "pip install 'tierwise[serve]'.")  # fmt: skip
+        out.append("No finalist was simulated (--no-confirm, or Numba is missing: pip install "
+                   "'tierwise[serve]'): these are times of the steady state.")  # fmt: skip
     if abs(a["events_off"]) > EVENTS:
         how = "longer" if a["events_off"] > 0 else "less"
         out.append(f"Event by event a step takes {100 * abs(a['events_off']):.0f} % {how} than in the array form "

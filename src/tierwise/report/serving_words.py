@@ -53,7 +53,8 @@ def headline(d: Json) -> str:
                 f"takes in {rate(load['offered'])} requests/s, too briefly to tell whether it keeps up (when arrivals "
                 f"ended it held {things(round(load['filling']), 'request')} more than halfway)"
             )
-    return f"{where} {does}: {_verdict(d)}."
+    verdict = _verdict(d)
+    return f"{where} {does}{', but ' if ' misses ' in verdict else ': '}{verdict}."
 
 
 def _verdict(d: Json) -> str:
@@ -208,7 +209,7 @@ def key_numbers(d: Json) -> list[tuple[str, str, str]]:
     m, t = d["metrics"], d["times"]
     asked = any(x is not None for x in d["targets"].values())
     tenants = len(d["tenants"]) + d.get("tenants_left_out", 0)
-    wasted = f", {percent(m['fragmentation'])} of it empty" if m["fragmentation"] is not None else ""
+    wasted = f", {percent(m['fragmentation'])} of it reserved and not filled" if m["fragmentation"] is not None else ""
     times = [(f"{name}, p99", t[key]["p99"], seconds, f"median {seconds(t[key]['p50'] or 0.0)}")
              for key, name, _ in TIMES if key in ("ttft_s", "tpot_s", "latency_s")]  # fmt: skip
     rows: list[tuple[str, float | None, Callable[[float], str], str]] = [
@@ -293,12 +294,19 @@ def _lengths(x: Json) -> str:
     return f"{count(round(x['mean']))} tokens on average (median {count(round(x['p50']))}, longest {count(x['max'])})"
 
 
+# Of runs that were served, on top of what single operations were measured to take.
+_FITTED = {
+    "calibrated": "coefficients fitted to recorded serving on this device",
+    "transferred": "coefficients fitted to recorded serving on a sibling of this device",
+}
+
+
 def basis(d: Json) -> str:
     """What the numbers rest on."""
     text = "These are predictions of a simulation, request by request and step by step."
     if d["basis"]:
         low, high = d["interval"]
-        text += f" Step times rest on {BASES[d['basis']]}"
+        text += f" Step times rest on {_FITTED.get(d['basis'], BASES[d['basis']])}"
         wide = f"; 80 % of measured steps are expected to take {low:.2f} to {high:.2f} times as long"
         text += (wide if high > low else "") + "."
     return text

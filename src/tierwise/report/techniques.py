@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json as jsonlib
 import re
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -35,9 +36,18 @@ def show_techniques(as_json: bool) -> None:
         print(jsonlib.dumps(rows, indent=2))
         return
     for row in rows:
-        print(f"{row['name']}:{row['arguments']}" if row["arguments"] else row["name"])
-        print(f"    {row['summary']}.{' ' + ', '.join(row['sources']) if row['sources'] else ''}")
-    print(f"\n{len(rows)} techniques. One of your own is named by its file: ./mine.py:name:argument=value")
+        # A long list of arguments goes on below, after one of its commas.
+        print(_wrapped(f"{row['name']}:{row['arguments']}".rstrip(":").replace(",", ", ")).replace(", ", ","))
+        print(_wrapped(f"{row['summary']}.{' ' + ', '.join(row['sources']) if row['sources'] else ''}", "    "))
+    print(f"\n{len(rows)} techniques. One of your own is named by its file:\n./mine.py:name:argument=value")
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    from tierwise.report.console import console
+
+    width = min(console().width, 100)
+    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False,
+                         break_long_words=False)  # fmt: skip
 
 
 def show_technique(name: str, as_json: bool) -> None:

@@ -118,8 +118,8 @@ def _about(
 
 def _rent(system: System) -> float | None:
     """Dollars an hour of the whole machine; None where nobody says."""
-    value = float(np.asarray(system.device.price.rent))
-    return value * 3600.0 * system.count if np.isfinite(value) else None
+    value = float(np.asarray(system.rent(system.count)))
+    return value * 3600.0 if np.isfinite(value) else None
 
 
 def _one(step: TrainStep, ratio: float) -> Json:

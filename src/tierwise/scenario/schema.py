@@ -119,6 +119,24 @@ def check_names(form: Mapping[str, Any], where: str) -> None:
                 raise unknown_field(where, f"{section}.{name}", found[name], known)
 
 
+def check_file(form: Mapping[str, Any], where: str) -> None:
+    """Refuse a file's names that no section has, and what is no name where one belongs.
+
+    Raises:
+        BadField: which, and what may be there.
+    """
+    check_names(form, where)
+    for name in ("model", "machine", "engine", "techniques"):
+        value = form.get(name)
+        texts = isinstance(value, (list, tuple)) and name != "model" and all(isinstance(v, str) for v in value)
+        plain = isinstance(value, str) and name != "techniques"
+        whole = isinstance(value, Mapping) and name in ("model", "machine")
+        if not (value is None or texts or plain or whole):
+            allowed = "a list of texts" if name == "techniques" else "a name" + (
+                ", or its contents as `--save` writes them" if name in ("model", "machine") else "")
+            raise BadField(where, name, value, allowed)
+
+
 def usual_prompt(model: Any) -> Num:
     """Tokens of a prompt where nobody says: a model that listens is prompted by its clip, its decoder by one token."""
     from tierwise.models.load import load_model

@@ -42,6 +42,7 @@ class Curves:
         flight: requests in flight in the whole unit (v, f), nan where their KV has no room.
         ttft, tpot: seconds; ``rate``: requests per second of the unit (v, f).
         fill: units there are devices for (v,); ``rent``: dollars per second of a unit (v,), nan where unknown.
+        instance: dollars per second of what is rented together, 0 where each device is rented for itself.
         slower: factors on TTFT and TPOT from expected times to those that a plan must hold at.
     """
 
@@ -57,6 +58,7 @@ class Curves:
     rate: Array
     fill: Array
     rent: Array
+    instance: float = 0.0
     slower: tuple[float, float] = (1.0, 1.0)
 
     @property
@@ -182,13 +184,22 @@ def _curves(question: Question, first: _Role, last: _Role, units: _Units) -> Cur
     fill, rent = _affordable(question, first.family, last.family, units.prefills * other.devices,
                              units.decodes * own.devices)  # fmt: skip
     return Curves(own, other, units.prefills, units.decodes, drafts[units.draft], units.tokens, flight, ttft, tpot,
-                  rate, fill, rent)  # fmt: skip
+                  rate, fill, rent, _instance(first.family, last.family))  # fmt: skip
+
+
+def _instance(first: Family, last: Family) -> float:
+    """Dollars per second of what both roles' devices are rented by, 0 where by the device or in two ways."""
+    same = first.system.name == last.system.name and last.system.rented > 1 and np.isfinite(last.rent)
+    return float(last.system.rent(1.0)) if same else 0.0
 
 
 def _affordable(question: Question, first: Family, last: Family, before: Array, after: Array) -> tuple[Array, Array]:
     """(units that there are devices and money for, dollars per second of one), of units of so many devices of either
     role, shape (v,)."""
-    rent = before * (first.rent if before.any() else 0.0) + after * last.rent
+    if _instance(first, last) or not before.any():
+        rent = before * (first.rent if before.any() else 0.0) + after * last.rent
+    else:
+        rent = np.asarray(first.system.rent(before)) + np.asarray(last.system.rent(after))
     if first.system.name == last.system.name:
         fill = last.most / (before + after)
     else:

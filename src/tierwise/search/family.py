@@ -92,7 +92,7 @@ def families_of(question: Question) -> tuple[Family, ...]:
         rent = system.device.price.rent
         most = system.count
         if np.isfinite(question.budget) and np.isfinite(rent):
-            most = int(min(most, np.floor(question.budget / rent * (1.0 + 1e-9))))
+            most = int(min(most, np.floor(question.budget / (rent * system.rented) * (1.0 + 1e-9)) * system.rented))
         if most < 1:
             continue
         for weights in question.freedom.weights:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import fmt
-from tierwise.machines import system
+from tierwise.machines import several
 from tierwise.search.engines import WIDEST, engines, stored
 from tierwise.search.family import Family
 from tierwise.search.question import Question
@@ -57,10 +56,7 @@ def needs(question: Question, families: tuple[Family, ...]) -> tuple[Need, ...]:
 def _enough(family: Family, memory: float) -> int:
     """Devices of that kind whose memory holds the weights, 0 where no widest engine does."""
     for i in range(1, int(np.log2(WIDEST)) + 1):
-        try:
-            more = system(f"{2**i}x{family.system.device.name}")
-        except TierwiseError:
-            more = replace(family.system, count=2**i)
+        more = several(family.system, 2**i)
         if more.count > family.system.count and len(engines(family.model, more, memory)[0].tp):
             return more.count
     return 0

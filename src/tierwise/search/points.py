@@ -92,6 +92,11 @@ def evaluated(question: Question, curves: Sequence[Sequence[Curves]]) -> Points:
     return joined(parts) if parts else Points(*[np.zeros(0)] * len(fields(Points)))
 
 
+def _by_instances(rent: Array, instance: float) -> Array:
+    """What is paid where devices are rented by instances of so many dollars a second; 0: by the device."""
+    return np.asarray(np.ceil(rent / instance - 1e-9) * instance) if instance else rent
+
+
 def joined(parts: Sequence[Points]) -> Points:
     """All of them, one after the other."""
     return Points(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Points)})
@@ -150,7 +155,7 @@ def points(question: Question, curves: Curves, family: int, first: int) -> Point
         other.tp * two, other.pp * two, other.dp * two, other.ep * two,
         curves.prefills[variant] * count, curves.decodes[variant] * count, count,
         curves.draft[variant], curves.tokens[variant], devices,
-        count * paid[variant], flight, rate, ttft, tpot, able[variant] * count,
+        _by_instances(count * paid[variant], curves.instance), flight, rate, ttft, tpot, able[variant] * count,
         peak[variant] * count, np.minimum(tpot, curves.tpot[variant, 0]), most_seqs,
         np.full(len(at), curves.slower[0]), np.full(len(at), curves.slower[1]),
     )  # fmt: skip

@@ -84,7 +84,8 @@ def _least_rent(answer: Answer) -> float:
     for family in (f for f in answer.families if f.first is None):
         found, _ = engines(family.model, family.affordable, answer.question.freedom.memory)
         if len(found.tp):
-            out.append(float(np.min(found.devices)) * (family.rent if np.isfinite(family.rent) else 1.0))
+            least = float(np.min(found.devices))
+            out.append(float(family.system.rent(least)) if np.isfinite(family.rent) else least)
     return float(min(out))
 
 

@@ -118,5 +118,8 @@ class Deployment:
 
     @property
     def rent(self) -> float:
-        """Dollars per second of all devices; nan where one has no known price."""
-        return sum(float(g.plan.devices) * g.count * g.machine.device.price.rent for g in self.groups)
+        """Dollars per second of all devices, by whole instances where a machine is rented so; nan where one has no
+        known price."""
+        machines = {g.machine.name: g.machine for g in self.groups}
+        return sum(float(m.rent(sum(float(g.plan.devices) * g.count for g in self.groups if g.machine.name == name)))
+                   for name, m in machines.items())  # fmt: skip

@@ -174,7 +174,10 @@ def _run(
     totals |= audit(state)
     devices = np.array([float(g.plan.devices) for g in deployment.groups])
     totals["device_seconds"] = float((devices[groups] * up).sum())
-    totals["rent"] = float((np.array([p.rent for p in prices])[groups] * up).sum())
+    rents = np.array([p.rent for p in prices])
+    # Of devices that are rented together all are paid for, busy or not.
+    share = deployment.rent / max(float(np.sum(rents * [g.count for g in deployment.groups])), 1e-300)
+    totals["rent"] = float((rents[groups] * up).sum()) * share
     idle = float((np.array([p.power_idle for p in prices])[groups] * up).sum())
     totals["energy"] = idle + float(cluster["energy"])
     k = int(cluster["logged"])

@@ -17,7 +17,6 @@ import numpy as np
 
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num, where
-from tierwise.core.refusals import yaml_place, yaml_problem
 from tierwise.core.yamltext import parsed
 from tierwise.cost import Target
 from tierwise.cost.kits import kit
@@ -125,17 +124,12 @@ def read_corrections(path: Path) -> Corrections:
     Raises:
         BadField: not such a file, or a number that cannot be.
     """
-    import yaml
+    from tierwise.machines.read import read_mapping
 
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise BadField(str(path), "content", f"byte {error.start}, which is no UTF-8", "a YAML file") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise BadField(str(path), "content", yaml_problem(error) + yaml_place(error), "a YAML file") from None
+    data = read_mapping(path)
     kind = "a file written by `tierwise calibrate --from-run`"
-    if not isinstance(data, Mapping) or not isinstance(data.get("adjustment"), Mapping):
-        raise BadField(str(path), "adjustment", None if not isinstance(data, Mapping) else list(data), kind)
+    if not isinstance(data.get("adjustment"), Mapping):
+        raise BadField(str(path), "adjustment", list(data), kind)
     given = dict(data["adjustment"])
     known = {f.name for f in fields(Corrections)}
     for name, value in given.items():
@@ -143,11 +137,16 @@ def read_corrections(path: Path) -> Corrections:
         if name not in known:
             raise BadField(str(path), where, value, "one of " + ", ".join(sorted(known)))
         if name in ("basis", "source"):
+            if not isinstance(value, str):
+                raise BadField(str(path), where, value, "a text")
             continue
-        numbers = value if name in _INTERVALS and isinstance(value, list) and len(value) == 2 else [value]
+        pair = name in _INTERVALS
+        numbers = value if pair and isinstance(value, list) else [value]
         least = 0.0 if name not in ("ops", "arithmetic", "bandwidth", "link", *_INTERVALS) else 1e-6
-        if not all(isinstance(v, (int, float)) and np.isfinite(v) and v >= least for v in numbers):
-            raise BadField(str(path), where, value, f"a number of at least {least:g}")
+        sound = all(isinstance(v, (int, float)) and not isinstance(v, bool) and least <= v <= 1e6 for v in numbers)
+        if not sound or len(numbers) != (2 if pair else 1) or (pair and numbers[0] > numbers[1]):
+            wanted = "two numbers, the lower first, each" if pair else "a number"
+            raise BadField(str(path), where, value, f"{wanted} from {least:g} to a million")
     for name in _INTERVALS & given.keys():
         given[name] = tuple(map(float, given[name]))
     return Corrections(**given)

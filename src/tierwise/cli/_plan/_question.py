@@ -198,11 +198,10 @@ def _systems(asked: Asked, budget: float) -> tuple[System, ...]:
         check_machine(one)
         if np.isfinite(budget) and not np.isfinite(one.device.price.rent):
             raise BadField("--budget", "value", asked.budget, f"nothing: the catalog has no rent of {one.device.name}")
-        if one.device.price.rent > budget:
-            hourly = one.device.price.rent * 3600.0
-            raise BadField(
-                "--budget", "value", asked.budget, f"at least ${hourly:.2f}/h, the rent of one {one.device.name}"
-            )
+        if (least := float(one.rent(1.0))) > budget:
+            what = one.device.name if one.rented == 1 else f"instance of {one.rented} {one.device.name}"
+            allowed = f"at least ${least * 3600.0:.2f}/h, the rent of one {what}"
+            raise BadField("--budget", "value", asked.budget, allowed)
     return found
 
 

@@ -17,16 +17,20 @@ def command(asked: Asked) -> None:
 def planned(asked: Asked) -> None:
     """Search, then tell and write."""
     from tierwise.cli._files import check
-    from tierwise.cli._training import fixed, reliability, things, told_of
+    from tierwise.cli._progress import progress
     from tierwise.report.tables import ENDINGS
-    from tierwise.report.training_data import planned as data
-    from tierwise.report.training_report import of_plan
-    from tierwise.search.train import Space, plan_training
 
     check(asked, "html", "trace_out", "json", "save", table=ENDINGS)
-    model, system, how = things(asked)
-    answer = plan_training(model, system, how, float(system.count), asked.global_batch, asked.seq, Space(fixed(asked)))
-    found, run = data(answer, model, system, asked.train_tokens, asked.trace_out is not None, reliability(asked))
+    with progress("pricing layouts"):
+        from tierwise.cli._training import fixed, reliability, things, told_of
+        from tierwise.report.training_data import planned as data
+        from tierwise.report.training_report import of_plan
+        from tierwise.search.train import Space, plan_training
+
+        model, system, how = things(asked)
+        space = Space(fixed(asked))
+        answer = plan_training(model, system, how, float(system.count), asked.global_batch, asked.seq, space)
+        found, run = data(answer, model, system, asked.train_tokens, asked.trace_out is not None, reliability(asked))
     best = answer.candidates[0].step if answer.candidates else None
     if asked.out is not None and best is not None:
         from tierwise.cli._plan._launch import published

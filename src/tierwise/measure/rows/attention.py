@@ -14,10 +14,12 @@ import numpy as np
 from tierwise.core.errors import BadField
 from tierwise.core.numerics import fmt
 from tierwise.cost import Cost, Target, price
+from tierwise.measure.columns import COUNT, SIZE
 from tierwise.program.types import Op, Operand
 
 COLUMNS = frozenset({"batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim", "kv_cache_dtype"})
 DTYPE = "kv_cache_dtype"
+BOUNDS = dict.fromkeys(sorted(COLUMNS - {"step", DTYPE}), SIZE) | {"step": COUNT, "window_size": COUNT}
 
 Rows = Mapping[str, np.ndarray]
 

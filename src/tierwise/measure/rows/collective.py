@@ -13,11 +13,13 @@ import numpy as np
 
 from tierwise.core.errors import UnknownName
 from tierwise.cost import Cost, Target, price
-from tierwise.machines import system
+from tierwise.machines import several
+from tierwise.measure.columns import SIZE
 from tierwise.program.types import Op
 
 COLUMNS = frozenset({"op_name", "num_gpus", "message_size", "nccl_dtype"})
 DTYPE = "op_name"
+BOUNDS = {"num_gpus": SIZE, "message_size": (1.0, 1e15)}
 
 NAMES = {"all_reduce": "all_reduce", "all_gather": "all_gather", "reduce_scatter": "reduce_scatter",
          "alltoall": "all_to_all"}  # fmt: skip
@@ -31,7 +33,11 @@ def op(rows: Rows) -> Op:
     name = str(rows["op_name"][0])
     if name not in NAMES:
         raise UnknownName("op_name", name, list(NAMES))
-    width = np.asarray([WIDTHS[str(d)] for d in rows["nccl_dtype"]])
+    kinds = [str(d) for d in rows["nccl_dtype"]]
+    for kind in kinds:
+        if kind not in WIDTHS:
+            raise UnknownName("nccl_dtype", kind, list(WIDTHS))
+    width = np.asarray([WIDTHS[k] for k in kinds])
     sums = name in ("all_reduce", "reduce_scatter")
     dims = {"bytes": np.asarray(rows["message_size"], dtype=float) * width,
             "group": np.asarray(rows["num_gpus"], dtype=float),
@@ -42,7 +48,7 @@ def op(rows: Rows) -> Op:
 
 def node(on: Target) -> Target:
     """The same device, eight of them."""
-    return replace(on, system=system(f"8x{on.device.name}"))
+    return replace(on, system=several(on.system, 8))
 
 
 def cost(rows: Rows, on: Target) -> Cost:

@@ -11,11 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from tierwise.cost import Cost, Target, price
+from tierwise.measure.columns import SIZE
 from tierwise.measure.rows.collective import node
 from tierwise.program.types import Op
 
 COLUMNS = frozenset({"allreduce_dtype", "num_gpus", "message_size"})
 DTYPE = "allreduce_dtype"
+BOUNDS = {"num_gpus": SIZE, "message_size": (1.0, 1e15)}
 
 Rows = Mapping[str, np.ndarray]
 

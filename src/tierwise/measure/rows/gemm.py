@@ -11,10 +11,12 @@ from tierwise.core.errors import UnknownName
 from tierwise.core.numerics import fmt
 from tierwise.cost import Cost, Target, price
 from tierwise.cost.matmul import fitted, kernel_class
+from tierwise.measure.columns import SIZE
 from tierwise.program.types import Op, Operand
 
 COLUMNS = frozenset({"m", "n", "k", "gemm_dtype"})
 DTYPE = "gemm_dtype"
+BOUNDS = {"m": SIZE, "n": SIZE, "k": SIZE}
 
 # (weights, activations, arithmetic) by the names recorded files use. SmoothQuant ("sq") is int8 on both sides.
 FORMATS = {

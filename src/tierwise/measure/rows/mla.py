@@ -16,11 +16,14 @@ from tierwise.core.num import Num, ceil_div, where
 from tierwise.core.numerics import fmt
 from tierwise.cost import Cost, Target, flash
 from tierwise.cost.attention import chip
+from tierwise.measure.columns import COUNT, SIZE
 from tierwise.measure.rows.attention import join, names
 from tierwise.program.types import Op
 
-COLUMNS = frozenset({"batch_size", "isl", "step", "num_heads", "kv_cache_dtype", "mla_dtype", "gemm_type", "model"})
+COLUMNS = frozenset({"batch_size", "isl", "step", "num_heads", "kv_cache_dtype", "mla_dtype", "gemm_type", "model",
+                     "kernel_source"})  # fmt: skip
 DTYPE = "gemm_type"
+BOUNDS = {"batch_size": SIZE, "isl": SIZE, "num_heads": SIZE, "step": COUNT}
 
 # DeepSeek-V3's config.json.
 HIDDEN, Q_RANK, RANK, ROPE, NOPE, VALUE = 7168.0, 1536.0, 512.0, 64.0, 128.0, 128.0
@@ -38,9 +41,10 @@ def decoding(rows: Rows) -> np.ndarray:
 
 def classes(rows: Rows) -> np.ndarray:
     """The class of each row: format of the products, and of attention (``fp8``) or its cache (``kv8``)."""
+    known = np.asarray([FORMATS.get(str(g), (str(g),))[0] for g in rows["gemm_type"]])
     cache = np.where(names(rows["mla_dtype"]) == "fp8", "fp8", np.where(names(rows["kv_cache_dtype"]) == "fp8",
                                                                         "kv8", "bf16"))  # fmt: skip
-    return np.char.add(np.char.add(cache, "-"), np.asarray([FORMATS[str(g)][0] for g in rows["gemm_type"]]))
+    return np.char.add(np.char.add(cache, "-"), known)
 
 
 def module(rows: Rows, on: Target, k: Mapping[str, Num], decode: bool) -> Num:

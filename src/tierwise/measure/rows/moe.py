@@ -20,11 +20,14 @@ from tierwise.core.num import ceil_div
 from tierwise.core.numerics import fmt
 from tierwise.cost import Cost, Target, price
 from tierwise.cost.experts import TILES
+from tierwise.measure.columns import SIZE
 from tierwise.program.types import Op, Operand
 
 COLUMNS = frozenset({"num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size",
                      "distribution", "moe_dtype"})  # fmt: skip
 DTYPE = "moe_dtype"
+# How tokens spread is drawn expert by expert.
+BOUNDS = dict.fromkeys(sorted(COLUMNS - {"distribution", DTYPE}), SIZE) | {"num_experts": (1.0, 1e5)}
 
 # (weights, activations, arithmetic) by the names recorded files use.
 FORMATS = {

@@ -67,7 +67,7 @@ function explain(node, title, rows, focusable = true) {
   node.addEventListener("pointermove", (e) => showTip(e.clientX, e.clientY, title, rows));
   node.addEventListener("pointerleave", hideTip);
   if (focusable) {
-    node.setAttribute("tabindex", "0");
+    node.setAttribute("tabindex", "-1");
     node.setAttribute("role", "img");
     node.setAttribute("aria-label", [title, ...rows.map((r) => r.join(" "))].join(", "));
     node.addEventListener("focus", () => {
@@ -80,6 +80,25 @@ function explain(node, title, rows, focusable = true) {
   return node;
 }
 addEventListener("keydown", (e) => { if (e.key === "Escape") hideTip(); });
+// A chart is one stop of the Tab key; inside it the arrows go from mark to mark.
+function oneStop() {
+  for (const chart of document.querySelectorAll("svg")) {
+    const marks = [...chart.querySelectorAll(".hot[tabindex]")];
+    if (marks.length && !chart.hasAttribute("tabindex") && !marks.some((m) => m.getAttribute("tabindex") === "0")) marks[0].setAttribute("tabindex", "0");
+  }
+}
+addEventListener("keydown", (e) => {
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[e.key], mark = document.activeElement;
+  if (!step || !mark || !mark.classList.contains("hot")) return;
+  const marks = [...mark.ownerSVGElement.querySelectorAll(".hot[tabindex]")];
+  const next = marks[marks.indexOf(mark) + step];
+  if (!next) return;
+  mark.setAttribute("tabindex", "-1");
+  next.setAttribute("tabindex", "0");
+  next.focus();
+  e.preventDefault();
+});
+new MutationObserver(oneStop).observe(document.body, { childList: true, subtree: true });
 
 // One of several: a group of toggles. Several of several: `many`.
 function toggles(holder, label, options, chosen, onChange, many = false) {

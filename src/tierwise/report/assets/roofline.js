@@ -52,7 +52,9 @@ function drawRoofline() {
     node.append(svg("path", { d: `M${from} ${Y(rate)}H${left + w}`, stroke: "var(--b-compute)", "stroke-width": 2 }));
     const words = `${dtype} ${scaled(rate, "FLOP/s")}`, y = Y(rate) - 6;
     shift = lastY - y > 14 ? 0 : shift + lastWidth + 16;
-    const end = left + w - 2 - shift;
+    let end = left + w - 2 - shift;
+    const behind = () => dots.some((d) => { const r = radius(d) + 3; return Math.abs(Y(d.y) - y + 5) < r + 7 && X(d.x) + r > end - widthOf(words) && X(d.x) - r < end; });
+    for (const first = end; behind() && end - widthOf(words) - 12 > left; end -= 12) if (first - end > w * 0.7) break;
     node.append(text(end, y, words, { "text-anchor": "end", class: "halo" }));
     boxes.push([end - widthOf(words), y - 12, widthOf(words) + 4, 15]);
     lastY = y;
@@ -82,7 +84,7 @@ function drawTierRoof(node, t, at, g) {
   node.append(svg("path", { d: `M${xa} ${ya}L${xb} ${yb}`, stroke: chosen ? "var(--b-memory)" : "var(--soft)",
     "stroke-width": chosen ? 2.2 : 1.2, "stroke-dasharray": chosen ? "" : "5 4", "stroke-opacity": chosen ? 1 : 0.7 }));
   const slope = Math.atan2(yb - ya, xb - xa) * 180 / Math.PI;
-  node.append(svg("text", { class: chosen ? "halo" : "soft halo", transform: `translate(${xa + (xb - xa) * at} ${ya + (yb - ya) * at - 7}) rotate(${slope})` },
+  node.append(svg("text", { class: chosen ? "halo" : "soft halo", y: -7, transform: `translate(${xa + (xb - xa) * at} ${ya + (yb - ya) * at}) rotate(${slope})` },
     `${t.name} ${scaled(t.bandwidth, "B/s")}`));
 }
 // One label for dots on top of each other; none where there is no room beside the dots and other labels.

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import BadField, TierwiseError
+from tierwise.core.errors import TierwiseError
 from tierwise.core.files import write
 from tierwise.measure.edge import Answer, Power, check, power, summary
-from tierwise.measure.edge_rows import COLUMNS
+from tierwise.measure.edge_rows import checked
 from tierwise.measure.ops import read
 
 
@@ -27,10 +27,7 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
         raise TierwiseError("validate edge: name at least one Parquet or CSV file of measurements")
     out = []
     for path in paths:
-        table = read(path)
-        lacking = [c for c in COLUMNS if c not in table]
-        if lacking:
-            raise BadField(str(path), "columns", ", ".join(table), f"also {', '.join(lacking)}")
+        table = checked(read(path), str(path))
         found = check(table)
         drawn = power(found, table)
         out.append(data(path, found, drawn))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tierwise.core.errors import TierwiseError
-from tierwise.measure.ops import Accuracy, kind_of, predict, read, summary
+from tierwise.measure.ops import Accuracy, checked, kind_of, predict, read, summary
 from tierwise.report.accuracy import show
 
 
@@ -22,5 +22,6 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
     for path in paths:
         table = read(path)
         kind = kind_of(table, str(path))
+        table = checked(table, kind, str(path))
         lines += summary(table, predict(table, kind), kind)
     show(lines, json)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.measure.ops import Accuracy, accuracy, read
-from tierwise.measure.pixels import engine_of, groups, predict, refused_as_100
+from tierwise.measure.pixels import checked, engine_of, groups, predict, refused_as_100
 from tierwise.report.accuracy import show
 
 
@@ -26,7 +26,7 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
         raise TierwiseError("validate pixels: name at least one file of measurements")
     lines: list[tuple[str, tuple[str, ...], Accuracy]] = []
     for path in paths:
-        table = read(path)
+        table = checked(read(path), str(path))
         p = predict(table, path.resolve().parent / "graphs")
         infer = np.flatnonzero(np.asarray(table["phase"], dtype=str) == "infer")
         answered = np.isfinite(p.predicted)

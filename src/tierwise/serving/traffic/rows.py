@@ -80,7 +80,7 @@ def built(
         notices.append(told)
     keep = ~(gone | bad)
     if not keep.any():
-        raise TierwiseError(f"{rows.path}: no request can be used. {' '.join(notices) or 'The file holds no rows.'}")
+        raise TierwiseError(f"{rows.path}: no request can be used. {'; '.join(notices) or 'The file holds no rows.'}")
     times = rows.numbers[arrival]
     start = float(times[keep].min())
     if not absolute and start * unit >= CLOCK:
