@@ -65,6 +65,8 @@ class Client:
 
     ``poll``: mean steps to the next look at the queue. ``timeout``: most steps that attention-parallel ranks wait until
     each has a prompt. ``cold``: 1 where the first wave also compiles kernels.
+    ``captured``: most tokens of a pass with prompts that is replayed from recorded graphs; 0 where none is.
+    ``together``: 1 where prompts that wait are all read before any sequence decodes on.
     ``spread``: 1 where lengths differ from request to request, so that arrivals spread out; 0 where all are equal.
     """
 
@@ -74,6 +76,8 @@ class Client:
     poll: Array
     cold: Array
     timeout: Array
+    captured: Array
+    together: Array
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def aggregated(
     """
     ranks = point.flight / point.dp
     accepted = tokens_accepted(coef["accept"], point.draft)
-    prefill = prefill_seconds(times, coef)
+    prefill = prefill_seconds(point, times, client, coef)
     most = np.maximum(np.minimum(client.budget / point.isl, ranks), 1.0)
     lumps = most ** np.minimum(coef["bunch"] * (1.0 - LOST_TO_SPREAD * client.spread), 1.0)
     full = prefill_at(prefill, most)
@@ -136,11 +140,33 @@ def aggregated(
         ttft = request + residual + step + extra + waiting + first + looks * mean + lost
         wanted = ranks * point.osl * tpot / (ttft + point.osl * tpot)
         active = np.maximum(DAMPING * active + (1.0 - DAMPING) * np.minimum(wanted, limit), LEAST_DECODING)
+    ttft, tpot = _in_waves(point, times, client, coef, (ttft, tpot), (request, full, limit / most, accepted))
     # Requests beyond the room for their KV wait for a whole other one to end.
     crowd = np.maximum(ranks / limit - 1.0, 0.0) * point.osl * tpot
     ttft = ttft + np.maximum(crowd - (ttft - request), 0.0)
     parts = (request, residual, looks * mean, step + extra, waiting, first, lost, step, share, active, each)
     return Steady(ttft, tpot, dict(zip(PARTS, parts, strict=True)))
+
+
+def _in_waves(
+    point: ClosedLoopPoint, times: StepTimes, client: Client, coef: Coefficients, found: tuple[Array, Array],
+    parts: tuple[Array, Array, Array, Array],
+) -> tuple[Array, Array]:  # fmt: skip
+    """TTFT and TPOT where requests of equal length, all read before any of them decodes on, also end together: waves
+    for ever. Whose prompt is read first waits with its second token for the others.
+
+    Args:
+        found: the times where arrivals spread out, which all other rows keep. ``parts``: seconds of a request outside
+            the engine and of a full pass, passes that read all prompts, and tokens a step yields.
+    """
+    request, full, passes, accepted = parts
+    passes = np.maximum(passes, 1.0)
+    alone = step_seconds(point, times, coef, point.flight / point.dp)
+    waves = (client.together > 0) & (client.spread == 0)
+    others = full * (passes - 1.0) / 2.0
+    ttft = np.where(waves, request + full * (passes + 1.0) / 2.0 + alone, found[0])
+    tpot = np.where(waves, (alone + others / point.osl) / accepted, found[1])
+    return ttft, tpot
 
 
 def request_seconds(point: ClosedLoopPoint, client: Client, coef: Coefficients) -> Array:
@@ -149,13 +175,15 @@ def request_seconds(point: ClosedLoopPoint, client: Client, coef: Coefficients) 
     return coef["host.request"] + coef["host.prompt"] * point.isl + compiling
 
 
-def prefill_seconds(times: StepTimes, coef: Coefficients) -> Array:
+def prefill_seconds(point: ClosedLoopPoint, times: StepTimes, client: Client, coef: Coefficients) -> Array:
     """Seconds of a pass over PROMPTS prompts, shape (points, n).
 
-    Launching runs ahead of the device: the slower of both shows, with little of the other where they are close.
+    Launching runs ahead of the device: the slower of both shows, with little of the other where they are close. Passes
+    that are replayed from recorded graphs need none.
     """
     busy = _weighted(times.prefill, coef, CLASSES)
-    launch = coef["host.launch"] * times.kernels
+    tokens = np.asarray(PROMPTS)[:, None] * point.isl + point.flight / point.dp
+    launch = coef["host.launch"] * times.kernels * (tokens > client.captured)
     return np.asarray(np.hypot(busy, launch) + coef["host.prefill"])
 
 
