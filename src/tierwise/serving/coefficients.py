@@ -159,12 +159,13 @@ class Calibration:
 
 def own_steps(coef: Mapping[str, Array], fixes: Corrections) -> dict[str, Array]:
     """The coefficients of a loop whose steps are those of the step function: nothing multiplies their ops or spreads
-    their experts once more, and the host adds what is on file for the engine."""
+    their experts once more, and the host adds what is on file for the engine, around its steps too."""
     one = np.ones_like(coef["queue"])
     neutral = dict.fromkeys(PRICED, one) | {"routing": one}
     none = dict.fromkeys(("imbalance", "host.kernel", "host.expert"), 0.0 * one)
     host = {"host.step": (fixes.gap + fixes.step) * one, "host.sequence": fixes.sequence * one,
-            "host.prefill": fixes.chunk * one, "host.launch": fixes.launch * one}  # fmt: skip
+            "host.prefill": fixes.chunk * one, "host.launch": fixes.launch * one,
+            "host.request": fixes.request * one}  # fmt: skip
     return {**coef, **neutral, **none, **host}
 
 
