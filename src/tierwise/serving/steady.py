@@ -140,7 +140,10 @@ def aggregated(
         ttft = request + residual + step + extra + waiting + first + looks * mean + lost
         wanted = ranks * point.osl * tpot / (ttft + point.osl * tpot)
         active = np.maximum(DAMPING * active + (1.0 - DAMPING) * np.minimum(wanted, limit), LEAST_DECODING)
-    ttft, tpot = _in_waves(point, times, client, coef, (ttft, tpot), (request, full, limit / most, accepted))
+    waves = (client.together > 0) & (client.spread == 0)
+    if waves.any():
+        found = _in_waves(point, curve.seconds(ranks), request, full, limit / most)
+        ttft, tpot = np.where(waves, found[0], ttft), np.where(waves, found[1] / accepted, tpot)
     # Requests beyond the room for their KV wait for a whole other one to end.
     crowd = np.maximum(ranks / limit - 1.0, 0.0) * point.osl * tpot
     ttft = ttft + np.maximum(crowd - (ttft - request), 0.0)
@@ -149,24 +152,17 @@ def aggregated(
 
 
 def _in_waves(
-    point: ClosedLoopPoint, times: StepTimes, client: Client, coef: Coefficients, found: tuple[Array, Array],
-    parts: tuple[Array, Array, Array, Array],
+    point: ClosedLoopPoint, step: Array, request: Array, full: Array, passes: Array
 ) -> tuple[Array, Array]:  # fmt: skip
-    """TTFT and TPOT where requests of equal length, all read before any of them decodes on, also end together: waves
-    for ever. Whose prompt is read first waits with its second token for the others.
+    """TTFT and seconds a step where requests of equal length, all read before any decodes on, also end together,
+    in waves for ever. Whose prompt is read first waits with its second token for the others.
 
     Args:
-        found: the times where arrivals spread out, which all other rows keep. ``parts``: seconds of a request outside
-            the engine and of a full pass, passes that read all prompts, and tokens a step yields.
+        step: seconds of one of all sequences; ``request``: those of a request outside the engine; ``full``: those of a
+            pass that takes all the prompts it has room for; ``passes``: how many of these read all prompts.
     """
-    request, full, passes, accepted = parts
     passes = np.maximum(passes, 1.0)
-    alone = step_seconds(point, times, coef, point.flight / point.dp)
-    waves = (client.together > 0) & (client.spread == 0)
-    others = full * (passes - 1.0) / 2.0
-    ttft = np.where(waves, request + full * (passes + 1.0) / 2.0 + alone, found[0])
-    tpot = np.where(waves, (alone + others / point.osl) / accepted, found[1])
-    return ttft, tpot
+    return request + full * (passes + 1.0) / 2.0 + step, step + full * (passes - 1.0) / 2.0 / point.osl
 
 
 def request_seconds(point: ClosedLoopPoint, client: Client, coef: Coefficients) -> Array:
