@@ -33,14 +33,14 @@ from tierwise.serving.steady import START, Steady
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.fit.serving_file import age, document, write  # noqa: E402
+from benchmarks.fit.serving_file import document, write  # noqa: E402
 from benchmarks.fit.serving_intervals import architecture, coverage, errors  # noqa: E402
 
 Array = NDArray[np.float64]
 NAMES = tuple(START)
 # Standard deviations of the priors, in the log.
 BASE = {"priced": 0.25, "host.poll": 0.15, "other": 0.7}
-SPREAD = {"engine": 0.2, "since": 0.3, "system": 0.1, "client": 0.4, "engine+client": 0.2, "dense": 0.12,
+SPREAD = {"engine": 0.2, "system": 0.1, "client": 0.4, "engine+client": 0.2, "dense": 0.12,
           "experts": 0.12}  # fmt: skip
 SIGMA = {"tpot": 0.05, "ttft": 0.18}  # what the losses call one deviation
 WEIGHT = {"tpot": 1.0, "ttft": 0.8, "disaggregated": 0.3}
@@ -86,7 +86,7 @@ def problem(rows: Sequence[Row], configs: str = "") -> Problem:
         same[key] = same.get(key, 0) + 1
     weight = np.asarray([1.0 / same[key] for key in zip(names, tpot, strict=True)])
     weight *= np.asarray([_trust(r) for r in p.rows])
-    keys = [key_of(r) for r in p.rows]
+    keys = p.keys
     level = {**levels(keys), "build": np.asarray([key.build for key in keys])}
     return Problem(p, np.log(tpot), np.log(ttft), weight, names, level)
 
@@ -118,28 +118,17 @@ def _trust(r: Row) -> float:
 
 
 def keys_of(level: dict[str, NDArray[np.str_]]) -> list[tuple[str, str, str]]:
-    """Every parameter the rows can tell something about; ``since``: from that build on, of all but the oldest."""
+    """Every parameter the rows can tell something about."""
     out = [(name, "base", "") for name in NAMES]
     for name in NAMES:
         for by in levels_of(name):
-            if by == "since":
-                builds = [sorted({b for b in np.unique(level["build"]) if b.split("/")[0] == e}, key=age)
-                          for e in np.unique(level["engine"])]  # fmt: skip
-                out += [(name, by, str(build)) for of in builds for build in of[1:]]
-            else:
-                out += [(name, by, str(key)) for key in np.unique(level[by])]
+            out += [(name, by, str(key)) for key in np.unique(level[by])]
     return out
 
 
 def belongs(level: dict[str, NDArray[np.str_]], by: str, key: str, n: int) -> Array:
     """1 for each row that a parameter is of, else 0 (n,)."""
-    if by == "base":
-        return np.ones(n)
-    if by != "since":
-        return (level[by] == key).astype(float)
-    known = {str(b): age(str(b)) for b in np.unique(level["build"])}
-    later = np.asarray([known[str(b)] >= age(key) for b in level["build"]], dtype=float)
-    return later * (level["engine"] == key.split("/", maxsplit=1)[0])
+    return np.ones(n) if by == "base" else (level[by] == key).astype(float)
 
 
 def prior(keys: list[tuple[str, str, str]]) -> Array:
@@ -310,7 +299,7 @@ def report(q: Problem, by: str, k: int) -> tuple[Array, Array]:
                 print(line(f"    {name}", *out, q, agg & (names == name)))
     one = np.flatnonzero(one)
     for name, off in (("TPOT", q.tpot - out[0]), ("TTFT", q.ttft - out[1])):
-        c = coverage(q.p.take(one), off[one], names[one])
+        c = coverage(q.p.take(one), off[one], names[one], by == "configuration")
         print(f"    {name}: {c['covered']:.1%} in others' intervals; {c['good']:.0%} of {c['strata']:.0f} strata "
               f"have 65 to 92 % ({c['least']:.0%} to {c['most']:.0%}); score {c['score']:.3f}, of a constant width"
               f" {c['constant']:.3f}; mean log error {np.mean(off[one]):+.3f}, median {np.median(off[one]):+.3f}",

@@ -7,34 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from benchmarks.fit.serving_intervals import errors, interval, widest, widths
+from benchmarks.fit.serving_intervals import errors, interval, wider, widest, widths
 from numpy.typing import NDArray
 
-from tierwise.serving.builds import place
-from tierwise.serving.coefficients import SINCE, unquantized
+from tierwise.serving.coefficients import unquantized
 from tierwise.serving.steady import START
 
 if TYPE_CHECKING:
     from benchmarks.fit.serving import Fit, Problem
 
 Array = NDArray[np.float64]
-
-
-def since(found: Fit, q: Problem, name: str) -> dict[str, float]:
-    """Each build's factor on a coefficient: all that changed up to it."""
-    builds = np.unique(q.level["build"][q.weight > 0])
-    logs = {str(b): 0.0 for b in builds}
-    for (of, by, key), value in zip(found.keys, found.theta, strict=True):
-        if of == name and by == "since":
-            logs = {b: v + value * (b.split("/")[0] == key.split("/")[0] and age(b) >= age(key))
-                    for b, v in logs.items()}  # fmt: skip
-    return {b: float(f"{np.exp(logs[b]):.4g}") for b in sorted(logs, key=lambda b: (b.split("/")[0], age(b)))}
-
-
-def age(build: str) -> int:
-    """Where ``engine/build`` stands among its engine's builds."""
-    engine, _, name = build.partition("/")
-    return place(engine, name)
 
 
 def document(
@@ -48,26 +30,23 @@ def document(
         entry = coefficients.setdefault(name, {})
         if by == "base":
             entry["base"] = float(f"{START[name] * np.exp(value):.4g}")
-        elif by == "since":
-            continue
         elif abs(value) > 0.01:
             entry.setdefault(by, {})[key] = float(f"{np.exp(value):.4g}")
-    for name in SINCE:
-        coefficients[name]["since"] = since(found, q, name)
     off = {by: (q.tpot - found[0], q.ttft - found[1]) for by, found in results.items()}
     served = q.p.take(np.flatnonzero(one))
     new = [np.concatenate([off[by][i][one] for by in ("build", "system", "model")]) for i in range(2)]
     thrice = np.tile(np.flatnonzero(one), 3)
-    wide = {name: widest(q.p, thrice, new[i]) for i, name in enumerate(("tpot", "ttft"))}
+    quantities = tuple(enumerate(("tpot", "ttft")))
+    known = {name: wider(served, off["configuration"][i][one], seen=True) for i, name in quantities}
+    wide = {name: widest(q.p, thrice, new[i]) for i, name in quantities}
     intervals: dict[str, Any] = {"calibrated": {}, "transferred": {}}
-    for i, name in enumerate(("tpot", "ttft")):
-        width = widths(served, wide[name])
-        intervals["calibrated"][name] = interval(off["configuration"][i][one], width)
-        intervals["transferred"][name] = interval(new[i], np.tile(width, 3))
+    for i, name in quantities:
+        intervals["calibrated"][name] = interval(off["configuration"][i][one], widths(served, known[name]))
+        intervals["transferred"][name] = interval(new[i], np.tile(widths(served, wide[name]), 3))
     for label, mask in (("disaggregated", ~one & ~agg), ("assumed division", ~one & agg)):
         some_rows = q.p.take(np.flatnonzero(mask))
         intervals[label] = {name: interval(off["configuration"][i][mask], widths(some_rows, wide[name]))
-                            for i, name in enumerate(("tpot", "ttft"))}  # fmt: skip
+                            for i, name in quantities}  # fmt: skip
     return {
         "source": "serving measurements of InferenceX as sampled by AIConfigurator (Apache-2.0), "
         f"{len(q.tpot)} rows of {Path(args.data).name}; fitted by benchmarks/fit/serving.py",
@@ -81,7 +60,7 @@ def document(
             for by, (a, b) in results.items()
         },
         "intervals": intervals,
-        "wider": wide,
+        "wider": {"calibrated": known, "transferred": wide},
         "seen": {
             "engine": sorted({r.engine for r in q.p.rows}),
             "system": sorted({r.system.lower() for r in q.p.rows}),

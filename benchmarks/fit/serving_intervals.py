@@ -6,28 +6,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.serving.coefficients import unquantized
-from tierwise.serving.predict import Priced, kinds
+from tierwise.serving.predict import Priced, known_of
 
 Array = NDArray[np.float64]
+# Features of rows whose engine, machine or model a fit did not see: what those it saw scatter says nothing of them.
 KINDS = ("experts", "drafts", "ranks")
 LEAST = 0.03  # added to an error before its log is taken, so that none is minus infinite
+RIDGE = 5.0  # rows' worth of belief that a feature changes nothing
 
 
-def wider(p: Priced, off: Array) -> dict[str, float]:
-    """How many times as large errors (logs of measured over predicted) are for each kind of row: of a least-squares
-    fit to their logs, no less than 1."""
-    flags = kinds(p)
-    x = np.column_stack([np.ones(len(off)), *(f.astype(float) for f in flags)])
-    ridge = np.diag([0.0] + [5.0] * len(flags))
+def wider(p: Priced, off: Array, seen: bool) -> dict[str, float]:
+    """How many times as large errors (logs of measured over predicted) are for each feature of rows: of a least-squares
+    fit to their logs, of mean 1 over the names of a level; no less than 1 for kinds of rows.
+
+    Args:
+        seen: whether the fit that made the errors saw other rows of the same engine, machine and model.
+    """
+    known = {name: np.asarray(flag, dtype=float) for name, flag in known_of(p).items() if seen or name in KINDS}
+    x = np.column_stack([np.ones(len(off)), *known.values()])
+    ridge = np.diag([0.0] + [RIDGE] * len(known))
     found = np.linalg.solve(x.T @ x + ridge, x.T @ np.log(np.abs(off) + LEAST))
-    return {name: round(float(np.exp(max(v, 0.0))), 3) for name, v in zip(KINDS, found[1:], strict=True)}
+    logs = dict(zip(known, found[1:], strict=True))
+    for by in {name.split("/")[0] for name in logs if "/" in name}:
+        mine = [name for name in logs if name.startswith(f"{by}/")]
+        mean = float(np.average([logs[n] for n in mine], weights=[known[n].sum() for n in mine]))
+        logs |= {name: logs[name] - mean for name in mine}
+    return {name: round(float(np.exp(max(v, 0.0) if name in KINDS else v)), 3) for name, v in logs.items()}
 
 
 def widths(p: Priced, wide: dict[str, float]) -> Array:
     """The same of each row, (n,)."""
     out = np.ones(len(p.rows))
-    for name, flag in zip(KINDS, kinds(p), strict=True):
-        out = np.where(flag, out * wide[name], out)
+    for name, flag in known_of(p).items():
+        out = np.where(flag, out * wide.get(name, 1.0), out)
     return out
 
 
@@ -37,7 +48,7 @@ def interval(off: Array, width: Array) -> list[float]:
     return [round(float(np.exp(min(low, -1e-3))), 3), round(float(np.exp(max(high, 1e-3))), 3)]
 
 
-def coverage(p: Priced, off: Array, groups: NDArray[np.str_]) -> dict[str, float]:
+def coverage(p: Priced, off: Array, groups: NDArray[np.str_], seen: bool) -> dict[str, float]:
     """Share of measurements inside the intervals that the rows of other groups give, the mean interval score of those
     (in the log; Gneiting and Raftery, 2007), and that of one constant width."""
     score, inside = {}, np.zeros(len(off), dtype=bool)
@@ -45,7 +56,7 @@ def coverage(p: Priced, off: Array, groups: NDArray[np.str_]) -> dict[str, float
         low, high = np.zeros(len(off)), np.zeros(len(off))
         for group in np.unique(groups):
             there, others = groups == group, np.flatnonzero(groups != group)
-            wide = dict.fromkeys(KINDS, 1.0) if constant else wider(p.take(others), off[others])
+            wide = {} if constant else wider(p.take(others), off[others], seen)
             width = widths(p, wide)
             bounds = np.log(interval(off[others], width[others]))
             low[there], high[there] = (b * width[there] for b in bounds)
@@ -71,7 +82,7 @@ def widest(p: Priced, rows: NDArray[np.intp], off: Array) -> dict[str, float]:
     most = np.zeros(len(p.rows))
     np.maximum.at(most, rows, np.abs(off))
     once = np.unique(rows)
-    return wider(p.take(once), most[once])
+    return wider(p.take(once), most[once], seen=False)
 
 
 def architecture(model: str) -> str:

@@ -20,7 +20,7 @@ from tierwise.serving.coefficients import EngineKey, calibration
 from tierwise.serving.deployment import Replicas, Settings
 from tierwise.serving.predict import cache_format, find_model, find_system
 from tierwise.serving.pricing import step_prices
-from tierwise.serving.recipes import conditions
+from tierwise.serving.recipes import CacheFormat, conditions
 from tierwise.serving.rows import Row, read_rows
 from tierwise.serving.step_times import cache_in, formats_of
 from tierwise.serving.steps import StepPrices
@@ -49,7 +49,7 @@ def priced(r: Row, cache: dict[object, StepPrices]) -> tuple[float, float] | Non
             machine = find_system(r.system, r.decode.devices)
         except TierwiseError:
             return None
-        cached = cache_in(cache_format(r.dense))
+        cached = cache_in(cache_format(model, CacheFormat(int(conditions([r]).cache[0]))))
         plan = Plan(tp=float(r.decode.tp), dp=float(r.decode.dp), ep=float(r.decode.ep), kv=cached)
         cache[key] = step_prices(model, Replicas(machine, plan, settings=Settings(r.engine, max_seqs=2048)), BARE)
     p = cache[key]

@@ -27,6 +27,7 @@ from tierwise.serving.recipes import key_of
 from tierwise.serving.rows import EngineGroup, Row
 from tierwise.serving.steady import aggregated
 from tierwise.serving.step_times import ClosedLoopPoint, step_times
+from tierwise.steps.corrections import corrections
 from tierwise.steps.price import engine_on
 
 
@@ -125,6 +126,14 @@ def test_a_planner_and_a_recorded_row_ask_for_the_same_coefficients(model: str, 
     assert all(np.array_equal(own[c], asked[c]) for c in own)
     (p, _) = row_prices([row])
     assert predict(p).basis == (family.basis(disaggregated=False),)
+
+
+def test_a_planner_and_a_simulation_have_the_same_seconds_around_a_step() -> None:
+    for family in families_of(ask(on=("4xh100-sxm",))):
+        fixes = corrections(family.engine, family.system.device, family.model.name)
+        _, coef = coefficients(family)
+        for name, seconds in (("host.request", fixes.request), ("host.launch", fixes.launch)):
+            assert float(coef[name][0]) == seconds
 
 
 def test_no_more_in_flight_than_memory_holds() -> None:

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierwise.serving.builds import place
 from tierwise.serving.closed_loop import closed_loop
 from tierwise.serving.coefficients import calibration
-from tierwise.serving.predict import Priced, find_model, predict, priced, solve
-from tierwise.serving.recipes import key_of
+from tierwise.serving.predict import Priced, cache_format, find_model, predict, priced, solve
+from tierwise.serving.recipes import CacheFormat, key_of
 from tierwise.serving.rows import EngineGroup, Row
 from tierwise.serving.steady import Steady
 from tierwise.serving.step_times import formats_of, take
@@ -117,18 +116,70 @@ def test_formats_are_scaled_as_the_checkpoint_scales_them() -> None:
 
 def test_intervals_are_wider_where_rows_are_harder() -> None:
     cal = calibration()
+    for basis in ("calibrated", "transferred"):
+        for quantity in ("tpot", "ttft"):
+            flags = [dict.fromkeys(("experts", "drafts", "ranks"), flag) for flag in (False, True)]
+            plain, harder = (cal.interval(basis, quantity, known) for known in flags)
+            assert harder[0] <= plain[0] < 1.0 < plain[1] <= harder[1]
+
+
+def test_intervals_know_what_was_measured_and_only_that() -> None:
+    """How far an engine's and a machine's own rows scatter counts where they were fitted on, and nowhere else."""
+    cal = calibration()
     for quantity in ("tpot", "ttft"):
-        plain, harder = (cal.interval("transferred", quantity, flag, flag, flag) for flag in (False, True))
-        assert harder[0] <= plain[0] < 1.0 < plain[1] <= harder[1]
+        levels = {name.split("/")[0] for name in cal.wider["calibrated"][quantity]}
+        assert {"engine", "system", "dense", "client", "model"} <= levels
+        own = [cal.interval("calibrated", quantity, {f"engine/{name}": True}) for name in cal.seen["engine"]]
+        assert len({float(high) for _, high in own}) > 1
+        away = [cal.interval("transferred", quantity, {f"engine/{name}": True}) for name in cal.seen["engine"]]
+        assert len({float(high) for _, high in away}) == 1
+        # Levels have a mean of their own: none moves all intervals.
+        factors = [np.log(v) for name, v in cal.wider["calibrated"][quantity].items() if name.startswith("system/")]
+        assert min(factors) < 0 < max(factors)
 
 
-def test_a_build_nobody_measured_has_what_the_nearest_older_one_has() -> None:
-    key = key_of(row(engine="vllm", version="0.19.0"))
-    for version, older in (("9.9.9", "0.19.0"), ("0.18.1", "0.18.0"), ("2026-01", "0.12.0"), ("", "0.19.0")):
-        old, new = (calibration().of([replace(key, build=f"vllm/{v}")]) for v in (older, version))
-        assert all(old[name] == new[name] for name in old), version
-    assert place("vllm", "0.8.5") == 0  # older than all
-    assert place("trtllm", "1.2.0rc7") > place("trtllm", "1.2.0rc6.post1") > place("trtllm", "1.0.0rc3")
+def test_passes_replayed_from_graphs_need_no_launches() -> None:
+    """As vLLM replays steps with prompts up to the sizes it recorded: short prompts are read faster."""
+    for isl, faster in ((1024.0, True), (8192.0, False)):
+        r = row(concurrency=4.0, isl=isl, decode=EngineGroup(8), model="gpt-oss-120b", dense="mxfp4", experts="mxfp4")
+        eager, replayed = (settled(r, captured=size).ttft[0] for size in (0.0, 4096.0))
+        assert (replayed < 0.99 * eager) == faster and replayed <= eager
+
+
+def test_prompts_that_are_all_read_first_come_in_waves() -> None:
+    """Requests of equal length start and end together under an engine that reads waiting prompts before it decodes on;
+    lengths that differ, or steps that do both, spread them out."""
+    r = row(engine="sglang", model="qwen3-32b", dense="bf16", experts="bf16", concurrency=64.0, decode=EngineGroup(4))
+    waves, apart = (settled(r, together=t, spread=0.0) for t in (1.0, 0.0))
+    assert waves.ttft[0] > 1.5 * apart.ttft[0]
+    assert settled(r, together=1.0, spread=1.0).ttft[0] == settled(r, together=0.0, spread=1.0).ttft[0]
+    # The mean prompt waits for half of all prompts.
+    twice = settled(replace(r, concurrency=128.0), together=1.0, spread=0.0)
+    assert 1.7 < twice.ttft[0] / waves.ttft[0] < 2.1
+
+
+def test_a_cache_has_the_format_that_the_checkpoint_or_the_command_says() -> None:
+    for model, dense, name in (("llama-3.1-70b", "fp8", "fp8"), ("minimax-m2", "fp8", "bf16"),
+                               ("deepseek-r1", "nvfp4", "fp8"), ("gpt-oss-120b", "nvfp4", "bf16"),
+                               ("kimi-k2.5", "int4", "bf16"), ("qwen3-32b", "bf16", "bf16")):  # fmt: skip
+        stored = formats_of(find_model(model), dense, dense)
+        assert cache_format(stored) == name
+        assert [cache_format(stored, asked) for asked in (CacheFormat.FP8, CacheFormat.BF16)] == ["fp8", "bf16"]
+
+
+def test_a_build_nobody_measured_has_what_its_engine_has() -> None:
+    for known, new in (("0.19.0", "9.9.9"), ("0.12.0", ""), ("0.16.0", "2026-07")):
+        old, other = (calibration().of([key_of(row(engine="vllm", version=v))]) for v in (known, new))
+        assert all(old[name] == other[name] for name in old)
+
+
+def test_coefficients_follow_the_formats_that_words_mean() -> None:
+    """gpt-oss's 4 bits are MXFP4 and its attention has 16, whatever a file calls them."""
+    for words, (dense, experts) in {"nvfp4": ("bf16", "mxfp4"), "": ("bf16", "mxfp4")}.items():
+        key = key_of(row(model="gpt-oss-120b", dense=words, experts=words), find_model("gpt-oss-120b"))
+        assert (key.dense, key.experts) == (dense, experts)
+    found = priced([row(model="gpt-oss-120b", dense="nvfp4", experts="nvfp4")])[0]
+    assert found.keys[0].experts == "mxfp4"
 
 
 def test_every_answer_has_an_interval_and_a_basis() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tierwise.serving.predict import priced
-from tierwise.serving.recipes import ExpertLayout, conditions, key_of, usual
+from tierwise.serving.recipes import CacheFormat, ExpertLayout, conditions, key_of, usual
 from tierwise.serving.rows import EngineGroup, Row
 
 INFERENCEX = "source_file=2026-03-25.csv; measured={}T00:00:00.000Z"
@@ -57,3 +57,25 @@ def test_rules_that_ask_what_nobody_said_do_not_hold() -> None:
     alone, asked = usual(key, "deepseek-r1"), conditions([row(decode=EngineGroup(1, 8, 8))]).client
     assert alone.timeout[0] == 0.0 and asked.timeout[0] == 60.0
     assert alone.poll[0] == asked.poll[0] and alone.budget[0] == asked.budget[0]
+
+
+def test_scripts_say_the_cache_and_the_room_of_a_pass() -> None:
+    """Of one model on two machines and days: what its script said there and then, and nothing elsewhere."""
+    model = {"model": "MiniMaxAI/MiniMax-M2.5", "engine": "vllm"}
+    rows = [row(**model, system=name, source=INFERENCEX.format(day)) for name, day in
+            (("h200_sxm", "2026-04-10"), ("b200_sxm", "2026-03-11"), ("b200_sxm", "2026-04-10"))]  # fmt: skip
+    how = conditions([*rows, row(**model, system="b200_sxm")])
+    assert how.cache.tolist() == [CacheFormat.OWN, CacheFormat.OWN, CacheFormat.FP8, CacheFormat.OWN]
+    assert how.client.budget.tolist() == [8192.0, 8192.0, 2048.0, 8192.0]
+    assert how.expert_layout.tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert how.client.captured.tolist() == [512.0, 512.0, 2048.0, 512.0]
+
+
+def test_a_pass_takes_one_prompt_until_its_script_gives_it_more() -> None:
+    days = [row(source=INFERENCEX.format(d)) for d in ("2025-12-15", "2026-02-15")]
+    assert conditions(days).client.budget.tolist() == [1024.0, 8192.0]
+
+
+def test_prompts_come_together_where_an_engine_reads_them_first() -> None:
+    engines = [row(engine=name) for name in ("vllm", "sglang", "trtllm")]
+    assert conditions(engines).client.together.tolist() == [0.0, 1.0, 0.0]

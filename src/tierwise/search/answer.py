@@ -13,7 +13,7 @@ from tierwise.search.family import Family
 from tierwise.search.nearest import Need
 from tierwise.search.points import Points
 from tierwise.search.question import Question
-from tierwise.serving.coefficients import calibration
+from tierwise.serving.coefficients import calibration, features
 from tierwise.serving.step_times import Array, has_experts
 
 
@@ -152,6 +152,7 @@ class Answer:
 
     def factors(self, quantity: str, rows: NDArray[np.intp]) -> tuple[Array, Array]:
         """Factors on ``ttft`` or ``tpot`` of rows of one basis that 80 % of measurements should lie between."""
-        p, model = self.points, self.families[int(self.points.family[rows[0]])].model
-        return calibration().interval(self.basis(int(rows[0])), quantity, has_experts(model), p.draft[rows] > 0,
-                                      p.dp[rows] > 1)  # fmt: skip
+        p, family = self.points, self.families[int(self.points.family[rows[0]])]
+        model = family.model
+        known = features([family.key], [model.name], has_experts(model), p.draft[rows] > 0, p.dp[rows] > 1)
+        return calibration().interval(self.basis(int(rows[0])), quantity, known)

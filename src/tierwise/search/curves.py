@@ -263,4 +263,5 @@ def _room(question: Question, family: Family, kinds: Engines, budget: float) -> 
 def _endless(client: Client, tokens: Array) -> Client:
     """Clients whose requests differ and come for ever: no first wave, no cold start; the rest as the engine does it."""
     one = np.ones_like(tokens)
-    return Client(tokens, one * np.inf, one, client.poll * one, 0.0 * one, client.timeout * one)
+    return Client(tokens, one * np.inf, one, client.poll * one, 0.0 * one, client.timeout * one,
+                  client.captured * one, 0.0 * one)  # fmt: skip

@@ -15,7 +15,7 @@ from tierwise.search.question import Question
 from tierwise.serving.coefficients import EngineKey, calibration, own_steps
 from tierwise.serving.recipes import usual
 from tierwise.serving.steady import Client, Coefficients
-from tierwise.serving.step_times import has_experts
+from tierwise.serving.step_times import named_formats
 from tierwise.steps.corrections import corrections
 
 
@@ -73,11 +73,7 @@ class Family:
     @property
     def key(self) -> EngineKey:
         """Whose coefficients its closed loop has: of no build and no client in particular."""
-        model = self.model
-        dense, experts = (str(model.format_of(role)) for role in ("mlp", "expert"))
-        if has_experts(model) and "mlp" not in model.formats:
-            dense = str(model.format_of("attn"))
-        dense, experts = (name.split("-")[0] if name.startswith("int") else name for name in (dense, experts))
+        dense, experts = named_formats(self.model)
         return EngineKey(self.engine, self.system.device.name.replace("-", "_"), dense, experts)
 
     def basis(self, disaggregated: bool) -> str:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.core.yamltext import parsed
-from tierwise.serving.builds import nearest
 from tierwise.serving.steady import START
 from tierwise.serving.step_times import CLASSES, Array
 from tierwise.steps.corrections import Corrections
@@ -27,10 +26,8 @@ Flags = NDArray[np.bool_] | bool
 FILE = Path(__file__).parent / "calibration" / "serving.yaml"
 PRICED = frozenset(CLASSES)
 # Which coefficients may differ by what, beside engine: kernels by machine and number format, the client's and
-# scheduler's by client. Factors of kernels by build, or by engine and machine or format together, predict what was left
-# out no better (docs/accuracy.md). What a request costs around the engine does change from build to build, and a build
-# that was not measured has what the nearest older one had (:mod:`tierwise.serving.builds`).
-SINCE = frozenset({"host.request"})
+# scheduler's by client. Factors by build, or by engine and machine or format together, predict what was left out no
+# better (docs/accuracy.md): a build has what its engine's have in common, and what its recipe and version say.
 FLAT = frozenset({"accept", "draft", "routing", "imbalance", "host.poll", "apart.request", "apart.decode",
                   "apart.prefill"})  # fmt: skip
 BY_CLIENT = frozenset({"host.request", "host.prompt", "host.cold", "host.lost", "host.prefill", "burst", "queue",
@@ -79,14 +76,28 @@ def levels_of(name: str) -> tuple[str, ...]:
     out += ["system"] if name in BY_SYSTEM else []
     out += ["client", "engine+client"] if name in BY_CLIENT else []
     out += [BY_FORMAT[name]] if name in BY_FORMAT else []
-    out += ["since"] if name in SINCE else []
     return tuple(out)
 
 
-def _since(key: EngineKey, table: Mapping[str, float]) -> float:
-    """The factor of the nearest older build of the engine."""
-    mine = {name.removeprefix(f"{key.engine}/"): v for name, v in table.items() if name.startswith(f"{key.engine}/")}
-    return mine.get(nearest(key.engine, key.build.removeprefix(f"{key.engine}/"), mine), 1.0)
+# Of what engines' intervals are wider or narrower where a prediction is ``calibrated``.
+WIDTH_LEVELS = ("engine", "system", "dense", "client")
+
+
+def features(
+    keys: Sequence[EngineKey], models: Sequence[str], experts: Flags, drafts: Flags, ranks: Flags
+) -> dict[str, Flags]:
+    """What is known in advance of how far predictions may be off: by feature, which of n have it.
+
+    Args:
+        models: by name; ``experts``, ``drafts``, ``ranks``: whether a model has experts, tokens are drafted, and
+            attention is data parallel; all of shape (n,), or scalars.
+    """
+    out: dict[str, Flags] = {"experts": experts, "drafts": drafts, "ranks": ranks}
+    level = levels(keys)
+    names = {**{by: level[by] for by in WIDTH_LEVELS}, "model": np.asarray([unquantized(m) for m in models])}
+    for by, of in names.items():
+        out |= {f"{by}/{name}": of == name for name in np.unique(of)}
+    return out
 
 
 def unquantized(model: str) -> str:
@@ -107,23 +118,24 @@ class Calibration:
     Attributes:
         base: of every coefficient; ``factors``: by coefficient, level and name, multiplying it.
         seen: names at fit time by ``engine``, ``system`` and ``model``.
-        intervals: by basis and quantity, factors on the prediction that 80 % of measurements lie between where the
-            model has no experts, nothing is drafted and attention is not data parallel; ``wider``: by quantity, how
-            many times as far apart their logs are for each of these (``experts``, ``drafts``, ``ranks``).
+        intervals: by basis and quantity, factors on the prediction that 80 % of measurements lie between where no
+            feature of it is known; ``wider``: by basis and quantity, how many times as far apart their logs are for
+            each feature (see :func:`features`).
     """
 
     base: Mapping[str, float]
     factors: Mapping[str, Mapping[str, Mapping[str, float]]]
     seen: Mapping[str, frozenset[str]]
     intervals: Mapping[str, Mapping[str, tuple[float, float]]]
-    wider: Mapping[str, Mapping[str, float]]
+    wider: Mapping[str, Mapping[str, Mapping[str, float]]]
     source: str
 
-    def interval(self, basis: str, quantity: str, experts: Flags, drafts: Flags, ranks: Flags) -> tuple[Array, Array]:
-        """Factors on a prediction that 80 % of measurements lie between, of the flags' shape."""
-        width = np.ones(np.broadcast_shapes(*(np.shape(x) for x in (experts, drafts, ranks))))
-        for name, flag in (("experts", experts), ("drafts", drafts), ("ranks", ranks)):
-            width = width * np.where(flag, self.wider[quantity][name], 1.0)
+    def interval(self, basis: str, quantity: str, known: Mapping[str, Flags]) -> tuple[Array, Array]:
+        """Factors on a prediction that 80 % of measurements lie between, of the shape of the features' flags."""
+        width = np.ones(np.broadcast_shapes(*(np.shape(flag) for flag in known.values())))
+        table = self.wider.get(basis, self.wider["transferred"])[quantity]
+        for name, flag in known.items():
+            width = width * np.where(flag, table.get(name, 1.0), 1.0)
         low, high = (np.exp(np.log(x) * width) for x in self.intervals[basis][quantity])
         return low, high
 
@@ -133,9 +145,6 @@ class Calibration:
         for name, start in START.items():
             value = np.full(len(keys), self.base.get(name, start))
             for by, table in self.factors.get(name, {}).items():
-                if by == "since":
-                    value = value * np.asarray([_since(key, table) for key in keys])
-                    continue
                 for key, factor in table.items():
                     value = np.where(level[by] == key, value * factor, value)
             out[name] = value
@@ -150,12 +159,13 @@ class Calibration:
 
 def own_steps(coef: Mapping[str, Array], fixes: Corrections) -> dict[str, Array]:
     """The coefficients of a loop whose steps are those of the step function: nothing multiplies their ops or spreads
-    their experts once more, and the host adds what is on file for the engine."""
+    their experts once more, and the host adds what is on file for the engine, around its steps too."""
     one = np.ones_like(coef["queue"])
     neutral = dict.fromkeys(PRICED, one) | {"routing": one}
     none = dict.fromkeys(("imbalance", "host.kernel", "host.expert"), 0.0 * one)
     host = {"host.step": (fixes.gap + fixes.step) * one, "host.sequence": fixes.sequence * one,
-            "host.prefill": fixes.chunk * one, "host.launch": fixes.launch * one}  # fmt: skip
+            "host.prefill": fixes.chunk * one, "host.launch": fixes.launch * one,
+            "host.request": fixes.request * one}  # fmt: skip
     return {**coef, **neutral, **none, **host}
 
 
@@ -172,5 +182,6 @@ def calibration(path: Path = FILE) -> Calibration:
         for basis, table in data["intervals"].items()
     }
     seen = {k: frozenset(map(str, v)) for k, v in data["seen"].items()}
-    wider = {q: {name: float(x) for name, x in table.items()} for q, table in data["wider"].items()}
+    wider = {basis: {q: {name: float(x) for name, x in table.items()} for q, table in entry.items()}
+             for basis, entry in data["wider"].items()}  # fmt: skip
     return Calibration(base, factors, seen, intervals, wider, str(data["source"]))

@@ -40,7 +40,7 @@ def disaggregated(
     ranks = point.flight / point.dp
     limit = np.maximum(np.minimum(ranks, times.room), 1.0)
     request = request_seconds(point, client, coef) + coef["apart.request"]
-    own = coef["apart.prefill"] * prefill_at(prefill_seconds(times, coef), np.ones_like(ranks))
+    own = coef["apart.prefill"] * prefill_at(prefill_seconds(point, times, client, coef), np.ones_like(ranks))
     active, ttft = (limit, request + own) if start is None else (start.parts["active"], start.ttft)
     curve = step_curve(point, times, coef)
     for _ in range(rounds):

@@ -19,8 +19,8 @@ from tierwise.models.load import exact_model, load_model
 from tierwise.models.types import Model
 from tierwise.scenario.types import Plan
 from tierwise.serving.closed_loop import closed_loop
-from tierwise.serving.coefficients import Calibration, calibration, unquantized
-from tierwise.serving.recipes import Conditions, ExpertLayout, conditions, key_of
+from tierwise.serving.coefficients import Calibration, EngineKey, Flags, calibration, features, unquantized
+from tierwise.serving.recipes import CacheFormat, Conditions, ExpertLayout, conditions, key_of
 from tierwise.serving.rows import EngineGroup, Refused, Row
 from tierwise.serving.steady import Coefficients, Steady
 from tierwise.serving.step_times import (
@@ -51,6 +51,7 @@ class Priced:
     """
 
     rows: tuple[Row, ...]
+    keys: tuple[EngineKey, ...]
     models: tuple[str, ...]
     conditions: Conditions
     point: ClosedLoopPoint
@@ -65,7 +66,8 @@ class Priced:
         kept = {f.name: getattr(how, f.name)[index] for f in fields(how) if f.name != "client"}
         here = np.asarray([j for j, i in enumerate(self.unknown) if int(i) in place], dtype=np.intp)
         return Priced(
-            tuple(self.rows[i] for i in index), tuple(self.models[i] for i in index),
+            tuple(self.rows[i] for i in index), tuple(self.keys[i] for i in index),
+            tuple(self.models[i] for i in index),
             Conditions(client=take(how.client, index), **kept), take(self.point, index), take(self.times, index),
             self.servers[index], np.asarray([place[int(self.unknown[j])] for j in here], dtype=np.intp),
             self.undrafted.take(here) if self.undrafted is not None and len(here) else None,
@@ -158,16 +160,17 @@ def _priced(rows: list[Row], models: list[Model]) -> Priced:
     )  # fmt: skip
     servers = column(lambda r: r.prefill.workers * r.prefill.dp / r.decode.workers if r.prefill else 0.0)
     out = _empty(n)
-    groups: dict[tuple[str, str, str, str, str, bool], list[int]] = {}
+    groups: dict[tuple[str, str, str, str, str, bool, float], list[int]] = {}
     for i, row in enumerate(rows):
-        key = (models[i].name, row.system, row.engine, row.dense, row.experts, bool(row.prefill))
+        key = (models[i].name, row.system, row.engine, row.dense, row.experts, bool(row.prefill), float(how.cache[i]))
         groups.setdefault(key, []).append(i)
     for members in groups.values():
         _fill(out, rows, models, point, how, np.asarray(members))
     unknown = np.flatnonzero(how.draft_unknown)
     plain = [replace(rows[i], draft=0.0) for i in unknown]
     undrafted = _priced(plain, [models[i] for i in unknown]) if plain else None
-    return Priced(tuple(rows), tuple(m.name for m in models), how, point, out, servers, unknown, undrafted)
+    keys = tuple(key_of(row, model) for row, model in zip(rows, models, strict=True))
+    return Priced(tuple(rows), keys, tuple(m.name for m in models), how, point, out, servers, unknown, undrafted)
 
 
 def _fill(
@@ -176,7 +179,7 @@ def _fill(
 ) -> None:  # fmt: skip
     first = rows[index[0]]
     model = formats_of(models[index[0]], first.dense, first.experts)
-    cache = cache_in(cache_format(first.dense))
+    cache = cache_in(cache_format(model, CacheFormat(int(how.cache[index[0]]))))
     some = take(point, index)
 
     def of(groups: list[EngineGroup], point: ClosedLoopPoint) -> StepTimes:
@@ -198,9 +201,17 @@ def _fill(
         getattr(out, f.name)[..., index] = getattr(found, f.name)
 
 
-def cache_format(dense: str) -> str:
-    """The format of the KV cache in checkpoints whose dense layers are in ``dense``."""
-    return "fp8" if dense in ("fp8", "fp8-block", "nvfp4") else "bf16"
+def cache_format(model: Model, asked: CacheFormat = CacheFormat.OWN) -> str:
+    """The format of the KV cache of a checkpoint in the model's number formats.
+
+    Unless an engine is told, it keeps 16 bits, but where the checkpoint states scales of 8-bit keys and values: those
+    quantized as NVIDIA's ModelOpt publishes them do (``kv_cache_quant_algo: FP8`` beside per-tensor FP8 and NVFP4
+    weights), block-scaled FP8, MXFP4 and integer ones do not.
+    """
+    if asked != CacheFormat.OWN:
+        return asked.name.lower()
+    stored = {str(model.formats.get(role)) for role in ("attn", "mlp", "expert")}
+    return "fp8" if stored & {"fp8", "nvfp4"} else "bf16"
 
 
 def _empty(n: int) -> StepTimes:
@@ -225,28 +236,29 @@ def solve(p: Priced, coef: Coefficients, near: Steady | None = None) -> Steady:
 def predict(p: Priced, cal: Calibration | None = None) -> Prediction:
     """Predicted times of priced rows, with what each rests on and its 80 % interval."""
     cal = cal or calibration()
-    found = solve(p, cal.of([key_of(r) for r in p.rows]))
-    basis = tuple(_basis(row, model, cal) for row, model in zip(p.rows, p.models, strict=True))
+    found = solve(p, cal.of(p.keys))
+    named = zip(p.rows, p.keys, p.models, strict=True)
+    basis = tuple(_basis(row, key, model, cal) for row, key, model in named)
 
-    experts, drafts, ranks = kinds(p)
+    known = known_of(p)
 
     def factors(quantity: str) -> Array:
         out = np.ones((len(basis), 2))
         for b in set(basis):
             of = np.asarray([x == b for x in basis])
-            out[of] = np.stack(cal.interval(b, quantity, experts[of], drafts[of], ranks[of]), axis=-1)
+            mine = {name: np.asarray(flag)[of] for name, flag in known.items()}
+            out[of] = np.stack(cal.interval(b, quantity, mine), axis=-1)
         return out
 
     return Prediction(found.ttft, found.tpot, factors("ttft"), factors("tpot"), basis, found.parts)
 
 
-def kinds(p: Priced) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Of each row, whether its model has experts, tokens are drafted, and attention is data parallel: what intervals
-    are wider for."""
-    return p.times.mixtures > 0, p.point.draft > 0, p.point.dp > 1
+def known_of(p: Priced) -> dict[str, Flags]:
+    """What is known of each row of how far its prediction may be off, see :func:`features`."""
+    return features(p.keys, p.models, p.times.mixtures > 0, p.point.draft > 0, p.point.dp > 1)
 
 
-def _basis(row: Row, model: str, cal: Calibration) -> str:
+def _basis(row: Row, key: EngineKey, model: str, cal: Calibration) -> str:
     if row.prefill is not None:
         return "disaggregated" if row.mode == "disagg" else "assumed division"
-    return cal.basis(key_of(row), model)
+    return cal.basis(key, model)

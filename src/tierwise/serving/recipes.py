@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.yamltext import parsed
+from tierwise.models.types import Model
 from tierwise.serving.coefficients import EngineKey
 from tierwise.serving.rows import Row
 from tierwise.serving.steady import Client
-from tierwise.serving.step_times import Array
+from tierwise.serving.step_times import Array, formats_of, named_formats
 
 _INFERENCEX = re.compile(r"config_id=|(?<!\d)\d{4}-\d\d-\d\d\.csv|(?<!auto-)gap-analysis\.csv")
 _DATE = re.compile(r"measured=(\d{4}-\d\d-\d\d)")
@@ -31,6 +32,14 @@ class ExpertLayout(IntEnum):
     ATTENTION_RANK_PER_DEVICE = 2  # experts on every device too
 
 
+class CacheFormat(IntEnum):
+    """The format that an engine was told to keep its KV cache in."""
+
+    OWN = 0  # the checkpoint's, or the model's where that says nothing
+    FP8 = 1
+    BF16 = 2
+
+
 @dataclass(frozen=True)
 class Conditions:
     """How each row was run, shape (n,).
@@ -40,7 +49,7 @@ class Conditions:
         shorten: mean tokens over nominal ones; ``memory``: share of the device the engine takes; ``slots``: sequences
             an engine runs at once at most; ``draft``: draft tokens a step; ``draft_unknown``: 1 where it may as well
             have been none.
-        expert_layout: of :class:`ExpertLayout`.
+        expert_layout: of :class:`ExpertLayout`; ``cache``: of :class:`CacheFormat`.
     """
 
     client: Client
@@ -50,6 +59,7 @@ class Conditions:
     draft: Array
     draft_unknown: Array
     expert_layout: Array
+    cache: Array
 
 
 def conditions(rows: Sequence[Row]) -> Conditions:
@@ -63,8 +73,9 @@ def conditions(rows: Sequence[Row]) -> Conditions:
     stated = [r.draft is not None for r in rows]
     draft = np.where(stated, [r.draft or 0.0 for r in rows], column("draft"))
     unknown = np.where(stated, 0.0, column("draft_unknown"))
-    shorten, memory, slots, layout = (column(name) for name in ("shorten", "memory", "slots", "expert_layout"))
-    return Conditions(_client(column, isl), shorten, memory, slots, draft, unknown, layout)
+    names = ("shorten", "memory", "slots", "expert_layout", "cache")
+    shorten, memory, slots, layout, cache = (column(name) for name in names)
+    return Conditions(_client(column, isl), shorten, memory, slots, draft, unknown, layout, cache)
 
 
 def usual(key: EngineKey, model: str) -> Client:
@@ -74,16 +85,20 @@ def usual(key: EngineKey, model: str) -> Client:
     return _client(lambda name: np.asarray([found[name]]), np.ones(1))
 
 
-def key_of(row: Row) -> EngineKey:
-    """Whose coefficients a row has."""
+def key_of(row: Row, model: Model | None = None) -> EngineKey:
+    """Whose coefficients a row has: in the formats that its words mean of ``model``, where that is given."""
     client = "inferencex" if _INFERENCEX.search(row.source) else "other"
     build = f"{row.engine}/{row.version or _date(row)[:7] or '?'}"
-    return EngineKey(row.engine, row.system, row.dense, row.experts, client, build)
+    dense, experts = row.dense, row.experts
+    if model is not None:
+        dense, experts = named_formats(formats_of(model, row.dense, row.experts))
+    return EngineKey(row.engine, row.system, dense, experts, client, build)
 
 
 def _client(column: Callable[[str], Array], isl: Array) -> Client:
     budget = np.maximum(column("budget"), column("budget_prompts") * isl)
-    return Client(budget, column("waves"), column("spread"), column("poll") / 2.0, column("cold"), column("timeout"))
+    return Client(budget, column("waves"), column("spread"), column("poll") / 2.0, column("cold"), column("timeout"),
+                  column("captured"), column("together"))  # fmt: skip
 
 
 def _facts(row: Row) -> dict[str, Any]:
@@ -109,7 +124,10 @@ def _holds(name: str, value: Any, facts: Mapping[str, Any]) -> bool:
 
 
 def _number(value: Any) -> float:
-    return float(ExpertLayout[value.upper()] if isinstance(value, str) else value)
+    if not isinstance(value, str):
+        return float(value)
+    name = value.upper()
+    return float(ExpertLayout[name] if name in ExpertLayout.__members__ else CacheFormat[name])
 
 
 def _date(row: Row) -> str:

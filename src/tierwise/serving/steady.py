@@ -65,6 +65,8 @@ class Client:
 
     ``poll``: mean steps to the next look at the queue. ``timeout``: most steps that attention-parallel ranks wait until
     each has a prompt. ``cold``: 1 where the first wave also compiles kernels.
+    ``captured``: most tokens of a pass with prompts that is replayed from recorded graphs; 0 where none is.
+    ``together``: 1 where prompts that wait are all read before any sequence decodes on.
     ``spread``: 1 where lengths differ from request to request, so that arrivals spread out; 0 where all are equal.
     """
 
@@ -74,6 +76,8 @@ class Client:
     poll: Array
     cold: Array
     timeout: Array
+    captured: Array
+    together: Array
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def aggregated(
     """
     ranks = point.flight / point.dp
     accepted = tokens_accepted(coef["accept"], point.draft)
-    prefill = prefill_seconds(times, coef)
+    prefill = prefill_seconds(point, times, client, coef)
     most = np.maximum(np.minimum(client.budget / point.isl, ranks), 1.0)
     lumps = most ** np.minimum(coef["bunch"] * (1.0 - LOST_TO_SPREAD * client.spread), 1.0)
     full = prefill_at(prefill, most)
@@ -136,11 +140,29 @@ def aggregated(
         ttft = request + residual + step + extra + waiting + first + looks * mean + lost
         wanted = ranks * point.osl * tpot / (ttft + point.osl * tpot)
         active = np.maximum(DAMPING * active + (1.0 - DAMPING) * np.minimum(wanted, limit), LEAST_DECODING)
+    waves = (client.together > 0) & (client.spread == 0)
+    if waves.any():
+        found = _in_waves(point, curve.seconds(ranks), request, full, limit / most)
+        ttft, tpot = np.where(waves, found[0], ttft), np.where(waves, found[1] / accepted, tpot)
     # Requests beyond the room for their KV wait for a whole other one to end.
     crowd = np.maximum(ranks / limit - 1.0, 0.0) * point.osl * tpot
     ttft = ttft + np.maximum(crowd - (ttft - request), 0.0)
     parts = (request, residual, looks * mean, step + extra, waiting, first, lost, step, share, active, each)
     return Steady(ttft, tpot, dict(zip(PARTS, parts, strict=True)))
+
+
+def _in_waves(
+    point: ClosedLoopPoint, step: Array, request: Array, full: Array, passes: Array
+) -> tuple[Array, Array]:  # fmt: skip
+    """TTFT and seconds a step where requests of equal length, all read before any decodes on, also end together,
+    in waves for ever. Whose prompt is read first waits with its second token for the others.
+
+    Args:
+        step: seconds of one of all sequences; ``request``: those of a request outside the engine; ``full``: those of a
+            pass that takes all the prompts it has room for; ``passes``: how many of these read all prompts.
+    """
+    passes = np.maximum(passes, 1.0)
+    return request + full * (passes + 1.0) / 2.0 + step, step + full * (passes - 1.0) / 2.0 / point.osl
 
 
 def request_seconds(point: ClosedLoopPoint, client: Client, coef: Coefficients) -> Array:
@@ -149,13 +171,15 @@ def request_seconds(point: ClosedLoopPoint, client: Client, coef: Coefficients) 
     return coef["host.request"] + coef["host.prompt"] * point.isl + compiling
 
 
-def prefill_seconds(times: StepTimes, coef: Coefficients) -> Array:
+def prefill_seconds(point: ClosedLoopPoint, times: StepTimes, client: Client, coef: Coefficients) -> Array:
     """Seconds of a pass over PROMPTS prompts, shape (points, n).
 
-    Launching runs ahead of the device: the slower of both shows, with little of the other where they are close.
+    Launching runs ahead of the device: the slower of both shows, with little of the other where they are close. Passes
+    that are replayed from recorded graphs need none.
     """
     busy = _weighted(times.prefill, coef, CLASSES)
-    launch = coef["host.launch"] * times.kernels
+    tokens = np.asarray(PROMPTS)[:, None] * point.isl + point.flight / point.dp
+    launch = coef["host.launch"] * times.kernels * (tokens > client.captured)
     return np.asarray(np.hypot(busy, launch) + coef["host.prefill"])
 
 

@@ -110,6 +110,15 @@ def formats_of(model: Model, dense: str, experts: str) -> Model:
     return replace(model, formats=formats)
 
 
+def named_formats(model: Model) -> tuple[str, str]:
+    """What dense layers and routed experts of a model are stored in, as coefficients are named: of a mixture's dense
+    layers, those of attention."""
+    dense = "attn" if has_experts(model) or "mlp" not in model.formats else "mlp"
+    first, second = (str(model.format_of(role)) for role in (dense, "expert"))
+    dense, experts = (name.split("-")[0] if name.startswith("int") else name for name in (first, second))
+    return dense, experts
+
+
 def has_experts(model: Model) -> bool:
     """Whether tokens choose among experts."""
     return any(w.role == "expert" for s in model.stacks for k in s.kinds for b in k.blocks for w in b.weights())
