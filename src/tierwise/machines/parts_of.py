@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tierwise.core.errors import BadField, TierwiseError, UnknownName, nearest
+from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.core.units import parse
 from tierwise.machines.types import Device, Host, System
 
@@ -124,11 +124,8 @@ def _device(part: str, rest: str, system: Callable[[str], System]) -> tuple[int,
         size, rest = parse(re.sub(r"\s", "", sized[1]), "bytes", "machine"), sized[2]
     try:
         return count, size, system(rest)
-    except UnknownName:
-        from tierwise.machines.load import device_names
-
-        near = nearest(rest, device_names())
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
+    except UnknownName as error:
+        hint = f"; did you mean {', '.join(error.nearest)}?" if error.nearest else ""
         raise TierwiseError(
             f"machine: part {part!r} was not understood; allowed: a card or processor of the catalog, memory (64GB "
             f"ddr5, 12x ddr5-5600), a disk (nvme-gen3, nvme-gen4, nvme-gen5, sata-ssd){hint}"

@@ -61,7 +61,8 @@ def score(question: Question, points: Points, rate: Array | None = None) -> Arra
 def _share(points: Points, output: float) -> Array:
     """Requests per second at that confidence over those expected, with as many in flight."""
     sure = points.surely
-    return np.asarray((points.ttft + output * points.tpot) / (sure.ttft + output * sure.tpot))
+    with np.errstate(invalid="ignore"):  # what never answers does not, however sure
+        return np.asarray((points.ttft + output * points.tpot) / (sure.ttft + output * sure.tpot))
 
 
 def cost(question: Question, points: Points, rate: Array | None = None) -> Array:
