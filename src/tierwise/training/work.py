@@ -141,7 +141,8 @@ def decoder(model: Model) -> Stack:
 def _step(model: Model, plan: Plan, layout: Layout) -> Step:
     new = layout.seq / layout.cp
     # Context-parallel ranks hold early and late parts of a sequence, so that each attends to half of it.
-    return Step(model, plan, layout.micro_batch, new, (layout.seq - new) / 2.0, "prefill", new)
+    past = (layout.seq - new) / 2.0
+    return Step(model, plan, layout.micro_batch, new, past, "prefill", new, ranks=layout.cp)
 
 
 def _priced(model: Model, system: System, plan: Plan, program: Program) -> StepCost:
