@@ -14,9 +14,10 @@ from tierwise.models.step import Step
 from tierwise.models.types import Block, Model, Weight
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.layout import held as layers_of
-from tierwise.training.offload import asked
+from tierwise.training.offload import asked, resident
+from tierwise.training.optimizers import SHAPED, shaped
 from tierwise.training.pipeline import in_flight
-from tierwise.training.recipe import Framework
+from tierwise.training.recipe import Framework, Recipe
 from tierwise.training.work import INPUT, OUTPUT, Work, plan_of
 
 
@@ -32,6 +33,7 @@ class TrainMemory:
         host: bytes of the host's memory that a device's share takes; ``host_capacity``: what there is of it for each
             device, infinite where nobody said.
         kept: bytes that one micro-batch's forward pass keeps.
+        shaped: bytes of optimizer states, wherever they lie, that depend on the shapes of matrices.
     """
 
     stage: Num
@@ -41,6 +43,7 @@ class TrainMemory:
     host: Num = 0.0
     host_capacity: Num = float("inf")
     kept: Num = 0.0
+    shaped: Num = 0.0
 
     @property
     def peak(self) -> Num:
@@ -73,6 +76,21 @@ def parameters(model: Model, layout: Layout) -> tuple[dict[str, Num], dict[str, 
             for block in blocks:
                 ends[key] = ends[key] + _elements(step, block)
     return layer, ends
+
+
+def shaped_states(model: Model, layout: Layout, recipe: Recipe) -> tuple[Num, Num]:
+    """Bytes of one layer's optimizer states on a device that depend on shapes: of dense matrices, and of experts
+    (means over the layers)."""
+    step = Step(model, plan_of(layout), 1.0, 1.0, 0.0, "prefill")
+    out: list[Num] = [0.0, 0.0]
+    for stack in model.stacks:
+        if recipe.optimizer not in SHAPED or not stack.active or stack.stream != "text":
+            continue
+        for kind, n in stack.runs():
+            for w in kind.weights():
+                at = int(w.split == "ep")
+                out[at] = out[at] + shaped(w, _local(step, w), recipe.optimizer, recipe.projection) * n / stack.depth
+    return out[0], out[1]
 
 
 def _elements(step: Step, block: Block) -> Num:
@@ -114,6 +132,7 @@ def memory_of(
             parts=parts,
             host=maximum(one.host, two.host),
             kept=maximum(one.kept, two.kept),
+            shaped=maximum(one.shaped, two.shaped),
         )
     return out
 
@@ -160,24 +179,34 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
         0.0,
     )
     flying = in_flight(x, place)
-    one = _kept(x, how, work)
+    blind = recipe.forwards > 0
+    one = 0.0 * dense if blind else _kept(x, how, work)
     peak = maximum(0.0, *(p.working for p, _ in work.layers))
     again = where(np.asarray(x.recompute) >= 2, maximum(0.0, *(p.saved for p, _ in work.layers)) * how.saves, 0.0)
+    if blind:
+        # Nothing is kept for a backward pass; the residual stream alone goes on.
+        again = maximum(0.0, *(p.given for p, _ in work.layers)) * recipe.forwards
     head = where(alone, 1.0, where(whole, minimum(share(x, 0.0, 1.0, mine // 2), 1.0) * (mine != 1), 1.0 / x.pp))
     logits = head * work.logits * recipe.logits
+    sized, routes = shaped_states(model, x, recipe)
+    others = SHAPED[recipe.optimizer].others if recipe.optimizer in SHAPED else 0.0
+    plain = float(recipe.rank <= 0)
+    sized, routes = plain * (copies * held * sized + others * (before + after)), plain * copies * held * routes
+    sized = where(zero >= 1, sized / shards + routes / fewer, sized + routes)
     states: dict[str, Num] = {
         "parameters": divided(recipe.parameters, 3.0, dense, experts),
         "gradients": divided(recipe.gradients, 2.0),
-        "optimizer states": divided(recipe.states, 1.0),
+        "optimizer states": divided(recipe.states, 1.0) + sized,
     }
     kept: Num = flying * held * one
     host: Num = 0.0
     if asked(x):
         level, acts = np.asarray(x.offload), np.asarray(x.offload_activations) > 0
-        # On the device stay two layers of what comes and goes: one that is worked on, one that is on its way.
-        layer_size = 2.0 * (layer["layer"] + layer["experts"]) / where(zero >= 1, shards, 1.0)
+        layer_size = resident(recipe) * (layer["layer"] + layer["experts"]) / where(zero >= 1, shards, 1.0)
+        # What stands before and behind the layers stays where its update is.
+        ends_size = (before + after) * float(blind)
         bounds = {"optimizer states": (1.0, 0.0), "gradients": (1.0, recipe.gradients * layer_size),
-                  "parameters": (2.0, recipe.parameters * layer_size)}  # fmt: skip
+                  "parameters": (2.0, recipe.parameters * (layer_size + ends_size))}  # fmt: skip
         for name, (least, left) in bounds.items():
             away = where(level >= least, maximum(states[name] - left, 0.0), 0.0)
             host, states[name] = host + away, states[name] - away
@@ -200,7 +229,7 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
     }
     return TrainMemory(
         place * (x.pp - 1.0), parts, system.device.memory.capacity - system.device.reserve, how.memory_interval,
-        host, _host_of(system), held * one,
+        host, _host_of(system), held * one, sized,
     )  # fmt: skip
 
 
