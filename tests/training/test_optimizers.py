@@ -106,3 +106,11 @@ def test_weights_that_come_and_go_leave_three_layers_and_the_ends() -> None:
 def test_no_launch_file_pretends_to_train_another_way() -> None:
     assert files(step("adamw"), MODEL, "gpt") != {}
     assert files(step("", way="zeroth"), MODEL, "gpt") == {} == files(step("galore", 64.0), MODEL, "gpt")
+
+
+def test_the_largest_weight_sets_what_its_change_takes() -> None:
+    wide = gpt(LAYERS, WIDTH, 16.0, vocab=8.0 * VOCAB, tied=False)
+    how = replace(PLAIN, recipe=method("zeroth", PLAIN.recipe))
+    held = train_step(wide, a100s(1), Layout(global_batch=1.0, seq=64.0), how).memory.parts["activations"]
+    # Four tensors as large as the embedding, in 16 bits, beside two residual streams.
+    assert float(held) == pytest.approx(4.0 * 2.0 * 8.0 * VOCAB * WIDTH + 2.0 * 2.0 * 64.0 * WIDTH)

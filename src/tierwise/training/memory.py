@@ -93,6 +93,13 @@ def shaped_states(model: Model, layout: Layout, recipe: Recipe) -> tuple[Num, Nu
     return out[0], out[1]
 
 
+def largest(model: Model, layout: Layout) -> Num:
+    """Parameters of the largest weight on a device."""
+    step = Step(model, plan_of(layout), 1.0, 1.0, 0.0, "prefill")
+    blocks = [b for s in model.stacks for b in (*s.before, *s.after, *(x for k in s.kinds for x in k.blocks))]
+    return maximum(0.0, *(_local(step, w) for b in blocks for w in b.weights()))
+
+
 def _elements(step: Step, block: Block) -> Num:
     return sum((_local(step, w) for w in block.weights()), 0.0) + block.facts().tied / step.plan.tp
 
@@ -212,7 +219,9 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
             host, states[name] = host + away, states[name] - away
         away = where(acts, maximum(kept - 2.0 * one, 0.0), 0.0)
         host, kept = host + away, kept - away
-    waiting = kept + maximum(again + peak, logits)
+    # A weight is changed before it is used, or after: beside the residual stream, not beside what an op works on.
+    noise = recipe.noise * recipe.parameters * largest(model, x) if recipe.noise > 0 else 0.0
+    waiting = kept + maximum(again + peak, logits, again + noise)
     fresh = (np.asarray(x.micro_batches) <= 1) & (recipe.transient > 0)
     states["gradients"] = where(fresh, maximum(states["gradients"] - waiting, 0.0), states["gradients"])
     # The largest layer is recomputed, or the loss is taken, not both at once.

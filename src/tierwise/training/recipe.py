@@ -32,7 +32,8 @@ class Recipe:
         precision: arithmetic of matrix products, a number format.
         rank: of low-rank adapters on every linear map, which alone are trained (LoRA, arXiv:2106.09685); 0 trains all.
         forwards: forward passes of a micro-batch from which a step is told without a backward pass (zeroth-order:
-            two, under weights that are disturbed either way; arXiv:2305.17333); 0 trains by gradients.
+            two, under weights that are disturbed either way; arXiv:2305.17333); 0 trains by gradients. ``noise``:
+            tensors as large as a weight that changing it takes.
     """
 
     parameters: float = 2.0
@@ -49,6 +50,7 @@ class Recipe:
     rank: float = 0.0
     projection: float = 0.0
     forwards: float = 0.0
+    noise: float = 0.0
 
     @property
     def low(self) -> bool:
@@ -83,7 +85,8 @@ def method(text: str, base: Recipe) -> Recipe:
     if name in ("full", "zeroth"):
         if rest:
             raise BadField("--method", name, rest, "nothing after it")
-        alone = {"gradients": 0.0, "also": 0.0, "master": 0.0, "optimizer": "sgd", "forwards": 2.0}
+        # Random numbers, the slope times them, the decayed weight and the sum of both (MeZO's update, as ZO2's zo.py).
+        alone = {"gradients": 0.0, "also": 0.0, "master": 0.0, "optimizer": "sgd", "forwards": 2.0, "noise": 4.0}
         return base if name == "full" else replace(base, **alone)  # type: ignore[arg-type]
     key, _, value = (rest or "r=16").partition("=")
     if key not in ("r", "rank") or not value.isdigit() or int(value) < 1:
