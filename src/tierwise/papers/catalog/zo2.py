@@ -15,8 +15,8 @@ from tierwise.papers.types import Claim, Paper
 GiB = 2.0**30
 MACHINE = "1xa100-sxm-80gb"
 # GPU memory of a fine-tuning step, "GB" (README of the authors' repository).
-LESS = ("what the allocator has cached counts as used: it keeps blocks of logits and of noise side by side, which tensors "
-        "alone never need at once")  # fmt: skip
+LESS = ("what the allocator has cached counts as used: it keeps blocks of logits and of noise side by side, which "
+        "tensors alone never need at once")  # fmt: skip
 TABLE = {"1.3b": 3.75, "2.7b": 4.14, "6.7b": 4.99, "13b": 6.18, "30b": 8.86, "66b": 12.07, "175b": 18.04}
 HERE, AWAY = Layout(global_batch=1.0, seq=2048.0), Layout(global_batch=1.0, seq=2048.0, offload=2.0)
 
