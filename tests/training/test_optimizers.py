@@ -114,3 +114,27 @@ def test_the_largest_weight_sets_what_its_change_takes() -> None:
     held = train_step(wide, a100s(1), Layout(global_batch=1.0, seq=64.0), how).memory.parts["activations"]
     # Four tensors as large as the embedding, in 16 bits, beside two residual streams.
     assert float(held) == pytest.approx(4.0 * 2.0 * 8.0 * VOCAB * WIDTH + 2.0 * 2.0 * 64.0 * WIDTH)
+
+
+def compacted(share: float) -> TrainStep:
+    how = replace(PLAIN, recipe=replace(PLAIN.recipe, compact=share, master=0.0))
+    return train_step(MODEL, a100s(1), Layout(global_batch=4.0, micro_batch=4.0, seq=256.0), how)
+
+
+def test_inputs_kept_as_projections_are_counted_map_by_map() -> None:
+    whole, eighth = compacted(1.0).memory, compacted(1.0 / 8.0).memory
+    tokens = 4.0 * 256.0
+    # Of queries, keys and values one input was kept, and now a projection for each; of the MLP two; attention keeps its
+    # output anyway (arXiv:2410.15352, appendix E).
+    less = (1.0 - 3.0 / 8.0) + (1.0 - 1.0 / 8.0) + 4.0 * (1.0 - 1.0 / 8.0)
+    assert float(whole.kept - eighth.kept) == pytest.approx(LAYERS * less * 2.0 * tokens * WIDTH)
+    # Gradients and moments of all but attention's output are as thin.
+    thin = (1.0 - 1.0 / 8.0) * LAYERS * 11.0 * WIDTH**2
+    for part, each in (("gradients", 4.0), ("optimizer states", 8.0)):
+        assert float(whole.parts[part] - eighth.parts[part]) == pytest.approx(each * thin)
+    assert float(whole.parts["parameters"]) == float(eighth.parts["parameters"])
+
+
+def test_thinner_projections_never_need_more() -> None:
+    peaks = [float(compacted(s).memory.peak) for s in (1.0, 0.25, 0.125, 0.0625)]
+    assert peaks == sorted(peaks, reverse=True)

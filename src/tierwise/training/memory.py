@@ -15,10 +15,10 @@ from tierwise.models.types import Block, Model, Weight
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.layout import held as layers_of
 from tierwise.training.offload import asked, resident
-from tierwise.training.optimizers import SHAPED, shaped
+from tierwise.training.optimizers import OPTIMIZERS, SHAPED, shaped
 from tierwise.training.pipeline import in_flight
 from tierwise.training.recipe import Framework, Recipe
-from tierwise.training.work import INPUT, OUTPUT, Work, plan_of
+from tierwise.training.work import INPUT, OUTPUT, PROJECTED, Work, plan_of
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,20 @@ def shaped_states(model: Model, layout: Layout, recipe: Recipe) -> tuple[Num, Nu
                 at = int(w.split == "ep")
                 out[at] = out[at] + shaped(w, _local(step, w), recipe.optimizer, recipe.projection) * n / stack.depth
     return out[0], out[1]
+
+
+def projected(model: Model, layout: Layout) -> Num:
+    """Parameters of one layer on a device whose gradients are thin where inputs are kept as projections (mean over the
+    layers): those of linear maps whose inputs nothing else keeps."""
+    step = Step(model, plan_of(layout), 1.0, 1.0, 0.0, "prefill")
+    total: Num = 0.0
+    for stack in model.stacks:
+        if not stack.active or stack.stream != "text":
+            continue
+        for kind, n in stack.runs():
+            maps = (w for w in kind.weights() if w.role in PROJECTED and w.shape is not None and w.name != "o_proj")
+            total = total + sum((_local(step, w) for w in maps), 0.0) * n / stack.depth
+    return total
 
 
 def largest(model: Model, layout: Layout) -> Num:
@@ -200,10 +214,11 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
     plain = float(recipe.rank <= 0)
     sized, routes = plain * (copies * held * sized + others * (before + after)), plain * copies * held * routes
     sized = where(zero >= 1, sized / shards + routes / fewer, sized + routes)
+    thin = (1.0 - recipe.compact) * copies * held * projected(model, x) if recipe.compact < 1.0 else 0.0
     states: dict[str, Num] = {
         "parameters": divided(recipe.parameters, 3.0, dense, experts),
-        "gradients": divided(recipe.gradients, 2.0),
-        "optimizer states": divided(recipe.states, 1.0) + sized,
+        "gradients": divided(recipe.gradients, 2.0, own - thin),
+        "optimizer states": divided(recipe.states, 1.0) - divided(OPTIMIZERS[recipe.optimizer], 1.0, thin, 0.0) + sized,
     }
     kept: Num = flying * held * one
     host: Num = 0.0

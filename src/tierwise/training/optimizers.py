@@ -13,6 +13,7 @@ from tierwise.models.types import Weight
 OPTIMIZERS: Mapping[str, float] = {
     "adamw": 8.0,  # Two moments in fp32 (arXiv:1711.05101).
     "adamw-8bit": 2.0 + 2.0 * 4.0 / 256.0,  # Two moments in 8 bits, an fp32 scale for 256 of them (arXiv:2110.02861).
+    "adamw-bf16": 4.0,  # Two moments in the format of 16-bit weights, as PyTorch makes them beside such weights.
     "adafactor": 0.0,  # A row and a column of second moments a matrix: left out (arXiv:1804.04235).
     "lion": 4.0,  # One moment (arXiv:2302.06675).
     "muon": 4.0,  # One moment (kellerjordan.github.io/posts/muon).

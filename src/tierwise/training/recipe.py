@@ -26,6 +26,8 @@ class Recipe:
             fp32, and the gradient in fp32).
         gathered: 1 where inputs that sequence parallelism gathers are kept whole for the backward pass, and 0 where
             they are gathered again.
+        compact: share of its width in which each linear map of a layer keeps its input for the backward pass, by random
+            projections; its gradient and optimizer states are as thin (CompAct, arXiv:2410.15352). 1 keeps it whole.
         transient: 1 where gradients are freed after every step. With one micro-batch they then come as activations go,
             and only what they have more adds to the peak.
         dropout: 1 where the residual stream has dropout, whose masks (a byte an element, twice a layer) are kept.
@@ -44,6 +46,7 @@ class Recipe:
     reduced: float = 4.0
     logits: float = 10.0
     gathered: float = 0.0
+    compact: float = 1.0
     transient: float = 0.0
     dropout: float = 0.0
     precision: str = "bf16"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from tierwise.machines.load import system
 from tierwise.models.blocks.ends import Head
 from tierwise.models.load import load_model
 from tierwise.models.types import Model
-from tierwise.papers.base import Layout, contrast, trained
+from tierwise.papers.base import Layout, contrast, driver, trained
 from tierwise.papers.types import Claim, Paper
 
 GiB = 2.0**30
@@ -33,7 +32,7 @@ def used(name: str, layout: Layout) -> float:
     """GiB that the driver reports while a step runs: tensors, and what it keeps itself."""
     step = trained(untied(name), MACHINE, layout, "fsdp", parameters=2.0, gradients=0.0, master=0.0, optimizer="sgd",
                    forwards=2.0, noise=4.0, precision="fp16")  # fmt: skip
-    return (float(step.memory.peak) + system(MACHINE).device.reserve) / GiB
+    return (float(step.memory.peak) + driver(MACHINE)) / GiB
 
 
 def row(size: str, published: float) -> Claim:
