@@ -117,7 +117,7 @@ def test_a_file_of_the_users_is_named_by_its_path(tmp_path: Path, capsys: pytest
 def test_a_file_that_fails_says_where(tmp_path: Path) -> None:
     path = tmp_path / "broken.py"
     path.write_text("def f():\n    return 1\n\nx = 1 / 0\n")
-    with pytest.raises(TierwiseError, match=r"broken\.py: ZeroDivisionError"):
+    with pytest.raises(TierwiseError, match=r"broken\.py, line 4: ZeroDivisionError"):
         t.parse(f"{path}:f")
     path.write_text("def f():\n    return 1\n")
     with pytest.raises(TierwiseError, match="a maker returns a function"):

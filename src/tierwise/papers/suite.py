@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pkgutil
-import sys
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.userfile import executed
 from tierwise.papers import catalog
 from tierwise.papers.types import NEEDS_FEATURE, Claim, Outcome, Paper
 
@@ -45,7 +42,7 @@ def load(name: str) -> Paper:
             raise UnknownName("paper", name, slugs())
     elif not path.is_file():
         raise UnknownName("paper", name, slugs(), "(no such file)")
-    paper = getattr(_executed(path), "PAPER", None)
+    paper = getattr(executed(path, f"paper_{path.stem}"), "PAPER", None)
     if not isinstance(paper, Paper):
         raise BadField(str(path), "PAPER", type(paper).__name__, "PAPER = Paper(...), see docs/adding-a-paper.md")
     return paper
@@ -97,23 +94,6 @@ def _value(claim: Claim) -> tuple[float, str]:
         return float("nan"), str(error)
     except Exception as error:
         raise TierwiseError(f"claim {claim.what!r}: {type(error).__name__}: {error}") from error
-
-
-def _executed(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"paper_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise BadField(str(path), "file", path.suffix, "a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except TierwiseError:
-        raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        at = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
-        raise TierwiseError(f"{path}{f', line {at[-1]}' if at else ''}: {type(error).__name__}: {error}") from error
-    return module
 
 
 # ---------------------------------------------------------------- papers that wait

@@ -6,11 +6,9 @@ Arguments follow the makers' annotations: numbers, ``true`` or ``false``, text, 
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import math
 import re
-import sys
 import types
 from collections import abc
 from collections.abc import Callable, Mapping
@@ -21,6 +19,7 @@ import numpy as np
 
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.core.numerics import Format
+from tierwise.core.userfile import executed
 from tierwise.techniques._make import Technique
 
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -107,18 +106,7 @@ def makers_in(path: str) -> dict[str, Callable[..., Technique]]:
         raise TierwiseError(f"{path}: no such file")
     # A name of its own: a file is never found instead of an installed module.
     module_name = "tierwise_user_" + re.sub(r"\W", "_", str(file.resolve()))
-    spec = importlib.util.spec_from_file_location(module_name, file)
-    if spec is None or spec.loader is None:
-        raise TierwiseError(f"{path}: cannot be read as Python")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up while they are made.
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except TierwiseError:
-        raise
-    except Exception as error:
-        raise TierwiseError(f"{path}: {type(error).__name__}: {error}") from error
+    module = executed(file, module_name)
     return {
         n: f for n, f in inspect.getmembers(module, inspect.isfunction)
         if f.__module__ == module_name and not n.startswith("_")

@@ -98,7 +98,7 @@ def test_ones_own_arrivals_are_a_file(tmp_path: Path) -> None:
     path.write_text("import numpy as np\ndef times(n, rng, *, gap: float):\n    return np.arange(n) * gap\n")
     assert traffic.synthetic(3, f"{path}:gap=2").arrival.tolist() == [0, 2, 4]
     for text, told in (("def times(n, rng):\n    return [3.0, 2.0]\n", "2 finite times that do not decrease"),
-                       ("def times(n, rng)\n", "mine.py: SyntaxError"), ("x = 1\n", "neither times")):  # fmt: skip
+                       ("def times(n, rng)\n", "line 1: SyntaxError"), ("x = 1\n", "neither times")):  # fmt: skip
         path.write_text(text)
         with pytest.raises(TierwiseError, match=told):
             traffic.synthetic(2, str(path))

@@ -10,7 +10,6 @@ import hashlib
 import importlib
 import importlib.util
 import pkgutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.core.errors import TierwiseError, UnknownName
+from tierwise.core.userfile import executed
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,7 @@ def _read(needed: str, path: str, changed: int) -> Policy:
     stem = Path(path).stem
     # The name has to be the same in the next process: compiled code that is kept refers to it.
     name = f"tierwise_policy_{stem}_{hashlib.sha256(path.encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise TierwiseError(f"{path}: {type(error).__name__}: {error}") from None
+    module = executed(path, name)
     if not callable(getattr(module, needed, None)):
         raise TierwiseError(f"{path}: needs a function {needed!r} (see docs/adding-a-policy.md)")
     return Policy(stem, module)

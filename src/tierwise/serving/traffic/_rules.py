@@ -13,6 +13,7 @@ from typing import Any
 
 from tierwise.core import units
 from tierwise.core.errors import TierwiseError, UnknownName
+from tierwise.core.userfile import executed
 
 Rule = str | float | Callable[..., Any]
 
@@ -61,14 +62,7 @@ def rule(package: ModuleType, written: str, **given: object) -> tuple[ModuleType
 def _own(path: str) -> ModuleType:
     if not Path(path).is_file():
         raise TierwiseError(f"{path}: there is no such file")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    assert spec is not None and spec.loader is not None  # a .py file always has both
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file raises is said with its name
-        raise TierwiseError(f"{path}: {type(error).__name__}: {error}") from error
-    return module
+    return executed(path, f"tierwise_rule_{Path(path).stem}")
 
 
 def value(text: str) -> float | str:
