@@ -7,7 +7,7 @@ import pytest
 import tierwise as tw
 from tierwise import techniques
 from tierwise.models.load import load_model
-from tierwise.papers.catalog import endor, llm_in_a_flash, sirius_contextual_sparsity
+from tierwise.papers.catalog import endor, llm_in_a_flash, sirius_contextual_sparsity, tpi_llm
 
 
 def copied(s: tw.Scenario) -> float:
@@ -55,3 +55,12 @@ def test_what_a_token_reads_anew_is_its_share_of_the_neurons() -> None:
     few = tw.Scenario(llm_in_a_flash.narrow(model, llm_in_a_flash.USED), llm_in_a_flash.GPU)
     fresh = copied(few.apply(techniques.offload_weights(llm_in_a_flash.fresh(), to="nvme")))
     assert fresh == pytest.approx(llm_in_a_flash.FRESH * neurons * 2.0, rel=0.02)
+
+
+def test_streamed_layers_take_as_long_as_the_disk_and_little_more() -> None:
+    """Everything but what a token looks up in the embedding crosses the disk; what is computed meanwhile is hidden."""
+    for row in tpi_llm.ROWS:
+        away = tpi_llm.base(row.model).apply(techniques.offload_weights(1.0, to="nvme"))
+        read = copied(away) / 3.5e9
+        assert read <= tpi_llm.streamed(row) * (1 + 1e-9) <= float(tw.evaluate(away).tpot) * (1 + 1e-9)
+        assert tpi_llm.streamed(row) <= 1.2 * read
