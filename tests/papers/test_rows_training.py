@@ -7,7 +7,17 @@ import pytest
 from tierwise.machines.load import system
 from tierwise.models.load import load_model
 from tierwise.papers.base import Layout, trained, training_rate
-from tierwise.papers.catalog import megatron_lm_ptd_p, pytorch_fsdp, sgd_sai, spqr, vocabulary_parallelism
+from tierwise.papers.catalog import (
+    cosmos_optimizer,
+    megatron_lm_ptd_p,
+    pytorch_fsdp,
+    scmoe_shortcut_expert_parallelism,
+    sequence_parallelism_rsa,
+    sgd_sai,
+    spqr,
+    vocabulary_parallelism,
+    zo2,
+)
 from tierwise.papers.mutations import mutations
 from tierwise.training import framework, train_step
 
@@ -82,3 +92,32 @@ def test_what_an_optimizer_keeps_is_its_bytes_of_every_parameter() -> None:
 def test_where_the_host_sets_the_pace_smaller_weights_are_no_faster() -> None:
     assert spqr.rate("llama-7b", spqr.FRESH, True) == pytest.approx(spqr.rate("llama-7b", spqr.FRESH))
     assert spqr.rate("llama-33b", spqr.FRESH, True) > spqr.rate("llama-33b", spqr.FRESH)
+
+
+def test_a_ring_shares_bidirectional_scores_and_a_longer_ring_holds_more() -> None:
+    sizes = [sequence_parallelism_rsa.batch(Layout(cp=float(n))) for n in (1, 4, 16, 64)]
+    assert sizes == sorted(sizes) and sizes[0] > 0.0
+    # One device alone and a ring of one are the same; tensor parallelism divides less.
+    assert sequence_parallelism_rsa.batch(Layout(tp=4.0)) < sizes[1]
+    one, two = (
+        trained(sequence_parallelism_rsa.bert(), "64xp100-sxm", Layout(cp=n, seq=512.0), "megatron-2022", flash=False)
+        for n in (1.0, 2.0)
+    )
+    assert float(two.memory.kept) == pytest.approx(float(one.memory.kept) / 2.0)
+
+
+def test_zo2_holds_fewer_layers_the_more_there_are() -> None:
+    here, away = (zo2.used("opt-30b", x) for x in (zo2.HERE, zo2.AWAY))
+    assert away < here / 4.0
+    assert zo2.used("opt-13b", zo2.AWAY) < away < zo2.used("opt-66b", zo2.AWAY)
+
+
+def test_cosmos_keeps_between_muon_and_adam() -> None:
+    kept = [cosmos_optimizer.states(name) for name in ("muon", "cosmos", "adamw")]
+    assert kept == sorted(kept)
+
+
+def test_exchanges_take_a_larger_share_over_a_slower_link() -> None:
+    small = (scmoe_shortcut_expert_parallelism.GPT2_MEDIUM, 2048.0, 8.0)
+    fast, slow = (scmoe_shortcut_expert_parallelism.share(m, *small) for m in ("8xa800-sxm", "8xa30"))
+    assert 0.0 < fast < slow < 100.0

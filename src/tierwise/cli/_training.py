@@ -37,7 +37,8 @@ def things(asked: Asked) -> tuple[Model, System, Framework]:
     from tierwise.machines.load import system
     from tierwise.models.load import load_model
     from tierwise.training import framework
-    from tierwise.training.recipe import OPTIMIZERS, compression, method
+    from tierwise.training.optimizers import asked_for
+    from tierwise.training.recipe import compression, method
     from tierwise.training.work import decoder
 
     if not asked.machine:
@@ -47,9 +48,8 @@ def things(asked: Asked) -> tuple[Model, System, Framework]:
     how = framework(asked.trainer)
     recipe = method(asked.method, how.recipe)
     if asked.optimizer is not None:
-        if asked.optimizer not in OPTIMIZERS:
-            raise UnknownName("optimizer", asked.optimizer, OPTIMIZERS)
-        recipe = replace(recipe, optimizer=asked.optimizer)
+        name, rank = asked_for(asked.optimizer)
+        recipe = replace(recipe, optimizer=name, projection=rank)
     if asked.precision not in ("bf16", "fp16", "fp8"):
         raise BadField("--precision", "value", asked.precision, "bf16, fp16 or fp8")
     how = replace(how, recipe=replace(recipe, precision=asked.precision))

@@ -37,6 +37,8 @@ class Step:
         encoder: encoder tokens per sequence, for cross-attention.
         fresh_encoder: the encoder's keys and values are computed in this pass.
         ahead: tokens that layers with a window hold beyond it while a prompt is read: those of the chunk in work.
+        ranks: devices that each hold ``new`` tokens of every sequence, where attention that is not causal looks at
+            those of all of them (context parallelism).
     """
 
     model: Model
@@ -49,6 +51,7 @@ class Step:
     encoder: Num = 0.0
     fresh_encoder: bool = False
     ahead: Num = 0.0
+    ranks: Num = 1.0
 
     @property
     def tokens(self) -> Num:

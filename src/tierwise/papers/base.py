@@ -20,7 +20,7 @@ from tierwise.models.types import Model
 from tierwise.scenario.types import Batch, Plan, Scenario
 from tierwise.training import Layout, TrainStep, framework, train_step
 
-__all__ = ["KERNELS", "Layout", "TrainStep", "contrast", "scenario", "trained", "training_rate"]
+__all__ = ["KERNELS", "Layout", "TrainStep", "contrast", "driver", "scenario", "trained", "training_rate"]
 
 T = TypeVar("T")
 
@@ -65,6 +65,11 @@ def trained(
     which = load_model(model) if isinstance(model, str) else model
     kept = replace(found, recipe=replace(found.recipe, **recipe))
     return train_step(which, system(machine), layout, kept, flash)
+
+
+def driver(machine: str) -> float:
+    """Bytes of a device's memory that its driver keeps, which tools that ask it count as used."""
+    return system(machine).device.reserve
 
 
 def training_rate(step: TrainStep, flops: Num) -> Num:

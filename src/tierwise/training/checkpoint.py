@@ -10,6 +10,9 @@ from tierwise.models.types import Model
 from tierwise.program.types import Op
 from tierwise.scenario.types import Plan
 from tierwise.steps.price import KERNELS, engine_on
+from tierwise.training.layout import Layout
+from tierwise.training.memory import parameters, shaped_states
+from tierwise.training.optimizers import SHAPED
 from tierwise.training.step import TrainStep
 
 
@@ -21,7 +24,11 @@ def checkpoint(step: TrainStep, model: Model) -> float:
     if recipe.rank > 0:
         thin = sum((n * p.adapters for p, n in step.work.layers), 0.0) * x.tp
         return float(np.asarray(recipe.rank * thin)) * each
-    return each * float(np.asarray(model.parameters))
+    whole = Layout()
+    sized = sum(shaped_states(model, whole, recipe), 0.0) * step.work.depth
+    _, ends = parameters(model, whole)
+    others = SHAPED[recipe.optimizer].others if recipe.optimizer in SHAPED else 0.0
+    return each * float(np.asarray(model.parameters)) + float(np.asarray(sized + others * sum(ends.values())))
 
 
 def copied(system: System, step: TrainStep, model: Model) -> float:

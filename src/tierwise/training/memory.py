@@ -14,10 +14,11 @@ from tierwise.models.step import Step
 from tierwise.models.types import Block, Model, Weight
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.layout import held as layers_of
-from tierwise.training.offload import asked
+from tierwise.training.offload import asked, resident
+from tierwise.training.optimizers import OPTIMIZERS, SHAPED, shaped
 from tierwise.training.pipeline import in_flight
-from tierwise.training.recipe import Framework
-from tierwise.training.work import INPUT, OUTPUT, Work, plan_of
+from tierwise.training.recipe import Framework, Recipe
+from tierwise.training.work import INPUT, OUTPUT, PROJECTED, Work, plan_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class TrainMemory:
         host: bytes of the host's memory that a device's share takes; ``host_capacity``: what there is of it for each
             device, infinite where nobody said.
         kept: bytes that one micro-batch's forward pass keeps.
+        shaped: bytes of optimizer states, wherever they lie, that depend on the shapes of matrices.
     """
 
     stage: Num
@@ -41,6 +43,7 @@ class TrainMemory:
     host: Num = 0.0
     host_capacity: Num = float("inf")
     kept: Num = 0.0
+    shaped: Num = 0.0
 
     @property
     def peak(self) -> Num:
@@ -73,6 +76,42 @@ def parameters(model: Model, layout: Layout) -> tuple[dict[str, Num], dict[str, 
             for block in blocks:
                 ends[key] = ends[key] + _elements(step, block)
     return layer, ends
+
+
+def shaped_states(model: Model, layout: Layout, recipe: Recipe) -> tuple[Num, Num]:
+    """Bytes of one layer's optimizer states on a device that depend on shapes: of dense matrices, and of experts
+    (means over the layers)."""
+    step = Step(model, plan_of(layout), 1.0, 1.0, 0.0, "prefill")
+    out: list[Num] = [0.0, 0.0]
+    for stack in model.stacks:
+        if recipe.optimizer not in SHAPED or not stack.active or stack.stream != "text":
+            continue
+        for kind, n in stack.runs():
+            for w in kind.weights():
+                at = int(w.split == "ep")
+                out[at] = out[at] + shaped(w, _local(step, w), recipe.optimizer, recipe.projection) * n / stack.depth
+    return out[0], out[1]
+
+
+def projected(model: Model, layout: Layout) -> Num:
+    """Parameters of one layer on a device whose gradients are thin where inputs are kept as projections (mean over the
+    layers): those of linear maps whose inputs nothing else keeps."""
+    step = Step(model, plan_of(layout), 1.0, 1.0, 0.0, "prefill")
+    total: Num = 0.0
+    for stack in model.stacks:
+        if not stack.active or stack.stream != "text":
+            continue
+        for kind, n in stack.runs():
+            maps = (w for w in kind.weights() if w.role in PROJECTED and w.shape is not None and w.name != "o_proj")
+            total = total + sum((_local(step, w) for w in maps), 0.0) * n / stack.depth
+    return total
+
+
+def largest(model: Model, layout: Layout) -> Num:
+    """Parameters of the largest weight on a device."""
+    step = Step(model, plan_of(layout), 1.0, 1.0, 0.0, "prefill")
+    blocks = [b for s in model.stacks for b in (*s.before, *s.after, *(x for k in s.kinds for x in k.blocks))]
+    return maximum(0.0, *(_local(step, w) for b in blocks for w in b.weights()))
 
 
 def _elements(step: Step, block: Block) -> Num:
@@ -114,6 +153,7 @@ def memory_of(
             parts=parts,
             host=maximum(one.host, two.host),
             kept=maximum(one.kept, two.kept),
+            shaped=maximum(one.shaped, two.shaped),
         )
     return out
 
@@ -160,30 +200,43 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
         0.0,
     )
     flying = in_flight(x, place)
-    one = _kept(x, how, work)
+    blind = recipe.forwards > 0
+    one = 0.0 * dense if blind else _kept(x, how, work)
     peak = maximum(0.0, *(p.working for p, _ in work.layers))
     again = where(np.asarray(x.recompute) >= 2, maximum(0.0, *(p.saved for p, _ in work.layers)) * how.saves, 0.0)
+    if blind:
+        # Nothing is kept for a backward pass; the residual stream alone goes on.
+        again = maximum(0.0, *(p.given for p, _ in work.layers)) * recipe.forwards
     head = where(alone, 1.0, where(whole, minimum(share(x, 0.0, 1.0, mine // 2), 1.0) * (mine != 1), 1.0 / x.pp))
     logits = head * work.logits * recipe.logits
+    sized, routes = shaped_states(model, x, recipe)
+    others = SHAPED[recipe.optimizer].others if recipe.optimizer in SHAPED else 0.0
+    plain = float(recipe.rank <= 0)
+    sized, routes = plain * (copies * held * sized + others * (before + after)), plain * copies * held * routes
+    sized = where(zero >= 1, sized / shards + routes / fewer, sized + routes)
+    thin = (1.0 - recipe.compact) * copies * held * projected(model, x) if recipe.compact < 1.0 else 0.0
     states: dict[str, Num] = {
         "parameters": divided(recipe.parameters, 3.0, dense, experts),
-        "gradients": divided(recipe.gradients, 2.0),
-        "optimizer states": divided(recipe.states, 1.0),
+        "gradients": divided(recipe.gradients, 2.0, own - thin),
+        "optimizer states": divided(recipe.states, 1.0) - divided(OPTIMIZERS[recipe.optimizer], 1.0, thin, 0.0) + sized,
     }
     kept: Num = flying * held * one
     host: Num = 0.0
     if asked(x):
         level, acts = np.asarray(x.offload), np.asarray(x.offload_activations) > 0
-        # On the device stay two layers of what comes and goes: one that is worked on, one that is on its way.
-        layer_size = 2.0 * (layer["layer"] + layer["experts"]) / where(zero >= 1, shards, 1.0)
+        layer_size = resident(recipe) * (layer["layer"] + layer["experts"]) / where(zero >= 1, shards, 1.0)
+        # What stands before and behind the layers stays where its update is.
+        ends_size = (before + after) * float(blind)
         bounds = {"optimizer states": (1.0, 0.0), "gradients": (1.0, recipe.gradients * layer_size),
-                  "parameters": (2.0, recipe.parameters * layer_size)}  # fmt: skip
+                  "parameters": (2.0, recipe.parameters * (layer_size + ends_size))}  # fmt: skip
         for name, (least, left) in bounds.items():
             away = where(level >= least, maximum(states[name] - left, 0.0), 0.0)
             host, states[name] = host + away, states[name] - away
         away = where(acts, maximum(kept - 2.0 * one, 0.0), 0.0)
         host, kept = host + away, kept - away
-    waiting = kept + maximum(again + peak, logits)
+    # A weight is changed before it is used, or after: beside the residual stream, not beside what an op works on.
+    noise = recipe.noise * recipe.parameters * largest(model, x) if recipe.noise > 0 else 0.0
+    waiting = kept + maximum(again + peak, logits, again + noise)
     fresh = (np.asarray(x.micro_batches) <= 1) & (recipe.transient > 0)
     states["gradients"] = where(fresh, maximum(states["gradients"] - waiting, 0.0), states["gradients"])
     # The largest layer is recomputed, or the loss is taken, not both at once.
@@ -200,7 +253,7 @@ def _stage(model: Model, system: System, layout: Layout, how: Framework, work: W
     }
     return TrainMemory(
         place * (x.pp - 1.0), parts, system.device.memory.capacity - system.device.reserve, how.memory_interval,
-        host, _host_of(system), held * one,
+        host, _host_of(system), held * one, sized,
     )  # fmt: skip
 
 

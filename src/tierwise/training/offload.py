@@ -3,7 +3,9 @@
 With ``optimizer`` a device hands each micro-batch's gradients to the host, which adds them up, updates the weights and
 hands them back. With ``parameters`` the weights stay there too and are fetched for every pass. Kept activations can lie
 there apart from that: each micro-batch's go out as its forward pass makes them and come back for its backward pass.
-Copies run beside compute; what they take longer than it is waited for.
+Copies run beside compute; what they take longer than it is waited for. Zeroth-order training has no gradients to hand
+over: a layer comes in, is updated and disturbed where it is used by all forward passes at once, and goes out again
+(ZO2, arXiv:2503.12668).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from tierwise.cost import Target, price
 from tierwise.machines.types import System
 from tierwise.program.types import Op
 from tierwise.training.layout import Layout
-from tierwise.training.recipe import Framework
+from tierwise.training.recipe import Framework, Recipe
 
 OFFLOAD = ("none", "optimizer", "parameters")
 # Bytes of a weight or gradient on its way.
@@ -42,6 +44,12 @@ def asked(layout: Layout) -> bool:
     return bool(np.any(np.asarray(layout.offload) > 0) or np.any(np.asarray(layout.offload_activations) > 0))
 
 
+def resident(recipe: Recipe) -> float:
+    """Layers on a device of what comes and goes: one that is worked on, one that is on its way in, and where the device
+    changes it one on its way out."""
+    return 3.0 if recipe.forwards > 0 else 2.0
+
+
 def offloaded(
     on: Target, system: System, x: Layout, how: Framework, own: Num, kept: Num, passes: tuple[Num, Num]
 ) -> Offloaded:
@@ -56,6 +64,11 @@ def offloaded(
         TierwiseError: the device has no link to a host, or nobody said how fast the host's memory is.
     """
     level, acts = np.asarray(x.offload), np.asarray(x.offload_activations) > 0
+    if how.recipe.forwards > 0:
+        size = own * how.recipe.parameters
+        ways = maximum(_copy(on, size, inward=False), _copy(on, size, inward=True))
+        waited = maximum(where(level >= 2, ways, 0.0) - passes[0], 0.0)
+        return Offloaded(x.micro_batches * waited, 0.0 * own)
     out = _copy(on, own * _SENT, inward=False)
     back = _copy(on, own * _SENT, inward=True)
     out_acts = _copy(on, kept, inward=False) if np.any(acts) else 0.0

@@ -10,20 +10,9 @@ from typing import Any
 
 from tierwise.core.errors import BadField, UnknownName
 from tierwise.core.num import Num
+from tierwise.training.optimizers import OPTIMIZERS
 
 FOLDER = Path(__file__).with_name("frameworks")
-
-# Bytes of optimizer state a parameter, the master copy of the weights apart.
-OPTIMIZERS: Mapping[str, float] = {
-    "adamw": 8.0,  # Two moments in fp32 (arXiv:1711.05101).
-    "adamw-8bit": 2.0 + 2.0 * 4.0 / 256.0,  # Two moments in 8 bits, an fp32 scale for 256 of them (arXiv:2110.02861).
-    "adafactor": 0.0,  # A row and a column of second moments a matrix: left out (arXiv:1804.04235).
-    "lion": 4.0,  # One moment (arXiv:2302.06675).
-    "muon": 4.0,  # One moment (kellerjordan.github.io/posts/muon).
-    "sgd-momentum": 4.0,
-    "sgd": 0.0,
-}
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -32,16 +21,21 @@ class Recipe:
     Attributes:
         parameters: of the working copy. ``gradients``: of what is accumulated. ``also``: of gradients beside it (those
             that autograd leaves before they are added). ``master``: of the weights that the optimizer updates.
-        optimizer: a key of :data:`OPTIMIZERS`.
+        optimizer: a key of :data:`OPTIMIZERS`. ``projection``: rank of what it projects gradients to.
         reduced: of a gradient on the wire. ``logits``: of a logit and its gradient while the loss is taken (16 bits,
             fp32, and the gradient in fp32).
         gathered: 1 where inputs that sequence parallelism gathers are kept whole for the backward pass, and 0 where
             they are gathered again.
+        compact: share of its width in which each linear map of a layer keeps its input for the backward pass, by random
+            projections; its gradient and optimizer states are as thin (CompAct, arXiv:2410.15352). 1 keeps it whole.
         transient: 1 where gradients are freed after every step. With one micro-batch they then come as activations go,
             and only what they have more adds to the peak.
         dropout: 1 where the residual stream has dropout, whose masks (a byte an element, twice a layer) are kept.
         precision: arithmetic of matrix products, a number format.
         rank: of low-rank adapters on every linear map, which alone are trained (LoRA, arXiv:2106.09685); 0 trains all.
+        forwards: forward passes of a micro-batch from which a step is told without a backward pass (zeroth-order:
+            two, under weights that are disturbed either way; arXiv:2305.17333); 0 trains by gradients. ``noise``:
+            tensors as large as a weight that changing it takes.
     """
 
     parameters: float = 2.0
@@ -52,10 +46,14 @@ class Recipe:
     reduced: float = 4.0
     logits: float = 10.0
     gathered: float = 0.0
+    compact: float = 1.0
     transient: float = 0.0
     dropout: float = 0.0
     precision: str = "bf16"
     rank: float = 0.0
+    projection: float = 0.0
+    forwards: float = 0.0
+    noise: float = 0.0
 
     @property
     def low(self) -> bool:
@@ -69,12 +67,15 @@ class Recipe:
 
     @property
     def update(self) -> float:
-        """Bytes that an update of one parameter reads and writes."""
+        """Bytes that an update of one parameter reads and writes, those of :data:`SHAPED` apart. Zeroth-order passes
+        disturb the weights twice, put them back and then update them, each with random numbers made again."""
+        if self.forwards > 0:
+            return (self.forwards + 2.0) * 2.0 * self.parameters
         return self.gradients + 2.0 * self.states + self.parameters
 
 
 def method(text: str, base: Recipe) -> Recipe:
-    """The recipe of a way to fine-tune: ``full``, ``lora:r=16``, ``qlora:r=16``.
+    """The recipe of a way to fine-tune: ``full``, ``lora:r=16``, ``qlora:r=16``, ``zeroth`` (MeZO, arXiv:2305.17333).
 
     Frozen weights of ``qlora`` are in NF4 (arXiv:2305.14314).
 
@@ -84,10 +85,12 @@ def method(text: str, base: Recipe) -> Recipe:
     name, _, rest = text.partition(":")
     if name not in METHODS:
         raise UnknownName("method", name, METHODS)
-    if name == "full":
+    if name in ("full", "zeroth"):
         if rest:
-            raise BadField("--method", "full", rest, "nothing after it")
-        return base
+            raise BadField("--method", name, rest, "nothing after it")
+        # Random numbers, the slope times them, the decayed weight and the sum of both (MeZO's update, as ZO2's zo.py).
+        alone = {"gradients": 0.0, "also": 0.0, "master": 0.0, "optimizer": "sgd", "forwards": 2.0, "noise": 4.0}
+        return base if name == "full" else replace(base, **alone)  # type: ignore[arg-type]
     key, _, value = (rest or "r=16").partition("=")
     if key not in ("r", "rank") or not value.isdigit() or int(value) < 1:
         raise BadField("--method", name, rest, "r=RANK, a whole number of at least 1")
@@ -96,7 +99,7 @@ def method(text: str, base: Recipe) -> Recipe:
     return replace(base, parameters=held, rank=float(value))
 
 
-METHODS = ("full", "lora", "qlora")
+METHODS = ("full", "lora", "qlora", "zeroth")
 
 
 # How gradients may be sent.

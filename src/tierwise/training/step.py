@@ -98,6 +98,8 @@ def composed(model: Model, system: System, layout: Layout, how: Framework, work:
     for piece, n in work.layers:
         forward, behind, again, later = _times(piece, x, how)
         _pass_keys(on, x, how, piece, forward, behind)
+        if how.recipe.forwards > 0:
+            forward, behind, again, later = _alone(forward, behind, how)
         rows.append((forward, {k: behind[k] + again[k] for k in behind}, later, n))
     mean_f = {k: sum((r[0][k] * r[3] for r in rows), 0.0) / work.depth for k in rows[0][0]}
     mean_b = {k: sum((r[1][k] * r[3] for r in rows), 0.0) / work.depth for k in rows[0][1]}
@@ -118,16 +120,19 @@ def composed(model: Model, system: System, layout: Layout, how: Framework, work:
     parts["hand-overs"] = _handed(on, model, x, stages)
     moved = trained(x, how, work, *_held(stages.layers, layer, ends, x))
     thin = held_adapters(x, work)
-    parts["gradients on the wire"] = averaged(on, wire, x, how, moved, thin, slowest)
-    parts["update"] = _updated(on, x, how, moved)
+    # Zeroth-order replicas tell each other how much a loss changed: one number.
+    told = tuple(0.0 * n for n in moved) if how.recipe.forwards > 0 else moved
+    parts["gradients on the wire"] = averaged(on, wire, x, how, (told[0], told[1]), thin, slowest)
     memory = memory_of(model, system, x, how, work)
+    parts["update"] = _updated(on, x, how, moved) + how.memory * 2.0 * memory.shaped / on.memory.bandwidth
     if asked(x):
         p = stages.passes
         back = tuple(a + b for a, b in zip(p.inputs, p.weights, strict=True))
         both = largest(p.stages, p.forward), largest(p.stages, (back[0], back[1], back[2]))
         extra = offloaded(on, system, x, how, _shared(x, moved), memory.kept, both)
         parts["copies to the host"] = extra.copies
-        parts["update"] = where(np.asarray(x.offload) > 0, extra.update, parts["update"])
+        if how.recipe.forwards <= 0:
+            parts["update"] = where(np.asarray(x.offload) > 0, extra.update, parts["update"])
     if np.any(np.asarray(x.straggler) > 0):
         # The slowest of n devices whose speeds are spread normally (Cramer, Mathematical Methods of Statistics, 28.6).
         late = x.straggler * np.sqrt(2.0 * np.log(maximum(x.devices, 2.0)))
@@ -193,6 +198,14 @@ def _times(
     return forward, behind, again, later
 
 
+def _alone(
+    forward: dict[str, Num], behind: dict[str, Num], how: Framework
+) -> tuple[dict[str, Num], dict[str, Num], dict[str, Num], Num]:
+    """The times of forward passes without a backward pass."""
+    nothing = {k: 0.0 * v for k, v in behind.items()}
+    return {k: how.recipe.forwards * v for k, v in forward.items()}, nothing, nothing, 0.0 * _total(nothing)
+
+
 def _pass_keys(
     on: Target, x: Layout, how: Framework, piece: Piece, forward: dict[str, Num], behind: dict[str, Num]
 ) -> None:
@@ -213,6 +226,8 @@ def _end(work: Work, name: str, x: Layout, how: Framework) -> Three:
     for key, piece in work.ends.items():
         if key.endswith(name):
             f, b, _, w = _times(piece, x, how, wide=True)
+            if how.recipe.forwards > 0:
+                f, b, _, w = _alone(f, b, how)
             forward, behind, weights = forward + _total(f), behind + _total(b), weights + w
     return forward, behind - weights, weights
 
@@ -267,8 +282,8 @@ def _shared(x: Layout, moved: tuple[Num, Num]) -> Num:
 
 
 def _useful(work: Work, x: Layout, how: Framework) -> Num:
-    """Arithmetic of forward and backward passes over all devices: three times that of the forward
-    passes' products, or twice where weights have no gradients."""
+    """Arithmetic of forward and backward passes over all devices: three times that of the forward passes' products,
+    or twice where weights have no gradients; that of all forward passes where there is no backward one."""
     one = sum((n * p.flops for p, n in work.layers), 0.0) + sum((p.flops for p in work.ends.values()), 0.0)
-    passes = 3.0 if how.recipe.rank <= 0 else 2.0
+    passes = how.recipe.forwards or (3.0 if how.recipe.rank <= 0 else 2.0)
     return passes * one * x.micro_batches * x.dp * x.cp * x.tp

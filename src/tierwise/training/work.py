@@ -26,6 +26,8 @@ from tierwise.training.recipe import Framework
 
 CLASSES = ("matmul", "attention", "memory", "link")
 _CLASS = {"matmul": "matmul", "moe": "matmul", "attention": "attention", "collective": "link"}
+# Roles of linear maps whose inputs may be kept as projections.
+PROJECTED = ("attn", "mlp")
 # What stands before the layers, and after them.
 INPUT, OUTPUT = "input", "output"
 # Kernels that are linear in what they read: their gradients need nothing of it.
@@ -117,7 +119,8 @@ def work_of(
         low = _priced(model, system, less, again), _priced(model, system, less, backward(again, frozen=frozen))
     divided = where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
     counts = _repeats(forward)
-    pieces = {name: _piece(name, costs, low, forward, counts[name], divided, plain.imbalance) for name in counts}
+    kept = how.recipe.compact
+    pieces = {name: _piece(name, costs, low, forward, counts[name], divided, plain.imbalance, kept) for name in counts}
     layers = tuple(
         (p, num(counts[name]) if depth is None else depth)
         for name, p in pieces.items()
@@ -141,7 +144,8 @@ def decoder(model: Model) -> Stack:
 def _step(model: Model, plan: Plan, layout: Layout) -> Step:
     new = layout.seq / layout.cp
     # Context-parallel ranks hold early and late parts of a sequence, so that each attends to half of it.
-    return Step(model, plan, layout.micro_batch, new, (layout.seq - new) / 2.0, "prefill", new)
+    past = (layout.seq - new) / 2.0
+    return Step(model, plan, layout.micro_batch, new, past, "prefill", new, ranks=layout.cp)
 
 
 def _priced(model: Model, system: System, plan: Plan, program: Program) -> StepCost:
@@ -239,6 +243,7 @@ def _piece(
     count: Num,
     divided: Num,
     imbalance: Num = 1.0,
+    compact: Num = 1.0,
 ) -> Piece:
     def seconds(plain: StepCost, less: StepCost, only: str = "") -> dict[str, Num]:
         out: dict[str, Num] = dict.fromkeys(CLASSES, 0.0)
@@ -254,7 +259,7 @@ def _piece(
         return out
 
     ops = [(op, s.repeat / count) for s in forward.segments if s.name == name for op in s.ops]
-    kept, scores = saved(ops, divided)
+    kept, scores = saved(ops, divided, compact)
     return Piece(
         forward=seconds(costs[0], low[0]),
         backward=seconds(costs[1], low[1]),
@@ -294,7 +299,7 @@ def _given(ops: Iterable[Op]) -> Num:
     return next((o.bytes for op in ops for o in op.reads if o.name == "x"), 0.0)
 
 
-def saved(ops: Iterable[tuple[Op, Num]], divided: Num = 1.0) -> tuple[Num, Num]:
+def saved(ops: Iterable[tuple[Op, Num]], divided: Num = 1.0, compact: Num = 1.0) -> tuple[Num, Num]:
     """(bytes of tensors that gradients need, of them attention scores), each tensor once.
 
     A matrix product needs its input, attention its queries, keys, values, output and the logarithm of each row's sum
@@ -304,6 +309,8 @@ def saved(ops: Iterable[tuple[Op, Num]], divided: Num = 1.0) -> tuple[Num, Num]:
     Args:
         ops: with how often each runs (once for every expert).
         divided: devices among which the residual stream and its normalised copies are divided.
+        compact: share of its width in which each linear map of a layer keeps its input, by a projection of its own.
+            What something else keeps anyway (attention its output) stays whole.
     """
     version: dict[str, int] = {}
     kept: dict[tuple[str, int], Num] = {}
@@ -316,7 +323,9 @@ def saved(ops: Iterable[tuple[Op, Num]], divided: Num = 1.0) -> tuple[Num, Num]:
     for op, n in ops:
         acts = [o for o in op.reads if o.role == "act"]
         if op.kind == "matmul":
-            keep(acts[0].name, n * acts[0].bytes, acts[0].name == "h")
+            thin = float(str(op.options.get("parts", 1))) * compact if op.role in PROJECTED else 1.0
+            size = n * acts[0].bytes * where(np.asarray(compact) < 1.0, thin, 1.0)
+            keep(acts[0].name, size, acts[0].name == "h")
         elif op.kind == "attention":
             for o in acts:
                 keep(op.name + o.name, o.bytes)

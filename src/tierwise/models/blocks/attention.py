@@ -177,7 +177,7 @@ class Attention:
         if self.source == "cross":
             return step.encoder, new * step.encoder, step.encoder
         if not self.causal:
-            return 0.0, new * new, new
+            return 0.0, new * new * step.ranks, new * step.ranks
         past, reach = past_read(step, self._within(step), self.budget), self._reach
         if self.chosen is not None:
             past = minimum(past, self.chosen)

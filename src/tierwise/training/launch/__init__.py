@@ -78,7 +78,10 @@ def targets() -> tuple[str, ...]:
 
 
 def files(step: TrainStep, model: Model, name: str) -> dict[str, str]:
-    """Every file, by its path inside the folder."""
+    """Every file, by its path inside the folder; none where no framework here has the way to train (zeroth-order, or
+    an optimizer that projects gradients)."""
+    if step.how.recipe.forwards > 0 or step.how.recipe.projection > 0:
+        return {}
     shape = shape_of(model)
     out: dict[str, str] = {}
     for target in targets():

@@ -1,0 +1,90 @@
+"""What optimizers keep beside the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tierwise.core.errors import BadField, UnknownName
+from tierwise.core.num import Num, maximum, minimum
+from tierwise.models.types import Weight
+
+# Bytes of state a parameter, the master copy of the weights apart.
+OPTIMIZERS: Mapping[str, float] = {
+    "adamw": 8.0,  # Two moments in fp32 (arXiv:1711.05101).
+    "adamw-8bit": 2.0 + 2.0 * 4.0 / 256.0,  # Two moments in 8 bits, an fp32 scale for 256 of them (arXiv:2110.02861).
+    "adamw-bf16": 4.0,  # Two moments in the format of 16-bit weights, as PyTorch makes them beside such weights.
+    "adafactor": 0.0,  # A row and a column of second moments a matrix: left out (arXiv:1804.04235).
+    "lion": 4.0,  # One moment (arXiv:2302.06675).
+    "muon": 4.0,  # One moment (kellerjordan.github.io/posts/muon).
+    "cosmos": 4.0,  # One moment (arXiv:2502.17410).
+    "galore": 0.0,  # Moments of projected gradients alone (arXiv:2403.03507).
+    "sgd-momentum": 4.0,
+    "sgd": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """Bytes of state beside :data:`OPTIMIZERS`'s that depend on what a parameter belongs to.
+
+    Attributes:
+        others: of a parameter that is in no matrix of a layer (embedding, head, norms).
+        long, short: for a rank and each row of a layer's matrix along its longer and its shorter side.
+        square: for a rank times a rank of a layer's matrix.
+    """
+
+    others: float = 0.0
+    long: float = 0.0
+    short: float = 0.0
+    square: float = 0.0
+
+    @property
+    def ranked(self) -> bool:
+        return self.long + self.short + self.square > 0.0
+
+
+# Those that treat a layer's matrices otherwise than the rest, which has AdamW's two moments.
+SHAPED: Mapping[str, Shaped] = {
+    "muon": Shaped(others=4.0),
+    # A basis of the leading subspace, second moments in it, and their small matrix, in fp32 (arXiv:2502.17410).
+    "cosmos": Shaped(others=4.0, long=4.0, short=4.0, square=4.0),
+    # Two moments along the longer side and the projection of the shorter one, in fp32 (arXiv:2403.03507, table 1).
+    "galore": Shaped(others=8.0, long=8.0, short=4.0),
+}
+
+
+def asked_for(text: str) -> tuple[str, float]:
+    """(name, rank) of an optimizer as it is asked for: ``muon``, ``galore:r=128``.
+
+    Raises:
+        UnknownName, BadField: no such optimizer, or a rank that it cannot have or lacks.
+    """
+    name, _, rest = text.partition(":")
+    if name not in OPTIMIZERS:
+        raise UnknownName("optimizer", name, OPTIMIZERS)
+    if name not in SHAPED or not SHAPED[name].ranked:
+        if rest:
+            raise BadField("--optimizer", name, rest, "nothing after it")
+        return name, 0.0
+    key, _, value = rest.partition("=")
+    if key not in ("r", "rank") or not value.isdigit() or int(value) < 1:
+        raise BadField("--optimizer", name, rest or None, "r=RANK, a whole number of at least 1, as in galore:r=128")
+    return name, float(value)
+
+
+def shaped(w: Weight, local: Num, optimizer: str, rank: Num) -> Num:
+    """Bytes of state of one weight of a layer that :data:`SHAPED` counts.
+
+    Args:
+        local: its parameters on a device.
+        rank: of the optimizer's projections.
+    """
+    how = SHAPED.get(optimizer)
+    if how is None:
+        return 0.0 * local
+    if w.shape is None:
+        return how.others * local
+    long, short = maximum(*w.shape), minimum(*w.shape)
+    r = minimum(rank, short)
+    return local / (long * short) * r * (how.long * long + how.short * short + how.square * r)
