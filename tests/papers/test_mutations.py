@@ -50,6 +50,25 @@ def _copied() -> float:
     return float(tw.evaluate(base.apply(techniques.offload_kv(1.0))).tpot)
 
 
+PARTS = "rtx4090 + epyc-7742 + 512GB ddr4 + nvme-gen4"
+
+
+def _of_parts() -> float:
+    """A computer that was put together from parts, each looked up on the way."""
+    return float(tw.evaluate(scenario("llama-2-7b", PARTS, tw.Batch(512, 32, 1))).tpot)
+
+
+def _from_disk() -> float:
+    base = scenario("llama-2-7b", PARTS, tw.Batch(512, 32, 1))
+    return float(tw.evaluate(base.apply(techniques.offload_weights(1.0, to="nvme"))).tpot)
+
+
+def _on_host() -> float:
+    """Attention over a long cache, on the host's processor."""
+    base = scenario("llama-2-7b", PARTS, tw.Batch(16384, 32, 8))
+    return float(tw.evaluate(base.apply(techniques.compute_in("host"))).tpot)
+
+
 def _engine() -> float:
     """What the engine's software adds to a step."""
     base = scenario("llama-2-7b", "h100-sxm", tw.Batch(512, 32, 16), engine="vllm")
@@ -133,6 +152,10 @@ def _room() -> float:
     [
         ("memory x0.5", _time, 1.7, 2.0),
         ("memory x2", _time, 0.5, 0.65),
+        ("memory x0.5", _of_parts, 1.7, 2.0),
+        ("memory x0.5", _from_disk, 1.9, 2.0),
+        ("memory x0.5", _on_host, 1.7, 2.0),
+        ("memory x2", _from_disk, 0.5, 0.55),
         ("compute x0.5", _prompt, 1.6, 2.0),
         ("compute x2", _prompt, 0.5, 0.75),
         # A pass over local memory is no link's.

@@ -28,7 +28,7 @@ def machines(
     memory: float = 1.0, compute: float = 1.0, links: float = 1.0, host: float = 1.0, capacity: float = 1.0
 ) -> Any:
     """Machines as they are looked up, with some of their numbers scaled. Of links all: those between devices, between
-    domains, and to the host."""
+    domains, and to the host; of memories those of devices, the host's, and its disks."""
     from tierwise.machines import load as machines
 
     def link(x: Any) -> Any:
@@ -37,17 +37,39 @@ def machines(
     def device(d: Any) -> Any:
         tiers = tuple(
             replace(t, bandwidth=t.bandwidth * memory, write_bandwidth=t.write_bandwidth * memory,
-                    capacity=t.capacity * capacity) if t.kind == "memory" else t
+                    capacity=t.capacity * (capacity if t.kind == "memory" else 1.0))
+            if t.kind in ("memory", "storage") else t
             for t in d.tiers
         )  # fmt: skip
         engines = tuple(replace(e, rates={k: v * compute for k, v in e.rates.items()}) for e in d.engines)
         dispatch = replace(d.dispatch, eager=d.dispatch.eager * host, graph=d.dispatch.graph * host)
         return replace(d, tiers=tiers, engines=engines, links=tuple(map(link, d.links)), dispatch=dispatch)
 
-    def system(s: Any) -> Any:
-        return replace(s, device=device(s.device), scale_up=link(s.scale_up), scale_out=link(s.scale_out))
+    def around(h: Any) -> Any:
+        return h and replace(
+            h, bandwidth=h.bandwidth * memory, cpu=h.cpu and device(h.cpu), storage=tuple(map(device, h.storage))
+        )
 
-    return _all(_everywhere(machines.system, system), _everywhere(machines.device, device))
+    def system(s: Any) -> Any:
+        own = replace(s, device=device(s.device), host=around(s.host))
+        return replace(own, scale_up=link(s.scale_up), scale_out=link(s.scale_out))
+
+    found, part = machines.system, machines.device
+    inside = [0]  # a machine is made of devices that are looked up on the way: each is scaled once, with the whole
+
+    def whole(*args: Any, **options: Any) -> Any:
+        inside[0] += 1
+        try:
+            made = found(*args, **options)
+        finally:
+            inside[0] -= 1
+        return made if inside[0] else system(made)
+
+    def single(*args: Any, **options: Any) -> Any:
+        made = part(*args, **options)
+        return made if inside[0] else device(made)
+
+    return _all(_instead(found, whole), _instead(part, single))
 
 
 # Of the coefficients of a collective: seconds that pass on the links whatever the size.
