@@ -88,6 +88,29 @@ def test_prefilling_apart_leaves_decoding_alone() -> None:
     assert tpot[1] < tpot[0]
 
 
+def test_prompts_that_wait_apart_share_a_pass_as_far_as_it_has_room() -> None:
+    """A pass of many prompts is launched once, so a prefilling engine under load answers sooner where passes hold more;
+    a request alone does not see it."""
+    many = row(model="deepseek-v3", system="b200_sxm", isl=512.0, osl=128.0, concurrency=256.0,
+               decode=EngineGroup(8, workers=4), prefill=EngineGroup(8), mode="disagg")  # fmt: skip
+    few, more = (settled(many, budget=b, captured=0.0) for b in (512.0, 8192.0))
+    assert more.ttft[0] < 0.9 * few.ttft[0]
+    assert few.parts["prompts of a pass"][0] == 1.0 < more.parts["prompts of a pass"][0] <= 16.0
+    one = replace(many, concurrency=1.0, decode=EngineGroup(8))
+    assert settled(one, budget=512.0).ttft[0] == pytest.approx(settled(one, budget=8192.0).ttft[0], rel=0.01)
+
+
+def test_the_fullest_rank_waits_for_its_work_and_not_for_what_kernels_take_anyway() -> None:
+    """Experts over eight ranks: more seconds where one rank has more to read, less than in proportion for what a kernel
+    takes whatever its work, none where every expert is read or all are on one rank."""
+    wide = row(model="gpt-oss-120b", system="h200_sxm", dense="mxfp4", experts="mxfp4", concurrency=8.0,
+               decode=EngineGroup(8, 1, 8))  # fmt: skip
+    p, _ = priced([wide, replace(wide, concurrency=8192.0), replace(wide, decode=EngineGroup(8))])
+    experts, excess = p.times.decode[2:4, 0].sum(axis=0), p.times.excess[:, 0].sum(axis=0)
+    assert 0.0 < excess[0] < 0.5 * experts[0]
+    assert excess[1] < 0.01 * experts[1] and excess[2] == 0.0
+
+
 def test_unknown_models_are_refused_alone() -> None:
     p, refused = priced(
         [row(), row(id="b", model="no-such-model"), row(id="c", system="abacus"), row(id="d", engine="unheard-of")]

@@ -79,3 +79,15 @@ def test_a_pass_takes_one_prompt_until_its_script_gives_it_more() -> None:
 def test_prompts_come_together_where_an_engine_reads_them_first() -> None:
     engines = [row(engine=name) for name in ("vllm", "sglang", "trtllm")]
     assert conditions(engines).client.together.tolist() == [0.0, 1.0, 0.0]
+
+
+def test_scripts_of_engines_that_do_both_say_nothing_of_those_that_prefill_apart() -> None:
+    """Four GB200 hold DeepSeek's 8 bits only with nearly all their memory, as their own script gives them."""
+    r = row(engine="sglang", system="gb200", decode=EngineGroup(4), source=INFERENCEX.format("2026-02-10"))
+    apart = replace(r, prefill=EngineGroup(4), mode="disagg")
+    wide = replace(apart, decode=EngineGroup(1, 32, 32), prefill=EngineGroup(1, 8, 8))
+    how = conditions([r, apart, wide])
+    assert how.memory.tolist() == [0.82, 0.95, 0.82]
+    assert how.client.budget.tolist() == [32768.0, 8192.0, 16384.0]
+    p, _ = priced([r, apart])
+    assert p.times.room[0] < 1.0 < p.times.room[1]

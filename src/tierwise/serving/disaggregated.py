@@ -2,7 +2,8 @@
 
 A closed network of two stations: requests in flight are prefilling (a queue with several servers) or decoding (all
 together, slower the more they are). The queue is that of approximate mean value analysis (Schweitzer, 1979; servers
-as in Seidmann et al., 1987). All arrays have shape (n,); flight and servers are per decoding engine.
+as in Seidmann et al., 1987), in which a server takes together the prompts that wait, as far as a pass has room for
+them. All arrays have shape (n,); flight and servers are per decoding engine.
 """
 
 from __future__ import annotations
@@ -33,27 +34,36 @@ def disaggregated(
 
     Args:
         point, times: of the decoding engine, with ``times.prefill`` that of a prefilling one.
-        servers: prefilling ranks per decoding engine; each takes one pass of prompts at a time.
+        servers: prefilling ranks per decoding engine; each takes one pass of prompts at a time, of those that wait.
         rounds: of the fixed point, damped by half; ``start``: a solution close by, where it begins.
     """
     accepted = tokens_accepted(coef["accept"], point.draft)
     ranks = point.flight / point.dp
     limit = np.maximum(np.minimum(ranks, times.room), 1.0)
     request = request_seconds(point, client, coef) + coef["apart.request"]
-    own = coef["apart.prefill"] * prefill_at(prefill_seconds(point, times, client, coef), np.ones_like(ranks))
-    active, ttft = (limit, request + own) if start is None else (start.parts["active"], start.ttft)
+    prefill = coef["apart.prefill"] * prefill_seconds(point, times, client, coef)
+    most = np.maximum(np.minimum(client.budget / point.isl, point.flight / servers), 1.0)
+    full = prefill_at(prefill, most)
+    first = coef["burst"] * full * np.maximum(point.flight / servers / most - 1.0, 0.0) / 2.0 / client.waves
+    # Each decoding engine has a share of one server at the least.
+    spare = np.maximum(servers - 1.0, 0.0)
+    if start is None:
+        active, ttft = limit, request + prefill_at(prefill, np.ones_like(ranks))
+    else:
+        active, ttft = start.parts["active"], start.ttft
     curve = step_curve(point, times, coef)
     for _ in range(rounds):
         tpot = coef["apart.decode"] * curve.seconds(active) / accepted
         decode = point.osl * tpot
         queue = point.flight * (ttft - request) / (ttft + decode)
-        others = np.maximum(queue * (1.0 - 1.0 / np.maximum(point.flight, 1.0)) - (servers - 1.0), 0.0)
-        response = own * (1.0 + others / servers)
-        first = coef["burst"] * own * np.maximum(point.flight / servers - 1.0, 0.0) / 2.0 / client.waves
+        others = np.maximum(queue * (1.0 - 1.0 / np.maximum(point.flight, 1.0)) - spare, 0.0)
+        each = np.minimum(np.maximum(others / servers, 1.0), most)
+        own = prefill_at(prefill, each)
+        response = own * (1.0 + others / servers / each)
         crowd = np.maximum(ranks / limit - 1.0, 0.0) * decode
         waited = np.maximum(response + first, crowd)
         ttft = DAMPING * ttft + (1.0 - DAMPING) * (request + tpot * accepted + waited)
         active = np.maximum(np.minimum(ranks * decode / (ttft + decode), limit), LEAST_DECODING)
     found = {"request": request, "own pass": own, "queue": waited - own, "first wave": first, "step": tpot * accepted,
-             "active": active}  # fmt: skip
+             "active": active, "prompts of a pass": each}  # fmt: skip
     return Steady(ttft, tpot, {name: found.get(name, np.zeros_like(ttft)) for name in PARTS})

@@ -216,7 +216,7 @@ def cache_format(model: Model, asked: CacheFormat = CacheFormat.OWN) -> str:
 
 def _empty(n: int) -> StepTimes:
     c, s, p = len(CLASSES), len(SHARES), len(PROMPTS)
-    shapes = {"decode": (c, s, n), "launch": (s, n), "seqs": (s, n), "prefill": (c, p, n), "spread": (s, n)}
+    shapes = {"decode": (c, s, n), "launch": (s, n), "seqs": (s, n), "prefill": (c, p, n), "excess": (2, s, n)}
     return StepTimes(**{f.name: np.zeros(shapes.get(f.name, (n,))) for f in fields(StepTimes)})
 
 

@@ -24,6 +24,8 @@ LOST_TO_SPREAD, LEAST_EXTRA = CONSTANTS["prefill.equal_lengths"], CONSTANTS["pre
 FULLEST, LEAST_DECODING = CONSTANTS["queue.fullest"], CONSTANTS["decoding.least"]
 DAMPING = CONSTANTS["fixed_point.damping"]
 
+_EXPERTS = ("moe.few", "moe.many")
+
 # What multiplies or adds to the prices, and where each starts. Times in seconds.
 START: Mapping[str, float] = {
     **dict.fromkeys(CLASSES, 1.0),
@@ -219,7 +221,8 @@ class StepCurve:
 def step_curve(point: ClosedLoopPoint, times: StepTimes, coef: Coefficients) -> StepCurve:
     """Decode steps of every deployment, by the sequences in them."""
     rest = _weighted(times.decode, coef, [c for c in CLASSES if not c.startswith("moe")])
-    experts = _weighted(times.decode, coef, ("moe.few", "moe.many")) * (1.0 + coef["imbalance"] * times.spread)
+    experts = _weighted(times.decode, coef, _EXPERTS)
+    experts += coef["imbalance"] * sum(coef[c] * more for c, more in zip(_EXPERTS, times.excess, strict=True))
     drafting = (coef["host.kernel"] * times.kernels + rest[-1] + experts[-1]) / times.layers
     fixed = host_seconds(times, coef) + point.draft * coef["draft"] * drafting
     return StepCurve(rest, experts if experts.any() else None, times.launch if times.launch.any() else None, fixed,

@@ -17,7 +17,6 @@ from tierwise.machines.types import System
 from tierwise.memory.account import Rules, account
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.program.program import Program
 from tierwise.program.types import Op
 from tierwise.scenario.types import KV, Plan
 from tierwise.serving.constants import CONSTANTS
@@ -68,8 +67,9 @@ class StepTimes:
         decode: of a decode step with ``SHARES`` of the requests; ``launch``: seconds the host needs to launch it where
             it is not replayed (points, n); ``seqs``: how many sequences that is per rank (points, n).
         prefill: of a pass over ``PROMPTS`` whole prompts on each rank.
-        spread: (points, n), share by which the fullest expert rank of a decode step exceeds the mean one, when
-            tokens choose experts at random; 0 without expert parallelism.
+        excess: seconds of a decode step's experts on the fullest rank over those on the mean one, when tokens choose
+            experts at random, of few rows and of many (2, points, n); 0 without expert parallelism. What a kernel takes
+            whatever its work, it takes on both.
         layers, mixtures, kernels: of the text stack, those that route tokens to experts, and kernels of one
             decode step other than collectives (n,).
         room: requests per rank whose KV fits beside the weights (n,), see :func:`room`; inf where nobody asked.
@@ -79,7 +79,7 @@ class StepTimes:
     launch: Array
     seqs: Array
     prefill: Array
-    spread: Array
+    excess: Array
     layers: Array
     mixtures: Array
     kernels: Array
@@ -166,7 +166,7 @@ def step_times(on: EngineOn, point: ClosedLoopPoint) -> StepTimes:
     shape = ranks.shape
     return StepTimes(
         _by_class(step, seqs.shape), np.broadcast_to(step.launch, seqs.shape).astype(float), seqs,
-        _by_class(passes, prompts.shape), _spread(step.program, point.ep, seqs.shape),
+        _by_class(passes, prompts.shape), _excess(step, point.ep, seqs.shape),
         np.full(shape, float(text_layers(on.model))),
         np.full(shape, sum(float(np.max(s.repeat)) for s, op in step.program.walk() if op.kind == "moe")),
         np.broadcast_to(kernels(step.program), shape).astype(float),
@@ -211,15 +211,29 @@ def _by_class(step: StepCost, shape: tuple[int, ...]) -> Array:
     return np.asarray(list(out.values()))
 
 
-def _spread(graph: Program, ranks: Array, shape: tuple[int, ...]) -> Array:
-    """Excess of the largest of ``ranks`` binomial counts of touched experts over their mean, relative.
+def _excess(step: StepCost, ranks: Array, shape: tuple[int, ...]) -> Array:
+    """Seconds by which the experts of the fullest of ``ranks`` take longer than those of the mean rank (2, *shape).
 
-    The maximum of n near-normal counts lies about sqrt(2 ln n) deviations above their mean.
+    Touched experts are near-normal binomial counts, whose maximum of n lies about sqrt(2 ln n) deviations above
+    their mean. The fullest rank has so many more experts to read and rows to multiply.
     """
-    out = np.zeros(shape)
-    for _, op in graph.walk():
-        if op.kind == "moe":
-            touched, local = np.maximum(op.dims["touched"], 1e-9), np.maximum(op.dims["experts"], 1.0)
-            variance = np.maximum(1.0 - touched / local, 0.0) / touched
-            out = np.maximum(out, np.sqrt(2.0 * np.log(np.maximum(ranks, 1.0)) * variance))
-    return np.minimum(out, MOST_EXCESS)
+    out = np.zeros((2, *shape))
+    if np.all(ranks <= 1.0):
+        return out
+    for p in step.on_device:
+        if p.op.kind == "moe":
+            more = np.maximum(p.segment.repeat * step.priced(_fuller(p.op, ranks)).time - p.time, 0.0)
+            _, many = regime(p.op)
+            out[0] += (1.0 - many) * more
+            out[1] += many * more
+    return out
+
+
+def _fuller(op: Op, ranks: Array) -> Op:
+    """The experts of the fullest rank."""
+    touched, local = np.maximum(op.dims["touched"], 1e-9), np.maximum(op.dims["experts"], 1.0)
+    variance = np.maximum(1.0 - touched / local, 0.0) / touched
+    more = 1.0 + np.minimum(np.sqrt(2.0 * np.log(np.maximum(ranks, 1.0)) * variance), MOST_EXCESS)
+    dims = {**op.dims, "touched": op.dims["touched"] * more, "tokens": op.dims["tokens"] * more}
+    reads, writes = (tuple(replace(o, elements=o.elements * more) for o in side) for side in (op.reads, op.writes))
+    return replace(op, dims=dims, flops=op.flops * more, reads=reads, writes=writes)

@@ -130,14 +130,14 @@ class StepCost:
             assert op is not None
             cost = known.get(id(op))
             if cost is None:  # a copy that the schedule made
-                cost = self._priced(op)
+                cost = self.priced(op)
             asked, once = from_cost(op, self.target, cost), shares.get(id(op), 1.0)
             demands.append(replace(asked, duration=once * asked.duration,
                                    bytes={k: once * v for k, v in asked.bytes.items()}))  # fmt: skip
         return made, demands
 
-    def _priced(self, op: Op) -> Cost:
-        """A copy that a schedule made."""
+    def priced(self, op: Op) -> Cost:
+        """What the device spends on an op beside the program's: a copy that a schedule made, or one of other sizes."""
         return launched(corrected(op, price(op, self.target), self.corrections))
 
     @cached_property
@@ -286,7 +286,7 @@ class StepCost:
         rows: list[tuple[int, Num, Cost]] = []
         for lane, op, times in zip(lane_of, made.work, executions(made), strict=True):
             assert op is not None
-            rows.append((lane, shares.get(id(op), 1.0) * times, known.get(id(op)) or self._priced(op)))
+            rows.append((lane, shares.get(id(op), 1.0) * times, known.get(id(op)) or self.priced(op)))
         # Where ops of several lanes slow each other, more passes than their own seconds.
         alone = [sum((n * c.time for x, n, c in rows if x == lane), 0.0) for lane in range(len(made.lanes))]
         left = [share(timeline.exposed[x], t) for x, t in zip(made.lanes, alone, strict=True)]
