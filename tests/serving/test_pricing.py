@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tierwise import Batch, Scenario, engines, evaluate
-from tierwise.core.errors import BadField, UnknownName
+from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.machines import system
 from tierwise.models.load import load_model
 from tierwise.scenario.types import Plan
@@ -190,7 +190,7 @@ def test_adjustments_survive_a_file(tmp_path: Path) -> None:
 def test_files_that_are_no_adjustment_are_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(text)
-    with pytest.raises(BadField, match=says) as caught:
+    with pytest.raises(TierwiseError, match=says) as caught:
         read_corrections(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
