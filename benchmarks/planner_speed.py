@@ -18,7 +18,7 @@ import time
 
 from tierwise.machines import system
 from tierwise.models.load import load_model
-from tierwise.search.question import Demand, Freedom, Question, Targets
+from tierwise.search.question import Arrivals, Freedom, Question, Targets
 from tierwise.search.serve import plan
 
 EXAMPLE = ["plan", "serve", "qwen3-32b-fp8", "--on", "32xh200-sxm", "--prompt", "4000", "--output", "500",
@@ -29,7 +29,7 @@ FLOOR, LIMIT = 20_000, 5.0
 
 def priced(model: str, machine: str, runs: int, **free: object) -> tuple[int, float]:
     """(configurations, median seconds) of the space before any simulation, models and machines already read."""
-    question = Question(load_model(model), model, (system(machine),), Demand(4000, 500), Targets(0.6, 0.025),
+    question = Question(load_model(model), model, (system(machine),), Arrivals(4000, 500), Targets(0.6, 0.025),
                         freedom=Freedom(**free))  # type: ignore[arg-type]  # fmt: skip
     times, count = [], 0
     for _ in range(runs + 1):

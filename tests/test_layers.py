@@ -57,3 +57,15 @@ def test_launch_files_of_engines_know_launch_and_what_is_below_it() -> None:
     above = {"cli", "report", "web", "papers", "measure", "search", "advise", "comparison"}
     for path in found:
         assert not {room(name) for _, name in imports(path.read_text(encoding="utf-8"))} & above, path
+
+
+def test_a_class_name_means_one_thing() -> None:
+    """Two classes of one name in two rooms make a reader stop; papers, which are read one by one, may repeat theirs."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        if "catalog" in path.parts:
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(SOURCE)))
+    assert not {name: places for name, places in found.items() if len(places) > 1}

@@ -21,7 +21,7 @@ from benchmarks.fit.common import SHARED  # noqa: E402
 
 from tierwise.measure.fit_run import fit  # noqa: E402
 from tierwise.measure.recorded import read_run  # noqa: E402
-from tierwise.measure.replayed import STATISTICS, Comparison, compare, data  # noqa: E402
+from tierwise.measure.replayed import STATISTICS, ReplayedRun, compare, data  # noqa: E402
 
 MACHINES = Path(__file__).with_name("machines")
 
@@ -33,7 +33,7 @@ def machine(folder: Path) -> str:
     return str(found[0]) if found else ""
 
 
-def row(c: Comparison, on: str) -> str:
+def row(c: ReplayedRun, on: str) -> str:
     """One line of a Markdown table a quantity."""
     out = []
     for name in c.measured:

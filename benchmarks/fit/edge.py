@@ -28,7 +28,7 @@ from scipy.optimize import least_squares
 from tierwise.core.num import Num
 from tierwise.cost.kits import Kit
 from tierwise.cost.ondevice import class_of
-from tierwise.measure.edge import Work, check, works
+from tierwise.measure.edge import GroupWork, check, works
 from tierwise.measure.ops import read
 
 FOLDER = Path(__file__).parents[2] / "src/tierwise/cost/own_kernels"
@@ -49,7 +49,7 @@ PLAIN = ("f16", "bf16")
 SHARED: dict[bool, list[Key]] = {False: [("shared", k) for k in CLASS], True: [("shared", "memory")]}
 
 
-def keys(ws: list[Work], b: Backend) -> list[Key]:
+def keys(ws: list[GroupWork], b: Backend) -> list[Key]:
     """Coefficients that the rows can tell anything about: of all quantized formats together, how a class differs, and
     what is different on a family or was before a build."""
     seen = {class_of(w.group.weights) for w in ws}
@@ -246,7 +246,7 @@ def together(found: list[tuple[Flat, Array]], unanswered: dict[str, int]) -> Non
 
 
 def file_of(
-    b: Backend, start: Kit, names: list[Key], x: Array, ws: list[Work], f: Flat | None, held: Array
+    b: Backend, start: Kit, names: list[Key], x: Array, ws: list[GroupWork], f: Flat | None, held: Array
 ) -> dict[str, Any]:
     """The calibration file."""
     now = applied(start, names, x)

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.fit.edge_table import CLASSES
 
 from tierwise.cost.kits import Kit
-from tierwise.measure.edge import Work
+from tierwise.measure.edge import GroupWork
 
 # Kernels of an op, counted in llama.cpp's graphs (src/llama-graph.cpp) and backends: a product also quantizes its
 # input; a norm is two kernels, with the addition of the residual three; rope and cache four; experts three products,
@@ -70,7 +70,7 @@ class Backend:
 
     engines: tuple[str, ...]
     runs_on: dict[str, list[str]]
-    keep: Callable[[Work], bool]
+    keep: Callable[[GroupWork], bool]
     peaks: dict[str, str]
     values: dict[str, float] = field(default_factory=dict)
     classes: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -79,15 +79,15 @@ class Backend:
     still: tuple[str, ...] = ()
 
 
-def _engine(w: Work) -> str:
+def _engine(w: GroupWork) -> str:
     return w.group.engine.partition("@")[0]
 
 
-def _kind(w: Work) -> str:
+def _kind(w: GroupWork) -> str:
     return w.group.machine.device.kind
 
 
-def _vendor(w: Work) -> str:
+def _vendor(w: GroupWork) -> str:
     return w.group.machine.device.vendor
 
 

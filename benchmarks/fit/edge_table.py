@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tierwise.cost import ondevice
 from tierwise.cost.kits import Kit
-from tierwise.measure.edge import Work
+from tierwise.measure.edge import GroupWork
 from tierwise.measure.edge_cards import by_rows, exchange, pipelined
 
 Array = NDArray[np.float64]
@@ -63,7 +63,7 @@ class Flat:
 
 
 def flat(
-    own: Sequence[Work], counts: Mapping[str, float], peaks: Mapping[str, str], beside: Sequence[Work] = ()
+    own: Sequence[GroupWork], counts: Mapping[str, float], peaks: Mapping[str, str], beside: Sequence[GroupWork] = ()
 ) -> Flat:
     """The groups as columns.
 
@@ -104,14 +104,14 @@ def flat(
     )  # fmt: skip
 
 
-def sound(w: Work) -> bool:
+def sound(w: GroupWork) -> bool:
     """Whether a group says what kernels reach. AMD's cards on Raspberry Pis do not: the boards' PCIe is not coherent
     with their caches, AMD's driver runs there with patches that give that up, and the same card is 2 to 8 times as slow
     as in a computer."""
     return not (w.group.machine.device.vendor == "AMD" and re.match(r"Pi\b", w.group.host))
 
 
-def _cut(w: Work, op: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+def _cut(w: GroupWork, op: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """A product's part on one card where products are cut, and what is handed around."""
     cards = float(w.group.machine.count)
     if cards == 1 or not by_rows(w.group.build) or op.kind != "matmul" or values["weights"] is op.bytes:
@@ -132,7 +132,7 @@ def base(device: str) -> str:
     return re.sub(r"(-\d+c)?(-\d+gb)?$", "", device) if device.startswith("apple") else re.sub(r"-\d+gb$", "", device)
 
 
-def _op(w: Work, op: Any, counts: Mapping[str, float], peaks: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+def _op(w: GroupWork, op: Any, counts: Mapping[str, float], peaks: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     on = w.on
     memory, issue = on.memory.bandwidth, ondevice.issue_rate(on)
     vector = on.rate("fp32", "vector")[0]

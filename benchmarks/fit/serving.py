@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tierwise.serving.coefficients import FILE, PRICED, levels, levels_of
 from tierwise.serving.predict import Priced, priced, solve
 from tierwise.serving.recipes import key_of
-from tierwise.serving.rows import EngineGroup, Row, read_rows
+from tierwise.serving.rows import EngineGroup, ServingRow, read_rows
 from tierwise.serving.steady import START, Steady
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +75,7 @@ class Fit:
         return np.asarray(np.clip(out, -25.0, 12.0))
 
 
-def problem(rows: Sequence[Row], configs: str = "") -> Problem:
+def problem(rows: Sequence[ServingRow], configs: str = "") -> Problem:
     """The rows that can be priced and were measured."""
     measured = [r for r in rows if r.tpot and r.ttft]
     p, _ = priced(measured, configs)
@@ -91,7 +91,7 @@ def problem(rows: Sequence[Row], configs: str = "") -> Problem:
     return Problem(p, np.log(tpot), np.log(ttft), weight, names, level)
 
 
-def _configuration(r: Row, model: str) -> str:
+def _configuration(r: ServingRow, model: str) -> str:
     parts = (architecture(model), r.system, r.engine, r.dense.removesuffix("-block"), _named(r.decode),
              _named(r.prefill), r.isl, r.osl, r.concurrency)  # fmt: skip
     return "|".join(map(str, parts))
@@ -104,7 +104,7 @@ def _named(group: EngineGroup | None) -> str:
     return f"of(tp={group.tp}, dp={group.dp}, ep={group.ep}, workers={group.workers})"
 
 
-def _trust(r: Row) -> float:
+def _trust(r: ServingRow) -> float:
     """0 for rows left out of fitting (never of the errors), with the reason; less than 1 for others than agg."""
     if r.prefill is not None:
         return 0.0 if r.mode == "agg" else WEIGHT["disaggregated"]  # the division of the devices is assumed

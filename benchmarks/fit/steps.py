@@ -21,7 +21,7 @@ from tierwise.serving.deployment import Replicas, Settings
 from tierwise.serving.predict import cache_format, find_model, find_system
 from tierwise.serving.pricing import step_prices
 from tierwise.serving.recipes import CacheFormat, conditions
-from tierwise.serving.rows import Row, read_rows
+from tierwise.serving.rows import ServingRow, read_rows
 from tierwise.serving.step_times import cache_in, formats_of
 from tierwise.serving.steps import StepPrices
 from tierwise.steps.corrections import FILE, Corrections
@@ -29,7 +29,7 @@ from tierwise.steps.corrections import FILE, Corrections
 LEAST = 4.0
 
 
-def rows(path: Path) -> list[Row]:
+def rows(path: Path) -> list[ServingRow]:
     """Rows in which decoding dominates and nothing is drafted."""
     found, _ = read_rows(path)
     how = conditions(found)
@@ -40,7 +40,7 @@ def rows(path: Path) -> list[Row]:
     ]
 
 
-def priced(r: Row, cache: dict[object, StepPrices]) -> tuple[float, float] | None:
+def priced(r: ServingRow, cache: dict[object, StepPrices]) -> tuple[float, float] | None:
     """(seconds of the ops of a mean step, sequences a rank); None where the model or machine is unknown."""
     key = (r.model, r.system, r.engine, r.dense, r.experts, r.decode)
     if key not in cache:

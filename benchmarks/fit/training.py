@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.measure.training import Group, Table, measured, measured_memory, read, table
-from tierwise.training.recipe import FOLDER, Framework
+from tierwise.measure.training import TrainingGroup, TrainingRows, measured, measured_memory, read, table
+from tierwise.training.recipe import FOLDER, TrainingFramework
 
 Array = NDArray[np.float64]
 Predict = Callable[[Mapping[str, float]], Array]
@@ -47,13 +47,13 @@ def rows_of(paths: Sequence[Path]) -> list[dict[str, Any]]:
     return [row for path in paths for row in read(path)]
 
 
-def usable(t: Table, m: Array) -> NDArray[np.bool_]:
+def usable(t: TrainingRows, m: Array) -> NDArray[np.bool_]:
     """Rows that say how long a step took, of primary sources whose numbers agree with each other."""
     trust = t.columns.get("trust", np.full(len(t), "A", dtype=object))
     return np.isfinite(m) & np.asarray([x in ("A", None) for x in trust])
 
 
-def groups_of(t: Table) -> NDArray[Any]:
+def groups_of(t: TrainingRows) -> NDArray[Any]:
     """A number for each row: one model on one number of GPUs of one kind."""
     names = [
         t.columns.get(c, np.full(len(t), None, dtype=object)) for c in ("model", "hidden", "layers", "n_gpus", "gpu")
@@ -63,7 +63,9 @@ def groups_of(t: Table) -> NDArray[Any]:
     return np.asarray([index[k] for k in keys])
 
 
-def predicted(groups: Sequence[Group], n: int, with_: Callable[[Framework], Framework] = lambda f: f) -> Array:
+def predicted(
+    groups: Sequence[TrainingGroup], n: int, with_: Callable[[TrainingFramework], TrainingFramework] = lambda f: f
+) -> Array:
     out = np.full(n, np.nan)
     for g in groups:
         out[g.rows] = np.broadcast_to(g.step(with_(g.how)).time, len(g.rows))
@@ -71,7 +73,9 @@ def predicted(groups: Sequence[Group], n: int, with_: Callable[[Framework], Fram
 
 
 def remembered(
-    groups: Sequence[Group], stage: NDArray[np.str_], with_: Callable[[Framework], Framework] = lambda f: f
+    groups: Sequence[TrainingGroup],
+    stage: NDArray[np.str_],
+    with_: Callable[[TrainingFramework], TrainingFramework] = lambda f: f,
 ) -> Array:
     """Bytes at the peak of every row."""
     out = np.full(len(stage), np.nan)
@@ -80,7 +84,7 @@ def remembered(
     return out
 
 
-def changed(how: Framework, values: Mapping[str, float]) -> Framework:
+def changed(how: TrainingFramework, values: Mapping[str, float]) -> TrainingFramework:
     """A framework with other coefficients, those of its recipe included."""
     own = {k: v for k, v in values.items() if k != "logits"}
     recipe = replace(how.recipe, logits=values["logits"]) if "logits" in values else how.recipe
@@ -161,7 +165,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _one(
-    t: Table,
+    t: TrainingRows,
     name: str,
     what: str,
     start_at: Start,

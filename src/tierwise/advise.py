@@ -31,7 +31,7 @@ DOUBLINGS = 8
 
 
 @dataclass(frozen=True)
-class Change:
+class FieldChange:
     """One field of a scenario that is another.
 
     Attributes:
@@ -64,7 +64,7 @@ class Advice:
 
     kind: str
     aim: str
-    changes: tuple[Change, ...]
+    changes: tuple[FieldChange, ...]
     timed: str
     time: tuple[float, float]
     rate_ratio: float
@@ -81,7 +81,7 @@ class Advice:
 
 
 # kind, changed fields, the scenario that has them
-Neighbour = tuple[str, tuple[Change, ...], Scenario]
+Neighbour = tuple[str, tuple[FieldChange, ...], Scenario]
 
 
 def advise(result: Result, most: int = 4) -> list[Advice]:
@@ -108,7 +108,7 @@ def _tried(base: Result, neighbour: Neighbour | None) -> Advice | None:
         return None
 
 
-def _compared(base: Result, kind: str, changes: tuple[Change, ...], scenario: Scenario) -> Advice | None:
+def _compared(base: Result, kind: str, changes: tuple[FieldChange, ...], scenario: Scenario) -> Advice | None:
     """What a neighbour brings; None when it does not fit."""
     other = evaluate(scenario)
     if not other.fits:
@@ -144,15 +144,15 @@ def _neighbours(r: Resolved, batch: float) -> Iterator[Neighbour]:
     weights, activations = _weights(r), plan.activations or r.model.activations
     if float(num(activations.bits)) > 16:
         half = fmt("bf16")
-        changes = (Change("plan.weights", str(weights), str(half)),
-                   Change("plan.activations", str(activations), str(half)))  # fmt: skip
+        changes = (FieldChange("plan.weights", str(weights), str(half)),
+                   FieldChange("plan.activations", str(activations), str(half)))  # fmt: skip
         yield "precision", changes, _changed(r, plan=replace(plan, weights=half, activations=half))
     for name in NARROWER:
         if float(num(fmt(name).bits)) < float(num(weights.bits)):
             yield _narrower(r, name)
     if r.model.task == "generate" and float(num(_keys(r).bits)) > 8:
         kv = replace(plan.kv, key=fmt("fp8"), value=fmt("fp8"))
-        yield "kv", (Change("plan.kv", str(_keys(r)), "fp8"),), _changed(r, plan=replace(plan, kv=kv))
+        yield "kv", (FieldChange("plan.kv", str(_keys(r)), "fp8"),), _changed(r, plan=replace(plan, kv=kv))
     wider = _more_in_a_node(r.machine)
     if wider is not None:
         yield _devices(r, wider)
@@ -191,7 +191,7 @@ def _shorter(r: Resolved) -> Iterator[Neighbour]:
         return
     longest = float(num(longest_context(r)))
     if 1 <= longest < float(num(r.traffic.prompt)):
-        change = Change("traffic.prompt", float(num(r.traffic.prompt)), longest)
+        change = FieldChange("traffic.prompt", float(num(r.traffic.prompt)), longest)
         yield "context", (change,), _changed(r, traffic=replace(r.traffic, prompt=longest))
 
 
@@ -201,13 +201,13 @@ def _shorter_and_narrower(r: Resolved, name: str) -> Neighbour | None:
     found = next(_shorter(narrow), None)
     if found is None:
         return None
-    changes = (Change("plan.weights", str(_weights(r)), name), *found[1])
+    changes = (FieldChange("plan.weights", str(_weights(r)), name), *found[1])
     return "weights and context", changes, found[2]
 
 
 def _narrower_with_cache(r: Resolved, name: str) -> Neighbour:
     kv = replace(r.plan.kv, key=fmt("fp8"), value=fmt("fp8"))
-    both = (Change("plan.weights", str(_weights(r)), name), Change("plan.kv", str(_keys(r)), "fp8"))
+    both = (FieldChange("plan.weights", str(_weights(r)), name), FieldChange("plan.kv", str(_keys(r)), "fp8"))
     return "weights and kv", both, _changed(r, plan=replace(r.plan, weights=fmt(name), kv=kv))
 
 
@@ -248,11 +248,11 @@ def _keys(r: Resolved) -> Format:
 
 
 def _batch(r: Resolved, before: float, after: float) -> Neighbour:
-    return "batch", (Change("traffic.batch", before, after),), _changed(r, traffic=replace(r.traffic, batch=after))
+    return "batch", (FieldChange("traffic.batch", before, after),), _changed(r, traffic=replace(r.traffic, batch=after))
 
 
 def _narrower(r: Resolved, name: str) -> Neighbour:
-    change = Change("plan.weights", str(_weights(r)), name)
+    change = FieldChange("plan.weights", str(_weights(r)), name)
     return "weights", (change,), _changed(r, plan=replace(r.plan, weights=fmt(name)))
 
 
@@ -261,8 +261,8 @@ def _devices(r: Resolved, machine: System) -> Neighbour:
     wider = default_plan(r.model, machine)
     degrees = {name: getattr(wider, name) for name in ("tp", "pp", "dp")}
     changes = (
-        Change("machine.count", float(r.machine.count), float(machine.count)),
-        *(Change(f"plan.{n}", float(num(getattr(r.plan, n))), float(num(x))) for n, x in degrees.items()),
+        FieldChange("machine.count", float(r.machine.count), float(machine.count)),
+        *(FieldChange(f"plan.{n}", float(num(getattr(r.plan, n))), float(num(x))) for n, x in degrees.items()),
     )
     return "devices", changes, _changed(r, machine=machine, plan=replace(r.plan, **degrees))
 
@@ -271,7 +271,7 @@ def _other_machine(r: Resolved, machine: System) -> Neighbour:
     """One device of another kind, with the formats of the plan."""
     own = default_plan(r.model, machine, r.plan.weights)
     plan = replace(r.plan, tp=own.tp, pp=own.pp, dp=own.dp, ep=own.ep)
-    change = Change("machine", r.machine.name, machine.name)
+    change = FieldChange("machine", r.machine.name, machine.name)
     return "machine", (change,), _changed(r, machine=machine, plan=plan, engine="")
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tierwise import workloads
 from tierwise.core.num import Num, maximum, num, scalar, where
-from tierwise.memory.account import Memory, Rules, account, profiled, stage_weights
+from tierwise.memory.account import Memory, MemoryRules, account, profiled, stage_weights
 from tierwise.memory.rules import rules
 from tierwise.memory.stages import ByStage
 from tierwise.models.lower import lower, running
@@ -88,7 +88,7 @@ def _memory(
     return account(r.model, r.machine, r.plan, how, final, programs, weights, largest)
 
 
-def rules_of(r: Resolved, on: EngineOn) -> Rules:
+def rules_of(r: Resolved, on: EngineOn) -> MemoryRules:
     """How memory is laid out: as the engine does, where its steps run the model."""
     engine = on.facts if r.model.task == "generate" and any(running(r.model, "prefill")) else None
     return rules(engine, r.plan)

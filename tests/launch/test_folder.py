@@ -18,7 +18,7 @@ from tests.launch.ways import DENSE, ENGINES, EXPERTS, MACHINE, NAMES, deploymen
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.core.numerics import fmt
 from tierwise.launch import folder, readme, write
-from tierwise.launch.files import Pool, as_engine, engine, pools
+from tierwise.launch.files import LaunchGroup, as_engine, engine, pools
 from tierwise.launch.shell import filled, script, words
 from tierwise.launch.targets import kubernetes
 from tierwise.launch.targets.compose import text as composed
@@ -316,7 +316,7 @@ def test_names_kubernetes_takes() -> None:
 
 
 def test_an_engine_without_a_router_is_reached_at_its_own_port() -> None:
-    found: list[Pool] = pools(as_engine(TOGETHER, "trtllm"), "trtllm", "m")
+    found: list[LaunchGroup] = pools(as_engine(TOGETHER, "trtllm"), "trtllm", "m")
     text = composed(as_engine(TOGETHER, "trtllm"), found, "trtllm", "m")
     assert text is not None
     ports = [s["ports"] for s in yaml.safe_load(text)["services"].values()]

@@ -63,10 +63,10 @@ def test_a_batch_on_part_of_an_instance_pays_for_all_of_it() -> None:
 
 def test_a_plan_pays_for_whole_instances() -> None:
     from tierwise.models.load import load_model
-    from tierwise.search.question import Demand, Question
+    from tierwise.search.question import Arrivals, Question
     from tierwise.search.serve import plan
 
-    demand = Demand(512.0, 64.0, 1.0)
+    demand = Arrivals(512.0, 64.0, 1.0)
     asked = Question(load_model("llama-3.2-1b"), "llama-3.2-1b", (system("aws:p5.48xlarge"),), demand)
     found = plan(asked, confirm=False)
     assert found.best is not None

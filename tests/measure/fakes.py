@@ -8,7 +8,7 @@ from typing import Any
 from tierwise.machines.profile import Class, Curve, Products, Profile
 from tierwise.measure import calibrate
 from tierwise.measure.bench_clock import Stopwatch
-from tierwise.measure.engines import Bench, with_llamacpp, with_numpy, with_onnxruntime, with_torch
+from tierwise.measure.engines import MeasureSettings, with_llamacpp, with_numpy, with_onnxruntime, with_torch
 from tierwise.program.types import Op
 
 ENGINES: list[ModuleType] = [with_numpy, with_onnxruntime, with_torch, with_llamacpp]
@@ -27,8 +27,8 @@ TRUE = Profile(
 )  # fmt: skip
 
 
-def bench() -> Bench:
-    return Bench(1, Stopwatch(lambda: 0.0))
+def bench() -> MeasureSettings:
+    return MeasureSettings(1, Stopwatch(lambda: 0.0))
 
 
 def results(modules: list[ModuleType]) -> calibrate.Results:

@@ -15,8 +15,8 @@ from tierwise.cli import main
 from tierwise.core.errors import TierwiseError
 from tierwise.machines import system
 from tierwise.measure import calibrate
-from tierwise.measure.engines import Bench, able, chosen, with_llamacpp, with_numpy
-from tierwise.measure.local import Point, Report, compare, conditions, using
+from tierwise.measure.engines import MeasureSettings, able, chosen, with_llamacpp, with_numpy
+from tierwise.measure.local import LocalReport, Point, compare, conditions, using
 from tierwise.report.validation.local import validate
 
 
@@ -46,7 +46,7 @@ def test_every_run_can_be_predicted() -> None:
 
 def test_a_report_counts_errors_both_ways() -> None:
     points = [Point("torch", str(i), p, 1.0, 0.0, "dram") for i, p in enumerate((0.5, 0.9, 1.0, 1.2))]
-    report = Report("m", tuple(points))
+    report = LocalReport("m", tuple(points))
     assert report.median == pytest.approx(0.15)
     assert report.worst == pytest.approx(0.5)
     assert report.as_dict()["points"][0]["error"] == pytest.approx(-0.5)
@@ -86,7 +86,7 @@ def test_engines_whose_code_dies_are_left_out(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(with_llamacpp, "limits", found)
     living, notes, gone = able([with_numpy, with_llamacpp])
     assert (living, gone) == ([with_numpy, with_llamacpp], []) and notes[0].startswith("llama.cpp without repacked")
-    assert "signal 11" in calibrate._about([], Bench(1, fakes.bench().timer, limits=tuple(notes)), "cpu")
+    assert "signal 11" in calibrate._about([], MeasureSettings(1, fakes.bench().timer, limits=tuple(notes)), "cpu")
     monkeypatch.setattr(with_llamacpp, "dies", lambda repack: "signal 11 in fp16")
     living, notes, gone = able([with_numpy, with_llamacpp])
     assert (living, notes) == ([with_numpy], []) and "signal 11" in gone[0]

@@ -23,7 +23,7 @@ from tests.measure.openai_server import Behaviour, Live, serving
 from tierwise.core.errors import TierwiseError
 from tierwise.measure.observe import observe
 from tierwise.measure.observe_files import meta, save
-from tierwise.measure.observe_http import Client, ServerError
+from tierwise.measure.observe_http import HttpClient, ServerError
 from tierwise.measure.observe_numbers import numbers
 from tierwise.measure.observe_prompts import Ruler, prompt
 from tierwise.measure.observe_stream import Events, piece
@@ -125,16 +125,16 @@ def test_a_server_that_goes_away_ends_the_recording() -> None:
         port = place.getsockname()[1]
     with serving(Behaviour(first=0.0, each=0.0)) as live:
         asked = synthetic(200, concurrency=1, prompt=9, output=1)
-        begun = Client.send
+        begun = HttpClient.send
 
-        def send(self: Client, *args: object) -> object:
+        def send(self: HttpClient, *args: object) -> object:
             if len(live.streamed) >= 5:
                 self.port = port
                 self.close()
             return begun(self, *args)  # type: ignore[arg-type]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Client, "send", send)
+            patch.setattr(HttpClient, "send", send)
             found = observe(live.url, asked)
     assert found.stopped == "the server is gone" and len(found.answered) == 5
     assert len(found.failed) + len(found.answered) + found.unsent == 200 and len(found.failed) < 50
@@ -202,7 +202,7 @@ def test_whatever_bytes_answer_is_told_as_such() -> None:
         url = f"http://127.0.0.1:{place.getsockname()[1]}"
 
         async def ask() -> bytes:
-            async with Client(url, timeout=5.0).send("GET", "/") as answer:
+            async with HttpClient(url, timeout=5.0).send("GET", "/") as answer:
                 return await answer.read()
 
         for said[0] in whole:

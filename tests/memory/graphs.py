@@ -6,7 +6,7 @@ import itertools
 import random
 
 from tierwise.memory.spilling import Schedule
-from tierwise.memory.tensors import Graph, Task
+from tierwise.memory.tensors import OperatorGraph, Task
 
 
 class Drawn:
@@ -25,11 +25,11 @@ class Drawn:
         self.tasks.append(Task(f"op{len(self.tasks)}", tuple(dict.fromkeys(reads)), (t,)))
         return t
 
-    def done(self) -> Graph:
-        return Graph(tuple(self.tasks), tuple(f"t{i}" for i in range(len(self.sizes))), tuple(self.sizes))
+    def done(self) -> OperatorGraph:
+        return OperatorGraph(tuple(self.tasks), tuple(f"t{i}" for i in range(len(self.sizes))), tuple(self.sizes))
 
 
-def transformer_block(hidden: int, tokens: int) -> Graph:
+def transformer_block(hidden: int, tokens: int) -> OperatorGraph:
     d = Drawn()
     x, row = d.source(hidden * tokens), hidden * tokens
     for _ in range(2):
@@ -42,7 +42,7 @@ def transformer_block(hidden: int, tokens: int) -> Graph:
     return d.done()
 
 
-def u_net(size: int, levels: int) -> Graph:
+def u_net(size: int, levels: int) -> OperatorGraph:
     """Resolution halves and channels double: bytes halve at every level; each level's result is read again."""
     d = Drawn()
     x, kept = d.source(size // 8), []
@@ -58,7 +58,7 @@ def u_net(size: int, levels: int) -> Graph:
     return d.done()
 
 
-def nas_cells(size: int, cells: int, seed: int = 0) -> Graph:
+def nas_cells(size: int, cells: int, seed: int = 0) -> OperatorGraph:
     """Cells as DARTS finds them: four nodes of two operators each, on nodes before them and the last two cells."""
     d, rng = Drawn(), random.Random(seed)
     two = last = d.op(size, d.source(size // 4))
@@ -73,7 +73,7 @@ def nas_cells(size: int, cells: int, seed: int = 0) -> Graph:
     return d.done()
 
 
-def audited(g: Graph, capacity: int, s: Schedule) -> int:
+def audited(g: OperatorGraph, capacity: int, s: Schedule) -> int:
     """Bytes moved beyond the compulsory ones, after checking every move: what is read is resident, what is brought in
     was copied out before or came from outside, nothing overlaps in the arena, results arrive outside.
 
@@ -131,7 +131,7 @@ def audited(g: Graph, capacity: int, s: Schedule) -> int:
     return moved - sum(g.size[t] for t in (read - written) | (written - read))
 
 
-def least(g: Graph, capacity: int) -> int:
+def least(g: OperatorGraph, capacity: int) -> int:
     """Least traffic beyond the compulsory one by trying every move one at a time: run, load, store or drop.
 
     A shortest path over (ran, resident, outside), one tensor a move; no rule of the planner is used.

@@ -13,7 +13,7 @@ from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.numerics import fmt
 from tierwise.memory.spill_search import Rules, parts
 from tierwise.memory.spilling import belady, first_fit, replayed, scheduled
-from tierwise.memory.tensors import Graph, graph, model_ops
+from tierwise.memory.tensors import OperatorGraph, graph, model_ops
 from tierwise.models.load import load_model
 from tierwise.scenario.types import Plan
 
@@ -22,7 +22,7 @@ GRAPHS = Path(__file__).resolve().parents[3] / "shared/data/pixels/graphs"
 
 
 @st.composite
-def small(draw: st.DrawFn) -> tuple[Graph, int]:
+def small(draw: st.DrawFn) -> tuple[OperatorGraph, int]:
     d = Drawn()
     tensors = [d.source(draw(st.integers(1, 4)))]
     for _ in range(draw(st.integers(2, 5))):
@@ -36,7 +36,7 @@ def small(draw: st.DrawFn) -> tuple[Graph, int]:
 
 @given(small())
 @settings(max_examples=120, deadline=None)
-def test_no_schedule_of_a_small_graph_moves_less(case: tuple[Graph, int]) -> None:
+def test_no_schedule_of_a_small_graph_moves_less(case: tuple[OperatorGraph, int]) -> None:
     g, capacity = case
     fewest = least(g, capacity)
     found = scheduled(g, capacity, 20.0)
@@ -50,7 +50,7 @@ def test_no_schedule_of_a_small_graph_moves_less(case: tuple[Graph, int]) -> Non
 
 @given(small())
 @settings(max_examples=60, deadline=None)
-def test_more_room_never_costs_traffic(case: tuple[Graph, int]) -> None:
+def test_more_room_never_costs_traffic(case: tuple[OperatorGraph, int]) -> None:
     g, capacity = case
     assert scheduled(g, capacity + 1, 20.0).bound <= scheduled(g, capacity, 20.0).bound
 
@@ -65,7 +65,7 @@ def test_more_room_never_costs_traffic(case: tuple[Graph, int]) -> None:
         (nas_cells(1000, 2), 7000),
     ],
 )
-def test_skips_and_branches_are_scheduled_within_their_bound(g: Graph, capacity: int) -> None:
+def test_skips_and_branches_are_scheduled_within_their_bound(g: OperatorGraph, capacity: int) -> None:
     found = scheduled(g, capacity, 20.0)
     assert audited(g, capacity, found.best) == found.best.traffic
     assert found.forced <= found.bound <= found.best.traffic <= found.first_fit

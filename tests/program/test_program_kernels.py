@@ -9,14 +9,14 @@ import numpy as np
 
 from tierwise.core.numerics import fmt
 from tierwise.program.composites import node
-from tierwise.program.kernels import Rules, as_kernels
+from tierwise.program.kernels import KernelRules, as_kernels
 from tierwise.program.program import Body, Program
 from tierwise.program.types import Op, Operand
 
 N = 1000.0
-EAGER = Rules(wide=frozenset({"LayerNormalization", "Softmax"}), widening=frozenset({"Softmax"}))
-COMPILED = Rules(joins=True, wide=EAGER.wide, widening=EAGER.widening)
-MERGING = Rules(merges_norms=True, joins=True, into_products=True)
+EAGER = KernelRules(wide=frozenset({"LayerNormalization", "Softmax"}), widening=frozenset({"Softmax"}))
+COMPILED = KernelRules(joins=True, wide=EAGER.wide, widening=EAGER.widening)
+MERGING = KernelRules(merges_norms=True, joins=True, into_products=True)
 
 
 def op(kind: str, of: str, reads: str, write: str, weight: float = 0.0, **options: object) -> Op:
@@ -28,7 +28,7 @@ def op(kind: str, of: str, reads: str, write: str, weight: float = 0.0, **option
               (Operand(write, "act", N, fmt("fp16")),), "fp32", options={"node": of, **options})  # fmt: skip
 
 
-def run(ops: list[Op], rules: Rules) -> list[Op]:
+def run(ops: list[Op], rules: KernelRules) -> list[Op]:
     return [o for _, o in as_kernels(Program((Body("graph", tuple(ops)),)), rules).walk()]
 
 
@@ -69,11 +69,11 @@ def test_an_eager_framework_starts_a_kernel_a_line_and_a_compiler_one_a_chain() 
 def test_what_an_exporter_wrote_in_parts_is_one_kernel() -> None:
     silu = [op("conv", "Conv", "x", "a", 9.0), op("elementwise", "Sigmoid", "a", "s"),
             op("elementwise", "Mul", "a s", "y")]  # fmt: skip
-    assert kinds(run(silu, Rules())) == {"Conv": 1, "Silu": 1, "Cast": 2}
+    assert kinds(run(silu, KernelRules())) == {"Conv": 1, "Silu": 1, "Cast": 2}
     gelu = [op("conv", "Conv", "x", "a", 9.0), op("elementwise", "Div", "a", "b"), op("elementwise", "Erf", "b", "c"),
             op("elementwise", "Add", "c", "d"), op("elementwise", "Mul", "a d", "e"),
             op("elementwise", "Mul", "e", "y")]  # fmt: skip
-    assert kinds(run(gelu, Rules()))["Gelu"] == 1
+    assert kinds(run(gelu, KernelRules()))["Gelu"] == 1
     product = {"batch": 8.0, "m": 10.0, "n": 10.0, "k": 4.0}
     attention = [*(op("elementwise", "Relu", "x", name) for name in "qkv"), op("matmul", "MatMul", "q k", "s"),
                  op("norm", "Softmax", "s", "p"), op("matmul", "MatMul", "p v", "y")]  # fmt: skip

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from tierwise.advise import Advice, Change
+from tierwise.advise import Advice, FieldChange
 from tierwise.evaluation import evaluate
 from tierwise.machines.types import Device, Dispatch, Engine, Link, Power, Price, System, Tier
 from tierwise.models.blocks.attention import Attention
@@ -87,7 +87,7 @@ SCALAR = ("llm", "deep", "parallel", "overlap", "too large", "max, too large", "
 def advice(kind: str, *changes: tuple[str, float | str, float | str], **other: object) -> Advice:
     """A made-up one: twice the tokens for a tenth more time."""
     made = Advice(
-        kind, "faster", tuple(Change(*c) for c in changes), "step", (1e-3, 1.1e-3), 1.8, (1.6, 2.0), (1.0, 0.6),
+        kind, "faster", tuple(FieldChange(*c) for c in changes), "step", (1e-3, 1.1e-3), 1.8, (1.6, 2.0), (1.0, 0.6),
         1e9, 2e9, Scenario(llm(), machine()),
     )  # fmt: skip
     return replace(made, **other)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from tierwise.report.serving_data import BINS, SHARES, to_dict
 from tierwise.report.serving_report import SCRIPTS, compare_runs, page, show
 from tierwise.report.serving_words import scenario, subtitle
 from tierwise.serving.metrics import metrics
-from tierwise.serving.outcome import Run
+from tierwise.serving.outcome import SimulatedRun
 from tierwise.serving.traffic.trace import trace
 
 from .cases import HOSTILE
@@ -31,11 +31,11 @@ def _tenants(k: int) -> dict[str, object]:
     return {"tenant": np.arange(400) % k, "tenants": tuple(f"tenant {i}" for i in range(k))}
 
 
-def _equal(**other: object) -> Run:
+def _equal(**other: object) -> SimulatedRun:
     return run(trace(np.zeros(200), np.full(200, 100), np.full(200, 50), **other), 8)
 
 
-def _empty() -> Run:
+def _empty() -> SimulatedRun:
     r = run(poisson(3, 1.0))
     none = np.zeros(0)
     series = replace(r.series, **dict.fromkeys(vars(r.series), none))
@@ -44,7 +44,7 @@ def _empty() -> Run:
                    itl_counts=0 * r.itl_counts)  # fmt: skip
 
 
-KINDS: dict[str, Callable[[], Run]] = {
+KINDS: dict[str, Callable[[], SimulatedRun]] = {
     "calm": lambda: replace(run(poisson(400, 2.0)), basis="calibrated", interval=(0.9, 1.2)),
     "saturated": lambda: run(poisson(400, 40.0)),
     "closed": lambda: _equal(closed_loop=8),
@@ -62,7 +62,7 @@ KINDS: dict[str, Callable[[], Run]] = {
 
 
 @cache
-def made(kind: str) -> Run:
+def made(kind: str) -> SimulatedRun:
     return KINDS[kind]()
 
 

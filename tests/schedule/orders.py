@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from tierwise.schedule.types import Buffer, Demand, Edge, Issue, Order, Section
+from tierwise.schedule.types import Buffer, Demand, Issue, Order, OrderEdge, Section
 
 LANES = ("a", "b", "c", "d")
 
@@ -41,7 +41,7 @@ def orders(draw: st.DrawFn, lanes: int = 3, n: int = 3) -> Order:
                  if draw(st.booleans()) or any(lane_of[op] == i for op, _ in row)}, k, step)
         for row, k, step in zip(rows, (1.0, turns, 1.0), (0, 1, 0), strict=True)
     )  # fmt: skip
-    edges: list[Edge] = []
+    edges: list[OrderEdge] = []
     for _ in range(draw(st.integers(0, 8))):
         of, to = draw(st.integers(0, len(ops) - 1)), draw(st.integers(0, len(ops) - 1))
         if of in period and to in period:
@@ -49,15 +49,15 @@ def orders(draw: st.DrawFn, lanes: int = 3, n: int = 3) -> Order:
             least = ahead[to] - ahead[of] + (0 if of < to else 1)
             # In the prologue and the epilogue the turns are mixed, so it has to point back in turns as well.
             least = max(least, 0 if of < to else 1)
-            edges.append(Edge(of, to, least + draw(st.integers(0, 2))))
+            edges.append(OrderEdge(of, to, least + draw(st.integers(0, 2))))
         elif of < to:
-            edges.append(Edge(of, to, draw(st.integers(0, 1)), before=draw(st.booleans())))
+            edges.append(OrderEdge(of, to, draw(st.integers(0, 1)), before=draw(st.booleans())))
     buffers = []
     if draw(st.booleans()) and len(period) > 1:
         w, r = sorted(draw(st.permutations(period))[:2])
         copies = draw(st.integers(1, 3)) + abs(ahead[w] - ahead[r])
         buffers.append(Buffer("t", w, r, copies))
-        edges.append(Edge(w, r, max(0, ahead[r] - ahead[w])))
+        edges.append(OrderEdge(w, r, max(0, ahead[r] - ahead[w])))
     return Order(tuple(ops), used, sections, tuple(edges), tuple(buffers))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tierwise.schedule.types import Demand, Edge, Event, Order
+from tierwise.schedule.types import Demand, Event, Order, OrderEdge
 
 
 @dataclass
@@ -65,7 +65,7 @@ def play(order: Order, demands: Sequence[Demand], at: int = 0) -> Played:
     running: dict[str, tuple[int, int, float, float]] = {}  # lane: op, turn, what is left, when it began
     time = 0.0
 
-    into: dict[int, list[Edge]] = {}
+    into: dict[int, list[OrderEdge]] = {}
     for e in order.waits:
         into.setdefault(e.to, []).append(e)
 

@@ -17,7 +17,7 @@ from tierwise.core.intervals import Interval, change, factors
 from tierwise.core.num import Num
 from tierwise.schedule.compiled import BadOrder
 from tierwise.schedule.play import play
-from tierwise.schedule.types import Buffer, Demand, Edge, Issue, Order, Section
+from tierwise.schedule.types import Buffer, Demand, Issue, Order, OrderEdge, Section
 
 N = 3
 
@@ -87,6 +87,7 @@ Errors = list[tuple[str, tuple[float, float]]]
 
 def around(order: Order, asked: list[Demand], errors: Errors) -> Interval:
     """Factors on the time of an order whose ops have errors, each of a group and with its ends."""
+
     def moved(group: str, end: int) -> Num:
         slower = [replace(d, duration=d.duration * (ends[end] if g == group else 1.0))
                   for d, (g, ends) in zip(asked, errors, strict=True)]  # fmt: skip
@@ -134,21 +135,21 @@ def test_errors_of_a_group_add_up_and_those_of_two_groups_in_quadrature() -> Non
 def test_a_lane_that_runs_ahead_without_end_is_no_period_and_still_right(slow: float) -> None:
     # Lane b waits for a; a waits for nobody. A million turns are not played one by one.
     n = 1e6
-    order = Order(("a", "b"), ("a", "b"), (Section({"a": (Issue(0),), "b": (Issue(1),)}, n, 1),), (Edge(0, 1),))
+    order = Order(("a", "b"), ("a", "b"), (Section({"a": (Issue(0),), "b": (Issue(1),)}, n, 1),), (OrderEdge(0, 1),))
     done = play(order, [Demand(1.0), Demand(slow)])
     assert done.time == pytest.approx(n * max(1.0, slow) + min(1.0, slow), rel=1e-9)
 
 
 def test_what_is_issued_nowhere_is_over_from_the_start() -> None:
     row = {"a": (Issue(0),), "b": (Issue(1),)}
-    order = Order(("x", "y"), ("a", "b"), (Section(row),), (Edge(0, 1, 1),))
+    order = Order(("x", "y"), ("a", "b"), (Section(row),), (OrderEdge(0, 1, 1),))
     assert play(order, [Demand(2.0), Demand(1.0)]).time == 2.0
 
 
 def test_what_only_the_first_turn_waits_for_is_no_period() -> None:
     # Loading takes 5 in a lane of its own; after it, every turn takes 1.
     first, period = Section({"b": (Issue(0),)}), Section({"a": (Issue(1),)}, np.asarray([1.0, 2.0, 50.0, 1e6]), 1)
-    order = Order(("load", "turn"), ("a", "b"), (first, period), (Edge(0, 1, before=True),))
+    order = Order(("load", "turn"), ("a", "b"), (first, period), (OrderEdge(0, 1, before=True),))
     for draws in ({}, {"hbm": 0.6}):  # both ways to play
         done = play(order, [Demand(5.0, draws), Demand(1.0, draws)])
         np.testing.assert_allclose(done.time, 5.0 + period.turns, rtol=1e-12)
@@ -159,7 +160,7 @@ def test_a_slower_lane_that_is_still_ahead_is_no_period() -> None:
     # waits for that of a, which decides only after some 50 turns; until then both keep an even pace.
     for n in (30.0, 1000.0, 1e6):
         first, period = Section({"b": (Issue(0),)}), Section({"a": (Issue(1),), "b": (Issue(2),)}, n, 1)
-        order = Order(("load", "slow", "fast"), ("a", "b"), (first, period), (Edge(1, 2),))
+        order = Order(("load", "slow", "fast"), ("a", "b"), (first, period), (OrderEdge(1, 2),))
         done = play(order, [Demand(50.0), Demand(2.0), Demand(1.0)])
         assert done.time == pytest.approx(max(2.0 * n + 1.0, 50.0 + n), rel=1e-12)
 
@@ -168,7 +169,7 @@ def test_a_period_of_several_turns_is_found() -> None:
     # A ring of three ops in three lanes that gives way only every second turn, a million times.
     lanes = {x: (Issue(i),) for i, x in enumerate("abc")}
     order = Order(("a", "b", "c"), ("a", "b", "c"), (Section(lanes, 1e6, 1),),
-                  (Edge(0, 1), Edge(1, 2), Edge(2, 0, 2)))  # fmt: skip
+                  (OrderEdge(0, 1), OrderEdge(1, 2), OrderEdge(2, 0, 2)))  # fmt: skip
     asked = [Demand(1.0), Demand(3.0), Demand(1.0)]
     few = replace(order, sections=(replace(order.sections[0], turns=100.0),))
     long, short = (float(play(x, asked, exposed=False).time) for x in (order, few))
@@ -178,7 +179,9 @@ def test_a_period_of_several_turns_is_found() -> None:
 
 def test_shared_periods_are_found_as_well() -> None:
     order, asked = two_ops(Demand(1.0, {"hbm": 0.8}), Demand(1.5, {"hbm": 0.7}), True)
-    order = replace(order, sections=(replace(order.sections[0], turns=1e5),), edges=(Edge(0, 1), Edge(1, 0, 2)))
+    order = replace(
+        order, sections=(replace(order.sections[0], turns=1e5),), edges=(OrderEdge(0, 1), OrderEdge(1, 0, 2))
+    )
     few = replace(order, sections=(replace(order.sections[0], turns=200.0),))
     more = replace(order, sections=(replace(order.sections[0], turns=400.0),))
     a, b = reference.play(few, asked).time, reference.play(more, asked).time
@@ -192,7 +195,10 @@ def test_an_op_that_never_ends_makes_a_time_without_end() -> None:
 
 def test_what_cannot_be_played_is_refused() -> None:
     order, asked = two_ops(Demand(1.0), Demand(1.0), True)
-    for edges, text in (((Edge(0, 1), Edge(1, 0)), "wait for each other"), ((Edge(0, 1, -1),), "issued later")):
+    for edges, text in (
+        ((OrderEdge(0, 1), OrderEdge(1, 0)), "wait for each other"),
+        ((OrderEdge(0, 1, -1),), "issued later"),
+    ):
         with pytest.raises(BadOrder, match=text):
             play(replace(order, edges=edges), asked)
     with pytest.raises(BadOrder, match="2 copies"):

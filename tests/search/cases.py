@@ -8,7 +8,7 @@ from tierwise.machines import system
 from tierwise.machines.types import System
 from tierwise.models.load import load_model
 from tierwise.search.answer import Answer
-from tierwise.search.question import Demand, Freedom, Question, Targets
+from tierwise.search.question import Arrivals, Freedom, Question, Targets
 from tierwise.search.serve import plan
 
 
@@ -24,7 +24,7 @@ def ask(
     confidence: int = 50, **free: object,
 ) -> Question:  # fmt: skip
     freedom = Freedom(**{"budgets": (8192.0,), **free})  # type: ignore[arg-type]
-    demand = Demand(prompt, output, rate, concurrency)
+    demand = Arrivals(prompt, output, rate, concurrency)
     return Question(load_model(model), model, tuple(machine(m) for m in on), demand, Targets(ttft, tpot, statistic),
                     objective, budget, ("vllm",), freedom, confidence=confidence)  # type: ignore[arg-type]  # fmt: skip
 

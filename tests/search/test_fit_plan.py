@@ -11,17 +11,17 @@ from tierwise.evaluation import evaluate
 from tierwise.machines import system
 from tierwise.machines.types import System
 from tierwise.models.load import load_model
-from tierwise.search.fit import Answer, plan_fit, scenario_of
+from tierwise.search.fit import FitAnswer, plan_fit, scenario_of
 from tierwise.search.fit_batch import policies
 from tierwise.search.fit_help import helps
-from tierwise.search.fit_question import Question
+from tierwise.search.fit_question import FitQuestion
 
 CARD = "rtx-3050 + 64GB ddr5 + nvme-gen4"
 
 
-def ask(model: str = "llama-3.1-8b", on: str | System = CARD, **changed: object) -> Answer:
+def ask(model: str = "llama-3.1-8b", on: str | System = CARD, **changed: object) -> FitAnswer:
     machine = system(on) if isinstance(on, str) else on
-    q = Question(load_model(model), machine, model, machine.name, 4096.0, 512.0, 1.0, 4.0, "latency", "llama.cpp",
+    q = FitQuestion(load_model(model), machine, model, machine.name, 4096.0, 512.0, 1.0, 4.0, "latency", "llama.cpp",
                  weights=("q4_k_m",), kv=("fp16",))  # fmt: skip
     return plan_fit(replace(q, **changed))  # type: ignore[arg-type]
 
@@ -106,7 +106,7 @@ def test_a_model_that_generates_nothing_is_refused() -> None:
 
 def test_batches_stream_and_more_at_once_make_more_tokens() -> None:
     machine = system("t4 + xeon-6248 208GB ddr4-2666 + nvme-gen3")
-    q = Question(load_model("opt-6.7b"), machine, "opt-6.7b", machine.name, 544.0, 32.0, None, 4.0, "throughput",
+    q = FitQuestion(load_model("opt-6.7b"), machine, "opt-6.7b", machine.name, 544.0, 32.0, None, 4.0, "throughput",
                  "kernels", weights=("fp16",))  # fmt: skip
     many = policies(q)[0]
     one = policies(replace(q, batch=1.0))[0]

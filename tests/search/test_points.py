@@ -24,7 +24,7 @@ from tierwise.serving.predict import predict
 from tierwise.serving.predict import priced as row_prices
 from tierwise.serving.pricing import pool_of
 from tierwise.serving.recipes import key_of
-from tierwise.serving.rows import EngineGroup, Row
+from tierwise.serving.rows import EngineGroup, ServingRow
 from tierwise.serving.steady import aggregated
 from tierwise.serving.step_times import ClosedLoopPoint, step_times
 from tierwise.steps.corrections import corrections
@@ -120,8 +120,8 @@ def test_disaggregated_curves_are_the_steady_state() -> None:
 def test_a_planner_and_a_recorded_row_ask_for_the_same_coefficients(model: str, on: str, name: str) -> None:
     family = families_of(ask(model=model, on=(on,)))[0]
     dense, experts = (str(family.model.format_of(role)) for role in ("attn", "expert"))
-    row = Row(2, "a", model, name.upper(), "vllm", "", "agg", "", dense, experts, 1000.0, 200.0, 16.0, EngineGroup(8),
-              None, None, None, None)  # fmt: skip
+    row = ServingRow(2, "a", model, name.upper(), "vllm", "", "agg", "", dense, experts, 1000.0, 200.0, 16.0,
+                     EngineGroup(8), None, None, None, None)  # fmt: skip
     own, asked = (calibration().of([key]) for key in (replace(key_of(row), client="", build=""), family.key))
     assert all(np.array_equal(own[c], asked[c]) for c in own)
     (p, _) = row_prices([row])

@@ -14,7 +14,7 @@ from tests.search.cases import ask, priced
 from tierwise.core.errors import BadField
 from tierwise.search.judge import cost
 from tierwise.search.parts import parts
-from tierwise.search.question import Demand
+from tierwise.search.question import Arrivals
 from tierwise.search.serve import plan
 
 
@@ -172,7 +172,7 @@ def test_arrivals_ages_apart_have_a_rate() -> None:
 
 def test_shared_prefixes_make_it_cheaper() -> None:
     question = ask(rate=20.0)
-    shared = replace(question, demand=Demand(1000.0, 200.0, 20.0, shared=0.6))
+    shared = replace(question, demand=Arrivals(1000.0, 200.0, 20.0, shared=0.6))
     plain, cached = plan(question, confirm=False), plan(shared, confirm=False)
     assert plain.best is not None and cached.best is not None
     assert cached.points.rent[cached.best.row] <= plain.points.rent[plain.best.row]

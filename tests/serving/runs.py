@@ -10,7 +10,7 @@ import numpy as np
 from tests.report.cases import llm, machine
 from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Deployment, Replicas, Settings
-from tierwise.serving.outcome import DONE, REJECTED, Requests, Run, Series, Steps
+from tierwise.serving.outcome import DONE, REJECTED, Requests, Series, SimulatedRun, Steps
 from tierwise.serving.traffic.trace import Trace, trace
 
 KV_TOKENS = 400_000.0
@@ -29,7 +29,7 @@ def poisson(n: int, rate: float, seed: int = 0, prompt: int = 100, output: int =
 
 
 def run(t: Trace, seats: int = 4, *, first: float = 0.1, each: float = 0.01, too_long: int = 10**9,
-        bins: int = 200, **totals: float) -> Run:  # fmt: skip
+        bins: int = 200, **totals: float) -> SimulatedRun:  # fmt: skip
     """First come, first served by ``seats`` servers: ``first`` seconds to the first token, ``each`` for each other."""
     n = len(t)
     rejected = t.prompt + t.output > too_long
@@ -58,7 +58,7 @@ def run(t: Trace, seats: int = 4, *, first: float = 0.1, each: float = 0.01, too
     counts = np.histogram(np.full(1, each), bins=edges)[0] * gaps
     some = np.zeros(50, np.int64)
     steps = Steps(some, np.arange(50.0) * each, np.arange(1.0, 51.0) * each, some + 3, some)
-    return Run(
+    return SimulatedRun(
         deployment(seats, max_len=0 if too_long == 10**9 else too_long), t, requests,
         series(requests, t, end, bins), steps, edges, counts,
         {"end": end, "steps": 50.0, "preemptions": 0.0, "energy": 300.0 * end, "rent": 0.001 * end} | totals,
@@ -86,7 +86,7 @@ def series(r: Requests, t: Trace, end: float, bins: int) -> Series:
     return Series(edges[1:], running, waiting, kv, 0.05 * on, prompt, out, 0.3 * on, 0.8 * on, 0.0 * on, 0.0 * on + 1.0)
 
 
-def interrupted(whole: Run, at: float) -> Run:
+def interrupted(whole: SimulatedRun, at: float) -> SimulatedRun:
     """The run as it stood at a time."""
     r = whole.requests
     cut = lambda x: np.where(x <= at, x, np.nan)  # noqa: E731

@@ -14,18 +14,18 @@ from tierwise.serving.closed_loop import closed_loop
 from tierwise.serving.coefficients import calibration
 from tierwise.serving.predict import Priced, cache_format, find_model, predict, priced, solve
 from tierwise.serving.recipes import CacheFormat, key_of
-from tierwise.serving.rows import EngineGroup, Row
+from tierwise.serving.rows import EngineGroup, ServingRow
 from tierwise.serving.steady import Steady
 from tierwise.serving.step_times import formats_of, take
 
 
-def row(**changes: object) -> Row:
-    plain = Row(2, "a", "llama-3.1-8b", "h100_sxm", "vllm", "", "agg", "", "fp8", "fp8", 1024.0, 512.0, 16.0,
+def row(**changes: object) -> ServingRow:
+    plain = ServingRow(2, "a", "llama-3.1-8b", "h100_sxm", "vllm", "", "agg", "", "fp8", "fp8", 1024.0, 512.0, 16.0,
                 EngineGroup(1), None, None, None, None)  # fmt: skip
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-def of(*rows: Row) -> tuple[np.ndarray, np.ndarray, Priced]:
+def of(*rows: ServingRow) -> tuple[np.ndarray, np.ndarray, Priced]:
     p, refused = priced(rows)
     assert not refused
     found = predict(p)
@@ -217,7 +217,7 @@ def test_every_answer_has_an_interval_and_a_basis() -> None:
     assert {f.name for f in fields(p.point)} == {"tp", "dp", "ep", "flight", "isl", "osl", "draft"}
 
 
-def settled(r: Row, **client: float) -> Steady:
+def settled(r: ServingRow, **client: float) -> Steady:
     """The steady state of one row under one setting of its client."""
     p, _ = priced([r])
     how = p.conditions

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tierwise.serving.deployment import Deployment, Speculation
-from tierwise.serving.outcome import DONE, REJECTED, Run
+from tierwise.serving.outcome import DONE, REJECTED, SimulatedRun
 from tierwise.serving.policies import names
 from tierwise.serving.simulate import simulate
 from tierwise.serving.steps import StepPrices, plain_prices
@@ -76,7 +76,7 @@ def built(w: dict[str, Any]) -> tuple[Deployment, list[StepPrices]]:
     return d, [replace(PRICES, stages=w["stages"], ahead=w["ahead"])] * len(d.groups)
 
 
-def conserved(run: Run) -> None:
+def conserved(run: SimulatedRun) -> None:
     """Tokens, blocks and times add up."""
     q, t = run.requests, run.trace
     done = q.state == DONE

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tierwise.serving.fairness import jain, max_min
 from tierwise.serving.metrics import histogram_quantiles, metrics, spread, times
-from tierwise.serving.outcome import Run
+from tierwise.serving.outcome import SimulatedRun
 from tierwise.serving.saturation import saturation
 from tierwise.serving.traffic.trace import Trace, trace
 
@@ -29,12 +29,12 @@ def steady(n: int, rate: float, seed: int = 0) -> Trace:
     return trace(arrival, np.full(n, 100), np.full(n, OUTPUT))
 
 
-def served(n: int, utilization: float, seats: int = 4, seed: int = 0) -> Run:
+def served(n: int, utilization: float, seats: int = 4, seed: int = 0) -> SimulatedRun:
     """A queue at a share of its capacity."""
     return run(steady(n, utilization * seats / HOLD, seed), seats, first=FIRST, each=EACH)
 
 
-def by_hand() -> Run:
+def by_hand() -> SimulatedRun:
     """Three requests: one second each to the first token; 11, 1 and 6 tokens."""
     r = run(trace([0.0, 0.0, 2.0], [10, 20, 30], [11, 1, 6]), 1, first=1.0, each=0.1)
     # The seat is free at 2.0, 3.0 and 4.5.

@@ -8,14 +8,14 @@ import pytest
 
 from tierwise.serving.predict import priced
 from tierwise.serving.recipes import CacheFormat, ExpertLayout, conditions, key_of, usual
-from tierwise.serving.rows import EngineGroup, Row
+from tierwise.serving.rows import EngineGroup, ServingRow
 
 INFERENCEX = "source_file=2026-03-25.csv; measured={}T00:00:00.000Z"
 
 
-def row(**changes: object) -> Row:
-    plain = Row(2, "a", "deepseek-ai/DeepSeek-R1", "h200_sxm", "trtllm", "", "agg", "", "fp8", "fp8", 1024.0, 1024.0,
-                16.0, EngineGroup(8), None, None, None, None)  # fmt: skip
+def row(**changes: object) -> ServingRow:
+    plain = ServingRow(2, "a", "deepseek-ai/DeepSeek-R1", "h200_sxm", "trtllm", "", "agg", "", "fp8", "fp8", 1024.0,
+                       1024.0, 16.0, EngineGroup(8), None, None, None, None)  # fmt: skip
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 

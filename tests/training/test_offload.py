@@ -9,10 +9,10 @@ import pytest
 from tests.training.shapes import a100s, gpt
 from tierwise.core.errors import BadField
 from tierwise.machines.types import Host
-from tierwise.training import Framework, Layout, train_step
+from tierwise.training import Layout, TrainingFramework, train_step
 from tierwise.training.step import TrainStep
 
-PLAIN = Framework("plain")
+PLAIN = TrainingFramework("plain")
 MODEL = gpt(16, 4096.0, 32.0, tied=False)
 NODE = replace(a100s(8), host=Host(1e12, 400e9, None, 2, (), "test"))
 BASE = Layout(dp=8.0, global_batch=8.0, seq=2048.0, zero=3.0)

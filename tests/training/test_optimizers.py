@@ -9,14 +9,14 @@ import pytest
 from tests.training.shapes import a100s, gpt
 from tierwise.core.errors import BadField, UnknownName
 from tierwise.machines.types import Host
-from tierwise.training import Framework, Layout, train_step
+from tierwise.training import Layout, TrainingFramework, train_step
 from tierwise.training.checkpoint import checkpoint
 from tierwise.training.launch import files
 from tierwise.training.optimizers import asked_for
 from tierwise.training.recipe import method
 from tierwise.training.step import TrainStep
 
-PLAIN = Framework("plain")
+PLAIN = TrainingFramework("plain")
 WIDTH, LAYERS, VOCAB = 1024.0, 4, 51200.0
 MODEL = gpt(LAYERS, WIDTH, 16.0, tied=False)
 

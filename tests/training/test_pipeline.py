@@ -12,10 +12,10 @@ from tests.training.shapes import a100s, gpt
 from tierwise.core.errors import BadField
 from tierwise.models.load import load_model
 from tierwise.search.train import Space, confirmed, plan_training
-from tierwise.training import Framework, Layout, framework, train_step
+from tierwise.training import Layout, TrainingFramework, framework, train_step
 from tierwise.training.layout import check, held, legal, pipelines
 
-PLAIN = Framework("plain")
+PLAIN = TrainingFramework("plain")
 MODEL = gpt(16, 2048.0, 16.0)
 BASE = Layout(pp=4.0, dp=2.0, global_batch=32.0, seq=1024.0)
 INDEX = {name: float(i) for i, name in enumerate(pipelines())}

@@ -13,12 +13,12 @@ from tests.training.shapes import a100s, gpt
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.machines.load import system
 from tierwise.models.load import load_model
-from tierwise.training import Framework, Layout, train_step
+from tierwise.training import Layout, TrainingFramework, train_step
 from tierwise.training.checkpoint import checkpoint
 from tierwise.training.goodput import Reliability, goodput
 from tierwise.training.recipe import Compression, compression
 
-PLAIN = Framework("plain")
+PLAIN = TrainingFramework("plain")
 MODEL = gpt(8, 4096.0, 32.0, tied=False)
 SIZE = 5e12
 
@@ -83,7 +83,7 @@ def test_a_checkpoint_holds_every_state_once() -> None:
     assert checkpoint(step, MODEL) == pytest.approx(12.0 * float(MODEL.parameters))
 
 
-def reduced(how: Framework = PLAIN, **changes: float) -> float:
+def reduced(how: TrainingFramework = PLAIN, **changes: float) -> float:
     x = Layout(dp=64.0, global_batch=64.0, seq=256.0, overlap=0.0)
     return float(train_step(MODEL, a100s(64), replace(x, **changes), how).parts["gradients on the wire"])  # type: ignore[arg-type]
 

@@ -14,12 +14,12 @@ from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.program.backward import backward
 from tierwise.search.train import confirmed
-from tierwise.training import Framework, Layout, framework, frameworks, train_step
+from tierwise.training import Layout, TrainingFramework, framework, frameworks, train_step
 from tierwise.training.optimizers import OPTIMIZERS, SHAPED
 from tierwise.training.recipe import method
 from tierwise.training.work import plan_of, work_of
 
-PLAIN = Framework("plain")
+PLAIN = TrainingFramework("plain")
 MODEL = gpt(8, 2048.0, 16.0)
 
 

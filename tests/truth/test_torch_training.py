@@ -13,7 +13,7 @@ import pytest
 from tests.training.shapes import gpt
 
 from tierwise.machines.load import system
-from tierwise.training import Framework, Layout, Recipe, train_step
+from tierwise.training import Layout, Recipe, TrainingFramework, train_step
 from tierwise.training.recipe import method
 
 pytestmark = pytest.mark.truth
@@ -23,7 +23,7 @@ HIDDEN, HEADS, LAYERS, VOCAB, RANK = 256, 4, 8, 2048, 8
 BATCH, SEQ = 4, 512
 # PyTorch in bf16 throughout: weights, gradients and both moments (which "lion"'s four bytes are as many as); the logits
 # in 16 bits, their logarithm and the gradient of it while the loss is taken. Gradients are freed after every step.
-EAGER = Framework("eager", Recipe(2.0, 2.0, 0.0, 0.0, "lion", logits=6.0, transient=1.0))
+EAGER = TrainingFramework("eager", Recipe(2.0, 2.0, 0.0, 0.0, "lion", logits=6.0, transient=1.0))
 
 
 class Block(torch.nn.Module):  # type: ignore[misc, name-defined]
@@ -90,7 +90,7 @@ def made(kind: str, hidden: int = HIDDEN, layers: int = LAYERS) -> tuple[Any, An
 
 
 def predicted(
-    kind: str, hidden: int = HIDDEN, layers: int = LAYERS, how: Framework = EAGER, on: str = "1xa100-sxm-80gb"
+    kind: str, hidden: int = HIDDEN, layers: int = LAYERS, how: TrainingFramework = EAGER, on: str = "1xa100-sxm-80gb"
 ) -> Any:
     if kind == "lora":
         how = replace(how, recipe=method(f"lora:r={RANK}", how.recipe))

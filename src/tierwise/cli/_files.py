@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tierwise.cli._flags import Asked
+from tierwise.cli._flags import Flags
 from tierwise.core.files import check_writable, write
 from tierwise.scenario.fields import FIELDS, bad
 
@@ -13,7 +13,7 @@ _WHAT = {"html": "report", "trace_out": "timeline", "table": "table", "json": "J
          "out": "launch files"}  # fmt: skip
 
 
-def check(asked: Asked, *names: str, **endings: tuple[str, ...]) -> None:
+def check(asked: Flags, *names: str, **endings: tuple[str, ...]) -> None:
     """Refuse targets that cannot be written. ``endings``: those a file's name may have, by setting."""
     if len(printed := [name for name in (*names, *endings) if getattr(asked, name) == "-"]) > 1:
         raise bad(FIELDS[printed[1]].option, "-", f"a file name: --{printed[0]} prints already")
@@ -35,7 +35,7 @@ def write_rows(path: str, rows: Any) -> None:
     print(f"table written to {path}")
 
 
-def told(asked: Asked, *names: str, notes: dict[str, str] | None = None) -> None:
+def told(asked: Flags, *names: str, notes: dict[str, str] | None = None) -> None:
     """Say which files were written. ``notes``: what to add, by setting."""
     for name in names:
         if (path := getattr(asked, name)) not in (None, "-"):

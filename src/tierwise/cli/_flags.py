@@ -41,7 +41,7 @@ MODEL = "Catalog name, hf:org/name, or a config.json, GGUF, safetensors or ONNX 
 
 
 @dataclass(frozen=True)
-class Asked:
+class Flags:
     """What a user asked: each setting is an attribute.
 
     Attributes:
@@ -125,7 +125,7 @@ def flags(
     return take
 
 
-def asked(model: str, said: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Asked:
+def asked(model: str, said: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Flags:
     """What flags ask of a model, or of the saved scenario given in its place."""
     from tierwise.models.load import spelled_as
     from tierwise.scenario.files import is_scenario
@@ -134,7 +134,7 @@ def asked(model: str, said: Mapping[str, Any], defaults: Mapping[str, Any] | Non
     kind = said.pop("read_as", None)
     held = {name: said.pop(name) for name in HELD if name in said}
     if not model or not is_scenario(model):
-        return Asked(_holding(said, {}, held)[0], {}, "", spelled_as(model, kind), defaults or {})
+        return Flags(_holding(said, {}, held)[0], {}, "", spelled_as(model, kind), defaults or {})
     from tierwise.scenario.files import read as read_file
     from tierwise.scenario.schema import check_file
 
@@ -144,7 +144,7 @@ def asked(model: str, said: Mapping[str, Any], defaults: Mapping[str, Any] | Non
     if kind is not None and isinstance(name, str):
         saved = {**saved, "model": spelled_as(name, kind)}
     said, saved = _holding(said, saved, held)
-    return Asked(said, saved, model, saved["model"] if isinstance(name, str) else "", defaults or {})
+    return Flags(said, saved, model, saved["model"] if isinstance(name, str) else "", defaults or {})
 
 
 def _holding(said: Mapping[str, Any], saved: Mapping[str, Any], held: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -173,7 +173,7 @@ def parsed(words: Sequence[str], settings: Sequence[str]) -> tuple[str, dict[str
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
     @flags(*settings)
-    def one(asked: Asked) -> None:
+    def one(asked: Flags) -> None:
         found.append((asked.source or asked.model, dict(asked.said)))  # a type it is read as is in the name
 
     app.command("scenario", add_help_option=False)(one)

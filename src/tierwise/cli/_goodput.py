@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tierwise.cli._flags import Asked
+from tierwise.cli._flags import Flags
 from tierwise.scenario.fields import bad
 
 if TYPE_CHECKING:
-    from tierwise.serving.goodput import Goodput
+    from tierwise.serving.goodput import GoodputCurve
 
 
-def curves(asked: Asked) -> tuple[list[str], list[Goodput]]:
+def curves(asked: Flags) -> tuple[list[str], list[GoodputCurve]]:
     """(names of the machines, their curves); fewer where the user stopped.
 
     Raises:
@@ -41,7 +41,7 @@ def curves(asked: Asked) -> tuple[list[str], list[Goodput]]:
     made = {} if asked.asks("trace") else {"rate": 1.0}
     requests = traffic(replace(asked, said={k: v for k, v in asked.said.items() if k != "rate"} | made))
     fixes = None if asked.calibration is None else read_corrections(Path(asked.calibration))
-    found: list[Goodput] = []
+    found: list[GoodputCurve] = []
     with progress("pricing steps") as tell:
         for name, plan in zip(names, plans, strict=True):
             prices = [step_prices(plan.model, g, *(() if fixes is None else (fixes,))) for g in plan.groups]
@@ -57,7 +57,7 @@ def curves(asked: Asked) -> tuple[list[str], list[Goodput]]:
     return names[: len(found)], found
 
 
-def _of(asked: Asked, machine: str) -> Asked:
+def _of(asked: Flags, machine: str) -> Flags:
     said = {k: v for k, v in asked.said.items() if k != "machine"}
     return replace(asked, said=said | ({"machine": machine} if machine else {}))
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, Asked, asked, parsed
+from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, Flags, asked, parsed
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.scenario.fields import FIELDS, SECTIONS, bad, known
 from tierwise.scenario.types import Scenario
@@ -18,7 +18,7 @@ Json: TypeAlias = dict[str, Any]
 TAKEN = ("machine", *BATCH, *DEGREES, *FORMATS, *KERNELS, "engine", "technique")
 
 
-def asked_for(given: Asked) -> tuple[Scenario, Json]:
+def asked_for(given: Flags) -> tuple[Scenario, Json]:
     """(the scenario, model and machine looked up; the canonical form that says the same, with names as given).
 
     Raises:
@@ -30,7 +30,7 @@ def asked_for(given: Asked) -> tuple[Scenario, Json]:
     return made(given, merged(given))
 
 
-def made(given: Asked, form: Json, found: Mapping[str, Any] | None = None) -> tuple[Scenario, Json]:
+def made(given: Flags, form: Json, found: Mapping[str, Any] | None = None) -> tuple[Scenario, Json]:
     """(the scenario of a canonical form, the form with everything that was chosen for it).
 
     Args:
@@ -49,7 +49,7 @@ def made(given: Asked, form: Json, found: Mapping[str, Any] | None = None) -> tu
     return apply(base, techniques), {k: full[k] for k in order if full.get(k)}
 
 
-def _check_images(given: Asked, form: Json, model: Any) -> None:
+def _check_images(given: Flags, form: Json, model: Any) -> None:
     """Refuse images for a model of text alone, which would answer as if nobody had asked."""
     images = (form.get("traffic") or {}).get("images")
     blind = model.task == "generate" and not any(s.stream == "vision" for s in model.stacks)
@@ -58,7 +58,7 @@ def _check_images(given: Asked, form: Json, model: Any) -> None:
         raise bad(where, images, f"0: {model.name} has no part that looks at images")
 
 
-def merged(given: Asked) -> Json:
+def merged(given: Flags) -> Json:
     """The canonical form with what the flags say in its place.
 
     Raises:
@@ -81,7 +81,7 @@ def merged(given: Asked) -> Json:
     return out | {"plan": _plan(given, out), "techniques": _techniques(given, out)}
 
 
-def engine(given: Asked, form: Mapping[str, Any]) -> str:
+def engine(given: Flags, form: Mapping[str, Any]) -> str:
     """The engine asked for, "" for the usual one of the model and machine.
 
     Raises:
@@ -103,7 +103,7 @@ def engine(given: Asked, form: Mapping[str, Any]) -> str:
     return known("--engine", name, [*engines.names(), engines.TYPICAL, engines.KERNELS]) + at + version
 
 
-def _plan(given: Asked, form: Json) -> Json:
+def _plan(given: Flags, form: Json) -> Json:
     held = form.get("plan") or {}
     if not isinstance(held, Mapping):
         raise BadField("scenario", "plan", held, "a mapping of fields to values")
@@ -127,7 +127,7 @@ def _mapping(kv: Any) -> Json:
     return dict(kv or {})
 
 
-def _techniques(given: Asked, form: Json) -> list[str]:
+def _techniques(given: Flags, form: Json) -> list[str]:
     own = [f"eager:framework={given.said['framework']}"] if "framework" in given.said else []
     return [*(form.get("techniques") or []), *own, *given.said.get("technique", [])]
 

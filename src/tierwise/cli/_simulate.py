@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tierwise.cli._flags import DEGREES, Asked
+from tierwise.cli._flags import DEGREES, Flags
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.units import parse
 from tierwise.scenario.fields import FIELDS, bad, known
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tierwise.models.types import Model
     from tierwise.scenario.types import Plan, Scenario
     from tierwise.serving.deployment import Deployment, Replicas, Settings
-    from tierwise.serving.outcome import Run
+    from tierwise.serving.outcome import SimulatedRun
     from tierwise.serving.traffic.trace import Trace
 
 Json: TypeAlias = dict[str, Any]
@@ -28,7 +28,7 @@ Json: TypeAlias = dict[str, Any]
 LONGEST_STEP = 2**20
 
 
-def traffic(asked: Asked) -> Trace:
+def traffic(asked: Flags) -> Trace:
     """The requests: of a file, or made up; each a tree of them where it is searched.
 
     Raises:
@@ -40,7 +40,7 @@ def traffic(asked: Asked) -> Trace:
     return found if asked.search is None else searching(found, asked.search, seed=asked.seed)
 
 
-def _traffic(asked: Asked) -> Trace:
+def _traffic(asked: Flags) -> Trace:
     from tierwise.serving import traffic as made
 
     load = asked.load()
@@ -63,7 +63,7 @@ def _traffic(asked: Asked) -> Trace:
     )  # fmt: skip
 
 
-def engine_scenario(asked: Asked) -> tuple[Scenario, Json]:
+def engine_scenario(asked: Flags) -> tuple[Scenario, Json]:
     """(what one engine runs: the model under its plan, on the machine; the canonical form of what was asked).
 
     Without any degree an engine is tensor parallel over the devices that each replica has, or over the fewest that hold
@@ -88,7 +88,7 @@ def engine_scenario(asked: Asked) -> tuple[Scenario, Json]:
     return scenario, full | {"traffic": form["traffic"]}
 
 
-def _degrees(asked: Asked, plan: Json, model: Model, machine: System) -> Json:
+def _degrees(asked: Flags, plan: Json, model: Model, machine: System) -> Json:
     from tierwise.scenario.resolve import default_plan
     from tierwise.scenario.schema import read_fields
     from tierwise.scenario.types import Plan
@@ -107,7 +107,7 @@ def _degrees(asked: Asked, plan: Json, model: Model, machine: System) -> Json:
     return {**whole, **given}
 
 
-def _least(asked: Asked, plan: Json, model: Model, machine: System) -> Json:
+def _least(asked: Flags, plan: Json, model: Model, machine: System) -> Json:
     """The degrees of the smallest engine that has room for requests; those of all devices where none has."""
     from tierwise.core.numerics import fmt
     from tierwise.scenario.resolve import default_engine, default_plan
@@ -125,7 +125,7 @@ def _least(asked: Asked, plan: Json, model: Model, machine: System) -> Json:
     return {k: getattr(found, k) for k in DEGREES}
 
 
-def deployment(asked: Asked, scenario: Scenario, scheduler: str, router: str, kv: str) -> Deployment:
+def deployment(asked: Flags, scenario: Scenario, scheduler: str, router: str, kv: str) -> Deployment:
     """The replicas and policies that were asked for.
 
     Args:
@@ -193,7 +193,7 @@ def _startup(text: str, model: Any, groups: tuple[Replicas, ...]) -> float:
     return found
 
 
-def _prefill_plan(asked: Asked, plan: Plan) -> Plan:
+def _prefill_plan(asked: Flags, plan: Plan) -> Plan:
     """That of engines which only prefill, where their degrees are others than those of the engines that decode."""
     if asked.prefill_plan is None:
         return plan
@@ -208,7 +208,7 @@ def _prefill_plan(asked: Asked, plan: Plan) -> Plan:
     return replace(plan, **given)
 
 
-def _groups(asked: Asked, machine: System, plan: Plan, first: Plan, settings: Settings) -> tuple[Replicas, ...]:
+def _groups(asked: Flags, machine: System, plan: Plan, first: Plan, settings: Settings) -> tuple[Replicas, ...]:
     """``first``: the plan of engines that only prefill."""
     from tierwise.serving.deployment import Replicas
 
@@ -245,7 +245,7 @@ def _failure(text: str, replicas: int) -> tuple[float, int, float]:
     return at, who, down
 
 
-def played(trace: Trace, plans: Sequence[Deployment], seed: int, calibration: str | None = None) -> list[Run]:
+def played(trace: Trace, plans: Sequence[Deployment], seed: int, calibration: str | None = None) -> list[SimulatedRun]:
     """A run of each deployment; fewer where the user stopped. ``calibration``: what a recorded run said."""
     from tierwise.cli._progress import compiling, progress
     from tierwise.serving.pricing import step_prices
@@ -253,7 +253,7 @@ def played(trace: Trace, plans: Sequence[Deployment], seed: int, calibration: st
     from tierwise.steps.corrections import read_corrections
 
     found = None if calibration is None else read_corrections(Path(calibration))
-    runs: list[Run] = []
+    runs: list[SimulatedRun] = []
     with progress("pricing steps") as tell:
         for deployment_ in plans:
 
@@ -269,7 +269,7 @@ def played(trace: Trace, plans: Sequence[Deployment], seed: int, calibration: st
     return runs
 
 
-def written(asked: Asked, runs: Sequence[Run], names: Sequence[str], form: Json) -> None:
+def written(asked: Flags, runs: Sequence[SimulatedRun], names: Sequence[str], form: Json) -> None:
     """What was asked for: files of the first run, JSON of all, tables on the terminal."""
     from tierwise.cli._files import told, write_json
     from tierwise.core.files import write

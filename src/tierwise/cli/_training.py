@@ -6,13 +6,13 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tierwise.cli._flags import Asked
+from tierwise.cli._flags import Flags
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 
 if TYPE_CHECKING:
     from tierwise.machines.types import System
     from tierwise.models.types import Model
-    from tierwise.training import Framework, Layout
+    from tierwise.training import Layout, TrainingFramework
     from tierwise.training.goodput import Reliability
     from tierwise.training.pipeline import Played
 
@@ -28,7 +28,7 @@ DEGREES = {
 _APART = ("pipeline", "made_by", "schema")
 
 
-def things(asked: Asked) -> tuple[Model, System, Framework]:
+def things(asked: Flags) -> tuple[Model, System, TrainingFramework]:
     """The model, the machine and the framework.
 
     Raises:
@@ -60,7 +60,7 @@ def things(asked: Asked) -> tuple[Model, System, Framework]:
     return model, machine, replace(how, compress=compression(asked.compress or "none"))
 
 
-def fixed(asked: Asked) -> dict[str, float]:
+def fixed(asked: Flags) -> dict[str, float]:
     """The fields of a layout that flags give."""
     from tierwise.training.layout import RECOMPUTE
     from tierwise.training.offload import OFFLOAD
@@ -109,7 +109,7 @@ def _documents(rule: str, seq: float, padded: bool) -> dict[str, float]:
     return {"attended": float((found**2).mean() / (found.mean() * seq))}
 
 
-def form(asked: Asked, x: Layout) -> dict[str, Any]:
+def form(asked: Flags, x: Layout) -> dict[str, Any]:
     """The canonical form of a training run with this layout: ``explain`` takes it apart, ``plan train`` asks again."""
     from tierwise.cli._flags import TRAINING
     from tierwise.scenario.schema import version
@@ -131,7 +131,7 @@ def form(asked: Asked, x: Layout) -> dict[str, Any]:
             "training": {**said, **settled, "train": True}}  # fmt: skip
 
 
-def layout_of(asked: Asked, model: Model, system: System) -> Layout:
+def layout_of(asked: Flags, model: Model, system: System) -> Layout:
     """One layout: what flags leave open is one, and ``dp`` all that is left.
 
     Raises:
@@ -162,7 +162,7 @@ def layout_of(asked: Asked, model: Model, system: System) -> Layout:
     return x
 
 
-def explain(asked: Asked) -> None:
+def explain(asked: Flags) -> None:
     """One layout: its time by cause, its memory by role, and its pipeline."""
     from tierwise.cli._files import check as writable
     from tierwise.report.tables import ENDINGS
@@ -181,7 +181,7 @@ def explain(asked: Asked) -> None:
     told_of(asked, found, described(found), run, layout)
 
 
-def reliability(asked: Asked) -> Reliability | None:
+def reliability(asked: Flags) -> Reliability | None:
     """What fails, where the user says so."""
     from tierwise.training.goodput import Reliability
 
@@ -191,7 +191,7 @@ def reliability(asked: Asked) -> Reliability | None:
     return Reliability(asked.mtbf, asked.restart, storage, bool(asked.background), asked.spares, asked.repair)
 
 
-def told_of(asked: Asked, found: dict[str, Any], report: Any, run: Played | None, layout: Layout | None) -> None:
+def told_of(asked: Flags, found: dict[str, Any], report: Any, run: Played | None, layout: Layout | None) -> None:
     """Write and print what was found."""
     from tierwise.scenario.files import write_form
 

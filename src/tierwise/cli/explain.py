@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, TRAINING, Asked, flags
+from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, TRAINING, Flags, flags
 
 
 @flags("machine", *BATCH, *DEGREES, *FORMATS, *KERNELS, "engine", "technique", *TRAINING, "sensitivity", "html",
        "trace_out", "table", "json", "save")  # fmt: skip
-def command(asked: Asked, ops: int = typer.Option(12, help="Rows of the op table; 0 for none.")) -> None:
+def command(asked: Flags, ops: int = typer.Option(12, help="Rows of the op table; 0 for none.")) -> None:
     """Explain what a model costs on a machine."""
     if asked.train:
         from tierwise.cli._training import explain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tierwise.cli import Stopped
-from tierwise.cli._flags import DEGREES, FORMATS, STREAM, Asked, flags
+from tierwise.cli._flags import DEGREES, FORMATS, STREAM, Flags, flags
 from tierwise.scenario.fields import names
 
 # Machines may be given several times, to compare.
@@ -12,7 +12,7 @@ _TRAFFIC = tuple(name for name in STREAM if name not in ("rate_scale", "concurre
 
 @flags("machine", *DEGREES, *FORMATS, "eager", "technique", "engine", *_TRAFFIC, *names("serving"), "ttft", "tpot",
        "attainment", "html", "table", "json", many=("machine", "rate"))  # fmt: skip
-def command(asked: Asked) -> None:
+def command(asked: Flags) -> None:
     """How many requests a second hold the targets: goodput over the rate of arrivals, and where it ends."""
     from tierwise.cli._files import check, told, write_json
     from tierwise.cli._goodput import curves

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tierwise.cli._flags import STREAM, Asked, flags
+from tierwise.cli._flags import STREAM, Flags, flags
 
 if TYPE_CHECKING:
     from tierwise.measure.observe import Recording
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @flags(*(name for name in STREAM if name != "search"), model=None, requests=100)
 def command(
-    asked: Asked,
+    asked: Flags,
     url: str = typer.Option(..., metavar="URL", help="The server: http://127.0.0.1:8000. Nothing else is talked to."),
     model: str | None = typer.Option(None, help="Name the server knows it by (default: the only one it has)."),
     endpoint: str | None = typer.Option(None, help="completions or chat (default: the first that the server has)."),
@@ -70,7 +70,7 @@ def command(
         print(f"Try: tierwise validate run {out}")
 
 
-def _traffic(asked: Asked) -> Trace:
+def _traffic(asked: Flags) -> Trace:
     from dataclasses import replace
 
     from tierwise.core.errors import TierwiseError

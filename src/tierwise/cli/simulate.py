@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tierwise.cli import Stopped
-from tierwise.cli._flags import DEGREES, FORMATS, STREAM, Asked, flags
+from tierwise.cli._flags import DEGREES, FORMATS, STREAM, Flags, flags
 from tierwise.scenario.fields import names
 
 # Policies that may be given several times, to compare.
@@ -12,7 +12,7 @@ POLICIES = ("scheduler", "router", "kv_manager")
 
 @flags("machine", *DEGREES, *FORMATS, "eager", "technique", "engine", *STREAM, *names("serving"), "ttft", "tpot",
        "html", "trace_out", "table", "json", "save", many=POLICIES)  # fmt: skip
-def command(asked: Asked) -> None:
+def command(asked: Flags) -> None:
     """Play requests against a deployment: what each waits and gets, what is busy, whether it keeps up."""
     from itertools import product
 

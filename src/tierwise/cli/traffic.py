@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from tierwise.cli._flags import Asked, flags
+from tierwise.cli._flags import Flags, flags
 
 
 @flags("format", "limit", "rate_scale", "arrivals", "requests", "prompt", "output", "turns", "think", "shared",
        "search", "seed", model=None, arrivals="poisson:rate=1")  # fmt: skip
 def command(
-    asked: Asked,
+    asked: Flags,
     file: str | None = typer.Argument(None, help="A trace (CSV, JSON, .gz) or a recorded run; none makes one up."),
     out: str | None = typer.Option(None, metavar="FILE", help="Write the requests as CSV (- prints)."),
     json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),

@@ -19,7 +19,7 @@ from tierwise.core.errors import UnknownName
 from tierwise.core.yamltext import parsed
 from tierwise.cost.measured import describe
 from tierwise.cost.types import Cost, Framework, Target, either
-from tierwise.program.kernels import Rules
+from tierwise.program.kernels import KernelRules
 from tierwise.program.types import Op, Operand
 
 _HERE = Path(__file__).with_name("frameworks")
@@ -96,6 +96,6 @@ def load(name: str) -> Framework:
     rules = None
     if said is not None:
         lists: dict[str, Any] = {k: frozenset(v) if isinstance(v, list) else v for k, v in said.items()}
-        rules = Rules(**lists)
+        rules = KernelRules(**lists)
         data = {"kernels": {}, "traffic": {}, "scores": 0.0} | data
     return Framework(name=name, interval=(float(low), float(high)), rules=rules, **data)

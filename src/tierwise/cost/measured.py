@@ -32,7 +32,7 @@ _NEARLY, _TIMES = constant("measured.nearly"), constant("measured.times")
 
 
 @dataclass(frozen=True)
-class Work:
+class OpWork:
     """An op in the words of a profile: class, calls, sequential steps, bytes, FLOPs; of products their number, bytes of
     weights and rows."""
 
@@ -125,7 +125,7 @@ def coefficients(profile: Profile, kind: str, dtype: str) -> Class:
     return Class()
 
 
-def product_time(p: Products, work: Work, working: Num) -> tuple[Num, Num]:
+def product_time(p: Products, work: OpWork, working: Num) -> tuple[Num, Num]:
     """(seconds of arithmetic, seconds of reading weights) of a product.
 
     A single row costs its reading alone: the arithmetic hides in it, and the curve was measured so. Where nobody
@@ -153,33 +153,33 @@ def spilled(copy: Curve, working: Num) -> Num:
     return scalar(np.clip(beyond, 0.0, 1.0))
 
 
-def describe(op: Op) -> Work:
+def describe(op: Op) -> OpWork:
     """The class of an op, and how much of each thing it does."""
     make = _BY_KIND.get(op.kind, _elementwise)
     return make(op)
 
 
-def _matmul(op: Op) -> Work:
+def _matmul(op: Op) -> OpWork:
     d = op.dims
     calls = float(str(op.options.get("parts", 1))) * d.get("batch", 1.0)
-    return Work("matmul", calls, parts=calls, flops=op.flops, weights=op.bytes_of("weight"), rows=d["m"])
+    return OpWork("matmul", calls, parts=calls, flops=op.flops, weights=op.bytes_of("weight"), rows=d["m"])
 
 
-def _moe(op: Op) -> Work:
+def _moe(op: Op) -> OpWork:
     """Experts one after the other: every one a step, even when no token chose it, and two products where some did."""
     d = op.dims
     touched = maximum(d["touched"], 1e-9)
-    return Work("moe", steps=d["experts"], parts=2.0 * touched, bytes=op.bytes_of("act"), flops=op.flops,
+    return OpWork("moe", steps=d["experts"], parts=2.0 * touched, bytes=op.bytes_of("act"), flops=op.flops,
                 weights=op.bytes_of("weight"), rows=d["tokens"] / touched)  # fmt: skip
 
 
-def _attention(op: Op) -> Work:
+def _attention(op: Op) -> OpWork:
     phase = str(op.options.get("phase", "prefill"))
     kind = {"decode": "decode", "prefill": "prefill"}.get(phase, "full")
-    return Work(f"attention.{kind}", bytes=op.bytes, flops=op.flops)
+    return OpWork(f"attention.{kind}", bytes=op.bytes, flops=op.flops)
 
 
-def _conv(op: Op) -> Work:
+def _conv(op: Op) -> OpWork:
     d = op.dims
     if op.role == "ssm":
         kind = "conv.causal"
@@ -191,19 +191,19 @@ def _conv(op: Op) -> Work:
         kind = "conv.patch"
     else:
         kind = "conv.wide"
-    return Work(kind, bytes=op.bytes, flops=op.flops)
+    return OpWork(kind, bytes=op.bytes, flops=op.flops)
 
 
-def _scan(op: Op) -> Work:
+def _scan(op: Op) -> OpWork:
     """An eager scan is a loop over tokens whose body touches every state."""
     d = op.dims
     phase = "decode" if op.options.get("phase") == "decode" else "prefill"
     tokens = d["tokens"] / d["chunk"]
     states = d["batch"] * d["tokens"] * d["channels"] * d["state"] * 4.0
-    return Work(f"scan.{phase}", steps=tokens, bytes=states, flops=op.flops)
+    return OpWork(f"scan.{phase}", steps=tokens, bytes=states, flops=op.flops)
 
 
-def _elementwise(op: Op) -> Work:
+def _elementwise(op: Op) -> OpWork:
     kind = op.name.rsplit(".", 1)[-1].split("#")[0]
     if op.kind == "norm":
         kind = "norm.centered" if op.options.get("centered") else "norm.rms"
@@ -211,7 +211,7 @@ def _elementwise(op: Op) -> Work:
         kind = "split"
     elif op.kind == "embedding":
         kind = "embedding"
-    return Work(kind, bytes=op.bytes, flops=op.flops)
+    return OpWork(kind, bytes=op.bytes, flops=op.flops)
 
 
 _BY_KIND = {"matmul": _matmul, "moe": _moe, "attention": _attention, "conv": _conv, "scan": _scan}

@@ -13,7 +13,7 @@ from tierwise.core.num import Num, is_array, is_zero, maximum, where
 from tierwise.core.numerics import Names
 from tierwise.cost.mapping import Mapping
 from tierwise.machines.types import Device, Engine, System, Tier
-from tierwise.program.kernels import Rules
+from tierwise.program.kernels import KernelRules
 from tierwise.program.types import Op
 
 # What a price may rest on, the surest first.
@@ -201,7 +201,7 @@ class Framework:
     scores: float
     interval: tuple[float, float]
     source: str
-    rules: Rules | None = None
+    rules: KernelRules | None = None
     channels_last: bool = True
 
 

@@ -30,7 +30,7 @@ EXTRA_LAYERS = ("middle", "first", "last")
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineDefaults:
     """What an engine does by default.
 
     Attributes:
@@ -43,8 +43,8 @@ class Engine:
             of a step together.
         attention_tile: query rows of that kernel's tile, 0 where there is none.
         memory_share: of a device's memory that it takes, and ``memory_share_of`` what (see
-            :class:`tierwise.memory.account.Rules`); ``logit_bytes``: bytes its sampler holds for each logit at its
-            worst; ``budget``, ``max_seqs``: tokens and sequences of its largest step.
+            :class:`tierwise.memory.account.MemoryRules`); ``logit_bytes``: bytes its sampler holds for each logit at
+            its worst; ``budget``, ``max_seqs``: tokens and sequences of its largest step.
         extra_layers: which pipeline stages hold one layer more where layers do not divide (see
             :mod:`tierwise.memory.stages`).
         window_share: tokens that layers with a window have room for over those of the other layers, where an engine
@@ -57,7 +57,7 @@ class Engine:
         fork_of: the engine that it is a fork of, whose kernels it has where it brings none of its own.
         upload_rows: tokens from which weights that lie on the host are copied to the device and multiplied there (inf:
             never); ``upload_spread``: of routed experts, as many for each that a token does not take.
-        whole_graph: it reserves the largest graph it may build (:class:`tierwise.memory.account.Rules`).
+        whole_graph: it reserves the largest graph it may build (:class:`tierwise.memory.account.MemoryRules`).
         one_socket: of a host with several sockets it gets the memory of one: its threads read pages wherever they were
             loaded first, and gain nothing by a second.
         formats: formats of weights that are its own, as patterns of their names in lower case; empty where it has none.
@@ -136,7 +136,7 @@ def launchable() -> tuple[str, ...]:
     return tuple(name for name in names() if (HERE / name / "launch.py").exists())
 
 
-def load(name: str = "") -> Engine:
+def load(name: str = "") -> EngineDefaults:
     """An engine's facts, whichever version is asked for; ``""`` is a typical one.
 
     Raises:
@@ -150,7 +150,7 @@ def load(name: str = "") -> Engine:
 
 
 @cache
-def _load(name: str) -> Engine:
+def _load(name: str) -> EngineDefaults:
     path = HERE / name / "engine.yaml"
     where = f"engines/{name}/engine.yaml"
     try:
@@ -162,8 +162,12 @@ def _load(name: str) -> Engine:
     # An engine that says nothing of its memory lays it out as most do.
     typical = {} if "memory" in data else parsed((HERE / TYPICAL / "engine.yaml").read_text(encoding="utf-8"))
     memory = _part({**typical, **data}, "memory", where)
-    _only(memory, ("share", "of", "logit_bytes", "budget", "max_seqs", "source"), f"{where}: memory",
-          ("window_share", "whole_graph"))
+    _only(
+        memory,
+        ("share", "of", "logit_bytes", "budget", "max_seqs", "source"),
+        f"{where}: memory",
+        ("window_share", "whole_graph"),
+    )
     pipeline = _part({**typical, **data}, "pipeline", where) if "pipeline" in {**typical, **data} else {}
     _only(pipeline, ("extra_layers", "source") if pipeline else (), f"{where}: pipeline")
     extra = pipeline.get("extra_layers", "middle")
@@ -187,7 +191,7 @@ def _load(name: str) -> Engine:
         _only(part, ("own", "source"), f"{where}: formats")
         formats = tuple(map(str, part["own"]))
     pairs = tuple((int(first), int(step)) for first, step in steps["graph_sizes"])
-    return Engine(
+    return EngineDefaults(
         name, pairs, tuple(map(int, steps["extra_graph_sizes"])), float(steps["graph_sizes_per_sequence"]),
         bool(steps["graphs_with_prefill"]), bool(steps["schedules_ahead"]),
         frozenset(steps["shared_attention_families"]), int(steps.get("attention_tile", 0)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tierwise.launch.asked import Asked
+from tierwise.launch.asked import AskedEngine
 from tierwise.launch.files import Router, Urls
 from tierwise.serving.deployment import Deployment, Replicas
 
@@ -26,13 +26,13 @@ class Formats:
     arithmetic: Mapping[str, str]
     kv: Mapping[str, str]
 
-    def flags(self, want: Asked) -> list[str]:
+    def flags(self, want: AskedEngine) -> list[str]:
         """Arguments for what was asked, where there are any."""
         every = (("--dtype", DTYPES, want.activations), ("--quantization", self.weights, want.weights),
                  ("--kv-cache-dtype", self.kv, want.kv))  # fmt: skip
         return [part for flag, names, found in every if found in names for part in (flag, names[found])]
 
-    def missing(self, want: Asked) -> list[str]:
+    def missing(self, want: AskedEngine) -> list[str]:
         """What was asked and has none, each as a sentence."""
         out = []
         if want.weights not in self.weights:
@@ -44,14 +44,14 @@ class Formats:
         return out
 
 
-def in_checkpoint(want: Asked) -> list[str]:
+def in_checkpoint(want: AskedEngine) -> list[str]:
     """Weights in a format that the checkpoint has to be in."""
     if not want.weights:
         return []
     return [f"Weights in {want.weights}: name a checkpoint quantized so; the engine reads the format from it."]
 
 
-def by_checkpoint(want: Asked) -> list[str]:
+def by_checkpoint(want: AskedEngine) -> list[str]:
     """Activations in a format that no argument says."""
     if not want.activations or want.activations in DTYPES:
         return []

@@ -18,7 +18,7 @@ class Env(str):
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedEngine:
     """One engine of a group.
 
     Attributes:
@@ -47,7 +47,7 @@ class Asked:
         return self.tp * self.pp * self.dp
 
 
-def asked(model: Model, group: Replicas) -> Asked:
+def asked(model: Model, group: Replicas) -> AskedEngine:
     """The group's engine in whole numbers.
 
     Raises:
@@ -64,7 +64,7 @@ def asked(model: Model, group: Replicas) -> Asked:
     own = {str(f) for f in model.formats.values()}
     weights = _name(plan.weights)
     key, value = _name(plan.kv.key), _name(plan.kv.value)
-    return Asked(
+    return AskedEngine(
         tp, pp, dp, ep, nodes, devices // nodes, has_experts(model), "" if weights in own else weights,
         _name(plan.activations), key if key == value else f"{key or 'model'}/{value or 'model'}",
     )  # fmt: skip

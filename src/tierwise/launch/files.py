@@ -36,7 +36,7 @@ class Router:
 
 
 @dataclass(frozen=True)
-class Pool:
+class LaunchGroup:
     """Equal engines of one group, ready to write.
 
     Attributes:
@@ -96,7 +96,7 @@ def facts(name: str) -> Mapping[str, Any]:
     return found
 
 
-def pools(deployment: Deployment, name: str, model: str) -> list[Pool]:
+def pools(deployment: Deployment, name: str, model: str) -> list[LaunchGroup]:
     """The deployment's groups as engine ``name`` runs them."""
     module = engine(name)
     reshape = getattr(module, "reshape", lambda _, group: group)
@@ -110,7 +110,7 @@ def pools(deployment: Deployment, name: str, model: str) -> list[Pool]:
         command = functools.partial(module.command, deployment, group, model=model, config=config)
         options = getattr(module, "options", lambda *_: None)(deployment, group)
         out.append(
-            Pool(
+            LaunchGroup(
                 roles[i] + number, group, want.nodes, want.local, tuple(command()),
                 tuple(command(worker=True)) if want.nodes > 1 else (),
                 {} if options is None else {config: dump(options)},
@@ -120,7 +120,7 @@ def pools(deployment: Deployment, name: str, model: str) -> list[Pool]:
     return out
 
 
-def addresses(found: Sequence[Pool], of: Mapping[str, Sequence[str]]) -> Urls:
+def addresses(found: Sequence[LaunchGroup], of: Mapping[str, Sequence[str]]) -> Urls:
     """Addresses of pools (``of`` by pool name), by role."""
     out: dict[str, list[str]] = {}
     for pool in found:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.launch import readme
-from tierwise.launch.files import Pool, addresses, as_engine, engine, engines, pools
+from tierwise.launch.files import LaunchGroup, addresses, as_engine, engine, engines, pools
 from tierwise.launch.shell import local_urls, router_script, script
 from tierwise.launch.targets import targets
 from tierwise.serving.deployment import Deployment
@@ -49,7 +49,7 @@ def write(
     own = deployment.groups[0].settings.engine
     chosen = list(only) if only is not None else sorted(engines(), key=lambda name: (name != own, name))
     files: dict[str, str] = {}
-    written: dict[str, list[Pool]] = {}
+    written: dict[str, list[LaunchGroup]] = {}
     for name in chosen:
         # Another engine leaves caches another room, and none starts with a request that does not fit.
         found = pools(fitted(as_engine(deployment, name)), name, model_name)
@@ -61,7 +61,7 @@ def write(
     return [out / path for path in texts]
 
 
-def _engine_files(deployment: Deployment, found: list[Pool], name: str, model: str) -> dict[str, str]:
+def _engine_files(deployment: Deployment, found: list[LaunchGroup], name: str, model: str) -> dict[str, str]:
     out: dict[str, str] = {}
     for pool in found:
         out[f"serve-{pool.name}.sh"] = script(pool, name)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tierwise.core import units
-from tierwise.launch.files import Pool, disaggregated, engine, facts
+from tierwise.launch.files import LaunchGroup, disaggregated, engine, facts
 from tierwise.launch.shell import local_ports, variables, words
 from tierwise.launch.targets import targets
 from tierwise.launch.targets.kubernetes import label
@@ -31,7 +31,7 @@ _LOAD = ("prompt", "output", "rate", "concurrency", "requests")
 
 def text(
     deployment: Deployment,
-    written: Mapping[str, Sequence[Pool]],
+    written: Mapping[str, Sequence[LaunchGroup]],
     model: str,
     predicted: Mapping[str, object] | None,
     files: Sequence[str],
@@ -110,7 +110,7 @@ def _interval(found: object) -> str:
 
 
 def _section(
-    deployment: Deployment, name: str, found: Sequence[Pool], model: str, predicted: Mapping[str, object] | None,
+    deployment: Deployment, name: str, found: Sequence[LaunchGroup], model: str, predicted: Mapping[str, object] | None,
     files: Sequence[str],
 ) -> list[str]:  # fmt: skip
     known, module = facts(name), engine(name)
@@ -145,7 +145,7 @@ def _section(
     return out
 
 
-def _start(name: str, found: Sequence[Pool], model: str, files: Sequence[str]) -> str:
+def _start(name: str, found: Sequence[LaunchGroup], model: str, files: Sequence[str]) -> str:
     lines, hosts = _by_hand(name, found)
     if f"{name}/router.sh" in files:
         lines.append(f"{name}/router.sh")
@@ -164,14 +164,14 @@ def _start(name: str, found: Sequence[Pool], model: str, files: Sequence[str]) -
     return "\n\n".join(out)
 
 
-def _needs(target: Any, found: Sequence[Pool]) -> str:
+def _needs(target: Any, found: Sequence[LaunchGroup]) -> str:
     said = list(getattr(target, "NEEDS", ()))
     if any(p.nodes > 1 for p in found):
         said += getattr(target, "NEEDS_SPANNING", ())
     return "".join(f"; {x}" for x in said)
 
 
-def _by_hand(name: str, found: Sequence[Pool]) -> tuple[list[str], int]:
+def _by_hand(name: str, found: Sequence[LaunchGroup]) -> tuple[list[str], int]:
     """Lines that start every engine, and the hosts they take: engines fill one host after the other, none is split."""
     placed: list[tuple[str, int]] = []
     host, used = 1, 0

@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from tierwise.launch.asked import Env
-from tierwise.launch.files import Pool, Router, engine, facts
+from tierwise.launch.files import LaunchGroup, Router, engine, facts
 
 # Engines on one host get ports this far apart, so that the side ports of one do not meet those of the next.
 APART = 100
 _NAME = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
 
 
-def script(pool: Pool, name: str) -> str:
+def script(pool: LaunchGroup, name: str) -> str:
     """The script of one engine of ``pool``: which devices and port are its own comes from the environment."""
     module, known = engine(name), facts(name)
     machine = " ".join(pool.group.machine.device.name.split())
@@ -45,7 +45,7 @@ def router_script(router: Router, name: str) -> str:
     return "\n".join([*lines, 'export CONFIG_DIR="${CONFIG_DIR:-$here}"', f"exec {words(router.argv)}", ""])
 
 
-def local_ports(found: Sequence[Pool], name: str) -> dict[str, list[int]]:
+def local_ports(found: Sequence[LaunchGroup], name: str) -> dict[str, list[int]]:
     """Ports of all engines where they run on one host, by pool; the engine's own port is the router's."""
     first = int(engine(name).PORT)
     if sum(pool.count for pool in found) == 1:
@@ -56,7 +56,7 @@ def local_ports(found: Sequence[Pool], name: str) -> dict[str, list[int]]:
     return out
 
 
-def local_urls(found: Sequence[Pool], name: str) -> dict[str, list[str]]:
+def local_urls(found: Sequence[LaunchGroup], name: str) -> dict[str, list[str]]:
     """Addresses of all engines where they run on one host, by pool."""
     return {pool: [f"http://127.0.0.1:{p}" for p in ports] for pool, ports in local_ports(found, name).items()}
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from tierwise.core.errors import BadField
 
 if TYPE_CHECKING:
-    from tierwise.measure.engines import Bench
+    from tierwise.measure.engines import MeasureSettings
 
 
-def start(threads: int | None, clock: str, quick: bool) -> tuple[Bench, str]:
+def start(threads: int | None, clock: str, quick: bool) -> tuple[MeasureSettings, str]:
     """(how to measure, the clock's name). Sets the thread counts of libraries, so it comes before they load."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = count if threads is None else threads
@@ -26,7 +26,7 @@ def start(threads: int | None, clock: str, quick: bool) -> tuple[Bench, str]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
     from tierwise.measure.bench_clock import CLOCKS, Stopwatch
-    from tierwise.measure.engines import Bench
+    from tierwise.measure.engines import MeasureSettings
 
     ticks = clock if clock != "auto" else "cpu" if threads == 1 else "wall"
-    return Bench(threads, Stopwatch(CLOCKS[ticks], seconds=0.1 if quick else 0.3), quick), ticks
+    return MeasureSettings(threads, Stopwatch(CLOCKS[ticks], seconds=0.1 if quick else 0.3), quick), ticks

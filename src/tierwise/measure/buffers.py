@@ -17,7 +17,7 @@ from tierwise.core.numerics import fmt
 from tierwise.evaluation import evaluate
 from tierwise.machines import system
 from tierwise.measure.columns import Table
-from tierwise.measure.edge_rows import Refused, model_of
+from tierwise.measure.edge_rows import RefusedRows, model_of
 from tierwise.scenario.types import KV, Batch, Plan, Scenario
 from tierwise.techniques.tiers import partial_offload
 
@@ -37,14 +37,14 @@ CONTEXT = 512.0  # where a log does not say: llama.cpp's default of the time
 
 
 @dataclass(frozen=True)
-class Answer:
+class BufferAnswers:
     """Printed and predicted bytes by what they are of; ``label``: model and format of each."""
 
     what: NDArray[np.str_]
     label: NDArray[np.str_]
     printed: NDArray[np.float64]
     predicted: NDArray[np.float64]
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedRows, ...]
 
     @property
     def error(self) -> NDArray[np.float64]:
@@ -52,7 +52,7 @@ class Answer:
         return np.asarray(np.abs(self.predicted / self.printed - 1.0))
 
 
-def check(table: Table) -> Answer:
+def check(table: Table) -> BufferAnswers:
     """Every log's sizes beside the account of the same model, format and context."""
     found: list[tuple[str, str, float, float]] = []
     refused = []
@@ -63,7 +63,7 @@ def check(table: Table) -> Answer:
             if key not in accounts:
                 accounts[key] = account_of(_NAMES.get(model, model), quant, context, batch)
         except TierwiseError as error:
-            refused.append(Refused(rows, str(error)[:160]))
+            refused.append(RefusedRows(rows, str(error)[:160]))
             continue
         printed: dict[str, float] = {}
         for i in rows:
@@ -76,7 +76,7 @@ def check(table: Table) -> Answer:
             printed.pop("compute", None)  # with several cards each has copies of its inputs in flight
         found += [(what, f"{model} {quant}", size, accounts[key][what]) for what, size in printed.items() if size > 0]
     columns = list(zip(*found, strict=True)) if found else [(), (), (), ()]
-    return Answer(np.asarray(columns[0], str), np.asarray(columns[1], str), np.asarray(columns[2], float),
+    return BufferAnswers(np.asarray(columns[0], str), np.asarray(columns[1], str), np.asarray(columns[2], float),
                   np.asarray(columns[3], float), tuple(refused))  # fmt: skip
 
 

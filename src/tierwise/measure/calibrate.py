@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from tierwise.measure import engines
-from tierwise.measure.engines import Bench
+from tierwise.measure.engines import MeasureSettings
 
 Results = dict[str, Any]
 
@@ -27,7 +27,7 @@ class Probe:
     work: Callable[[Results], Any]
 
 
-def probes(bench: Bench, modules: Sequence[ModuleType], disk: Path | None) -> Iterator[Probe]:
+def probes(bench: MeasureSettings, modules: Sequence[ModuleType], disk: Path | None) -> Iterator[Probe]:
     """Every measurement of this computer, in order: memory, disk, then each engine."""
     from tierwise.measure import bench_device, bench_disk, bench_memory
 
@@ -111,7 +111,7 @@ def _part(results: Results, engine: str) -> dict[str, float]:
     return {k: min(v, results.get(f"again/{engine}/{k}", v)) for k, v in found.items()}
 
 
-def setup(bench: Bench, clock: str, modules: Iterable[ModuleType]) -> dict[str, Any]:
+def setup(bench: MeasureSettings, clock: str, modules: Iterable[ModuleType]) -> dict[str, Any]:
     """What the results of probes depend on."""
     found = {m.NAME: engines.versions(m) for m in modules}
     return {"processor": processor(), "threads": bench.threads, "clock": clock, "quick": bench.quick,
@@ -132,7 +132,7 @@ def processor() -> str:
 # ---------------------------------------------------------------- the machine file
 
 
-def machine(results: Results, bench: Bench, clock: str, modules: Iterable[ModuleType]) -> dict[str, Any]:
+def machine(results: Results, bench: MeasureSettings, clock: str, modules: Iterable[ModuleType]) -> dict[str, Any]:
     """The mapping of a machine file, as :mod:`tierwise.machines.schema` checks it."""
     present = [m for m in modules if any(k.startswith(f"{m.NAME}/") and k.endswith(".rate") for k in results)]
     about = _about(present, bench, clock)
@@ -141,7 +141,7 @@ def machine(results: Results, bench: Bench, clock: str, modules: Iterable[Module
     return device
 
 
-def _about(modules: Iterable[ModuleType], bench: Bench, clock: str) -> str:
+def _about(modules: Iterable[ModuleType], bench: MeasureSettings, clock: str) -> str:
     what = "; ".join([*(engines.versions(m) for m in modules), *bench.limits])
     ticks = "processor time of one thread" if clock == "cpu" else "wall time"
     where = "" if bench.device == "cpu" else f", device {bench.device}"
@@ -155,7 +155,7 @@ def _ordered(modules: Iterable[ModuleType]) -> list[ModuleType]:
     return sorted(modules, key=lambda m: usual.index(m.NAME) if m.NAME in usual else -1)
 
 
-def _accelerator(results: Results, bench: Bench, about: str) -> dict[str, Any]:
+def _accelerator(results: Results, bench: MeasureSettings, about: str) -> dict[str, Any]:
     """A device that PyTorch drives, as its driver and the probes describe it."""
     from tierwise.measure import bench_device
 
@@ -187,7 +187,7 @@ def _accelerator(results: Results, bench: Bench, about: str) -> dict[str, Any]:
     return device
 
 
-def _host(results: Results, bench: Bench, about: str) -> dict[str, Any]:
+def _host(results: Results, bench: MeasureSettings, about: str) -> dict[str, Any]:
     from tierwise.measure import bench_memory
 
     copy = curve(results, "copy")
@@ -232,7 +232,7 @@ def _host(results: Results, bench: Bench, about: str) -> dict[str, Any]:
 
 
 def _profile(
-    module: ModuleType, results: Results, bench: Bench, device: Mapping[str, Any], about: str
+    module: ModuleType, results: Results, bench: MeasureSettings, device: Mapping[str, Any], about: str
 ) -> dict[str, Any] | None:
     """One engine's section: products as measured, op classes from its small models."""
     import numpy as np

@@ -15,7 +15,7 @@ from tierwise.cost.energy import actions
 from tierwise.cost.kits import Kit, kit
 from tierwise.measure.columns import Table
 from tierwise.measure.edge_cards import by_rows, pipelined, step_by_rows
-from tierwise.measure.edge_rows import GENERATED, Group, Refused, asked, groups, key_value, stored
+from tierwise.measure.edge_rows import GENERATED, EdgeGroup, RefusedRows, asked, groups, key_value, stored
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
@@ -34,7 +34,7 @@ _REPETITIONS = constant("edge.power.repetitions")
 
 
 @dataclass(frozen=True)
-class Answer:
+class EdgeAnswers:
     """Every row asked, with its prediction.
 
     Attributes:
@@ -55,7 +55,7 @@ class Answer:
     machine: NDArray[np.str_]
     engine: NDArray[np.str_]
     phase: NDArray[np.str_]
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedRows, ...]
 
     @property
     def error(self) -> Array:
@@ -70,7 +70,7 @@ class Answer:
             return np.asarray((ratio >= self.low) & (ratio <= self.high))
 
 
-def check(table: Table) -> Answer:
+def check(table: Table) -> EdgeAnswers:
     """Predictions of every row that llama.cpp or MLX decoded or read a prompt in."""
     rows = asked(table)
     found, refused = groups(table, rows)
@@ -83,10 +83,10 @@ def check(table: Table) -> Answer:
         predicted[at], low[at], high[at], watts[at] = answer(g, table)
         machine[at], engine[at] = g.machine.device.name, g.engine.partition("@")[0]
     measured = np.asarray(table["value"], float)[rows]
-    return Answer(rows, measured, predicted, low, high, watts, machine, engine, phase, tuple(refused))
+    return EdgeAnswers(rows, measured, predicted, low, high, watts, machine, engine, phase, tuple(refused))
 
 
-def answer(g: Group, table: Table) -> tuple[Array, Array, Array, Array]:
+def answer(g: EdgeGroup, table: Table) -> tuple[Array, Array, Array, Array]:
     """(tokens per second, low, high, watts) of a group's rows."""
     on, state, times, tokens = work(g, table)
     step = price_step(on, state)
@@ -100,7 +100,7 @@ def answer(g: Group, table: Table) -> tuple[Array, Array, Array, Array]:
                  (tokens / seconds, low, high, joules / step.time))  # type: ignore[return-value]  # fmt: skip
 
 
-def on_cards(g: Group, on: EngineOn, state: StepState, times: Num, seconds: Num) -> Num:
+def on_cards(g: EdgeGroup, on: EngineOn, state: StepState, times: Num, seconds: Num) -> Num:
     """Seconds of the same on several cards."""
     k = kit(g.engine, g.machine.device)
     assert k is not None
@@ -110,7 +110,7 @@ def on_cards(g: Group, on: EngineOn, state: StepState, times: Num, seconds: Num)
     return seconds / pipelined(k.values, times, cards) if state.chunks else seconds
 
 
-def work(g: Group, table: Table) -> tuple[EngineOn, StepState, Num, Num]:
+def work(g: EdgeGroup, table: Table) -> tuple[EngineOn, StepState, Num, Num]:
     """(the engine on its machine, the state of a step, how many steps, tokens they make)."""
     form = key_value(g.kv)
     plan = Plan(flash=g.flash, weights=g.weights, kv=KV(key=form, value=form))
@@ -119,7 +119,7 @@ def work(g: Group, table: Table) -> tuple[EngineOn, StepState, Num, Num]:
     return on, state, times, tokens
 
 
-def lengths(g: Group, table: Table) -> tuple[StepState, Num, Num]:
+def lengths(g: EdgeGroup, table: Table) -> tuple[StepState, Num, Num]:
     """(state of a step, how many such steps a row took, tokens it reports)."""
 
     def column(name: str, default: float) -> Array:
@@ -140,7 +140,7 @@ def lengths(g: Group, table: Table) -> tuple[StepState, Num, Num]:
 
 
 @dataclass(frozen=True)
-class Power:
+class PowerError:
     """Rows with a mean power, answered: watts predicted over measured, and whether the interval holds them; ``apart``:
     rows of other kinds with an energy of their own, which nothing prices."""
 
@@ -159,7 +159,7 @@ class Power:
         return np.asarray((self.ratio >= 1.0 / self.high) & (self.ratio <= 1.0 / self.low))
 
 
-def power(a: Answer, table: Table) -> Power:
+def power(a: EdgeAnswers, table: Table) -> PowerError:
     """Mean power of the rows that state it: a chip's own where its name says unified memory, else the whole board's;
     over a run that loads the model first where its size is known."""
     known = _column(table, "power_w", a.rows)
@@ -172,7 +172,7 @@ def power(a: Answer, table: Table) -> Power:
     work = np.where(runs, _REPETITIONS * tokens / a.predicted[pick], 1.0)
     mean = (load * np.minimum(_LOADING, watts) + work * watts) / (load + work)
     units = np.asarray(table["unit"], str) if "unit" in table else np.zeros(0)
-    return Power(mean / known[pick], a.phase[pick], *POWER_INTERVAL, int(np.sum(units == "uJ")))
+    return PowerError(mean / known[pick], a.phase[pick], *POWER_INTERVAL, int(np.sum(units == "uJ")))
 
 
 def _column(table: Table, name: str, rows: NDArray[np.intp]) -> Array:
@@ -180,10 +180,10 @@ def _column(table: Table, name: str, rows: NDArray[np.intp]) -> Array:
 
 
 @dataclass(frozen=True)
-class Work:
+class GroupWork:
     """A group's ops, for a fit that prices them again and again."""
 
-    group: Group
+    group: EdgeGroup
     on: Target
     ops: tuple[tuple[Num, Op], ...]
     times: Num
@@ -192,7 +192,7 @@ class Work:
     kit: Kit
 
 
-def works(table: Table, keep: Callable[[Group], bool] = lambda g: True) -> list[Work]:
+def works(table: Table, keep: Callable[[EdgeGroup], bool] = lambda g: True) -> list[GroupWork]:
     """Every group of a table, lowered."""
     out = []
     for g in groups(table, asked(table))[0]:
@@ -205,7 +205,9 @@ def works(table: Table, keep: Callable[[Group], bool] = lambda g: True) -> list[
         target = Target(g.machine, efficiency(g.machine.device, g.engine))
         measured = np.asarray(table["value"], float)[g.rows]
         out.append(
-            Work(g, target, ops, times, np.broadcast_to(np.asarray(tokens, float), measured.shape), measured, found)
+            GroupWork(
+                g, target, ops, times, np.broadcast_to(np.asarray(tokens, float), measured.shape), measured, found
+            )
         )
     return out
 
@@ -219,7 +221,7 @@ def _ops(model: Model, plan: Plan, state: StepState) -> tuple[tuple[Num, Op], ..
     return tuple((s.repeat, op) for s, op in lower(step).walk())
 
 
-def summary(a: Answer, mask: NDArray[np.bool_] | None = None) -> dict[str, float]:
+def summary(a: EdgeAnswers, mask: NDArray[np.bool_] | None = None) -> dict[str, float]:
     """Rows, how many were answered, median error, bias and coverage of some of the rows."""
     pick = np.full(len(a.rows), True) if mask is None else mask
     known = np.isfinite(a.predicted[pick])
@@ -231,4 +233,4 @@ def summary(a: Answer, mask: NDArray[np.bool_] | None = None) -> dict[str, float
     }  # fmt: skip
 
 
-__all__: Sequence[str] = ["Answer", "Power", "Work", "answer", "check", "power", "summary", "works"]
+__all__: Sequence[str] = ["EdgeAnswers", "GroupWork", "PowerError", "answer", "check", "power", "summary", "works"]

@@ -50,7 +50,7 @@ _BITS = {
 
 
 @dataclass(frozen=True)
-class Group:
+class EdgeGroup:
     """Rows that differ in lengths only.
 
     Attributes:
@@ -83,7 +83,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedRows:
     """Rows that are not answered, and why."""
 
     rows: NDArray[np.intp]
@@ -117,7 +117,7 @@ def asked(table: Table) -> NDArray[np.intp]:
     return np.flatnonzero((kinds == "llm") & ours & phases & values & sound)
 
 
-def groups(table: Table, rows: NDArray[np.intp]) -> tuple[list[Group], list[Refused]]:
+def groups(table: Table, rows: NDArray[np.intp]) -> tuple[list[EdgeGroup], list[RefusedRows]]:
     """The rows by what they run."""
     names = ("device", "ndev", "backend", "engine", "model", "tierwise_model", "quant", "bpw", "phase", "fa",
              "ubatch", "kv_type", "threads", "note")  # fmt: skip
@@ -125,14 +125,14 @@ def groups(table: Table, rows: NDArray[np.intp]) -> tuple[list[Group], list[Refu
     keys: dict[tuple[str, ...], list[int]] = {}
     for place, key in zip(rows, zip(*columns, strict=True), strict=True):
         keys.setdefault(tuple(map(str, key)), []).append(int(place))
-    found: list[Group] = []
-    refused: list[Refused] = []
+    found: list[EdgeGroup] = []
+    refused: list[RefusedRows] = []
     for values, places in keys.items():
         at = np.asarray(places, dtype=np.intp)
         try:
             found.append(_group(dict(zip(names, values, strict=True)), at))
         except TierwiseError as error:
-            refused.append(Refused(at, str(error).split(";")[0][:160]))
+            refused.append(RefusedRows(at, str(error).split(";")[0][:160]))
     return found, refused
 
 
@@ -145,7 +145,7 @@ def _text(table: Table, name: str, count: int) -> NDArray[Any]:
     return np.asarray(["" if v is None else str(v) for v in values])
 
 
-def _group(row: Mapping[str, str], at: NDArray[np.intp]) -> Group:
+def _group(row: Mapping[str, str], at: NDArray[np.intp]) -> EdgeGroup:
     engine = engine_of(row["engine"], row["backend"], row["note"])
     machine = machine_of(row["device"], row["backend"], int(float(row["ndev"] or 1)))
     if kit(engine, machine.device) is None:
@@ -157,7 +157,7 @@ def _group(row: Mapping[str, str], at: NDArray[np.intp]) -> Group:
     threads = row["threads"]
     if machine.device.kind == "cpu" and threads.isdigit():
         machine = with_threads(machine, int(threads))
-    return Group(at, machine, engine, model_of(row["model"], row["tierwise_model"]), weights,
+    return EdgeGroup(at, machine, engine, model_of(row["model"], row["tierwise_model"]), weights,
                  "prefill" if row["phase"] == "prefill" else "decode", flash,
                  float(row["ubatch"] or UBATCH), row["kv_type"].split("/")[0],
                  row["device"].partition("(")[0] if "(" in row["device"] else "")  # fmt: skip
@@ -310,5 +310,5 @@ def key_value(name: str) -> Format:
     return fmt(name or "fp16")
 
 
-__all__ = ["COLUMNS", "Group", "Refused", "asked", "checked", "device", "groups", "key_value", "machine_of", "model_of",
-           "stored"]  # fmt: skip
+__all__ = ["COLUMNS", "EdgeGroup", "RefusedRows", "asked", "checked", "device", "groups", "key_value", "machine_of",
+           "model_of", "stored"]  # fmt: skip

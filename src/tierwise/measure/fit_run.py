@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tierwise.measure.ran import deployment
 from tierwise.measure.recorded import Recorded, times
-from tierwise.measure.replayed import STATISTICS, Comparison, compare, replay, statistics
+from tierwise.measure.replayed import STATISTICS, ReplayedRun, compare, replay, statistics
 from tierwise.serving.deployment import Deployment
 from tierwise.serving.pricing import corrections_of
 from tierwise.steps.corrections import Corrections, as_data
@@ -42,17 +42,17 @@ _ROUNDS, _STEP = 12, 0.5
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedRun:
     """What a run gave: ``adjustment``; by fitted name, its standard deviation afterwards over that beforehand (1: the
     run says nothing about it); the run replayed before and after."""
 
     adjustment: Corrections
     left: Mapping[str, float]
-    before: Comparison
-    after: Comparison
+    before: ReplayedRun
+    after: ReplayedRun
 
 
-def fit(recorded: Recorded, on: str = "") -> Fitted:
+def fit(recorded: Recorded, on: str = "") -> FittedRun:
     """Fit a run."""
     served = deployment(recorded, on)
     base = corrections_of(served)
@@ -79,7 +79,7 @@ def fit(recorded: Recorded, on: str = "") -> Fitted:
         group.settings.engine
     )
     found = replace(found, basis="calibrated", source=source, interval=(low, high))
-    return Fitted(found, dict(zip(names, sd.tolist(), strict=True)), before, replace(after, adjustment=found))
+    return FittedRun(found, dict(zip(names, sd.tolist(), strict=True)), before, replace(after, adjustment=found))
 
 
 def _names(recorded: Recorded, served: Deployment) -> list[str]:
@@ -126,7 +126,7 @@ def _least_squares(f: Callable[[Floats], Floats], x: Floats) -> tuple[Floats, Fl
     return x, np.sqrt(np.diag(np.linalg.inv(normal)))
 
 
-def _interval(recorded: Recorded, after: Comparison) -> tuple[float, float]:
+def _interval(recorded: Recorded, after: ReplayedRun) -> tuple[float, float]:
     """Factors on predicted times that 80 % of the run's requests lie between."""
     q = after.run.requests
     found = times(q.arrival, q.first, q.last, recorded.output)["TPOT"]
@@ -135,7 +135,7 @@ def _interval(recorded: Recorded, after: Comparison) -> tuple[float, float]:
     return (float(np.quantile(ratio, 0.1)), float(np.quantile(ratio, 0.9))) if len(ratio) else (1.0, 1.0)
 
 
-def to_yaml(found: Fitted) -> str:
+def to_yaml(found: FittedRun) -> str:
     """The file: what was fitted, on what, and how well."""
     import yaml
 
@@ -160,4 +160,4 @@ def _percent(errors: Sequence[float] | Floats) -> list[str]:
     return [f"{e:+.1%}" for e in errors]
 
 
-__all__ = ["FACTORS", "Fitted", "fit", "to_yaml"]
+__all__ = ["FACTORS", "FittedRun", "fit", "to_yaml"]

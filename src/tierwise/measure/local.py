@@ -14,7 +14,7 @@ from typing import Any
 
 from tierwise.machines.types import System
 from tierwise.measure.bench_clock import Timing
-from tierwise.measure.engines import Bench
+from tierwise.measure.engines import MeasureSettings
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Report:
+class LocalReport:
     """All points of a validation."""
 
     machine: str
@@ -72,9 +72,9 @@ def conditions(machine: System) -> tuple[int, str, str]:
 
 
 def compare(
-    machine: System, modules: Iterable[ModuleType], bench: Bench, quick: bool,
+    machine: System, modules: Iterable[ModuleType], bench: MeasureSettings, quick: bool,
     progress: Callable[[str, float], None] = lambda what, share: None,
-) -> Report:  # fmt: skip
+) -> LocalReport:  # fmt: skip
     """Run every model of every engine, each against the engine's own profile.
 
     Args:
@@ -92,7 +92,7 @@ def compare(
         timings.append(bench.timer(run.prepare()))
     # As in calibration: each twice, a while apart, the quieter of the two medians.
     quiet = [min(timings[i], timings[i + len(todo)], key=lambda t: t.median) for i in range(len(todo))]
-    return Report(
+    return LocalReport(
         machine.name,
         tuple(
             Point(m.NAME, r.name, float(p.pass_time), t.median, t.scatter, str(p.bound_by))

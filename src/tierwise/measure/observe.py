@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from tierwise.core.errors import TierwiseError
-from tierwise.measure.observe_http import Client, ServerError, refuse
+from tierwise.measure.observe_http import HttpClient, ServerError, refuse
 from tierwise.measure.observe_prompts import prompt
-from tierwise.measure.observe_server import PATHS, Server, State, meet
+from tierwise.measure.observe_server import PATHS, Server, ServerState, meet
 from tierwise.measure.observe_stream import DONE, Events, piece
 from tierwise.serving.traffic.trace import Trace
 
@@ -67,7 +67,7 @@ class Recording:
     start: float
     epoch: float
     end: float
-    states: tuple[tuple[float, State], ...]
+    states: tuple[tuple[float, ServerState], ...]
     stopped: str = ""
 
 
@@ -104,7 +104,7 @@ def observe(
         raise TierwiseError("the traffic holds no request")
 
     async def main() -> Recording:
-        client = Client(url, key, timeout)
+        client = HttpClient(url, key, timeout)
         try:
             server = await meet(client, model, endpoint, seed)
             found = await _record(server, trace, seed, progress)
@@ -122,7 +122,7 @@ def observe(
 
 async def _record(server: Server, trace: Trace, seed: int, progress: Progress | None) -> Recording:
     done: list[Observed] = []
-    states: list[tuple[float, State]] = []
+    states: list[tuple[float, ServerState]] = []
     flying: set[int] = set()
     lost = 0  # in a row
     gone = asyncio.Event()

@@ -36,7 +36,7 @@ class ServerError(TierwiseError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """An HTTP answer whose body is still coming: ``async for seconds, data in answer.body``."""
 
     status: int
@@ -48,7 +48,7 @@ class Answer:
         return b"".join([data async for _, data in self.body])
 
 
-class Client:
+class HttpClient:
     """Requests to one server, over connections that are kept and used again.
 
     Args:
@@ -77,7 +77,7 @@ class Client:
         self._idle: list[Streams] = []
 
     @asynccontextmanager
-    async def send(self, method: str, path: str, content: object = None) -> AsyncIterator[Answer]:
+    async def send(self, method: str, path: str, content: object = None) -> AsyncIterator[HttpAnswer]:
         """One request; ``content`` goes as JSON.
 
         Raises:
@@ -93,7 +93,7 @@ class Client:
             raise self._lost(error) from None
         whole: list[bool] = []
         try:
-            yield Answer(status, headers, self._body(streams[0], status, headers, whole))
+            yield HttpAnswer(status, headers, self._body(streams[0], status, headers, whole))
         finally:
             if whole and keep:
                 self._idle.append(streams)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tierwise.core.errors import BadField, TierwiseError
-from tierwise.measure.observe_http import Client, ServerError, refuse
+from tierwise.measure.observe_http import HttpClient, ServerError, refuse
 from tierwise.measure.observe_prompts import Ruler, ruler
 from tierwise.measure.observe_stream import DONE, Events, piece
 
@@ -25,7 +25,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (_EXACT | _CONTINUOUS, _EXACT | _USAGE, _U
 
 
 @dataclass(frozen=True)
-class State:
+class ServerState:
     """What a server says of itself at a moment: requests running and waiting, share of its KV cache in use."""
 
     running: float = float("nan")
@@ -45,7 +45,7 @@ class Server:
         config: what it says of its configuration.
     """
 
-    client: Client
+    client: HttpClient
     model: str
     endpoint: str
     options: dict[str, Any]
@@ -65,21 +65,22 @@ class Server:
             return self.ruler.tokens(text.count(" ") + 1)
         return await _tokenized(self.client, self.model, self.tokenizer, text)
 
-    async def state(self) -> State:
+    async def state(self) -> ServerState:
         """What the server's metrics say now; nothing where it has none or does not answer."""
         names = _known()["metrics"].get(self.engine)
         if names is None:
-            return State()
+            return ServerState()
         try:
             found = await _metrics(self.client)
         except ServerError:
-            return State()
+            return ServerState()
         full = next((found[n] for n in names["kv"] if n in found), [])
-        return State(sum(found.get(names["running"], [float("nan")])), sum(found.get(names["waiting"], [float("nan")])),
-                     sum(full) / len(full) if full else float("nan"))  # fmt: skip
+        return ServerState(sum(found.get(names["running"], [float("nan")])),
+                           sum(found.get(names["waiting"], [float("nan")])),
+                           sum(full) / len(full) if full else float("nan"))  # fmt: skip
 
 
-async def meet(client: Client, model: str | None, endpoint: str | None, seed: int) -> Server:
+async def meet(client: HttpClient, model: str | None, endpoint: str | None, seed: int) -> Server:
     """Finds out what the recording needs to know; sends a handful of short requests, which also warm the server.
 
     Args:
@@ -109,7 +110,7 @@ def asking(model: str, endpoint: str, prompt: str, tokens: int) -> dict[str, Any
     return {"model": model, **what, "max_tokens": tokens, "temperature": 0.0}
 
 
-async def _model(client: Client, wanted: str | None) -> tuple[str, dict[str, Any]]:
+async def _model(client: HttpClient, wanted: str | None) -> tuple[str, dict[str, Any]]:
     try:
         found = await client.json("GET", "/v1/models")
     except ServerError as error:
@@ -128,7 +129,7 @@ async def _model(client: Client, wanted: str | None) -> tuple[str, dict[str, Any
     return wanted, {"max_model_len": length} if isinstance(length, int) else {}
 
 
-async def _options(client: Client, model: str, endpoint: str | None) -> tuple[str, dict[str, Any]]:
+async def _options(client: HttpClient, model: str, endpoint: str | None) -> tuple[str, dict[str, Any]]:
     """The endpoint, and the most options with which it streams an answer."""
     refused: ServerError | None = None
     for name in PATHS if endpoint is None else (endpoint,):
@@ -149,7 +150,7 @@ async def _options(client: Client, model: str, endpoint: str | None) -> tuple[st
     raise refused
 
 
-async def _streams(client: Client, endpoint: str, content: dict[str, Any]) -> None:
+async def _streams(client: HttpClient, endpoint: str, content: dict[str, Any]) -> None:
     where = client.name + PATHS[endpoint]
     async with client.send("POST", PATHS[endpoint], content) as answer:
         data = await answer.read()
@@ -161,7 +162,7 @@ async def _streams(client: Client, endpoint: str, content: dict[str, Any]) -> No
         piece(event)
 
 
-async def _counted(client: Client, model: str, endpoint: str, text: str) -> int:
+async def _counted(client: HttpClient, model: str, endpoint: str, text: str) -> int:
     """Tokens of a prompt as the usage of a request for one token has them."""
     found = await client.json("POST", PATHS[endpoint], asking(model, endpoint, text, 1))
     usage = found.get("usage") if isinstance(found, dict) else None
@@ -172,7 +173,7 @@ async def _counted(client: Client, model: str, endpoint: str, text: str) -> int:
     return tokens
 
 
-async def _tokenizer(client: Client, model: str) -> dict[str, str] | None:
+async def _tokenizer(client: HttpClient, model: str) -> dict[str, str] | None:
     """How the server counts the tokens of a text, None where it does not."""
     for how in _known()["tokenizers"]:
         try:
@@ -188,7 +189,7 @@ async def _tokenizer(client: Client, model: str) -> dict[str, str] | None:
     return None
 
 
-async def _tokenized(client: Client, model: str, how: dict[str, str], text: str) -> int:
+async def _tokenized(client: HttpClient, model: str, how: dict[str, str], text: str) -> int:
     found = await client.json("POST", how["path"], {"model": model, how["text"]: text})
     if how["count"] and isinstance(found, dict):
         found = found.get(how["count"])
@@ -199,7 +200,7 @@ async def _tokenized(client: Client, model: str, how: dict[str, str], text: str)
     return found
 
 
-async def _version(client: Client) -> str:
+async def _version(client: HttpClient) -> str:
     try:
         found = await client.json("GET", "/version")
     except ServerError:
@@ -207,7 +208,7 @@ async def _version(client: Client) -> str:
     return str(found.get("version", "")) if isinstance(found, dict) else ""
 
 
-async def _engine(client: Client) -> tuple[str, dict[str, Any]]:
+async def _engine(client: HttpClient) -> tuple[str, dict[str, Any]]:
     try:
         async with client.send("GET", "/metrics") as answer:
             text = (await answer.read()).decode("utf-8", "replace") if answer.status == 200 else ""
@@ -220,7 +221,7 @@ async def _engine(client: Client) -> tuple[str, dict[str, Any]]:
     return "", {}
 
 
-async def _metrics(client: Client) -> dict[str, list[float]]:
+async def _metrics(client: HttpClient) -> dict[str, list[float]]:
     async with client.send("GET", "/metrics") as answer:
         data = await answer.read()
     return gauges(data.decode("utf-8", "replace"))
@@ -253,4 +254,4 @@ def _known() -> dict[str, Any]:
     return found
 
 
-__all__ = ["PATHS", "Server", "State", "gauges", "meet"]
+__all__ = ["PATHS", "Server", "ServerState", "gauges", "meet"]

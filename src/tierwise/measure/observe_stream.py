@@ -44,7 +44,7 @@ class Events:
 
 
 @dataclass(frozen=True)
-class Piece:
+class AnswerEvent:
     """One event of an answer.
 
     Attributes:
@@ -61,7 +61,7 @@ class Piece:
     cached: int = -1
 
 
-def piece(data: str) -> Piece:
+def piece(data: str) -> AnswerEvent:
     """The piece in one event's data.
 
     Raises:
@@ -80,7 +80,7 @@ def piece(data: str) -> Piece:
     choices = found.get("choices") or [{}]
     choice = choices[0] if isinstance(choices, list) and isinstance(choices[0], dict) else {}
     finish = choice.get("finish_reason") or ""
-    return Piece(_token(choice, finish), str(finish), *_usage(found.get("usage")))
+    return AnswerEvent(_token(choice, finish), str(finish), *_usage(found.get("usage")))
 
 
 def _token(choice: dict[str, Any], finish: object) -> bool:

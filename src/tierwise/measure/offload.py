@@ -24,8 +24,8 @@ from tierwise.machines import System, system
 from tierwise.measure.columns import Table
 from tierwise.measure.edge import lengths
 from tierwise.measure.edge_rows import (
-    Group,
-    Refused,
+    EdgeGroup,
+    RefusedRows,
     engine_of,
     key_value,
     machine_of,
@@ -33,7 +33,7 @@ from tierwise.measure.edge_rows import (
     stored,
     weights_of,
 )  # fmt: skip
-from tierwise.memory.account import Rules, account
+from tierwise.memory.account import MemoryRules, account
 from tierwise.models.facts import facts_of
 from tierwise.models.marks import decoder, experts_of
 from tierwise.models.step import Step
@@ -49,7 +49,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Answer:
+class OffloadAnswers:
     """Every row of the kinds, with its prediction: tokens per second measured and predicted (``nan`` where refused),
     by kind, device, engine, phase."""
 
@@ -60,7 +60,7 @@ class Answer:
     device: NDArray[np.str_]
     engine: NDArray[np.str_]
     phase: NDArray[np.str_]
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedRows, ...]
 
     @property
     def error(self) -> Array:
@@ -68,7 +68,7 @@ class Answer:
         return np.where(np.isfinite(self.predicted), np.abs(self.predicted / self.measured - 1.0), 1.0)
 
 
-def check(table: Table) -> Answer:
+def check(table: Table) -> OffloadAnswers:
     """Predictions of every row whose offloading is understood."""
     kinds = np.asarray(table["kind"], str)
     rows = np.flatnonzero(np.isin(kinds, KINDS) & np.isfinite(np.asarray(table["value"], float)))
@@ -79,17 +79,17 @@ def check(table: Table) -> Answer:
     for i in range(len(rows)):
         keys.setdefault(tuple(columns[n][i] for n in names), []).append(i)
     predicted = np.full(len(rows), np.nan)
-    refused: list[Refused] = []
+    refused: list[RefusedRows] = []
     for key, places in keys.items():
         row = dict(zip(names, key, strict=True))
         at = rows[places]
         try:
             predicted[places] = _batched(row, at, table) if row["kind"] == "offload_batch" else _hybrid(row, at, table)
         except TierwiseError as error:
-            refused.append(Refused(at, str(error).split(";")[0][:160]))
+            refused.append(RefusedRows(at, str(error).split(";")[0][:160]))
     measured = np.asarray(table["value"], float)[rows]
     device, name, phase = (np.asarray(columns[n], str) for n in ("device", "engine", "phase"))
-    return Answer(rows, measured, predicted, kinds[rows], device, name, phase, tuple(refused))
+    return OffloadAnswers(rows, measured, predicted, kinds[rows], device, name, phase, tuple(refused))
 
 
 def _column(table: Table, name: str, rows: NDArray[np.intp]) -> list[str]:
@@ -119,13 +119,13 @@ def _hybrid(row: Mapping[str, str], at: NDArray[np.intp], table: Table) -> Array
     s = Scenario(stored(model, weights), machine, plan=plan, engine=engine)
     r = s.apply(partial_offload(layers=float(layers), experts=float(experts))).resolved()
     on = engine_on(r.model, r.plan, r.machine, engine)
-    held = account(r.model, r.machine, r.plan, Rules(), Step(r.model, r.plan, 1.0, 1.0, 511.0, "decode"))
+    held = account(r.model, r.machine, r.plan, MemoryRules(), Step(r.model, r.plan, 1.0, 1.0, 511.0, "decode"))
     stated = re.search(r"\d ?GB", row["device"].partition("+")[2])
     if stated and any(float(held.elsewhere[n]) > float(room) for n, room in held.room_elsewhere.items()):
         raise TierwiseError("the host's memory is smaller than its part of the weights, and its disk is not stated")
     phase = "prefill" if row["phase"] == "prefill" else "decode"
     ubatch = float(row["ubatch"] or 512.0)
-    g = Group(at, machine, engine, r.model, weights, phase, flash, ubatch, row["kv_type"])
+    g = EdgeGroup(at, machine, engine, r.model, weights, phase, flash, ubatch, row["kv_type"])
     state, times, tokens = lengths(g, table)
     found: Num = tokens / (times * price_step(on, state).time)
     return np.broadcast_to(np.asarray(found, float), (len(at),))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.jsontext import BadJson, loads
 from tierwise.serving.deployment import Settings
-from tierwise.serving.traffic.bench import Bench
+from tierwise.serving.traffic.bench import ClientRun
 from tierwise.serving.traffic.load import recorded, recorded_formats
 from tierwise.serving.traffic.trace import Trace, trace
 
@@ -170,7 +170,7 @@ def _folder(folder: Path) -> Recorded:
     )
 
 
-def _of_bench(b: Bench) -> Recorded:
+def _of_bench(b: ClientRun) -> Recorded:
     """A client's recording: requests whose tokens have times, in order of arrival."""
     asked = np.isfinite(b.arrival) & (b.prompt >= 1) & (b.output >= 1) & (b.prompt <= LONGEST) & (b.output <= LONGEST)
     timed = np.isfinite(b.first) & np.isfinite(b.last) & (b.first >= b.arrival) & (b.last >= b.first)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tierwise.measure.ran import deployment
 from tierwise.measure.recorded import Recorded, is_run, times
 from tierwise.serving.deployment import Deployment
-from tierwise.serving.outcome import Run
+from tierwise.serving.outcome import SimulatedRun
 from tierwise.serving.pricing import corrections_of, step_prices
 from tierwise.steps.corrections import Corrections
 
@@ -25,7 +25,7 @@ _QUANTILES = (0.5, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ReplayedRun:
     """A recorded run beside its replay.
 
     Attributes:
@@ -35,7 +35,7 @@ class Comparison:
     """
 
     recorded: Recorded
-    run: Run
+    run: SimulatedRun
     adjustment: Corrections
     measured: Mapping[str, Floats]
     predicted: Mapping[str, Floats]
@@ -55,7 +55,7 @@ def runs_in(path: Path) -> list[Path]:
     return folders or [p for p in sorted(path.glob("*.json*")) if is_run(p)] or [path]
 
 
-def compare(recorded: Recorded, on: str = "", adjust: Corrections | None = None) -> Comparison:
+def compare(recorded: Recorded, on: str = "", adjust: Corrections | None = None) -> ReplayedRun:
     """Play a recorded run's arrivals and lengths against what ran, and set the outcome beside it.
 
     Args:
@@ -67,7 +67,7 @@ def compare(recorded: Recorded, on: str = "", adjust: Corrections | None = None)
     run = replay(recorded, served, used)
     q = run.requests
     replayed = times(q.arrival, q.first, q.last, recorded.output)
-    return Comparison(
+    return ReplayedRun(
         recorded, run, used,
         {name: statistics(x) for name, x in recorded.times.items()},
         {name: statistics(x) for name, x in replayed.items()},
@@ -75,7 +75,7 @@ def compare(recorded: Recorded, on: str = "", adjust: Corrections | None = None)
     )  # fmt: skip
 
 
-def replay(recorded: Recorded, served: Deployment, adjust: Corrections) -> Run:
+def replay(recorded: Recorded, served: Deployment, adjust: Corrections) -> SimulatedRun:
     """The simulator's run. What lies between engine and client counts only where the client took the times."""
     from tierwise.serving.simulate import simulate
 
@@ -93,7 +93,7 @@ def statistics(x: Floats) -> Floats:
     return np.asarray([x.mean(), *np.quantile(x, _QUANTILES)]) if len(x) else np.full(len(STATISTICS), np.nan)
 
 
-def _over_time(recorded: Recorded, run: Run) -> tuple[Floats, dict[str, tuple[Floats, Floats]]]:
+def _over_time(recorded: Recorded, run: SimulatedRun) -> tuple[Floats, dict[str, tuple[Floats, Floats]]]:
     """Means over the recording's own intervals; a column that was never above zero was not recorded."""
     t = recorded.series.get("t", np.zeros(0))
     out: dict[str, tuple[Floats, Floats]] = {}
@@ -111,7 +111,7 @@ def _over_time(recorded: Recorded, run: Run) -> tuple[Floats, dict[str, tuple[Fl
     return t, out
 
 
-def data(c: Comparison) -> dict[str, Any]:
+def data(c: ReplayedRun) -> dict[str, Any]:
     """The comparison as plain data."""
 
     def numbers(x: Floats) -> dict[str, float | None]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.serving.predict import Prediction, Priced, predict, priced
-from tierwise.serving.rows import Refused, Row, read_rows
+from tierwise.serving.rows import RefusedLine, ServingRow, read_rows
 
 Array = NDArray[np.float64]
 GROUPS = ("mode", "model", "system", "engine", "precision", "basis")
@@ -27,10 +27,10 @@ class Validation:
 
     priced: Priced
     prediction: Prediction
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedLine, ...]
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[ServingRow, ...]:
         return self.priced.rows
 
     def errors(self, quantity: str) -> Array:

@@ -30,9 +30,9 @@ from tierwise.models.load import load_model as catalog
 from tierwise.models.types import Block, Layer, Model, Stack
 from tierwise.training.layout import RECOMPUTE, Layout, pipelines
 from tierwise.training.memory import memory_of
-from tierwise.training.recipe import Framework, framework
+from tierwise.training.recipe import TrainingFramework, framework
 from tierwise.training.step import TrainStep, composed
-from tierwise.training.work import Work, work_of
+from tierwise.training.work import ModelWork, work_of
 
 COLUMNS = ("framework", "gpu", "hidden", "layers", "heads", "seq", "gbs", "mbs", "tp", "pp", "dp")
 _VTRAIN = (
@@ -77,7 +77,7 @@ _CATALOG = {"deepseekv3": "deepseek-v3"}
 
 
 @dataclass(frozen=True)
-class Group:
+class TrainingGroup:
     """Rows priced together.
 
     Attributes:
@@ -90,23 +90,23 @@ class Group:
     system: System
     layout: Layout
     depth: NDArray[np.float64] | None
-    how: Framework
+    how: TrainingFramework
     flash: bool
-    _work: dict[str, Work] = field(default_factory=dict, compare=False)
+    _work: dict[str, ModelWork] = field(default_factory=dict, compare=False)
 
-    def step(self, how: Framework | None = None) -> TrainStep:
+    def step(self, how: TrainingFramework | None = None) -> TrainStep:
         """The predictions of time and memory."""
         how = how or self.how
         return composed(self.model, self.system, self.layout, how, self.work(how))
 
-    def work(self, how: Framework) -> Work:
+    def work(self, how: TrainingFramework) -> ModelWork:
         """The work of a micro-batch, priced once whatever the framework's coefficients."""
         form = how.recipe.precision
         if form not in self._work:
             self._work[form] = work_of(self.model, self.system, self.layout, how, self.flash, self.depth)
         return self._work[form]
 
-    def peak(self, stage: NDArray[np.str_], how: Framework | None = None) -> NDArray[np.float64]:
+    def peak(self, stage: NDArray[np.str_], how: TrainingFramework | None = None) -> NDArray[np.float64]:
         """Bytes on a device of the stage that each row tells of: ``first``, ``last`` or ``fullest``."""
         how = how or self.how
         out = np.full(len(self.rows), np.nan)
@@ -117,11 +117,11 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Table:
+class TrainingRows:
     """Rows of a file: columns as arrays, groups of rows that can be priced, and the others with the reason."""
 
     columns: Mapping[str, NDArray[Any]]
-    groups: tuple[Group, ...]
+    groups: tuple[TrainingGroup, ...]
     refused: Mapping[int, str]
 
     def __len__(self) -> int:
@@ -187,7 +187,7 @@ def _from_vtrain(r: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def table(rows: Sequence[Mapping[str, Any]]) -> TrainingRows:
     """Rows grouped by what has to be equal to be priced as one array."""
     kinds: dict[tuple[Any, ...], list[int]] = {}
     refused: dict[int, str] = {}
@@ -204,7 +204,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
             refused |= dict.fromkeys(members, str(error))
     names = sorted({name for r in rows for name in r})
     columns = {n: np.asarray([r.get(n) for r in rows], dtype=object) for n in names}
-    return Table(columns, tuple(groups), refused)
+    return TrainingRows(columns, tuple(groups), refused)
 
 
 def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -245,7 +245,7 @@ def _precision(text: str) -> str:
     raise TierwiseError(f"{text}: a precision of more than one format")
 
 
-def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> Group:
+def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> TrainingGroup:
     how, gpu, per_node, known, moe, gated, tied, flash, form = kind
     mine = [rows[i] for i in members]
 
@@ -275,7 +275,7 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
     found = replace(found, recipe=replace(found.recipe, precision=form))
     at = np.asarray(members)
     if known:
-        return Group(at, catalog(known), machine, layout, None, found, flash)
+        return TrainingGroup(at, catalog(known), machine, layout, None, found, flash)
     hidden, heads = column("hidden"), column("heads")
     wide = column("head_dim", 0.0)
     attention = Attention(hidden, heads, column("kv_heads", "heads"), np.where(wide > 0, wide, hidden / heads))
@@ -295,7 +295,7 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         (Norm(hidden, name="final_norm"), Head(hidden, vocab, tied=tied)),
     )
     model = Model("recorded", "recorded", hidden, vocab, (stack,), {"*": fmt("bf16")})
-    return Group(at, model, machine, layout, column("layers"), found, flash)
+    return TrainingGroup(at, model, machine, layout, column("layers"), found, flash)
 
 
 def _machine(device: str, per_node: float) -> System:
@@ -317,7 +317,7 @@ def _level(text: str) -> float:
     return float(RECOMPUTE.index(next((r for r in RECOMPUTE if text.startswith(r)), "none")))
 
 
-def measured(t: Table) -> NDArray[np.float64]:
+def measured(t: TrainingRows) -> NDArray[np.float64]:
     """Seconds a step of every row; nan where the file has none that can be used."""
     out = np.full(len(t), np.nan)
     none = np.full(len(t), None, dtype=object)
@@ -333,7 +333,7 @@ def measured(t: Table) -> NDArray[np.float64]:
     return out
 
 
-def measured_memory(t: Table) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+def measured_memory(t: TrainingRows) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
     """(bytes at the peak of every row, nan where the file has none; the stage whose device they are of)."""
     none = np.full(len(t), None, dtype=object)
     size, kind, status = (t.columns.get(n, none) for n in ("peak_mem_gb", "mem_kind", "status"))

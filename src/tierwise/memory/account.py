@@ -30,7 +30,7 @@ from tierwise.scenario.types import Plan
 
 
 @dataclass(frozen=True)
-class Rules:
+class MemoryRules:
     """How an engine lays out the memory of a device. The defaults are those of a model without one.
 
     Attributes:
@@ -138,7 +138,7 @@ class Memory:
 
 
 def account(
-    model: Model, system: System, plan: Plan, rules: Rules, final: Step, programs: Sequence[Program] = (),
+    model: Model, system: System, plan: Plan, rules: MemoryRules, final: Step, programs: Sequence[Program] = (),
     weights: Mapping[str, ByStage] | None = None, largest: Num | None = None,
 ) -> Memory:  # fmt: skip
     """Memory of a device of the fullest stage.
@@ -206,7 +206,7 @@ def _most(room: Num, each: Num) -> Num:
     return where(np.asarray(each) > 0, maximum(room, 0.0) / maximum(each, 1e-30), np.inf)
 
 
-def _reserve(rules: Rules, device: Device, weights: Num, live: Num) -> Num:
+def _reserve(rules: MemoryRules, device: Device, weights: Num, live: Num) -> Num:
     """Bytes that neither weights nor caches nor activations get."""
     capacity = device.memory.capacity
     unused = (1.0 - rules.share) * capacity
@@ -229,7 +229,7 @@ def _room(system: System, plan: Plan) -> dict[str, Num]:
     return known
 
 
-def profiled(model: Model, plan: Plan, rules: Rules, past: Num = 0.0) -> Num:
+def profiled(model: Model, plan: Plan, rules: MemoryRules, past: Num = 0.0) -> Num:
     """Bytes of the activations of an engine's largest step: one prompt of all its tokens, ``past`` others before."""
     assert rules.budget is not None
     program = lower(Step(model, replace(plan, mtp=False), 1.0, rules.budget, past, "prefill"))
@@ -237,7 +237,7 @@ def profiled(model: Model, plan: Plan, rules: Rules, past: Num = 0.0) -> Num:
     return live + copy_buffers(program, plan.schedule)
 
 
-def sampling(model: Model, rules: Rules, sequences: Num) -> Num:
+def sampling(model: Model, rules: MemoryRules, sequences: Num) -> Num:
     """Bytes of the logits of the largest step, as the sampler holds them."""
     if rules.whole_graph:
         rows = maximum(num(rules.budget if rules.budget is not None else 0.0), num(sequences))
@@ -264,7 +264,7 @@ class CachePool:
     longest: Num
 
 
-def cache_pool(model: Model, system: System, plan: Plan, rules: Rules, longest: Num) -> CachePool:
+def cache_pool(model: Model, system: System, plan: Plan, rules: MemoryRules, longest: Num) -> CachePool:
     """The pool that an engine's caches share.
 
     Layers that look back only so far are linearized at half and whole ``longest`` context: what they keep counts as
@@ -287,5 +287,5 @@ def cache_pool(model: Model, system: System, plan: Plan, rules: Rules, longest: 
                      maximum(tokens, 0.0))  # fmt: skip
 
 
-__all__ = ["CachePool", "Caches", "Memory", "Rules", "account", "cache_pool", "live_activations", "profiled",
+__all__ = ["CachePool", "Caches", "Memory", "MemoryRules", "account", "cache_pool", "live_activations", "profiled",
            "sampling", "stage_weights", "weight_bytes"]  # fmt: skip

@@ -18,7 +18,7 @@ import numpy as np
 from tierwise.memory.packing import live
 from tierwise.memory.spill_search import Rules, search
 from tierwise.memory.spilling import belady, replayed
-from tierwise.memory.tensors import Graph, Task
+from tierwise.memory.tensors import OperatorGraph, Task
 from tierwise.program.types import Op
 
 Range = tuple[int, int]
@@ -70,7 +70,7 @@ class Shapes:
     windows: tuple[Window, ...]
 
 
-def in_place(g: Graph, ops: Sequence[Op]) -> Graph:
+def in_place(g: OperatorGraph, ops: Sequence[Op]) -> OperatorGraph:
     """The graph with depthwise convolutions that write over their operand, where nothing else reads it: a channel's
     result takes the place of the channel. The result then takes room only once the operand has left."""
     alone = {op.name for op in ops if op.kind == "conv" and float(np.max(np.asarray(op.dims["groups"]))) > 1.0
@@ -86,10 +86,10 @@ def in_place(g: Graph, ops: Sequence[Op]) -> Graph:
         size.append(0)
         tasks.append(Task(task.name, task.reads, (between,)))
         tasks.append(Task(task.name + IN_PLACE, (between,), task.writes))
-    return Graph(tuple(tasks), tuple(names), tuple(size))
+    return OperatorGraph(tuple(tasks), tuple(names), tuple(size))
 
 
-def shapes(ops: Sequence[Op], g: Graph, form_bytes: float) -> Shapes:
+def shapes(ops: Sequence[Op], g: OperatorGraph, form_bytes: float) -> Shapes:
     """Sides of tensors and windows of the convolutions that a network begins with, up to the first pooling; operands of
     one that are summed into its result (residuals) have a window of one row. Operators do not say a dilation: none."""
     by_name = {op.name: op for op in ops}
@@ -120,7 +120,7 @@ def shapes(ops: Sequence[Op], g: Graph, form_bytes: float) -> Shapes:
     return Shapes(sides, tuple(windows))
 
 
-def cuts(g: Graph, count: int) -> Iterator[int]:
+def cuts(g: OperatorGraph, count: int) -> Iterator[int]:
     """Numbers of first tasks behind which only one tensor is needed."""
     for stage in range(1, count + 1):
         done = set(range(stage))
@@ -129,7 +129,7 @@ def cuts(g: Graph, count: int) -> Iterator[int]:
             yield stage
 
 
-def regions(g: Graph, s: Shapes, stage: int, rows: Range) -> dict[int, Range]:
+def regions(g: OperatorGraph, s: Shapes, stage: int, rows: Range) -> dict[int, Range]:
     """Rows of each tensor that a patch of the last result needs (columns alike)."""
     out: dict[int, Range] = {g.tasks[stage - 1].writes[0]: rows}
     for i in range(stage - 1, -1, -1):
@@ -142,7 +142,7 @@ def regions(g: Graph, s: Shapes, stage: int, rows: Range) -> dict[int, Range]:
     return out
 
 
-def patched(g: Graph, s: Shapes, stage: int, grid: int, image_outside: bool) -> Patched:
+def patched(g: OperatorGraph, s: Shapes, stage: int, grid: int, image_outside: bool) -> Patched:
     """The peak and the work of a split.
 
     Args:
@@ -170,7 +170,7 @@ def patched(g: Graph, s: Shapes, stage: int, grid: int, image_outside: bool) -> 
     return Patched(stage, grid, max(patch_peak, rest), patch_peak, rest, tuple(again))
 
 
-def least_room(g: Graph) -> int:
+def least_room(g: OperatorGraph) -> int:
     """Bytes in which some order runs without moving anything out: the least over all orders."""
     low, kept = max(g.working), replayed(Rules(g, sum(g.size) + 1), [(i, 0) for i in range(len(g.tasks))])
     high = max(live(kept.stays) if len(kept.stays) else 0, low)
@@ -183,7 +183,7 @@ def least_room(g: Graph) -> int:
     return high
 
 
-def _runs(g: Graph, capacity: int) -> bool:
+def _runs(g: OperatorGraph, capacity: int) -> bool:
     r = Rules(g, capacity)
     if replayed(r, belady(r)).traffic == 0:
         return True

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from tierwise.core.num import Num, minimum, where
-from tierwise.engines import Engine
-from tierwise.memory.account import Rules
+from tierwise.engines import EngineDefaults
+from tierwise.memory.account import MemoryRules
 from tierwise.scenario.types import Plan
 
 
 def rules(
-    engine: Engine | None,
+    engine: EngineDefaults | None,
     plan: Plan,
     *,
     share: Num | None = None,
@@ -19,7 +19,7 @@ def rules(
     max_seqs: Num | None = None,
     drafts: Num = 0.0,
     draft: Num = 0.0,
-) -> Rules:
+) -> MemoryRules:
     """The rules of an engine, or of a model without one (None).
 
     Args:
@@ -30,9 +30,9 @@ def rules(
     """
     left = 1.0 - plan.reserve
     if engine is None:
-        return Rules(share=minimum(1.0 if share is None else share, left))
+        return MemoryRules(share=minimum(1.0 if share is None else share, left))
     chunk = plan.chunk if budget is None else budget
-    return Rules(
+    return MemoryRules(
         share=minimum(engine.memory_share if share is None else share, left),
         of=engine.memory_share_of,
         budget=where(np.isfinite(np.asarray(chunk)), chunk, float(engine.budget)),

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tierwise.memory.tensors import Graph
+from tierwise.memory.tensors import OperatorGraph
 
 # (ran, resident, copied outside, first load free), as sets of bits.
 State: TypeAlias = tuple[int, int, int, int]
@@ -54,7 +54,7 @@ class Found:
 class Rules:
     """What can happen next in a graph over a capacity, and what it costs."""
 
-    def __init__(self, g: Graph, capacity: int) -> None:
+    def __init__(self, g: OperatorGraph, capacity: int) -> None:
         self.g, self.capacity, self.size, n = g, capacity, g.size, len(g.tasks)
         self.reads, self.writes = ([mask_of(x) for x in side] for side in
                                    ((t.reads for t in g.tasks), (t.writes for t in g.tasks)))  # fmt: skip

@@ -18,7 +18,7 @@ import numpy as np
 from tierwise.core.errors import BadField
 from tierwise.memory.packing import Buffers, Whole, pack
 from tierwise.memory.spill_search import Found, Rules, bits, search
-from tierwise.memory.tensors import Graph
+from tierwise.memory.tensors import OperatorGraph
 
 TIGHTER = 0.98  # capacity of the next try over that of one whose schedule has no addresses
 TRIES = 12
@@ -63,7 +63,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SpillPlan:
     """What was found.
 
     Attributes:
@@ -88,8 +88,8 @@ class Answer:
 
 
 def scheduled(
-    g: Graph, capacity: int, seconds: float = 60.0, told: Callable[[int, int, int], None] | None = None
-) -> Answer:
+    g: OperatorGraph, capacity: int, seconds: float = 60.0, told: Callable[[int, int, int], None] | None = None
+) -> SpillPlan:
     """The schedule of least traffic found in the time.
 
     Args:
@@ -126,7 +126,7 @@ def scheduled(
         if best.traffic <= tried[0].traffic or room == least_room or time.perf_counter() > until:
             break
         room = max(int(room * TIGHTER), least_room)
-    return Answer(best, bound, rules.forced, plain.traffic, kept.traffic, states, time.perf_counter() - began)
+    return SpillPlan(best, bound, rules.forced, plain.traffic, kept.traffic, states, time.perf_counter() - began)
 
 
 def replayed(r: Rules, moves: Sequence[tuple[int, int]]) -> Schedule:
@@ -166,7 +166,7 @@ def replayed(r: Rules, moves: Sequence[tuple[int, int]]) -> Schedule:
 class _Stays:
     """Stays of tensors in the scratchpad, as they end."""
 
-    def __init__(self, g: Graph) -> None:
+    def __init__(self, g: OperatorGraph) -> None:
         self.g, self.rows = g, list[tuple[int, int, int]]()
 
     def add(self, tensor: int, begin: int, end: int) -> None:

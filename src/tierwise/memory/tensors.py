@@ -21,12 +21,12 @@ from tierwise.machines.load import system
 from tierwise.models.lower import lower, running
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.program.kernels import Rules, as_kernels
+from tierwise.program.kernels import KernelRules, as_kernels
 from tierwise.program.types import Op
 from tierwise.scenario.types import Plan
 
 # Accelerators apply what is pointwise on a product's way out.
-FUSED = Rules(merges_norms=True, joins=True, into_products=True)
+FUSED = KernelRules(merges_norms=True, joins=True, into_products=True)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Graph:
+class OperatorGraph:
     """Operators in an order they can run in, over tensors.
 
     Attributes:
@@ -82,7 +82,7 @@ class Graph:
         return tuple(sum(self.size[t] for t in {*task.reads, *task.writes}) for task in self.tasks)
 
 
-def graph(ops: Sequence[Op], form: Format | None = None) -> Graph:
+def graph(ops: Sequence[Op], form: Format | None = None) -> OperatorGraph:
     """Of the ops of one pass, each tensor with the most bytes that anything writes or reads of it.
 
     Args:
@@ -110,7 +110,7 @@ def graph(ops: Sequence[Op], form: Format | None = None) -> Graph:
             tasks.append(Task(op.name, ins, tuple(dict.fromkeys(number[o.name] for o in writes))))
     if not tasks:
         raise TierwiseError("the graph moves no activations: nothing to allocate")
-    return Graph(_runnable(tasks), tuple(number), tuple(int(-(-s // 1)) for s in size))
+    return OperatorGraph(_runnable(tasks), tuple(number), tuple(int(-(-s // 1)) for s in size))
 
 
 def _runnable(tasks: Sequence[Task]) -> tuple[Task, ...]:
@@ -136,7 +136,7 @@ def _runnable(tasks: Sequence[Task]) -> tuple[Task, ...]:
     return tuple(out)
 
 
-def model_ops(model: Model, plan: Plan, batch: float = 1.0, rules: Rules | None = FUSED) -> list[Op]:
+def model_ops(model: Model, plan: Plan, batch: float = 1.0, rules: KernelRules | None = FUSED) -> list[Op]:
     """The ops of one pass of an imported graph, joined as an accelerator's compiler joins them.
 
     Raises:

@@ -52,7 +52,7 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Facts:
+class BlockFacts:
     """What others need to know of a block.
 
     Attributes:
@@ -87,7 +87,7 @@ class Facts:
         return minimum(self.top_k / self.experts, 1.0)
 
 
-def facts_of(block: Block) -> Facts:
+def facts_of(block: Block) -> BlockFacts:
     """What a block declares.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import Any
 from tierwise.core.errors import BadField
 from tierwise.core.numerics import Format, fmt
 from tierwise.models.config import Config
-from tierwise.models.facts import Facts, facts_of
+from tierwise.models.facts import BlockFacts, facts_of
 from tierwise.models.hf_modules import Selection
 from tierwise.models.hf_quant_keys import unknown
 from tierwise.models.types import Block, Model, Weight
@@ -138,7 +138,7 @@ def _parts(block: Block) -> list[tuple[str, str, float]]:
     return [(w.role, part, n) for w in block.weights() if w.role != "norm" for part, n in projections(w, facts)]
 
 
-def projections(w: Weight, facts: Facts) -> list[tuple[str, float]]:
+def projections(w: Weight, facts: BlockFacts) -> list[tuple[str, float]]:
     """(name, elements) of what checkpoints store by itself: an expert's two or three projections, any other weight."""
     elements = float(w.elements)
     if w.role != "expert" or w.name != "experts" or facts.expert_shape is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tierwise.core.num import Num, is_zero
 from tierwise.core.numerics import Format, fmt
-from tierwise.models.facts import Facts, facts_of
+from tierwise.models.facts import BlockFacts, facts_of
 from tierwise.program.types import Op
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class State:
+class SequenceState:
     """Memory a layer keeps for every running sequence.
 
     Attributes:
@@ -74,11 +74,11 @@ class Block(Protocol):
         """The work of one instance in one step, on one device (after sharding by ``step.plan``)."""
         ...
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         """What one instance keeps per running sequence on one device."""
         ...
 
-    def facts(self) -> Facts:
+    def facts(self) -> BlockFacts:
         """What others need to know of it: heads, experts, what it caches."""
         ...
 
@@ -244,4 +244,4 @@ def _mapped(blocks: tuple[Block, ...], change: Callable[[Block], Block | None]) 
     return tuple(new for b in blocks if (new := change(b)) is not None)
 
 
-__all__ = ["Block", "Layer", "Model", "Stack", "State", "Weight"]
+__all__ = ["Block", "Layer", "Model", "SequenceState", "Stack", "Weight"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, cast
 
 from tierwise.core.errors import TierwiseError
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import Block, State, Weight
+from tierwise.models.types import Block, SequenceState, Weight
 from tierwise.program.types import Op
 
 
@@ -29,10 +29,10 @@ class Wrapper:
     def ops(self, step: Step) -> Iterable[Op]:
         return self.block.ops(step)
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return self.block.state(step)
 
-    def facts(self) -> Facts:
+    def facts(self) -> BlockFacts:
         return self.block.facts()
 
     def adapted(self, policy: str, value: Any) -> Self:

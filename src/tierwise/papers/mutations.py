@@ -81,7 +81,7 @@ def mutations() -> tuple[Mutation, ...]:
         Mutation(
             "all counts +25%",
             "counts",
-            (lambda: elements("Weight", 1.25), lambda: elements("State", 1.25), lambda: work(1.25)),
+            (lambda: elements("Weight", 1.25), lambda: elements("SequenceState", 1.25), lambda: work(1.25)),
         ),
         Mutation("contrast removed", "contrast", (unapplied, undiffering)),
         Mutation("free technique", "technique", (free,)),

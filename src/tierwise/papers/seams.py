@@ -156,7 +156,7 @@ def elements(kind: str, factor: float) -> Any:
     """Elements of every parameter tensor (``Weight``) or of what a sequence keeps (``State``)."""
     from tierwise.models import types
 
-    scaled = {"Weight": ("elements", "grain"), "State": ("elements", "once")}[kind]
+    scaled = {"Weight": ("elements", "grain"), "SequenceState": ("elements", "once")}[kind]
     return _built(getattr(types, kind), scaled, factor)
 
 

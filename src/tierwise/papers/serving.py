@@ -10,7 +10,7 @@ import numpy as np
 from tierwise.core.errors import BadField
 from tierwise.scenario.types import Scenario
 from tierwise.serving.deployment import Deployment, Replicas, Settings
-from tierwise.serving.outcome import DONE, Run
+from tierwise.serving.outcome import DONE, SimulatedRun
 from tierwise.serving.pricing import step_prices
 from tierwise.serving.simulate import simulate
 from tierwise.serving.steps import StepPrices
@@ -47,7 +47,7 @@ class Served:
         """Tokens whose keys and values one replica of the first group holds."""
         return self.prices[0].kv_room / self.prices[0].kv_token
 
-    def play(self, trace: Trace, log_steps: int = 0) -> Run:
+    def play(self, trace: Trace, log_steps: int = 0) -> SimulatedRun:
         """What happens to the trace; the first ``log_steps`` steps are kept one by one."""
         return simulate(trace, self.deployment, self.prices, log_steps=log_steps)
 
@@ -59,7 +59,7 @@ def served(scenario: Scenario, count: int = 1, router: str = "round_robin", **se
     return Served(Deployment(r.model, (group,), router=router), (step_prices(r.model, group),))
 
 
-def full_rate(run: Run, skip: float = 0.2) -> float:
+def full_rate(run: SimulatedRun, skip: float = 0.2) -> float:
     """Requests per second that ended, the first and last ``skip`` of them left out: what the system gives while it
     always has work."""
     last = np.sort(run.requests.last[run.requests.state == DONE])
@@ -67,7 +67,7 @@ def full_rate(run: Run, skip: float = 0.2) -> float:
     return float((b - a) / (last[b] - last[a])) if b > a else float("nan")
 
 
-def full_batch(run: Run, skip: float = 0.2) -> float:
+def full_batch(run: SimulatedRun, skip: float = 0.2) -> float:
     """Mean requests that run at once over the time that :func:`full_rate` looks at."""
     last = np.sort(run.requests.last[run.requests.state == DONE])
     a, b = last[int(len(last) * skip)], last[int(len(last) * (1.0 - skip)) - 1]

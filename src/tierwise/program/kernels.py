@@ -23,7 +23,7 @@ _EXTERN = ("conv", "matmul", "attention", "moe", "scan", "collective", "copy", "
 
 
 @dataclass(frozen=True)
-class Rules:
+class KernelRules:
     """How a framework runs a graph.
 
     Attributes:
@@ -43,7 +43,7 @@ class Rules:
     tf32: bool = False
 
 
-def as_kernels(program: Program, rules: Rules) -> Program:
+def as_kernels(program: Program, rules: KernelRules) -> Program:
     """The program as a framework with such rules runs it."""
 
     def body(b: Body) -> Body:
@@ -58,7 +58,7 @@ def as_kernels(program: Program, rules: Rules) -> Program:
     return replace(program, items=tuple(item(x) for x in program.items))
 
 
-def _kernels(ops: Sequence[Op], rules: Rules) -> list[Op]:
+def _kernels(ops: Sequence[Op], rules: KernelRules) -> list[Op]:
     graph = any(map(node, ops))
     out = composed(single(ops if graph else spelled(ops)))
     if not rules.merges_norms:
@@ -139,7 +139,7 @@ def _tf32(op: Op) -> Op:
     return replace(op, arithmetic="tf32") if op.kind == "conv" and _all(np.asarray(op.arithmetic) == "fp32") else op
 
 
-def cast(ops: Sequence[Op], rules: Rules, graph: bool) -> list[Op]:
+def cast(ops: Sequence[Op], rules: KernelRules, graph: bool) -> list[Op]:
     """The ops under automatic mixed precision, where weights are wider than the activations asked for; else as given.
 
     Products read and compute in the activations' format, what the rules call wide in 32 bits, everything else in the
@@ -273,4 +273,4 @@ def _all(condition: object) -> bool:
     return bool(np.all(np.asarray(condition)))
 
 
-__all__ = ["Rules", "as_kernels", "cast", "joined", "unmerged"]
+__all__ = ["KernelRules", "as_kernels", "cast", "joined", "unmerged"]

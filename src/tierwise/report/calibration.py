@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tierwise.core.files import check_writable, write
 from tierwise.core.units import gb, seconds, si
-from tierwise.measure.engines import Bench
+from tierwise.measure.engines import MeasureSettings
 from tierwise.measure.fit_run import FACTORS, fit, to_yaml
 from tierwise.measure.recorded import read_run
 from tierwise.report.console import console
@@ -31,7 +31,7 @@ def from_run(folder: Path, output: str, on: str = "") -> None:
     out.print(f"Written to {output}. Try: tierwise validate run ANOTHER --calibration {output}")
 
 
-def show(found: Mapping[str, Any], bench: Bench) -> None:
+def show(found: Mapping[str, Any], bench: MeasureSettings) -> None:
     """Tables of a measured machine."""
     out = console()
     table = Table("tier", "capacity", "bandwidth", "latency", title=found["title"])

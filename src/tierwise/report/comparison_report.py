@@ -6,7 +6,7 @@ from typing import Any
 
 from tierwise.core.units import dollars, gb
 from tierwise.report.comparison import LONGEST, ROWS, factor
-from tierwise.report.layout import PAGE_ONLY, WIDE, Cell, Column, Report, Section, Sentences, Table
+from tierwise.report.layout import PAGE_ONLY, WIDE, Cell, Column, Report, ReportSection, Sentences, Table
 from tierwise.report.numbers import UNKNOWN
 
 Json = dict[str, Any]
@@ -24,14 +24,16 @@ def described(d: Json) -> Report:
     names = [d["label"], *(c["label"] for c in d["changes"])]
     texts = [d["baseline"], *(c["scenario"] for c in d["changes"])]
     columns = len(d["changes"]) <= SIDE_BY_SIDE
-    sections = {"table": Section("Side by side", _across(d, names) if columns else _down(d, names), element="table")}
+    sections = {
+        "table": ReportSection("Side by side", _across(d, names) if columns else _down(d, names), element="table")
+    }
     told = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
-    sections["asked"] = Section("What is compared", Sentences(told), element="asked")
+    sections["asked"] = ReportSection("What is compared", Sentences(told), element="asked")
     every = zip(names, [{**d, "fits": d["baseline_fits"]}, *d["changes"]], strict=True)
     short = [f"{name} does not fit: needs {gb(x['room']['needs'])}, has {gb(x['room']['has'])}"
              for name, x in every if not x["fits"]]  # fmt: skip
     if short:
-        sections["short"] = Section("What does not fit", Sentences(short), element="short")
+        sections["short"] = ReportSection("What does not fit", Sentences(short), element="short")
     return Report(
         title="Tierwise: " + " and ".join(names[:3]),
         subject=names[0],

@@ -7,7 +7,7 @@ from typing import Any
 
 from tierwise.core.units import gb, joules, seconds
 from tierwise.report.comparison import factor
-from tierwise.report.layout import Cell, Column, Report, Section, Sentences, Table
+from tierwise.report.layout import Cell, Column, Report, ReportSection, Sentences, Table
 from tierwise.report.made import text as made_text
 from tierwise.report.numbers import UNKNOWN
 
@@ -19,11 +19,11 @@ LONGEST = 24  # characters of a value
 
 def described(d: Json) -> Report:
     """The report of :func:`tierwise.report.difference.difference`'s form."""
-    sections = {"code": Section("Made by", Sentences(_made(d)), element="code")}
+    sections = {"code": ReportSection("Made by", Sentences(_made(d)), element="code")}
     if d["inputs"]:
-        sections["inputs"] = Section("What was asked", _fields(d["inputs"]), "what differs", element="inputs")
+        sections["inputs"] = ReportSection("What was asked", _fields(d["inputs"]), "what differs", element="inputs")
     if d["chosen"]:
-        sections["chosen"] = Section("What was chosen", _fields(d["chosen"]), "what differs", element="chosen")
+        sections["chosen"] = ReportSection("What was chosen", _fields(d["chosen"]), "what differs", element="chosen")
     if d["numbers"]:
         sections["numbers"] = _numbers(d["numbers"])
     for name, title, remark, unit in (
@@ -84,7 +84,7 @@ def _fields(rows: list[Json]) -> Table:
                  terminal_rows=16)  # fmt: skip
 
 
-def _numbers(rows: list[Json]) -> Section:
+def _numbers(rows: list[Json]) -> ReportSection:
     """Every number that moved; of those with an interval, whether the change lies beyond it."""
     cells: list[list[Cell | str]] = []
     sure = any(x.get("interval") for x in rows)
@@ -99,10 +99,12 @@ def _numbers(rows: list[Json]) -> Section:
     columns += (Column("interval", less=1), Column("change is")) if sure else ()
     note = "Interval: where 80 % of measured ratios are expected; within it, the change may be none. " if sure else ""
     note += "SI units."
-    return Section("What came out", Table(columns, cells, note, more="numbers", terminal_rows=24), element="numbers")
+    return ReportSection(
+        "What came out", Table(columns, cells, note, more="numbers", terminal_rows=24), element="numbers"
+    )
 
 
-def _causes(title: str, remark: str, rows: list[Json], unit: Callable[[float], str]) -> Section:
+def _causes(title: str, remark: str, rows: list[Json], unit: Callable[[float], str]) -> ReportSection:
     whole = sum(x["moved"] for x in rows)
     widest = max(abs(x["moved"]) for x in rows)
     cells: list[list[Cell | str]] = [
@@ -116,7 +118,7 @@ def _causes(title: str, remark: str, rows: list[Json], unit: Callable[[float], s
     if len(cells) > ROWS + 1:
         cells[ROWS:-1] = [_rest(rows, unit)]
     element = title.lower().replace(" ", "-")
-    return Section(title, Table(columns, cells, faint=frozenset({len(cells) - 1})), remark, element=element)
+    return ReportSection(title, Table(columns, cells, faint=frozenset({len(cells) - 1})), remark, element=element)
 
 
 def _rest(rows: list[Json], unit: Callable[[float], str]) -> list[Cell | str]:
@@ -140,5 +142,3 @@ def _shown(x: Any) -> str:
         return " ".join(map(str, x)) or "none"
     text = str(x)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
-
-

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tierwise.core.units import joules, seconds
-from tierwise.report.layout import Cell, Column, Section, Table
+from tierwise.report.layout import Cell, Column, ReportSection, Table
 from tierwise.report.numbers import percent
 
 Json = dict[str, Any]
@@ -51,7 +51,7 @@ def rows_of(d: Json) -> list[Json]:
     return rows
 
 
-def layers(d: Json) -> Section:
+def layers(d: Json) -> ReportSection:
     """Time, utilization and energy by kind of layer; the energy adds up to the whole."""
     rows, whole, total = rows_of(d), d["summary"]["time_s"], d["energy"]["total_j"]
     columns = (Column("phase", left=True), Column("part", left=True), Column("time"), Column("share"), Column("MFU"),
@@ -65,10 +65,12 @@ def layers(d: Json) -> Section:
     cells.append(["total", "", seconds(whole), "", percent(d["summary"]["mfu"]), "",
                   joules(total) if total is not None else "–", ""])  # fmt: skip
     told = "all passes of the batch; utilization is while the part runs"
-    return Section("By kind of layer", Table(columns, cells, faint=frozenset({len(cells) - 1})), told, element="layers")
+    return ReportSection(
+        "By kind of layer", Table(columns, cells, faint=frozenset({len(cells) - 1})), told, element="layers"
+    )
 
 
-def by_op(d: Json) -> Section | None:
+def by_op(d: Json) -> ReportSection | None:
     """Energy of every op, and of what is between and around them: it adds up to the whole. None as :func:`energy`."""
     e = d["energy"]
     if e["total_j"] is None or not e["total_j"] > 0:
@@ -91,7 +93,7 @@ def by_op(d: Json) -> Section | None:
     columns = (Column("phase", left=True), Column("op", left=True), Column("energy"), Column("share"),
                Column("most of it on", left=True))  # fmt: skip
     remark = "all passes of the batch, whole system"
-    return Section("Energy by operation", Table(columns, cells), remark, terminal=False, element="energy-by-op")
+    return ReportSection("Energy by operation", Table(columns, cells), remark, terminal=False, element="energy-by-op")
 
 
 def _largest(parts: Mapping[str, float]) -> str:
@@ -100,7 +102,7 @@ def _largest(parts: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {joules(x)}" for name, x in most)
 
 
-def energy(d: Json) -> Section | None:
+def energy(d: Json) -> ReportSection | None:
     """Energy by part of the machine; None where too little is known of its power."""
     e = d["energy"]
     if e["total_j"] is None or not e["total_j"] > 0:
@@ -114,4 +116,4 @@ def energy(d: Json) -> Section | None:
                Column("what", left=True, less=1))  # fmt: skip
     low, high = e["interval_j"]
     told = f"{joules(e['total_j'])} for the batch, whole system; {joules(low)} to {joules(high)}"
-    return Section("Energy", Table(columns, cells), told, element="energy")
+    return ReportSection("Energy", Table(columns, cells), told, element="energy")

@@ -11,7 +11,7 @@ from tierwise.report import explain_layers, sensitivity
 from tierwise.report import explain_words as words
 from tierwise.report.advice_words import labelled
 from tierwise.report.explain_data import scalar_dict
-from tierwise.report.layout import WIDE, Bullets, Cell, Column, Facts, Report, Section, Sentences, Table
+from tierwise.report.layout import WIDE, Bullets, Cell, Column, Facts, Report, ReportSection, Sentences, Table
 from tierwise.report.numbers import count, percent, rate
 from tierwise.report.timeline import executions
 from tierwise.result import Phase, Result
@@ -59,7 +59,9 @@ def described(d: Json, ops: bool | int = 12) -> Report:
     """The report of a result's JSON form."""
     model, place, fits = d["scenario"]["model"]["name"], f"on {words.machine_text(d)}", d["summary"]["fits"]
     advice = Bullets([labelled(a) for a in d["advice"]])
-    sections = {"advice": Section("What would help" if fits else "Nearest plans that fit", advice, terminal=False)}
+    sections = {
+        "advice": ReportSection("What would help" if fits else "Nearest plans that fit", advice, terminal=False)
+    }
     sections["phases"] = _phases(d)
     for phase in d["phases"] if ops else ():
         sections[f"ops of {phase['name']}"] = _ops(d, phase, None if ops is True else int(ops))
@@ -73,12 +75,12 @@ def described(d: Json, ops: bool | int = 12) -> Report:
     sources, title = _sources(d), words.basis_title(d)
     said = [f"{name}: {text}" for name, text in sources if not name.startswith("Machine")]
     told = [words.basis_text(d), *said, *(f"Note: {note}" for note in d["notes"])]
-    sections["rests"] = Section("What this rests on", Sentences(told), title)
-    sections["basis"] = Section("", Sentences([words.basis_text(d)]), title, terminal=False)
+    sections["rests"] = ReportSection("What this rests on", Sentences(told), title)
+    sections["basis"] = ReportSection("", Sentences([words.basis_text(d)]), title, terminal=False)
     if d["notes"]:
-        sections["notes"] = Section("Notes", Bullets([("", note) for note in d["notes"]]), terminal=False)
-    sections["sources"] = Section("Sources", Facts(sources), terminal=False)
-    sections["scenario"] = Section("What was asked", Facts(_scenario(d)), terminal=False, element="scenario")
+        sections["notes"] = ReportSection("Notes", Bullets([("", note) for note in d["notes"]]), terminal=False)
+    sections["sources"] = ReportSection("Sources", Facts(sources), terminal=False)
+    sections["scenario"] = ReportSection("What was asked", Facts(_scenario(d)), terminal=False, element="scenario")
     return Report(
         title=f"{model} {place}",
         subject=model,
@@ -100,7 +102,7 @@ def _main_memory(d: Json) -> str:
     return next(str(t["name"]) for t in d["scenario"]["machine"]["tiers"] if t["kind"] == "memory")
 
 
-def _phases(d: Json) -> Section:
+def _phases(d: Json) -> ReportSection:
     memory = _main_memory(d)
     columns = (Column("phase", left=True), *map(Column, ("passes", "a pass", "total")), Column("bound by"),
                *map(Column, (memory, "FLOP", "MFU", "MBU")))  # fmt: skip
@@ -112,10 +114,10 @@ def _phases(d: Json) -> Section:
     if filled:
         note += f" The total of {' and '.join(filled)} includes filling the pipeline."
     remark = "traffic and FLOP of one pass through all layers on one device"
-    return Section("Phases", Table(columns, rows, note), remark)
+    return ReportSection("Phases", Table(columns, rows, note), remark)
 
 
-def _ops(d: Json, phase: Json, limit: int | None) -> Section:
+def _ops(d: Json, phase: Json, limit: int | None) -> ReportSection:
     """The ops that take longest, and one row for the rest."""
     rows = sorted(words.grouped(phase["ops"]), key=lambda op: -op["time_s"])
     shown, rest = rows[:limit], rows[limit:] if limit is not None else []
@@ -146,10 +148,10 @@ def _ops(d: Json, phase: Json, limit: int | None) -> Section:
         cells.append(["between passes", count(1), seconds(phase["host_s"]), "", "", _bound(d, "host"), *[""] * 3])
     unit = "step" if phase["name"] == "decode" else "pass"
     table = Table(columns, cells, faint=faint)
-    return Section(f"Ops of one {phase['name']} {unit}", table, seconds(phase["pass_time_s"]))
+    return ReportSection(f"Ops of one {phase['name']} {unit}", table, seconds(phase["pass_time_s"]))
 
 
-def _memory(d: Json) -> Section:
+def _memory(d: Json) -> ReportSection:
     m = d["memory"]
     over, whole = m["free"] < 0, max(m["capacity"], m["peak"])
     parts = [(name, size, "") for name, size in m["parts"].items()]
@@ -157,7 +159,9 @@ def _memory(d: Json) -> Section:
     rows = [[Cell(name, tone), Cell(gb(size), tone), Cell(percent(size / m["capacity"]), tone),
              Cell(tone=tone, bar=size / whole)] for name, size, tone in parts]  # fmt: skip
     columns = (Column(left=True), Column(), Column(), Column(left=True, bar=30))
-    return Section("Memory of the fullest device", Table(columns, rows), f"{gb(m['peak'])} of {gb(m['capacity'])}")
+    return ReportSection(
+        "Memory of the fullest device", Table(columns, rows), f"{gb(m['peak'])} of {gb(m['capacity'])}"
+    )
 
 
 def _bound(d: Json, name: str) -> Cell:

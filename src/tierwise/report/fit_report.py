@@ -13,7 +13,7 @@ from tierwise.core.units import gb, seconds
 from tierwise.core.yamltext import parsed
 from tierwise.evaluation import evaluate, largest_batch, longest_context
 from tierwise.machines.load import device, device_names
-from tierwise.report.layout import Cell, Column, Report, Section, Sentences, Table
+from tierwise.report.layout import Cell, Column, Report, ReportSection, Sentences, Table
 from tierwise.report.numbers import count
 
 Json = dict[str, Any]
@@ -83,9 +83,9 @@ def described(d: Json) -> Report:
     problems = told * any(r.get("beyond") for r in rows) + list(
         dict.fromkeys(r["problem"] for r in rows if "problem" in r)
     )
-    sections = {"fits": Section("What fits", Table(columns, cells), "one conversation at a time", element="fits")}
+    sections = {"fits": ReportSection("What fits", Table(columns, cells), "one conversation at a time", element="fits")}
     if problems:
-        sections["problems"] = Section("Besides", Sentences(problems))
+        sections["problems"] = ReportSection("Besides", Sentences(problems))
     return Report(
         title=f"{d['model']}: what fits where",
         subject=str(d["model"]),

@@ -13,7 +13,7 @@ from rich.text import Text
 LEAST_NAME = 12  # characters that a first column keeps before others give way
 
 
-class Fitted:
+class FittedTable:
     """A Rich table that is never cut without a mark."""
 
     def __init__(self, table: Table, less: Sequence[int] = (), gone: Sequence[str] = ()) -> None:

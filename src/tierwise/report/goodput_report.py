@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tierwise.core.units import dollars, seconds
-from tierwise.report.layout import Cell, Column, Report, Section, Sentences, Table
+from tierwise.report.layout import Cell, Column, Report, ReportSection, Sentences, Table
 from tierwise.report.made import made_by
 from tierwise.report.numbers import percent, rate
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tierwise.serving.goodput import Goodput
+    from tierwise.serving.goodput import GoodputCurve
 
 Json = dict[str, Any]
 
 SCRIPTS = ("base.js", "goodput.js")
 
 
-def to_dict(names: Sequence[str], found: Sequence[Goodput], ttft: float | None, tpot: float | None,
+def to_dict(names: Sequence[str], found: Sequence[GoodputCurve], ttft: float | None, tpot: float | None,
             attainment: float) -> Json:  # fmt: skip
     """Everything as plain data: seconds, requests per second, dollars; null where not known.
 
@@ -103,10 +103,10 @@ def described(d: Json) -> Report:
             for p in c["points"]
         ]  # fmt: skip
         name = c["machine"] if len(curves) > 1 else "Goodput by rate"
-        sections[f"curve{i}"] = Section(name, Table(columns, rows), _held(c), element=f"curve{i}")
+        sections[f"curve{i}"] = ReportSection(name, Table(columns, rows), _held(c), element=f"curve{i}")
     note = ("Every rate plays the same requests, arrivals closer together or further apart. Past what a deployment "
             "holds the times grow with the number of requests played, and say only that it does not hold.")  # fmt: skip
-    sections["rests"] = Section("How this was found", Sentences([note]), element="rests")
+    sections["rests"] = ReportSection("How this was found", Sentences([note]), element="rests")
     best = max(curves, key=lambda c: c["capacity_per_s"] or 0.0)
     numbers = [(c["machine"] if len(curves) > 1 else "Holds", f"{rate(c['capacity_per_s'])} /s", _paid(c))
                for c in curves if c["capacity_per_s"] is not None]  # fmt: skip

@@ -93,7 +93,7 @@ Body: TypeAlias = Table | Bullets | Sentences | Facts
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A titled part.
 
     Attributes:
@@ -131,7 +131,7 @@ class Report:
     alarm: bool
     why: Sequence[str]
     numbers: Sequence[tuple[str, str, str]]
-    sections: Mapping[str, Section] = field(default_factory=dict)
+    sections: Mapping[str, ReportSection] = field(default_factory=dict)
     why_title: str = "Why"
     condition: str = ""
     numbers_in_terminal: bool = True

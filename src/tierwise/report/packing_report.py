@@ -8,7 +8,7 @@ from typing import Any
 
 from tierwise.core.units import gb, seconds
 from tierwise.memory.packing import Buffers, Packing, Whole
-from tierwise.report.layout import Column, Report, Section, Table
+from tierwise.report.layout import Column, Report, ReportSection, Table
 from tierwise.report.numbers import count, percent
 
 Json = dict[str, Any]
@@ -74,7 +74,7 @@ def described(d: Json, name: str) -> Report:
         rows = sorted(d["placed"], key=lambda r: -r["size"])
         cells = [(r["id"], str(r["lower"]), str(r["upper"]), count(r["size"]), count(r["offset"])) for r in rows[:12]]
         columns = (Column("buffer", left=True), Column("from"), Column("until"), Column("bytes"), Column("offset"))
-        sections["buffers"] = Section(
+        sections["buffers"] = ReportSection(
             "Largest buffers", Table(columns, cells, more="buffers", left_out=max(len(rows) - 12, 0))
         )
     return Report(

@@ -12,7 +12,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from tierwise.report.layout import Bullets, Cell, Facts, Report, Section, Sentences, Table
+from tierwise.report.layout import Bullets, Cell, Facts, Report, ReportSection, Sentences, Table
 from tierwise.report.made import made_by, text
 from tierwise.report.numbers import count, with_units_kept
 
@@ -98,7 +98,7 @@ def _words(report: Report) -> str:
     return f'<section class="words">{"".join(parts)}</section>' if parts else ""
 
 
-def _section(section: Section) -> str:
+def _section(section: ReportSection) -> str:
     """A whole section where it names its element; else what a section of the template holds."""
     body = _body(section)
     if not section.element:
@@ -108,7 +108,7 @@ def _section(section: Section) -> str:
     return f'<section id="{section.element}">{head}{lead}{body}</section>'
 
 
-def _body(section: Section) -> str:
+def _body(section: ReportSection) -> str:
     body = section.body
     if isinstance(body, Sentences):
         lead = f"<p><b>{escape(section.remark.capitalize())}.</b> " if section.remark else ""

@@ -13,7 +13,7 @@ from tierwise.report import measuring
 from tierwise.report.made import made_by
 from tierwise.report.plain import plain
 from tierwise.report.plan_words import sentences
-from tierwise.search.answer import Answer, Change, Choice
+from tierwise.search.answer import Answer, Choice, QuestionChange
 from tierwise.search.confidence import uncertain
 from tierwise.search.deploy import speculation
 from tierwise.search.family import Family
@@ -211,7 +211,7 @@ def alternatives(answer: Answer, entry: Any) -> list[Json]:
     ]  # fmt: skip
 
 
-def change(answer: Answer, c: Change) -> Json:
+def change(answer: Answer, c: QuestionChange) -> Json:
     """The question changed a little."""
     best = deployment(answer, c.points, c.best) if c.best >= 0 else None
     return {"name": c.name, "holds": c.holds, "ttft_s": c.ttft, "tpot_s": c.tpot, "best": best,

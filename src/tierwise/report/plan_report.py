@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tierwise.core.units import dollars, seconds
 from tierwise.report import choices, sensitivity
 from tierwise.report import plan_words as words
-from tierwise.report.layout import Bullets, Column, Report, Section, Sentences, Table
+from tierwise.report.layout import Bullets, Column, Report, ReportSection, Sentences, Table
 from tierwise.report.numbers import rate
 
 if TYPE_CHECKING:
@@ -36,24 +36,26 @@ def page(d: Json, cloud: Json) -> str:
 def described(d: Json) -> Report:
     """The report of a plan's JSON form."""
     text, model = d["text"], d["question"]["model"]
-    sections: dict[str, Section] = {}
+    sections: dict[str, ReportSection] = {}
     if d["finalists"]:
-        sections["finalists"] = Section(
+        sections["finalists"] = ReportSection(
             "Finalists", Table(*_finalists(d)), "predicted → simulated, means", element="finalists"
         )
     if d["front"]:
         remark = "cost against speed per user, TTFT within its target"
-        sections["front"] = Section("Pareto front", Table(*_front(d)), remark)
+        sections["front"] = ReportSection("Pareto front", Table(*_front(d)), remark)
     for name, title, items in (("others", "Why not", words.others(d)), ("changes", "If things change",
                                                                         words.changes(d))):  # fmt: skip
         if items:
-            sections[name] = Section(title, Bullets([(f"{about}:", said) for about, said in items]), element=name)
+            sections[name] = ReportSection(title, Bullets([(f"{about}:", said) for about, said in items]), element=name)
     if d.get("sensitivity"):
         sections |= sensitivity.sections(d["sensitivity"])
     if text["rests"]:
-        sections["rests"] = Section("What this rests on", Sentences([*text["rests"], counted(d)]), element="basis")
+        sections["rests"] = ReportSection(
+            "What this rests on", Sentences([*text["rests"], counted(d)]), element="basis"
+        )
     else:
-        sections["rests"] = Section("", Sentences([counted(d)]))
+        sections["rests"] = ReportSection("", Sentences([counted(d)]))
     return Report(
         title=f"{model}: a serving plan",
         subject=f"Serving {model}",

@@ -10,7 +10,7 @@ from tierwise.core.units import seconds
 from tierwise.evaluation import evaluate
 from tierwise.influence import ANSWERS, BY, Moved, sensitivity
 from tierwise.report import measuring
-from tierwise.report.layout import Bullets, Cell, Column, Section, Table
+from tierwise.report.layout import Bullets, Cell, Column, ReportSection, Table
 from tierwise.report.numbers import count
 from tierwise.report.plain import plain
 from tierwise.result import Result
@@ -63,7 +63,7 @@ def _machine(moved: Sequence[Moved], time: float) -> list[Json]:
     return sorted(rows, key=lambda r: -r["saved"])
 
 
-def sections(d: Json, rows: int | None = None) -> dict[str, Section]:
+def sections(d: Json, rows: int | None = None) -> dict[str, ReportSection]:
     """The tornado and what to change in the machine, of :func:`to_dict`'s form."""
     base = d["base"]["time_s"]
     told = [x for x in d["inputs"] if max(abs(t / base - 1.0) for t in x["time_s"]) >= LEAST * d["by"]]
@@ -84,11 +84,13 @@ def sections(d: Json, rows: int | None = None) -> dict[str, Section]:
         note += f" {rest} more move it by less than {100 * LEAST * d['by']:.1f} %."
     of = f"{count(d['batch'])} requests on one engine, {seconds(base)}" if "batch" in d else seconds(base)
     remark = f"{of}; each input moved by {100 * d['by']:.0f} %, fitted coefficients to their own ends"
-    out = {"sensitivity": Section("How the answer moves", Table(columns, cells, note), remark, element="sensitivity")}
+    out = {
+        "sensitivity": ReportSection("How the answer moves", Table(columns, cells, note), remark, element="sensitivity")
+    }
     if d["machine"]:
         items = [(f"{x['name']} × {x['factor']:g}:", f"{100 * x['saved']:.1f} % less time ({seconds(x['time_s'])})")
                  for x in d["machine"][:6]]  # fmt: skip
-        out["machine"] = Section("What to change in the machine", Bullets(items), "one number at a time",
+        out["machine"] = ReportSection("What to change in the machine", Bullets(items), "one number at a time",
                                  element="machine")  # fmt: skip
     return out
 
@@ -112,5 +114,3 @@ def table_rows(d: Json) -> list[Json]:
     return [{k: v for k, v in x.items() if not isinstance(v, list)}
             | {f"{k}_{end}": x[k][i] for k in _UNITS.values() for i, end in enumerate(("low", "high"))}
             for x in d["inputs"]]  # fmt: skip
-
-

@@ -18,7 +18,7 @@ from tierwise.report.plain import plain
 from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.fairness import Fairness
 from tierwise.serving.metrics import Metrics, histogram_quantiles, metrics, spread, times
-from tierwise.serving.outcome import DONE, Run, Series
+from tierwise.serving.outcome import DONE, Series, SimulatedRun
 from tierwise.serving.traffic.trace import Trace
 
 SCHEMA = "tierwise.simulation/1"
@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def to_dict(run: Run, ttft: float | None = None, tpot: float | None = None) -> Json:
+def to_dict(run: SimulatedRun, ttft: float | None = None, tpot: float | None = None) -> Json:
     """A run in plain JSON types; what is not finite or not known is null.
 
     Args:
@@ -62,7 +62,7 @@ def to_dict(run: Run, ttft: float | None = None, tpot: float | None = None) -> J
     return out
 
 
-def _last_arrival(run: Run) -> float | None:
+def _last_arrival(run: SimulatedRun) -> float | None:
     arrival = run.requests.arrival[np.isfinite(run.requests.arrival)]
     return float(arrival.max()) if len(arrival) else None
 
@@ -163,7 +163,7 @@ def _ends(s: Series) -> Floats:
     return s.time[np.append(_starts(s)[1:], len(s.time)) - 1] if len(s.time) else s.time
 
 
-def _flow(run: Run) -> Json:
+def _flow(run: SimulatedRun) -> Json:
     """Requests per second that arrive and that finish, in the bins of the series."""
     r, ends = run.requests, _ends(run.series)
     if not len(ends):
@@ -179,7 +179,7 @@ def _flow(run: Run) -> Json:
     return {"arriving": rates(r.arrival), "finishing": rates(r.last[r.state == DONE])}
 
 
-def _cdf(run: Run) -> Json:
+def _cdf(run: SimulatedRun) -> Json:
     """For each time its quantiles at ``SHARES``."""
     each = times(run)
     named = {"queueing_s": each.queueing, "ttft_s": each.ttft, "tpot_s": each.tpot, "latency_s": each.latency}

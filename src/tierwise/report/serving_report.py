@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from tierwise.core.units import dollars
 from tierwise.report import choices
 from tierwise.report import serving_words as words
-from tierwise.report.layout import PAGE_ONLY, Bullets, Cell, Column, Facts, Report, Section, Sentences, Table
+from tierwise.report.layout import PAGE_ONLY, Bullets, Cell, Column, Facts, Report, ReportSection, Sentences, Table
 from tierwise.report.numbers import count, percent, rate, seconds
 from tierwise.report.serving_data import to_dict
-from tierwise.serving.outcome import Run
+from tierwise.serving.outcome import SimulatedRun
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +22,7 @@ Json = dict[str, Any]
 SCRIPTS = ("base.js", "serving.js")
 
 
-def show(run: Run, console: Console, ttft: float | None = None, tpot: float | None = None) -> None:
+def show(run: SimulatedRun, console: Console, ttft: float | None = None, tpot: float | None = None) -> None:
     """Print what came out of a run.
 
     Args:
@@ -33,7 +33,7 @@ def show(run: Run, console: Console, ttft: float | None = None, tpot: float | No
     printed(described(_bounded(to_dict(run, ttft, tpot))), console)
 
 
-def page(run: Run, ttft: float | None = None, tpot: float | None = None) -> str:
+def page(run: SimulatedRun, ttft: float | None = None, tpot: float | None = None) -> str:
     """The report as HTML; arguments as of :func:`show`."""
     from tierwise.report.page import page as drawn
 
@@ -43,26 +43,28 @@ def page(run: Run, ttft: float | None = None, tpot: float | None = None) -> str:
 
 def _bounded(d: Json) -> Json:
     rows = d["tenants"]
-    return d | {"tenants": rows[:choices.PAGE_TENANTS], "tenants_left_out": max(0, len(rows) - choices.PAGE_TENANTS)}
+    return d | {"tenants": rows[: choices.PAGE_TENANTS], "tenants_left_out": max(0, len(rows) - choices.PAGE_TENANTS)}
 
 
 def described(d: Json) -> Report:
     """The report of a run's JSON form."""
     model, place = d["deployment"]["model"], f"on {words.machines(d)}"
     saturated, notices = d["load"]["saturated"], d["traffic"]["notices"]
-    sections: dict[str, Section] = {}
+    sections: dict[str, ReportSection] = {}
     if any(x["count"] for x in d["times"].values()):
         sections["times"] = _times(d)
     if len(d["series"]["time"]) > 1 and any(d["series"]["running"]):
         sections["series"] = _over_time(d)
     if len(d["tenants"]) > 1:
         sections["tenants"] = _tenants(d)
-    sections["scenario"] = Section("What was simulated", Facts(words.scenario(d)), terminal=False, element="scenario")
-    sections["rests"] = Section(
+    sections["scenario"] = ReportSection(
+        "What was simulated", Facts(words.scenario(d)), terminal=False, element="scenario"
+    )
+    sections["rests"] = ReportSection(
         "What this rests on", Sentences([words.basis(d)]), d["basis"] or "", element="basis"
     )  # fmt: skip
     if notices:
-        sections["notices"] = Section("About the traffic", Bullets([("", x) for x in notices]))
+        sections["notices"] = ReportSection("About the traffic", Bullets([("", x) for x in notices]))
     return Report(
         title=f"{model} {place}: a simulation",
         subject=model,
@@ -78,7 +80,7 @@ def described(d: Json) -> Report:
     )
 
 
-def _times(d: Json) -> Section:
+def _times(d: Json) -> ReportSection:
     asked = any(x is not None for x in d["targets"].values())
     target_from = 0 if asked else PAGE_ONLY
     columns = (
@@ -96,10 +98,10 @@ def _times(d: Json) -> Section:
         most = Cell(seconds(x["p99"]), late)
         rows.append([name, meaning, *(seconds(x[q]) for q in ("mean", "p50", "p90", "p95")), most, seconds(x["max"]),
                      met])  # fmt: skip
-    return Section("Times", Table(columns, rows), "of requests; ITL of all pairs of tokens", element="times")
+    return ReportSection("Times", Table(columns, rows), "of requests; ITL of all pairs of tokens", element="times")
 
 
-def _over_time(d: Json) -> Section:
+def _over_time(d: Json) -> ReportSection:
     """Series as lines of bars; those that are nothing throughout, or never change, are left out."""
     series = d["series"]
     told: list[tuple[str, str, Callable[[float], str], float | None]] = [
@@ -119,10 +121,10 @@ def _over_time(d: Json) -> Section:
         if any(x) and not (key == "replicas" and min(x) == max(x)):
             rows.append([label, Cell(line=x, top=top), f"at most {text(d['peaks'][key])}"])
     columns = (Column(left=True), Column(left=True), Column(left=True))
-    return Section("Over time", Table(columns, rows), f"0 to {seconds(series['time'][-1])}")
+    return ReportSection("Over time", Table(columns, rows), f"0 to {seconds(series['time'][-1])}")
 
 
-def _tenants(d: Json) -> Section:
+def _tenants(d: Json) -> ReportSection:
     rows, index = d["tenants"], d["metrics"]["jain"]
     most = max(r["service_tokens"] for r in rows) or 1.0
     columns = (
@@ -143,12 +145,12 @@ def _tenants(d: Json) -> Section:
     )
     table = Table(columns, cells, note, "tenants with less service are not shown", choices.TERMINAL_TENANTS,
                   d["tenants_left_out"])  # fmt: skip
-    return Section("By tenant", table, f"Jain's index {index:.3f}, 1 is even" if index is not None else "",
+    return ReportSection("By tenant", table, f"Jain's index {index:.3f}, 1 is even" if index is not None else "",
                    element="tenants")  # fmt: skip
 
 
 def compare_runs(
-    names: Sequence[str], runs: Sequence[Run], ttft: float | None = None, tpot: float | None = None
+    names: Sequence[str], runs: Sequence[SimulatedRun], ttft: float | None = None, tpot: float | None = None
 ) -> RichTable:
     """One table of several runs (policies, deployments), a column each; the best of a row is bold.
 

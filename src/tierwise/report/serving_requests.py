@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.serving.metrics import times
-from tierwise.serving.outcome import Run
+from tierwise.serving.outcome import SimulatedRun
 
 # Names of the states, in the order of their numbers.
 STATES = ("waiting", "running", "done", "rejected")
 
 
-def columns(run: Run) -> dict[str, NDArray[Any]]:
+def columns(run: SimulatedRun) -> dict[str, NDArray[Any]]:
     """Columns by name, each (n,). Times in seconds, nan (null, empty) where they never were."""
     r, t, each = run.requests, run.trace, times(run)
     return {

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tierwise.report.serving_data import series_dict, to_dict
-from tierwise.serving.outcome import DONE, REJECTED, Run
+from tierwise.serving.outcome import DONE, REJECTED, SimulatedRun
 
 Json = dict[str, Any]
 
@@ -29,7 +29,7 @@ _COUNTERS = (
 )
 
 
-def perfetto(run: Run) -> Json:
+def perfetto(run: SimulatedRun) -> Json:
     """The trace, ready for ``json.dump``. Times are microseconds from the start of the simulation."""
     rows = [*_names(run), *_counters(run), *_steps(run), *_requests(run)]
     return {
@@ -39,14 +39,14 @@ def perfetto(run: Run) -> Json:
     }
 
 
-def shown(run: Run) -> str:
+def shown(run: SimulatedRun) -> str:
     """What of the run is on the timeline, for people."""
     steps, total = len(run.steps.start), run.totals.get("steps", len(run.steps.start))
     requests = min(REQUESTS, len(run.trace))
     return f"the first {steps:,} of {total:,.0f} steps and {requests:,} of {len(run.trace):,} requests"
 
 
-def _names(run: Run) -> Iterator[Json]:
+def _names(run: SimulatedRun) -> Iterator[Json]:
     names = {_CLUSTER: "all replicas", _REQUESTS: f"requests, the first {min(REQUESTS, len(run.trace)):,}"}
     group = [(g, i) for g in run.deployment.groups for i in range(g.count)]
     for replica in np.unique(run.steps.replica).tolist():
@@ -57,7 +57,7 @@ def _names(run: Run) -> Iterator[Json]:
         yield {"ph": "M", "name": "process_sort_index", "pid": pid, "args": {"sort_index": pid}}
 
 
-def _counters(run: Run) -> Iterator[Json]:
+def _counters(run: SimulatedRun) -> Iterator[Json]:
     s = series_dict(run.series)
     # A bin's mean holds from its start, which is the end of the one before.
     start = [0.0, *s["time"]][: len(s["time"])]
@@ -67,7 +67,7 @@ def _counters(run: Run) -> Iterator[Json]:
             yield {"ph": "C", "name": name, "pid": _CLUSTER, "ts": at * 1e6, "args": values}
 
 
-def _steps(run: Run) -> Iterator[Json]:
+def _steps(run: SimulatedRun) -> Iterator[Json]:
     """Steps of a pipeline overlap: each goes to the first lane that is free."""
     s = run.steps
     lanes: dict[int, list[float]] = {}
@@ -85,7 +85,7 @@ def _steps(run: Run) -> Iterator[Json]:
         }  # fmt: skip
 
 
-def _requests(run: Run) -> Iterator[Json]:
+def _requests(run: SimulatedRun) -> Iterator[Json]:
     """Async slices, nested: the request, and in it queue, prefill, decode; what never came to an end has none."""
     r, t = run.requests, run.trace
     end = run.totals.get("end", float(np.nanmax(r.last, initial=0.0)))

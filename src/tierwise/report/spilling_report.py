@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.units import gb, seconds
-from tierwise.memory.spilling import Answer
-from tierwise.memory.tensors import Graph
-from tierwise.report.layout import Column, Report, Section, Table
+from tierwise.memory.spilling import SpillPlan
+from tierwise.memory.tensors import OperatorGraph
+from tierwise.report.layout import Column, Report, ReportSection, Table
 from tierwise.report.numbers import count, percent
 
 Json = dict[str, Any]
 
 
-def to_dict(g: Graph, a: Answer, capacity: int, place: str) -> Json:
+def to_dict(g: OperatorGraph, a: SpillPlan, capacity: int, place: str) -> Json:
     """Everything as plain data: totals, moments in order, and each stay of a tensor with its offset."""
     s = a.best
     assert s.offsets is not None
@@ -104,7 +104,7 @@ def described(d: Json, name: str) -> Report:
     ]
     numeric = (Column(name) for name in ("from", "until", "bytes", "offset"))
     columns = (Column("tensor", left=True, longest=36), *numeric, Column("spill", left=True))
-    sections["buffers"] = Section(
+    sections["buffers"] = ReportSection(
         "Spills" if spills else "Largest tensors",
         Table(columns, cells, more="tensors", left_out=max(len(shown) - 12, 0)),
     )

@@ -12,7 +12,7 @@ from tierwise.core.units import dollars, gb, joules, seconds
 from tierwise.result import Result
 
 
-class Row(NamedTuple):
+class SummaryLine(NamedTuple):
     """One line: what it is, its value with its unit, and a remark (may be empty)."""
 
     name: str
@@ -20,7 +20,7 @@ class Row(NamedTuple):
     remark: str
 
 
-def table(result: Result) -> list[Row]:
+def table(result: Result) -> list[SummaryLine]:
     """The lines that hold for this result, in the order people ask for them.
 
     A sweep shows its least and greatest value where a scalar result shows one number. What is not known (a rent, a
@@ -39,10 +39,10 @@ def table(result: Result) -> list[Row]:
         ("energy", result.energy, joules, "of the whole system for the batch"),
         ("cost", result.cost_per_million, dollars, f"rent for a million {things}s"),
     ]
-    rows = [Row(name, _span(x, text), remark) for name, x, text, remark in candidates if np.any(np.isfinite(x))]
-    rows.insert(2, Row("interval", _interval(result), "80 % of measurements of the time lie in it"))
+    rows = [SummaryLine(name, _span(x, text), remark) for name, x, text, remark in candidates if np.any(np.isfinite(x))]
+    rows.insert(2, SummaryLine("interval", _interval(result), "80 % of measurements of the time lie in it"))
     bases = ", ".join(sorted({str(x) for x in np.ravel(np.asarray(result.basis))}))
-    return [*rows, Row("basis", bases, _shares(result))]
+    return [*rows, SummaryLine("basis", bases, _shares(result))]
 
 
 def _interval(result: Result) -> str:

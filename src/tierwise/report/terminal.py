@@ -12,8 +12,8 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tierwise.report.fitted import Fitted
-from tierwise.report.layout import PAGE_ONLY, WIDE, Bullets, Cell, Column, Report, Section, Sentences, Table
+from tierwise.report.fitted import FittedTable
+from tierwise.report.layout import PAGE_ONLY, WIDE, Bullets, Cell, Column, Report, ReportSection, Sentences, Table
 from tierwise.report.numbers import count, with_units_kept
 
 _STYLES = {"compute": "yellow", "memory": "blue", "cache": "cyan", "link": "red", "overhead": "dim",
@@ -70,13 +70,15 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[str | Text]] = (), left
     return table
 
 
-def fitted(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], left: int, less: Sequence[str] = ()) -> Fitted:
+def fitted(
+    columns: Sequence[str], rows: Iterable[Sequence[str | Text]], left: int, less: Sequence[str] = ()
+) -> FittedTable:
     """A plain table whose columns give way where there is no room: those named in ``less`` first, in that order."""
     table = grid(columns, rows, left, len(columns))
-    return Fitted(table, [len(less) - less.index(name) if name in less else 0 for name in columns])
+    return FittedTable(table, [len(less) - less.index(name) if name in less else 0 for name in columns])
 
 
-def _section(console: Console, section: Section) -> None:
+def _section(console: Console, section: ReportSection) -> None:
     body = section.body
     if section.title:
         heading(console, section.title, section.remark)
@@ -94,7 +96,7 @@ def _section(console: Console, section: Section) -> None:
             paragraph(console, note, style="dim", indent="  ")
 
 
-def _inset(table: RichTable | Fitted) -> Padding:
+def _inset(table: RichTable | FittedTable) -> Padding:
     return Padding(table, (0, 0, 0, 2), expand=False)
 
 
@@ -118,7 +120,7 @@ def _headless(columns: int) -> RichTable:
     return table
 
 
-def _table(console: Console, described: Table) -> Fitted:
+def _table(console: Console, described: Table) -> FittedTable:
     shown = [i for i, column in enumerate(described.columns) if console.width >= column.shown_from]
     columns = [described.columns[i] for i in shown]
     rows = described.rows[: described.terminal_rows]
@@ -134,7 +136,7 @@ def _table(console: Console, described: Table) -> Fitted:
             longest = max((cell.cell_len for cell in mine.cells if isinstance(cell, Text)), default=0)
             mine.min_width = max(longest, len(column.name), _bar_width(console, column))
     gone = [c.name for c in described.columns if console.width < c.shown_from < PAGE_ONLY]
-    return Fitted(table, [c.less for c in columns], gone)
+    return FittedTable(table, [c.less for c in columns], gone)
 
 
 def _headed(columns: Sequence[Column], narrow: bool) -> RichTable:

@@ -11,15 +11,15 @@ from tierwise.core.intervals import factors
 from tierwise.memory.account import Memory
 from tierwise.report.timeline import executions
 from tierwise.result import Phase, changes
-from tierwise.search.fit import Answer, Candidate
-from tierwise.search.fit_batch import Policy
+from tierwise.search.fit import FitAnswer, FitCandidate
+from tierwise.search.fit_batch import OffloadPolicy
 from tierwise.search.fit_help import Help
 
 Json = dict[str, Any]
 ROWS = 8  # runners-up that are told
 
 
-def to_dict(a: Answer, helping: Sequence[Help], flags: str = "") -> Json:
+def to_dict(a: FitAnswer, helping: Sequence[Help], flags: str = "") -> Json:
     """Everything of an answer."""
     q = a.question
     best = a.best
@@ -40,7 +40,7 @@ def to_dict(a: Answer, helping: Sequence[Help], flags: str = "") -> Json:
     }  # fmt: skip
 
 
-def of_policies(q: Any, found: Sequence[Policy], flags: str = "") -> Json:
+def of_policies(q: Any, found: Sequence[OffloadPolicy], flags: str = "") -> Json:
     """The same of a search over fractions and batches."""
     return {
         "schema": "tierwise.plan-fit/1",
@@ -58,7 +58,7 @@ def _question(q: Any) -> Json:
             "routed": q.routed, "memory": q.machine.device.memory.name}  # fmt: skip
 
 
-def candidate(c: Candidate, full: bool = False) -> Json:
+def candidate(c: FitCandidate, full: bool = False) -> Json:
     """A candidate: where everything goes and what it costs; ``full``: with its memory and its time in parts."""
     x, r = c.choice, c.result
     out: Json = {
@@ -74,7 +74,7 @@ def candidate(c: Candidate, full: bool = False) -> Json:
     return out
 
 
-def policy(p: Policy, full: bool = False) -> Json:
+def policy(p: OffloadPolicy, full: bool = False) -> Json:
     """A policy, likewise."""
     r = p.result
     out: Json = {
@@ -144,9 +144,9 @@ def _way(options: Any) -> str:
     return f"{options.get('from') or 'device'} to {options.get('to') or 'device'}"
 
 
-def _distinct(found: Sequence[Candidate]) -> list[Candidate]:
+def _distinct(found: Sequence[FitCandidate]) -> list[FitCandidate]:
     """The best of each format and each way to divide, in order."""
-    out: list[Candidate] = []
+    out: list[FitCandidate] = []
     seen = set()
     for c in found:
         x = c.choice
@@ -161,7 +161,7 @@ def _known(x: float) -> float | None:
     return x if np.isfinite(x) else None
 
 
-def _own(c: Candidate) -> str:
+def _own(c: FitCandidate) -> str:
     """What the checkpoint's experts, or its layers, are stored in."""
     model = c.result.scenario.model
     return str(model.format_of("expert" if "expert" in model.formats else "mlp"))

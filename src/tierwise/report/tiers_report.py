@@ -6,7 +6,7 @@ from typing import Any
 
 from tierwise.core.units import gb, seconds
 from tierwise.report import tiers_words as words
-from tierwise.report.layout import Bullets, Cell, Column, Report, Section, Sentences, Table
+from tierwise.report.layout import Bullets, Cell, Column, Report, ReportSection, Sentences, Table
 from tierwise.report.numbers import count, percent, rate
 
 Json = dict[str, Any]
@@ -24,26 +24,32 @@ def described(d: Json) -> Report:
     """The report of its JSON form."""
     q = d["question"]
     chosen = d["policies"][0] if d.get("policies") else d.get("answer")
-    sections: dict[str, Section] = {}
+    sections: dict[str, ReportSection] = {}
     memory = chosen or (d.get("nearest") or [None])[0]
     if memory:
-        sections["memory"] = Section("Memory by tier", _memory(memory), "of one device and its share", element="memory")
+        sections["memory"] = ReportSection(
+            "Memory by tier", _memory(memory), "of one device and its share", element="memory"
+        )
     if d.get("candidates"):
-        sections["others"] = Section("Beside it", _table(d["candidates"], q), "the best of each way", element="others")
+        sections["others"] = ReportSection(
+            "Beside it", _table(d["candidates"], q), "the best of each way", element="others"
+        )
     if len(d.get("policies", ())) > 1:
-        sections["others"] = Section("Beside it", _policies(d["policies"]), "the best of each way", element="others")
+        sections["others"] = ReportSection(
+            "Beside it", _policies(d["policies"]), "the best of each way", element="others"
+        )
     if d.get("narrower"):
         remark = f"below {q['min_bits']:g} bits a weight"
-        sections["narrower"] = Section("Narrower formats", _table(d["narrower"], q), remark, element="narrower")
+        sections["narrower"] = ReportSection("Narrower formats", _table(d["narrower"], q), remark, element="narrower")
     if items := words.helping(d):
-        sections["helps"] = Section("What would help", Bullets(items), element="helps")
+        sections["helps"] = ReportSection("What would help", Bullets(items), element="helps")
     if d["flags"]:
-        sections["flags"] = Section("Run it", Sentences([d["flags"]]), element="flags")
+        sections["flags"] = ReportSection("Run it", Sentences([d["flags"]]), element="flags")
     rests = [f"Machine: {d['assumed']}."] if d["assumed"] else []
     if chosen:
         rests.insert(0, f"Most of the time rests on prices that are {chosen['basis']}.")
     if rests:
-        sections["rests"] = Section("What this rests on", Sentences(rests), element="basis")
+        sections["rests"] = ReportSection("What this rests on", Sentences(rests), element="basis")
     return Report(
         title=f"{q['model']} on {q['machine']}",
         subject=f"Fitting {q['model']}",

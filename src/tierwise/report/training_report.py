@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tierwise.core.units import dollars, gb, seconds, si
-from tierwise.report.layout import Cell, Column, Report, Section, Sentences, Table
+from tierwise.report.layout import Cell, Column, Report, ReportSection, Sentences, Table
 from tierwise.report.numbers import count, percent
 
 Json = dict[str, Any]
@@ -39,7 +39,7 @@ def described(d: Json) -> Report:
     """One layout."""
     x, place = d["layout"], _place(d)
     sections = {"time": _time(d), "memory": _memory(d), **_goodput(d)}
-    sections["rests"] = Section("What this rests on", Sentences(_rests(d)))
+    sections["rests"] = ReportSection("What this rests on", Sentences(_rests(d)))
     fits = d["memory"]["fits"]
     return Report(
         title=f"Training {d['model']['name']} {place}",
@@ -79,11 +79,13 @@ def of_plan(d: Json) -> Report:
         )
     best = {**d, **rows[0]}
     sections = {
-        "layouts": Section("Layouts", _table(rows), "the fastest of each combination of degrees", element="layouts"),
+        "layouts": ReportSection(
+            "Layouts", _table(rows), "the fastest of each combination of degrees", element="layouts"
+        ),
         "time": _time(best),
         "memory": _memory(best),
         **_goodput(best),
-        "rests": Section("What this rests on", Sentences([*_rests(best), looked + "."])),
+        "rests": ReportSection("What this rests on", Sentences([*_rests(best), looked + "."])),
     }
     return Report(
         title=f"Training {d['model']['name']} {place}",
@@ -234,7 +236,7 @@ def _numbers(d: Json) -> list[tuple[str, str, str]]:
     return out
 
 
-def _time(d: Json) -> Section:
+def _time(d: Json) -> ReportSection:
     total = d["seconds"]
     rows = [
         (CAUSES[k], seconds(v), Cell(percent(v / total), bar=v / total))
@@ -242,10 +244,10 @@ def _time(d: Json) -> Section:
         if v > 0
     ]
     table = Table((Column("Where the time goes", left=True), Column("a step"), Column("share", bar=16)), rows)
-    return Section("Time", table, element="time")
+    return ReportSection("Time", table, element="time")
 
 
-def _memory(d: Json) -> Section:
+def _memory(d: Json) -> ReportSection:
     m = d["memory"]
     rows = [
         (k, gb(v), Cell(percent(v / m["capacity"]), bar=min(v / m["capacity"], 1.0)))
@@ -264,10 +266,10 @@ def _memory(d: Json) -> Section:
         )
     )
     columns = (Column("What fills the fullest device", left=True), Column("bytes"), Column("of the device", bar=16))
-    return Section("Memory", Table(columns, rows, faint=frozenset({len(rows) - 1})), element="memory")
+    return ReportSection("Memory", Table(columns, rows, faint=frozenset({len(rows) - 1})), element="memory")
 
 
-def _goodput(d: Json) -> dict[str, Section]:
+def _goodput(d: Json) -> dict[str, ReportSection]:
     """What failures leave of a run."""
     g = d.get("goodput")
     if g is None:
@@ -281,7 +283,7 @@ def _goodput(d: Json) -> dict[str, Section]:
         f"{percent(g['share'])} of the time counts; a month loses "
         + ", ".join(f"{hours:.1f} h to {what}" for what, hours in g["lost"].items()) + ".",
     ]  # fmt: skip
-    return {"goodput": Section("Failures", Sentences(said))}
+    return {"goodput": ReportSection("Failures", Sentences(said))}
 
 
 def _table(rows: list[Json]) -> Table:

@@ -14,7 +14,7 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, is_array
 from tierwise.program.program import Program
 from tierwise.program.types import Op
-from tierwise.schedule.types import Buffer, Edge, Issue, Order, Section
+from tierwise.schedule.types import Buffer, Issue, Order, OrderEdge, Section
 
 # An op by name, and its turn.
 Task = tuple[str, int]
@@ -137,7 +137,7 @@ def _order(
                 n, step)
         for part, n, step in zip(parts, turns, steps, strict=True)
     ]  # fmt: skip
-    edges = tuple(dict.fromkeys(Edge(names[a], names[b], d) for a, b, d in waits if a in names and b in names))
+    edges = tuple(dict.fromkeys(OrderEdge(names[a], names[b], d) for a, b, d in waits if a in names and b in names))
     buffers = tuple(Buffer(f"activations {a.partition(' ')[2]}", names[a], names[b], None) for a, b in kept)
     work: dict[str, Op] = {} if program is None else {op.name: op for _, op in program.walk()}
     return Order(tuple(names), tuple(f"stage {i}" for i in range(len(rows))), tuple(sections), edges, buffers,

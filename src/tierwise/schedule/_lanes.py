@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.schedule.compiled import lanes_of
-from tierwise.schedule.types import Edge, Order
+from tierwise.schedule.types import Order, OrderEdge
 
 Whole = NDArray[np.int64]
 
@@ -56,7 +56,7 @@ def code(order: Order) -> Code:
     longest = max(map(len, rows), default=0)
     table = np.asarray([row + [row[-1]] * (longest - len(row)) for row in rows], dtype=np.int64)
     lane_of = lanes_of(order)
-    into: list[list[Edge]] = [[] for _ in order.ops]
+    into: list[list[OrderEdge]] = [[] for _ in order.ops]
     for e in order.waits:
         if lane_of[e.of] >= 0 and lane_of[e.of] != lane_of[e.to]:
             into[e.to].append(e)

@@ -9,7 +9,7 @@ from tierwise.core.num import Num
 from tierwise.program.edges import edges, stretches
 from tierwise.program.program import Program
 from tierwise.program.types import Op, Operand
-from tierwise.schedule.types import Buffer, Edge, Issue, Order, Section
+from tierwise.schedule.types import Buffer, Issue, Order, OrderEdge, Section
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Draft:
     work: list[Op | None] = field(default_factory=list)
     rows: list[dict[str, list[int]]] = field(default_factory=list)
     turns: list[Num] = field(default_factory=list)
-    edges: list[Edge] = field(default_factory=list)
+    edges: list[OrderEdge] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
 
     def section(self, turns: Num) -> None:
@@ -57,10 +57,10 @@ def laid(program: Program, lanes: tuple[str, ...], lane_of: Callable[[Op], str])
     return draft.order()
 
 
-def dependencies(program: Program) -> Iterator[Edge]:
+def dependencies(program: Program) -> Iterator[OrderEdge]:
     """Edges between the ops of all stretches, numbered in a row."""
     for d in edges(program):
-        yield Edge(d.of, d.to, d.distance, d.before)
+        yield OrderEdge(d.of, d.to, d.distance, d.before)
 
 
 def copy(name: str, operands: Sequence[Operand], tier: str, inward: bool) -> Op | None:

@@ -11,7 +11,7 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, is_array
 from tierwise.program.program import Program
 from tierwise.program.types import Op
-from tierwise.schedule.types import Buffer, Edge, Issue, Order, Section
+from tierwise.schedule.types import Buffer, Issue, Order, OrderEdge, Section
 
 # (chunk, stage, backward?, micro-batch)
 Step = tuple[int, int, bool, int]
@@ -104,10 +104,13 @@ def _order(
                 what, carry = ("backward", "return") if back else ("forward", "send")
                 of, to = ops[name(what, c, s)], _next(c, s, back, stages, chunks)
                 if to and links:
-                    edges += [Edge(of, ops[name(carry, c, s)]), Edge(ops[name(carry, c, s)], ops[name(what, *to)])]
+                    edges += [
+                        OrderEdge(of, ops[name(carry, c, s)]),
+                        OrderEdge(ops[name(carry, c, s)], ops[name(what, *to)]),
+                    ]
                 elif to:
-                    edges.append(Edge(of, ops[name(what, *to)]))
-    edges.append(Edge(ops[name("forward", chunks - 1, stages - 1)], ops[name("backward", chunks - 1, stages - 1)]))
+                    edges.append(OrderEdge(of, ops[name(what, *to)]))
+    edges.append(OrderEdge(ops[name("forward", chunks - 1, stages - 1)], ops[name("backward", chunks - 1, stages - 1)]))
     lanes = [f"stage {i}" for i in range(stages)]
     ways = [f"{way} {i}" for way in ("out", "back") for i in range(stages)] if links else []
     sections = []

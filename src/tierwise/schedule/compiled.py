@@ -14,7 +14,7 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num
-from tierwise.schedule.types import Edge, Order, Section
+from tierwise.schedule.types import Order, OrderEdge, Section
 
 
 class BadOrder(TierwiseError):
@@ -70,7 +70,7 @@ def compiled(order: Order) -> Compiled:
     lane_of = lanes_of(order)
     _check(order, lane_of)
     waits = [e for e in order.waits if lane_of[e.of] >= 0 and lane_of[e.to] >= 0 and lane_of[e.of] != lane_of[e.to]]
-    into: dict[int, list[Edge]] = {}
+    into: dict[int, list[OrderEdge]] = {}
     for e in waits:
         into.setdefault(e.to, []).append(e)
     keys = _keys(order, into)
@@ -108,7 +108,7 @@ def executions(order: Order) -> list[Num]:
     return out
 
 
-def _keys(order: Order, into: dict[int, list[Edge]]) -> list[tuple[int, int]]:
+def _keys(order: Order, into: dict[int, list[OrderEdge]]) -> list[tuple[int, int]]:
     """(op, turn counted from the end of a section's turn) of all completions that a later turn may ask for."""
     low: dict[int, int] = {}
     for section in order.sections:
@@ -134,7 +134,7 @@ def _own(section: Section) -> dict[tuple[int, int], None]:
 def _turn(
     order: Order,
     section: Section,
-    into: dict[int, list[Edge]],
+    into: dict[int, list[OrderEdge]],
     number: dict[tuple[int, int], int],
     newest: dict[int, int],
     settled: dict[int, int],
@@ -187,7 +187,7 @@ def _reused(waits: list[tuple[int, ...]], gather: list[int], fixed: int) -> list
     return put
 
 
-def _sorted(order: Order, section: Section, into: dict[int, list[Edge]]) -> list[tuple[int, int]]:
+def _sorted(order: Order, section: Section, into: dict[int, list[OrderEdge]]) -> list[tuple[int, int]]:
     """The issues of a turn, each after those that it waits for in the same turn."""
     own = _own(section)
     after: dict[tuple[int, int], list[tuple[int, int]]] = {key: [] for key in own}

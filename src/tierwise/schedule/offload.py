@@ -10,7 +10,7 @@ from tierwise.program.program import Program
 from tierwise.program.types import Operand
 from tierwise.schedule._lay import Draft, copy, dependencies
 from tierwise.schedule._placed import copied, has_copies
-from tierwise.schedule.types import Buffer, Edge, Order
+from tierwise.schedule.types import Buffer, Order, OrderEdge
 
 
 def order(
@@ -48,11 +48,11 @@ def order(
         kept = copy(f"{name}.out", out.operands, tier, False)
         if fetched is not None:
             number = draft.add("in", fetched.name, fetched, section)
-            draft.edges.append(Edge(number, into.users[0]))
+            draft.edges.append(OrderEdge(number, into.users[0]))
             draft.buffers.append(Buffer(fetched.name, number, into.users[-1], buffers))
         if kept is not None:
             number = draft.add("out", kept.name, kept, section)
-            draft.edges.append(Edge(out.users[-1], number))
+            draft.edges.append(OrderEdge(out.users[-1], number))
             draft.buffers.append(Buffer(kept.name, out.users[0], number, buffers))
     return draft.order()
 

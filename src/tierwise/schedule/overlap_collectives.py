@@ -8,7 +8,7 @@ from dataclasses import replace
 from tierwise.program.edges import stretches
 from tierwise.program.program import Program
 from tierwise.schedule._lay import laid
-from tierwise.schedule.types import Edge, Order
+from tierwise.schedule.types import Order, OrderEdge
 
 
 def order(program: Program, behind: int = 0, kinds: Sequence[str] = ("all_reduce",)) -> Order:
@@ -35,7 +35,7 @@ def order(program: Program, behind: int = 0, kinds: Sequence[str] = ("all_reduce
     return replace(plain, edges=tuple(dict.fromkeys(edges)))
 
 
-def _earlier(edge: Edge, row: Sequence[int], behind: int) -> Edge:
+def _earlier(edge: OrderEdge, row: Sequence[int], behind: int) -> OrderEdge:
     """The same wait, for the collective ``behind`` before it in a repeat of these."""
     turns, place = divmod(row.index(edge.of) - behind, len(row))
-    return Edge(row[place], edge.to, edge.distance - turns)
+    return OrderEdge(row[place], edge.to, edge.distance - turns)

@@ -9,7 +9,7 @@ from tierwise.program.program import Program
 from tierwise.program.types import Op, Operand
 from tierwise.schedule._lay import Draft, copy, dependencies
 from tierwise.schedule._placed import copied, has_copies
-from tierwise.schedule.types import Buffer, Edge, Order
+from tierwise.schedule.types import Buffer, Order, OrderEdge
 
 
 def order(program: Program, ahead: int = 1, roles: Sequence[str] = ("weight",), tier: str = "host") -> Order:
@@ -43,6 +43,6 @@ def order(program: Program, ahead: int = 1, roles: Sequence[str] = ("weight",), 
         if op is None:
             continue
         number = draft.add("copy", op.name, op, section)
-        draft.edges.append(Edge(number, users[0]))
+        draft.edges.append(OrderEdge(number, users[0]))
         draft.buffers.append(Buffer(op.name, number, users[-1], ahead + 1))
     return draft.order()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tierwise.core.num import Num
 from tierwise.program.program import Program
-from tierwise.schedule.types import Edge, Issue, Order, Section
+from tierwise.schedule.types import Issue, Order, OrderEdge, Section
 
 
 def order(program: Program | None = None, stages: int = 2, micro_batches: int = 0, rounds: Num = 8.0) -> Order:
@@ -17,7 +17,7 @@ def order(program: Program | None = None, stages: int = 2, micro_batches: int = 
     """
     flying = micro_batches or stages
     names = tuple(f"stage {i}" for i in range(stages))
-    onward = tuple(Edge(i, i + 1) for i in range(stages - 1))
+    onward = tuple(OrderEdge(i, i + 1) for i in range(stages - 1))
     row = {name: (Issue(i),) for i, name in enumerate(names)}
-    return Order(names, names, (Section(row, rounds * flying, 1),), (*onward, Edge(stages - 1, 0, flying)), (),
+    return Order(names, names, (Section(row, rounds * flying, 1),), (*onward, OrderEdge(stages - 1, 0, flying)), (),
                  (None,) * stages)  # fmt: skip

@@ -14,7 +14,7 @@ from itertools import pairwise
 from tierwise.program.edges import Placed, stretches
 from tierwise.program.program import Program
 from tierwise.schedule._lay import Draft, dependencies
-from tierwise.schedule.types import Edge, Order
+from tierwise.schedule.types import Order, OrderEdge
 
 BATCHES = ("first", "second")
 # Equal parts of a batch, one of which the program is.
@@ -51,7 +51,7 @@ def order(program: Program) -> Order:
     for e in dependencies(program):
         draft.edges.append(replace(e, of=number[0, e.of], to=number[0, e.to]))
         later = 0 if e.before else (e.to in late) - (e.of in late)
-        draft.edges.append(Edge(number[1, e.of], number[1, e.to], e.distance + later, e.before))
+        draft.edges.append(OrderEdge(number[1, e.of], number[1, e.to], e.distance + later, e.before))
     return draft.order()
 
 

@@ -13,7 +13,7 @@ from tierwise.program.edges import stretches
 from tierwise.program.program import Program
 from tierwise.program.types import Op
 from tierwise.schedule._lay import Draft, dependencies
-from tierwise.schedule.types import Edge, Order
+from tierwise.schedule.types import Order, OrderEdge
 
 BATCHES = ("first", "second")
 # Equal parts of a batch, one of which the program is.
@@ -44,5 +44,5 @@ def order(program: Program, beside: Sequence[str] = ("attention",)) -> Order:
         base += len(stretch.ops)
     for e in dependencies(program):
         for batch in range(len(BATCHES)):
-            draft.edges.append(Edge(number[batch, e.of], number[batch, e.to], e.distance, e.before))
+            draft.edges.append(OrderEdge(number[batch, e.of], number[batch, e.to], e.distance, e.before))
     return draft.order()

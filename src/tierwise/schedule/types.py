@@ -35,7 +35,7 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Edge:
+class OrderEdge:
     """Execution ``turn`` of op ``to`` waits for the end of execution ``turn - distance`` of op ``of``.
 
     Ops are numbers into :attr:`Order.ops`. A distance of 0 is inside a turn, of 1 from the turn before. An execution
@@ -114,14 +114,14 @@ class Order:
     ops: tuple[str, ...]
     lanes: tuple[str, ...]
     sections: tuple[Section, ...]
-    edges: tuple[Edge, ...] = ()
+    edges: tuple[OrderEdge, ...] = ()
     buffers: tuple[Buffer, ...] = ()
     work: tuple[Op | None, ...] = ()
 
     @property
-    def waits(self) -> tuple[Edge, ...]:
+    def waits(self) -> tuple[OrderEdge, ...]:
         """All edges: those given, and those from the reader of a buffer back to its writer."""
-        back = tuple(Edge(b.reader, b.writer, b.copies - b.distance) for b in self.buffers if b.copies is not None)
+        back = tuple(OrderEdge(b.reader, b.writer, b.copies - b.distance) for b in self.buffers if b.copies is not None)
         return self.edges + back
 
 

@@ -69,7 +69,7 @@ class Rival:
 
 
 @dataclass(frozen=True)
-class Change:
+class QuestionChange:
     """The question changed a little.
 
     Attributes:
@@ -122,7 +122,7 @@ class Answer:
     front: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
     binding: tuple[str, float] = ("", float("nan"))
     alternatives: tuple[Alternative, ...] = ()
-    changes: tuple[Change, ...] = ()
+    changes: tuple[QuestionChange, ...] = ()
     most: tuple[Points, int] | None = None
     needs: tuple[Need, ...] = ()
     correction: Correction | None = None

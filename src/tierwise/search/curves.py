@@ -21,7 +21,7 @@ from tierwise.search.engines import Engines, engines
 from tierwise.search.family import Family, coefficients
 from tierwise.search.question import Question
 from tierwise.serving.closed_loop import closed_loop
-from tierwise.serving.steady import Client
+from tierwise.serving.steady import ClosedLoopClients
 from tierwise.serving.step_times import Array, ClosedLoopPoint, StepTimes, cache_in, room, step_times, take
 from tierwise.steps.price import engine_on
 
@@ -260,8 +260,8 @@ def _room(question: Question, family: Family, kinds: Engines, budget: float) -> 
     return np.asarray(np.broadcast_to(held, (len(kinds.tp), len(seqs))))
 
 
-def _endless(client: Client, tokens: Array) -> Client:
+def _endless(client: ClosedLoopClients, tokens: Array) -> ClosedLoopClients:
     """Clients whose requests differ and come for ever: no first wave, no cold start; the rest as the engine does it."""
     one = np.ones_like(tokens)
-    return Client(tokens, one * np.inf, one, client.poll * one, 0.0 * one, client.timeout * one,
+    return ClosedLoopClients(tokens, one * np.inf, one, client.poll * one, 0.0 * one, client.timeout * one,
                   client.captured * one, 0.0 * one)  # fmt: skip

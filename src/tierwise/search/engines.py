@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tierwise import engines as engine_files
 from tierwise.core.numerics import Format
 from tierwise.machines.types import System
-from tierwise.memory.account import Rules, account
+from tierwise.memory.account import MemoryRules, account
 from tierwise.memory.rules import rules
 from tierwise.models import facts
 from tierwise.models.mixtures import stored_as
@@ -62,7 +62,7 @@ def engines(model: Model, system: System, memory: float = 0.9) -> tuple[Engines,
     plan = Plan(tp=found.tp, pp=found.pp, dp=found.dp, ep=found.ep)
     # The least that runs: one token of one sequence beside the weights.
     one = Step(model, plan, 0.0, 1.0, 0.0, "decode")
-    held = account(model, system, plan, Rules(share=memory, budget=1.0), one)
+    held = account(model, system, plan, MemoryRules(share=memory, budget=1.0), one)
     fits = np.asarray(held.cache_room + 0.0 * found.tp) > 0
     return found.take(np.flatnonzero(fits)), found.take(np.flatnonzero(~fits))
 

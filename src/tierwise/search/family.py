@@ -14,7 +14,7 @@ from tierwise.search.engines import stored
 from tierwise.search.question import Question
 from tierwise.serving.coefficients import EngineKey, calibration, own_steps
 from tierwise.serving.recipes import usual
-from tierwise.serving.steady import Client, Coefficients
+from tierwise.serving.steady import ClosedLoopClients, Coefficients
 from tierwise.serving.step_times import named_formats
 from tierwise.steps.corrections import corrections
 
@@ -108,7 +108,7 @@ def _mixed(families: list[Family]) -> list[Family]:
             if a is not b and (a.engine, a.kv) == (b.engine, b.kv)]  # fmt: skip
 
 
-def coefficients(family: Family) -> tuple[Client, Coefficients]:
+def coefficients(family: Family) -> tuple[ClosedLoopClients, Coefficients]:
     """How an engine usually looks for requests, and the numbers of its closed loop, each of shape (1,).
 
     What a step takes is the step function's business: the loop's own factors on it are neutral, and what it adds is

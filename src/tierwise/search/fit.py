@@ -19,7 +19,16 @@ from tierwise.evaluation import evaluate
 from tierwise.result import Result
 from tierwise.scenario.types import Scenario
 from tierwise.schedule.residency import cyclic_lru, random_lru
-from tierwise.search.fit_question import CACHE_FORMATS, UBATCH, WIDE, Candidate, Choice, Question, bits_of, formats
+from tierwise.search.fit_question import (
+    CACHE_FORMATS,
+    UBATCH,
+    WIDE,
+    FitCandidate,
+    FitChoice,
+    FitQuestion,
+    bits_of,
+    formats,
+)
 from tierwise.techniques.tiers import partial_offload, read_from_disk
 
 # Rounds in which what a disk's part needs of memory itself settles.
@@ -28,7 +37,7 @@ Tell = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Answer:
+class FitAnswer:
     """What was found.
 
     Attributes:
@@ -37,18 +46,18 @@ class Answer:
         considered: plans whose memory was accounted.
     """
 
-    question: Question
-    candidates: tuple[Candidate, ...]
-    narrower: tuple[Candidate, ...]
-    missed: tuple[Candidate, ...]
+    question: FitQuestion
+    candidates: tuple[FitCandidate, ...]
+    narrower: tuple[FitCandidate, ...]
+    missed: tuple[FitCandidate, ...]
     considered: int
 
     @property
-    def best(self) -> Candidate | None:
+    def best(self) -> FitCandidate | None:
         return self.candidates[0] if self.candidates else None
 
 
-def plan_fit(q: Question, tell: Tell | None = None) -> Answer:
+def plan_fit(q: FitQuestion, tell: Tell | None = None) -> FitAnswer:
     """The plans that fit, the best for the goal first.
 
     Raises:
@@ -59,8 +68,8 @@ def plan_fit(q: Question, tell: Tell | None = None) -> Answer:
     search = _Search(q)
     wanted = [(w, bits, kv) for w, bits in formats(q) for kv in q.kv or CACHE_FORMATS]
     wanted = [x for x in wanted if x[1] >= q.min_bits or x[2] == wanted[0][2]]
-    found: list[Candidate] = []
-    short: list[Candidate] = []
+    found: list[FitCandidate] = []
+    short: list[FitCandidate] = []
     for i, (weights, bits, kv) in enumerate(wanted):
         if tell is not None:
             tell("looking where everything fits", i, len(wanted), f"{weights or 'own format'}, KV {kv}")
@@ -70,15 +79,15 @@ def plan_fit(q: Question, tell: Tell | None = None) -> Answer:
     below = [min(mine, key=lambda c: rank(q, c)) for name, bits in formats(q) if bits < q.min_bits
              and (mine := [c for c in found if c.choice.weights == name])]  # fmt: skip
     wide = [c for c in short if c.choice.bits >= q.min_bits] or short
-    return Answer(q, tuple(best), tuple(below), tuple(sorted(wide, key=_lacks)[:3]), search.count)
+    return FitAnswer(q, tuple(best), tuple(below), tuple(sorted(wide, key=_lacks)[:3]), search.count)
 
 
-def rank(q: Question, c: Candidate) -> float:
+def rank(q: FitQuestion, c: FitCandidate) -> float:
     """What is made least: seconds of a conversation, or seconds a token of all of them."""
     return c.seconds if q.goal == "latency" else 1.0 / max(float(c.result.throughput), 1e-30)
 
 
-def _lacks(c: Candidate) -> float:
+def _lacks(c: FitCandidate) -> float:
     """How many times too large the fullest tier is."""
     m = c.result.memory
     over = [float(m.peak) / float(m.capacity)]
@@ -89,13 +98,13 @@ def _lacks(c: Candidate) -> float:
 class _Search:
     """The ways of one question, with a count of the accounts made."""
 
-    def __init__(self, q: Question) -> None:
+    def __init__(self, q: FitQuestion) -> None:
         self.q, self.count = q, 0
-        self.known: dict[Choice, Candidate] = {}
+        self.known: dict[FitChoice, FitCandidate] = {}
 
-    def ways(self, weights: str, kv: str, bits: float) -> Iterator[Candidate]:
+    def ways(self, weights: str, kv: str, bits: float) -> Iterator[FitCandidate]:
         """One candidate for each way, with the least moved off the device; whether it fits is its result's to say."""
-        q, first = self.q, Choice(weights, kv, bits)
+        q, first = self.q, FitChoice(weights, kv, bits)
         whole = self.at(first)
         wide = replace(first, ubatch=WIDE)
         if whole.result.fits or not q.has_host:
@@ -107,7 +116,7 @@ class _Search:
         for start in (first, wide):
             yield from self._divided(start)
 
-    def _divided(self, first: Choice) -> Iterator[Candidate]:
+    def _divided(self, first: FitChoice) -> Iterator[FitCandidate]:
         """Of a model that the device does not hold: what is left to the host."""
         q = self.q
         if q.routed:
@@ -123,15 +132,15 @@ class _Search:
                 caches = self.at(replace(first, caches=q.layers))
                 yield caches if self._on_device(caches.result) else self._host(caches.choice, "layers")
 
-    def at(self, c: Choice) -> Candidate:
+    def at(self, c: FitChoice) -> FitCandidate:
         """A choice as a scenario, and its result (priced when somebody asks)."""
         if c not in self.known:
             self.count += 1
             s = scenario_of(self.q, c)
-            self.known[c] = Candidate(c, s, evaluate(s))
+            self.known[c] = FitCandidate(c, s, evaluate(s))
         return self.known[c]
 
-    def _least(self, first: Choice, what: str, most: int, give_up: bool = False) -> Iterator[Candidate]:
+    def _least(self, first: FitChoice, what: str, most: int, give_up: bool = False) -> Iterator[FitCandidate]:
         """The choice that leaves least of ``what`` on the host while the device holds the rest."""
         all_of = self.at(_with(first, what, most))
         if not self._on_device(all_of.result):
@@ -151,7 +160,7 @@ class _Search:
             guess = middle - 1 if fits and guess == middle else middle + 1 if guess == middle else (low + high) // 2
         yield self._settled(_with(first, what, high))
 
-    def _host(self, first: Choice, what: str) -> Candidate:
+    def _host(self, first: FitChoice, what: str) -> FitCandidate:
         """With all caches on the host: layers too, as many as it takes."""
         low, high = 0, self.q.layers
         while high - low > 1:
@@ -160,7 +169,7 @@ class _Search:
             low, high = (low, middle) if self._on_device(self.at(c).result) else (middle, high)
         return self._settled(replace(_with(first, what, high), caches=self.q.layers - high))
 
-    def _settled(self, c: Choice) -> Candidate:
+    def _settled(self, c: FitChoice) -> FitCandidate:
         """The candidate; where the host cannot hold its part, with what has to be read from disk again and again."""
         made = self.at(c)
         m = made.result.memory
@@ -170,14 +179,14 @@ class _Search:
         # Caches stay; weights share what is left of the memory with the page cache, which holds nothing else.
         return self.at(replace(c, missed=self._missed(made, float(held), float(room)), disk=self.q.disk))
 
-    def _missed(self, made: Candidate, held: float, room: float) -> float:
+    def _missed(self, made: FitCandidate, held: float, room: float) -> float:
         caches = float(sum(np.ravel(made.result.memory.elsewhere_caches.get("host", 0.0))))
         weights, left = max(held - caches, 1.0), max(room - caches, 0.0)
         if made.choice.experts:  # experts are drawn token by token
             return float(1.0 - random_lru(weights, left))
         return float(1.0 - cyclic_lru(weights, left))
 
-    def _from_disk(self, whole: Candidate) -> Iterator[Candidate]:
+    def _from_disk(self, whole: FitCandidate) -> Iterator[FitCandidate]:
         """On a machine that is its own host: what memory does not hold is read from disk as it is needed."""
         m = whole.result.memory
         role = "expert" if self.q.routed else ""
@@ -199,7 +208,7 @@ class _Search:
         return bool(np.asarray(r.memory.peak) <= r.memory.capacity)
 
 
-def scenario_of(q: Question, c: Choice) -> Scenario:
+def scenario_of(q: FitQuestion, c: FitChoice) -> Scenario:
     """The scenario of a choice."""
     s = q.scenario(c.weights, c.kv, c.ubatch)
     if not q.has_host:
@@ -208,10 +217,10 @@ def scenario_of(q: Question, c: Choice) -> Scenario:
                                    c.disk))  # fmt: skip
 
 
-def _with(c: Choice, what: str, count: int) -> Choice:
+def _with(c: FitChoice, what: str, count: int) -> FitChoice:
     """The choice with so many layers of something on the host."""
     changed: dict[str, Any] = {what: count}
     return replace(c, **changed)
 
 
-__all__ = ["Answer", "Candidate", "Choice", "Question", "bits_of", "plan_fit", "rank", "scenario_of"]
+__all__ = ["FitAnswer", "FitCandidate", "FitChoice", "FitQuestion", "bits_of", "plan_fit", "rank", "scenario_of"]

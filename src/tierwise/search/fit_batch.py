@@ -19,7 +19,7 @@ from tierwise.evaluation import evaluate
 from tierwise.program.placement import Placement
 from tierwise.result import Result
 from tierwise.scenario.types import KV, Batch, Plan, Scenario
-from tierwise.search.fit_question import Question
+from tierwise.search.fit_question import FitQuestion
 
 # Shares that are tried, and sequences at once.
 SHARES = np.linspace(0.0, 1.0, 11)
@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Policy:
+class OffloadPolicy:
     """One point of the space.
 
     Attributes:
@@ -58,7 +58,7 @@ class Policy:
         return float(self.result.throughput)
 
 
-def policies(q: Question) -> list[Policy]:
+def policies(q: FitQuestion) -> list[OffloadPolicy]:
     """The best policy of each structure (format, where attention runs), the fastest first; none where nothing fits.
 
     Raises:
@@ -79,7 +79,7 @@ def policies(q: Question) -> list[Policy]:
     return sorted(out, key=lambda p: -p.throughput)
 
 
-def _best(q: Question, weights: str, attends: str) -> Policy | None:
+def _best(q: FitQuestion, weights: str, attends: str) -> OffloadPolicy | None:
     """The fastest point of a structure that fits."""
     disk = q.disk
     grids = [SHARES, SHARES if disk else np.zeros(1), np.asarray((1.0,) if attends else CACHE_SHARES),
@@ -97,10 +97,10 @@ def _best(q: Question, weights: str, attends: str) -> Policy | None:
     one = _scenario(q, weights, attends, *(float(x[i]) for x in (host, far, caches, batch)))
     shares = {"": 1.0 - float(host[i] + far[i]), "host": float(host[i]), **({disk: float(far[i])} if disk else {})}
     kept = {"": 1.0 - float(caches[i]), "host": float(caches[i])}
-    return Policy(weights, weights, float(batch[i]), shares, kept, attends, one, evaluate(one))
+    return OffloadPolicy(weights, weights, float(batch[i]), shares, kept, attends, one, evaluate(one))
 
 
-def _scenario(q: Question, weights: str, attends: str, host: object, far: object, caches: object,
+def _scenario(q: FitQuestion, weights: str, attends: str, host: object, far: object, caches: object,
               batch: object) -> Scenario:  # fmt: skip
     """The scenario of one point, or of an array of them."""
     placement = Placement()

@@ -10,7 +10,7 @@ from tierwise.core.errors import TierwiseError
 from tierwise.evaluation import evaluate
 from tierwise.machines import system
 from tierwise.machines.types import System
-from tierwise.search.fit import Answer, Candidate, Question, plan_fit, scenario_of
+from tierwise.search.fit import FitAnswer, FitCandidate, FitQuestion, plan_fit, scenario_of
 
 # How far numbers of a computer are moved to see what they are worth.
 TWICE = 2.0
@@ -29,10 +29,10 @@ class Help:
     what: str
     rate: float
     amount: float
-    candidate: Candidate | None = None
+    candidate: FitCandidate | None = None
 
 
-def helps(a: Answer) -> list[Help]:
+def helps(a: FitAnswer) -> list[Help]:
     """Changes that make the best plan faster, or one fit at all, the most useful first."""
     if a.best is None:
         return _to_fit(a)
@@ -40,7 +40,7 @@ def helps(a: Answer) -> list[Help]:
     return sorted((h for h in out if h.rate > WORTH * a.best.rate), key=lambda h: -h.rate)
 
 
-def _machines(q: Question, best: Candidate) -> list[Help]:
+def _machines(q: FitQuestion, best: FitCandidate) -> list[Help]:
     out = []
     for what, other in (("bandwidth", _faster_memory(q.machine)), ("link", _faster_link(q.machine))):
         if other is not None and not best.choice.whole:
@@ -55,7 +55,7 @@ def _machines(q: Question, best: Candidate) -> list[Help]:
     return out
 
 
-def _narrower(a: Answer) -> list[Help]:
+def _narrower(a: FitAnswer) -> list[Help]:
     """The widest format below the least bits that is faster, and the widest that the device holds alone."""
     assert a.best is not None
     faster = [c for c in a.narrower if c.rate > a.best.rate]
@@ -64,7 +64,7 @@ def _narrower(a: Answer) -> list[Help]:
     return [Help("bits", c.rate, c.choice.bits, c) for c in picked]
 
 
-def _to_fit(a: Answer) -> list[Help]:
+def _to_fit(a: FitAnswer) -> list[Help]:
     """What makes something fit: fewer bits, another card, more memory beside it, a disk."""
     q = a.question
     out = [Help("bits", c.rate, c.choice.bits, c) for c in a.narrower[:1]]
@@ -107,7 +107,7 @@ def _faster_link(machine: System) -> System | None:
     return machine.with_device(links=links)
 
 
-def _one_more(q: Question) -> Question | None:
+def _one_more(q: FitQuestion) -> FitQuestion | None:
     """The same computer with one more card; None of a machine that is its own computer."""
     if q.machine.host is None or q.machine.host.cpu is None:
         return None

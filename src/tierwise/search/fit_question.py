@@ -22,7 +22,7 @@ UBATCH, WIDE = 512.0, 2048.0
 
 
 @dataclass(frozen=True)
-class Question:
+class FitQuestion:
     """What a user asked.
 
     Attributes:
@@ -83,7 +83,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Choice:
+class FitChoice:
     """Where everything goes.
 
     Attributes:
@@ -112,10 +112,10 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class FitCandidate:
     """A choice with what it costs."""
 
-    choice: Choice
+    choice: FitChoice
     scenario: Scenario
     result: Result
 
@@ -130,7 +130,7 @@ class Candidate:
         return float(self.result.decode_throughput)
 
 
-def formats(q: Question) -> list[tuple[str, float]]:
+def formats(q: FitQuestion) -> list[tuple[str, float]]:
     """(name, bits of most of its weights) of every format to try, widest first, whatever the least bits are."""
     names = q.weights or FORMATS
     own = q.model.format_of("expert" if q.routed else "mlp")

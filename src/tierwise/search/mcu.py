@@ -19,7 +19,7 @@ from tierwise.core.numerics import fmt
 from tierwise.evaluation import evaluate
 from tierwise.machines.load import system
 from tierwise.memory.patches import IN_PLACE, Patched, Shapes, cuts, in_place, least_room, patched, shapes
-from tierwise.memory.tensors import Graph, graph, model_ops
+from tierwise.memory.tensors import OperatorGraph, graph, model_ops
 from tierwise.models.load import load_model
 from tierwise.models.types import Model
 from tierwise.program.types import Op
@@ -98,7 +98,7 @@ def on_chip(spec: str, machine: str, form: str = "int8", image_outside: bool = F
     return OnChip(whole, split, room, _weights(model, each), int(storage.capacity), full, time, again, count, names)
 
 
-def splits(g: Graph, s: Shapes, image_outside: bool) -> Iterator[Patched]:
+def splits(g: OperatorGraph, s: Shapes, image_outside: bool) -> Iterator[Patched]:
     """Every split of a network: each cut, each grid."""
     for stage in cuts(g, len(s.windows)):
         side = s.sides[g.tasks[stage - 1].writes[0]][1]
@@ -107,7 +107,7 @@ def splits(g: Graph, s: Shapes, image_outside: bool) -> Iterator[Patched]:
                 yield patched(g, s, stage, grid, image_outside)
 
 
-def _times(spec: str, machine: str, form: str, ops: Sequence[Op], g: Graph) -> tuple[list[float], list[float]]:
+def _times(spec: str, machine: str, form: str, ops: Sequence[Op], g: OperatorGraph) -> tuple[list[float], list[float]]:
     """(seconds, multiply-adds) of each task: those of one evaluation, each operator's at the task that has its weights,
     what has none shared out."""
     base = Scenario(model=spec, machine=machine, traffic=Batch(prompt=1, output=1, batch=1))

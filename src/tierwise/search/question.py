@@ -25,7 +25,7 @@ DEVICES = 4096
 
 
 @dataclass(frozen=True)
-class Demand:
+class Arrivals:
     """What arrives.
 
     Attributes:
@@ -106,7 +106,7 @@ class Question:
     model: Model
     name: str
     systems: tuple[System, ...]
-    demand: Demand
+    demand: Arrivals
     targets: Targets = field(default_factory=Targets)
     objective: Objective = "cost"
     budget: float = float("inf")

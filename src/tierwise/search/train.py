@@ -22,9 +22,9 @@ from tierwise.models.types import Model
 from tierwise.search.train_tricks import Trick, tricks
 from tierwise.training.layout import RECOMPUTE, Layout, divisors, legal, pipelines
 from tierwise.training.pipeline import Played, played, span
-from tierwise.training.recipe import Framework
+from tierwise.training.recipe import TrainingFramework
 from tierwise.training.step import TrainStep, composed, train_step
-from tierwise.training.work import Piece, Work, decoder, work_of
+from tierwise.training.work import BodyRun, ModelWork, decoder, work_of
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -93,7 +93,7 @@ class TrainPlan:
 def plan_training(
     model: Model,
     system: System,
-    how: Framework,
+    how: TrainingFramework,
     devices: float,
     global_batch: float,
     seq: float,
@@ -162,10 +162,10 @@ def plan_training(
 class _Works:
     """What micro-batches cost, priced once for each combination of what decides it."""
 
-    def __init__(self, model: Model, system: System, how: Framework) -> None:
+    def __init__(self, model: Model, system: System, how: TrainingFramework) -> None:
         self.model, self.system, self.how = model, system, how
 
-    def of(self, x: Layout) -> Work:
+    def of(self, x: Layout) -> ModelWork:
         shape = np.shape(x.tp)
         keys = np.stack([np.broadcast_to(getattr(x, name), shape) for name in _PRICED])
         unique, back = np.unique(keys, axis=1, return_inverse=True)
@@ -176,26 +176,33 @@ class _Works:
         return _picked(work, np.asarray(back).reshape(-1), unique.shape[1])
 
 
-def _picked(work: Work, at: NDArray[np.int64], n: int) -> Work:
+def _picked(work: ModelWork, at: NDArray[np.int64], n: int) -> ModelWork:
     def pick(x: Num) -> Num:
         return np.broadcast_to(x, n)[at]
 
-    def piece(p: Piece) -> Piece:
+    def piece(p: BodyRun) -> BodyRun:
         values = {f.name: getattr(p, f.name) for f in fields(p)}
         for name, value in values.items():
             if isinstance(value, Mapping):
                 values[name] = {k: pick(v) for k, v in value.items()}
             else:
                 values[name] = tuple(map(pick, value)) if isinstance(value, tuple) else pick(value)
-        return Piece(**values)
+        return BodyRun(**values)
 
-    return Work(
+    return ModelWork(
         {k: piece(p) for k, p in work.ends.items()}, tuple((piece(p), c) for p, c in work.layers), pick(work.logits)
     )
 
 
 def _space(
-    devices: float, batch: float, seq: float, depth: int, experts: float, per_node: float, space: Space, how: Framework
+    devices: float,
+    batch: float,
+    seq: float,
+    depth: int,
+    experts: float,
+    per_node: float,
+    space: Space,
+    how: TrainingFramework,
 ) -> Iterator[Layout]:
     """Every layout that could be, in chunks."""
     fixed = space.fixed

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.search.answer import Alternative, Answer, Change, Rival
+from tierwise.search.answer import Alternative, Answer, QuestionChange, Rival
 from tierwise.search.curves import Curves
 from tierwise.search.engines import engines
 from tierwise.search.judge import feasible, misses, order, score
@@ -191,7 +191,7 @@ def changes(
     answer: Answer,
     curves: Sequence[Sequence[Curves]],
     uncached: tuple[Question, Sequence[Sequence[Curves]]] | None = None,
-) -> tuple[Change, ...]:
+) -> tuple[QuestionChange, ...]:
     """The load 20 % lower and higher, no prefix cache, and all times at either end of the prediction interval.
 
     Args:
@@ -214,18 +214,18 @@ def changes(
     return tuple(out)
 
 
-def _crowded(answer: Answer, factor: float) -> Change:
+def _crowded(answer: Answer, factor: float) -> QuestionChange:
     """So many times the requests in flight on the same deployment."""
     assert answer.best is not None
     p, row = answer.known, answer.best.row
     same = np.flatnonzero((p.variant == p.variant[row]) & (p.units == p.units[row]))
     mine = int(same[np.argmin(np.abs(p.flight[same] - factor * p.flight[row]))])
     holds = bool(feasible(answer.question, p.take(np.asarray([mine])))[0])
-    return Change(f"{factor - 1.0:+.0%} in flight", holds, float(p.ttft[mine]), float(p.tpot[mine]), p, row,
+    return QuestionChange(f"{factor - 1.0:+.0%} in flight", holds, float(p.ttft[mine]), float(p.tpot[mine]), p, row,
                   reloaded=True)  # fmt: skip
 
 
-def _changed(answer: Answer, curves: Sequence[Sequence[Curves]], q: Question, name: str) -> Change:
+def _changed(answer: Answer, curves: Sequence[Sequence[Curves]], q: Question, name: str) -> QuestionChange:
     assert answer.best is not None
     p, row = evaluated(q, curves), answer.best.row
     if answer.correction is not None:
@@ -234,12 +234,12 @@ def _changed(answer: Answer, curves: Sequence[Sequence[Curves]], q: Question, na
     ok = feasible(q, p)
     best = int(next((i for i in order(q, p) if ok[i]), -1))
     if not len(same):
-        return Change(name, False, float("nan"), float("nan"), p, best)
+        return QuestionChange(name, False, float("nan"), float("nan"), p, best)
     mine = int(same[0])
-    return Change(name, bool(ok[mine]), float(p.ttft[mine]), float(p.tpot[mine]), p, best)
+    return QuestionChange(name, bool(ok[mine]), float(p.ttft[mine]), float(p.tpot[mine]), p, best)
 
 
-def _at_end(answer: Answer, end: int, name: str) -> Change:
+def _at_end(answer: Answer, end: int, name: str) -> QuestionChange:
     """All times multiplied by the low or high factor of what each rests on."""
     assert answer.best is not None
     p, row = answer.known, answer.best.row
@@ -251,5 +251,5 @@ def _at_end(answer: Answer, end: int, name: str) -> Change:
         factors[:, rows] = np.stack([answer.factors(name, rows)[end] for name in ("ttft", "tpot")])
     ok = feasible(answer.question, p, (factors[0], factors[1]))
     best = int(next((i for i in order(answer.question, p) if ok[i]), -1))
-    return Change(name, bool(ok[row]), float(p.ttft[row] * factors[0][row]), float(p.tpot[row] * factors[1][row]),
-                  p, best)  # fmt: skip
+    return QuestionChange(name, bool(ok[row]), float(p.ttft[row] * factors[0][row]),
+                          float(p.tpot[row] * factors[1][row]), p, best)  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.serving.disaggregated import disaggregated
-from tierwise.serving.steady import PARTS, Client, Coefficients, Steady, aggregated
+from tierwise.serving.steady import PARTS, ClosedLoopClients, Coefficients, Steady, aggregated
 from tierwise.serving.step_times import Array, ClosedLoopPoint, StepTimes, take
 
 # Rounds that lead to a solution from one of almost the same coefficients.
@@ -14,7 +14,7 @@ NEAR, NEAR_DISAGGREGATED = 4, 6
 
 
 def closed_loop(
-    point: ClosedLoopPoint, times: StepTimes, client: Client, servers: Array, coef: Coefficients,
+    point: ClosedLoopPoint, times: StepTimes, client: ClosedLoopClients, servers: Array, coef: Coefficients,
     near: Steady | None = None,
 ) -> Steady:  # fmt: skip
     """TTFT and TPOT of every deployment, shape (n,).

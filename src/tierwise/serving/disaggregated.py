@@ -14,7 +14,7 @@ from tierwise.serving.steady import (
     DAMPING,
     LEAST_DECODING,
     PARTS,
-    Client,
+    ClosedLoopClients,
     Coefficients,
     Steady,
     prefill_at,
@@ -27,8 +27,8 @@ from tierwise.serving.step_times import Array, ClosedLoopPoint, StepTimes
 
 
 def disaggregated(
-    point: ClosedLoopPoint, times: StepTimes, client: Client, servers: Array, coef: Coefficients, rounds: int = 40,
-    start: Steady | None = None,
+    point: ClosedLoopPoint, times: StepTimes, client: ClosedLoopClients, servers: Array, coef: Coefficients,
+    rounds: int = 40, start: Steady | None = None,
 ) -> Steady:  # fmt: skip
     """TTFT and TPOT of disaggregated deployments.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.serving.outcome import DONE, REJECTED, Run
+from tierwise.serving.outcome import DONE, REJECTED, SimulatedRun
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -44,7 +44,7 @@ class Fairness:
     latency_p99: Floats
 
 
-def fairness(run: Run, ttft: Floats, tpot: Floats, latency: Floats) -> Fairness:
+def fairness(run: SimulatedRun, ttft: Floats, tpot: Floats, latency: Floats) -> Fairness:
     """Account for the tenants of a run, given the times of each request, shape (n,)."""
     r, tenant, k = run.requests, run.trace.tenant, len(run.trace.tenants)
     arrived = np.isfinite(r.arrival)
@@ -79,11 +79,11 @@ def max_min(demand: Floats, total: float) -> Floats:
     return np.asarray(np.minimum(demand, levels[np.argmax(levels <= order)]), dtype=np.float64)
 
 
-def _samples(run: Run) -> Ints:
+def _samples(run: SimulatedRun) -> Ints:
     return np.maximum(run.trace.samples, 1)
 
 
-def _served(run: Run, until: float, served: NDArray[np.bool_]) -> Floats:
+def _served(run: SimulatedRun, until: float, served: NDArray[np.bool_]) -> Floats:
     """Tokens of each request computed by a time, shape (n,)."""
     r = run.requests
     with np.errstate(invalid="ignore", divide="ignore"):

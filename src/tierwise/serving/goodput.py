@@ -41,7 +41,7 @@ class RatePoint:
 
 
 @dataclass(frozen=True)
-class Goodput:
+class GoodputCurve:
     """A deployment's curve.
 
     Attributes:
@@ -60,7 +60,7 @@ class Goodput:
 def goodput(
     requests: Trace, deployment: Deployment, prices: Sequence[StepPrices], ttft: float | None, tpot: float | None,
     *, attainment: float = 0.9, rates: Sequence[float] = (), seed: int = 0, tell: Tell | None = None,
-) -> Goodput:  # fmt: skip
+) -> GoodputCurve:  # fmt: skip
     """The curve of one deployment.
 
     Args:
@@ -91,7 +91,7 @@ def goodput(
             known[rate] = RatePoint(rate, metrics(run, ttft, tpot))
         return known[rate]
 
-    found = Goodput(deployment, (), float("nan"))
+    found = GoodputCurve(deployment, (), float("nan"))
     try:
         if not rates:
             found = replace(found, capacity=_capacity(at, own, attainment))

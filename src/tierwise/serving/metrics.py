@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tierwise.core.units import gb
 from tierwise.serving.fairness import Fairness, fairness
-from tierwise.serving.outcome import DONE, REJECTED, Run, Series
+from tierwise.serving.outcome import DONE, REJECTED, Series, SimulatedRun
 from tierwise.serving.saturation import Saturation, saturation
 
 Floats = NDArray[np.float64]
@@ -122,7 +122,7 @@ class Metrics:
     totals: Mapping[str, float]
 
 
-def metrics(run: Run, ttft: float | None = None, tpot: float | None = None) -> Metrics:
+def metrics(run: SimulatedRun, ttft: float | None = None, tpot: float | None = None) -> Metrics:
     """Everything a report tells about a run.
 
     Args:
@@ -166,7 +166,7 @@ def metrics(run: Run, ttft: float | None = None, tpot: float | None = None) -> M
     )  # fmt: skip
 
 
-def times(run: Run) -> Times:
+def times(run: SimulatedRun) -> Times:
     """The times of each request; see :class:`Times`.
 
     A request of several samples generates them side by side, so the tokens of one of them count for TPOT.
@@ -188,7 +188,7 @@ def spread(values: Floats) -> Spread:
     return Spread(len(finite), float(finite.mean()), *(float(x) for x in at))
 
 
-def itl(run: Run) -> Spread:
+def itl(run: SimulatedRun) -> Spread:
     """The distribution of times between two tokens, from the histogram: quantiles are right to within a bin.
 
     The mean is that of the requests themselves where each makes one sequence, else that of the bins' middles.
@@ -223,7 +223,7 @@ def histogram_quantiles(edges: Floats, counts: Ints, q: tuple[float, ...] | Floa
     return np.asarray(within, np.float64)
 
 
-def reasons(run: Run) -> dict[str, int]:
+def reasons(run: SimulatedRun) -> dict[str, int]:
     """Why requests were rejected, and how many: longer than the engine takes, or than its KV memory holds."""
     rejected = run.requests.state == REJECTED
     if not rejected.any():
@@ -237,7 +237,7 @@ def reasons(run: Run) -> dict[str, int]:
     return {reason: n for reason, n in out.items() if n}
 
 
-def _crowded(run: Run) -> str:
+def _crowded(run: SimulatedRun) -> str:
     """Why KV memory turned requests away: there is too little, or none because of what else an engine holds."""
     from tierwise.serving.pricing import pool_of
 
@@ -255,12 +255,12 @@ def _crowded(run: Run) -> str:
     return "need more KV memory than a replica has"
 
 
-def max_len(run: Run, group: int) -> float:
+def max_len(run: SimulatedRun, group: int) -> float:
     """Tokens a request may have in a group of replicas."""
     return float(run.deployment.groups[group].settings.max_len or run.deployment.model.max_context)
 
 
-def _span(run: Run) -> float:
+def _span(run: SimulatedRun) -> float:
     """Seconds from the first arrival to the end of the run."""
     r = run.requests
     if not np.isfinite(r.arrival).any():

@@ -74,7 +74,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Run:
+class SimulatedRun:
     """A finished (or interrupted) simulation.
 
     Attributes:

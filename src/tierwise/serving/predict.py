@@ -21,7 +21,7 @@ from tierwise.scenario.types import Plan
 from tierwise.serving.closed_loop import closed_loop
 from tierwise.serving.coefficients import Calibration, EngineKey, Flags, calibration, features, unquantized
 from tierwise.serving.recipes import CacheFormat, Conditions, ExpertLayout, conditions, key_of
-from tierwise.serving.rows import EngineGroup, Refused, Row
+from tierwise.serving.rows import EngineGroup, RefusedLine, ServingRow
 from tierwise.serving.steady import Coefficients, Steady
 from tierwise.serving.step_times import (
     CLASSES,
@@ -50,7 +50,7 @@ class Priced:
     that may as well have run without drafts; ``undrafted``: those rows without any (None where there are none).
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[ServingRow, ...]
     keys: tuple[EngineKey, ...]
     models: tuple[str, ...]
     conditions: Conditions
@@ -117,36 +117,36 @@ def find_system(name: str, devices: int) -> System:
     return system(f"{max(devices, 8)}x{plain}")
 
 
-def priced(rows: Sequence[Row], configs: str = "") -> tuple[Priced, list[Refused]]:
+def priced(rows: Sequence[ServingRow], configs: str = "") -> tuple[Priced, list[RefusedLine]]:
     """Prices of every row whose model, machine and engine are known; the others refused with the reason."""
-    known: list[Row] = []
+    known: list[ServingRow] = []
     models: list[Model] = []
-    refused: list[Refused] = []
+    refused: list[RefusedLine] = []
     for row in rows:
         try:
             model = find_model(row.model, configs)
             find_system(row.system, 1)
             _check(row, model)
         except TierwiseError as error:
-            refused.append(Refused(row.line, row.id, str(error)))
+            refused.append(RefusedLine(row.line, row.id, str(error)))
             continue
         known.append(row)
         models.append(model)
     return _priced(known, models), refused
 
 
-def _check(row: Row, model: Model) -> None:
+def _check(row: ServingRow, model: Model) -> None:
     if not any(s.stream == "text" for s in model.stacks) or model.task != "generate":
         raise TierwiseError(f"{row.model}: not a model that generates text")
     if row.engine not in engines.names():
         raise UnknownName("engine", row.engine, engines.names())
 
 
-def _priced(rows: list[Row], models: list[Model]) -> Priced:
+def _priced(rows: list[ServingRow], models: list[Model]) -> Priced:
     n = len(rows)
     how = conditions(rows)
 
-    def column(of: Callable[[Row], float]) -> Array:
+    def column(of: Callable[[ServingRow], float]) -> Array:
         return np.asarray([float(of(r)) for r in rows])
 
     tp = column(lambda r: r.decode.tp)
@@ -174,7 +174,7 @@ def _priced(rows: list[Row], models: list[Model]) -> Priced:
 
 
 def _fill(
-    out: StepTimes, rows: list[Row], models: list[Model], point: ClosedLoopPoint, how: Conditions,
+    out: StepTimes, rows: list[ServingRow], models: list[Model], point: ClosedLoopPoint, how: Conditions,
     index: NDArray[np.intp],
 ) -> None:  # fmt: skip
     first = rows[index[0]]
@@ -258,7 +258,7 @@ def known_of(p: Priced) -> dict[str, Flags]:
     return features(p.keys, p.models, p.times.mixtures > 0, p.point.draft > 0, p.point.dp > 1)
 
 
-def _basis(row: Row, key: EngineKey, model: str, cal: Calibration) -> str:
+def _basis(row: ServingRow, key: EngineKey, model: str, cal: Calibration) -> str:
     if row.prefill is not None:
         return "disaggregated" if row.mode == "disagg" else "assumed division"
     return cal.basis(key, model)

@@ -16,8 +16,8 @@ import numpy as np
 from tierwise.core.yamltext import parsed
 from tierwise.models.types import Model
 from tierwise.serving.coefficients import EngineKey
-from tierwise.serving.rows import Row
-from tierwise.serving.steady import Client
+from tierwise.serving.rows import ServingRow
+from tierwise.serving.steady import ClosedLoopClients
 from tierwise.serving.step_times import Array, formats_of, named_formats
 
 _INFERENCEX = re.compile(r"config_id=|(?<!\d)\d{4}-\d\d-\d\d\.csv|(?<!auto-)gap-analysis\.csv")
@@ -52,7 +52,7 @@ class Conditions:
         expert_layout: of :class:`ExpertLayout`; ``cache``: of :class:`CacheFormat`.
     """
 
-    client: Client
+    client: ClosedLoopClients
     shorten: Array
     memory: Array
     slots: Array
@@ -62,7 +62,7 @@ class Conditions:
     cache: Array
 
 
-def conditions(rows: Sequence[Row]) -> Conditions:
+def conditions(rows: Sequence[ServingRow]) -> Conditions:
     """The settings of every row's run: its own where it states them, else its benchmark's recipe."""
     found = [_settings(_facts(r)) for r in rows]
 
@@ -78,14 +78,14 @@ def conditions(rows: Sequence[Row]) -> Conditions:
     return Conditions(_client(column, isl), shorten, memory, slots, draft, unknown, layout, cache)
 
 
-def usual(key: EngineKey, model: str) -> Client:
+def usual(key: EngineKey, model: str) -> ClosedLoopClients:
     """How an engine looks for requests by its own defaults, shape (1,): rules that ask for more than is given here
     do not hold."""
     found = _settings({"engine": key.engine, "system": key.system, "model": model, "dense": key.dense})
     return _client(lambda name: np.asarray([found[name]]), np.ones(1))
 
 
-def key_of(row: Row, model: Model | None = None) -> EngineKey:
+def key_of(row: ServingRow, model: Model | None = None) -> EngineKey:
     """Whose coefficients a row has: in the formats that its words mean of ``model``, where that is given."""
     client = "inferencex" if _INFERENCEX.search(row.source) else "other"
     build = f"{row.engine}/{row.version or _date(row)[:7] or '?'}"
@@ -95,13 +95,13 @@ def key_of(row: Row, model: Model | None = None) -> EngineKey:
     return EngineKey(row.engine, row.system, dense, experts, client, build)
 
 
-def _client(column: Callable[[str], Array], isl: Array) -> Client:
+def _client(column: Callable[[str], Array], isl: Array) -> ClosedLoopClients:
     budget = np.maximum(column("budget"), column("budget_prompts") * isl)
-    return Client(budget, column("waves"), column("spread"), column("poll") / 2.0, column("cold"), column("timeout"),
-                  column("captured"), column("together"))  # fmt: skip
+    return ClosedLoopClients(budget, column("waves"), column("spread"), column("poll") / 2.0, column("cold"),
+                             column("timeout"), column("captured"), column("together"))  # fmt: skip
 
 
-def _facts(row: Row) -> dict[str, Any]:
+def _facts(row: ServingRow) -> dict[str, Any]:
     """What rules can ask of a row."""
     key, own = key_of(row), row.decode
     return {"client": key.client, "engine": key.engine, "system": key.system, "model": row.model, "dense": key.dense,
@@ -130,7 +130,7 @@ def _number(value: Any) -> float:
     return float(ExpertLayout[name] if name in ExpertLayout.__members__ else CacheFormat[name])
 
 
-def _date(row: Row) -> str:
+def _date(row: ServingRow) -> str:
     match = _DATE.search(row.source)
     return match[1] if match else ""
 

@@ -39,7 +39,7 @@ class EngineGroup:
 
 
 @dataclass(frozen=True)
-class Row:
+class ServingRow:
     """One serving measurement, or one question of the same shape.
 
     Attributes:
@@ -77,7 +77,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedLine:
     """A line that cannot be answered, and why. ``undetermined`` when the file itself leaves the deployment open."""
 
     line: int
@@ -92,14 +92,14 @@ class _Bad(Exception):
         self.undetermined = undetermined
 
 
-def read_rows(path: str | Path) -> tuple[list[Row], list[Refused]]:
+def read_rows(path: str | Path) -> tuple[list[ServingRow], list[RefusedLine]]:
     """Every line of a CSV file, as a row or refused with its reason.
 
     Raises:
         TierwiseError: not a CSV file with the columns every line needs.
     """
-    rows: list[Row] = []
-    refused: list[Refused] = []
+    rows: list[ServingRow] = []
+    refused: list[RefusedLine] = []
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -110,7 +110,7 @@ def read_rows(path: str | Path) -> tuple[list[Row], list[Refused]]:
                 try:
                     rows.append(_row(n, record))
                 except _Bad as bad:
-                    refused.append(Refused(n, record.get("id") or "", str(bad), bad.undetermined))
+                    refused.append(RefusedLine(n, record.get("id") or "", str(bad), bad.undetermined))
     except UnicodeDecodeError as error:
         raise TierwiseError(f"{path}: not a CSV file in UTF-8: byte {error.start} is no text") from None
     except csv.Error:
@@ -124,7 +124,7 @@ def _shown(names: object) -> str:
     return text if len(text) < 200 else text[:197] + "..."
 
 
-def _row(line: int, record: Mapping[str, str | None]) -> Row:
+def _row(line: int, record: Mapping[str, str | None]) -> ServingRow:
     for name in ("model_path", "system", "backend", "mode"):
         if not _text(record, name):
             raise _Bad(f"{name} is empty")
@@ -135,7 +135,7 @@ def _row(line: int, record: Mapping[str, str | None]) -> Row:
     dense, experts = _formats(record)
     take = _aggregated if mode == "agg" else _disaggregated
     decode, prefill, flight, notes = take(record)
-    return Row(
+    return ServingRow(
         line, _text(record, "id"), _text(record, "model_path"), _text(record, "system"),
         _text(record, "backend").lower(), _text(record, "backend_version"), mode, _text(record, "silicon_data_source"),
         dense, experts, isl, osl, flight, decode, prefill, _draft(record),
@@ -291,4 +291,4 @@ def _degree(record: Mapping[str, str | None], name: str) -> int:
     return int(value)
 
 
-__all__ = ["EngineGroup", "Refused", "Row", "read_rows"]
+__all__ = ["EngineGroup", "RefusedLine", "ServingRow", "read_rows"]

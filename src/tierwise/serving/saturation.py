@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.serving.outcome import DONE, REJECTED, Run
+from tierwise.serving.outcome import DONE, REJECTED, SimulatedRun
 
 Floats = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ class Saturation:
     memory_waiting: float
 
 
-def saturation(run: Run) -> Saturation:
+def saturation(run: SimulatedRun) -> Saturation:
     """Judge a run; see :class:`Saturation`. Rejected requests are not offered: they take no service."""
     r, s, clients = run.requests, run.series, run.trace.closed_loop
     arrival = np.sort(r.arrival[np.isfinite(r.arrival) & (r.state != REJECTED)])
@@ -111,7 +111,7 @@ def saturation(run: Run) -> Saturation:
     )  # fmt: skip
 
 
-def _queue(run: Run, arrival: Floats, at: float) -> float:
+def _queue(run: SimulatedRun, arrival: Floats, at: float) -> float:
     """Requests waiting at a time: those that arrived and were in no step yet, or those the simulator counted as
     waiting then (which knows of the preempted, and of queues behind the first), whichever are more."""
     r, s = run.requests, run.series
@@ -135,7 +135,7 @@ def _noise(arrival: Floats, start: float, end: float) -> float:
     return _SIGMAS * float(np.sqrt(max(len(arrival), variance * _PARTS)))
 
 
-def _sustainable(run: Run, start: float) -> tuple[float, tuple[float, float]]:
+def _sustainable(run: SimulatedRun, start: float) -> tuple[float, tuple[float, float]]:
     """Requests finished after ``start`` in the bins of time in which others waited, over the time of those bins; and
     from when to when these were."""
     r, s = run.requests, run.series
@@ -148,7 +148,7 @@ def _sustainable(run: Run, start: float) -> tuple[float, tuple[float, float]]:
     return float(finished[wait].sum() / np.diff(edges)[wait].sum()), (float(edges[at[0]]), float(edges[at[-1] + 1]))
 
 
-def _while_waiting(run: Run) -> dict[str, float]:
+def _while_waiting(run: SimulatedRun) -> dict[str, float]:
     """Over the time in which requests waited: mean share of KV blocks and of places in the batch taken, how many more
     requests the free blocks of a replica would have held, and how busy the devices were."""
     s, groups = run.series, [g for g in run.deployment.groups if g.role != "prefill"]

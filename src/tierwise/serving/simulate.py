@@ -11,7 +11,7 @@ import numpy as np
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.result import BASES
 from tierwise.serving.deployment import Deployment
-from tierwise.serving.outcome import DONE, REJECTED, RUNNING, WAITING, Requests, Run, Series, Steps
+from tierwise.serving.outcome import DONE, REJECTED, RUNNING, WAITING, Requests, Series, SimulatedRun, Steps
 from tierwise.serving.policies import Policy, load
 from tierwise.serving.step_times import text_layers
 from tierwise.serving.steps import StepPrices
@@ -31,7 +31,7 @@ def simulate(
     log_steps: int = 20000,
     seed: int = 0,
     exact: bool = False,
-) -> Run:
+) -> SimulatedRun:
     """What happens when ``deployment`` serves ``trace``.
 
     Args:
@@ -153,7 +153,7 @@ def _check(trace: Trace, deployment: Deployment, prices: Sequence[StepPrices]) -
 
 def _run(
     trace: Trace, deployment: Deployment, prices: Sequence[StepPrices], state: Any, interrupted: bool, wall: float
-) -> Run:
+) -> SimulatedRun:
     from tierwise.serving.loop import layout
     from tierwise.serving.loop.outcome import audit, series
 
@@ -182,7 +182,7 @@ def _run(
     totals["energy"] = idle + float(cluster["energy"])
     k = int(cluster["logged"])
     log, times = state.log_step[:k], state.log_time[:k]
-    return Run(
+    return SimulatedRun(
         deployment, trace, requests, series(state, end),
         Steps(log[:, 0].copy(), times[:, 0].copy(), times[:, 1].copy(), log[:, 1].copy(), log[:, 2].copy()),
         state.edges.copy(), state.itl.copy(), totals, interrupted, wall,
@@ -191,4 +191,4 @@ def _run(
     )  # fmt: skip
 
 
-__all__ = ["Run", "Series", "simulate"]
+__all__ = ["Series", "SimulatedRun", "simulate"]

@@ -62,7 +62,7 @@ PARTS = ("request", "rest of a step", "look", "own pass", "queue", "first wave",
 
 
 @dataclass(frozen=True)
-class Client:
+class ClosedLoopClients:
     """How the requests are made, shape (n,): ``budget`` tokens a prefill pass takes, ``waves`` requests per slot.
 
     ``poll``: mean steps to the next look at the queue. ``timeout``: most steps that attention-parallel ranks wait until
@@ -92,7 +92,7 @@ class Steady:
 
 
 def aggregated(
-    point: ClosedLoopPoint, times: StepTimes, client: Client, coef: Coefficients, rounds: int = 12,
+    point: ClosedLoopPoint, times: StepTimes, client: ClosedLoopClients, coef: Coefficients, rounds: int = 12,
     start: Array | None = None,
 ) -> Steady:  # fmt: skip
     """TTFT and TPOT of every deployment whose engines both prefill and decode.
@@ -167,13 +167,13 @@ def _in_waves(
     return request + full * (passes + 1.0) / 2.0 + step, step + full * (passes - 1.0) / 2.0 / point.osl
 
 
-def request_seconds(point: ClosedLoopPoint, client: Client, coef: Coefficients) -> Array:
+def request_seconds(point: ClosedLoopPoint, client: ClosedLoopClients, coef: Coefficients) -> Array:
     """Seconds of a request outside the engine, the first wave's compilation spread over all requests (n,)."""
     compiling = coef["host.cold"] * client.cold * (point.flight * point.isl >= client.budget)
     return coef["host.request"] + coef["host.prompt"] * point.isl + compiling
 
 
-def prefill_seconds(point: ClosedLoopPoint, times: StepTimes, client: Client, coef: Coefficients) -> Array:
+def prefill_seconds(point: ClosedLoopPoint, times: StepTimes, client: ClosedLoopClients, coef: Coefficients) -> Array:
     """Seconds of a pass over PROMPTS prompts, shape (points, n).
 
     Launching runs ahead of the device: the slower of both shows, with little of the other where they are close. Passes
@@ -272,5 +272,5 @@ def prefill_at(values: Array, prompts: Array) -> Array:
     return np.asarray(out)
 
 
-__all__ = ["PARTS", "START", "Client", "Coefficients", "Steady", "StepCurve", "aggregated", "host_seconds",
+__all__ = ["PARTS", "START", "ClosedLoopClients", "Coefficients", "Steady", "StepCurve", "aggregated", "host_seconds",
            "prefill_at", "prefill_seconds", "request_seconds", "step_curve", "tokens_accepted"]  # fmt: skip

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tierwise.core.num import Num
 from tierwise.core.numerics import Format, fmt
 from tierwise.machines.types import System
-from tierwise.memory.account import Rules, account
+from tierwise.memory.account import MemoryRules, account
 from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.types import Op
@@ -174,7 +174,7 @@ def step_times(on: EngineOn, point: ClosedLoopPoint) -> StepTimes:
     )  # fmt: skip
 
 
-def room(model: Model, system: System, plan: Plan, how: Rules, length: Array | float) -> Num:
+def room(model: Model, system: System, plan: Plan, how: MemoryRules, length: Array | float) -> Num:
     """Sequences of ``length`` tokens that a rank has room for in one of the batches that follow each other through the
     stages: a query to the account of memory."""
     final = Step(model, plan, 0.0, 1.0, length - 1.0, "decode")

@@ -15,7 +15,7 @@ from tierwise.cost.energy import Actions, actions
 from tierwise.cost.exchange import beside
 from tierwise.cost.framework import load as framework
 from tierwise.cost.kits import kit
-from tierwise.engines import KERNELS, TYPICAL, Engine
+from tierwise.engines import KERNELS, TYPICAL, EngineDefaults
 from tierwise.machines.types import Device, System
 from tierwise.memory.account import weight_bytes
 from tierwise.models.lower import lower
@@ -31,7 +31,7 @@ from tierwise.steps.energy import may_exceed
 from tierwise.steps.kinds import Kinds, Names, kinds
 from tierwise.steps.mixed import beside_chunks
 from tierwise.steps.priced import corrected, kernels
-from tierwise.steps.program import Part, plain, step_program
+from tierwise.steps.program import StepPart, plain, step_program
 from tierwise.steps.state import StepState
 
 
@@ -51,7 +51,7 @@ class EngineOn:
     plan: Plan
     target: Target
     fixes: Corrections
-    facts: Engine | None
+    facts: EngineDefaults | None
     device: Device
     max_seqs: int = 256
     graphs: int = 512
@@ -214,7 +214,7 @@ def seconds(on: EngineOn, program: Program, names: Names) -> Num:
                 if (s.name, op.name) in names), 0.0)  # fmt: skip
 
 
-def _beside(on: EngineOn, state: StepState, decoding: Part) -> Num:
+def _beside(on: EngineOn, state: StepState, decoding: StepPart) -> Num:
     """What decoding rows take longer beside chunks, on devices where one kernel serves both."""
     if on.facts is None or on.target.device.family not in on.facts.shared_attention_families:
         return 0.0

@@ -20,7 +20,7 @@ Ops = dict[tuple[str, str], Op]
 
 
 @dataclass(frozen=True)
-class Part:
+class StepPart:
     """What sequences of one kind add to a step: their program, the ops of it that are theirs, and how often these run
     (a rank that holds every eighth chunk runs them an eighth of the time)."""
 
@@ -40,7 +40,7 @@ def plain(model: Model, plan: Plan, state: StepState) -> Step | None:
     return None
 
 
-def step_program(model: Model, plan: Plan, state: StepState, k: Kinds) -> tuple[Program, tuple[Part, ...]]:
+def step_program(model: Model, plan: Plan, state: StepState, k: Kinds) -> tuple[Program, tuple[StepPart, ...]]:
     """The program of a step that is no plain pass, and the parts of it that follow from sequences.
 
     Args:
@@ -72,15 +72,15 @@ def chunk_step(model: Model, plan: Plan, state: StepState, chunk: Chunk) -> Step
     return Step(model, plan, chunk.count, chunk.new, chunk.past, "prefill", logits, state.encoder, state.fresh_encoder)
 
 
-def sequence_parts(model: Model, plan: Plan, state: StepState, k: Kinds) -> tuple[Part, ...]:
+def sequence_parts(model: Model, plan: Plan, state: StepState, k: Kinds) -> tuple[StepPart, ...]:
     """What the decoding sequences and each kind of chunk need besides the rows they share."""
     out = []
     if not is_zero(state.decodes):
-        out.append(Part(lower(decode_step(model, plan, state)), k.decode))
+        out.append(StepPart(lower(decode_step(model, plan, state)), k.decode))
     for chunk in state.chunks:
         # A rank that holds a part of a chunk works on a whole one, less often.
         whole = replace(chunk, count=maximum(chunk.count, 1.0))
-        out.append(Part(lower(chunk_step(model, plan, state, whole)), k.prefill, chunk.count / whole.count))
+        out.append(StepPart(lower(chunk_step(model, plan, state, whole)), k.prefill, chunk.count / whole.count))
     return tuple(out)
 
 
@@ -88,7 +88,7 @@ def _named(program: Program, names: Names) -> Ops:
     return {(s.name, op.name): op for s, op in program.walk() if (s.name, op.name) in names}
 
 
-def _filled(item: Body | Repeat, rows: Ops, k: Kinds, parts: tuple[Part, ...]) -> Body | Repeat:
+def _filled(item: Body | Repeat, rows: Ops, k: Kinds, parts: tuple[StepPart, ...]) -> Body | Repeat:
     """A body with the rows of all tokens in place of its own, and the sequence ops of every part where the first of
     them stand."""
     if isinstance(item, Repeat):
@@ -96,7 +96,7 @@ def _filled(item: Body | Repeat, rows: Ops, k: Kinds, parts: tuple[Part, ...]) -
     return _body(item, rows, k, parts)
 
 
-def _body(body: Body, rows: Ops, k: Kinds, parts: tuple[Part, ...]) -> Body:
+def _body(body: Body, rows: Ops, k: Kinds, parts: tuple[StepPart, ...]) -> Body:
     own = [_own(body.name, p) for p in parts]
     out: list[Op | Body | Repeat] = []
     placed = False
@@ -119,5 +119,5 @@ def _body(body: Body, rows: Ops, k: Kinds, parts: tuple[Part, ...]) -> Body:
     return Body(body.name, tuple(out))
 
 
-def _own(name: str, part: Part) -> list[Op]:
+def _own(name: str, part: StepPart) -> list[Op]:
     return [op for s, op in part.program.walk() if s.name == name and (name, op.name) in part.names]

@@ -10,7 +10,7 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num
-from tierwise.models.facts import POLICIES, Facts, blocks, facts_of
+from tierwise.models.facts import POLICIES, BlockFacts, blocks, facts_of
 from tierwise.models.step import Step, formatted
 from tierwise.models.types import Block, Model, Stack
 from tierwise.models.wrapper import OpPass, adapt
@@ -193,7 +193,7 @@ def _refusals(model: Model, policy: str) -> list[tuple[str, float]]:
     return list(out.items())
 
 
-def _caches(model: Model, where: Callable[[Stack, int], bool] | None = None) -> Iterator[tuple[Facts, float]]:
+def _caches(model: Model, where: Callable[[Stack, int], bool] | None = None) -> Iterator[tuple[BlockFacts, float]]:
     for stack in running(model):
         for i, kind in enumerate(stack.kinds):
             n = float(stack.pattern.count(i))

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from tierwise.core.errors import BadField
-from tierwise.models.facts import Facts, facts_of
+from tierwise.models.facts import BlockFacts, facts_of
 from tierwise.models.step import Step
-from tierwise.models.types import Layer, Model, Stack, State
+from tierwise.models.types import Layer, Model, SequenceState, Stack
 from tierwise.models.wrapper import Wrapper
 from tierwise.program.types import Op
 from tierwise.scenario.types import Scenario
@@ -67,9 +67,9 @@ class _Scanless(Wrapper):
     def ops(self, step: Step) -> Iterator[Op]:
         return (op for op in self.block.ops(step) if op.kind != "scan")
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         gone = facts_of(self.block).state
         return (s for s in self.block.state(step) if s.name != gone)
 
-    def facts(self) -> Facts:
+    def facts(self) -> BlockFacts:
         return replace(self.block.facts(), state="")

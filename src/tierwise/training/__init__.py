@@ -7,7 +7,7 @@ A layout says how the work is divided (:mod:`~tierwise.training.layout`); a fram
 
 from tierwise.training.layout import Layout
 from tierwise.training.memory import TrainMemory
-from tierwise.training.recipe import Framework, Recipe, framework, frameworks
+from tierwise.training.recipe import Recipe, TrainingFramework, framework, frameworks
 from tierwise.training.step import TrainStep, train_step
 
-__all__ = ["Framework", "Layout", "Recipe", "TrainMemory", "TrainStep", "framework", "frameworks", "train_step"]
+__all__ = ["Layout", "Recipe", "TrainMemory", "TrainStep", "TrainingFramework", "framework", "frameworks", "train_step"]

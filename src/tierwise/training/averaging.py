@@ -15,7 +15,7 @@ from tierwise.core.errors import BadField
 from tierwise.core.num import Num, maximum, minimum, where
 from tierwise.cost import Target
 from tierwise.training.layout import Layout, of_schedule
-from tierwise.training.recipe import Framework
+from tierwise.training.recipe import TrainingFramework
 
 # (kind, bytes a device, group, stride) -> seconds
 Exchange = Callable[[str, Num, Num, Num], Num]
@@ -24,7 +24,7 @@ _SHARED = 256.0
 
 
 def averaged(
-    on: Target, exchange: Exchange, x: Layout, how: Framework, moved: tuple[Num, Num], thin: Num, slowest: Num
+    on: Target, exchange: Exchange, x: Layout, how: TrainingFramework, moved: tuple[Num, Num], thin: Num, slowest: Num
 ) -> Num:
     """Seconds in which gradients are averaged over the replicas (and new parameters gathered) and nothing else runs.
 
@@ -73,7 +73,7 @@ def averaged(
 
 
 def _compressed(
-    on: Target, exchange: Exchange, x: Layout, how: Framework, count: Num, thin: Num, among: Num
+    on: Target, exchange: Exchange, x: Layout, how: TrainingFramework, count: Num, thin: Num, among: Num
 ) -> Num:
     """Seconds on the wire, and of the passes over gradients that packing and unpacking take."""
     kind, value, full = how.compress.kind, how.compress.value, how.recipe.reduced

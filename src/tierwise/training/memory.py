@@ -17,8 +17,8 @@ from tierwise.training.layout import held as layers_of
 from tierwise.training.offload import asked, resident
 from tierwise.training.optimizers import OPTIMIZERS, SHAPED, shaped
 from tierwise.training.pipeline import in_flight
-from tierwise.training.recipe import Framework, Recipe
-from tierwise.training.work import INPUT, OUTPUT, PROJECTED, Work, plan_of
+from tierwise.training.recipe import Recipe, TrainingFramework
+from tierwise.training.work import INPUT, OUTPUT, PROJECTED, ModelWork, plan_of
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _local(step: Step, w: Weight) -> Num:
 
 
 def memory_of(
-    model: Model, system: System, layout: Layout, how: Framework, work: Work, stage: str = "fullest"
+    model: Model, system: System, layout: Layout, how: TrainingFramework, work: ModelWork, stage: str = "fullest"
 ) -> TrainMemory:
     """The account of the fullest stage, or of the first or last one.
 
@@ -164,7 +164,9 @@ def share(x: Layout, before: Num, behind: Num, at: int) -> Num:
     return own[0] * before + own[1] * behind
 
 
-def _stage(model: Model, system: System, layout: Layout, how: Framework, work: Work, at: float) -> TrainMemory:
+def _stage(
+    model: Model, system: System, layout: Layout, how: TrainingFramework, work: ModelWork, at: float
+) -> TrainMemory:
     """Of the first (0), the second (0.5) or the last (1) stage."""
     x, recipe = layout, how.recipe
     layer, ends = parameters(model, x)
@@ -263,20 +265,20 @@ def _host_of(system: System) -> float:
     return system.host.memory / system.per_node if stated and system.host is not None else float("inf")
 
 
-def trained(x: Layout, how: Framework, work: Work, dense: Num, experts: Num) -> tuple[Num, Num]:
+def trained(x: Layout, how: TrainingFramework, work: ModelWork, dense: Num, experts: Num) -> tuple[Num, Num]:
     """Dense and expert parameters of a device that have gradients."""
     if how.recipe.rank <= 0:
         return dense, experts
     return how.recipe.rank * held_adapters(x, work), 0.0 * experts
 
 
-def held_adapters(x: Layout, work: Work) -> Num:
+def held_adapters(x: Layout, work: ModelWork) -> Num:
     """Parameters that a rank of one adds to the linear maps of a device's layers."""
     mean = sum((n / work.depth * p.adapters for p, n in work.layers), 0.0)
     return ceil_div(work.depth, x.pp) * mean
 
 
-def _kept(layout: Layout, how: Framework, work: Work) -> Num:
+def _kept(layout: Layout, how: TrainingFramework, work: ModelWork) -> Num:
     """Bytes that one layer keeps of one micro-batch."""
     total: Num = 0.0
     for piece, n in work.layers:

@@ -20,7 +20,7 @@ from tierwise.cost import Target, price
 from tierwise.machines.types import System
 from tierwise.program.types import Op
 from tierwise.training.layout import Layout
-from tierwise.training.recipe import Framework, Recipe
+from tierwise.training.recipe import Recipe, TrainingFramework
 
 OFFLOAD = ("none", "optimizer", "parameters")
 # Bytes of a weight or gradient on its way.
@@ -51,7 +51,7 @@ def resident(recipe: Recipe) -> float:
 
 
 def offloaded(
-    on: Target, system: System, x: Layout, how: Framework, own: Num, kept: Num, passes: tuple[Num, Num]
+    on: Target, system: System, x: Layout, how: TrainingFramework, own: Num, kept: Num, passes: tuple[Num, Num]
 ) -> Offloaded:
     """What offloading adds to a step.
 

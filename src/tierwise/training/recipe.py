@@ -143,7 +143,7 @@ def compression(text: str) -> Compression:
 
 
 @dataclass(frozen=True)
-class Framework:
+class TrainingFramework:
     """A framework that trains.
 
     Attributes:
@@ -189,7 +189,7 @@ def frameworks() -> tuple[str, ...]:
 
 
 @cache
-def framework(name: str) -> Framework:
+def framework(name: str) -> TrainingFramework:
     """A framework by name.
 
     Raises:
@@ -208,7 +208,7 @@ def framework(name: str) -> Framework:
             data[key] = tuple(map(float, data[key]))
     if "schedules" in data:
         data["schedules"] = tuple(data["schedules"])
-    return Framework(name, recipe, **_known(Framework, data, path))
+    return TrainingFramework(name, recipe, **_known(TrainingFramework, data, path))
 
 
 def _known(kind: type, data: Mapping[str, Any], path: Path) -> dict[str, Any]:

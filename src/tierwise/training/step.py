@@ -21,8 +21,8 @@ from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.memory import TrainMemory, held_adapters, memory_of, parameters, share, trained
 from tierwise.training.offload import asked, offloaded
 from tierwise.training.pipeline import Stages, Three, beside, span, stages_of
-from tierwise.training.recipe import Framework
-from tierwise.training.work import CLASSES, INPUT, OUTPUT, Piece, Work, plan_of, work_of
+from tierwise.training.recipe import TrainingFramework
+from tierwise.training.work import CLASSES, INPUT, OUTPUT, BodyRun, ModelWork, plan_of, work_of
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class TrainStep:
     """
 
     layout: Layout
-    work: Work
-    how: Framework
+    work: ModelWork
+    how: TrainingFramework
     parts: Mapping[str, Num]
     stages: Stages
     flops: Num
@@ -70,7 +70,7 @@ class TrainStep:
 
 
 def train_step(
-    model: Model, system: System, layout: Layout, how: Framework, flash: bool = True, depth: Num | None = None
+    model: Model, system: System, layout: Layout, how: TrainingFramework, flash: bool = True, depth: Num | None = None
 ) -> TrainStep:
     """What a step takes and holds.
 
@@ -82,7 +82,7 @@ def train_step(
     return composed(model, system, layout, how, work)
 
 
-def composed(model: Model, system: System, layout: Layout, how: Framework, work: Work) -> TrainStep:
+def composed(model: Model, system: System, layout: Layout, how: TrainingFramework, work: ModelWork) -> TrainStep:
     """A step from the work of a micro-batch."""
     x, on = layout, engine_on(model, plan_of(layout), system, KERNELS).target
     layer, ends = parameters(model, x)
@@ -170,7 +170,7 @@ def _total(parts: Mapping[str, Num]) -> Num:
 
 
 def _times(
-    piece: Piece, x: Layout, how: Framework, wide: bool = False
+    piece: BodyRun, x: Layout, how: TrainingFramework, wide: bool = False
 ) -> tuple[dict[str, Num], dict[str, Num], dict[str, Num], Num]:
     """Seconds by class of the forward pass, the backward pass, and what is computed again for it; and seconds of the
     backward pass that gradients of weights take.
@@ -199,7 +199,7 @@ def _times(
 
 
 def _alone(
-    forward: dict[str, Num], behind: dict[str, Num], how: Framework
+    forward: dict[str, Num], behind: dict[str, Num], how: TrainingFramework
 ) -> tuple[dict[str, Num], dict[str, Num], dict[str, Num], Num]:
     """The times of forward passes without a backward pass."""
     nothing = {k: 0.0 * v for k, v in behind.items()}
@@ -207,7 +207,7 @@ def _alone(
 
 
 def _pass_keys(
-    on: Target, x: Layout, how: Framework, piece: Piece, forward: dict[str, Num], behind: dict[str, Num]
+    on: Target, x: Layout, how: TrainingFramework, piece: BodyRun, forward: dict[str, Num], behind: dict[str, Num]
 ) -> None:
     """Context parallelism: keys and values go round the ranks while attention works on those already there
     (arXiv:2310.01889); in the backward pass their gradients go round with them."""
@@ -218,7 +218,7 @@ def _pass_keys(
     behind["link"] = behind["link"] + maximum(2.0 * ring - behind["attention"], 0.0)
 
 
-def _end(work: Work, name: str, x: Layout, how: Framework) -> Three:
+def _end(work: ModelWork, name: str, x: Layout, how: TrainingFramework) -> Three:
     """Seconds of what stands before or behind the layers: forward, gradients of inputs, gradients of weights."""
     forward: Num = 0.0
     behind: Num = 0.0
@@ -269,7 +269,7 @@ def _held(
     return copies * most * layer["layer"] + end, copies * most * layer["experts"]
 
 
-def _updated(on: Target, x: Layout, how: Framework, moved: tuple[Num, Num]) -> Num:
+def _updated(on: Target, x: Layout, how: TrainingFramework, moved: tuple[Num, Num]) -> Num:
     """Seconds of the optimizer's update: it reads and writes all of its state once."""
     return how.memory * _shared(x, moved) * how.recipe.update / on.memory.bandwidth
 
@@ -281,7 +281,7 @@ def _shared(x: Layout, moved: tuple[Num, Num]) -> Num:
     return where(np.asarray(x.zero) >= 1, dense / shards + experts, dense + experts)
 
 
-def _useful(work: Work, x: Layout, how: Framework) -> Num:
+def _useful(work: ModelWork, x: Layout, how: TrainingFramework) -> Num:
     """Arithmetic of forward and backward passes over all devices: three times that of the forward passes' products,
     or twice where weights have no gradients; that of all forward passes where there is no backward one."""
     one = sum((n * p.flops for p, n in work.layers), 0.0) + sum((p.flops for p in work.ends.values()), 0.0)

@@ -22,7 +22,7 @@ from tierwise.steps.cost import StepCost
 from tierwise.steps.price import KERNELS, engine_on, price_program
 from tierwise.steps.state import StepState
 from tierwise.training.layout import Layout
-from tierwise.training.recipe import Framework
+from tierwise.training.recipe import TrainingFramework
 
 CLASSES = ("matmul", "attention", "memory", "link")
 _CLASS = {"matmul": "matmul", "moe": "matmul", "attention": "attention", "collective": "link"}
@@ -35,7 +35,7 @@ _LINEAR = ("rope", "merge", "permute", "positions")
 
 
 @dataclass(frozen=True)
-class Piece:
+class BodyRun:
     """One execution of a body for one micro-batch.
 
     Attributes:
@@ -65,11 +65,11 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Work:
+class ModelWork:
     """All bodies of a model: the ends, and each kind of layer with how many there are."""
 
-    ends: Mapping[str, Piece]
-    layers: tuple[tuple[Piece, Num], ...]
+    ends: Mapping[str, BodyRun]
+    layers: tuple[tuple[BodyRun, Num], ...]
     logits: Num
 
     @property
@@ -96,8 +96,8 @@ def plan_of(layout: Layout, precision: str = "bf16", flash: bool = True) -> Plan
 
 
 def work_of(
-    model: Model, system: System, layout: Layout, how: Framework, flash: bool = True, depth: Num | None = None
-) -> Work:
+    model: Model, system: System, layout: Layout, how: TrainingFramework, flash: bool = True, depth: Num | None = None
+) -> ModelWork:
     """The work of one micro-batch.
 
     Args:
@@ -127,7 +127,7 @@ def work_of(
         if not name.endswith((INPUT, OUTPUT))
     )
     ends = {name: p for name, p in pieces.items() if name.endswith((INPUT, OUTPUT))}
-    return Work(ends, layers, step.tokens * model.vocab / layout.tp)
+    return ModelWork(ends, layers, step.tokens * model.vocab / layout.tp)
 
 
 def decoder(model: Model) -> Stack:
@@ -244,7 +244,7 @@ def _piece(
     divided: Num,
     imbalance: Num = 1.0,
     compact: Num = 1.0,
-) -> Piece:
+) -> BodyRun:
     def seconds(plain: StepCost, less: StepCost, only: str = "") -> dict[str, Num]:
         out: dict[str, Num] = dict.fromkeys(CLASSES, 0.0)
         for a, b in zip(plain.on_device, less.on_device, strict=True):
@@ -260,7 +260,7 @@ def _piece(
 
     ops = [(op, s.repeat / count) for s in forward.segments if s.name == name for op in s.ops]
     kept, scores = saved(ops, divided, compact)
-    return Piece(
+    return BodyRun(
         forward=seconds(costs[0], low[0]),
         backward=seconds(costs[1], low[1]),
         weights=seconds(costs[1], low[1], WEIGHTS),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.serving import traffic
-from tierwise.serving.outcome import Run
+from tierwise.serving.outcome import SimulatedRun
 from tierwise.serving.traffic import Search, Trace
 from tierwise.serving.traffic.arriving import rooted
 from tierwise.serving.traffic.blocks import content_blocks
@@ -174,7 +174,7 @@ class TestPlayed:
         pytest.importorskip("numba")
 
     @staticmethod
-    def play(t: Trace, **how: Any) -> Run:
+    def play(t: Trace, **how: Any) -> SimulatedRun:
         from tests.serving.test_simulate import served
         from tierwise.serving.simulate import simulate
         from tierwise.serving.steps import plain_prices

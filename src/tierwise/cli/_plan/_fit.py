@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tierwise.cli._flags import Asked
+from tierwise.cli._flags import Flags
 from tierwise.cli._plan._launch import published
 from tierwise.cli._progress import progress
 from tierwise.core.errors import BadField, TierwiseError
@@ -13,15 +13,15 @@ from tierwise.launch.fit import Divided, divided
 from tierwise.report.tiers_data import policy
 from tierwise.scenario.fields import known
 from tierwise.scenario.types import Scenario
-from tierwise.search.fit_batch import Policy
-from tierwise.search.fit_question import Question
+from tierwise.search.fit_batch import OffloadPolicy
+from tierwise.search.fit_question import FitQuestion
 
 Json = dict[str, Any]
 GOALS = ("latency", "throughput")
 
 
 def answered(
-    asked: Asked, context: str, output: str | None, min_bits: float, goal: str | None
+    asked: Flags, context: str, output: str | None, min_bits: float, goal: str | None
 ) -> tuple[Json, dict[str, str], Scenario | None]:  # fmt: skip
     """(the answer as data, launch files by path, the scenario of the plan).
 
@@ -55,13 +55,13 @@ def answered(
     return {**data, "flags": command(told)}, files(told), best.scenario
 
 
-def _predicted(q: Question, a: Json) -> Json:
+def _predicted(q: FitQuestion, a: Json) -> Json:
     return {"tokens_per_s": a["tokens_per_s"], "first_token_s": a["first_token_s"], "prompt": q.prompt,
             "output": q.output, "interval": [a["tokens_per_s"] * f for f in a["interval"]], "basis": a["basis"],
             "machine": q.on, "model": q.name, "device_bytes": a["peak"]}  # fmt: skip
 
 
-def _streamed(q: Question, p: Policy) -> Divided:
+def _streamed(q: FitQuestion, p: OffloadPolicy) -> Divided:
     """A policy as launch files are told of it."""
     held, away = p.result.memory, p.result.memory.elsewhere
     far_caches = sum(float(x) for x in held.elsewhere_caches.values())
@@ -70,7 +70,7 @@ def _streamed(q: Question, p: Policy) -> Divided:
                    p.cache_shares, weights * q.machine.count)  # fmt: skip
 
 
-def question(asked: Asked, context: str, output: str | None, min_bits: float, goal: str | None) -> Question:
+def question(asked: Flags, context: str, output: str | None, min_bits: float, goal: str | None) -> FitQuestion:
     """What is asked, model and machine looked up."""
     from tierwise.core.numerics import fmt
     from tierwise.machines import system
@@ -98,11 +98,11 @@ def question(asked: Asked, context: str, output: str | None, min_bits: float, go
     for name in (*formats, *caches):
         fmt(name)  # refuses what is no format
     model, machine = load_model(asked.model), system(on)
-    return Question(model, machine, asked.model, on, float(length), float(made), batch, min_bits, aim,
+    return FitQuestion(model, machine, asked.model, on, float(length), float(made), batch, min_bits, aim,
                     _engine(asked, aim, machine), formats, caches)  # fmt: skip
 
 
-def _engine(asked: Asked, goal: str, machine: Any) -> str:
+def _engine(asked: Flags, goal: str, machine: Any) -> str:
     """The engine that divides models over tiers, unless another is named."""
     from tierwise import engines
     from tierwise.cost.kits import engines as own

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.cli._flags import Asked
+from tierwise.cli._flags import Flags
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.numerics import Format, fmt
 from tierwise.core.units import parse
@@ -16,7 +16,7 @@ from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.scenario.fields import bad, known
 from tierwise.search.confidence import DEVIATIONS
-from tierwise.search.question import MODES, OBJECTIVES, STATISTICS, Demand, Freedom, Question, Targets
+from tierwise.search.question import MODES, OBJECTIVES, STATISTICS, Arrivals, Freedom, Question, Targets
 from tierwise.serving.traffic.trace import Trace
 
 # Devices of a kind at most, where neither a machine nor a budget says so.
@@ -25,7 +25,7 @@ MANY = 64
 LEAST_STEP = 16
 
 
-def question(asked: Asked) -> Question:
+def question(asked: Flags) -> Question:
     """The question that flags (and the saved scenario they continue) ask.
 
     Raises:
@@ -69,7 +69,7 @@ def question(asked: Asked) -> Question:
     )  # fmt: skip
 
 
-def _model(asked: Asked) -> Model:
+def _model(asked: Flags) -> Model:
     from tierwise.models.load import load_model
 
     if asked.source and (named := asked.saved.get("techniques") or asked.saved.get("applied")):
@@ -80,13 +80,13 @@ def _model(asked: Asked) -> Model:
     return load_model(asked.model)
 
 
-def several(asked: Asked, name: str) -> list[Any]:
+def several(asked: Flags, name: str) -> list[Any]:
     """Each value of what may be given several times."""
     value = getattr(asked, name)
     return list(value) if isinstance(value, (list, tuple)) else [] if value in (None, "") else [value]
 
 
-def _formats(asked: Asked) -> tuple[tuple[Format | None, ...], tuple[str, ...]]:
+def _formats(asked: Flags) -> tuple[tuple[Format | None, ...], tuple[str, ...]]:
     """(formats of weights, names of formats of the KV cache) to try.
 
     Those that flags name are tried beside the checkpoint's own; those of a saved scenario are taken as settled.
@@ -106,7 +106,7 @@ def _formats(asked: Asked) -> tuple[tuple[Format | None, ...], tuple[str, ...]]:
     return weights, kv
 
 
-def _demand(asked: Asked, context: float) -> Demand:
+def _demand(asked: Flags, context: float) -> Arrivals:
     load: Mapping[str, Any] = asked.load()
     if len(load) > 1:
         first, other = list(load)[:2]
@@ -120,10 +120,10 @@ def _demand(asked: Asked, context: float) -> Demand:
             raise bad("--" + name, value, "the mean number of tokens, or a --trace that has its own")
         sizes[name] = float(value)
     rate, flying = (float(load.get(name, "nan")) for name in ("rate", "concurrency"))
-    return Demand(sizes["prompt"], sizes["output"], rate * asked.rate_scale, flying)
+    return Arrivals(sizes["prompt"], sizes["output"], rate * asked.rate_scale, flying)
 
 
-def _trace(asked: Asked, file: str) -> Trace:
+def _trace(asked: Flags, file: str) -> Trace:
     from tierwise.serving.traffic.load import load
 
     if not (np.isfinite(asked.rate_scale) and asked.rate_scale > 0):
@@ -134,7 +134,7 @@ def _trace(asked: Asked, file: str) -> Trace:
     return load(Path(file), rate_scale=asked.rate_scale)
 
 
-def of_trace(trace: Trace, statistic: str = "mean", context: float = float("inf")) -> Demand:
+def of_trace(trace: Trace, statistic: str = "mean", context: float = float("inf")) -> Arrivals:
     """The steady demand of a trace: its mean rate and lengths, and what a prefix cache could hold of its prompts.
 
     Args:
@@ -146,7 +146,7 @@ def of_trace(trace: Trace, statistic: str = "mean", context: float = float("inf"
     fits = tokens <= context
     if not fits.any():
         raise BadField(trace.source or "trace", "tokens", int(tokens.min()), f"requests of at most {context:,.0f}")
-    return Demand(
+    return Arrivals(
         float(np.mean(trace.prompt[fits])), float(np.mean(trace.output[fits])),
         max(float(fits.sum()) - 1.0, 1.0) / trace.duration, trace=trace, longest=float(tokens[fits].max()),
         too_long=int((~fits).sum()), peak=peak(trace, statistic), shared=shared(trace),
@@ -174,7 +174,7 @@ def shared(trace: Trace) -> float:
     return float(min(again / max(float(np.sum(trace.prompt)), 1.0), 1.0))
 
 
-def _systems(asked: Asked, budget: float) -> tuple[System, ...]:
+def _systems(asked: Flags, budget: float) -> tuple[System, ...]:
     from tierwise.machines import system
 
     machines = asked.said.get("machine", [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from tierwise.cli._flags import Asked
+from tierwise.cli._flags import Flags
 from tierwise.cli._plan._question import several
 from tierwise.core.errors import TierwiseError
 from tierwise.scenario.fields import FIELDS
@@ -14,7 +14,7 @@ from tierwise.search.deploy import deployment
 Json: TypeAlias = dict[str, Any]
 
 
-def form(asked: Asked, answer: Answer) -> Json:
+def form(asked: Flags, answer: Answer) -> Json:
     """The canonical form: `simulate` plays it, `explain` takes one of its engines apart, `plan serve` asks again.
 
     The machine is the whole one that was offered. The cost of a drafted token, which no setting states, is left out.
@@ -53,7 +53,7 @@ def form(asked: Asked, answer: Answer) -> Json:
     return out
 
 
-def _said(asked: Asked, section: str) -> Json:
+def _said(asked: Flags, section: str) -> Json:
     """What flags and the saved scenario say of a section; one load only, as the flags say it."""
     out: Json = dict(asked.saved.get(section) or {})
     if section == "traffic":

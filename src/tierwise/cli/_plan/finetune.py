@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tierwise.cli._flags import Asked, flags
+from tierwise.cli._flags import Flags, flags
 from tierwise.cli._plan.train import OPTIONS, planned
 
 
@@ -19,6 +19,6 @@ from tierwise.cli._plan.train import OPTIONS, planned
     method="lora:r=16",
     global_batch=16.0,
 )
-def command(asked: Asked) -> None:
+def command(asked: Flags) -> None:
     """The layout that fits and is fastest to fine-tune with, why, and what else there was."""
     planned(asked)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from tierwise.cli._flags import Asked, flags
+from tierwise.cli._flags import Flags, flags
 
 
 @flags("machine", "batch", "engine", "weights", "kv", "out", "html", "json", "save", many=("weights", "kv"), batch=1.0,
        engine="", weights=None, kv=None, repeat="Repeat to try several.",
        model="Catalog name, hf:org/name, or a config.json.")  # fmt: skip
 def command(
-    asked: Asked,
+    asked: Flags,
     context: str = typer.Option("8k", "--context", metavar="TOKENS", help="Tokens of a conversation (default: 8k)."),
     output: str | None = typer.Option(None, "--output", metavar="TOKENS", help="Of these, tokens that are generated "
                                       "(default: an eighth)."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from tierwise.cli import Stopped
-from tierwise.cli._flags import Asked, flags
+from tierwise.cli._flags import Flags, flags
 
 # Each may be given several times: machines and engines to choose from, formats and settings to try.
 CHOICES = ("machine", "engine", "weights", "kv", "draft", "tokens")
@@ -16,7 +16,7 @@ CHOICES = ("machine", "engine", "weights", "kv", "draft", "tokens")
        "router", "seed", "sensitivity", "out", "html", "table", "json", "save", many=CHOICES, router="", draft=None,
        tokens=None, repeat="Repeat to try several.",
        model="Catalog name, hf:org/name, or a config.json; or a saved scenario (YAML).")  # fmt: skip
-def command(asked: Asked) -> None:
+def command(asked: Flags) -> None:
     """The deployment that meets the targets best, why, and what else there was."""
     from tierwise.cli._files import check, told, write_json
     from tierwise.cli._plan._question import question

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from tierwise.cli._flags import DEGREES, TRAINING, Asked, flags
+from tierwise.cli._flags import DEGREES, TRAINING, Flags, flags
 
 OPTIONS = ("machine", *TRAINING[1:], *DEGREES, "schedule")
 
 
 @flags(*OPTIONS, "html", "trace_out", "table", "json", "out", "save",
        model="Catalog name, hf:org/name, or a config.json; or a saved scenario (YAML).")  # fmt: skip
-def command(asked: Asked) -> None:
+def command(asked: Flags) -> None:
     """The parallel layout that fits and is fastest, why, and what else there was."""
     planned(asked)
 
 
-def planned(asked: Asked) -> None:
+def planned(asked: Flags) -> None:
     """Search, then tell and write."""
     from tierwise.cli._files import check
     from tierwise.cli._progress import progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tierwise.launch import alike
 from tierwise.launch.alike import Formats, length_of_drafts, random_requests
-from tierwise.launch.asked import Asked, Env, asked, beyond_any
+from tierwise.launch.asked import AskedEngine, Env, asked, beyond_any
 from tierwise.launch.files import Router, Urls
 from tierwise.serving.deployment import Deployment, Replicas, Speculation
 
@@ -136,7 +136,7 @@ def benchmark(model: str, url: str, load: dict[str, float]) -> list[str]:
     return [*out, "--dataset-name", "random-ids", "--random-range-ratio", "1", *random_requests(load)]
 
 
-def _cache(group: Replicas, want: Asked) -> list[str]:
+def _cache(group: Replicas, want: AskedEngine) -> list[str]:
     s = group.settings
     if not s.prefix_cache:
         return ["--disable-radix-cache"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tierwise.launch.files import Pool, addresses, disaggregated, dump, engine, facts
+from tierwise.launch.files import LaunchGroup, addresses, disaggregated, dump, engine, facts
 from tierwise.launch.shell import APART, filled, requirement, variables
 from tierwise.serving.deployment import Deployment
 
@@ -14,7 +14,7 @@ CONFIG = "/config"
 _SHARED = "16gb"
 
 
-def text(deployment: Deployment, found: list[Pool], name: str, model: str) -> str | None:
+def text(deployment: Deployment, found: list[LaunchGroup], name: str, model: str) -> str | None:
     """The file; None where the engines need more than one host."""
     per_host = min(p.group.machine.per_node for p in found)
     if len({p.group.machine.name for p in found}) > 1 or sum(p.count * p.local * p.nodes for p in found) > per_host:
@@ -53,7 +53,7 @@ def text(deployment: Deployment, found: list[Pool], name: str, model: str) -> st
     return dump({"services": services, "volumes": {"models": {}}})
 
 
-def _engine(pool: Pool, name: str, devices: range, shift: int) -> dict[str, Any]:
+def _engine(pool: LaunchGroup, name: str, devices: range, shift: int) -> dict[str, Any]:
     module = engine(name)
     side = {k: str(v + shift) for k, v in module.SIDE_PORTS.items()} if pool.group.role != "both" else {}
     port = module.PORT + shift

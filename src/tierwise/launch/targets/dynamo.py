@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tierwise.launch.files import Pool, dump
+from tierwise.launch.files import LaunchGroup, dump
 from tierwise.launch.shell import filled, variables
 from tierwise.launch.targets.compose import CONFIG
 from tierwise.launch.targets.kubernetes import RESOURCES, SHARED, label
@@ -45,7 +45,7 @@ _OPTIONS = {"--tp_size": "tensor_parallel_size", "--pp_size": "pipeline_parallel
             "--max_seq_len": "max_seq_len"}  # fmt: skip
 
 
-def text(deployment: Deployment, found: list[Pool], name: str, model: str) -> str | None:
+def text(deployment: Deployment, found: list[LaunchGroup], name: str, model: str) -> str | None:
     """The manifest; None for an engine Dynamo has no worker for."""
     if name not in _WORKERS:
         return None
@@ -73,7 +73,7 @@ def _frontend(deployment: Deployment, name: str) -> Json:
     return {"name": "Frontend", "type": "frontend", "replicas": 1, "podTemplate": {"spec": {"containers": [main]}}}
 
 
-def _worker(pool: Pool, name: str, model: str, app: str) -> Json:
+def _worker(pool: LaunchGroup, name: str, model: str, app: str) -> Json:
     resource = RESOURCES.get(pool.group.machine.device.vendor, RESOURCES["NVIDIA"])
     main: Json = {
         "name": "main",
@@ -98,7 +98,7 @@ def _worker(pool: Pool, name: str, model: str, app: str) -> Json:
     }  # fmt: skip
 
 
-def _args(pool: Pool, name: str, model: str) -> list[str]:
+def _args(pool: LaunchGroup, name: str, model: str) -> list[str]:
     role = [] if pool.group.role == "both" else ["--disaggregation-mode", pool.group.role]
     if name == "trtllm":
         files = [arg for path in pool.files for arg in ("--extra-engine-args", f"{CONFIG}/{path}")]
@@ -127,7 +127,7 @@ def _kept(argv: Sequence[str]) -> list[str]:
     return out
 
 
-def _options(pool: Pool, options: str) -> str:
+def _options(pool: LaunchGroup, options: str) -> str:
     """Options of TensorRT-LLM with what its server's command line says beside them."""
     said: Json = {"backend": "pytorch"}
     for word, value in zip(pool.argv, pool.argv[1:], strict=False):

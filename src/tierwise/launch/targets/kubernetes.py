@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tierwise.launch.files import Pool, Router, addresses, dump, engine, facts
+from tierwise.launch.files import LaunchGroup, Router, addresses, dump, engine, facts
 from tierwise.launch.shell import filled, requirement, variables
 from tierwise.launch.targets.compose import CONFIG
 from tierwise.serving.deployment import Deployment
@@ -27,7 +27,7 @@ _FRONT = {"tierwise/front": "true"}
 _LEADER = {"NODE_RANK": "$(LWS_WORKER_INDEX)", "MASTER_ADDR": "$(LWS_LEADER_ADDRESS)"}
 
 
-def text(deployment: Deployment, found: list[Pool], name: str, model: str) -> str | None:
+def text(deployment: Deployment, found: list[LaunchGroup], name: str, model: str) -> str | None:
     """The manifests, one document after the other, for ``kubectl apply -f``.
 
     None where an engine spans nodes and its processes meet over MPI, which these objects do not start.
@@ -58,7 +58,7 @@ def label(model: str) -> str:
     return slug if slug[:1].isalpha() else f"model-{slug}".strip("-")
 
 
-def _pool(app: str, pool: Pool, name: str, *, front: bool) -> Json:
+def _pool(app: str, pool: LaunchGroup, name: str, *, front: bool) -> Json:
     full = f"{app}-{pool.name}"
     leader = _pod(app, pool, name, pool.argv, serves=True)
     if front:
@@ -92,7 +92,7 @@ def _pool(app: str, pool: Pool, name: str, *, front: bool) -> Json:
     }
 
 
-def _pod(app: str, pool: Pool, name: str, argv: tuple[str, ...], *, serves: bool) -> Json:
+def _pod(app: str, pool: LaunchGroup, name: str, argv: tuple[str, ...], *, serves: bool) -> Json:
     module = engine(name)
     apart = pool.group.role != "both"
     env: list[Json] = [

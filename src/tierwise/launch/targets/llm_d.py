@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tierwise.launch.files import Pool, dump, engine, facts
+from tierwise.launch.files import LaunchGroup, dump, engine, facts
 from tierwise.launch.shell import variables
 from tierwise.launch.targets.kubernetes import RESOURCES, SHARED, label
 from tierwise.serving.deployment import Deployment
@@ -25,7 +25,7 @@ _ACCELERATORS = {"NVIDIA": "nvidia", "AMD": "amd", "Intel": "intel-xe", "Google"
 _CHART = {"--host": 1, "--port": 1, "--tensor-parallel-size": 1, "--data-parallel-size": 1}
 
 
-def text(deployment: Deployment, found: list[Pool], name: str, model: str) -> str | None:
+def text(deployment: Deployment, found: list[LaunchGroup], name: str, model: str) -> str | None:
     """The values; None for another engine than vLLM, for engines that span nodes or draft with a model of their own,
     for several kinds of engine in one role, and for a model that is a path."""
     roles = [p.group.role for p in found]
@@ -47,7 +47,7 @@ def text(deployment: Deployment, found: list[Pool], name: str, model: str) -> st
     })  # fmt: skip
 
 
-def _part(pool: Pool) -> Json:
+def _part(pool: LaunchGroup) -> Json:
     plan, module = pool.group.plan, engine("vllm")
     container: Json = {
         "name": "vllm",
@@ -74,7 +74,7 @@ def _part(pool: Pool) -> Json:
     }  # fmt: skip
 
 
-def _args(pool: Pool) -> list[str]:
+def _args(pool: LaunchGroup) -> list[str]:
     out: list[str] = []
     words = list(pool.argv[3:])
     while words:

@@ -27,7 +27,7 @@ EXTRA = "tierwise[measure]"
 
 
 @dataclass(frozen=True)
-class Bench:
+class MeasureSettings:
     """How to measure: threads, the stopwatch, the device ("cpu", "cuda", "cuda:1", "mps"), how thoroughly, and what
     the engines cannot do here."""
 
@@ -39,7 +39,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Run:
+class EnginePass:
     """One pass of a real model on a real engine, and the scenario that says the same.
 
     Attributes:
@@ -64,7 +64,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Piece:
+class ModelPiece:
     """A part of a model measured by itself: the ops it stands for, and the work."""
 
     name: str
@@ -148,7 +148,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def chosen(runs: Iterator[Run], quick: bool) -> list[Run]:
+def chosen(runs: Iterator[EnginePass], quick: bool) -> list[EnginePass]:
     """All runs, or every other one of each model when there is little time."""
     every = list(runs)
     if not quick:
@@ -163,4 +163,15 @@ def chosen(runs: Iterator[Run], quick: bool) -> list[Run]:
     return out
 
 
-__all__ = ["EXTRA", "Bench", "Piece", "Run", "able", "chosen", "engines", "missing", "pick", "versions"]
+__all__ = [
+    "EXTRA",
+    "EnginePass",
+    "MeasureSettings",
+    "ModelPiece",
+    "able",
+    "chosen",
+    "engines",
+    "missing",
+    "pick",
+    "versions",
+]

@@ -13,7 +13,7 @@ from typing import Any
 from tierwise.core.num import num
 from tierwise.core.numerics import fmt
 from tierwise.machines.profile import Products
-from tierwise.measure.engines import Bench, Run, curves, shapes
+from tierwise.measure.engines import EnginePass, MeasureSettings, curves, shapes
 from tierwise.scenario.types import KV, Batch, Plan
 
 NAME = "llama.cpp"
@@ -28,7 +28,7 @@ TRIAL = f"from {__name__} import trial; trial({{repack}})"
 _NODES = 24.0  # nodes of one layer's graph: seven products, two norms, rope, cache, attention, activation, sums
 
 
-def product_probes(bench: Bench) -> Iterator[tuple[str, Callable[[dict[str, float]], float]]]:
+def product_probes(bench: MeasureSettings) -> Iterator[tuple[str, Callable[[dict[str, float]], float]]]:
     """Named measurements, in order; each is given the results so far."""
     for form in FORMATS:
         yield f"{form}.call", lambda _, f=form: _node(bench, f)  # type: ignore[misc]
@@ -54,40 +54,40 @@ def _weights(config: shapes.Config, form: str) -> float:
     return float((n * (4 * d * d + 3 * d * inner) + config["vocab_size"] * d) * num(fmt(form).bytes))
 
 
-def _node(bench: Bench, form: str) -> float:
+def _node(bench: MeasureSettings, form: str) -> float:
     """Seconds of a graph node that does next to nothing: two depths of a tiny model, per node."""
     few, many = (_time(bench, form, shapes.llama(64, 64, n, 1, 1, 64), 1) for n in (2, 18))
     return max((many - few) / 16 / _NODES, 1e-8)
 
 
-def _rate(bench: Bench, form: str) -> float:
+def _rate(bench: MeasureSettings, form: str) -> float:
     """FLOP/s of tokens beyond the first 32 of a prompt, their attention being small beside the products."""
     config = _square(2, 768)
     few, many = (_time(bench, form, config, n) for n in (32, 160))
     return 2.0 * 2 * (4 * 768**2 + 3 * 768 * 1536) * 128 / max(many - few, 1e-9)
 
 
-def _one(bench: Bench, form: str, config: shapes.Config, seen: dict[str, float]) -> float:
+def _one(bench: MeasureSettings, form: str, config: shapes.Config, seen: dict[str, float]) -> float:
     time = _time(bench, form, config, 1) - config["num_hidden_layers"] * _NODES * seen[f"{form}.call"]
     size = _weights(config, form)
     return float(size / max(time, size / 1e12))
 
 
-def _many(bench: Bench, form: str, config: shapes.Config, seen: dict[str, float]) -> float:
+def _many(bench: MeasureSettings, form: str, config: shapes.Config, seen: dict[str, float]) -> float:
     size = _weights(config, form)
     flops = 2.0 * 4 * size / num(fmt(form).bytes)
     time = _time(bench, form, config, 4) - config["num_hidden_layers"] * _NODES * seen[f"{form}.call"]
     return float(size / max(time - flops / seen[f"{form}.rate"], size / 1e12))
 
 
-def _time(bench: Bench, form: str, config: shapes.Config, tokens: int) -> float:
+def _time(bench: MeasureSettings, form: str, config: shapes.Config, tokens: int) -> float:
     return bench.timer(_prompt(bench, config, form, tokens, 1)).median
 
 
 # ---------------------------------------------------------------- models
 
 
-def runs(purpose: str, bench: Bench) -> Iterator[Run]:
+def runs(purpose: str, bench: MeasureSettings) -> Iterator[EnginePass]:
     """Models to run: ``calibrate`` or ``validate``."""
     if purpose == "calibrate":
         for form in FORMATS:
@@ -103,19 +103,19 @@ def runs(purpose: str, bench: Bench) -> Iterator[Run]:
 
 
 def _decoder(
-    b: Bench, name: str, form: str, config: shapes.Config, prompts: list[tuple[int, int]],
+    b: MeasureSettings, name: str, form: str, config: shapes.Config, prompts: list[tuple[int, int]],
     contexts: list[tuple[int, int]],
-) -> Iterator[Run]:  # fmt: skip
+) -> Iterator[EnginePass]:  # fmt: skip
     """A causal language model in one format; the cache is fp16 and activations fp32, as by default."""
     f16 = fmt("fp16")
     plan = Plan(weights=fmt(form), activations=fmt("fp32"), kv=KV(key=f16, value=f16))
     model = shapes.model(config | {"torch_dtype": "float16"}, f"{name}-{form}")
     for tokens, batch in prompts:
-        yield Run(f"{model.name}/prefill-{tokens}x{batch}", model, Batch(float(tokens), 1.0, float(batch)), "prefill",
-                  lambda t=tokens, n=batch: _prompt(b, config, form, t, n), plan)  # type: ignore[misc]  # fmt: skip
+        yield EnginePass(f"{model.name}/prefill-{tokens}x{batch}", model, Batch(float(tokens), 1.0, float(batch)),
+                         "prefill", lambda t=tokens, n=batch: _prompt(b, config, form, t, n), plan)  # type: ignore[misc]  # fmt: skip
     for context, batch in contexts:
-        yield Run(f"{model.name}/decode-{context}x{batch}", model, Batch(float(context), 2.0, float(batch)), "decode",
-                  lambda t=context, n=batch: _step(b, config, form, t, n), plan)  # type: ignore[misc]  # fmt: skip
+        yield EnginePass(f"{model.name}/decode-{context}x{batch}", model, Batch(float(context), 2.0, float(batch)),
+                         "decode", lambda t=context, n=batch: _step(b, config, form, t, n), plan)  # type: ignore[misc]  # fmt: skip
 
 
 @cache
@@ -223,7 +223,7 @@ def _SILENT() -> Any:
     return _KEEP[0]
 
 
-def _prompt(b: Bench, config: shapes.Config, form: str, tokens: int, seqs: int) -> Callable[[], object]:
+def _prompt(b: MeasureSettings, config: shapes.Config, form: str, tokens: int, seqs: int) -> Callable[[], object]:
     session = Session(b.threads, config, form, tokens, seqs, repack=not limits())
     batch = session.batch(tokens, seqs)
 
@@ -234,7 +234,7 @@ def _prompt(b: Bench, config: shapes.Config, form: str, tokens: int, seqs: int) 
     return work
 
 
-def _step(b: Bench, config: shapes.Config, form: str, context: int, seqs: int) -> Callable[[], object]:
+def _step(b: MeasureSettings, config: shapes.Config, form: str, context: int, seqs: int) -> Callable[[], object]:
     session = Session(b.threads, config, form, context, seqs, repack=not limits())
     session.decode(session.batch(context, seqs))
     batch = session.batch(1, seqs, context)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tierwise.machines.profile import Products
-from tierwise.measure.engines import Bench, Run, curves
+from tierwise.measure.engines import EnginePass, MeasureSettings, curves
 
 NAME = "numpy"
 PACKAGES = ("numpy",)
@@ -15,7 +15,7 @@ CALLS = {"*": 2.0}
 PASSES = {"*": 2.0}
 
 
-def product_probes(bench: Bench) -> Iterator[tuple[str, Callable[[dict[str, float]], float]]]:
+def product_probes(bench: MeasureSettings) -> Iterator[tuple[str, Callable[[dict[str, float]], float]]]:
     """Named measurements, in order; each is given the results so far."""
     for form in FORMATS:
         yield f"{form}.call", lambda _, f=form: _product(bench, f, 1, 16, 1)  # type: ignore[misc]
@@ -30,12 +30,12 @@ def products(seen: dict[str, float]) -> dict[str, Products]:
     return curves.products(seen, FORMATS)
 
 
-def runs(purpose: str, bench: Bench) -> Iterator[Run]:
+def runs(purpose: str, bench: MeasureSettings) -> Iterator[EnginePass]:
     """NumPy has no models of its own."""
     return iter(())
 
 
-def _product(bench: Bench, form: str, rows: int, side: int, count: int) -> float:
+def _product(bench: MeasureSettings, form: str, rows: int, side: int, count: int) -> float:
     """Seconds of one of ``count`` products, no two sharing weights."""
     import numpy as np
 
@@ -50,12 +50,12 @@ def _product(bench: Bench, form: str, rows: int, side: int, count: int) -> float
     return bench.timer(work).median / count
 
 
-def _rate(bench: Bench, form: str) -> float:
+def _rate(bench: MeasureSettings, form: str) -> float:
     few, many = (_product(bench, form, rows, 768, 1) for rows in (64, 448))
     return 2.0 * 768 * 768 * 384 / max(many - few, 1e-9)
 
 
-def _stream(bench: Bench, form: str, rows: int, size: float, seen: dict[str, float]) -> float:
+def _stream(bench: MeasureSettings, form: str, rows: int, size: float, seen: dict[str, float]) -> float:
     element = 4.0 if form == "fp32" else 8.0
     count = max(round(size / (element * 640 * 640)), 1)
     side = 640 if count > 1 else max(int((size / element) ** 0.5) // 16 * 16, 32)

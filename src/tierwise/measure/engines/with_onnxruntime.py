@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from tierwise.core.numerics import fmt
 from tierwise.machines.profile import Products
-from tierwise.measure.engines import Bench, Run, curves, onnx_graphs, shapes
+from tierwise.measure.engines import EnginePass, MeasureSettings, curves, onnx_graphs, shapes
 from tierwise.scenario.types import Batch, Plan
 
 NAME = "onnxruntime"
@@ -18,7 +18,7 @@ _PLAN = Plan(weights=fmt("fp32"), activations=fmt("fp32"))
 _SIDE = 640
 
 
-def product_probes(bench: Bench) -> Iterator[tuple[str, Callable[[dict[str, float]], float]]]:
+def product_probes(bench: MeasureSettings) -> Iterator[tuple[str, Callable[[dict[str, float]], float]]]:
     """Named measurements, in order; each is given the results so far."""
     yield "fp32.call", lambda _: _chain(bench, 1, 32, 33) / 33
     yield "fp32.rate", lambda _: 2.0 * 768**2 * 384 / max(_chain(bench, 448, 768, 1) - _chain(bench, 64, 768, 1), 1e-9)
@@ -32,12 +32,12 @@ def products(seen: dict[str, float]) -> dict[str, Products]:
     return curves.products(seen, ("fp32",))
 
 
-def _chain(bench: Bench, rows: int, side: int, count: int) -> float:
+def _chain(bench: MeasureSettings, rows: int, side: int, count: int) -> float:
     """Seconds of ``count`` products one after the other, no two sharing weights."""
     return bench.timer(session(bench, onnx_graphs.chain(rows, side, count))).median
 
 
-def _stream(bench: Bench, rows: int, size: float, seen: dict[str, float]) -> float:
+def _stream(bench: MeasureSettings, rows: int, size: float, seen: dict[str, float]) -> float:
     count = max(round(size / (4 * _SIDE**2)), 1)
     side = _SIDE if count > 1 else max(int((size / 4) ** 0.5) // 16 * 16, 32)
     time = _chain(bench, rows, side, count) / count - seen["fp32.call"]
@@ -46,7 +46,7 @@ def _stream(bench: Bench, rows: int, size: float, seen: dict[str, float]) -> flo
     return float(4.0 * side * side / max(time, 4.0 * side * side / 1e12))
 
 
-def session(bench: Bench, graph: onnx_graphs.Built) -> Callable[[], object]:
+def session(bench: MeasureSettings, graph: onnx_graphs.Built) -> Callable[[], object]:
     """A loaded graph, ready to run on random inputs."""
     import onnxruntime
 
@@ -58,7 +58,7 @@ def session(bench: Bench, graph: onnx_graphs.Built) -> Callable[[], object]:
     return lambda: made.run(None, graph.inputs)
 
 
-def runs(purpose: str, bench: Bench) -> Iterator[Run]:
+def runs(purpose: str, bench: MeasureSettings) -> Iterator[EnginePass]:
     """Models to run: ``calibrate`` or ``validate``."""
     if purpose == "calibrate":
         yield from _encoder(bench, "encoder-a", shapes.bert(64, 256, 3, 1, 500), [(16, 1)])
@@ -74,17 +74,21 @@ def runs(purpose: str, bench: Bench) -> Iterator[Run]:
                        shapes.resnet(32, [128, 256, 512, 1024], [3, 4, 6, 3], "bottleneck"), [1, 2], 160)  # fmt: skip
 
 
-def _encoder(b: Bench, name: str, config: shapes.Config, inputs: list[tuple[int, int]]) -> Iterator[Run]:
+def _encoder(
+    b: MeasureSettings, name: str, config: shapes.Config, inputs: list[tuple[int, int]]
+) -> Iterator[EnginePass]:
     model = shapes.model(config, name)
     for tokens, batch in inputs:
-        yield Run(f"{name}/encode-{tokens}x{batch}", model, Batch(float(tokens), 1.0, float(batch)), "encode",
+        yield EnginePass(f"{name}/encode-{tokens}x{batch}", model, Batch(float(tokens), 1.0, float(batch)), "encode",
                   lambda t=tokens, n=batch: session(b, onnx_graphs.encoder(config, t, n)),  # type: ignore[misc]
                   _PLAN)  # fmt: skip
 
 
-def _images(b: Bench, name: str, config: shapes.Config, batches: list[int], side: int) -> Iterator[Run]:
+def _images(
+    b: MeasureSettings, name: str, config: shapes.Config, batches: list[int], side: int
+) -> Iterator[EnginePass]:
     model = shapes.model(config, name)
     for batch in batches:
         traffic = Batch(1.0, 1.0, float(batch), image_size=float(side))
-        yield Run(f"{name}/image-{side}x{batch}", model, traffic, "vision",
+        yield EnginePass(f"{name}/image-{side}x{batch}", model, traffic, "vision",
                   lambda n=batch: session(b, onnx_graphs.resnet(config, side, n)), _PLAN)  # type: ignore[misc]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 from tierwise.core.numerics import fmt
 from tierwise.machines.profile import Products
-from tierwise.measure.engines import Bench, Piece, Run, curves, shapes
+from tierwise.measure.engines import EnginePass, MeasureSettings, ModelPiece, curves, shapes
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.mlp import MLP
 from tierwise.models.step import Step
@@ -58,7 +58,7 @@ def wait(device: str) -> Callable[[], None] | None:
 # ---------------------------------------------------------------- matrix products
 
 
-def product_probes(bench: Bench) -> Iterator[tuple[str, Callable[[dict[str, float]], float]]]:
+def product_probes(bench: MeasureSettings) -> Iterator[tuple[str, Callable[[dict[str, float]], float]]]:
     """Named measurements, in order; each is given the results so far."""
     for form in FORMATS:
         yield f"{form}.call", lambda _, f=form: _call(bench, f)  # type: ignore[misc]
@@ -73,7 +73,7 @@ def products(seen: dict[str, float]) -> dict[str, Products]:
     return curves.products(seen, FORMATS)
 
 
-def copy_bandwidth(bench: Bench, size: float) -> float:
+def copy_bandwidth(bench: MeasureSettings, size: float) -> float:
     """Bytes per second of an elementwise kernel that makes its output anew, as eager code does at every step."""
     import torch
 
@@ -84,7 +84,7 @@ def copy_bandwidth(bench: Bench, size: float) -> float:
     return float(8.0 * len(x) / max(time, 8.0 * len(x) / 1e13))
 
 
-def _linear(bench: Bench, form: str, rows: int, wide: int, deep: int, count: int) -> float:
+def _linear(bench: MeasureSettings, form: str, rows: int, wide: int, deep: int, count: int) -> float:
     """Seconds of one of ``count`` linear layers run one after the other, no two sharing weights."""
     import torch
 
@@ -101,19 +101,19 @@ def _linear(bench: Bench, form: str, rows: int, wide: int, deep: int, count: int
         return bench.timer(work).median / count
 
 
-def _call(bench: Bench, form: str) -> float:
+def _call(bench: MeasureSettings, form: str) -> float:
     """Seconds of a linear layer beyond reading its weights: two sizes that stay in cache, extended to none."""
     small, large = (_linear(bench, form, 1, side, side, 1) for side in (96, 288))
     return max(small - (large - small) * 96**2 / (288**2 - 96**2), 0.2 * small)
 
 
-def _rate(bench: Bench, form: str) -> float:
+def _rate(bench: MeasureSettings, form: str) -> float:
     """FLOP/s of rows beyond the first 64: what a row costs once the weights are packed."""
     few, many = _linear(bench, form, 64, 768, 768, 1), _linear(bench, form, 448, 768, 768, 1)
     return 2.0 * 768 * 768 * (448 - 64) / max(many - few, 1e-9)
 
 
-def _stream(bench: Bench, form: str, rows: int, size: float, seen: dict[str, float]) -> float:
+def _stream(bench: MeasureSettings, form: str, rows: int, size: float, seen: dict[str, float]) -> float:
     """Bytes per second at which weights of a working set are read: with one row, or packed for several."""
     element = float(fmt(form).bytes)
     count = max(round(size / (element * 640 * 640)), 1)
@@ -134,12 +134,12 @@ def _dtype(form: str) -> Any:
 # ---------------------------------------------------------------- models
 
 
-def runs(purpose: str, bench: Bench) -> Iterator[Run]:
+def runs(purpose: str, bench: MeasureSettings) -> Iterator[EnginePass]:
     """Models to run: ``calibrate`` or ``validate``."""
     yield from (_calibrate if purpose == "calibrate" else _validate)(bench)
 
 
-def _calibrate(b: Bench) -> Iterator[Run]:
+def _calibrate(b: MeasureSettings) -> Iterator[EnginePass]:
     for dtype in ("float32", "bfloat16"):
         tag = {"float32": "", "bfloat16": "-bf16"}[dtype]
         yield from _decoder(b, f"decoder-a{tag}", shapes.llama(96, 208, 3, 6, 2, 500, dtype), [(24, 1)],
@@ -162,7 +162,7 @@ def _calibrate(b: Bench) -> Iterator[Run]:
     yield from _images(b, "convs-c", shapes.resnet(32, [128, 256, 512], [2, 2, 2], "bottleneck"), [1, 3], 128)
 
 
-def _validate(b: Bench) -> Iterator[Run]:
+def _validate(b: MeasureSettings) -> Iterator[EnginePass]:
     yield from _decoder(b, "llama-25m", shapes.llama(512, 1376, 6, 8, 2, 8000), [(32, 1), (128, 1), (512, 1), (96, 4)],
                         [(32, 1), (512, 1), (128, 4)])  # fmt: skip
     yield from _decoder(b, "llama-4m", shapes.llama(192, 512, 8, 4, 4, 2000), [(64, 1), (256, 2)], [(64, 1), (256, 8)])
@@ -178,7 +178,7 @@ def _validate(b: Bench) -> Iterator[Run]:
                        [1, 2], 160)  # fmt: skip
 
 
-def pieces(bench: Bench) -> Iterator[Piece]:
+def pieces(bench: MeasureSettings) -> Iterator[ModelPiece]:
     """Norms and activations by themselves, as a layer calls them, on few rows and on many."""
     for dtype in ("float32", "bfloat16"):
         config = shapes.llama(448, 1200, 1, 7, 7, 64, dtype)
@@ -186,16 +186,16 @@ def pieces(bench: Bench) -> Iterator[Piece]:
         for rows in (1, 40, 280):
             step = Step(model, plan, 1.0, float(rows), 0.0, "prefill")
             size = (rows, 448)
-            yield Piece(f"norm-rms-{dtype}-{rows}", tuple(Norm(448.0).ops(step)),
+            yield ModelPiece(f"norm-rms-{dtype}-{rows}", tuple(Norm(448.0).ops(step)),
                         lambda s=size, d=dtype: _norm(bench, "rms", s, d))  # type: ignore[misc]  # fmt: skip
             if dtype == "float32":
-                yield Piece(f"norm-centered-{rows}", tuple(Norm(448.0, bias=True).ops(step)),
+                yield ModelPiece(f"norm-centered-{rows}", tuple(Norm(448.0, bias=True).ops(step)),
                             lambda s=size, d=dtype: _norm(bench, "centered", s, d))  # type: ignore[misc]  # fmt: skip
             act = tuple(op for op in MLP(448.0, 1200.0).ops(step) if op.name.endswith(".act"))
-            yield Piece(f"act-{dtype}-{rows}", act, lambda n=rows, d=dtype: _act(bench, n, 1200, d))  # type: ignore[misc]
+            yield ModelPiece(f"act-{dtype}-{rows}", act, lambda n=rows, d=dtype: _act(bench, n, 1200, d))  # type: ignore[misc]
 
 
-def _norm(b: Bench, kind: str, size: tuple[int, int], dtype: str) -> Callable[[], object]:
+def _norm(b: MeasureSettings, kind: str, size: tuple[int, int], dtype: str) -> Callable[[], object]:
     """A norm and the residual addition before it."""
     import torch
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
@@ -207,7 +207,7 @@ def _norm(b: Bench, kind: str, size: tuple[int, int], dtype: str) -> Callable[[]
     return _inference(lambda: module(x + y))
 
 
-def _act(b: Bench, rows: int, wide: int, dtype: str) -> Callable[[], object]:
+def _act(b: MeasureSettings, rows: int, wide: int, dtype: str) -> Callable[[], object]:
     import torch
 
     setup(b.threads)
@@ -221,35 +221,43 @@ def _plan(config: shapes.Config) -> Plan:
 
 
 def _decoder(
-    b: Bench, name: str, config: shapes.Config, prompts: list[tuple[int, int]], contexts: list[tuple[int, int]]
-) -> Iterator[Run]:
+    b: MeasureSettings,
+    name: str,
+    config: shapes.Config,
+    prompts: list[tuple[int, int]],
+    contexts: list[tuple[int, int]],
+) -> Iterator[EnginePass]:
     """A causal language model: passes over whole prompts, then single tokens after some context."""
     model, plan = shapes.model(config, name), _plan(config)
     for tokens, batch in prompts:
-        yield Run(f"{name}/prefill-{tokens}x{batch}", model, Batch(float(tokens), 1.0, float(batch)), "prefill",
+        yield EnginePass(f"{name}/prefill-{tokens}x{batch}", model, Batch(float(tokens), 1.0, float(batch)), "prefill",
                   lambda t=tokens, n=batch: _prefill(b, config, t, n), plan)  # type: ignore[misc]  # fmt: skip
     for context, batch in contexts:
-        yield Run(f"{name}/decode-{context}x{batch}", model, Batch(float(context), 2.0, float(batch)), "decode",
+        yield EnginePass(f"{name}/decode-{context}x{batch}", model, Batch(float(context), 2.0, float(batch)), "decode",
                   lambda t=context, n=batch: _decode(b, config, t, n), plan)  # type: ignore[misc]  # fmt: skip
 
 
-def _encoder(b: Bench, name: str, config: shapes.Config, inputs: list[tuple[int, int]]) -> Iterator[Run]:
+def _encoder(
+    b: MeasureSettings, name: str, config: shapes.Config, inputs: list[tuple[int, int]]
+) -> Iterator[EnginePass]:
     model, plan = shapes.model(config, name), _plan(config)
     for tokens, batch in inputs:
-        yield Run(f"{name}/encode-{tokens}x{batch}", model, Batch(float(tokens), 1.0, float(batch)), "encode",
+        yield EnginePass(f"{name}/encode-{tokens}x{batch}", model, Batch(float(tokens), 1.0, float(batch)), "encode",
                   lambda t=tokens, n=batch: _encode(b, config, t, n), plan)  # type: ignore[misc]  # fmt: skip
 
 
-def _images(b: Bench, name: str, config: shapes.Config, batches: list[int], side: int | None = None) -> Iterator[Run]:
+def _images(
+    b: MeasureSettings, name: str, config: shapes.Config, batches: list[int], side: int | None = None
+) -> Iterator[EnginePass]:
     model, plan = shapes.model(config, name), _plan(config)
     pixels = side or int(config["image_size"])
     for batch in batches:
         traffic = Batch(1.0, 1.0, float(batch), image_size=float(pixels))
-        yield Run(f"{name}/image-{pixels}x{batch}", model, traffic, "vision",
+        yield EnginePass(f"{name}/image-{pixels}x{batch}", model, traffic, "vision",
                   lambda n=batch: _look(b, config, pixels, n), plan)  # type: ignore[misc]  # fmt: skip
 
 
-def build(b: Bench, config: shapes.Config) -> Any:
+def build(b: MeasureSettings, config: shapes.Config) -> Any:
     """A model of `transformers` with random weights, in evaluation mode."""
     import torch
     import transformers
@@ -273,7 +281,7 @@ def _inference(work: Callable[[], object]) -> Callable[[], object]:
     return quiet
 
 
-def _prefill(b: Bench, config: shapes.Config, tokens: int, batch: int) -> Callable[[], object]:
+def _prefill(b: MeasureSettings, config: shapes.Config, tokens: int, batch: int) -> Callable[[], object]:
     import torch
 
     model = build(b, config)
@@ -285,7 +293,7 @@ def _prefill(b: Bench, config: shapes.Config, tokens: int, batch: int) -> Callab
     return _inference(work)
 
 
-def _decode(b: Bench, config: shapes.Config, context: int, batch: int) -> Callable[[], object]:
+def _decode(b: MeasureSettings, config: shapes.Config, context: int, batch: int) -> Callable[[], object]:
     import torch
 
     model = build(b, config)
@@ -306,7 +314,7 @@ def _decode(b: Bench, config: shapes.Config, context: int, batch: int) -> Callab
     return _inference(work)
 
 
-def _encode(b: Bench, config: shapes.Config, tokens: int, batch: int) -> Callable[[], object]:
+def _encode(b: MeasureSettings, config: shapes.Config, tokens: int, batch: int) -> Callable[[], object]:
     import torch
 
     model = build(b, config)
@@ -318,7 +326,7 @@ def _encode(b: Bench, config: shapes.Config, tokens: int, batch: int) -> Callabl
     return _inference(work)
 
 
-def _look(b: Bench, config: shapes.Config, side: int, batch: int) -> Callable[[], object]:
+def _look(b: MeasureSettings, config: shapes.Config, side: int, batch: int) -> Callable[[], object]:
     import torch
 
     model = build(b, config)

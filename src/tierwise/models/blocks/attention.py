@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.num import Num, is_zero, minimum, where
-from tierwise.models.blocks.cache import Part, copy, past_kept, past_read, reads, revised, states
+from tierwise.models.blocks.cache import CachedTensor, copy, past_kept, past_read, reads, revised, states
 from tierwise.models.blocks.common import GATE, ROPE, Linear, act, all_reduce, elementwise, matmul, share
-from tierwise.models.facts import POLICIES, Cache, Facts
+from tierwise.models.facts import POLICIES, BlockFacts, Cache
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op, Operand
 
 
@@ -210,30 +210,30 @@ class Attention:
     def _rank(self, step: Step) -> Num:
         return step.plan.kv.rank if self.source != "cross" and self.causal else 1.0
 
-    def _parts(self, step: Step, g: Num, shared: bool = False) -> list[Part]:
+    def _parts(self, step: Step, g: Num, shared: bool = False) -> list[CachedTensor]:
         """The cached tensors of one token on one device."""
         if not self.causal or (self.source == "shared" and not shared):
             return []
         k, v = g * self.head_dim, g * self.value_dim
         if self.source == "cross":
-            return [Part("cross_k", k, k, step.act), Part("cross_v", v, v, step.act)]
+            return [CachedTensor("cross_k", k, k, step.act), CachedTensor("cross_v", v, v, step.act)]
         if step.plan.kv.remat:
             # Keys and values are recomputed from the layer's input, which is stored in their place.
-            return [Part("x_cache", self.hidden, self.hidden, step.key)]
+            return [CachedTensor("x_cache", self.hidden, self.hidden, step.key)]
         rank = self._rank(step)
-        return [Part("k_cache", k * rank, k, step.key), Part("v_cache", v * rank, v, step.value)]
+        return [CachedTensor("k_cache", k * rank, k, step.key), CachedTensor("v_cache", v * rank, v, step.value)]
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         _, g = self.local_heads(step)
         parts = self._parts(step, g)
         if self.source == "cross":
             for p in parts:
-                yield State(p.name, "kv", step.encoder * p.width, p.format)
+                yield SequenceState(p.name, "kv", step.encoder * p.width, p.format)
         elif parts:
             yield from states(step, parts, self.span, self.density, self.budget)
 
-    def facts(self) -> Facts:
-        return Facts(self.heads, self.kv_heads, self.head_dim, scores=True, cache=self._cache())
+    def facts(self) -> BlockFacts:
+        return BlockFacts(self.heads, self.kv_heads, self.head_dim, scores=True, cache=self._cache())
 
     def _cache(self) -> Cache | None:
         if not self.causal:

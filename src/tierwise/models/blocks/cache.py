@@ -12,12 +12,12 @@ from tierwise.core.errors import BadField
 from tierwise.core.num import Num, is_zero, maximum, minimum, where
 from tierwise.core.numerics import Format
 from tierwise.models.step import Step
-from tierwise.models.types import State
+from tierwise.models.types import SequenceState
 from tierwise.program.types import Op, Operand
 
 
 @dataclass(frozen=True)
-class Part:
+class CachedTensor:
     """One cached tensor: ``width`` elements a token as stored, ``full`` before any compression."""
 
     name: str
@@ -50,7 +50,7 @@ def past_kept(step: Step, span: Num | None, budget: Num = float("inf")) -> Num:
 
 
 def reads(
-    step: Step, parts: list[Part], past: Num, span: Num | None = None, density: Num = 1.0, select: bool = True
+    step: Step, parts: list[CachedTensor], past: Num, span: Num | None = None, density: Num = 1.0, select: bool = True
 ) -> Iterator[Operand]:
     """Cache traffic of one pass over ``past`` tokens a sequence; a relayed prefix is read once a batch.
 
@@ -71,8 +71,8 @@ def reads(
 
 
 def states(
-    step: Step, parts: list[Part], span: Num | None, density: Num = 1.0, budget: Num = float("inf")
-) -> Iterator[State]:
+    step: Step, parts: list[CachedTensor], span: Num | None, density: Num = 1.0, budget: Num = float("inf")
+) -> Iterator[SequenceState]:
     """Cache kept per running sequence, and what a shared prefix keeps once.
 
     Args:
@@ -86,10 +86,10 @@ def states(
     own, common = _with_prefix(step, step.context, tokens, span)
     for part in parts:
         form = mixed(step, part.format, tokens * density)
-        yield State(part.name, "kv", own * density * part.width, form, common * density * part.width)
+        yield SequenceState(part.name, "kv", own * density * part.width, form, common * density * part.width)
         if not is_zero(kv.window) and not is_zero(1.0 - kv.rank):
             # A low-rank cache keeps its newest tokens whole beside the compressed copy.
-            yield State(part.name + "_window", "kv", minimum(kv.window, tokens * density) * part.full, step.act)
+            yield SequenceState(part.name + "_window", "kv", minimum(kv.window, tokens * density) * part.full, step.act)
 
 
 def _with_prefix(step: Step, context: Num, taken: Num, span: Num | None) -> tuple[Num, Num]:
@@ -107,13 +107,13 @@ def _with_prefix(step: Step, context: Num, taken: Num, span: Num | None) -> tupl
     return taken - common * f, common * (1.0 - (1.0 - f) ** step.seqs)
 
 
-def fixed_state(name: str, step: Step, elements: Num, form: Format) -> State:
+def fixed_state(name: str, step: Step, elements: Num, form: Format) -> SequenceState:
     """State that does not grow. Behind a prefix that all sequences share it is kept once more, to start them from."""
     once = where(np.asarray(step.plan.kv.shared_prefix) > 0, elements, 0.0)
-    return State(name, "state", elements, form, once)
+    return SequenceState(name, "state", elements, form, once)
 
 
-def copy(step: Step, name: str, parts: list[Part], tokens: Num) -> Op:
+def copy(step: Step, name: str, parts: list[CachedTensor], tokens: Num) -> Op:
     """The past cache read and written again, to stand in one piece with the new token."""
     moved = tuple(Operand(p.name, "kv", tokens * p.width, p.format) for p in parts)
     return Op("elementwise", f"{name}.cache_copy", "attn", {"elements": tokens}, 0.0, moved, moved, "fp32")

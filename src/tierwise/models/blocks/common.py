@@ -9,9 +9,9 @@ import numpy as np
 
 from tierwise.core.num import Num, ceil_div, is_zero, maximum
 from tierwise.core.numerics import Format, fmt, multiply_in
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op, Operand
 
 INDEX = fmt("int32")
@@ -208,11 +208,11 @@ class Norm:
         op = elementwise(step, self.name, "norm", reads, writes, per_element=NORM, kind="norm")
         yield replace(op, options={"centered": self.bias})
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()
 
 
 @dataclass(frozen=True)
@@ -229,11 +229,11 @@ class Extra:
     def ops(self, step: Step) -> Iterable[Op]:
         return ()
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()
 
 
 @dataclass(frozen=True)
@@ -254,8 +254,8 @@ class Projection:
         m = step.seqs if self.once else maximum(step.tokens * self.tokens_ratio, 1.0)
         yield matmul(step, self.linear.name, self.linear.role, m, [self.linear], "h", "y")
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()

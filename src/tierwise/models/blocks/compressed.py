@@ -12,12 +12,12 @@ from typing import Any
 
 from tierwise.core.num import Num, minimum
 from tierwise.core.numerics import fmt
-from tierwise.models.blocks.cache import Part, copy, past_kept, past_read, reads, revised, states
+from tierwise.models.blocks.cache import CachedTensor, copy, past_kept, past_read, reads, revised, states
 from tierwise.models.blocks.common import ROPE, Linear, act, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.mla import Indexer
-from tierwise.models.facts import Cache, Facts
+from tierwise.models.facts import BlockFacts, Cache
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op, Operand
 
 
@@ -182,24 +182,24 @@ class CompressedAttention:
         if self.ratio is not None:
             yield copy(step, f"{self.name}.entries", compressed, step.seqs * past_kept(step, self.window) / self.ratio)
 
-    def _parts(self, step: Step) -> list[Part]:
+    def _parts(self, step: Step) -> list[CachedTensor]:
         """Cached tensors: one vector a near token, one an entry, one index key an entry."""
         kept = self.head_dim * step.plan.kv.rank
-        parts = [Part("kv_cache", kept, self.head_dim, step.key)]
+        parts = [CachedTensor("kv_cache", kept, self.head_dim, step.key)]
         if self.ratio is not None:
-            parts.append(Part("entries", kept, self.head_dim, step.key))
+            parts.append(CachedTensor("entries", kept, self.head_dim, step.key))
             if self.indexer is not None:
-                parts.append(Part("index_k", self.indexer.dim, self.indexer.dim, fmt("fp8")))
+                parts.append(CachedTensor("index_k", self.indexer.dim, self.indexer.dim, fmt("fp8")))
         return parts
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         # The one key-value vector serves all heads, so tensor parallelism replicates it.
         whole, *compressed = self._parts(step)
         yield from states(step, [whole], self._whole)
         if self.ratio is not None:
             yield from states(step, compressed, self.window, 1.0 / self.ratio)
 
-    def facts(self) -> Facts:
+    def facts(self) -> BlockFacts:
         one = "one vector a token is key and value of every head"
         refuses = {
             "remat": one,
@@ -210,7 +210,7 @@ class CompressedAttention:
         }
         if self.indexer is not None:
             refuses["read"] = "an indexer already chooses the entries it reads"
-        return Facts(self.heads, 1.0, self.head_dim, scores=True, cache=Cache("entries", refuses))
+        return BlockFacts(self.heads, 1.0, self.head_dim, scores=True, cache=Cache("entries", refuses))
 
     def adapted(self, policy: str, value: Any) -> CompressedAttention:
         found: CompressedAttention = revised(self, policy, value)
@@ -246,8 +246,8 @@ class HyperConnection:
         # The streams are read to form the block's input, and read and written when its output joins them.
         yield elementwise(step, f"{self.name}.mix", "norm", {"x": 2.0 * wide}, {"x": wide}, 2.0)
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()

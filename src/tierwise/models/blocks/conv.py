@@ -11,9 +11,9 @@ from tierwise.core.num import Num, is_zero, where
 from tierwise.core.numerics import Format, multiply_in
 from tierwise.models.blocks.cache import fixed_state
 from tierwise.models.blocks.common import act, elementwise
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op, Operand
 
 
@@ -93,11 +93,11 @@ class Conv:
                      "merged": self.norm, "activated": self.activated},
         )
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ class Pool:
         size = grid if self.whole else grid * self.factor
         yield elementwise(step, self.name, "conv", {"pixels": size}, {"pixels": out}, 1.0)
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,11 @@ class Merge:
         op = elementwise(step, self.name, "conv", {"pixels": size, "shortcut": size}, {"pixels": size}, 2.0)
         yield replace(op, options={**op.options, "activated": True})
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()
 
 
 def causal_conv(
@@ -202,7 +202,7 @@ def recurrent_state(
     form: Format | None,
     conv_channels: Num = 0.0,
     width: Num = 1.0,
-) -> Iterator[State]:
+) -> Iterator[SequenceState]:
     """What a recurrent layer keeps per sequence: its matrix state and the convolution's last inputs."""
     yield fixed_state("ssm_state", step, heads * key * value, form or step.act)
     if not is_zero(conv_channels):

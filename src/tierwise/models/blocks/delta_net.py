@@ -10,9 +10,9 @@ from tierwise.core.numerics import Format
 from tierwise.models.blocks.common import GATED_NORM, Linear, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.conv import causal_conv, recurrent_state
 from tierwise.models.blocks.scan import scan
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op
 
 
@@ -101,9 +101,9 @@ class GatedDeltaNet:
         yield matmul(step, f"{self.name}.out_proj", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         _, v, channels = self.local(step)
         yield from recurrent_state(step, v, self.key_dim, self.value_dim, self.state_format, channels, self.conv)
 
-    def facts(self) -> Facts:
-        return Facts(heads=self.key_heads, state="ssm_state")
+    def facts(self) -> BlockFacts:
+        return BlockFacts(heads=self.key_heads, state="ssm_state")

@@ -8,9 +8,9 @@ from typing import Any
 
 from tierwise.core.num import Num
 from tierwise.models.blocks.common import INDEX, Linear, act, collective, elementwise, matmul
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op, Operand
 
 
@@ -45,11 +45,11 @@ class Embedding:
             arithmetic="fp32",
         )
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ class Head:
         if not self.every and not self.pooled:
             yield elementwise(step, "sample", "head", {"logits": m * rows}, {"token": m}, 1.0)
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
+    def facts(self) -> BlockFacts:
         last = not (self.every or self.pooled or self.prompt)
-        return Facts(tied=self.rows * self.width if self.tied else 0.0, last_only=last)
+        return BlockFacts(tied=self.rows * self.width if self.tied else 0.0, last_only=last)
 
     def adapted(self, policy: str, value: Any) -> Head:
         """``logits``: of every token of a prompt; or a field by its name."""

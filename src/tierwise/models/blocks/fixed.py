@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from tierwise.core.num import Num
 from tierwise.core.numerics import Format, Names, multiply_in
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op, Operand
 
 
@@ -114,8 +114,8 @@ class Fixed:
         weight = next((t.operand(step).format for t in self.reads if t.role == "weight"), first)
         return multiply_in(weight, first)
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()

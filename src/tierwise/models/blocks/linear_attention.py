@@ -10,9 +10,9 @@ from tierwise.core.numerics import Format
 from tierwise.models.blocks.common import GATED_NORM, Linear, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.conv import Conv, recurrent_state
 from tierwise.models.blocks.scan import scan
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op
 
 
@@ -136,9 +136,9 @@ class LinearAttention:
         yield matmul(step, f"{self.name}.o_proj", "attn", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         h = share(self.heads, 1.0, step.plan.tp)
         yield from recurrent_state(step, h, self.key_dim, self.value_dim, self.state_format)
 
-    def facts(self) -> Facts:
-        return Facts(heads=self.heads, state="ssm_state")
+    def facts(self) -> BlockFacts:
+        return BlockFacts(heads=self.heads, state="ssm_state")

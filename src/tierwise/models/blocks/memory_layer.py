@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from tierwise.core.num import Num
 from tierwise.models.blocks.common import INDEX, ROUTE, Linear, act, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.moe import distinct
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op, Operand
 
 
@@ -96,8 +96,8 @@ class MemoryLayer:
             arithmetic="fp32",
         )
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()

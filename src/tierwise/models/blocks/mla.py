@@ -8,11 +8,11 @@ from typing import Any
 
 from tierwise.core.num import Num, minimum
 from tierwise.core.numerics import fmt
-from tierwise.models.blocks.cache import Part, copy, past_kept, past_read, reads, revised, states
+from tierwise.models.blocks.cache import CachedTensor, copy, past_kept, past_read, reads, revised, states
 from tierwise.models.blocks.common import ROPE, Linear, act, all_reduce, elementwise, matmul, share
-from tierwise.models.facts import Cache, Facts
+from tierwise.models.facts import BlockFacts, Cache
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op, Operand
 
 # Keys that an indexer scores, with an fp32 scale for 128 of them: 132 bytes a token (vLLM, deepseek_v2.py,
@@ -201,23 +201,23 @@ class MLA:
             options={"flash": True, "phase": step.phase},
         )  # fmt: skip
 
-    def _parts(self, step: Step) -> list[Part]:
+    def _parts(self, step: Step) -> list[CachedTensor]:
         latent, rank = self.kv_rank + self.rope_dim, step.plan.kv.rank
         if self.by_head:
             h = share(self.heads, 1.0, step.plan.tp)
             k, v = h * (self.nope_dim + self.rope_dim), h * self.v_dim
-            parts = [Part("k_cache", k * rank, k, step.key), Part("v_cache", v * rank, v, step.value)]
+            parts = [CachedTensor("k_cache", k * rank, k, step.key), CachedTensor("v_cache", v * rank, v, step.value)]
         else:
-            parts = [Part("latent", latent * rank, latent, step.key)]
+            parts = [CachedTensor("latent", latent * rank, latent, step.key)]
         if self.indexer is not None and self.indexer.full:
-            parts.append(Part("index_k", self.indexer.dim, self.indexer.dim, INDEX_KEY))
+            parts.append(CachedTensor("index_k", self.indexer.dim, self.indexer.dim, INDEX_KEY))
         return parts
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         # A latent is shared by all heads, so tensor parallelism replicates it.
         yield from states(step, self._parts(step), self.window, self.density, self.budget)
 
-    def facts(self) -> Facts:
+    def facts(self) -> BlockFacts:
         refuses = {
             "remat": "its latent is already what keys and values are recomputed from",
             "expanded": "decoding attends in the latent, which all heads share: there are no keys to copy",
@@ -227,8 +227,8 @@ class MLA:
             refuses |= dict.fromkeys(("read", "density"), "an indexer already chooses the tokens it reads")
         if self.by_head:
             qk = self.nope_dim + self.rope_dim
-            return Facts(self.heads, self.heads, qk, scores=True, cache=Cache("keys", refuses))
-        return Facts(self.heads, 1.0, self.kv_rank + self.rope_dim, scores=True, cache=Cache("latent", refuses))
+            return BlockFacts(self.heads, self.heads, qk, scores=True, cache=Cache("keys", refuses))
+        return BlockFacts(self.heads, 1.0, self.kv_rank + self.rope_dim, scores=True, cache=Cache("latent", refuses))
 
     def adapted(self, policy: str, value: Any) -> MLA:
         found: MLA = revised(self, policy, value)

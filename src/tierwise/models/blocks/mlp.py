@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from tierwise.core.num import Num
 from tierwise.models.blocks.common import ACTIVATION, Linear, all_reduce, elementwise, matmul, share
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op
 
 
@@ -51,8 +51,8 @@ class MLP:
         yield matmul(step, f"{self.name}.down", "mlp", t, [self._down()], "a", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()

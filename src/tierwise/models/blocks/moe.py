@@ -11,9 +11,9 @@ from tierwise.core.num import Num, ceil_div, is_zero, maximum, minimum, where
 from tierwise.core.numerics import multiply_in
 from tierwise.models.blocks.common import INDEX, ROUTE, Linear, act, collective, elementwise, matmul
 from tierwise.models.blocks.mlp import MLP
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op, Operand
 
 # Bytes of an activation sent in 8 bits: one, and a 32-bit scale for every 128.
@@ -188,8 +188,8 @@ class MoE:
             options={"structured": step.plan.structured},
         )  # fmt: skip
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts(experts=self.experts, top_k=self.top_k, expert_shape=(self.width, self.inner))
+    def facts(self) -> BlockFacts:
+        return BlockFacts(experts=self.experts, top_k=self.top_k, expert_shape=(self.width, self.inner))

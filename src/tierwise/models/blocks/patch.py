@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from tierwise.core.num import Num, is_zero
 from tierwise.models.blocks.common import ACTIVATION, Linear, elementwise, matmul
 from tierwise.models.blocks.conv import Conv
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op
 
 
@@ -64,11 +64,11 @@ class PatchEmbed:
             table = step.new * self.width
             yield elementwise(step, "position", "embed", {"pixels": size, "position": table}, {"x": size}, 1.0)
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class Mean:
     def ops(self, step: Step) -> Iterator[Op]:
         yield elementwise(step, self.name, "head", {"h": step.tokens * self.width}, {"h": step.seqs * self.width}, 1.0)
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ class Merger:
         yield elementwise(step, f"{self.name}.act", "vision", {"u": wide}, {"a": wide}, ACTIVATION)
         yield matmul(step, f"{self.name}.fc2", "vision", m, [second], "a", "y")
 
-    def state(self, step: Step) -> Iterable[State]:
+    def state(self, step: Step) -> Iterable[SequenceState]:
         return ()
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()

@@ -9,11 +9,11 @@ from typing import Any
 from tierwise.core.num import Num, minimum
 from tierwise.core.numerics import Format
 from tierwise.models.blocks.attention import Attention
-from tierwise.models.blocks.cache import Part, mixed, past_kept, states
+from tierwise.models.blocks.cache import CachedTensor, mixed, past_kept, states
 from tierwise.models.blocks.common import act, elementwise
-from tierwise.models.facts import Cache, Facts
+from tierwise.models.facts import BlockFacts, Cache
 from tierwise.models.step import Step
-from tierwise.models.types import Block, State, Weight
+from tierwise.models.types import Block, SequenceState, Weight
 from tierwise.program.types import Op, Operand
 
 # Vector operations a score: widened, scaled, maximum, difference, exponential, sum, division, narrowed.
@@ -142,20 +142,20 @@ class RebuiltAttention:
             arithmetic=step.act.arithmetic, options={"flash": step.plan.flash, "phase": step.phase},
         )  # fmt: skip
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         """What stays on the device: the low-rank keys, landmarks, and the buffer a step attends to."""
         a = self.attn
         _, g = a.local_heads(step)
-        low = Part("low_rank", self.rank, self.rank, step.key)
-        marks = Part("landmarks", g * a.head_dim / self.chunk, g * a.head_dim / self.chunk, step.key)
+        low = CachedTensor("low_rank", self.rank, self.rank, step.key)
+        marks = CachedTensor("landmarks", g * a.head_dim / self.chunk, g * a.head_dim / self.chunk, step.key)
         yield from states(step, [low, marks], a.span)
         within = step.context if a.span is None else minimum(step.context, a.span)
         held = minimum(self.budget + self.kept, step.plan.kv.stored(within))
-        yield State("basis", "kv", g * self.rank * a.head_dim, self._key(step))
-        yield State("buffer_k", "kv", held * g * a.head_dim, step.act)
-        yield State("buffer_v", "kv", held * g * a.value_dim, self._value(step))
+        yield SequenceState("basis", "kv", g * self.rank * a.head_dim, self._key(step))
+        yield SequenceState("buffer_k", "kv", held * g * a.head_dim, step.act)
+        yield SequenceState("buffer_v", "kv", held * g * a.value_dim, self._value(step))
 
-    def facts(self) -> Facts:
+    def facts(self) -> BlockFacts:
         low, chosen = "its keys are already rebuilt from a low-rank copy", "it already chooses the tokens it reads"
         refuses = {
             "rank": low, "remat": low, "rebuilt": low, "read": chosen, "density": chosen, "budget": chosen,

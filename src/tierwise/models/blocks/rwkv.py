@@ -16,9 +16,9 @@ from tierwise.core.numerics import fmt
 from tierwise.models.blocks.cache import fixed_state
 from tierwise.models.blocks.common import GATE, GATED_NORM, Linear, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.scan import scan
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op, Operand
 
 _FP32 = fmt("fp32")
@@ -75,12 +75,12 @@ class TimeMix:
         yield matmul(step, f"{self.name}.output", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         yield fixed_state("wkv_state", step, _WKV * share(self.inner, 0.0, step.plan.tp), _FP32)
         yield fixed_state("shift_state", step, self.hidden, step.act)
 
-    def facts(self) -> Facts:
-        return Facts(state="wkv_state")
+    def facts(self) -> BlockFacts:
+        return BlockFacts(state="wkv_state")
 
 
 @dataclass(frozen=True)
@@ -160,13 +160,13 @@ class MatrixTimeMix:
         yield matmul(step, f"{self.name}.output", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         h = share(self.hidden / self.head_dim, 1.0, step.plan.tp)
         yield fixed_state("wkv_state", step, h * self.head_dim**2, _FP32)
         yield fixed_state("shift_state", step, self.hidden, step.act)
 
-    def facts(self) -> Facts:
-        return Facts(heads=self.hidden / self.head_dim, state="wkv_state")
+    def facts(self) -> BlockFacts:
+        return BlockFacts(heads=self.hidden / self.head_dim, state="wkv_state")
 
 
 @dataclass(frozen=True)
@@ -206,11 +206,11 @@ class ChannelMix:
         size = t * self.hidden
         yield elementwise(step, f"{self.name}.gate", "mlp", {"y": size, "r": size}, {"y": size}, GATE)
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         yield fixed_state("shift_state", step, self.hidden, step.act)
 
-    def facts(self) -> Facts:
-        return Facts()
+    def facts(self) -> BlockFacts:
+        return BlockFacts()
 
 
 def _shift(step: Step, name: str, width: Num, mixes: float) -> Op:

@@ -9,9 +9,9 @@ from tierwise.core.num import Num
 from tierwise.models.blocks.cache import fixed_state
 from tierwise.models.blocks.common import Linear, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.conv import causal_conv
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op
 
 
@@ -52,8 +52,8 @@ class ShortConv:
         yield matmul(step, f"{self.name}.out_proj", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         yield fixed_state("conv_state", step, share(self.hidden, 0.0, step.plan.tp) * (self.taps - 1.0), step.act)
 
-    def facts(self) -> Facts:
-        return Facts(state="conv_state")
+    def facts(self) -> BlockFacts:
+        return BlockFacts(state="conv_state")

@@ -8,11 +8,11 @@ from typing import Any
 
 from tierwise.core.num import Num
 from tierwise.models.blocks.attention import Attention
-from tierwise.models.blocks.cache import Part, past_kept, states
+from tierwise.models.blocks.cache import CachedTensor, past_kept, states
 from tierwise.models.blocks.common import Linear, act, matmul
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op, Operand
 
 
@@ -70,12 +70,12 @@ class BlockSparseAttention:
         )  # fmt: skip
         yield from replace(self.attn, chosen=self.block * self.blocks).ops(step)
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         yield from self.attn.state(step)
-        key = Part("index_k", self.dim, self.dim, step.key)
+        key = CachedTensor("index_k", self.dim, self.dim, step.key)
         yield from states(step, [key], self.attn.span, budget=self.attn.budget)
 
-    def facts(self) -> Facts:
+    def facts(self) -> BlockFacts:
         facts = self.attn.facts()
         if facts.cache is None:
             return facts

@@ -10,9 +10,9 @@ from tierwise.core.numerics import Format
 from tierwise.models.blocks.common import GATED_NORM, NORM, Linear, all_reduce, collective, elementwise, matmul, share
 from tierwise.models.blocks.conv import causal_conv, recurrent_state
 from tierwise.models.blocks.scan import scan
-from tierwise.models.facts import Facts
+from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import State, Weight
+from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op
 
 
@@ -106,12 +106,12 @@ class Mamba:
         yield matmul(step, f"{self.name}.out_proj", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         d = share(self.inner, 0.0, step.plan.tp)
         yield from recurrent_state(step, d, self.state_size, 1.0, self.state_format, d, self.conv)
 
-    def facts(self) -> Facts:
-        return Facts(state="ssm_state")
+    def facts(self) -> BlockFacts:
+        return BlockFacts(state="ssm_state")
 
 
 @dataclass(frozen=True)
@@ -197,10 +197,10 @@ class Mamba2:
         yield matmul(step, f"{self.name}.out_proj", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 
-    def state(self, step: Step) -> Iterator[State]:
+    def state(self, step: Step) -> Iterator[SequenceState]:
         h, g = self.local(step)
         channels = h * self.head_dim + 2.0 * g * self.state_size
         yield from recurrent_state(step, h, self.state_size, self.head_dim, self.state_format, channels, self.conv)
 
-    def facts(self) -> Facts:
-        return Facts(heads=self.heads, state="ssm_state")
+    def facts(self) -> BlockFacts:
+        return BlockFacts(heads=self.heads, state="ssm_state")

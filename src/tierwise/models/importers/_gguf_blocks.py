@@ -16,7 +16,7 @@ from tierwise.models.blocks.moe import MoE
 from tierwise.models.blocks.short_conv import ShortConv
 from tierwise.models.blocks.ssm import Mamba, Mamba2
 from tierwise.models.importers._gguf_config import Meta
-from tierwise.models.importers._gguf_header import Tensor
+from tierwise.models.importers._gguf_header import GgufTensor
 from tierwise.models.types import Block
 
 
@@ -31,7 +31,7 @@ class Parts:
 
     meta: Meta
     index: int
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, GgufTensor]
     hidden: float
     window: Mapping[str, Any]
     shared: bool

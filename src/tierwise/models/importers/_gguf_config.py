@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tierwise.core.errors import BadField
-from tierwise.models.importers._gguf_header import Header, Skipped, Tensor
+from tierwise.models.importers._gguf_header import GgufTensor, Header, Skipped
 
 Config = dict[str, Any]
 
@@ -70,7 +70,7 @@ class Meta:
             raise BadField(self.where, field, value, "a whole number")
         return value
 
-    def tensor(self, name: str) -> Tensor | None:
+    def tensor(self, name: str) -> GgufTensor | None:
         """The tensor of a name, or the first layer that has it (for ``blk.*.NAME``)."""
         if not name.startswith("blk.*."):
             return self.tensors.get(name)

@@ -69,7 +69,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class GgufTensor:
     """What a header says of a tensor.
 
     Attributes:
@@ -91,7 +91,7 @@ class Header:
     """Metadata by key, and tensors by name."""
 
     metadata: Mapping[str, Any]
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, GgufTensor]
 
 
 def read_header(path: str) -> Header:
@@ -189,7 +189,7 @@ class _Parser:
                 self._value(kind, key, depth + 1)
         return Skipped(n)
 
-    def _tensor(self) -> tuple[Tensor, int]:
+    def _tensor(self) -> tuple[GgufTensor, int]:
         """A tensor and the offset of its data."""
         name = self._string("a tensor's name")
         n = self._number("I", f"dimensions of {name}")
@@ -207,7 +207,7 @@ class _Parser:
         row = shape[0] if shape else 1
         if row % block:
             raise BadField(self.where, f"{name}: row length", row, f"a multiple of {block} for {form}")
-        return Tensor(name, shape, form, elements, round(elements * float(form.bytes))), int(offset)
+        return GgufTensor(name, shape, form, elements, round(elements * float(form.bytes))), int(offset)
 
     def _form(self, name: str, kind: int) -> tuple[Format, int]:
         """(format, elements in a block) of a type by its id."""
@@ -223,7 +223,7 @@ class _Parser:
             allowed = f"types of ggml up to {max(TYPES)}: this one was removed from it, or is newer or of a fork"
         raise BadField(self.where, f"{name}: ggml type", kind, allowed)
 
-    def _check_data(self, metadata: Mapping[str, Any], found: list[tuple[Tensor, int]]) -> None:
+    def _check_data(self, metadata: Mapping[str, Any], found: list[tuple[GgufTensor, int]]) -> None:
         """The file reaches to the end of its last tensor."""
         align = metadata.get("general.alignment", 32)
         if not isinstance(align, int) or isinstance(align, bool) or not 0 < align <= 1 << 20 or align & (align - 1):

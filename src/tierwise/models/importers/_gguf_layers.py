@@ -21,7 +21,7 @@ from tierwise.models.blocks.ends import Embedding, Head
 from tierwise.models.families._common import stack
 from tierwise.models.importers._gguf_blocks import Parts, feed_forward, mixers
 from tierwise.models.importers._gguf_config import ARCHITECTURES, Meta
-from tierwise.models.importers._gguf_header import Header, Skipped, Tensor
+from tierwise.models.importers._gguf_header import GgufTensor, Header, Skipped
 from tierwise.models.types import Block, Layer, Model, Stack
 
 _BLOCK = re.compile(r"^blk\.(\d+)\.(.+)$")
@@ -53,7 +53,7 @@ def by_tensors(header: Header, where: str, name: str) -> Model:
     count = meta.size("block_count", required=True)
     if not 0 < count <= 10_000:
         raise BadField(where, f"{meta.arch}.block_count", count, "1 to 10000 layers")
-    grouped: dict[int, dict[str, Tensor]] = defaultdict(dict)
+    grouped: dict[int, dict[str, GgufTensor]] = defaultdict(dict)
     for full, tensor in header.tensors.items():
         if match := _BLOCK.match(full):
             grouped[int(match[1])][match[2]] = tensor
@@ -89,7 +89,7 @@ def _refused(meta: Meta) -> TierwiseError:
 
 
 def _layer(
-    meta: Meta, i: int, count: int, tensors: Mapping[str, Tensor], hidden: float, extra: dict[str, float]
+    meta: Meta, i: int, count: int, tensors: Mapping[str, GgufTensor], hidden: float, extra: dict[str, float]
 ) -> Layer:
     if not tensors:
         raise BadField(meta.where, f"blk.{i}", "no tensors", f"tensors in each of {count} layers")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from tierwise.core.errors import BadField
-from tierwise.models.importers._onnx_nodes import Node, Shape
+from tierwise.models.importers._onnx_nodes import OnnxNode, Shape
 
 BATCH, TOKENS = "batch", "tokens"
 # The key under which ``sizes`` gives both sides of an image, whatever the file calls them.
@@ -60,7 +60,7 @@ def dimensions(
     return {name: [of(name, axis, d) for axis, d in enumerate(ds)] for name, ds in inputs.items()}, fixed
 
 
-def held_batch(nodes: Iterable[Node], one: Mapping[str, Shape], two: Mapping[str, Shape]) -> int | None:
+def held_batch(nodes: Iterable[OnnxNode], one: Mapping[str, Shape], two: Mapping[str, Shape]) -> int | None:
     """The batch that constants inside the graph fix, though its input leaves it open; None where they do not.
 
     A reshape keeps its elements. One to a constant shape keeps them at a single batch only, which follows from what
@@ -73,7 +73,7 @@ def held_batch(nodes: Iterable[Node], one: Mapping[str, Shape], two: Mapping[str
     return None
 
 
-def misfit(nodes: Iterable[Node], shapes: Mapping[str, Shape]) -> str | None:
+def misfit(nodes: Iterable[OnnxNode], shapes: Mapping[str, Shape]) -> str | None:
     """The first output of a reshape that does not hold as many elements as go into it."""
     for node in nodes:
         source, target = node.inputs[:1], node.outputs[:1]

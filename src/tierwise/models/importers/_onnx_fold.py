@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.models.importers._onnx_nodes import Node, Shape
+from tierwise.models.importers._onnx_nodes import OnnxNode, Shape
 
 SMALL = 4096  # elements of a value worth knowing: shapes, and the positions of a long context
 Value = NDArray[Any]
@@ -23,7 +23,7 @@ _DTYPES = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16,
 
 
 def fold(
-    nodes: Iterable[Node],
+    nodes: Iterable[OnnxNode],
     known: Mapping[str, Value],
     shapes: Mapping[str, Shape],
     number: Callable[[Any], Value | None],
@@ -55,14 +55,14 @@ def fold(
     return out
 
 
-Rule = Callable[[Node, list[Any], Callable[[Any], Value | None]], Value | None]
+Rule = Callable[[OnnxNode, list[Any], Callable[[Any], Value | None]], Value | None]
 
 
 def _plain(f: Callable[..., Any]) -> Rule:
     return lambda node, args, number: np.asarray(f(*args))
 
 
-def _constant(node: Node, args: list[Any], number: Callable[[Any], Value | None]) -> Value | None:
+def _constant(node: OnnxNode, args: list[Any], number: Callable[[Any], Value | None]) -> Value | None:
     a = node.attributes
     if "value" in a:
         return number(a["value"])
@@ -72,7 +72,7 @@ def _constant(node: Node, args: list[Any], number: Callable[[Any], Value | None]
     return None
 
 
-def _filled(node: Node, args: list[Any], number: Callable[[Any], Value | None]) -> Value | None:
+def _filled(node: OnnxNode, args: list[Any], number: Callable[[Any], Value | None]) -> Value | None:
     shape = [int(n) for n in args[0]]
     if math.prod(shape) > SMALL:
         return None
@@ -80,36 +80,36 @@ def _filled(node: Node, args: list[Any], number: Callable[[Any], Value | None]) 
     return None if value is None else np.full(shape, value.reshape(-1)[0], dtype=value.dtype)
 
 
-def _range(node: Node, args: list[Any], number: Callable[[Any], Value | None]) -> Value | None:
+def _range(node: OnnxNode, args: list[Any], number: Callable[[Any], Value | None]) -> Value | None:
     start, limit, delta = (a.reshape(-1)[0] for a in args)
     return np.arange(start, limit, delta) if abs((limit - start) / delta) <= SMALL else None
 
 
-def _expand(node: Node, args: list[Any], number: Callable[[Any], Value | None]) -> Value | None:
+def _expand(node: OnnxNode, args: list[Any], number: Callable[[Any], Value | None]) -> Value | None:
     shape = np.broadcast_shapes(args[0].shape, tuple(int(n) for n in args[1]))
     return np.broadcast_to(args[0], shape) if math.prod(shape) <= SMALL else None
 
 
-def _shape(node: Node, args: list[Any], number: Callable[[Any], Value | None]) -> Value:
+def _shape(node: OnnxNode, args: list[Any], number: Callable[[Any], Value | None]) -> Value:
     end = node.attributes.get("end")
     part: Value = args[0][node.int("start", 0) : end if isinstance(end, int) else None]
     return part
 
 
-def _axes(node: Node, args: list[Any]) -> list[int]:
+def _axes(node: OnnxNode, args: list[Any]) -> list[int]:
     return [int(n) for n in (args[1] if len(args) > 1 and args[1] is not None else node.ints("axes", []))]
 
 
-def _unsqueeze(node: Node, args: list[Any], number: Callable[[Any], Value | None]) -> Value:
+def _unsqueeze(node: OnnxNode, args: list[Any], number: Callable[[Any], Value | None]) -> Value:
     return np.expand_dims(args[0], tuple(_axes(node, args)))
 
 
-def _squeeze(node: Node, args: list[Any], number: Callable[[Any], Value | None]) -> Value:
+def _squeeze(node: OnnxNode, args: list[Any], number: Callable[[Any], Value | None]) -> Value:
     value: Value = np.squeeze(args[0], tuple(_axes(node, args)) or None)
     return value
 
 
-def _slice(node: Node, args: list[Any], number: Callable[[Any], Value | None]) -> Value:
+def _slice(node: OnnxNode, args: list[Any], number: Callable[[Any], Value | None]) -> Value:
     if len(args) == 1:
         starts, ends, axes, steps = node.ints("starts", []), node.ints("ends", []), node.ints("axes", []), []
     else:
@@ -125,13 +125,13 @@ def _slice(node: Node, args: list[Any], number: Callable[[Any], Value | None]) -
     return part
 
 
-def _reshape(node: Node, args: list[Any], number: Callable[[Any], Value | None]) -> Value:
+def _reshape(node: OnnxNode, args: list[Any], number: Callable[[Any], Value | None]) -> Value:
     shape = [args[0].shape[i] if n == 0 else int(n) for i, n in enumerate(args[1])]
     value: Value = args[0].reshape(shape)
     return value
 
 
-def _clip(node: Node, args: list[Any], number: Callable[[Any], Value | None]) -> Value:
+def _clip(node: OnnxNode, args: list[Any], number: Callable[[Any], Value | None]) -> Value:
     """Bounds are inputs, or attributes before opset 11; each may be missing."""
     low, high = (args[i] if len(args) > i else node.attributes.get(name) for i, name in ((1, "min"), (2, "max")))
     value: Value = args[0]

@@ -12,7 +12,7 @@ from tierwise.core.numerics import Format, fmt
 from tierwise.models.importers import _onnx_wire
 from tierwise.models.importers._onnx_dims import BATCH, IMAGE, TOKENS, dimensions, held_batch, misfit
 from tierwise.models.importers._onnx_fold import SMALL, fold
-from tierwise.models.importers._onnx_nodes import Node, Shape
+from tierwise.models.importers._onnx_nodes import OnnxNode, Shape
 from tierwise.models.importers._onnx_sizes import Grid, grid
 
 # Element type: (number format, bits), from onnx.proto. Strings (8) are no numbers.
@@ -70,7 +70,7 @@ class Graph:
     """
 
     name: str
-    nodes: tuple[Node, ...]
+    nodes: tuple[OnnxNode, ...]
     domains: tuple[str, ...]
     captured: tuple[frozenset[str] | None, ...]
     constants: Mapping[str, Constant]
@@ -225,12 +225,12 @@ def _constants(g: Any) -> Iterator[Constant]:
                     yield Constant(node.output[0], tuple(a.t.dims), a.t.data_type)
 
 
-def _node(onnx: Any, n: Any) -> Node:
+def _node(onnx: Any, n: Any) -> OnnxNode:
     simple = (1, 2, 3, 4, 6, 7, 8)  # FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in n.attribute if a.type in simple}
     if isinstance(attributes.get("equation"), bytes):
         attributes["equation"] = attributes["equation"].decode(errors="replace")
-    return Node(n.name, n.op_type, tuple(n.input), tuple(n.output), attributes)
+    return OnnxNode(n.name, n.op_type, tuple(n.input), tuple(n.output), attributes)
 
 
 def _captured(n: Any) -> frozenset[str] | None:
@@ -266,7 +266,7 @@ def _light(onnx: Any, model: Any, constants: Mapping[str, Constant], inputs: lis
 
 
 def _inferred(
-    onnx: Any, light: Any, dims: Mapping[str, list[Any]], nodes: list[Node], path: str
+    onnx: Any, light: Any, dims: Mapping[str, list[Any]], nodes: list[OnnxNode], path: str
 ) -> tuple[dict[str, Shape], dict[str, int]]:
     """(shapes, element types) of all tensors with the inputs at the given sizes.
 

@@ -20,7 +20,7 @@ STATIC = frozenset({"Shape", "Size", "Constant"})
 
 
 @dataclass(frozen=True)
-class Node:
+class OnnxNode:
     """A node with its tensors: their names, ``""`` for an absent optional one."""
 
     name: str
@@ -39,7 +39,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Work:
+class NodeWork:
     """A node's work at concrete sizes.
 
     Attributes:
@@ -60,7 +60,7 @@ class Work:
     options: Mapping[str, object] = field(default_factory=dict)
 
 
-def work_of(node: Node, shapes: Mapping[str, Shape], static: Callable[[str], bool]) -> Work | None:
+def work_of(node: OnnxNode, shapes: Mapping[str, Shape], static: Callable[[str], bool]) -> NodeWork | None:
     """The work of a node, or None when it cannot be told (unknown op, unknown or unexpected shapes).
 
     Args:
@@ -82,24 +82,26 @@ def known(op: str) -> bool:
     return op in _RULES
 
 
-Rule = Callable[[Node, list[Shape], list[Shape], list[bool]], Work | None]
+Rule = Callable[[OnnxNode, list[Shape], list[Shape], list[bool]], NodeWork | None]
 
 
 def _conv(x_at: int = 0, w_at: int = 1) -> Rule:
-    def rule(node: Node, ins: list[Shape], outs: list[Shape], _: list[bool]) -> Work:
+    def rule(node: OnnxNode, ins: list[Shape], outs: list[Shape], _: list[bool]) -> NodeWork:
         x, w, y = ins[x_at], ins[w_at], outs[0]
         return _conv_work(node, x[0], y[2:], x[1], w[0], w[2:], False)
 
     return rule
 
 
-def _conv_transpose(node: Node, ins: list[Shape], outs: list[Shape], _: list[bool]) -> Work:
+def _conv_transpose(node: OnnxNode, ins: list[Shape], outs: list[Shape], _: list[bool]) -> NodeWork:
     # Every input position is multiplied with the whole window of every output channel of its group.
     x, w = ins[0], ins[1]
     return _conv_work(node, x[0], x[2:], x[1], outs[0][1], w[2:], True)
 
 
-def _conv_work(node: Node, batch: int, grid: Shape, c_in: int, c_out: int, window: Shape, transposed: bool) -> Work:
+def _conv_work(
+    node: OnnxNode, batch: int, grid: Shape, c_in: int, c_out: int, window: Shape, transposed: bool
+) -> NodeWork:
     """A convolution over any number of axes: all but the last are one."""
     groups = node.int("group", 1)
     if groups < 1 or not grid or c_in % groups:
@@ -110,11 +112,11 @@ def _conv_work(node: Node, batch: int, grid: Shape, c_in: int, c_out: int, windo
         "stride": (node.ints("strides", []) or [1])[-1],
     }  # fmt: skip
     product = ("batch", "out_h", "out_w", "c_out", "c_in", "kh", "kw")
-    return Work("conv", dims, 2.0 / groups, product, "batch", options={"transposed": True} if transposed else {})
+    return NodeWork("conv", dims, 2.0 / groups, product, "batch", options={"transposed": True} if transposed else {})
 
 
 def _matmul(a_at: int = 0, b_at: int = 1) -> Rule:
-    def rule(_: Node, ins: list[Shape], outs: list[Shape], static: list[bool]) -> Work:
+    def rule(_: OnnxNode, ins: list[Shape], outs: list[Shape], static: list[bool]) -> NodeWork:
         a, b = ins[a_at], ins[b_at]
         shared = len(b) <= 2 or (static[b_at] and math.prod(b[:-2]) == 1)
         a, b = (1, *a) if len(a) == 1 else a, (*b, 1) if len(b) == 1 else b
@@ -127,12 +129,12 @@ def _matmul(a_at: int = 0, b_at: int = 1) -> Rule:
     return rule
 
 
-def _gemm(node: Node, ins: list[Shape], outs: list[Shape], _: list[bool]) -> Work:
+def _gemm(node: OnnxNode, ins: list[Shape], outs: list[Shape], _: list[bool]) -> NodeWork:
     k = ins[0][0 if node.int("transA", 0) else 1]
     return _gemm_work(outs[0][0], outs[0][1], k, 1, "m")
 
 
-def _einsum(node: Node, ins: list[Shape], _: list[Shape], __: list[bool]) -> Work | None:
+def _einsum(node: OnnxNode, ins: list[Shape], _: list[Shape], __: list[bool]) -> NodeWork | None:
     """A product of two tensors: labels are batch, rows, columns or summed, by where they occur."""
     equation = node.attributes.get("equation", "")
     sides = equation.replace(" ", "").split("->") if isinstance(equation, str) else []
@@ -156,51 +158,51 @@ def _einsum(node: Node, ins: list[Shape], _: list[Shape], __: list[bool]) -> Wor
     )
 
 
-def _gemm_work(m: int, n: int, k: int, batch: int, carrier: str) -> Work:
-    return Work("matmul", {"m": m, "n": n, "k": k, "batch": batch}, 2.0, ("batch", "m", "n", "k"), carrier)
+def _gemm_work(m: int, n: int, k: int, batch: int, carrier: str) -> NodeWork:
+    return NodeWork("matmul", {"m": m, "n": n, "k": k, "batch": batch}, 2.0, ("batch", "m", "n", "k"), carrier)
 
 
 def _each(per_element: float, kind: str = "elementwise") -> Rule:
     """So many vector operations per element written."""
 
-    def rule(_: Node, __: list[Shape], outs: list[Shape], ___: list[bool]) -> Work:
-        return Work(kind, {"elements": sum(map(math.prod, outs))}, per_element, ("elements",), "elements")
+    def rule(_: OnnxNode, __: list[Shape], outs: list[Shape], ___: list[bool]) -> NodeWork:
+        return NodeWork(kind, {"elements": sum(map(math.prod, outs))}, per_element, ("elements",), "elements")
 
     return rule
 
 
-def _reduce(node: Node, ins: list[Shape], outs: list[Shape], _: list[bool]) -> Work:
+def _reduce(node: OnnxNode, ins: list[Shape], outs: list[Shape], _: list[bool]) -> NodeWork:
     """One vector operation per element read."""
     dims = {"elements": math.prod(outs[0]), "inputs": math.prod(ins[0])}
-    return Work("elementwise", dims, 1.0, ("inputs",), "inputs", options={"reduces": True})
+    return NodeWork("elementwise", dims, 1.0, ("inputs",), "inputs", options={"reduces": True})
 
 
-def _pool(node: Node, _: list[Shape], outs: list[Shape], __: list[bool]) -> Work:
+def _pool(node: OnnxNode, _: list[Shape], outs: list[Shape], __: list[bool]) -> NodeWork:
     window = math.prod(node.ints("kernel_shape", [1]))
-    return Work("elementwise", {"elements": math.prod(outs[0])}, float(window), ("elements",), "elements")
+    return NodeWork("elementwise", {"elements": math.prod(outs[0])}, float(window), ("elements",), "elements")
 
 
-def _resize(node: Node, ins: list[Shape], outs: list[Shape], _: list[bool]) -> Work:
+def _resize(node: OnnxNode, ins: list[Shape], outs: list[Shape], _: list[bool]) -> NodeWork:
     """A multiply-add per tap: 2 taps along every scaled axis when linear, 4 when cubic."""
     mode = node.attributes.get("mode", b"nearest")
     mode = mode.decode(errors="replace") if isinstance(mode, bytes) else str(mode)
     scaled = sum(i != o for i, o in zip(ins[0], outs[0], strict=False))
     per = 0.0 if mode == "nearest" else 2.0 * {"cubic": 4, "linear": 2}.get(mode, 1) ** scaled
-    return Work("elementwise", {"elements": math.prod(outs[0])}, per, ("elements",), "elements")
+    return NodeWork("elementwise", {"elements": math.prod(outs[0])}, per, ("elements",), "elements")
 
 
-def _part(node: Node, _: list[Shape], outs: list[Shape], __: list[bool]) -> Work:
+def _part(node: OnnxNode, _: list[Shape], outs: list[Shape], __: list[bool]) -> NodeWork:
     """A copy of some of the input."""
     n = math.prod(outs[0])
-    return Work("elementwise", {"elements": n}, 0.0, ("elements",), "elements", {0: n})
+    return NodeWork("elementwise", {"elements": n}, 0.0, ("elements",), "elements", {0: n})
 
 
-def _gather(node: Node, ins: list[Shape], outs: list[Shape], static: list[bool]) -> Work:
+def _gather(node: OnnxNode, ins: list[Shape], outs: list[Shape], static: list[bool]) -> NodeWork:
     if not static[0] or node.int("axis", 0) != 0:
         return _part(node, ins, outs, static)
     rows, n = math.prod(ins[1]), math.prod(outs[0])
     width = math.prod(ins[0][1:])
-    return Work("embedding", {"tokens": rows, "width": width}, 0.0, (), "tokens", {0: n}, table=0)
+    return NodeWork("embedding", {"tokens": rows, "width": width}, 0.0, (), "tokens", {0: n}, table=0)
 
 
 def _all(rule: Rule, names: str) -> dict[str, Rule]:

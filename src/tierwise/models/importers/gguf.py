@@ -10,7 +10,7 @@ from tierwise.core.errors import BadField, TierwiseError
 from tierwise.models.blocks.mla import MLA
 from tierwise.models.hf import from_config
 from tierwise.models.importers._gguf_config import described, legacy_latents, to_config
-from tierwise.models.importers._gguf_header import FORKS, Header, Tensor, read_header
+from tierwise.models.importers._gguf_header import FORKS, GgufTensor, Header, read_header
 from tierwise.models.importers._gguf_layers import by_tensors
 from tierwise.models.importers._stored import NOT_WEIGHTS, Stored, with_stored
 from tierwise.models.types import Model
@@ -71,7 +71,7 @@ def read_parts(path: str) -> Header:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise TierwiseError(f"{path}: {len(missing)} of {parts} parts missing: {', '.join(missing[:5])}{more}")
     headers = [read_header(str(p)) for p in paths]
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, GgufTensor] = {}
     for p, header in zip(paths, headers, strict=True):
         if twice := tensors.keys() & header.tensors.keys():
             raise BadField(str(p), min(twice), "a tensor of an earlier part", "distinct tensors in every part")

@@ -14,7 +14,7 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import Format, fmt
 from tierwise.models.blocks.fixed import Fixed, Size, Tensor
 from tierwise.models.importers._onnx_graph import ELEMENT, FLOATS, Constant, Graph, is_standard, read_graph
-from tierwise.models.importers._onnx_nodes import STATIC, VIEWS, Node, Work, known, work_of
+from tierwise.models.importers._onnx_nodes import STATIC, VIEWS, NodeWork, OnnxNode, known, work_of
 from tierwise.models.importers._stored import NOT_WEIGHTS, Stored, with_stored
 from tierwise.models.types import Layer, Model, Stack, Weight
 
@@ -103,7 +103,7 @@ class _Builder:
     def stored(self, c: Constant) -> Stored:
         return Stored(c.name, self.owner.get(c.name, NOT_WEIGHTS), c.elements, c.bytes, c.format)
 
-    def _settled(self, node: Node) -> bool:
+    def _settled(self, node: OnnxNode) -> bool:
         """Known before the pass: made of constants and shapes alone."""
         inputs = [n for n in node.inputs if n]
         if node.op not in STATIC and not (inputs and all(n in self.origins for n in inputs)):
@@ -114,7 +114,7 @@ class _Builder:
                 self.origins.setdefault(out, from_inputs)
         return True
 
-    def _block(self, node: Node, standard: bool, captured: frozenset[str]) -> Fixed:
+    def _block(self, node: OnnxNode, standard: bool, captured: frozenset[str]) -> Fixed:
         works = [work_of(node, shapes, self.origins.__contains__) if standard else None for shapes in self.g.shapes]
         work = works[0]
         name = self._name(node)
@@ -134,7 +134,7 @@ class _Builder:
             self.producer[out] = name
         return block
 
-    def _name(self, node: Node) -> str:
+    def _name(self, node: OnnxNode) -> str:
         """The node's own name, made unique."""
         self.names[node.op] += 1
         name = node.name or f"{node.op}_{self.names[node.op]}"
@@ -143,7 +143,7 @@ class _Builder:
         self.taken.add(name)
         return name
 
-    def _priced(self, node: Node, name: str, works: list[Work], params: tuple[Weight, ...], role: str) -> Fixed:
+    def _priced(self, node: OnnxNode, name: str, works: list[NodeWork], params: tuple[Weight, ...], role: str) -> Fixed:
         work = works[0]
         dims = {k: self._size(name, [w.dims[k] for w in works], k == work.carrier) for k in work.dims}
         reads = [t for i, n in enumerate(node.inputs) if n and (t := self._read(name, n, i, works, role))]
@@ -164,7 +164,7 @@ class _Builder:
             options={**work.options, "node": node.op, **({"merged": True} if self._merged(node) else {})},
         )
 
-    def _merged(self, node: Node) -> bool:
+    def _merged(self, node: OnnxNode) -> bool:
         """Whether an exporter merged a batch norm into a convolution: the weights it computed then are parameters of
         no module, whose names have dots (torch.onnx; the shifts of equal norms become copies of one)."""
         if node.op != "Conv" or len(node.inputs) < 3 or not node.inputs[2]:
@@ -172,7 +172,7 @@ class _Builder:
         weight = node.inputs[1]
         return weight.startswith("onnx::") or not weight.endswith((".weight", ".kernel"))
 
-    def _read(self, op: str, name: str, at: int, works: list[Work], role: str) -> Tensor | None:
+    def _read(self, op: str, name: str, at: int, works: list[NodeWork], role: str) -> Tensor | None:
         """An operand; None for shapes and indexes that a kernel takes as arguments."""
         constant = name in self.origins
         if constant and not any(self.g.constants[c].parameter for c in self.origins[name]):
@@ -212,7 +212,7 @@ class _Builder:
     def _root(self, name: str) -> str:
         return self.root.get(name, name)
 
-    def _weight_role(self, work: Work | None) -> str:
+    def _weight_role(self, work: NodeWork | None) -> str:
         if work is None:
             return "norm"
         return {"conv": "conv", "matmul": self.linear, "embedding": "embed"}.get(work.kind, "norm")

@@ -12,7 +12,7 @@ import tierwise as tw
 from tierwise.papers.base import contrast, scenario
 from tierwise.papers.serving import Served, served
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
-from tierwise.serving.outcome import Run
+from tierwise.serving.outcome import SimulatedRun
 from tierwise.serving.traffic.trace import Trace, trace
 
 Ints = NDArray[np.int64]
@@ -60,7 +60,7 @@ def server(model: str, cards: int, split: float = 0.0) -> Served:
 
 
 @cache
-def run(model: str, cards: int, mixed: bool, rate: float, split: float = 0.0) -> Run:
+def run(model: str, cards: int, mixed: bool, rate: float, split: float = 0.0) -> SimulatedRun:
     return server(model, cards, split).play(traffic(rate, mixed))
 
 
@@ -69,7 +69,7 @@ def throughput(model: str, cards: int, mixed: bool, split: float = 0.0) -> float
     return REQUESTS / run(model, cards, mixed, BURST, contrast(0.0, split)).totals["end"]
 
 
-def waits(r: Run) -> tuple[float, float]:
+def waits(r: SimulatedRun) -> tuple[float, float]:
     """Mean time to the first token and between tokens."""
     q = r.requests
     return float(np.mean(q.first - q.arrival)), float(np.mean((q.last - q.first) / np.maximum(q.made - 1, 1)))

@@ -12,7 +12,7 @@ from tierwise.models.types import Layer, Model, Stack
 from tierwise.papers.base import contrast, scenario
 from tierwise.papers.serving import full_rate, served
 from tierwise.papers.types import Claim, Paper
-from tierwise.serving.outcome import Run
+from tierwise.serving.outcome import SimulatedRun
 from tierwise.serving.traffic.synthetic import synthetic
 
 # The standalone benchmark: Llama-30B's attention, 16 requests with 128 tokens of their own.
@@ -41,7 +41,7 @@ SYSTEMS = (64, 128, 256, 512, 1024, 2048)  # tokens of the system prompt in the 
 
 
 @cache
-def chat(system: int, relay: bool, machine: str = "1xa100-sxm-80gb", requests: int = 1000) -> Run:
+def chat(system: int, relay: bool, machine: str = "1xa100-sxm-80gb", requests: int = 1000) -> SimulatedRun:
     """Llama-2-7B serves a chat whose requests all begin with a system prompt, kept once: read once a step, or by each
     request for itself. All requests are there from the start."""
     shared = techniques.share_prefix(system, contrast(False, relay))

@@ -13,7 +13,7 @@ import tierwise as tw
 from tierwise.papers.base import contrast, scenario
 from tierwise.papers.serving import Served, full_batch, full_rate, served
 from tierwise.papers.types import Claim, Paper
-from tierwise.serving.outcome import Run
+from tierwise.serving.outcome import SimulatedRun
 from tierwise.serving.traffic.synthetic import synthetic
 
 # Model, machine and the memory table 1 gives to keys and values.
@@ -33,7 +33,7 @@ def server(model: str) -> Served:
 
 
 @cache
-def run(kv: str, model: str = "opt-13b", data: str = "sharegpt", cv: float = 1.0, requests: int = 1000) -> Run:
+def run(kv: str, model: str = "opt-13b", data: str = "sharegpt", cv: float = 1.0, requests: int = 1000) -> SimulatedRun:
     """A server with more requests waiting than it can take, and a KV manager."""
     prompt, answer = LENGTHS[data]
     # vLLM computes prompts in steps of their own, Orca beside sequences that decode, with a kernel for each of them.

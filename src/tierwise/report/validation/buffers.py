@@ -11,7 +11,7 @@ import numpy as np
 
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.files import write
-from tierwise.measure.buffers import COLUMNS, Answer, check
+from tierwise.measure.buffers import COLUMNS, BufferAnswers, check
 from tierwise.measure.ops import read
 
 
@@ -37,7 +37,7 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
         write(str(json), jsonlib.dumps(out[0] if len(out) == 1 else out, indent=1))
 
 
-def shown(path: Path, a: Answer) -> list[str]:
+def shown(path: Path, a: BufferAnswers) -> list[str]:
     """Lines for people."""
     out = [f"{path.name}: {len(a.what)} sizes beside the account, {sum(len(r.rows) for r in a.refused)} rows refused"]
     out.append(f"{'':32s} {'sizes':>5s} {'median':>8s} {'worst':>8s} {'bias':>6s}")
@@ -46,7 +46,7 @@ def shown(path: Path, a: Answer) -> list[str]:
     return out + sorted({f"refused: {r.reason}" for r in a.refused})
 
 
-def cells(a: Answer) -> list[dict[str, Any]]:
+def cells(a: BufferAnswers) -> list[dict[str, Any]]:
     """Errors by what the sizes are of, then by model and format."""
     out: list[dict[str, Any]] = []
     for what in dict.fromkeys(a.what.tolist()):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.files import write
-from tierwise.measure.edge import Answer, Power, check, power, summary
+from tierwise.measure.edge import EdgeAnswers, PowerError, check, power, summary
 from tierwise.measure.edge_rows import checked
 from tierwise.measure.ops import read
 
@@ -37,7 +37,7 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
         write(str(json), jsonlib.dumps(out[0] if len(out) == 1 else out, indent=1))
 
 
-def shown(path: Path, a: Answer, p: Power) -> list[str]:
+def shown(path: Path, a: EdgeAnswers, p: PowerError) -> list[str]:
     """Lines for people: errors by phase, by engine, by device; power; what was refused and why."""
     answered = int(np.isfinite(a.predicted).sum())
     out = [f"{path.name}: {answered} of {len(a.rows)} rows of llama.cpp and MLX map to a machine and a model; the "
@@ -60,7 +60,7 @@ def shown(path: Path, a: Answer, p: Power) -> list[str]:
     return out + [f"refused: {n} rows: {reason}" for reason, n in sorted(reasons.items(), key=lambda x: -x[1])]
 
 
-def _cells(a: Answer) -> list[tuple[str, NDArray[np.bool_]]]:
+def _cells(a: EdgeAnswers) -> list[tuple[str, NDArray[np.bool_]]]:
     """(what, which rows): by phase, then by engine and device within it."""
     out = []
     for phase in ("decode", "prefill"):
@@ -74,7 +74,7 @@ def _cells(a: Answer) -> list[tuple[str, NDArray[np.bool_]]]:
     return out
 
 
-def data(path: Path, a: Answer, p: Power) -> dict[str, Any]:
+def data(path: Path, a: EdgeAnswers, p: PowerError) -> dict[str, Any]:
     """Everything, for programs."""
     return {
         "file": path.name,
@@ -92,7 +92,7 @@ def data(path: Path, a: Answer, p: Power) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _row(a: Answer, i: int) -> dict[str, Any]:
+def _row(a: EdgeAnswers, i: int) -> dict[str, Any]:
     known = bool(np.isfinite(a.predicted[i]))
     return {
         "row": int(a.rows[i]), "phase": str(a.phase[i]), "machine": str(a.machine[i]), "engine": str(a.engine[i]),

@@ -16,7 +16,7 @@ from tierwise.machines import system
 from tierwise.measure.bench import start
 from tierwise.measure.bench_device import check
 from tierwise.measure.engines import able, pick
-from tierwise.measure.local import Report, compare, conditions
+from tierwise.measure.local import LocalReport, compare, conditions
 from tierwise.report.console import console
 
 
@@ -58,7 +58,7 @@ def validate(paths: list[Path], json: Path | None, on: str = "", quick: bool = F
         write(str(json), jsonlib.dumps(report.as_dict(), indent=2))
 
 
-def _show(report: Report) -> None:
+def _show(report: LocalReport) -> None:
 
     out = console()
     title = f"Predicted and measured on {report.machine}"
@@ -69,6 +69,6 @@ def _show(report: Report) -> None:
         table.add_row(p.engine, p.run, *times, f"{p.error:+.1%}", p.bound_by, style=style)
     out.print(table)
     for engine in sorted({p.engine for p in report.points}):
-        part = Report(report.machine, tuple(p for p in report.points if p.engine == engine))
+        part = LocalReport(report.machine, tuple(p for p in report.points if p.engine == engine))
         out.print(f"{engine}: median error {part.median:.1%} over {len(part.points)} points, worst {part.worst:.1%}")
     out.print(f"all: median error {report.median:.1%} over {len(report.points)} points, worst {report.worst:.1%}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.files import write
-from tierwise.measure.offload import COLUMNS, KINDS, Answer, check
+from tierwise.measure.offload import COLUMNS, KINDS, OffloadAnswers, check
 from tierwise.measure.ops import read
 
 
@@ -37,7 +37,7 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
         write(str(json), jsonlib.dumps(out[0] if len(out) == 1 else out, indent=1))
 
 
-def shown(path: Path, a: Answer) -> list[str]:
+def shown(path: Path, a: OffloadAnswers) -> list[str]:
     """Lines for people: by kind and phase, then by device and engine."""
     answered = int(np.isfinite(a.predicted).sum())
     out = [f"{path.name}: {answered} of {len(a.rows)} rows answered; nothing is fitted on them"]
@@ -52,7 +52,7 @@ def shown(path: Path, a: Answer) -> list[str]:
     return out + [f"refused: {n} rows: {reason}" for reason, n in sorted(reasons.items(), key=lambda x: -x[1])]
 
 
-def cells(a: Answer) -> list[tuple[str, NDArray[np.bool_]]]:
+def cells(a: OffloadAnswers) -> list[tuple[str, NDArray[np.bool_]]]:
     """(what, which rows)."""
     out: list[tuple[str, NDArray[np.bool_]]] = []
     for kind in KINDS:
@@ -67,7 +67,7 @@ def cells(a: Answer) -> list[tuple[str, NDArray[np.bool_]]]:
     return out
 
 
-def summary(a: Answer, mask: NDArray[np.bool_]) -> dict[str, float]:
+def summary(a: OffloadAnswers, mask: NDArray[np.bool_]) -> dict[str, float]:
     """Rows, how many were answered, and of those the median and worst error and the median ratio."""
     known = mask & np.isfinite(a.predicted)
     n = int(known.sum())
@@ -81,7 +81,7 @@ def summary(a: Answer, mask: NDArray[np.bool_]) -> dict[str, float]:
     }
 
 
-def data(path: Path, a: Answer) -> dict[str, Any]:
+def data(path: Path, a: OffloadAnswers) -> dict[str, Any]:
     """Everything, for programs."""
 
     def plain(x: float) -> float | None:

@@ -17,7 +17,7 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.files import check_writable, write
 from tierwise.core.units import seconds
 from tierwise.measure.recorded import read_run, readable
-from tierwise.measure.replayed import STATISTICS, Comparison, compare, data, runs_in
+from tierwise.measure.replayed import STATISTICS, ReplayedRun, compare, data, runs_in
 from tierwise.report.console import console
 from tierwise.steps.corrections import read_corrections
 
@@ -52,7 +52,7 @@ def validate(
         write(str(json), jsonlib.dumps(told, indent=1))
 
 
-def shown(c: Comparison) -> list[RenderableType]:
+def shown(c: ReplayedRun) -> list[RenderableType]:
     """Tables and lines for people."""
     group, n = c.run.deployment.groups[0], len(c.recorded.arrival)
     plan = group.plan

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.files import write
-from tierwise.measure.training import Table, measured, measured_memory, read, table
+from tierwise.measure.training import TrainingRows, measured, measured_memory, read, table
 from tierwise.report.console import console
-from tierwise.report.layout import Column, Report, Section, Sentences
+from tierwise.report.layout import Column, Report, ReportSection, Sentences
 from tierwise.report.layout import Table as Shown
 
 Array = NDArray[np.float64]
@@ -39,7 +39,7 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
         show(_report(found, [p.name for p in paths]), console())
 
 
-def compared(t: Table) -> Json:
+def compared(t: TrainingRows) -> Json:
     """Errors of time and memory by source and framework; rows that nothing was predicted for, by reason."""
     seconds, (size, stage) = measured(t), measured_memory(t)
     time, peak = np.full(len(t), np.nan), np.full(len(t), np.nan)
@@ -83,7 +83,7 @@ def _errors(mine: Array, true: Array, ends: Array) -> Json:
     }
 
 
-def _out_of_memory(t: Table, peak: Array) -> Json:
+def _out_of_memory(t: TrainingRows, peak: Array) -> Json:
     """Runs that ended for want of memory, and how many were foretold."""
     capacity = np.full(len(t), np.nan)
     for g in t.groups:
@@ -132,5 +132,8 @@ def _report(found: Json, names: Sequence[str]) -> Report:
         alarm=False,
         why=(),
         numbers=(),
-        sections={"errors": Section("Errors", Shown(columns, rows)), "rest": Section("Besides", Sentences(told))},
+        sections={
+            "errors": ReportSection("Errors", Shown(columns, rows)),
+            "rest": ReportSection("Besides", Sentences(told)),
+        },
     )

@@ -15,17 +15,18 @@ from numba.extending import intrinsic
 
 from tierwise.serving.jit import jit
 from tierwise.serving.loop import layout
-from tierwise.serving.loop.layout import State
+from tierwise.serving.loop.layout import LoopState
 
 HANDLE = np.dtype(
-    [(name, "i8") for name in State._fields] + [(name + "_" + str(k), "i8") for name in State._fields for k in range(4)]
+    [(name, "i8") for name in LoopState._fields]
+    + [(name + "_" + str(k), "i8") for name in LoopState._fields for k in range(4)]
 )
 
 
-def handle(state: State) -> Any:
+def handle(state: LoopState) -> Any:
     """(1,) HANDLE: where the arrays of a state are. It does not keep them alive."""
     out = np.zeros(1, HANDLE)
-    for name, array in zip(State._fields, state, strict=True):
+    for name, array in zip(LoopState._fields, state, strict=True):
         if not array.flags["C_CONTIGUOUS"]:
             raise ValueError(f"{name} is not contiguous")
         out[name] = array.ctypes.data

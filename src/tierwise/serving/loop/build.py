@@ -9,7 +9,7 @@ import numpy as np
 
 from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.loop import layout
-from tierwise.serving.loop.layout import State
+from tierwise.serving.loop.layout import LoopState
 from tierwise.serving.loop.tables import tables
 from tierwise.serving.policies import Policy
 from tierwise.serving.steps import StepPrices
@@ -22,7 +22,7 @@ _ROLES = {"both": layout.BOTH, "prefill": layout.PREFILL, "decode": layout.DECOD
 def build(
     trace: Trace, deployment: Deployment, prices: Sequence[StepPrices], policies: Sequence[tuple[Policy, Policy]],
     log_steps: int, seed: int, width: float,
-) -> State:  # fmt: skip
+) -> LoopState:  # fmt: skip
     """The loop's state before anything has happened. ``policies``: scheduler and KV manager of each group."""
     n, owners = len(trace), [g for g, group in enumerate(deployment.groups) for _ in range(group.count)]
     count = len(owners)
@@ -44,7 +44,7 @@ def build(
     tiers = 3 if (engines["host_units"] + engines["disk_units"]).any() else 1
     adapters = int(trace.adapter.max(initial=-1)) + 1
     most, room = int(engines["max_seqs"].max()), n + 4 * count + 2 * len(deployment.failures) + 64
-    return State(
+    return LoopState(
         cluster=_cluster(trace, deployment, seed, width), requests=_requests(trace), engines=engines, groups=groups,
         flights=flights, tenants=tenants, running=np.zeros((count, most), np.int64),
         queues=np.full((count, tenants.shape[1] if engines["by_tenant"].any() else 1), -1, np.int64),

@@ -250,7 +250,7 @@ COLUMNS = (
 S_RUNNING, S_WAITING, S_KV, S_FRAGMENTATION, S_PROMPT, S_OUTPUT, S_COMPUTE, S_MEMORY, S_LINK, S_REPLICAS = range(10)
 
 
-class State(NamedTuple):
+class LoopState(NamedTuple):
     """Everything the loop reads and writes. Shapes: n requests, r replicas, g groups, t tenants, u cache units,
     k tiers of the prefix cache (1 or 3), a adapters.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tierwise.serving.loop.layout import BINS, COLUMNS, State
+from tierwise.serving.loop.layout import BINS, COLUMNS, LoopState
 from tierwise.serving.outcome import Series
 
 
-def series(state: State, end: float) -> Series:
+def series(state: LoopState, end: float) -> Series:
     """Sums over the bins as means and rates; the last bin is as wide as the run lets it be."""
     width = float(state.cluster["width"][0])
     k = min(BINS, max(1, int(np.ceil(end / width))))
@@ -23,7 +23,7 @@ def series(state: State, end: float) -> Series:
     return Series(time=edges[1:], **column)
 
 
-def audit(state: State) -> dict[str, float]:
+def audit(state: LoopState) -> dict[str, float]:
     """Where the KV blocks are: ``kv_lost`` are neither free, nor cached, nor held by a request (0 unless the loop is
     wrong); ``kv_peak`` is the largest share of a replica's blocks that was ever in use."""
     e, q = state.engines, state.requests

@@ -16,7 +16,7 @@ FAILED = "requests that failed"
 
 
 @dataclass(frozen=True)
-class Bench:
+class ClientRun:
     """A run as a client saw it; arrays of shape (n,), times in seconds of one clock.
 
     Attributes:

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.serving.traffic import formats
-from tierwise.serving.traffic.bench import Bench
+from tierwise.serving.traffic.bench import ClientRun
 from tierwise.serving.traffic.formats._text import HEAD, checked, content
 from tierwise.serving.traffic.trace import Trace
 
@@ -43,7 +43,7 @@ def load(path: str | Path, format: str | None = None, *, limit: int | None = Non
     return requests.scaled(rate_scale)
 
 
-def recorded(path: Path) -> Bench | None:
+def recorded(path: Path) -> ClientRun | None:
     """What a load generator wrote of a run, recognized by its content; None where the file is none of theirs.
 
     Raises:
@@ -55,7 +55,7 @@ def recorded(path: Path) -> Bench | None:
     module = next((m for m in dict(named_formats()).values() if hasattr(m, "bench") and m.sniff(path, head)), None)
     if module is None:
         return None
-    found: Bench = module.bench(path)
+    found: ClientRun = module.bench(path)
     return found
 
 

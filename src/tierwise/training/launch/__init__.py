@@ -24,7 +24,7 @@ from tierwise.training.work import decoder
 
 
 @dataclass(frozen=True)
-class Shape:
+class DecoderShape:
     """Sizes of a decoder that frameworks are told."""
 
     layers: int
@@ -42,7 +42,7 @@ class Shape:
     context: int
 
 
-def shape_of(model: Model) -> Shape:
+def shape_of(model: Model) -> DecoderShape:
     """The sizes of a model's decoder."""
     text = decoder(model)
     blocks = [b for k in text.kinds for b in k.blocks]
@@ -55,7 +55,7 @@ def shape_of(model: Model) -> Shape:
     hidden = int(float(np.asarray(model.hidden)))
     inner = next((float(np.asarray(w.elements)) / hidden for w in weights if w.name == "down_proj"), 0.0)
     heads = first(f.heads for f in facts)
-    return Shape(
+    return DecoderShape(
         layers=text.depth,
         hidden=hidden,
         heads=heads,

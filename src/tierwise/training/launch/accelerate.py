@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tierwise.training.launch import Shape
+from tierwise.training.launch import DecoderShape
 from tierwise.training.layout import RECOMPUTE
 from tierwise.training.step import TrainStep
 
 
-def files(step: TrainStep, shape: Shape, name: str) -> dict[str, str]:
+def files(step: TrainStep, shape: DecoderShape, name: str) -> dict[str, str]:
     """``accelerate.yaml``; nothing where tensors or layers are divided."""
     x = step.layout
     if x.tp > 1 or x.pp > 1 or x.cp > 1:

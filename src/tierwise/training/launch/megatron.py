@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tierwise.training.launch import Shape
+from tierwise.training.launch import DecoderShape
 from tierwise.training.layout import RECOMPUTE, held
 from tierwise.training.step import TrainStep
 
 
-def files(step: TrainStep, shape: Shape, name: str) -> dict[str, str]:
+def files(step: TrainStep, shape: DecoderShape, name: str) -> dict[str, str]:
     """``train.sh``; nothing for what it cannot run: adapters, sharded parameters, schedules but 1F1B, offloading."""
     x, recipe = step.layout, step.how.recipe
     if recipe.rank or int(x.zero) >= 3 or x.schedule or x.vocabulary or x.offload or x.offload_activations:

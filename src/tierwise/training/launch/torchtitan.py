@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tierwise.training.launch import Shape
+from tierwise.training.launch import DecoderShape
 from tierwise.training.layout import RECOMPUTE, pipelines
 from tierwise.training.step import TrainStep
 
@@ -10,7 +10,7 @@ from tierwise.training.step import TrainStep
 _SCHEDULES = {"one_f_one_b": "1F1B", "gpipe": "GPipe", "zero_bubble_v": "ZBVZeroBubble"}
 
 
-def files(step: TrainStep, shape: Shape, name: str) -> dict[str, str]:
+def files(step: TrainStep, shape: DecoderShape, name: str) -> dict[str, str]:
     """``train.toml``; nothing for what it cannot run: adapters, uneven stages, other schedules, offloading."""
     x, recipe = step.layout, step.how.recipe
     schedule = _SCHEDULES.get(pipelines()[int(x.schedule)])

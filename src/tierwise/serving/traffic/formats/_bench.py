@@ -13,7 +13,7 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import BadJson, at, loads, text
-from tierwise.serving.traffic.bench import Bench
+from tierwise.serving.traffic.bench import ClientRun
 from tierwise.serving.traffic.formats._jsonl import parsed
 from tierwise.serving.traffic.formats._text import checked, content
 from tierwise.serving.traffic.rows import Rows, built
@@ -22,7 +22,7 @@ from tierwise.serving.traffic.trace import Floats, Trace
 CLOSED = ("concurrent", "concurrency", "synchronous")  # how tools call a closed loop
 
 
-def traced(b: Bench) -> Trace:
+def traced(b: ClientRun) -> Trace:
     """The requests of a run that were answered; turns follow each other after the time that passed between."""
     from tierwise.serving.traffic.formats.simple import following
 

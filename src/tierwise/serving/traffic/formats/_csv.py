@@ -14,7 +14,7 @@ from tierwise.serving.traffic.rows import Rows
 from tierwise.serving.traffic.trace import Floats, Ints
 
 
-class Table:
+class CsvColumns:
     """Text columns of a CSV file; ``number``, ``time`` and ``text`` read one, ``rows`` gathers what was read."""
 
     def __init__(self, path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import at, fields, number, text
-from tierwise.serving.traffic.bench import Bench
+from tierwise.serving.traffic.bench import ClientRun
 from tierwise.serving.traffic.formats._bench import beside, column, named, traced
 from tierwise.serving.traffic.formats._jsonl import has, objects, source
 from tierwise.serving.traffic.trace import Trace
@@ -34,7 +34,7 @@ def read(path: Path) -> Trace:
     return traced(bench(path))
 
 
-def bench(path: Path) -> Bench:
+def bench(path: Path) -> ClientRun:
     """The requests of a run; those of warm-up are left out.
 
     Raises:
@@ -64,7 +64,7 @@ def bench(path: Path) -> Bench:
     session = np.array([known.setdefault(t, len(known)) if t else -1 for t in turns], np.int64)
     about = beside(path, SUMMARY)
     gpus = _gpus(about)
-    return Bench(
+    return ClientRun(
         path, arrival, _metric(rows, "input_sequence_length"), _metric(rows, "output_sequence_length"),
         arrival + _metric(rows, "time_to_first_token"), arrival + _metric(rows, "request_latency"), failed,
         np.array(places, np.int64), "line", broken=tuple(broken), session=session if several else session[:0],

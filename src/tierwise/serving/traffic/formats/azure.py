@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tierwise.serving.traffic.formats._csv import Table, has
+from tierwise.serving.traffic.formats._csv import CsvColumns, has
 from tierwise.serving.traffic.rows import built
 from tierwise.serving.traffic.trace import Trace
 
@@ -23,7 +23,7 @@ def sniff(path: Path, head: str) -> bool:
 
 def read(path: Path) -> Trace:
     """Every request, the first at 0 s."""
-    table = Table(path)
+    table = CsvColumns(path)
     table.need(*NEEDS)
     time, prompt, output = NEEDS
     table.time(time)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.serving.traffic.formats._csv import Table, has
+from tierwise.serving.traffic.formats._csv import CsvColumns, has
 from tierwise.serving.traffic.formats.simple import codes, following
 from tierwise.serving.traffic.rows import built
 from tierwise.serving.traffic.trace import Trace
@@ -28,7 +28,7 @@ def sniff(path: Path, head: str) -> bool:
 
 def read(path: Path) -> Trace:
     """Every request that was answered, the first at 0 s; models as tenants."""
-    table = Table(path)
+    table = CsvColumns(path)
     table.need(*NEEDS)
     time, _, answered = (table.number(name) for name in NEEDS)
     other: dict[str, Any] = {}

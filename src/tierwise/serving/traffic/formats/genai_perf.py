@@ -14,7 +14,7 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import BadJson, at, fields, first, items, loads, number, text
-from tierwise.serving.traffic.bench import Bench
+from tierwise.serving.traffic.bench import ClientRun
 from tierwise.serving.traffic.formats import _estimate
 from tierwise.serving.traffic.formats._bench import CLOSED, column, document, named, traced
 from tierwise.serving.traffic.trace import Trace
@@ -34,7 +34,7 @@ def read(path: Path) -> Trace:
     return traced(bench(path))
 
 
-def bench(path: Path) -> Bench:
+def bench(path: Path) -> ClientRun:
     """The last experiment.
 
     Raises:
@@ -59,7 +59,7 @@ def bench(path: Path) -> Bench:
     mode = named(found[-1], ("experiment", "mode"))
     kept = number(at(found[-1], "experiment", "value"))
     n = len(requests)
-    return Bench(
+    return ClientRun(
         path, times([r.get("timestamp") for r in requests]), prompts, output, times([a["first"] for a in answers]),
         times([a["last"] for a in answers]), output == 0, np.arange(1, n + 1), called="requests without an answer",
         notices=tuple(notices), closed=int(kept) if mode in CLOSED and 1 <= kept < 2**31 else 0,

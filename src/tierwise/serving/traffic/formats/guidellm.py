@@ -14,7 +14,7 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import at, fields, first, items, number
-from tierwise.serving.traffic.bench import Bench
+from tierwise.serving.traffic.bench import ClientRun
 from tierwise.serving.traffic.formats._bench import column, document, named, traced
 from tierwise.serving.traffic.trace import Trace
 
@@ -43,7 +43,7 @@ def read(path: Path) -> Trace:
     return traced(bench(path))
 
 
-def bench(path: Path) -> Bench:
+def bench(path: Path) -> ClientRun:
     """The last benchmark.
 
     Raises:
@@ -64,7 +64,7 @@ def bench(path: Path) -> Bench:
     tokens = [column([first(r, *paths) for r in requests]) for paths in (_PROMPT, _OUTPUT)]
     notices = (f"the last of {len(found)} benchmarks",) if len(found) > 1 else ()
     model = named(one, *_MODEL) or named(report, ("args", "model")) or named(one, ("args", "model"))
-    return Bench(path, times[0], tokens[0], tokens[1], times[1], times[2], np.arange(n) >= len(answered),
+    return ClientRun(path, times[0], tokens[0], tokens[1], times[1], times[2], np.arange(n) >= len(answered),
                  np.arange(1, n + 1), notices=notices, closed=_closed(one), model=model)  # fmt: skip
 
 

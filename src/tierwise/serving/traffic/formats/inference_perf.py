@@ -13,7 +13,7 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import BadJson, at, fields, first, items, loads
-from tierwise.serving.traffic.bench import Bench
+from tierwise.serving.traffic.bench import ClientRun
 from tierwise.serving.traffic.formats._bench import column, document, named, traced
 from tierwise.serving.traffic.formats._jsonl import short
 from tierwise.serving.traffic.trace import Trace
@@ -31,7 +31,7 @@ def read(path: Path) -> Trace:
     return traced(bench(path))
 
 
-def bench(path: Path) -> Bench:
+def bench(path: Path) -> ClientRun:
     """The requests of a run.
 
     Raises:
@@ -49,7 +49,7 @@ def bench(path: Path) -> Bench:
                      for r in rows])  # fmt: skip
     failed = np.array([bool(r.get("error")) for r in rows]) | (output == 0)
     n = len(rows)
-    return Bench(
+    return ClientRun(
         path, column([r.get("start_time") for r in rows]), prompt, output, column([at(s, 0) for s in stamps]),
         column([at(s, -1) for s in stamps]), failed, np.arange(1, n + 1),
         model=next((m for r in rows if (m := named(_asked(r), ("model",)))), ""),

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.errors import TierwiseError
-from tierwise.serving.traffic.formats._csv import Table, has
+from tierwise.serving.traffic.formats._csv import CsvColumns, has
 from tierwise.serving.traffic.formats._text import arrow_extra
 from tierwise.serving.traffic.rows import Bools, built
 from tierwise.serving.traffic.trace import Floats, Ints, Trace
@@ -40,7 +40,7 @@ def sniff(path: Path, head: str) -> bool:
 
 def read(path: Path) -> Trace:
     """Every request, at the times the file gives."""
-    table = Table(path)
+    table = CsvColumns(path)
     columns = [table.find(*NAMES[field]) for field in NEEDS]
     if not all(columns):
         table.need(*(column or field for column, field in zip(columns, NEEDS, strict=True)))
@@ -131,7 +131,7 @@ def earlier(after: Ints) -> tuple[Ints, Bools]:
     return np.where(wrong, -1, after), wrong
 
 
-def _blocks(path: Path, table: Table, name: str, match: re.Match[str]) -> dict[str, Any]:
+def _blocks(path: Path, table: CsvColumns, name: str, match: re.Match[str]) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -18,7 +18,7 @@ import numpy as np
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import fields, items, number, text
 from tierwise.serving.traffic.arrivals import gamma
-from tierwise.serving.traffic.bench import Bench
+from tierwise.serving.traffic.bench import ClientRun
 from tierwise.serving.traffic.formats import _estimate
 from tierwise.serving.traffic.formats._bench import column, documents, named, traced
 from tierwise.serving.traffic.formats._jsonl import has, short
@@ -49,7 +49,7 @@ def read(path: Path) -> Trace:
     return traced(_result(path, rows))
 
 
-def bench(path: Path) -> Bench:
+def bench(path: Path) -> ClientRun:
     """The (last) result.
 
     Raises:
@@ -58,7 +58,7 @@ def bench(path: Path) -> Bench:
     return _result(path, documents(path)[0])
 
 
-def _result(path: Path, results: list[dict[str, Any]]) -> Bench:
+def _result(path: Path, results: list[dict[str, Any]]) -> ClientRun:
     result = results[-1]
     if any(name not in result for name in NEEDS):
         raise TierwiseError(f"{path}: the result has no {NEEDS[0]} and {NEEDS[1]}; save it with --save-detailed "
@@ -77,7 +77,7 @@ def _result(path: Path, results: list[dict[str, Any]]) -> Bench:
     between = np.array(spaced) if len(spaced) == n else np.full(n, np.nan)
     last = np.where(np.isfinite(total), total, ttft + between)
     server = fields(result.get("server_info"))
-    return Bench(
+    return ClientRun(
         path, start, prompt, output, start + ttft, start + last, output == 0, np.arange(1, n + 1),
         called="requests that failed (0 output tokens)", notices=tuple(notices), closed=closed,
         model=named(result, ("model_id",), ("model",), ("server_info", "model_path")),
