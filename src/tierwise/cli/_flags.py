@@ -79,6 +79,11 @@ class Flags:
         """Whether a flag or the saved scenario gives it."""
         return name in self.said or self.stored(name) is not None
 
+    def several(self, name: str) -> list[Any]:
+        """Each value of what may be given several times."""
+        value = getattr(self, name)
+        return list(value) if isinstance(value, (list, tuple)) else [] if value in (None, "") else [value]
+
     def load(self) -> dict[str, Any]:
         """Which of trace, rate and concurrency is given; a flag replaces what a saved scenario says of them all."""
         said = {name: self.said[name] for name in LOADS if name in self.said}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,11 +27,11 @@ def curves(asked: Flags) -> tuple[list[str], list[GoodputCurve]]:
     from tierwise.serving.pricing import step_prices
     from tierwise.steps.corrections import read_corrections
 
-    rates = _several(asked.rate) if asked.asks("rate") else []
+    rates = asked.several("rate") if asked.asks("rate") else []
     for rate in rates:
         if not (np.isfinite(rate) and rate > 0):
             raise bad("--rate", rate, "a number of requests above zero")
-    names = [str(m) for m in _several(asked.machine)] or [""]
+    names = [str(m) for m in asked.several("machine")] or [""]
     each = [_of(asked, name) for name in names]
     plans = []
     for one in each:
@@ -60,7 +60,3 @@ def curves(asked: Flags) -> tuple[list[str], list[GoodputCurve]]:
 def _of(asked: Flags, machine: str) -> Flags:
     said = {k: v for k, v in asked.said.items() if k != "machine"}
     return replace(asked, said=said | ({"machine": machine} if machine else {}))
-
-
-def _several(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]

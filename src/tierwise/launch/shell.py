@@ -92,6 +92,18 @@ def filled(argument: str, values: Mapping[str, str]) -> str:
     return _NAME.sub(lambda m: values[m[1]], argument) if isinstance(argument, Env) else argument
 
 
+def without(argv: Sequence[str], left_out: Mapping[str, int]) -> list[str]:
+    """Arguments less some, each with so many words that follow it."""
+    out, rest = [], list(argv)
+    while rest:
+        argument = rest.pop(0)
+        if argument in left_out:
+            del rest[: left_out[argument]]
+        else:
+            out.append(argument)
+    return out
+
+
 _MEANING = {
     "DRAFT_MODEL": "the draft model that proposes tokens",
     "NODE_RANK": "0 on the first node of the engine, then 1, 2, ...",

@@ -62,6 +62,17 @@ def _plain(column: Any) -> NDArray[Any]:
     return np.asarray(held, dtype=object)
 
 
+def complete(table: Table, names: Sequence[str], where: str) -> Table:
+    """The table, which has all of these columns.
+
+    Raises:
+        BadField: it has not.
+    """
+    if lacking := [c for c in names if c not in table]:
+        raise BadField(where, "columns", ", ".join(table), f"also {', '.join(lacking)}")
+    return table
+
+
 def numbers(table: Table, where: str, bounds: Mapping[str, Bounds], lacking: Sequence[str] = ()) -> Table:
     """The table with its numeric columns as float64.
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.core.numerics import Format, fmt
 from tierwise.cost.kits import built, kit
 from tierwise.machines import System, system
 from tierwise.machines.load import device
-from tierwise.measure.columns import COUNT, MEASURED, Table, numbers
+from tierwise.measure.columns import COUNT, MEASURED, Table, complete, numbers
 from tierwise.models.load import load_model
 from tierwise.models.types import Model
 
@@ -96,9 +96,7 @@ def checked(table: Table, where: str) -> Table:
     Raises:
         BadField: a column is missing, or a cell cannot be.
     """
-    if lacking := [c for c in COLUMNS if c not in table]:
-        raise BadField(where, "columns", ", ".join(table), f"also {', '.join(lacking)}")
-    return numbers(table, where, BOUNDS, tuple(BOUNDS))
+    return numbers(complete(table, COLUMNS, where), where, BOUNDS, tuple(BOUNDS))
 
 
 def asked(table: Table) -> NDArray[np.intp]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.numerics import fmt
 from tierwise.evaluation import evaluate
-from tierwise.measure.columns import MEASURED, SIZE, numbers
+from tierwise.measure.columns import MEASURED, SIZE, complete, numbers
 from tierwise.measure.ops import Predictions, Table
 from tierwise.models.load import load_model, model_names
 from tierwise.models.types import Model
@@ -67,9 +67,7 @@ def checked(table: Table, where: str) -> Table:
     Raises:
         BadField: a column is missing, or a cell cannot be.
     """
-    if lacking := [c for c in COLUMNS if c not in table]:
-        raise BadField(where, "columns", ", ".join(table), f"also {', '.join(lacking)}")
-    return numbers(table, where, BOUNDS, tuple(BOUNDS))
+    return numbers(complete(table, COLUMNS, where), where, BOUNDS, tuple(BOUNDS))
 
 
 def cases(table: Table, folder: Path) -> dict[Case, NDArray[np.intp]]:

@@ -39,8 +39,8 @@ def question(asked: Flags) -> Question:
     known("--objective", asked.objective, OBJECTIVES)
     if asked.confidence not in DEVIATIONS:
         raise bad("--confidence", asked.confidence, ", ".join(map(str, DEVIATIONS)))
-    engines = tuple(known("--engine", name, software.launchable()) for name in several(asked, "engine"))
-    modes = tuple(known("--mode", name, MODES) for name in several(asked, "mode"))
+    engines = tuple(known("--engine", name, software.launchable()) for name in asked.several("engine"))
+    modes = tuple(known("--mode", name, MODES) for name in asked.several("mode"))
     if asked.budget is not None and "/" not in asked.budget:
         raise BadField("--budget", "value", asked.budget, "dollars an hour such as 40/h")
     budget = float("inf") if asked.budget is None else parse(asked.budget, "money", "--budget", "value")
@@ -52,8 +52,8 @@ def question(asked: Flags) -> Question:
     weights, kv = _formats(asked)
     if "mixed" in modes and len({s.name for s in systems}) < 2 and len(weights) < 2:
         raise bad("--mode", "mixed", "machines or formats that roles can differ in: a second --on or --weights")
-    drafts = several(asked, "draft")
-    steps = several(asked, "tokens")
+    drafts = asked.several("draft")
+    steps = asked.several("tokens")
     for tokens in steps:
         if tokens < LEAST_STEP:
             raise bad("--tokens", tokens, f"a whole number of at least {LEAST_STEP}")
@@ -78,12 +78,6 @@ def _model(asked: Flags) -> Model:
     if not asked.model:
         raise BadField(asked.source, "model", "its contents", "a name or path: launch files name the model they serve")
     return load_model(asked.model)
-
-
-def several(asked: Flags, name: str) -> list[Any]:
-    """Each value of what may be given several times."""
-    value = getattr(asked, name)
-    return list(value) if isinstance(value, (list, tuple)) else [] if value in (None, "") else [value]
 
 
 def _formats(asked: Flags) -> tuple[tuple[Format | None, ...], tuple[str, ...]]:
@@ -186,7 +180,7 @@ def _systems(asked: Flags, budget: float) -> tuple[System, ...]:
                                 "give --rate 4/s or --concurrency 32, --budget 40/h, or --objective "
                                 "throughput")  # fmt: skip
         return rentable(budget)
-    names = several(asked, "machine")
+    names = asked.several("machine")
     if not names:
         raise TierwiseError("on which machine? Give --on 32xh200-sxm, or a YAML file, or --any-gpu")
     if not all(isinstance(name, str) for name in names):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from tierwise.cli._flags import Flags
-from tierwise.cli._plan._question import several
 from tierwise.core.errors import TierwiseError
 from tierwise.scenario.fields import FIELDS
 from tierwise.search.answer import Answer
@@ -29,7 +28,7 @@ def form(asked: Flags, answer: Answer) -> Json:
         raise TierwiseError(f"--save {asked.save}: no deployment runs at all, so there is none to save")
     found = deployment(answer.question, answer.families, answer.points, answer.best.row)
     *before, own = found.groups
-    machine = next((name for name, system in zip(several(asked, "machine"), answer.question.systems, strict=False)
+    machine = next((name for name, system in zip(asked.several("machine"), answer.question.systems, strict=False)
                     if system is own.machine), own.machine.name)  # fmt: skip
     out = to_dict(Scenario(asked.model, machine, plan=own.plan, engine=own.settings.engine))
     sizes = {"prompt": answer.question.demand.prompt, "output": answer.question.demand.output}

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tierwise.launch.files import LaunchGroup, dump
-from tierwise.launch.shell import filled, variables
+from tierwise.launch.shell import filled, variables, without
 from tierwise.launch.targets.compose import CONFIG
 from tierwise.launch.targets.kubernetes import RESOURCES, SHARED, label
 from tierwise.serving.deployment import Deployment
@@ -114,17 +114,9 @@ def _args(pool: LaunchGroup, name: str, model: str) -> list[str]:
 
 
 def _kept(argv: Sequence[str]) -> list[str]:
-    out: list[str] = []
-    words = list(argv)
-    while words:
-        word = words.pop(0)
-        if word in _LEFT_OUT:
-            del words[: _LEFT_OUT[word]]
-        else:
-            # Kubernetes fills in $(NAME), and takes $$ for a dollar.
-            out.append(filled(word, {"DRAFT_MODEL": "$(DRAFT_MODEL)"}) if variables([word])
-                       else word.replace("$(", "$$("))  # fmt: skip
-    return out
+    # Kubernetes fills in $(NAME), and takes $$ for a dollar.
+    return [filled(word, {"DRAFT_MODEL": "$(DRAFT_MODEL)"}) if variables([word]) else word.replace("$(", "$$(")
+            for word in without(argv, _LEFT_OUT)]  # fmt: skip
 
 
 def _options(pool: LaunchGroup, options: str) -> str:

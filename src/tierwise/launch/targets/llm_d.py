@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from tierwise.launch.files import LaunchGroup, dump, engine, facts
-from tierwise.launch.shell import variables
+from tierwise.launch.shell import variables, without
 from tierwise.launch.targets.kubernetes import RESOURCES, SHARED, label
 from tierwise.serving.deployment import Deployment
 
@@ -75,16 +75,8 @@ def _part(pool: LaunchGroup) -> Json:
 
 
 def _args(pool: LaunchGroup) -> list[str]:
-    out: list[str] = []
-    words = list(pool.argv[3:])
-    while words:
-        word = words.pop(0)
-        if word in _CHART:
-            del words[: _CHART[word]]
-        elif word == "--kv-transfer-config":
-            # llm-d's proxy speaks to engines that may do either.
-            del words[:1]
-            out += [word, '{"kv_connector":"NixlConnector","kv_role":"kv_both"}']
-        else:
-            out.append(word)
-    return out
+    kept = without(pool.argv[3:], {**_CHART, "--kv-transfer-config": 1})
+    if pool.group.role == "both":
+        return kept
+    # llm-d's proxy speaks to engines that may do either.
+    return [*kept, "--kv-transfer-config", '{"kv_connector":"NixlConnector","kv_role":"kv_both"}']

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tierwise.core.errors import BadField, TierwiseError
-from tierwise.core.files import write
 from tierwise.measure.buffers import COLUMNS, BufferAnswers, check
+from tierwise.measure.columns import complete
 from tierwise.measure.ops import read
+from tierwise.report.validation import each_file, named
 
 
 def validate(paths: Sequence[Path], json: Path | None) -> None:
@@ -21,20 +20,13 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
     Raises:
         TierwiseError: no file, or one that is not a table of printed sizes.
     """
-    if not paths:
-        raise TierwiseError("validate buffers: name at least one Parquet or CSV file of printed sizes")
-    out = []
-    for path in paths:
-        table = read(path)
-        if lacking := [c for c in COLUMNS if c not in table]:
-            raise BadField(str(path), "columns", ", ".join(table), f"also {', '.join(lacking)}")
-        found = check(table)
-        out.append({"file": path.name, "cells": cells(found),
-                    "refused": [{"rows": r.rows.tolist(), "reason": r.reason} for r in found.refused]})  # fmt: skip
-        if str(json) != "-":
-            print("\n".join(shown(path, found)))
-    if json is not None:
-        write(str(json), jsonlib.dumps(out[0] if len(out) == 1 else out, indent=1))
+    each_file(named(paths, "buffers", "Parquet or CSV file of printed sizes"), json, _answer)
+
+
+def _answer(path: Path) -> tuple[dict[str, Any], list[str]]:
+    found = check(complete(read(path), COLUMNS, str(path)))
+    refused = [{"rows": r.rows.tolist(), "reason": r.reason} for r in found.refused]
+    return {"file": path.name, "cells": cells(found), "refused": refused}, shown(path, found)
 
 
 def shown(path: Path, a: BufferAnswers) -> list[str]:

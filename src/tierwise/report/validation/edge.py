@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import TierwiseError
-from tierwise.core.files import write
 from tierwise.measure.edge import EdgeAnswers, PowerError, check, power, summary
 from tierwise.measure.edge_rows import checked
 from tierwise.measure.ops import read
+from tierwise.report.validation import each_file, named
 
 
 def validate(paths: Sequence[Path], json: Path | None) -> None:
@@ -23,18 +21,14 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
     Raises:
         TierwiseError: no file, or one that is not a table of such measurements.
     """
-    if not paths:
-        raise TierwiseError("validate edge: name at least one Parquet or CSV file of measurements")
-    out = []
-    for path in paths:
-        table = checked(read(path), str(path))
-        found = check(table)
-        drawn = power(found, table)
-        out.append(data(path, found, drawn))
-        if str(json) != "-":
-            print("\n".join(shown(path, found, drawn)))
-    if json is not None:
-        write(str(json), jsonlib.dumps(out[0] if len(out) == 1 else out, indent=1))
+    each_file(named(paths, "edge", "Parquet or CSV file of measurements"), json, _answer)
+
+
+def _answer(path: Path) -> tuple[dict[str, Any], list[str]]:
+    table = checked(read(path), str(path))
+    found = check(table)
+    drawn = power(found, table)
+    return data(path, found, drawn), shown(path, found, drawn)
 
 
 def shown(path: Path, a: EdgeAnswers, p: PowerError) -> list[str]:

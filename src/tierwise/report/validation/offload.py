@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import BadField, TierwiseError
-from tierwise.core.files import write
+from tierwise.measure.columns import complete
 from tierwise.measure.offload import COLUMNS, KINDS, OffloadAnswers, check
 from tierwise.measure.ops import read
+from tierwise.report.validation import each_file, named
 
 
 def validate(paths: Sequence[Path], json: Path | None) -> None:
@@ -22,19 +21,12 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
     Raises:
         TierwiseError: no file, or one that is not a table of such measurements.
     """
-    if not paths:
-        raise TierwiseError("validate offload: name at least one Parquet or CSV file of measurements")
-    out = []
-    for path in paths:
-        table = read(path)
-        if lacking := [c for c in COLUMNS if c not in table]:
-            raise BadField(str(path), "columns", ", ".join(table), f"also {', '.join(lacking)}")
-        found = check(table)
-        out.append(data(path, found))
-        if str(json) != "-":
-            print("\n".join(shown(path, found)))
-    if json is not None:
-        write(str(json), jsonlib.dumps(out[0] if len(out) == 1 else out, indent=1))
+    each_file(named(paths, "offload", "Parquet or CSV file of measurements"), json, _answer)
+
+
+def _answer(path: Path) -> tuple[dict[str, Any], list[str]]:
+    found = check(complete(read(path), COLUMNS, str(path)))
+    return data(path, found), shown(path, found)
 
 
 def shown(path: Path, a: OffloadAnswers) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tierwise.core.errors import TierwiseError
 from tierwise.measure.ops import Accuracy, checked, kind_of, predict, read, summary
 from tierwise.report.accuracy import show
+from tierwise.report.validation import named
 
 
 def validate(paths: Sequence[Path], json: Path | None) -> None:
@@ -16,10 +16,8 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
     Raises:
         TierwiseError: no file, or one that is not a table of measurements.
     """
-    if not paths:
-        raise TierwiseError("validate ops: name at least one file of measurements")
     lines: list[tuple[str, tuple[str, ...], Accuracy]] = []
-    for path in paths:
+    for path in named(paths, "ops", "file of measurements"):
         table = read(path)
         kind = kind_of(table, str(path))
         table = checked(table, kind, str(path))

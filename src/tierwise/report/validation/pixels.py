@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tierwise.core.errors import TierwiseError
 from tierwise.measure.ops import Accuracy, accuracy, read
 from tierwise.measure.pixels import checked, engine_of, groups, predict, refused_as_100
 from tierwise.report.accuracy import show
+from tierwise.report.validation import named
 
 
 def validate(paths: Sequence[Path], json: Path | None) -> None:
@@ -22,10 +22,8 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
     Raises:
         TierwiseError: no file, or one that is not a table of measurements.
     """
-    if not paths:
-        raise TierwiseError("validate pixels: name at least one file of measurements")
     lines: list[tuple[str, tuple[str, ...], Accuracy]] = []
-    for path in paths:
+    for path in named(paths, "pixels", "file of measurements"):
         table = checked(read(path), str(path))
         p = predict(table, path.resolve().parent / "graphs")
         infer = np.flatnonzero(np.asarray(table["phase"], dtype=str) == "infer")
@@ -34,9 +32,9 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
                   ("pixels", ("answered",), accuracy(p, np.flatnonzero(answered)))]  # fmt: skip
         said = ("framework", "compiler", "layout")
         engines = [engine_of({c: table[c][i] for c in said}) for i in range(len(answered))]
-        named = {**table, "engine": np.asarray(engines)}
+        by_engine = {**table, "engine": np.asarray(engines)}
         for columns in (("machine", "engine"), ("family",)):
-            for names, rows in groups(named, [c for c in columns if c in named]).items():
+            for names, rows in groups(by_engine, [c for c in columns if c in by_engine]).items():
                 if np.any(answered[rows]):
                     lines.append(("pixels", names, accuracy(p, rows[answered[rows]])))
     show(lines, json)

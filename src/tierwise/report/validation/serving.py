@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import TierwiseError
-from tierwise.core.files import write
 from tierwise.measure.serving import GROUPS, Validation, check, data, summary
+from tierwise.report.validation import each_file, named
 
 
 def validate(paths: Sequence[Path], json: Path | None) -> None:
@@ -20,17 +19,12 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
     Raises:
         TierwiseError: no file, or one that is not a table of serving measurements.
     """
-    if not paths:
-        raise TierwiseError("validate serving: name at least one CSV file of measurements")
-    out = []
-    for path in paths:
-        found = check(path)
-        out.append(data(path, found))
-        if str(json) != "-":
-            print("\n".join(shown(path, found)))
-    if json is not None:
-        text = jsonlib.dumps(out[0] if len(out) == 1 else out, indent=1)
-        write(str(json), text)
+    each_file(named(paths, "serving", "CSV file of measurements"), json, _answer)
+
+
+def _answer(path: Path) -> tuple[dict[str, Any], list[str]]:
+    found = check(path)
+    return data(path, found), shown(path, found)
 
 
 def shown(path: Path, v: Validation) -> list[str]:

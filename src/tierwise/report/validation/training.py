@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import TierwiseError
 from tierwise.core.files import write
 from tierwise.measure.training import TrainingRows, measured, measured_memory, read, table
 from tierwise.report.console import console
 from tierwise.report.layout import Column, Report, ReportSection, Sentences
 from tierwise.report.layout import Table as Shown
+from tierwise.report.validation import named
 
 Array = NDArray[np.float64]
 Json = dict[str, Any]
@@ -27,9 +27,7 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
     Raises:
         TierwiseError: no file, or one that is not a table of training runs.
     """
-    if not paths:
-        raise TierwiseError("validate training: name at least one Parquet or CSV file of runs")
-    rows = [row for path in paths for row in read(path)]
+    rows = [row for path in named(paths, "training", "Parquet or CSV file of runs") for row in read(path)]
     found = compared(table(rows))
     if json is not None:
         write(str(json), jsonlib.dumps(found, indent=1))
