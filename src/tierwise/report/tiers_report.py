@@ -10,14 +10,14 @@ from tierwise.report.layout import Bullets, Cell, Column, Report, ReportSection,
 from tierwise.report.numbers import count, percent, rate
 
 Json = dict[str, Any]
-SCRIPTS = ("base.js", "tiers.js")
+SCRIPTS = ("base.js", "plan_fit.js")
 
 
 def page(d: Json) -> str:
     """The plan as HTML."""
     from tierwise.report.page import page as drawn
 
-    return drawn(described(d), "tiers", SCRIPTS, {"fit": d})
+    return drawn(described(d), "plan_fit", SCRIPTS, {"fit": d})
 
 
 def described(d: Json) -> Report:

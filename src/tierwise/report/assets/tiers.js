@@ -1,72 +1,68 @@
-// Memory by tier against its capacity, tokens a second of each division, and one token from start to end.
-const fit = DATA.fit;
-const chosen = fit.policies ? fit.policies[0] : fit.answer || fit.nearest && fit.nearest[0];
-const COLOURS = { weights: "var(--accent)", "KV cache": "var(--t2)", "recurrent state": "var(--t3)", activations: "var(--t4, var(--t3))", "runtime reserve": "var(--grid)" };
+// What moves through which tier, how long each resource would need alone, and what fills the memory.
+const ROLE_ORDER = ["weight", "table", "kv", "state", "act", "score", "refetched"];
+const roleParts = (sizes, where) => ROLE_ORDER.filter((r) => sizes[r]).map((r) => [sizes[r], `var(--r-${r})`,
+  DATA.labels.roles[r], [[where, bytes(sizes[r])]], [`${DATA.labels.roles[r]} ${bytes(sizes[r])}`, DATA.labels.roles[r]]]);
 function drawTiers() {
-  const holder = document.getElementById("tiers-chart");
-  holder.replaceChildren();
-  if (!chosen) { holder.parentElement.hidden = true; return; }
-  const rows = chosen.tiers, height = 20 + rows.length * 62;
-  const [node, width] = canvas(holder, height, "Memory by tier, with the capacity of each");
-  const left = 70;
-  rows.forEach((t, i) => {
-    const merged = {};
-    for (const [k, v] of Object.entries(t.parts)) {
-      const role = k.startsWith("weights") ? "weights" : k;
-      merged[role] = (merged[role] || 0) + v;
-    }
-    const total = reduce(Object.values(merged), (v) => v), full = Math.max(total, t.capacity || 0) * 1.02;
-    const y = 12 + i * 62;
-    node.append(text(0, y + 21, t.node, { class: "soft" }));
-    stack(node, left, y, (width - left - 10) * total / full, 30, total, Object.entries(merged).map(([k, v]) =>
-      [v, COLOURS[k] || "var(--t3)", `${t.node}: ${k}`, [["size", bytes(v)]], [`${k} ${bytes(v)}`, bytes(v)]]));
-    if (t.capacity) {
-      const x = left + (width - left - 10) * t.capacity / full;
-      node.append(svg("line", { class: "capacity", x1: x, x2: x, y1: y - 5, y2: y + 35 }));
-      node.append(text(x - 4, y + 47, `has ${bytes(t.capacity)}`, { "text-anchor": "end" }));
-    }
+  const p = phases[state.phase], one = p.name === "decode" ? "step" : "pass";
+  const left = document.querySelector("#tiers .left"), right = document.querySelector("#tiers .right");
+  left.replaceChildren(html("h3", {}, `Bytes of one ${p.name} ${one}, a device`));
+  right.replaceChildren(html("h3", {}, `If each resource were the only limit`));
+  const rows = [["operands, each once", p.operand_bytes]];
+  for (const t of R.scenario.machine.tiers) if (p.bytes_by_role[t.name]) rows.push([`through ${t.name}`, p.bytes_by_role[t.name]]);
+  for (const t of ["link", "network"]) if (p.bytes[t]) rows.push([`over the ${t}`, { act: p.bytes[t] }]);
+  const sum = (sizes) => reduce(Object.values(sizes), (x) => x);
+  const most = Math.max(...rows.map(([, sizes]) => sum(sizes)), 1);
+  const [node, width] = canvas(left, rows.length * 50, "Bytes by tier");
+  const used = new Set();
+  rows.forEach(([name, sizes], i) => {
+    Object.keys(sizes).forEach((r) => used.add(r));
+    rowTitle(node, width, i * 50, name, bytes(sum(sizes)));
+    node.append(svg("rect", { x: 0, y: i * 50 + 19, width, height: 20, rx: 3, fill: "var(--track)" }));
+    const size = sum(sizes);
+    if (size) stack(node, 0, i * 50 + 19, width * size / most, 20, size, roleParts(sizes, name));
   });
+  legend(left, ROLE_ORDER.filter((r) => used.has(r)).map((r) => [`var(--r-${r})`, DATA.labels.roles[r]]));
+  if (used.has("refetched")) left.append(html("p", { class: "note" }, "“Moved again” is what an op fetches more than once, such as an operand that many tiles share."));
+  drawAlone(right, p, one);
 }
-function divided(x) {
-  const parts = [["layers_on_host", "layers"], ["experts_on_host", "experts"], ["feed_forward_on_host", "ffn"], ["caches_on_host", "KV"]]
-    .filter(([k]) => x[k]).map(([k, what]) => `${x[k]} ${what}`);
-  if (x.read_from_disk) parts.push(`${percent(x.read_from_disk)} disk`);
-  return `${x.weights} ${x.kv}, ${parts.join(", ") || "all on device"}`;
-}
-function drawSpeed() {
-  const holder = document.getElementById("speed-chart");
-  holder.replaceChildren();
-  const rows = fit.policies
-    ? fit.policies.map((p) => [`${p.weights}, ${whole(p.batch)} at once, attention on ${p.attends}`, p.tokens_per_s, true])
-    : [...fit.candidates.map((x) => [divided(x), x.tokens_per_s, true]), ...fit.narrower.map((x) => [divided(x), x.tokens_per_s, false])];
-  if (!rows.length) { holder.parentElement.hidden = true; return; }
-  const most = Math.max(...rows.map((r) => r[1])), [node, width] = canvas(holder, 14 + rows.length * 26, "Tokens a second by division");
-  const left = Math.min(Math.max(...rows.map((r) => widthOf(r[0]))) + 14, width * 0.5);
-  rows.forEach(([name, speed, asked], i) => {
-    const y = 6 + i * 26, w = (width - left - 60) * speed / most;
-    node.append(text(0, y + 14, name));
-    const bar = svg("rect", { x: left, y, width: Math.max(w, 1), height: 18, rx: 2, fill: asked ? "var(--accent)" : "var(--t3)" });
-    node.append(explain(bar, name, [["tokens/s", three(speed)], ["", asked ? "" : "fewer bits than asked for"]]));
-    node.append(text(left + w + 6, y + 14, three(speed)));
+function drawAlone(holder, p, one) {
+  const rows = Object.entries(p.seconds_if_alone).filter(([, t]) => t > 1e-4 * p.pass_time_s).sort((a, b) => b[1] - a[1]);
+  const [node, width] = canvas(holder, rows.length * 34 + 26, "Time by resource");
+  const most = Math.max(p.pass_time_s, ...rows.map((r) => r[1]));
+  rows.forEach(([name, t], i) => {
+    const y = i * 34;
+    rowTitle(node, width, y, resourceName(name), `${seconds(t)}, ${percent(t / p.pass_time_s)}`);
+    node.append(svg("rect", { x: 0, y: y + 18, width, height: 8, rx: 3, fill: "var(--track)" }));
+    node.append(explain(svg("rect", { x: 0, y: y + 18, width: Math.max(width * t / most, 1), height: 8, rx: 3, fill: boundColour(name) }),
+      resourceName(name), [["alone", seconds(t)], ["of the " + one, percent(t / p.pass_time_s)]]));
   });
+  const x = width * p.pass_time_s / most - 1, y = rows.length * 34;
+  rows.forEach((_, i) => node.append(svg("path", { d: `M${x} ${i * 34 + 15}v14`, stroke: "var(--ink)", "stroke-width": 1.5 })));
+  node.append(text(x + 1, y + 14, `│ the whole ${one}: ${seconds(p.pass_time_s)}`, { "text-anchor": "end", class: "soft" }));
+  holder.append(html("p", { class: "note" }, "Time at the rates kernels reach. Within an op they work side by side, so the largest counts; kernel gaps and latency come on top."));
 }
-function drawTime() {
-  const holder = document.getElementById("time-chart");
+// Weights in shades of one blue, the largest the strongest.
+const SHADES = [100, 78, 62, 50, 40, 32].map((x) => `color-mix(in srgb, var(--r-weight) ${x}%, var(--panel))`);
+const PART_COLOURS = { "KV cache": "var(--r-kv)", "recurrent state": "var(--r-state)", activations: "var(--r-act)", "runtime reserve": "var(--c-norm)" };
+function drawMemory() {
+  const holder = document.querySelector("#memory .chart"), m = R.memory;
   holder.replaceChildren();
-  const events = chosen && chosen.timeline || [];
-  if (!events.length) { holder.parentElement.hidden = true; return; }
-  const lanes = [...new Set(events.map((e) => e[0]))], end = Math.max(...events.map((e) => e[2] + e[3]));
-  const [node, width] = canvas(holder, 34 + lanes.length * 40, "One token, lane by lane");
-  const left = 70, x = (t) => left + (width - left - 10) * t / end;
-  lanes.forEach((name, i) => node.append(text(0, 26 + i * 40, name, { class: "soft" })));
-  for (const [lane, name, start, duration] of events) {
-    const w = Math.max(x(start + duration) - x(start), 0.4);
-    const bar = svg("rect", { x: x(start), y: 8 + lanes.indexOf(lane) * 40, width: w, height: 28,
-      fill: lane === "copy" ? "var(--bad)" : lane === "host" ? "var(--t2)" : "var(--accent)" });
-    node.append(explain(bar, name, [["on", lane], ["from", seconds(start)], ["takes", seconds(duration)]], false));
+  const [node, width] = canvas(holder, 62, "Memory by role");
+  const total = Math.max(m.capacity, m.peak);
+  const weights = Object.entries(m.parts).filter(([name]) => name.startsWith("weights")).sort((a, b) => b[1] - a[1]);
+  const others = Object.entries(m.parts).filter(([name]) => !name.startsWith("weights"));
+  const parts = [...weights, ...others].map(([name, size], i) => [size, i < weights.length ? SHADES[i % 6] : PART_COLOURS[name] || "var(--c-norm)",
+    name, [["bytes", bytes(size)], ["of the memory", percent(size / m.capacity)]], [`${name} ${bytes(size)}`, name]]);
+  node.append(svg("rect", { x: 0, y: 18, width: width * m.capacity / total, height: 34, rx: 4, fill: "var(--track)" }));
+  stack(node, 0, 18, width * m.peak / total, 34, m.peak, parts);
+  const edge = width * m.capacity / total;
+  node.append(text(0, 11, `${bytes(m.peak)} of ${bytes(m.capacity)}, ${percent(m.peak / m.capacity)}`, { "font-weight": 600 }));
+  if (m.free >= 0) {
+    node.append(text(width, 11, `${bytes(m.free)} free`, { class: "soft", "text-anchor": "end" }));
+  } else {
+    node.append(svg("path", { d: `M${edge} 14V58`, stroke: "var(--bad)", "stroke-width": 2.5 }),
+      text(width, 11, `${bytes(-m.free)} more than the device has`, { fill: "var(--bad)", style: "fill:var(--bad)", "text-anchor": "end", "font-weight": 600 }));
   }
-  for (const part of [0, 0.25, 0.5, 0.75, 1]) node.append(text(x(part * end), 28 + lanes.length * 40, seconds(part * end) === "0.00 ns" ? "0" : seconds(part * end), { "text-anchor": part === 1 ? "end" : "start" }));
+  legend(holder, parts.map(([size, colour, name]) => [colour, name, bytes(size)]));
+  if (m.per_sequence) holder.append(html("p", { class: "note" }, `Each request of this length holds ${bytes(m.per_sequence)} of cache and state.`));
 }
-function draw() { drawTiers(); drawSpeed(); drawTime(); }
-draw();
-addEventListener("resize", draw);
