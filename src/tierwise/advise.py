@@ -22,6 +22,8 @@ from tierwise.scenario.types import Resolved, Scenario
 NARROWER = ("fp8", "int4-g128")
 # Formats that are tried besides where a scenario does not fit otherwise: they cost quality that can be noticed.
 NARROWEST = ("q3_k", "q2_k")
+# A change that brings less is not worth making, however sure it is.
+WORTH = 1.05
 # Larger machines that are tried.
 MACHINES = 6
 # Cards of a host at most, where they have no links of their own.
@@ -93,7 +95,7 @@ def advise(result: Result, most: int = 4) -> list[Advice]:
     if not result.fits:
         return list(_ways_to_fit(result))[:most]
     tried = (_tried(result, neighbour) for neighbour in _neighbours(result.scenario, float(result.batch)))
-    worth = [a for a in tried if a is not None and a.rate_interval[0] > 1.0]
+    worth = [a for a in tried if a is not None and a.rate_interval[0] > 1.0 and a.rate_ratio >= WORTH]
     # Batching first: it is free.
     return sorted(worth, key=lambda a: (a.kind != "batch", -a.rate_ratio))[:most]
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.search.cases import ask, priced
+from tierwise.report.plan_data import to_dict
 from tierwise.search.answer import Answer
 from tierwise.search.confirm import Simulated, played, simulated, traffic
 from tierwise.search.constants import CONSTANTS
@@ -43,6 +44,20 @@ def test_a_simulator_that_is_off_everywhere_alike(load: dict[str, float], slower
     ok = (slower * p.ttft <= t.ttft) & (slower * p.tpot <= t.tpot)
     assert found.met and found.best is not None and ok[found.best.row]
     assert answer.score[found.best.row] == pytest.approx(answer.score[ok].min(), rel=1.1e-2)
+
+
+def test_nothing_that_is_said_to_be_met_is_better_than_the_answer() -> None:
+    """At 80 % confidence a cheaper load meets the targets at face value only: that is said, and not called met."""
+    answer = priced(confidence=80, tpot=0.012)
+    found = finalists(answer, lambda row: run_of(answer, row))
+    d = to_dict(found)
+    runs = [e["simulated"] for e in d["finalists"]]
+    assert all(run["meets"] for run in runs if run["surely"])
+    paid = {e["in_flight"]: e["usd_per_million"] for e in d["finalists"] if e["simulated"]["surely"]}
+    assert min(paid.values()) >= d["answer"]["usd_per_million"] * (1.0 - CONSTANTS["runs.gain"])
+    unsure = [e for e in d["finalists"] if e["simulated"]["meets"] and not e["simulated"]["surely"]]
+    assert any(e["usd_per_million"] < d["answer"]["usd_per_million"] for e in unsure)
+    assert "with 80 % confidence" in d["text"]["headline"]
 
 
 def test_what_falls_behind_is_not_chosen() -> None:

@@ -218,9 +218,10 @@ def test_throughput_for_a_given_rate_is_headroom() -> None:
 def test_a_change_that_only_the_busiest_time_feels_is_not_called_a_missed_target() -> None:
     from tierwise.report.plan_words import changed
 
-    question = {"ttft_s": 1.0, "tpot_s": 0.05, "load": "open"}
-    change = {"name": "rate +20%", "holds": False, "ttft_s": 0.6, "tpot_s": 0.04, "best": None}
+    question = {"ttft_s": 1.0, "tpot_s": 0.05, "load": "open", "confidence": 80}
+    change = {"name": "rate +20%", "holds": False, "expected": False, "ttft_s": 0.6, "tpot_s": 0.04, "best": None}
     d = {"question": question, "met": True}
     assert "falls behind at the busiest time" in changed(d, change)
     assert "misses the targets" in changed(d, change | {"tpot_s": 0.06})
     assert "still meets the targets" in changed(d, change | {"holds": True})
+    assert "should meet the targets, not with 80 % confidence" in changed(d, change | {"expected": True})

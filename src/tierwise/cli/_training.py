@@ -177,8 +177,13 @@ def explain(asked: Flags) -> None:
     step = train_step(model, system, layout, how)
     from tierwise.report.training_data import to_dict
 
-    found, run = to_dict(step, model, system, asked.train_tokens, asked.trace_out is not None, reliability(asked))
+    found, run = to_dict(step, model, system, asked.train_tokens, fails=reliability(asked), **pictured(asked))
     told_of(asked, found, described(found), run, layout)
+
+
+def pictured(asked: Flags) -> dict[str, bool]:
+    """Whether anything shows the executions of a pipeline: all of them, or those of a picture."""
+    return {"events": asked.trace_out is not None, "picture": asked.html is not None or asked.json is not None}
 
 
 def reliability(asked: Flags) -> Reliability | None:

@@ -17,7 +17,7 @@ from tierwise.report.plain import plain
 from tierwise.result import Result
 
 ROWS: tuple[tuple[str, str, Callable[[Comparison], Ratio], Callable[[float], str]], ...] = (
-    ("throughput", "tokens (requests) per second", lambda c: c.throughput, lambda x: f"{x:,.1f}"),
+    ("throughput", "{unit} per second", lambda c: c.throughput, lambda x: f"{x:,.1f}"),
     ("ttft_s", "time to first token", lambda c: c.ttft, seconds),
     ("tpot_s", "time per output token", lambda c: c.tpot, seconds),
     ("time_s", "time for the batch", lambda c: c.time, seconds),
@@ -45,8 +45,14 @@ def as_dict(pairs: Sequence[Comparison], texts: Sequence[str], labels: Sequence[
                         "usd_per_million": plain(pair.other.cost_per_million), "ratios": rows})  # fmt: skip
     base = pairs[0].base
     return {"schema": "tierwise.comparison/1", "made_by": made_by(), "baseline": texts[0], "label": names[0],
+            "unit": _unit(base),
             "baseline_fits": bool(base.fits), "room": _room(base),
             "usd_per_million": plain(base.cost_per_million), "changes": changes}  # fmt: skip
+
+
+def _unit(r: Result) -> str:
+    """What it makes."""
+    return "tokens" if r.has("decode") else "requests"
 
 
 def _room(r: Result) -> dict[str, float]:
@@ -108,6 +114,7 @@ def lines(pair: Comparison) -> list[tuple[str, str, str]]:
     What is not known of either has no line.
     """
     out = []
+    unit = _unit(pair.base)
     for _, label, of, text in ROWS:
         r = of(pair)
         before, after, ratio = (_finite(x) for x in (r.before, r.after, r.value))
@@ -117,7 +124,7 @@ def lines(pair: Comparison) -> list[tuple[str, str, str]]:
         shown = _span(ratio, factor) if ratio.size else ""
         if ratio.size and low.size and high.size and high.max() / low.min() > ratio.max() / ratio.min() * 1.0001:
             shown += f" ({factor(low.min())} to {factor(high.max())})"
-        out.append((label, _span(before, text), f"{_span(after, text)}  {shown}".rstrip()))
+        out.append((label.format(unit=unit), _span(before, text), f"{_span(after, text)}  {shown}".rstrip()))
     return out
 
 

@@ -82,10 +82,10 @@ def _across(d: Json, names: list[str]) -> Table:
     for key, label, _, text in ROWS:
         ratios = [c["ratios"][key] for c in d["changes"]]
         if ratios[0]["before"] is not None:
-            rows.append([label, text(ratios[0]["before"]), *(_cell(r, text) for r in ratios)])
+            rows.append([label.format(unit=d["unit"]), text(ratios[0]["before"]), *(_cell(r, text) for r in ratios)])
     money = [d["usd_per_million"], *(c["usd_per_million"] for c in d["changes"])]
     if None not in money:
-        rows.append(["per million tokens (requests)", *(dollars(x) for x in money)])
+        rows.append([f"per million {d['unit']}", *(dollars(x) for x in money)])
     return Table((Column("quantity", left=True), *(Column(n) for n in names)), rows)
 
 

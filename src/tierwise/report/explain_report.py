@@ -73,8 +73,9 @@ def described(d: Json, ops: bool | int = 12) -> Report:
         sections |= sensitivity.sections(d["sensitivity"])
     sections["memory"] = _memory(d)
     sources, title = _sources(d), words.basis_title(d)
-    said = [f"{name}: {text}" for name, text in sources if not name.startswith("Machine")]
-    told = [words.basis_text(d), *said, *(f"Note: {note}" for note in d["notes"])]
+    said = [f"{name}: {text}" for name, text in sources if name == "Model"]
+    told = [words.basis_text(d), *said, "Where each other number comes from: --html FILE, or --json -.",
+            *(f"Note: {note}" for note in d["notes"])]  # fmt: skip
     sections["rests"] = ReportSection("What this rests on", Sentences(told), title)
     sections["basis"] = ReportSection("", Sentences([words.basis_text(d)]), title, terminal=False)
     if d["notes"]:

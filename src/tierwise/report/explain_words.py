@@ -10,7 +10,6 @@ from typing import Any
 
 from tierwise.core.units import dollars, gb, joules, si
 from tierwise.report import choices
-from tierwise.report.advice_words import gain
 from tierwise.report.numbers import count, percent, percents, rate, seconds, things
 
 Json = dict[str, Any]
@@ -82,7 +81,7 @@ def why(d: Json) -> list[str]:
         text = f"Memory is {percent(m['peak'] / m['capacity'])} full"
         if m["per_sequence"]:
             text += f"; each further request of this length would add {gb(m['per_sequence'])}"
-        return [*out, *_batching(d), text + "."]
+        return [*out, text + "."]
     biggest = sorted(memory_roles(d).items(), key=lambda x: -x[1])[:3]
     parts = ", ".join(f"{gb(size)} of {name}" for name, size in biggest)
     return [f"It would hold {parts}.", "Were the memory large enough, it would run like this:", *out]
@@ -315,9 +314,3 @@ def grouped(ops: Sequence[Json]) -> list[Json]:
         for name in ("bytes", "operand_bytes", "seconds"):
             old[name] = {k: old[name].get(k, 0.0) + op[name].get(k, 0.0) for k in {**old[name], **op[name]}}
     return list(rows.values())
-
-
-def _batching(d: Json) -> list[str]:
-    """What a larger batch would bring, where that is worth it."""
-    found = [a for a in d["advice"] if a["kind"] == "batch" and a["aim"] == "faster"]
-    return [f"A batch of {count(a['changes'][0]['to'])} would cost {gain(a)}." for a in found[:1]]

@@ -38,9 +38,11 @@ def to_dict(answer: Answer) -> Json:
         found["events_off"] = run.events if run is not None else 0.0
         if run is not None and run.simulated is not None:
             s = run.simulated
+            slower = (float(answer.points.slow_ttft[row]), float(answer.points.slow_tpot[row]))
             found["simulated"] = {"ttft_s": dict(s.ttft), "tpot_s": dict(s.tpot), "requests_per_s": s.rate,
                                   "requests": s.requests, "keeps_up": s.keeps_up, "rejected": s.rejected,
-                                  "meets": s.meets(answer.question)}  # fmt: skip
+                                  "meets": s.meets(answer.question),
+                                  "surely": s.meets(answer.question, slower)}  # fmt: skip
         return found
 
     d: Json = {
@@ -214,5 +216,5 @@ def alternatives(answer: Answer, entry: Any) -> list[Json]:
 def change(answer: Answer, c: QuestionChange) -> Json:
     """The question changed a little."""
     best = deployment(answer, c.points, c.best) if c.best >= 0 else None
-    return {"name": c.name, "holds": c.holds, "ttft_s": c.ttft, "tpot_s": c.tpot, "best": best,
+    return {"name": c.name, "holds": c.holds, "expected": c.expected, "ttft_s": c.ttft, "tpot_s": c.tpot, "best": best,
             "reloaded": c.reloaded}  # fmt: skip

@@ -56,15 +56,23 @@ def _engine_and_formats(d: Json, a: Json) -> str:
     return "".join(f" {x}" for x in parts) + ("" if a["own_formats"] else f" with {_changed_formats(a)}")
 
 
+def surely(d: Json) -> str:
+    """How sure a plan must be of what it promises."""
+    return f"with {d['question']['confidence']} % confidence"
+
+
 def _targets_met(d: Json) -> str:
-    asked = conditions(d)
-    return asked.removeprefix("with ") or "at all"
+    q, asked = d["question"], conditions(d).removeprefix("with ")
+    if not asked:
+        return "at all"
+    timed = q["ttft_s"] is not None or q["tpot_s"] is not None
+    return f"{asked} {surely(d)}" if timed and q["confidence"] > 50 else asked
 
 
 def _next_limit(d: Json) -> str:
     by, value, q = d["binding"]["by"], d["binding"]["value"], d["question"]
     if by in ("ttft", "tpot") and value is not None:
-        return f"; the next step would take {seconds(value)} {_LONG[by]}, above {seconds(q[by + '_s'])}"
+        return f"; the next step could take {_above(value, q[by + '_s'])} {_LONG[by]}"
     return {
         "memory": "; the KV cache has no room for more",
         "load": "; it is the least that runs the model at all",
@@ -75,6 +83,11 @@ def _next_limit(d: Json) -> str:
     }.get(by, "")
 
 
+def _above(value: float, target: float) -> str:
+    """A time that is over a target, with the target where both round to the same."""
+    return seconds(value) if seconds(value) != seconds(target) else f"more than {seconds(target)}"
+
+
 _LONG = {"ttft": "to the first token", "tpot": "per token"}
 
 
@@ -82,7 +95,7 @@ def next_device(d: Json) -> str:
     """How the answer compares with the best on another device, and how much of that is uncertainty."""
     x, q = d["rival"], d["question"]
     what = f"{layout(x['deployment'])} on {hardware(x['deployment'])}"
-    sure = f"with {q['confidence']} % confidence"
+    sure = surely(d)
     if x["face"] <= 1.0:
         than = "as good" if x["face"] > 0.995 else f"{x['face']:.2f}× {OBJECTIVES[q['objective']]}"
         why = "does not meet the targets" if x["surely"] is None else f"is {x['surely']:.2f}×"
@@ -303,6 +316,8 @@ def _holds(d: Json, c: Json) -> str:
         return f"{'still ' if d['met'] else ''}meets the targets"
     targets = ((d["question"][name], c[name]) for name in ("ttft_s", "tpot_s"))
     late = any(target is not None and (x is None or x > target) for target, x in targets)
+    if c["expected"]:
+        return f"should meet the targets, not {surely(d)}"
     if late or d["question"]["load"] != "open":
         return "misses the targets"
     return "meets the targets on average, but falls behind at the busiest time"

@@ -20,8 +20,8 @@ from tierwise.training.step import TrainStep
 
 Json = dict[str, Any]
 
-# Executions that a picture of a pipeline still shows apart.
-MOST_EVENTS = 6000
+# Executions that a page holds for the picture of a pipeline (some 30 bytes each), and pixels can still tell apart.
+MOST_EVENTS = 60_000
 
 
 def to_dict(
@@ -31,6 +31,7 @@ def to_dict(
     tokens: float | None = None,
     events: bool = False,
     fails: Reliability | None = None,
+    picture: bool = True,
 ) -> tuple[Json, Played]:
     """One layout, and its pipeline, which is played once.
 
@@ -38,8 +39,9 @@ def to_dict(
         tokens: of the whole run, where it is to be said how long that takes.
         events: every execution is asked for, however many there are.
         fails: what fails during the run.
+        picture: a picture of the pipeline is asked for, where its executions can be told apart.
     """
-    ratio, run = confirmed(step, events or tells_apart(step))
+    ratio, run = confirmed(step, events or (picture and tells_apart(step)))
     one = _one(step, ratio)
     return {**one, **_about(model, system, step, one, tokens, fails), "pipeline": pipeline(step, run)}, run
 
@@ -51,13 +53,14 @@ def planned(
     tokens: float | None = None,
     events: bool = False,
     fails: Reliability | None = None,
+    picture: bool = True,
 ) -> tuple[Json, Played | None]:
     """A plan: the layouts by time, and how many there were; and the pipeline of the fastest."""
     rows = [_one(c.step, c.played) for c in answer.candidates]
     some = answer.candidates[0].step if answer.candidates else answer.tightest
     assert some is not None
     run = None
-    if answer.candidates and (events or tells_apart(some)):
+    if answer.candidates and (events or (picture and tells_apart(some))):
         run = played(some.layout, some.stages, events=True)
     return {
         "candidates": rows,
@@ -71,7 +74,7 @@ def planned(
         "tricks": [{"what": t.what, "gain": t.gain, "fits": t.fits} for t in answer.tricks],
         "tightest": None if answer.tightest is None else _one(answer.tightest, 1.0),
         **_about(model, system, some, rows[0] if rows else _one(some, 1.0), tokens, fails),
-        "pipeline": [] if run is None else pipeline(some, run),
+        "pipeline": None if run is None else pipeline(some, run),
     }, run
 
 
@@ -165,13 +168,14 @@ def tells_apart(step: TrainStep) -> bool:
     return count <= MOST_EVENTS and _number(x.pp) > 1
 
 
-def pipeline(step: TrainStep, run: Played) -> list[Json]:
-    """Executions of the pipeline, for a picture; none where there are more than can be told apart."""
-    if not tells_apart(step):
-        return []
-    return [
-        {"lane": e.lane, "op": run.order.ops[e.op], "turn": e.turn, "start": e.start, "end": e.end} for e in run.events
-    ]
+def pipeline(step: TrainStep, run: Played) -> Json | None:
+    """Executions of the pipeline as [lane, op, micro-batch, start, duration] (indexes, and seconds), for a picture;
+    None where there are more than can be told apart."""
+    if not (run.events and tells_apart(step)):
+        return None
+    lanes = {name: i for i, name in enumerate(dict.fromkeys(e.lane for e in run.events))}
+    rows = [[lanes[e.lane], e.op, e.turn, float(f"{e.start:.9g}"), float(f"{e.end - e.start:.6g}")] for e in run.events]
+    return {"lanes": list(lanes), "ops": list(run.order.ops), "rows": rows}
 
 
 def _number(x: object) -> float:

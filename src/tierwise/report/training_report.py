@@ -39,7 +39,7 @@ def described(d: Json) -> Report:
     """One layout."""
     x, place = d["layout"], _place(d)
     sections = {"time": _time(d), "memory": _memory(d), **_goodput(d)}
-    sections["rests"] = ReportSection("What this rests on", Sentences(_rests(d)))
+    sections["rests"] = ReportSection("What this rests on", Sentences(_rests(d)), element="basis")
     fits = d["memory"]["fits"]
     return Report(
         title=f"Training {d['model']['name']} {place}",
@@ -85,7 +85,9 @@ def of_plan(d: Json) -> Report:
         "time": _time(best),
         "memory": _memory(best),
         **_goodput(best),
-        "rests": ReportSection("What this rests on", Sentences([*_rests(best), looked + "."])),
+        "rests": ReportSection(
+            "What this rests on", Sentences([*_rests(best), looked + "."]), element="basis"
+        ),
     }
     return Report(
         title=f"Training {d['model']['name']} {place}",
@@ -236,36 +238,29 @@ def _numbers(d: Json) -> list[tuple[str, str, str]]:
     return out
 
 
+_BAR = Column(left=True, bar=24)
+
+
 def _time(d: Json) -> ReportSection:
     total = d["seconds"]
     rows = [
-        (CAUSES[k], seconds(v), Cell(percent(v / total), bar=v / total))
+        (CAUSES[k], seconds(v), percent(v / total), Cell(bar=v / total))
         for k, v in sorted(d["parts"].items(), key=lambda x: -x[1])
         if v > 0
     ]
-    table = Table((Column("Where the time goes", left=True), Column("a step"), Column("share", bar=16)), rows)
+    table = Table((Column("Where the time goes", left=True), Column("a step"), Column("share"), _BAR), rows)
     return ReportSection("Time", table, element="time")
 
 
 def _memory(d: Json) -> ReportSection:
     m = d["memory"]
+    parts = sorted(((k, v) for k, v in m["parts"].items() if v > 0), key=lambda x: -x[1])
+    whole, tone = max(m["capacity"], m["peak"]), "" if m["fits"] else "bad"
     rows = [
-        (k, gb(v), Cell(percent(v / m["capacity"]), bar=min(v / m["capacity"], 1.0)))
-        for k, v in sorted(m["parts"].items(), key=lambda x: -x[1])
-        if v > 0
+        (name, gb(v), Cell(percent(v / m["capacity"]), tone), Cell(bar=v / whole, tone=tone))
+        for name, v in (*parts, ("in all", m["peak"]))
     ]
-    rows.append(
-        (
-            "in all",
-            gb(m["peak"]),
-            Cell(
-                percent(m["peak"] / m["capacity"]),
-                bar=min(m["peak"] / m["capacity"], 1.0),
-                tone="" if m["fits"] else "bad",
-            ),
-        )
-    )
-    columns = (Column("What fills the fullest device", left=True), Column("bytes"), Column("of the device", bar=16))
+    columns = (Column("What fills the fullest device", left=True), Column("bytes"), Column("of the device"), _BAR)
     return ReportSection("Memory", Table(columns, rows, faint=frozenset({len(rows) - 1})), element="memory")
 
 

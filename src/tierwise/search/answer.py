@@ -73,13 +73,15 @@ class QuestionChange:
     """The question changed a little.
 
     Attributes:
-        name: what changed; ``holds``: whether the answer still meets the targets; ``ttft``, ``tpot``: its own times
-            then (nan where it cannot keep up); ``best``: the cheapest that would then, a row of ``points`` of its own
+        name: what changed; ``holds``: whether the answer still meets the targets, at the confidence asked for;
+            ``expected``: whether it should at face value; ``ttft``, ``tpot``: its own times then (nan where it cannot
+            keep up); ``best``: the cheapest that would then, a row of ``points`` of its own
             (-1: none); ``reloaded``: the same deployment under another load, beside which no other was looked for.
     """
 
     name: str
     holds: bool
+    expected: bool
     ttft: float
     tpot: float
     points: Points

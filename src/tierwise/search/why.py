@@ -220,9 +220,10 @@ def _crowded(answer: Answer, factor: float) -> QuestionChange:
     p, row = answer.known, answer.best.row
     same = np.flatnonzero((p.variant == p.variant[row]) & (p.units == p.units[row]))
     mine = int(same[np.argmin(np.abs(p.flight[same] - factor * p.flight[row]))])
-    holds = bool(feasible(answer.question, p.take(np.asarray([mine])))[0])
-    return QuestionChange(f"{factor - 1.0:+.0%} in flight", holds, float(p.ttft[mine]), float(p.tpot[mine]), p, row,
-                  reloaded=True)  # fmt: skip
+    one = p.take(np.asarray([mine]))
+    holds, expected = (bool(feasible(answer.question, one, slower)[0]) for slower in (None, (1.0, 1.0)))
+    name, ttft, tpot = f"{factor - 1.0:+.0%} in flight", float(p.ttft[mine]), float(p.tpot[mine])
+    return QuestionChange(name, holds, expected, ttft, tpot, p, row, reloaded=True)
 
 
 def _changed(answer: Answer, curves: Sequence[Sequence[Curves]], q: Question, name: str) -> QuestionChange:
@@ -234,9 +235,10 @@ def _changed(answer: Answer, curves: Sequence[Sequence[Curves]], q: Question, na
     ok = feasible(q, p)
     best = int(next((i for i in order(q, p) if ok[i]), -1))
     if not len(same):
-        return QuestionChange(name, False, float("nan"), float("nan"), p, best)
+        return QuestionChange(name, False, False, float("nan"), float("nan"), p, best)
     mine = int(same[0])
-    return QuestionChange(name, bool(ok[mine]), float(p.ttft[mine]), float(p.tpot[mine]), p, best)
+    expected = bool(feasible(q, p, (1.0, 1.0))[mine])
+    return QuestionChange(name, bool(ok[mine]), expected, float(p.ttft[mine]), float(p.tpot[mine]), p, best)
 
 
 def _at_end(answer: Answer, end: int, name: str) -> QuestionChange:
@@ -251,5 +253,5 @@ def _at_end(answer: Answer, end: int, name: str) -> QuestionChange:
         factors[:, rows] = np.stack([answer.factors(name, rows)[end] for name in ("ttft", "tpot")])
     ok = feasible(answer.question, p, (factors[0], factors[1]))
     best = int(next((i for i in order(answer.question, p) if ok[i]), -1))
-    return QuestionChange(name, bool(ok[row]), float(p.ttft[row] * factors[0][row]),
+    return QuestionChange(name, bool(ok[row]), bool(ok[row]), float(p.ttft[row] * factors[0][row]),
                           float(p.tpot[row] * factors[1][row]), p, best)  # fmt: skip

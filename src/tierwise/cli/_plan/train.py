@@ -22,7 +22,7 @@ def planned(asked: Flags) -> None:
 
     check(asked, "html", "trace_out", "json", "save", table=ENDINGS)
     with progress("pricing layouts"):
-        from tierwise.cli._training import fixed, reliability, things, told_of
+        from tierwise.cli._training import fixed, pictured, reliability, things, told_of
         from tierwise.report.training_data import planned as data
         from tierwise.report.training_report import of_plan
         from tierwise.search.train import Space, plan_training
@@ -30,7 +30,7 @@ def planned(asked: Flags) -> None:
         model, system, how = things(asked)
         space = Space(fixed(asked))
         answer = plan_training(model, system, how, float(system.count), asked.global_batch, asked.seq, space)
-        found, run = data(answer, model, system, asked.train_tokens, asked.trace_out is not None, reliability(asked))
+        found, run = data(answer, model, system, asked.train_tokens, fails=reliability(asked), **pictured(asked))
     best = answer.candidates[0].step if answer.candidates else None
     if asked.out is not None and best is not None:
         from tierwise.cli._plan._launch import published

@@ -19,7 +19,7 @@ if (!curves.length) {
   const decade = 10 ** Math.floor(Math.log10(most / 4));
   const step = [1, 2, 5, 10].map((k) => k * decade).find((k) => most / k <= 8);
   for (let r = 0; r <= most; r += step) {
-    node.append(text(x(r), height - bottom + 18, r ? three(r) : "0", { "text-anchor": "middle" }));
+    node.append(text(x(r), height - bottom + 18, whole(r), { "text-anchor": "middle" }));
   }
   node.append(text((left + width - right) / 2, height - 6, "requests that arrive a second", { "text-anchor": "middle" }));
   curves.forEach((c, i) => {

@@ -59,9 +59,9 @@ function draw() {
     const best = plan.answer && name(e) === name(plan.answer) && e.in_flight === plan.answer.in_flight && e.max_num_batched_tokens === plan.answer.max_num_batched_tokens;
     const at = [x(paid), y(1 / s.tpot_s[plan.question.statistic])], arm = 4;
     const dot = best ? svg("circle", { cx: at[0], cy: at[1], r: 7, class: "answer" })
-      : s.meets && s.keeps_up ? svg("circle", { cx: at[0], cy: at[1], r: 3.5, class: "tried" })
+      : s.meets ? svg("circle", { cx: at[0], cy: at[1], r: 3.5, class: s.surely ? "tried" : "tried unsure" })
         : svg("path", { d: `M${at[0] - arm} ${at[1] - arm}l${2 * arm} ${2 * arm}m0 ${-2 * arm}l${-2 * arm} ${2 * arm}`, class: "failed" });
-    node.append(explain(dot, (best ? "The answer: " : s.meets && s.keeps_up ? "Simulated, met: " : "Simulated, missed: ") + name(e), rows(e)));
+    node.append(explain(dot, (best ? "The answer: " : s.surely ? "Simulated, met: " : s.meets ? "Simulated, met but not surely: " : "Simulated, missed: ") + name(e), rows(e)));
     if (best) named.unshift([at, name(e), true]); else named.push([at, name(e), false]);
   }
   // A dot has its name where there is room for it: above, below or beside, off every other name.
@@ -79,7 +79,7 @@ function draw() {
   if (cloud.dots.some((d) => d[2])) key.push(["var(--t3)", "disaggregated"]);
   if (cloud.target && cloud.dots.some((d) => d[1] < cloud.target)) key.push(["var(--bad)", "slower than the TPOT target"]);
   key.push(["var(--accent)", "front and answer"]);
-  if (met) key.push(["var(--ink)", "simulated: ● met the targets, × missed them"]);
+  if (met) key.push(["var(--ink)", "simulated: ● met the targets, ○ not surely, × missed them"]);
   legend(holder, key);
 }
 draw();

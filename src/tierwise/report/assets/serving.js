@@ -3,12 +3,12 @@ const S = DATA.series, C = DATA.cdf, P = DATA.peaks;
 const trimmed = (words) => words.replace(/(\.\d*?)0+(?= |$)/, "$1").replace(/\.(?= |$)/, "");
 const rate = (x) => x >= 1000 ? scaled(x, "") : x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(1) : String(Number(x.toPrecision(3)));
 const clock = (x) => x === 0 ? "0 s" : trimmed(seconds(x));
-const STEPS = [60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
+const STEPS = [30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
 function niceStep(rough) {
   const power = 10 ** Math.floor(Math.log10(rough));
   return [1, 2, 5, 10].map((k) => k * power).find((s) => s >= rough * 0.999);
 }
-const timeStep = (span, n) => span / n > 50 ? STEPS.find((s) => s >= span / n) || niceStep(span / n) : niceStep(span / n);
+const timeStep = (span, n) => span > 120 ? STEPS.find((s) => s >= span / n) || niceStep(span / n) : niceStep(span / n);
 function timeTick(t, span) {
   if (t === 0) return "0";
   const [factor, unit] = span > 172800 ? [86400, "d"] : span > 7200 ? [3600, "h"] : span > 120 ? [60, "min"] : span > 1 ? [1, "s"] : [1e-3, "ms"];
