@@ -11,7 +11,7 @@ NONE := no Python from 3.11 up (with its venv module) is on the path; install on
 CONSTRAINTS := constraints.txt
 PIP = $(if $(CONSTRAINTS),PIP_CONSTRAINT=$(CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(CONSTRAINTS)) $(BIN)/python -m pip install -q
 
-.PHONY: demo test latest truth wheel-check bench docs clean
+.PHONY: demo test latest truth wheel-check bench docs pictures clean
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "$(NONE)" >&2; exit 1; }
@@ -78,6 +78,9 @@ bench: $(VENV)/.dev  ## speed, as ratios against a baseline in the same run
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/serving_speed.py
 	$(BIN)/python benchmarks/planner_speed.py
+
+pictures: $(VENV)/.base  ## the documentation's pictures, from pages written now (needs Chromium)
+	$(BIN)/python docs/picture.py
 
 docs: $(BIN)/python  ## the documentation as a site, in out/site
 	$(PIP) -e '.[docs]'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,15 @@ def test_linked_files_exist() -> None:
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_every_picture_can_be_taken_again() -> None:
+    """A picture is of a page that ``docs/picture.py`` knows how to write, and every one it takes is shown."""
+    spec = importlib.util.spec_from_file_location("picture", ROOT / "docs" / "picture.py")
+    assert spec is not None and spec.loader is not None
+    taken = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = taken
+    spec.loader.exec_module(taken)
+    pages = (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+    shown = {Path(name).name for page in pages for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text("utf-8"))}
+    assert shown == set(taken.PICTURES) == {p.name for p in (ROOT / "docs" / "images").iterdir()}
