@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = (ROOT / "README.md", ROOT / "docs" / "concepts.md", ROOT / "docs" / "serving.md", ROOT / "docs" / "comparing.md")
+FILES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("concepts", "serving", "comparing")))
 BLOCK = re.compile(r"(?<=^```console\n)(.*?)(?=^```$)", re.S | re.M)
 # Setting up, or slow, or not about output: shown, not run again.
 SKIP = ("make ", "git ", "pip ", "python benchmarks/")

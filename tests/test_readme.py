@@ -64,5 +64,6 @@ def test_every_picture_can_be_taken_again() -> None:
     sys.modules[spec.name] = taken
     spec.loader.exec_module(taken)
     pages = (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
-    shown = {Path(name).name for page in pages for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text("utf-8"))}
+    image = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
+    shown = {Path(name).name for page in pages for name in image.findall(page.read_text(encoding="utf-8"))}
     assert shown == set(taken.PICTURES) == {p.name for p in (ROOT / "docs" / "images").iterdir()}
