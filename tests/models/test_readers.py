@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+
+import tierwise as tw
 
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.core.numerics import fmt
@@ -249,6 +252,17 @@ GIB = 2**30
 )  # fmt: skip
 def test_files_have_their_published_sizes(name: str, kind: str, size: float) -> None:
     assert weight_bytes(stored_as(load_model(name), fmt(kind))) == pytest.approx(size, rel=0.02)
+
+
+@pytest.mark.parametrize(("name", "gib"), [("gpt-oss-20b", 11.27), ("gpt-oss-120b", 59.02)])
+def test_experts_that_were_trained_in_four_bits_stay_so_in_a_file(name: str, gib: float) -> None:
+    """Sizes that llama-bench prints of the published files (llama.cpp, benches/dgx-spark). Where nobody names a format
+    it is that file which llama.cpp runs; other engines run the checkpoint, whose other weights have 16 bits."""
+    assert weight_bytes(stored_as(load_model(name), fmt("MXFP4_MOE"))) == pytest.approx(gib * GIB, rel=0.003)
+    base = tw.Scenario(name, "dgx-spark", tw.Batch(1, prompt=64, output=4), engine="llama.cpp")
+    memory = tw.evaluate(base).memory.weights
+    assert memory == pytest.approx(gib * GIB, rel=0.003)
+    assert tw.evaluate(replace(base, engine="vllm")).memory.weights > 1.05 * memory
 
 
 def test_a_name_of_a_file_is_a_format_in_any_case_and_one_format_stays_one() -> None:

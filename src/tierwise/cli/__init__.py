@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import re
 import sys
 from typing import Any
 
@@ -130,8 +131,14 @@ def _app(args: list[str]) -> Any:
     wanted = [args[0]] if args and args[0] in known else known
     for name in wanted:
         module = importlib.import_module(f"tierwise.cli.{name}")
-        app.command(name, **{"context_settings": HELP, **getattr(module, "SETTINGS", {})})(module.command)
+        settings = {"context_settings": HELP, "short_help": _in_short(module.command), **getattr(module, "SETTINGS", {})}
+        app.command(name, **settings)(module.command)
     return get_command(app)
+
+
+def _in_short(command: Any) -> str:
+    """What a command does, as the list of all commands has room for: its first words, to where they pause."""
+    return re.split(r"[.:;]\s", " ".join((command.__doc__ or "").split()) + " ", maxsplit=1)[0] + "."
 
 
 def printed(app: Any, args: list[str]) -> list[str]:

@@ -96,12 +96,12 @@ MIXTURES = {
     "q4_1": "q4_1", "q4_k_s": "q4_k", "q4_k_m": "q4_k", "q5_0": "q5_0", "q5_1": "q5_1", "q5_k_s": "q5_k",
     "q5_k_m": "q5_k", "q6_k": "q6_k", "q8_0": "q8_0", "iq1_s": "iq1_s", "iq1_m": "iq1_m", "iq2_xxs": "iq2_xxs",
     "iq2_xs": "iq2_xs", "iq2_s": "iq2_xs", "iq2_m": "iq2_s", "iq3_xxs": "iq3_xxs", "iq3_xs": "iq3_s",
-    "iq3_s": "iq3_s", "iq3_m": "iq3_s", "iq4_nl": "iq4_nl", "iq4_xs": "iq4_xs",
+    "iq3_s": "iq3_s", "iq3_m": "iq3_s", "iq4_nl": "iq4_nl", "iq4_xs": "iq4_xs", "mxfp4_moe": "q8_0",
 }  # fmt: skip
-# Bits of a linear weight where no model says more: averages over the layers of Llama-3.1-8B.
+# Bits of a linear weight where no model says more: averages over the layers of Llama-3.1-8B (of MXFP4_MOE, of gpt-oss-20b).
 _AVERAGE = {
     "q2_k_s": 2.724, "q3_k_s": 3.438, "q3_k_m": 3.844, "q3_k_l": 4.191, "q4_k_s": 4.536, "q4_k_m": 4.797,
-    "q5_k_s": 5.5, "q5_k_m": 5.653, "iq2_m": 2.697, "iq3_xs": 3.27, "iq3_m": 3.575,
+    "q5_k_s": 5.5, "q5_k_m": 5.653, "iq2_m": 2.697, "iq3_xs": 3.27, "iq3_m": 3.575, "mxfp4_moe": 4.63,
 }  # fmt: skip
 _FIXED |= {name: _plain(name, bits, "") for name, bits in _AVERAGE.items()}
 

@@ -7,7 +7,8 @@ which nothing is known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -61,6 +62,7 @@ class EngineDefaults:
         one_socket: of a host with several sockets it gets the memory of one: its threads read pages wherever they were
             loaded first, and gain nothing by a second.
         formats: formats of weights that are its own, as patterns of their names in lower case; empty where it has none.
+            ``files``: by the format of a checkpoint's experts, that of the file it is published as for the engine.
     """
 
     name: str
@@ -88,6 +90,7 @@ class EngineDefaults:
     one_socket: bool = False
     whole_graph: bool = False
     formats: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
         """Batch sizes replayed from recorded graphs, ascending; empty when ``largest`` is 0."""
@@ -186,10 +189,11 @@ def _load(name: str) -> EngineDefaults:
     numa = _part(data, "numa", where) if "numa" in data else {}
     _only(numa, ("one_socket", "source") if numa else (), f"{where}: numa")
     formats: tuple[str, ...] = ()
+    files: dict[str, str] = {}
     if "formats" in data:
         part = _part(data, "formats", where)
-        _only(part, ("own", "source"), f"{where}: formats")
-        formats = tuple(map(str, part["own"]))
+        _only(part, ("own", "source"), f"{where}: formats", ("files",))
+        formats, files = tuple(map(str, part["own"])), dict(part.get("files", {}))
     pairs = tuple((int(first), int(step)) for first, step in steps["graph_sizes"])
     return EngineDefaults(
         name, pairs, tuple(map(int, steps["extra_graph_sizes"])), float(steps["graph_sizes_per_sequence"]),
@@ -201,7 +205,7 @@ def _load(name: str) -> EngineDefaults:
         None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
         str(data.get("framework", "")), usual_on, str(data.get("fork_of", "")),
         float(upload.get("rows", "inf")), bool(upload.get("spread", False)), bool(numa.get("one_socket", False)),
-        bool(memory.get("whole_graph", False)), formats,
+        bool(memory.get("whole_graph", False)), formats, files,
     )  # fmt: skip
 
 

@@ -165,6 +165,8 @@ def _inner(part: str, role: str, name: str, at: _At) -> str:
     if role in _EXACT or part.endswith(".bias"):
         return "fp32"
     plain = MIXTURES[name]
+    if name == "mxfp4_moe":
+        return "mxfp4" if role == "expert" else plain
     rule: _Rule = plain
     if part in _VALUES or (at.fused and part in ("q_proj", "k_proj")):
         if at.experts == 8 and name not in _TINY:

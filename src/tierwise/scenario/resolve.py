@@ -38,13 +38,27 @@ def resolve(scenario: Scenario) -> Resolved:
     machine = system(scenario.machine) if isinstance(scenario.machine, str) else scenario.machine
     check_machine(machine)
     plan = scenario.plan if scenario.plan is not None else default_plan(model, machine)
+    engine = scenario.engine or default_engine(model, machine, plan)
+    plan = _published(plan, model, engine)
     model = stored_as(model, plan.weights)
     check_traffic(scenario.traffic, model)
     check_plan(plan, model, machine)
-    engine = scenario.engine or default_engine(model, machine, plan)
     if not machine.device.measured:
         plan = micro_batched(plan, engine)
     return Resolved(model, machine, scenario.traffic, plan, scenario.techniques, engine, scenario.applied)
+
+
+def _published(plan: Plan, model: Model, engine: str) -> Plan:
+    """The plan with the weights' format of the file that a checkpoint is published as for the engine, where nobody asks
+    for another."""
+    from tierwise import engines
+    from tierwise.core.numerics import fmt
+
+    name = engines.plain(engine)
+    if plan.weights is not None or name not in engines.names():
+        return plan
+    form = engines.load(name).files.get(str(model.format_of("expert")))
+    return plan if form is None else replace(plan, weights=fmt(form))
 
 
 def _side(scenario: Scenario) -> float | None:
