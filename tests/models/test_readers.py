@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import tierwise as tw
-
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.core.numerics import fmt
 from tierwise.models.hf import from_config

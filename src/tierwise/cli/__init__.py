@@ -131,8 +131,8 @@ def _app(args: list[str]) -> Any:
     wanted = [args[0]] if args and args[0] in known else known
     for name in wanted:
         module = importlib.import_module(f"tierwise.cli.{name}")
-        settings = {"context_settings": HELP, "short_help": _in_short(module.command), **getattr(module, "SETTINGS", {})}
-        app.command(name, **settings)(module.command)
+        own = {"context_settings": HELP, **getattr(module, "SETTINGS", {})}
+        app.command(name, short_help=_in_short(module.command), **own)(module.command)
     return get_command(app)
 
 

@@ -98,7 +98,8 @@ MIXTURES = {
     "iq2_xs": "iq2_xs", "iq2_s": "iq2_xs", "iq2_m": "iq2_s", "iq3_xxs": "iq3_xxs", "iq3_xs": "iq3_s",
     "iq3_s": "iq3_s", "iq3_m": "iq3_s", "iq4_nl": "iq4_nl", "iq4_xs": "iq4_xs", "mxfp4_moe": "q8_0",
 }  # fmt: skip
-# Bits of a linear weight where no model says more: averages over the layers of Llama-3.1-8B (of MXFP4_MOE, of gpt-oss-20b).
+# Bits of a linear weight where no model says more: averages over the layers of Llama-3.1-8B
+# (of MXFP4_MOE, of gpt-oss-20b).
 _AVERAGE = {
     "q2_k_s": 2.724, "q3_k_s": 3.438, "q3_k_m": 3.844, "q3_k_l": 4.191, "q4_k_s": 4.536, "q4_k_m": 4.797,
     "q5_k_s": 5.5, "q5_k_m": 5.653, "iq2_m": 2.697, "iq3_xs": 3.27, "iq3_m": 3.575, "mxfp4_moe": 4.63,
