@@ -44,9 +44,9 @@ def test_one_layout_with_its_files(tmp_path: Path, capsys: pytest.CaptureFixture
     assert d["seconds"] == pytest.approx(sum(d["parts"].values()))
     assert d["memory"]["peak"] == pytest.approx(sum(d["memory"]["parts"].values()))
     # Four stages of two parts, eight micro-batches a pipeline (dp is 2, batches of 64), forward and backward.
-    assert len(d["pipeline"]) == 4 * 2 * 32 * 2
+    assert len(d["pipeline"]["rows"]) == 4 * 2 * 32 * 2
     spans = [e for e in json.loads(trace.read_text())["traceEvents"] if e["ph"] == "X"]
-    assert len(spans) == len(d["pipeline"])
+    assert len(spans) == len(d["pipeline"]["rows"])
     assert 'id="pipeline"' in html.read_text()
 
 
