@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tierwise as tw
 from tierwise.core.units import gb, seconds
 from tierwise.report import explain_words as words
 from tierwise.report.explain_data import to_dict
@@ -90,3 +91,11 @@ def test_percents_add_up(values: list[float]) -> None:
 def test_numbers_stay_with_their_units() -> None:
     kept = with_units_kept("2 s of 3.5 GB, 12 % in 5 µs at 9 apples", "~")
     assert kept == "2~s of 3.5~GB, 12~% in 5~µs at 9 apples"
+
+
+@pytest.mark.parametrize(("prompt", "said"), [(900.0, False), (1100.0, True)])
+def test_more_context_than_a_model_was_made_for_is_said(prompt: float, said: bool) -> None:
+    """GPT-2 has positions for 1,024 tokens (its config's n_positions); a plan that fits does not make it read more."""
+    d = to_dict(tw.evaluate(tw.Scenario("gpt2", "h100-sxm", tw.Batch(batch=1, prompt=prompt, output=10))))
+    assert d["summary"]["fits"]
+    assert any("made for 1,024 tokens" in x for x in words.why(d)) == said

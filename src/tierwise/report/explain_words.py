@@ -81,10 +81,10 @@ def why(d: Json) -> list[str]:
         text = f"Memory is {percent(m['peak'] / m['capacity'])} full"
         if m["per_sequence"]:
             text += f"; each further request of this length would add {gb(m['per_sequence'])}"
-        return [*out, text + "."]
+        return [*_beyond(d), *out, text + "."]
     biggest = sorted(memory_roles(d).items(), key=lambda x: -x[1])[:3]
     parts = ", ".join(f"{gb(size)} of {name}" for name, size in biggest)
-    return [f"It would hold {parts}.", "Were the memory large enough, it would run like this:", *out]
+    return [*_beyond(d), f"It would hold {parts}.", "Were the memory large enough, it would run like this:", *out]
 
 
 def memory_roles(d: Json) -> dict[str, float]:
@@ -225,6 +225,16 @@ def formats_text(d: Json) -> str:
     return text
 
 
+def _beyond(d: Json) -> list[str]:
+    """That more context is asked for than the model was made for, where it is."""
+    longest, traffic = d["scenario"]["model"]["max_context"], d["scenario"]["traffic"]
+    asked = sum(traffic[name] or 0 for name in ("prompt", "output"))
+    if longest is None or d["scenario"]["model"]["task"] != "generate" or asked <= longest:
+        return []
+    return [f"The model was made for {count(longest)} tokens of context and {count(asked)} are asked for: what it "
+            "answers beyond may be worth little."]  # fmt: skip
+
+
 def key_numbers(d: Json) -> list[tuple[str, str, str]]:
     """(name, value, remark) of the numbers people ask for first."""
     s, m = d["summary"], d["memory"]
@@ -262,6 +272,9 @@ def key_numbers(d: Json) -> list[tuple[str, str, str]]:
     # With "max" the caller looks for the longest of a lone request.
     alone = d["scenario"]["traffic"]["batch"] == "max"
     where = "for one request alone" if alone else "at this batch"
+    made_for = d["scenario"]["model"]["max_context"]
+    if s["longest_context"] is not None and made_for is not None and s["longest_context"] > made_for:
+        where += f"; made for {count(made_for)}"
     limits = (
         ("Largest batch", "largest_batch", f"{many} that fit"),
         ("Longest context", "longest_context", f"tokens that fit {where}"),
