@@ -19,8 +19,12 @@ from tierwise.models.load import load_model
 from tierwise.models.types import Model
 from tierwise.scenario.types import Batch, Plan, Scenario
 from tierwise.training import Layout, TrainStep, framework, train_step
+from tierwise.training.tuned import IMAGE, TunedMemory, Tuning, Unit, tuned, whole
 
-__all__ = ["KERNELS", "Layout", "TrainStep", "contrast", "driver", "scenario", "trained", "training_rate"]
+__all__ = [
+    "IMAGE", "KERNELS", "Layout", "TrainStep", "TunedMemory", "Tuning", "Unit", "contrast", "driver", "scenario",
+    "trained", "training_rate", "tuned", "whole",
+]  # fmt: skip
 
 T = TypeVar("T")
 

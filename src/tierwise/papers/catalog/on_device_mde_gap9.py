@@ -5,46 +5,61 @@ from __future__ import annotations
 
 from functools import cache
 
+from tierwise.core.numerics import fmt
 from tierwise.models.blocks.conv import Conv
-from tierwise.models.family import stack
-from tierwise.models.types import Layer, Model
+from tierwise.papers.base import IMAGE, TunedMemory, Tuning, Unit, contrast, tuned, whole
 from tierwise.papers.types import NEEDS_FEATURE, Claim, Paper
 
-IMAGE = 48.0  # pixels a side
+COARSE = (48.0 / 4.0) ** 2  # positions of the lowest level of an image of 48 pixels a side
 WIDTHS = (8.0, 16.0, 32.0)  # channels of the pyramid, each level half as wide as the one before
 DECODED = 32.0
 
 
-def _conv(name: str, c_in: float, c_out: float, stride: float, scale: float) -> Conv:
-    return Conv(name, c_in, c_out, 3.0, stride, scale=scale, bias=True, activated=True)
+def _conv(name: str, c_in: float, c_out: float, stride: float, scale: float, activated: bool = True) -> Conv:
+    return Conv(name, c_in, c_out, 3.0, stride, scale=scale, bias=True, activated=activated)
 
 
 @cache
-def network() -> Model:
+def network() -> tuple[Unit, ...]:
     """The pyramid down, and back up with its levels joined on; a transposed 2 x 2 convolution that moves by two is the
     1 x 1 convolution to four times the channels that it computes."""
-    layers: list[Layer] = []
+    units: list[Unit] = []
+    levels: list[int] = []
     before = 1.0
     for level, width in enumerate(WIDTHS):
         scale, stride = 4.0 / 2.0**level, 1.0 if level == 0 else 2.0
-        layers.append(Layer(f"down{level}", (_conv("a", before, width, stride, scale),
-                                             _conv("b", width, width, 1.0, scale))))  # fmt: skip
+        units.append(Unit(_conv(f"down{level}a", before, width, stride, scale), (len(units) - 1,)))
+        units.append(Unit(_conv(f"down{level}b", width, width, 1.0, scale), (len(units) - 1,)))
+        levels.append(len(units) - 1)
         before = width
-    for level, joined in enumerate((WIDTHS[2], WIDTHS[1] + DECODED, WIDTHS[0] + DECODED)):
+    assert units[0].reads == (IMAGE,)
+    for level in range(3):
         scale, last = 2.0**level, 1.0 if level == 2 else DECODED
-        parts = [_conv("a", joined, DECODED, 1.0, scale), _conv("b", DECODED, DECODED, 1.0, scale),
-                 _conv("c", DECODED, last, 1.0, scale)]  # fmt: skip
+        joined = WIDTHS[2] if level == 0 else WIDTHS[2 - level] + DECODED
+        reads = (levels[2 - level], len(units) - 1) if level else (levels[2],)
+        units.append(Unit(_conv(f"up{level}a", joined, DECODED, 1.0, scale), reads))
+        units.append(Unit(_conv(f"up{level}b", DECODED, DECODED, 1.0, scale), (len(units) - 1,)))
+        units.append(Unit(_conv(f"up{level}c", DECODED, last, 1.0, scale, activated=False), (len(units) - 1,)))
         if level < 2:
-            parts.append(Conv("up", DECODED, 4.0 * DECODED, 1.0, scale=scale))
-        layers.append(Layer(f"up{level}", tuple(parts)))
-    tower = stack("vision", layers, stream="vision", tokens=(IMAGE / 4.0) ** 2, patch=4.0)
-    return Model("upydnet", "upydnet", DECODED, 0.0, (tower,), task="classify")
+            units.append(Unit(Conv(f"up{level}", DECODED, 4.0 * DECODED, 1.0, scale=scale), (len(units) - 1,)))
+    return tuple(units)
 
 
-_TUNING = (
-    "Convolutions have no backward pass here, nor can some layers of a network be tuned alone: the authors' scripts "
-    "tune the first decoder and nothing else."
-)
+def first_decoder() -> Tuning:
+    """What the authors' runs on the device tune."""
+    names = ("up0a", "up0b", "up0c")
+    return Tuning({i: 1.0 for i, u in enumerate(network()) if u.conv is not None and u.conv.name in names})
+
+
+def memory(tuning: Tuning) -> TunedMemory:
+    return tuned(network(), COARSE, tuning, fmt("fp32"), held=True)
+
+
+def megabytes(tuning: Tuning) -> float:
+    """Weights, gradients of those that are tuned, and what lies there at once of activations and their gradients."""
+    m = memory(tuning)
+    return (m.weights + m.gradients + m.peak) / 1e6
+
 
 PAPER = Paper(
     slug="on-device-mde-gap9",
@@ -52,18 +67,24 @@ PAPER = Paper(
     source="arXiv:2512.00086",
     mechanism="A small depth network is tuned on the microcontroller itself, in the layers that memory allows.",
     claims=(
-        Claim("parameters of the network", 107.0, "k", "count", "abstract", lambda: float(network().parameters) / 1e3),
-        Claim("memory of tuning", 1.2, "MB", "memory", "abstract", missing=NEEDS_FEATURE, why=_TUNING),
-        Claim("memory of tuning all layers over it", 2.2, "x", "memory", "abstract", missing=NEEDS_FEATURE,
-              why=_TUNING),
+        Claim("parameters of the network", 107.0, "k", "count", "abstract",
+              lambda: memory(first_decoder()).weights / fmt("fp32").bytes / 1e3),
+        Claim("memory of tuning", 1.2, "MB", "memory", "abstract",
+              lambda: megabytes(contrast(whole(network()), first_decoder()))),
+        Claim("memory of tuning all layers over it", 2.2, "x", "memory", "abstract",
+              lambda: megabytes(whole(network())) / megabytes(contrast(whole(network()), first_decoder()))),
         Claim("tuning with 3,000 samples", 17.8, "min", "absolute", "abstract", missing=NEEDS_FEATURE,
-              why=_TUNING + " Rates of the chip's nine cores in training are not measured in any source found."),
+              why="Convolutions have no backward pass that is priced, and rates of the chip's nine cores in training "
+                  "are measured in no source found."),
         Claim("power of the device with camera and depth sensor", 300.0, "mW", "ratio", "abstract", metric="energy",
               missing=NEEDS_FEATURE, why="What sensors draw is no cost of a program."),
     ),
     assumptions=(
         "Layers as in the authors' code (models/upydnet.py of the published repository): 3 x 3 convolutions with "
-        "biases, 8, 16 and 32 channels down, three decoders of 32, grey images of 48 x 48.",
+        "biases, 8, 16 and 32 channels down, three decoders of 32, grey images of 48 x 48, one at a time.",
+        "The first decoder alone is tuned (its receipt finetune_idsia_micro_mde_sparseupdate_1ep.sh); weights, "
+        "activations and gradients in 32 bits, gradients of weights held until the update. Neither format nor account "
+        "is in a text we could read.",
         "The 64 biases of the two transposed convolutions are left out.",
     ),
 )  # fmt: skip
