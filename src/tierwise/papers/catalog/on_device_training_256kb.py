@@ -75,7 +75,7 @@ PAPER = Paper(
     slug="on-device-training-256kb",
     title="On-Device Training Under 256KB Memory",
     source="arXiv:2206.15472",
-    mechanism="Int8 training that updates few layers and channels, its backward graph pruned and laid out at compile time.",
+    mechanism="Int8 training that updates few layers and channels, its way back pruned and laid out at compile time.",
     claims=(
         Claim("SRAM that training takes", 256.0, "kB", "at-most", "abstract",
               lambda: sram(contrast(whole(network()[0]), sparse())), metric="memory"),
@@ -86,7 +86,7 @@ PAPER = Paper(
               why="Some 300 MB that frameworks hold beside tensors on a computer: code, pools and interpreters."),
     ),
     assumptions=(
-        "The network, its image of 128 pixels a side and what is updated are those of the graph that the authors publish "
+        "The network, its image of 128 pixels a side and what is updated are those of the authors' published graph "
         "(tinyengine, assets/49kb-int8-graph.json): biases from the depthwise convolution of block 8 on, half or a "
         "quarter of the input channels of the first convolutions of blocks 9 to 11, and the head.",
         "Weights and activations in 8 bits, biases and gradients in 32, one image at a time; a gradient is applied as "
