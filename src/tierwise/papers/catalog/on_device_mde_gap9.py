@@ -68,7 +68,7 @@ PAPER = Paper(
     mechanism="A small depth network is tuned on the microcontroller itself, in the layers that memory allows.",
     claims=(
         Claim("parameters of the network", 107.0, "k", "count", "abstract",
-              lambda: memory(first_decoder()).weights / fmt("fp32").bytes / 1e3),
+              lambda: memory(first_decoder()).weights / 4e3),
         Claim("memory of tuning", 1.2, "MB", "memory", "abstract",
               lambda: megabytes(contrast(whole(network()), first_decoder()))),
         Claim("memory of tuning all layers over it", 2.2, "x", "memory", "abstract",

@@ -29,9 +29,11 @@ def network() -> tuple[tuple[Unit, ...], dict[str, int]]:
     units: list[Unit] = []
     numbers: dict[str, int] = {}
 
-    def put(name: str, c_in: float, c_out: float, kernel: float, stride: float, side: float, **more: float) -> None:
+    def put(
+        name: str, c_in: float, c_out: float, kernel: float, stride: float, side: float, groups: float = 1.0
+    ) -> None:
         numbers[name] = len(units)
-        conv = Conv(name, c_in, c_out, kernel, stride, scale=side / COARSE, bias=True, activated=True, **more)
+        conv = Conv(name, c_in, c_out, kernel, stride, groups, side / COARSE, bias=True, activated=True)
         units.append(Unit(conv, (len(units) - 1,)))
 
     width, side = STEM, 64.0

@@ -8,7 +8,7 @@ from functools import cache
 import tierwise as tw
 from tierwise import techniques
 from tierwise.models.load import load_model
-from tierwise.papers.base import contrast, scenario
+from tierwise.papers.base import KERNELS, contrast, scenario
 from tierwise.papers.types import NEEDS_FEATURE, Claim, Paper
 from tierwise.result import Result
 
@@ -25,9 +25,9 @@ ALONE = ((20, 2.0, 1.5), (200, 3.2, 2.3))
 @cache
 def run(machine: str, batch: float, tokens: float) -> Result:
     """An expert, or the router, tensor parallel over the eight devices of a node."""
-    engine = {} if machine == NODE else {"engine": "trtllm"}
+    engine = KERNELS if machine == NODE else "trtllm"
     traffic = tw.Batch(prompt=PROMPT, output=tokens, batch=batch)
-    return tw.evaluate(scenario(EXPERT, machine, traffic, tw.Plan(tp=8.0), **engine))
+    return tw.evaluate(scenario(EXPERT, machine, traffic, tw.Plan(tp=8.0), engine=engine))
 
 
 def running(machine: str, tokens: float) -> float:
