@@ -7,10 +7,11 @@ from itertools import pairwise
 import pytest
 
 from tierwise.core.numerics import fmt
+from tierwise.memory.units import IMAGE, Unit
 from tierwise.models.blocks.conv import Conv
 from tierwise.papers.catalog import on_device_mde_gap9 as depth
 from tierwise.papers.catalog import on_device_training_256kb as mcunet
-from tierwise.training.tuned import IMAGE, Tuning, Unit, tuned, whole
+from tierwise.training.tuned import Tuning, tuned, whole
 
 SIDE = 8.0  # of the grid; 64 positions
 

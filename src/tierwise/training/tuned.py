@@ -14,28 +14,11 @@ from itertools import pairwise
 
 from tierwise.core.num import maximum
 from tierwise.core.numerics import Format, fmt
-from tierwise.models.blocks.conv import Conv
-from tierwise.models.family import stack
-from tierwise.models.step import Step
-from tierwise.models.types import Layer, Model
+from tierwise.memory.units import IMAGE, Unit, convolutions
 from tierwise.program.types import Op
-from tierwise.scenario.types import Plan
 
-IMAGE = -1
 # What the sign of an activation takes, in bytes (masks of TinyEngine, arXiv:2206.15472, section 3.3).
 SIGN = 1.0 / 8.0
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A convolution and what it reads; without one, the sum of what it reads.
-
-    Attributes:
-        reads: numbers of units before it, joined along channels; :data:`IMAGE`.
-    """
-
-    conv: Conv | None
-    reads: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -79,13 +62,6 @@ def whole(units: Sequence[Unit]) -> Tuning:
     return Tuning({i: 1.0 for i, u in enumerate(units) if u.conv is not None})
 
 
-def network(units: Sequence[Unit], tokens: float, form: Format) -> Model:
-    """The convolutions as a model; its stack counts positions of the grid that their scales refer to."""
-    convs = tuple(u.conv for u in units if u.conv is not None)
-    tower = stack("vision", [Layer("convolutions", convs)], stream="vision", tokens=tokens)
-    return Model("tuned", "tuned", convs[-1].c_out, 0.0, (tower,), task="classify", formats={"*": form})
-
-
 def tuned(
     units: Sequence[Unit], tokens: float, tuning: Tuning, form: Format, gradient: Format | None = None,
     held: bool = False,
@@ -99,8 +75,7 @@ def tuned(
         held: gradients of weights are held until all are there.
     """
     wide = gradient or fmt("fp32")
-    step = Step(network(units, tokens, form), Plan(), 1.0, tokens, 0.0, "vision")
-    ops = [next(iter(u.conv.ops(step))) if u.conv is not None else None for u in units]
+    ops = convolutions(units, tokens, form)
     outputs: list[float] = []
     for unit, op in zip(units, ops, strict=True):
         outputs.append(_moved(op, "writes") if op is not None else outputs[unit.reads[0]])
