@@ -80,7 +80,7 @@ PAPER = Paper(
               contrast(whole, patches), extra=True, why=_RESIDUAL),
     ),
     assumptions=(
-        "MobileNetV2 at 224 x 224 in 8 bits, 4 x 4 patches of the first 5 blocks of 18, its first convolution being one "
+        "MobileNetV2 at 224 x 224 in 8 bits, 4 x 4 patches of the first 5 blocks of 18, its first layer being one "
         "(figure 1 and text); kB of 1024 bytes, depthwise convolutions in place, the image outside.",
     ),
 )  # fmt: skip
