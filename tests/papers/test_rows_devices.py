@@ -8,7 +8,7 @@ from tierwise.papers.catalog import instinfer, leyolo, mcunetv2, once_for_all, s
 
 
 def test_an_expert_is_copied_in_the_time_its_bytes_take() -> None:
-    # 13.5 GB over a link of 31.5 GB/s, and over two such links' worth; eight sockets' own memories are faster than both.
+    # 13.5 GB over a link of 31.5 GB/s, and over two such links' worth; eight sockets' memories are faster than both.
     a100, h100, node = (sambanova_sn40l.copying(m) for m in (sambanova_sn40l.A100, sambanova_sn40l.H100,
                                                              sambanova_sn40l.NODE))  # fmt: skip
     assert a100 == pytest.approx(2.0 * h100, rel=0.02)
