@@ -64,3 +64,26 @@ def test_a_place_that_is_not_there_is_refused_at_once(dense: Model) -> None:
         s.apply(offload_weights(to="attic"))
     with pytest.raises(TierwiseError, match="nothing computes on 'hbm'"):
         s.apply(compute_in("hbm"))
+
+
+def _drive(dense: Model, drive: str) -> tw.Scenario:
+    return tw.Scenario(dense, f"rtx-a6000 + 96GB ddr4 + {drive}", tw.Batch(prompt=512, output=64, batch=64), tw.Plan())
+
+
+def test_attention_in_a_drive_reads_at_the_rate_inside_it(dense: Model) -> None:
+    there = tw.evaluate(_drive(dense, "csd-8ch").apply(compute_in("nvme"))).phase("decode")
+    away = tw.evaluate(_drive(dense, "csd-8ch").apply(offload_kv(to="nvme"))).phase("decode")
+    cache = float(away.reads("kv"))
+    assert cache / 11.2e9 < float(there.pass_time) < cache / 7e9 < float(away.pass_time)
+
+
+def test_a_plain_drive_computes_nothing(dense: Model) -> None:
+    with pytest.raises(TierwiseError, match="nothing computes on 'nvme'"):
+        _drive(dense, "nvme-gen4").apply(compute_in("nvme"))
+
+
+def test_files_are_read_more_slowly_than_the_drive(dense: Model) -> None:
+    files, drive = (tw.evaluate(_drive(dense, "nvme-gen4").apply(offload_kv(to="nvme", mapped=m))).phase("decode")
+                    for m in (True, False))  # fmt: skip
+    assert float(files.pass_time) > 1.5 * float(drive.pass_time)
+    assert files.traffic == drive.traffic

@@ -18,7 +18,7 @@ def at(on: Target, node: str) -> Target:
 
     A tier with compute of its own gives its internal bandwidth and rates, of which nothing was fitted, so prices are
     bounds. ``host`` is the processors of the node's computer, with their own calibration, divided among the devices
-    that share them. ``""`` is the device itself.
+    that share them; a drive of the computer that computes is like a tier. ``""`` is the device itself.
 
     Raises:
         TierwiseError: there is no such node, or nothing computes on it.
@@ -36,7 +36,8 @@ def at(on: Target, node: str) -> Target:
         if kit(name, host.cpu) is not None:
             own = replace(efficiency(host.cpu, engines.plain(name)), engine=name)
         return replace(on, system=replace(on.system, device=device), efficiency=own, framework=None, resident=0.0)
-    able = {t.name: t for t in on.device.tiers if t.compute}
+    drives = host.storage if host is not None else ()
+    able = {t.name: t for d in (*drives, on.device) for t in d.tiers if t.compute}
     if node not in able:
         names = [*able, *(["host"] if host is not None and host.cpu is not None else [])]
         raise TierwiseError(

@@ -278,6 +278,11 @@ def _disk(disk: Device, taken: Iterable[str], shared: Num) -> Node:
     tier = next(t for t in disk.tiers if t.kind == "storage")
     made = _tier(tier, "", 1.0)
     name = next(n for n in _names(tier.name) if n not in taken)
+    # Others see a drive that computes through its port; it reads what lies on it faster.
+    port = disk.link("host")
+    if port is not None:
+        made = replace(made, bandwidth=minimum(made.bandwidth, port.bandwidth),
+                       write_bandwidth=minimum(made.write_bandwidth, port.bandwidth))  # fmt: skip
     return replace(made, name=name, shared=shared)
 
 

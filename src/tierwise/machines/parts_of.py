@@ -78,7 +78,8 @@ def computer(text: str, system: Callable[[str], System]) -> System:
             continue
         count, size, one = _device(part, rest, system)
         device = one.device
-        if any(t.kind == "storage" for t in device.tiers) and not device.engines:
+        # A drive may compute what lies on it.
+        if any(t.kind == "storage" for t in device.tiers) and (device.kind == "storage" or not device.engines):
             disks += [_sized(device, size)] * count
         elif device.kind == "cpu" and not size:
             processors.append((count, device))

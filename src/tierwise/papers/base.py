@@ -13,14 +13,22 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from tierwise.core.num import Num
+from tierwise.core.numerics import Format
 from tierwise.engines import KERNELS
 from tierwise.machines.load import system
+from tierwise.memory.patches import Patched, in_place, least_room, patched, shapes
+from tierwise.memory.tensors import graph
+from tierwise.memory.units import IMAGE, Unit, operators
 from tierwise.models.load import load_model
 from tierwise.models.types import Model
 from tierwise.scenario.types import Batch, Plan, Scenario
 from tierwise.training import Layout, TrainStep, framework, train_step
+from tierwise.training.tuned import TunedMemory, Tuning, tuned, whole
 
-__all__ = ["KERNELS", "Layout", "TrainStep", "contrast", "driver", "scenario", "trained", "training_rate"]
+__all__ = [
+    "IMAGE", "KERNELS", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "Unit", "contrast", "driver",
+    "in_patches", "in_turn", "scenario", "trained", "training_rate", "tuned", "whole",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -80,6 +88,21 @@ def training_rate(step: TrainStep, flops: Num) -> Num:
             rate is its authors' count over the time they measured, so it is held against theirs over ours.
     """
     return flops / (step.time * step.layout.devices)
+
+
+def in_turn(units: Sequence[Unit], tokens: float, form: Format) -> float:
+    """Bytes that activations of a network of convolutions take, one layer after the other, depthwise ones in place."""
+    ops = operators(units, tokens, form)
+    return float(least_room(in_place(graph(ops, form), ops)))
+
+
+def in_patches(units: Sequence[Unit], tokens: float, form: Format, stage: int, grid: int) -> Patched:
+    """The same with the first ``stage`` convolutions run on one of ``grid`` x ``grid`` pieces after the other; the
+    image is read where it lies."""
+    ops = operators(units, tokens, form)
+    g = in_place(graph(ops, form), ops)
+    split = next(i for i, task in enumerate(g.tasks) if task.name == ops[stage].name)
+    return patched(g, shapes(ops, g, float(form.bytes)), split, grid, True)
 
 
 def contrast(baseline: T, changed: T) -> T:

@@ -32,15 +32,16 @@ def offload_weights(fraction: Num = 1.0, to: str = "host") -> Technique:
     return _placed(f"weights on {to}", "weights", fraction, to)
 
 
-def offload_kv(fraction: Num = 1.0, to: str = "host") -> Technique:
+def offload_kv(fraction: Num = 1.0, to: str = "host", mapped: bool = False) -> Technique:
     """The KV cache lies on another node: read over its path by every step, and written to it (FlexGen,
     arXiv:2303.06865).
 
     Args:
         fraction: of every sequence's cache; the rest stays in the device's memory.
         to: ``host``, a disk of the host, or another tier of the device.
+        mapped: it is a file of the disk, read through the page cache (FlexGen's TorchDisk).
     """
-    return _placed(f"KV cache on {to}", "kv", fraction, to)
+    return _placed(f"KV cache on {to}", "kv", fraction, to, mapped)
 
 
 def compute_in(node: str, ops: str = "attention") -> Technique:
@@ -48,7 +49,8 @@ def compute_in(node: str, ops: str = "attention") -> Technique:
     in HBM-PIM, AttAcc, arXiv:2403.02138; on the host, FastDecode, arXiv:2403.11421).
 
     Args:
-        node: a tier with compute of its own, or ``host``; the KV cache moves there when ``ops`` is ``attention``.
+        node: a tier with compute of its own, a drive of the computer that computes, or ``host``; the KV cache moves
+            there when ``ops`` is ``attention``.
         ops: kind of op (``attention``) or role (``mlp``).
 
     Example: ``compute_in:node=host``
@@ -68,11 +70,12 @@ def compute_in(node: str, ops: str = "attention") -> Technique:
     return technique
 
 
-def _placed(name: str, group: str, fraction: Num, to: str) -> Technique:
+def _placed(name: str, group: str, fraction: Num, to: str, mapped: bool = False) -> Technique:
     def technique(s: Scenario) -> Scenario:
         r = s.resolved()
         path(_target(r), to, "")  # refuses a node that no way leads to
         placement = r.plan.placement.with_tensors(group, {to: num(fraction)})
+        placement = replace(placement, mapped=placement.mapped or mapped)
         changed = replace(r, plan=replace(r.plan, placement=placement))
         found = 0.0 if is_zero(fraction) else _copies(changed) - _copies(_without(changed))
         needs = "a fraction above 0" if is_zero(fraction) else f"a model with {name.split(' on ', maxsplit=1)[0]}"
