@@ -30,6 +30,8 @@ CAUSES = {
 PIPELINES = {
     "zero_bubble": "zero bubble (ZB-H1)",
     "zero_bubble_v": "zero bubble in a V (ZB-V)",
+    "v_half": "half of the activations in a V (V-Half)",
+    "v_min": "a third of the activations in a V (V-Min)",
     "dual_pipe": "DualPipe",
     "gpipe": "GPipe",
 }
@@ -124,6 +126,8 @@ def _more(d: Json, best: Json) -> list[str]:
 TRICKS = {
     "zero_bubble": "the zero-bubble schedule (--schedule zero_bubble)",
     "zero_bubble_v": "the V-shaped zero-bubble schedule (--schedule zero_bubble_v)",
+    "v_half": "V-Half (--schedule v_half)",
+    "v_min": "V-Min (--schedule v_min)",
     "dual_pipe": "DualPipe (--schedule dual_pipe)",
     "gpipe": "GPipe (--schedule gpipe)",
     "vocabulary": "dividing the vocabulary over the stages (--vocabulary-parallel)",

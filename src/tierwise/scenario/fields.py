@@ -113,7 +113,7 @@ _ROWS = (
     Field("framework", "plan", "text", "Run the model's code line by line in it: transformers."),
     Field("schedule", "plan", "text", "In which order lanes issue the ops, with its options: prefetch:ahead=2, "
           "overlap_collectives, two_batches, staggered (default: one after the other); of a pipeline that trains 1f1b, "
-          "interleaved:PARTS, gpipe, zero_bubble, zero_bubble_v, dual_pipe."),
+          "interleaved:PARTS, gpipe, zero_bubble, zero_bubble_v, v_half, v_min, dual_pipe."),
     # ------------------------------------------------------------ training
     Field("train", "training", "switch", "One optimizer step of training, not inference.", False),
     Field("global_batch", "training", "count", "Sequences of an optimizer step, over all devices.", 512.0, 1),

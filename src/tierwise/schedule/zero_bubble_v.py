@@ -12,12 +12,9 @@ import numpy as np
 from tierwise.core.num import Num, maximum, minimum, where
 from tierwise.program.program import Program
 from tierwise.schedule._fold import Task, folded, split
+from tierwise.schedule._v_shape import PASSES, fullest_first
 from tierwise.schedule.closed import Passes, Shape
 from tierwise.schedule.types import Order
-
-# Passes of a micro-batch through one stage: into the model and out of it, each forward, backward and for weights.
-_PASSES = 6
-
 
 SHAPE = Shape(parts=2.0, ends=((1.0, 1.0), (0.0, 0.0)), holds=((1.0, 1.0), (0.0, 0.0)), least=2.0)
 
@@ -73,7 +70,7 @@ def _planned(stages: int, count: int) -> list[list[tuple[str, int, int]]]:
                 k = before[what, j]
                 if k < count and ready(what, j, k):
                     late = what == "weights" and k >= count - i
-                    when = at + _PASSES * (k + late * 2 * count)
+                    when = at + PASSES * (k + late * 2 * count)
                     if best is None or when < best[0]:
                         best = (when, what, j, k)
             if best is not None:
@@ -85,9 +82,9 @@ def _planned(stages: int, count: int) -> list[list[tuple[str, int, int]]]:
 
 def _due(stages: int, i: int) -> dict[tuple[str, int], int]:
     """When stage ``i`` would do each pass of the first micro-batch, by (what, part of the model)."""
-    far, outwards = stages - 1, (_PASSES - 1) * (stages - 1 - i)
+    far, outwards = stages - 1, (PASSES - 1) * (stages - 1 - i)
     near, back = i, 2 * stages - 1 - i
-    turned = (_PASSES - 1) * far + far + 2
+    turned = (PASSES - 1) * far + far + 2
     due = {
         ("forward", near): i,
         ("forward", back): far + 1 + outwards,
@@ -101,18 +98,13 @@ def span(passes: Passes) -> Num:
     """Every micro-batch on a stage, and what it waits for the others as the pipeline fills and empties.
 
     With equal stages that is half of a pass for each of the others: of the longest of the three, or, where gradients of
-    weights are too short to fill the gaps, of what they leave. A first stage that has more to do than others (both
-    ends of the model lie there) waits less: what it does more of a micro-batch, others wait for on each of the
-    ``2 * stages`` parts.
+    weights are too short to fill the gaps, of what they leave.
     """
     p = passes
     forward, inputs, weights = (x[1] for x in (p.forward, p.inputs, p.weights))
     gap = 2.0 * inputs - where(np.asarray(p.stages) > 2, 1.5, 1.0) * weights
     lost = (p.stages - 1.0) / 2.0 * maximum(maximum(forward, inputs), gap)
-    first, middle, _ = p.totals
-    more = maximum(first - middle, 0.0)
-    slow = p.micro_batches * (middle + more) + maximum(lost - 2.0 * p.stages * more, 0.0)
-    return maximum(p.micro_batches * middle + lost, slow)
+    return fullest_first(p, lost)
 
 
 def held(stages: Num, parts: Num, micro_batches: Num, at: Num) -> Num:
