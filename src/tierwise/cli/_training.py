@@ -29,12 +29,11 @@ _APART = ("pipeline", "made_by", "schema")
 
 
 def things(asked: Flags) -> tuple[Model, System, TrainingFramework]:
-    """The model, the machine and the framework.
+    """The model, the machine (the first of several kinds) and the framework.
 
     Raises:
         TierwiseError: no machine, or a name that does not exist.
     """
-    from tierwise.machines.load import system
     from tierwise.models.load import load_model
     from tierwise.training import framework
     from tierwise.training.optimizers import asked_for
@@ -53,11 +52,33 @@ def things(asked: Flags) -> tuple[Model, System, TrainingFramework]:
     if asked.precision not in ("bf16", "fp16", "fp8"):
         raise BadField("--precision", "value", asked.precision, "bf16, fp16 or fp8")
     how = replace(how, recipe=replace(recipe, precision=asked.precision))
-    machine = system(asked.machine)
+    machine = kinds(asked.machine)[0]
     if math.isfinite(machine.power_cap):
         raise BadField("--power-cap", "value", f"{machine.power_cap:g} W", "nothing for training, whose steps know no "
                        "energy; --clock holds a machine back")  # fmt: skip
     return model, machine, replace(how, compress=compression(asked.compress or "none"))
+
+
+def kinds(text: str) -> tuple[System, ...]:
+    """Machines of several kinds that train together, joined by ``+``; or one.
+
+    Raises:
+        TierwiseError: a name that does not exist.
+    """
+    from tierwise.machines.load import system
+
+    named = [part.strip() for part in text.split(" + ")]
+    if len(named) < 2:
+        return (system(text),)
+    try:
+        return tuple(map(system, named))
+    except TierwiseError:
+        return (system(text),)  # a computer from its parts
+
+
+def uneven(asked: Flags) -> bool:
+    """Whether stages may differ: machines of several kinds, or layers given for each stage."""
+    return asked.stage_layers is not None or len(kinds(asked.machine or "")) > 1
 
 
 def fixed(asked: Flags) -> dict[str, float]:
@@ -173,6 +194,8 @@ def explain(asked: Flags) -> None:
         raise BadField("--sensitivity", "value", True, "nothing with --train")
     writable(asked, "html", "trace_out", "json", "save", table=ENDINGS)
     model, system, how = things(asked)
+    if uneven(asked):
+        return _explain_uneven(asked, model, how)
     layout = layout_of(asked, model, system)
     step = train_step(model, system, layout, how)
     from tierwise.report.training_data import to_dict
@@ -184,6 +207,34 @@ def explain(asked: Flags) -> None:
 def pictured(asked: Flags) -> dict[str, bool]:
     """Whether anything shows the executions of a pipeline: all of them, or those of a picture."""
     return {"events": asked.trace_out is not None, "picture": asked.html is not None or asked.json is not None}
+
+
+def _explain_uneven(asked: Flags, model: Model, how: TrainingFramework) -> None:
+    """One layout whose stages differ."""
+    from tierwise.report.uneven_data import uneven_data, uneven_report
+    from tierwise.search.uneven import arranged
+    from tierwise.training import Layout
+
+    layout = Layout(global_batch=asked.global_batch, seq=asked.seq, **{"zero": 1.0, **fixed(asked)})
+    step = arranged(model, kinds(asked.machine), layout, how, _layers(asked))
+    told_uneven(asked, uneven_data(step, model, asked.train_tokens), uneven_report, step)
+
+
+def told_uneven(asked: Flags, found: dict[str, Any], report: Any, step: Any) -> None:
+    """Write and print what was found of stages that differ, which no launch file or saved form holds."""
+    if asked.save is not None:
+        raise BadField("--save", "value", asked.save, "nothing where stages differ")
+    told_of(asked, found, report(found), step.run, None)
+
+
+def _layers(asked: Flags) -> tuple[int, ...] | None:
+    text = asked.stage_layers
+    if text in (None, "auto"):
+        return None
+    try:
+        return tuple(int(n) for n in text.split(","))
+    except ValueError:
+        raise BadField("--stage-layers", "value", text, "whole numbers, one a stage: 9,9,7,7; or auto") from None
 
 
 def reliability(asked: Flags) -> Reliability | None:

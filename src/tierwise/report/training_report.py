@@ -19,6 +19,7 @@ CAUSES = {
     "host": "waiting for the host",
     "ends": "embedding, head and loss",
     "parameters on the wire": "gathering sharded parameters",
+    "slowest stage": "work of the slowest stage",
     "bubble": "pipeline bubble",
     "hand-overs": "hand-overs between stages",
     "gradients on the wire": "averaging gradients",
@@ -138,7 +139,8 @@ TRICKS = {
 
 
 def _place(d: Json) -> str:
-    return f"on {d['machine']['devices']:.0f} x {d['machine']['title']}"
+    machine = d["machine"]
+    return "on " + (machine["title"] if d.get("stages") else f"{machine['devices']:.0f} x {machine['title']}")
 
 
 def _layout(x: Json) -> str:

@@ -131,6 +131,8 @@ _ROWS = (
     Field("first_layers", "training", "whole", "Layers of the first pipeline stage (default: as many as others have).",
           least=1),
     Field("last_layers", "training", "whole", "Layers of the last pipeline stage, likewise.", least=1),
+    Field("stage_layers", "training", "text", "Layers of every pipeline stage: 9,9,7,7, or auto, by time and memory "
+          "(default: equal; auto where --on joins machines of different kinds by +).", metavar="LAYERS"),
     Field("vocabulary_parallel", "training", "switch", "Divide embedding and head over all pipeline stages."),
     Field("tp_overlap", "training", "switch", "Run collectives of tensor parallelism, in parts, beside the products "
           "next to them."),

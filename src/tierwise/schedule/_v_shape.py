@@ -38,10 +38,8 @@ def laid(slopes: Slopes, program: Program | None, stages: int, micro_batches: Nu
         return f"{what} 0.{j}" if j < stages else f"{what} 1.{2 * stages - 1 - j}"
 
     def rows(count: int) -> list[list[Task]]:
-        return [
-            [(name(*op), k) for _, op, k in sorted((t + PASSES * k, op, k) for op, t in due.items() for k in range(count))]
-            for due in planned
-        ]
+        timed = (sorted((t + PASSES * k, op, k) for op, t in due.items() for k in range(count)) for due in planned)
+        return [[(name(*op), k) for _, op, k in row] for row in timed]
 
     planned = _planned(slopes, stages)
     waits, kept = split(range(2 * stages), name)

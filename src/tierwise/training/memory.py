@@ -139,7 +139,7 @@ def memory_of(
     places = [0.0, 1.0]
     if np.any(np.asarray(layout.first + layout.last) > 0):
         places.insert(1, 0.5)
-    found = [_stage(model, system, layout, how, work, at) for at in places]
+    found = [account(model, system, layout, how, work, _portion(model, layout, work, at)) for at in places]
     if stage != "fullest":
         return found[0] if stage == "first" else found[-1]
     out = found[0]
@@ -164,12 +164,27 @@ def share(x: Layout, before: Num, behind: Num, at: int) -> Num:
     return own[0] * before + own[1] * behind
 
 
-def _stage(
-    model: Model, system: System, layout: Layout, how: TrainingFramework, work: ModelWork, at: float
-) -> TrainMemory:
+@dataclass(frozen=True)
+class Portion:
+    """What one stage of a pipeline has of a model.
+
+    Attributes:
+        stage: its number. ``layers``: that a micro-batch goes through on it. ``before``, ``after``: parameters of what
+            stands before the layers and behind them. ``head``: share of the logits. ``flying``: micro-batches whose
+            activations it holds.
+    """
+
+    stage: Num
+    layers: Num
+    before: Num
+    after: Num
+    head: Num
+    flying: Num
+
+
+def _portion(model: Model, x: Layout, work: ModelWork, at: float) -> Portion:
     """Of the first (0), the second (0.5) or the last (1) stage."""
-    x, recipe = layout, how.recipe
-    layer, ends = parameters(model, x)
+    _, ends = parameters(model, x)
     mine = {0.0: 0, 0.5: 1, 1.0: 2}[at]
     layers = layers_of(x, work.depth)
     held = layers[mine] if mine != 1 else where(np.asarray(x.pp) > 2, layers[1], layers[0])
@@ -180,20 +195,32 @@ def _stage(
     after = where(alone, ends[OUTPUT], where(whole, share(x, 0.0, ends[OUTPUT], mine // 2), ends[OUTPUT] / x.pp))
     if mine == 1:
         before, after = (where(alone | (np.asarray(x.pp) <= 2), v, where(whole, 0.0, v)) for v in (before, after))
+    head = where(alone, 1.0, where(whole, minimum(share(x, 0.0, 1.0, mine // 2), 1.0) * (mine != 1), 1.0 / x.pp))
+    return Portion(place * (x.pp - 1.0), held, before, after, head, in_flight(x, place))
+
+
+def account(
+    model: Model, system: System, layout: Layout, how: TrainingFramework, work: ModelWork, own: Portion
+) -> TrainMemory:
+    """The bytes of a device of one stage."""
+    x, recipe, held = layout, how.recipe, own.layers
+    layer, _ = parameters(model, x)
+    before, after = own.before, own.after
+    alone, whole = np.asarray(x.pp) <= 1, np.asarray(x.vocabulary) <= 0
     if _tied(model):  # One matrix where both ends lie on one device.
         both = (np.asarray(before) > 0) & (np.asarray(after) > 0)
         after = where(both, after - _tied_elements(model, x) * where(alone | whole, 1.0, 1.0 / x.pp), after)
     copies = of_schedule(x, lambda c: c.shape.copies)
     dense, experts = copies * held * layer["layer"] + before + after, copies * held * layer["experts"]
     # Adapters are trained instead of the weights, and kept in 16 bits beside them.
-    own, routed = trained(x, how, work, dense, experts)
-    adapters = 2.0 * own if recipe.rank > 0 else 0.0
+    mine, routed = trained(x, how, work, dense, experts)
+    adapters = 2.0 * mine if recipe.rank > 0 else 0.0
     shards = minimum(x.replicas * copies, x.shard)
     # Each expert is on fewer devices, which share its states.
     fewer = copies * maximum(x.replicas * minimum(x.tp, x.ep) / x.ep, 1.0) if np.any(np.asarray(experts) > 0) else 1.0
     zero = np.asarray(x.zero)
 
-    def divided(bytes_each: float, level: float, a: Num = own, b: Num = routed) -> Num:
+    def divided(bytes_each: float, level: float, a: Num = mine, b: Num = routed) -> Num:
         return bytes_each * where(zero >= level, a / shards + b / fewer, a + b)
 
     gathered = where(
@@ -201,7 +228,6 @@ def _stage(
         2.0 * (layer["layer"] + layer["experts"]) * recipe.parameters + maximum(before, after) * recipe.parameters,
         0.0,
     )
-    flying = in_flight(x, place)
     blind = recipe.forwards > 0
     one = 0.0 * dense if blind else _kept(x, how, work)
     peak = maximum(0.0, *(p.working for p, _ in work.layers))
@@ -209,8 +235,7 @@ def _stage(
     if blind:
         # Nothing is kept for a backward pass; the residual stream alone goes on.
         again = maximum(0.0, *(p.given for p, _ in work.layers)) * recipe.forwards
-    head = where(alone, 1.0, where(whole, minimum(share(x, 0.0, 1.0, mine // 2), 1.0) * (mine != 1), 1.0 / x.pp))
-    logits = head * work.logits * recipe.logits
+    logits = own.head * work.logits * recipe.logits
     sized, routes = shaped_states(model, x, recipe)
     others = SHAPED[recipe.optimizer].others if recipe.optimizer in SHAPED else 0.0
     plain = float(recipe.rank <= 0)
@@ -219,10 +244,10 @@ def _stage(
     thin = (1.0 - recipe.compact) * copies * held * projected(model, x) if recipe.compact < 1.0 else 0.0
     states: dict[str, Num] = {
         "parameters": divided(recipe.parameters, 3.0, dense, experts),
-        "gradients": divided(recipe.gradients, 2.0, own - thin),
+        "gradients": divided(recipe.gradients, 2.0, mine - thin),
         "optimizer states": divided(recipe.states, 1.0) - divided(OPTIMIZERS[recipe.optimizer], 1.0, thin, 0.0) + sized,
     }
-    kept: Num = flying * held * one
+    kept: Num = own.flying * held * one
     host: Num = 0.0
     if asked(x):
         level, acts = np.asarray(x.offload), np.asarray(x.offload_activations) > 0
@@ -248,13 +273,13 @@ def _stage(
         + adapters
         # Embedding and head stay in 16 bits where the layers are in fewer.
         + max(2.0 - recipe.parameters, 0.0) * (before + after),
-        "gradients": states["gradients"] + recipe.also * (own + routed),
+        "gradients": states["gradients"] + recipe.also * (mine + routed),
         "optimizer states": states["optimizer states"],
         "activations": waiting,
         "buffers": how.overhead + 0.0 * dense,
     }
     return TrainMemory(
-        place * (x.pp - 1.0), parts, system.device.memory.capacity - system.device.reserve, how.memory_interval,
+        own.stage, parts, system.device.memory.capacity - system.device.reserve, how.memory_interval,
         host, _host_of(system), held * one, sized,
     )  # fmt: skip
 

@@ -124,7 +124,7 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     told = tuple(0.0 * n for n in moved) if how.recipe.forwards > 0 else moved
     parts["gradients on the wire"] = averaged(on, wire, x, how, (told[0], told[1]), thin, slowest)
     memory = memory_of(model, system, x, how, work)
-    parts["update"] = _updated(on, x, how, moved) + how.memory * 2.0 * memory.shaped / on.memory.bandwidth
+    parts["update"] = updated(on, x, how, moved) + how.memory * 2.0 * memory.shaped / on.memory.bandwidth
     if asked(x):
         p = stages.passes
         back = tuple(a + b for a, b in zip(p.inputs, p.weights, strict=True))
@@ -137,7 +137,7 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
         # The slowest of n devices whose speeds are spread normally (Cramer, Mathematical Methods of Statistics, 28.6).
         late = x.straggler * np.sqrt(2.0 * np.log(maximum(x.devices, 2.0)))
         parts["stragglers"] = late * m * slowest
-    flops = _useful(work, x, how)
+    flops = useful(work, x, how)
     rate = on.rate(how.recipe.precision)[0]
     return TrainStep(x, work, how, parts, stages, flops, memory, rate)
 
@@ -269,7 +269,7 @@ def _held(
     return copies * most * layer["layer"] + end, copies * most * layer["experts"]
 
 
-def _updated(on: Target, x: Layout, how: TrainingFramework, moved: tuple[Num, Num]) -> Num:
+def updated(on: Target, x: Layout, how: TrainingFramework, moved: tuple[Num, Num]) -> Num:
     """Seconds of the optimizer's update: it reads and writes all of its state once."""
     return how.memory * _shared(x, moved) * how.recipe.update / on.memory.bandwidth
 
@@ -281,7 +281,7 @@ def _shared(x: Layout, moved: tuple[Num, Num]) -> Num:
     return where(np.asarray(x.zero) >= 1, dense / shards + experts, dense + experts)
 
 
-def _useful(work: ModelWork, x: Layout, how: TrainingFramework) -> Num:
+def useful(work: ModelWork, x: Layout, how: TrainingFramework) -> Num:
     """Arithmetic of forward and backward passes over all devices: three times that of the forward passes' products,
     or twice where weights have no gradients; that of all forward passes where there is no backward one."""
     one = sum((n * p.flops for p, n in work.layers), 0.0) + sum((p.flops for p in work.ends.values()), 0.0)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tierwise.cli._flags import DEGREES, TRAINING, Flags, flags
+
+if TYPE_CHECKING:
+    from tierwise.models.types import Model
+    from tierwise.training import TrainingFramework
 
 OPTIONS = ("machine", *TRAINING[1:], *DEGREES, "schedule")
 
@@ -22,12 +28,14 @@ def planned(asked: Flags) -> None:
 
     check(asked, "html", "trace_out", "json", "save", table=ENDINGS)
     with progress("pricing layouts"):
-        from tierwise.cli._training import fixed, pictured, reliability, things, told_of
+        from tierwise.cli._training import fixed, pictured, reliability, things, told_of, uneven
         from tierwise.report.training_data import planned as data
         from tierwise.report.training_report import of_plan
         from tierwise.search.train import Space, plan_training
 
         model, system, how = things(asked)
+        if uneven(asked):
+            return _uneven(asked, model, how)
         space = Space(fixed(asked))
         answer = plan_training(model, system, how, float(system.count), asked.global_batch, asked.seq, space)
         found, run = data(answer, model, system, asked.train_tokens, fails=reliability(asked), **pictured(asked))
@@ -40,3 +48,18 @@ def planned(asked: Flags) -> None:
     told_of(asked, found, of_plan(found), run, None if best is None else best.layout)
     if asked.out is not None and best is not None and "-" not in (asked.json, asked.save):
         print(f"wrote the launch files to {asked.out}")
+
+
+def _uneven(asked: Flags, model: Model, how: TrainingFramework) -> None:
+    """Stages that differ: the fastest of the layouts with as many devices on each."""
+    from tierwise.cli._training import fixed, kinds, told_uneven
+    from tierwise.core.errors import BadField
+    from tierwise.report.uneven_data import uneven_data, uneven_report
+    from tierwise.search.uneven import plan_uneven
+
+    if asked.stage_layers not in (None, "auto") or asked.out is not None:
+        given = "--stage-layers" if asked.out is None else "--out"
+        raise BadField(given, "value", asked.stage_layers or asked.out, "nothing where stages differ: a plan divides "
+                       "layers itself, and no framework's launch files say so; explain --train takes --stage-layers")  # fmt: skip
+    step = plan_uneven(model, kinds(asked.machine), how, asked.global_batch, asked.seq, fixed(asked))
+    told_uneven(asked, uneven_data(step, model, asked.train_tokens), uneven_report, step)
