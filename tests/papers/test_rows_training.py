@@ -70,8 +70,8 @@ def test_every_row_of_table_1_uses_all_its_devices_and_fits_them() -> None:
 
 def test_a_larger_vocabulary_slows_and_fills_the_ends_of_a_pipeline() -> None:
     at = [(8, 2048.0, v) for v in vocabulary_parallelism.VOCABULARIES]
-    rates = [vocabulary_parallelism.utilization(*x) for x in at]
-    sizes = [vocabulary_parallelism.peak(*x) for x in at]
+    rates = [vocabulary_parallelism.utilization("baseline", *x) for x in at]
+    sizes = [vocabulary_parallelism.peak("baseline", *x) for x in at]
     assert rates == sorted(rates, reverse=True) and sizes == sorted(sizes)
     # Weights, gradients, a master copy and two moments of each new row of one of the two tables.
     assert (sizes[3] - sizes[2]) * 2.0**30 == pytest.approx(128e3 * 3072 * (2 + 4 + 12), rel=0.1)

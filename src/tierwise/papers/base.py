@@ -23,11 +23,14 @@ from tierwise.models.load import load_model
 from tierwise.models.types import Model
 from tierwise.scenario.types import Batch, Plan, Scenario
 from tierwise.training import Layout, TrainStep, framework, train_step
+from tierwise.training.layout import pipelines
 from tierwise.training.tuned import TunedMemory, Tuning, tuned, whole
+from tierwise.training.uneven import UnevenStep, uneven_step
 
 __all__ = [
-    "IMAGE", "KERNELS", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "Unit", "contrast", "driver",
-    "in_patches", "in_turn", "scenario", "trained", "training_rate", "tuned", "whole",
+    "IMAGE", "KERNELS", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "UnevenStep", "Unit", "contrast",
+    "driver", "in_patches", "in_turn", "redistributed", "scenario", "schedule", "trained", "training_rate", "tuned",
+    "whole",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -75,12 +78,25 @@ def trained(
     return train_step(which, system(machine), layout, kept, flash)
 
 
+def redistributed(
+    model: Model, machine: str, layout: Layout, layers: Sequence[int], how: str = "megatron"
+) -> UnevenStep:
+    """One optimizer step of a pipeline whose stages have layers of their own. See :func:`trained`."""
+    found = system(machine)
+    return uneven_step(model, [found] * len(layers), layout, framework(how), layers)
+
+
+def schedule(name: str) -> float:
+    """The number by which a layout knows a schedule of pipelines."""
+    return float(pipelines().index(name))
+
+
 def driver(machine: str) -> float:
     """Bytes of a device's memory that its driver keeps, which tools that ask it count as used."""
     return system(machine).device.reserve
 
 
-def training_rate(step: TrainStep, flops: Num) -> Num:
+def training_rate(step: TrainStep | UnevenStep, flops: Num) -> Num:
     """FLOP/s of a device, by the authors' own count of a step's arithmetic.
 
     Args:

@@ -89,7 +89,8 @@ def beside(layout: Layout, stages: Stages) -> Num:
 def in_flight(layout: Layout, at: Num = 0.0) -> Num:
     """Micro-batches whose activations the first (0) or last (1) stage holds at once, of its whole share of layers."""
     x = layout
-    return of_schedule(x, lambda c: c.held(x.pp, x.interleave, x.micro_batches, at))
+    return minimum(of_schedule(x, lambda c: c.held(x.pp, x.interleave, x.micro_batches, at)) + x.vocabulary,
+                   x.micro_batches)  # fmt: skip
 
 
 @dataclass(frozen=True)

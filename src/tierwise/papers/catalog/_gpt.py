@@ -12,7 +12,8 @@ from tierwise.models.types import Block, Model
 VOCAB = 51200.0
 
 
-def gpt(name: str, layers: int, width: float, heads: float, experts: float = 0.0, vocab: float = VOCAB) -> Model:
+def gpt(name: str, layers: int, width: float, heads: float, experts: float = 0.0, vocab: float = VOCAB,
+        tied: bool = True) -> Model:  # fmt: skip
     """A GPT: with ``experts``, every other feed-forward is a mixture of which one runs."""
     attention = Attention(width, heads, heads, width / heads, qkv_bias=True, out_bias=True)
     dense: Block = MLP(width, 4.0 * width, gated=False, bias=True)
@@ -22,7 +23,7 @@ def gpt(name: str, layers: int, width: float, heads: float, experts: float = 0.0
         pre_norm("sparse", width, attention, sparse, bias=True),
     ]
     arranged = [kinds[i % 2 if experts else 0] for i in range(layers)]
-    ends: tuple[Block, ...] = (Head(width, vocab, tied=True),)
+    ends: tuple[Block, ...] = (Head(width, vocab, tied=tied),)
     return Model(
         name, "gpt", width, vocab, (stack("decoder", arranged, before=(Embedding(vocab, width),), after=ends),)
     )
