@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from tierwise.core.num import Num
@@ -27,40 +27,44 @@ WEIGHTS = ".wgrad"
 _CONJUGATE = {"all_gather": "reduce_scatter", "reduce_scatter": "all_gather"}
 
 
-def backward(program: Program, gradients: Format | None = None, frozen: bool = False) -> Program:
+# The share of an op's weight that has gradients: of the inputs that it maps.
+Share = Callable[[Op], float]
+
+
+def backward(program: Program, gradients: Format | None = None, share: Share = lambda op: 1.0) -> Program:
     """The backward pass of every body of a program, bodies in reverse order.
 
     Args:
         gradients: format that gradients of weights are accumulated in; fp32 unless given.
-        frozen: weights are not trained, and have no gradients.
+        share: what of each op's weight is trained; 0 where it is frozen.
     """
-    form = None if frozen else gradients or fmt("fp32")
-    return Program(tuple(_item(item, form) for item in reversed(program.items)), program.role)
+    form = gradients or fmt("fp32")
+    return Program(tuple(_item(item, form, share) for item in reversed(program.items)), program.role)
 
 
-def _item(item: Body | Repeat, form: Format | None) -> Body | Repeat:
+def _item(item: Body | Repeat, form: Format, share: Share) -> Body | Repeat:
     if isinstance(item, Repeat):
-        return replace(item, bodies=tuple(_body(b, form) for b in item.bodies), pattern=item.pattern[::-1])
-    return _body(item, form)
+        return replace(item, bodies=tuple(_body(b, form, share) for b in item.bodies), pattern=item.pattern[::-1])
+    return _body(item, form, share)
 
 
-def _body(body: Body, form: Format | None) -> Body:
+def _body(body: Body, form: Format, share: Share) -> Body:
     items: list[Op | Body | Repeat] = []
     for item in reversed(body.items):
         if isinstance(item, Op):
-            items += _gradients(item, body.name, form)
+            items += _gradients(item, body.name, form, share(item))
         else:
-            items.append(_item(item, form))
+            items.append(_item(item, form, share))
     return Body(body.name, tuple(items))
 
 
-def _gradients(op: Op, body: str, form: Format | None) -> Iterator[Op | Repeat]:
+def _gradients(op: Op, body: str, form: Format, share: float) -> Iterator[Op | Repeat]:
     """What computes the gradients of one op."""
     if op.kind == "matmul":
-        yield from _matmul(op, form)
+        yield from _matmul(op, form, share)
     elif op.kind == "moe":
         yield replace(op, name=op.name + ".dgrad")
-        if form is not None:
+        if share > 0:
             yield replace(op, name=op.name + WEIGHTS)
     elif op.kind == "attention":
         yield Repeat("products", (Body(body, (replace(op, name=op.name + ".grad"),)),), count=ATTENTION)
@@ -68,13 +72,13 @@ def _gradients(op: Op, body: str, form: Format | None) -> Iterator[Op | Repeat]:
         how = str(op.options["collective"])
         yield replace(op, name=op.name + ".grad", options={**op.options, "collective": _CONJUGATE.get(how, how)})
     elif op.kind == "embedding":
-        if form is not None:
+        if share > 0:
             yield _scattered(op, form)
     else:
         yield _bound_by_memory(op)
 
 
-def _matmul(op: Op, form: Format | None) -> Iterator[Op]:
+def _matmul(op: Op, form: Format, share: float) -> Iterator[Op]:
     m, n, k = op.dims["m"], op.dims["n"], op.dims["k"]
     weight = next(o for o in op.reads if o.role == "weight")
     given, out = next(o for o in op.reads if o.role == "act"), op.writes[0]
@@ -86,15 +90,16 @@ def _matmul(op: Op, form: Format | None) -> Iterator[Op]:
         reads=(upstream, weight),
         writes=(_gradient(given),),
     )
-    if form is None:
+    if share <= 0:
         return
-    size: Num = n * k
+    size: Num = n * k * share
     kept = Operand(weight.name + ".grad", "grad", size, form)
     yield replace(
         op,
         name=op.name + WEIGHTS,
-        dims={**op.dims, "m": n, "n": k, "k": m},
-        reads=(upstream, given),
+        dims={**op.dims, "m": n, "n": k * share, "k": m},
+        flops=op.flops * share,
+        reads=(upstream, replace(given, elements=given.elements * share)),
         writes=(kept, kept),
         options={**op.options, "density": 1.0},
     )

@@ -32,8 +32,8 @@ class Layout:
         shard: devices that ``zero`` divides over, when fewer than ``dp * cp`` (hybrid sharding).
         schedule: of the pipeline, an index into :func:`pipelines`.
         first, last: layers of the first and the last stage; 0 where they have as many as the others.
-        vocabulary: 1 where embedding and head are divided over all stages, with one barrier between the head's passes, 2
-            with two (arXiv:2411.05288); each barrier is a micro-batch more whose activations are held.
+        vocabulary: 1 where embedding and head are divided over all stages, with one barrier between the head's passes,
+            2 with two (arXiv:2411.05288); each barrier is a micro-batch more whose activations are held.
         asynchronous: 1 where collectives of tensor parallelism run, in parts, beside the products next to them
             (doi:10.1145/3567955.3567959).
         overlap: 1 where gradients are averaged beside the backward pass (as far as the framework manages to).

@@ -238,7 +238,7 @@ def account(
     logits = own.head * work.logits * recipe.logits
     sized, routes = shaped_states(model, x, recipe)
     others = SHAPED[recipe.optimizer].others if recipe.optimizer in SHAPED else 0.0
-    plain = float(recipe.rank <= 0)
+    plain = float(not recipe.frozen)
     sized, routes = plain * (copies * held * sized + others * (before + after)), plain * copies * held * routes
     sized = where(zero >= 1, sized / shards + routes / fewer, sized + routes)
     thin = (1.0 - recipe.compact) * copies * held * projected(model, x) if recipe.compact < 1.0 else 0.0
@@ -292,8 +292,10 @@ def _host_of(system: System) -> float:
 
 def trained(x: Layout, how: TrainingFramework, work: ModelWork, dense: Num, experts: Num) -> tuple[Num, Num]:
     """Dense and expert parameters of a device that have gradients."""
-    if how.recipe.rank <= 0:
+    if not how.recipe.frozen:
         return dense, experts
+    if how.recipe.slices:
+        return ceil_div(work.depth, x.pp) * sum((n / work.depth * p.sliced for p, n in work.layers), 0.0), 0.0 * experts
     return how.recipe.rank * held_adapters(x, work), 0.0 * experts
 
 

@@ -32,7 +32,11 @@ class Recipe:
             and only what they have more adds to the peak.
         dropout: 1 where the residual stream has dropout, whose masks (a byte an element, twice a layer) are kept.
         precision: arithmetic of matrix products, a number format.
-        rank: of low-rank adapters on every linear map, which alone are trained (LoRA, arXiv:2106.09685); 0 trains all.
+        rank: of low-rank adapters, which alone are trained (LoRA, arXiv:2106.09685); 0 trains all. ``adapted``: maps of
+            a layer that have them, by the last part of their name, and how many of the parts that are fused into one
+            map; without, every linear map.
+        slices: maps of a layer of which a share of the inputs is trained, and nothing else, by the last part of their
+            name: ``(("o_proj", 0.05), ("down", 0.02))`` (S2FT, arXiv:2412.06289).
         forwards: forward passes of a micro-batch from which a step is told without a backward pass (zeroth-order:
             two, under weights that are disturbed either way; arXiv:2305.17333); 0 trains by gradients. ``noise``:
             tensors as large as a weight that changing it takes.
@@ -51,9 +55,16 @@ class Recipe:
     dropout: float = 0.0
     precision: str = "bf16"
     rank: float = 0.0
+    adapted: tuple[tuple[str, float], ...] = ()
+    slices: tuple[tuple[str, float], ...] = ()
     projection: float = 0.0
     forwards: float = 0.0
     noise: float = 0.0
+
+    @property
+    def frozen(self) -> bool:
+        """Whether most weights have no gradients."""
+        return self.rank > 0 or bool(self.slices)
 
     @property
     def low(self) -> bool:
@@ -75,7 +86,8 @@ class Recipe:
 
 
 def method(text: str, base: Recipe) -> Recipe:
-    """The recipe of a way to fine-tune: ``full``, ``lora:r=16``, ``qlora:r=16``, ``zeroth`` (MeZO, arXiv:2305.17333).
+    """The recipe of a way to fine-tune: ``full``, ``lora:r=16``, ``qlora:r=16``, ``zeroth`` (MeZO, arXiv:2305.17333),
+    ``sliced:o_proj=0.05,down=0.02`` (S2FT, arXiv:2412.06289).
 
     Frozen weights of ``qlora`` are in NF4 (arXiv:2305.14314).
 
@@ -91,15 +103,37 @@ def method(text: str, base: Recipe) -> Recipe:
         # Random numbers, the slope times them, the decayed weight and the sum of both (MeZO's update, as ZO2's zo.py).
         alone = {"gradients": 0.0, "also": 0.0, "master": 0.0, "optimizer": "sgd", "forwards": 2.0, "noise": 4.0}
         return base if name == "full" else replace(base, **alone)  # type: ignore[arg-type]
-    key, _, value = (rest or "r=16").partition("=")
-    if key not in ("r", "rank") or not value.isdigit() or int(value) < 1:
-        raise BadField("--method", name, rest, "r=RANK, a whole number of at least 1")
+    if name == "sliced":
+        return replace(base, slices=_slices(rest))
+    given, _, maps = (rest or "r=16").partition(",on=")
+    key, _, value = given.partition("=")
+    if key not in ("r", "rank") or not value.isdigit() or int(value) < 1 or ("," in rest and not maps):
+        raise BadField("--method", name, rest, "r=RANK, a whole number of at least 1; maps behind it: "
+                       "r=16,on=qkv_proj+o_proj")  # fmt: skip
     # NF4: 4 bits, an 8-bit scale for 64 weights, and an fp32 scale for 256 of those.
     held = base.parameters if name == "lora" else (4.0 + 8.0 / 64.0 + 32.0 / (64.0 * 256.0)) / 8.0
-    return replace(base, parameters=held, rank=float(value))
+    on = tuple((part, float("inf")) for part in maps.split("+") if part)
+    return replace(base, parameters=held, rank=float(value), adapted=on)
 
 
-METHODS = ("full", "lora", "qlora", "zeroth")
+METHODS = ("full", "lora", "qlora", "sliced", "zeroth")
+
+
+def _slices(text: str) -> tuple[tuple[str, float], ...]:
+    """Maps of a layer with the share of each that is trained."""
+    out = []
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            share = float(value)
+        except ValueError:
+            share = 0.0
+        if not 0 < share <= 1:
+            raise BadField("--method", f"sliced: {name}", value or None, "a share above 0, at most 1: o_proj=0.05")
+        out.append((name, share))
+    if not out:
+        raise BadField("--method", "sliced", None, "maps with the share that is trained: sliced:o_proj=0.05,down=0.02")
+    return tuple(out)
 
 
 # How gradients may be sent.

@@ -285,5 +285,5 @@ def useful(work: ModelWork, x: Layout, how: TrainingFramework) -> Num:
     """Arithmetic of forward and backward passes over all devices: three times that of the forward passes' products,
     or twice where weights have no gradients; that of all forward passes where there is no backward one."""
     one = sum((n * p.flops for p, n in work.layers), 0.0) + sum((p.flops for p in work.ends.values()), 0.0)
-    passes = how.recipe.forwards or (3.0 if how.recipe.rank <= 0 else 2.0)
+    passes = how.recipe.forwards or (2.0 if how.recipe.frozen else 3.0)
     return passes * one * x.micro_batches * x.dp * x.cp * x.tp

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ from tierwise.steps.price import KERNELS, engine_on, price_program
 from tierwise.steps.state import StepState
 from tierwise.training.layout import Layout
 from tierwise.training.recipe import TrainingFramework
+from tierwise.training.trains import ADAPTED, ADAPTER, adapted, share
 
 CLASSES = ("matmul", "attention", "memory", "link")
 _CLASS = {"matmul": "matmul", "moe": "matmul", "attention": "attention", "collective": "link"}
@@ -43,7 +44,7 @@ class BodyRun:
             weights, which no other pass waits for.
         launches: kernels of the forward pass, and of the backward pass.
         flops: of the forward pass.
-        adapters: parameters that a rank of one adds to all linear maps.
+        adapters: parameters that a rank of one adds to all linear maps. ``sliced``: those in slices that are trained.
         keys: bytes of the keys and values that attention computes anew.
         saved: bytes kept for the backward pass; ``scores``: of them, what selective recomputation drops; ``given``:
             the body's input alone; ``whole``: what inputs take more where they are kept as gathered; ``working``: the
@@ -56,6 +57,7 @@ class BodyRun:
     launches: tuple[Num, Num]
     flops: Num
     adapters: Num
+    sliced: Num
     keys: Num
     saved: Num
     scores: Num
@@ -110,17 +112,20 @@ def work_of(
     decoder(model)
     plain = plan_of(layout, flash=flash)
     step = _step(model, plain, layout)
-    forward, frozen = _as_trained(lower(step)), how.recipe.rank > 0
-    costs = _priced(model, system, plain, forward), _priced(model, system, plain, backward(forward, frozen=frozen))
+    trains = share(how.recipe)
+    forward = adapted(_as_trained(lower(step)), how.recipe)
+    costs = _priced(model, system, plain, forward), _priced(model, system, plain, backward(forward, share=trains))
     low = costs
     if how.recipe.low:
         less = plan_of(layout, how.recipe.precision, flash)
-        again = _as_trained(lower(_step(model, less, layout)))
-        low = _priced(model, system, less, again), _priced(model, system, less, backward(again, frozen=frozen))
+        again = adapted(_as_trained(lower(_step(model, less, layout))), how.recipe)
+        low = _priced(model, system, less, again), _priced(model, system, less, backward(again, share=trains))
     divided = where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
     counts = _repeats(forward)
     kept = how.recipe.compact
-    pieces = {name: _piece(name, costs, low, forward, counts[name], divided, plain.imbalance, kept) for name in counts}
+    pieces = {name: _piece(name, costs, low, forward, counts[name], divided, plain.imbalance, kept, trains,
+                           how.recipe.rank)
+              for name in counts}  # fmt: skip
     layers = tuple(
         (p, num(counts[name]) if depth is None else depth)
         for name, p in pieces.items()
@@ -244,6 +249,8 @@ def _piece(
     divided: Num,
     imbalance: Num = 1.0,
     compact: Num = 1.0,
+    trains: Callable[[Op], float] = lambda op: 1.0,
+    rank: float = 0.0,
 ) -> BodyRun:
     def seconds(plain: StepCost, less: StepCost, only: str = "") -> dict[str, Num]:
         out: dict[str, Num] = dict.fromkeys(CLASSES, 0.0)
@@ -259,22 +266,21 @@ def _piece(
         return out
 
     ops = [(op, s.repeat / count) for s in forward.segments if s.name == name for op in s.ops]
-    kept, scores = saved(ops, divided, compact)
+    kept, scores = saved(ops, divided, compact, trains)
+    own = [(op, n) for op, n in ops if not op.options.get(ADAPTER)]
+    thin = [op for op, _ in ops if op.kind == "matmul" and op.options.get(ADAPTER)]
     return BodyRun(
         forward=seconds(costs[0], low[0]),
         backward=seconds(costs[1], low[1]),
         weights=seconds(costs[1], low[1], WEIGHTS),
         launches=(_launches(forward, name), _launches(costs[1].program, name)),
         # What the busiest rank does more than the mean is of no use.
-        flops=sum((n * op.flops / (imbalance if op.options.get("routed") else 1.0) for op, n in ops), 0.0),
-        adapters=sum(
-            (
-                float(str(op.options.get("parts", 1))) * op.dims["k"] + op.dims["n"]
-                for op, _ in ops
-                if op.kind == "matmul" and op.role in ("attn", "mlp")
-            ),
-            0.0,
-        ),
+        flops=sum((n * op.flops / (imbalance if op.options.get("routed") else 1.0) for op, n in own), 0.0),
+        adapters=sum((op.dims["k"] * op.dims["n"] / rank for op in thin), 0.0)
+        if thin
+        else sum((float(str(op.options.get("parts", 1))) * op.dims["k"] + op.dims["n"]
+                  for op, _ in own if op.kind == "matmul" and op.role in ADAPTED), 0.0),
+        sliced=sum((trains(op) * op.dims["k"] * op.dims["n"] for op, _ in own if op.kind == "matmul"), 0.0),
         keys=sum((o.bytes for op, _ in ops if op.kind == "attention" for o in op.reads[1:] if o.role == "act"), 0.0),
         saved=kept,
         scores=scores,
@@ -299,7 +305,12 @@ def _given(ops: Iterable[Op]) -> Num:
     return next((o.bytes for op in ops for o in op.reads if o.name == "x"), 0.0)
 
 
-def saved(ops: Iterable[tuple[Op, Num]], divided: Num = 1.0, compact: Num = 1.0) -> tuple[Num, Num]:
+def saved(
+    ops: Iterable[tuple[Op, Num]],
+    divided: Num = 1.0,
+    compact: Num = 1.0,
+    trains: Callable[[Op], float] = lambda op: 1.0,
+) -> tuple[Num, Num]:
     """(bytes of tensors that gradients need, of them attention scores), each tensor once.
 
     A matrix product needs its input, attention its queries, keys, values, output and the logarithm of each row's sum
@@ -311,6 +322,7 @@ def saved(ops: Iterable[tuple[Op, Num]], divided: Num = 1.0, compact: Num = 1.0)
         divided: devices among which the residual stream and its normalised copies are divided.
         compact: share of its width in which each linear map of a layer keeps its input, by a projection of its own.
             What something else keeps anyway (attention its output) stays whole.
+        trains: the share of an op's weight that has gradients, for which a product needs its input.
     """
     version: dict[str, int] = {}
     kept: dict[tuple[str, int], Num] = {}
@@ -324,7 +336,7 @@ def saved(ops: Iterable[tuple[Op, Num]], divided: Num = 1.0, compact: Num = 1.0)
         acts = [o for o in op.reads if o.role == "act"]
         if op.kind == "matmul":
             thin = float(str(op.options.get("parts", 1))) * compact if op.role in PROJECTED else 1.0
-            size = n * acts[0].bytes * where(np.asarray(compact) < 1.0, thin, 1.0)
+            size = n * acts[0].bytes * where(np.asarray(compact) < 1.0, thin, 1.0) * trains(op)
             keep(acts[0].name, size, acts[0].name == "h")
         elif op.kind == "attention":
             for o in acts:

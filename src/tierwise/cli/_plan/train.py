@@ -60,6 +60,6 @@ def _uneven(asked: Flags, model: Model, how: TrainingFramework) -> None:
     if asked.stage_layers not in (None, "auto") or asked.out is not None:
         given = "--stage-layers" if asked.out is None else "--out"
         raise BadField(given, "value", asked.stage_layers or asked.out, "nothing where stages differ: a plan divides "
-                       "layers itself, and no framework's launch files say so; explain --train takes --stage-layers")  # fmt: skip
+                       "layers itself, and no launch file says so; explain --train takes --stage-layers")  # fmt: skip
     step = plan_uneven(model, kinds(asked.machine), how, asked.global_batch, asked.seq, fixed(asked))
     told_uneven(asked, uneven_data(step, model, asked.train_tokens), uneven_report, step)

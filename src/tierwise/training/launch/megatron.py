@@ -10,7 +10,7 @@ from tierwise.training.step import TrainStep
 def files(step: TrainStep, shape: DecoderShape, name: str) -> dict[str, str]:
     """``train.sh``; nothing for what it cannot run: adapters, sharded parameters, schedules but 1F1B, offloading."""
     x, recipe = step.layout, step.how.recipe
-    if recipe.rank or int(x.zero) >= 3 or x.schedule or x.vocabulary or x.offload or x.offload_activations:
+    if recipe.frozen or int(x.zero) >= 3 or x.schedule or x.vocabulary or x.offload or x.offload_activations:
         return {}
     rows: list[tuple[str, object]] = [
         ("num-layers", shape.layers),
