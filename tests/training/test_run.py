@@ -184,3 +184,25 @@ def test_a_shared_fabric_is_slower_the_more_nodes_take_part() -> None:
     assert reduced(shared, dp=8.0, tp=8.0, global_batch=8.0) > reduced(dp=8.0, tp=8.0, global_batch=8.0)
     assert reduced(shared, dp=8.0) == pytest.approx(reduced(dp=8.0))  # inside a node
     assert reduced(shared) == pytest.approx(8.0**0.5 * reduced())
+
+
+def test_islands_tell_all_others_some_or_a_server() -> None:
+    """Gossip costs a message a neighbour, however many islands there are; a server's port all messages, both ways."""
+    every = {"islands": 8.0, "local_steps": 1.0}
+    alone = reduced(islands=8.0, local_steps=1e12)
+    one, two = (reduced(**every, averaging=1.0, peers=n) - alone for n in (1.0, 2.0))
+    assert two == pytest.approx(2.0 * one) and one > 0.0
+    # Nobody tells more islands than there are.
+    assert reduced(**every, averaging=1.0, peers=100.0) - alone == pytest.approx(7.0 * one)
+    served = reduced(**every, averaging=2.0) - alone
+    assert served == pytest.approx(2.0 * 8.0 * one)
+    fewer = reduced(islands=4.0, local_steps=1.0, averaging=2.0) - reduced(islands=4.0, local_steps=1e12)
+    assert fewer < served
+
+
+def test_averages_that_come_late_are_waited_for_only_where_a_round_is_too_short() -> None:
+    alone = reduced(islands=8.0, local_steps=1e12)
+    for averaging in (0.0, 1.0, 2.0):
+        waited, late = (reduced(islands=8.0, local_steps=4.0, averaging=averaging, late=v) for v in (0.0, 1.0))
+        assert alone <= late <= waited
+    assert reduced(islands=8.0, local_steps=1000.0, averaging=2.0, late=1.0) == pytest.approx(alone)

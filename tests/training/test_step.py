@@ -186,3 +186,28 @@ def test_a_model_without_a_decoder_is_refused() -> None:
 def test_every_framework_says_what_it_rests_on(name: str) -> None:
     how = framework(name)
     assert how.source and how.interval[0] <= 1.0 <= how.interval[1]
+
+
+def test_modules_that_run_again_are_kept_no_more_and_take_their_forward_time() -> None:
+    from dataclasses import replace
+
+    model, base = gpt(8, 2048.0, 16.0), Layout(micro_batch=2.0, global_batch=2.0, seq=1024.0)
+    how = framework("megatron")
+
+    def run(**again: float) -> tuple[float, float]:
+        found = train_step(model, a100s(1), replace(base, **again), how)
+        return float(np.asarray(found.memory.kept)), float(np.asarray(found.time))
+
+    plain, stream = run(), 2.0 * 1024.0 * 2048.0 * 2.0 * how.saves
+    norm, act, mlp = run(again_norm=1.0), run(again_act=1.0), run(again_mlp=1.0)
+    # Two norms a layer write the stream; the activation function four times as much, and the map before it as well.
+    assert plain[0] - norm[0] == pytest.approx(8 * 2 * stream)
+    assert plain[0] - act[0] == pytest.approx(8 * 4 * stream)
+    assert plain[0] - mlp[0] == pytest.approx(8 * 8 * stream)
+    both, full = run(again_norm=1.0, again_act=1.0), run(recompute=2.0)
+    assert plain[0] - both[0] == pytest.approx((plain[0] - norm[0]) + (plain[0] - act[0]))
+    assert both[1] - plain[1] == pytest.approx((norm[1] - plain[1]) + (act[1] - plain[1]))
+    assert plain[1] < norm[1] < mlp[1] < full[1] and full[0] < mlp[0]
+    # A feed-forward layer has its activation function inside; everything holds all modules.
+    assert run(again_act=1.0, again_mlp=1.0) == mlp
+    assert run(recompute=2.0, again_norm=1.0, again_mlp=1.0) == full

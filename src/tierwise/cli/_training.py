@@ -21,7 +21,7 @@ DEGREES = {
     **{name: name for name in ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero", "sequence_parallel")},
     "first_layers": "first", "last_layers": "last", "vocabulary_parallel": "vocabulary", "tp_overlap": "asynchronous",
     "grad_overlap": "overlap",
-    **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps",
+    **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps", "late",
                                "shard")},
 }  # fmt: skip
 # What a table of layouts leaves out: it is the same for all of them, or a picture.
@@ -83,7 +83,6 @@ def uneven(asked: Flags) -> bool:
 
 def fixed(asked: Flags) -> dict[str, float]:
     """The fields of a layout that flags give."""
-    from tierwise.training.layout import RECOMPUTE
     from tierwise.training.offload import OFFLOAD
 
     out = {to: float(getattr(asked, flag)) for flag, to in DEGREES.items() if getattr(asked, flag) is not None}
@@ -95,10 +94,43 @@ def fixed(asked: Flags) -> dict[str, float]:
         out["offload"] = float(OFFLOAD.index(asked.offload))
     if asked.schedule is not None:
         out |= _schedule(asked.schedule)
+    if asked.averaging is not None:
+        out |= _averaging(asked.averaging)
+    if out.get("islands", 1.0) <= 1 and ("averaging" in out or out.get("late")):
+        raise BadField("--islands", "value", asked.islands, "2 or more: islands are what averages, or comes late")
     if asked.recompute is not None:
-        if asked.recompute not in RECOMPUTE:
-            raise UnknownName("recomputation", asked.recompute, RECOMPUTE)
-        out["recompute"] = float(RECOMPUTE.index(asked.recompute))
+        out |= _recompute(asked.recompute)
+    return out
+
+
+def _averaging(text: str) -> dict[str, float]:
+    """How islands average their weights."""
+    from tierwise.training.layout import AVERAGING
+
+    name, _, peers = text.partition(":")
+    if name not in AVERAGING:
+        raise UnknownName("way to average", name, AVERAGING)
+    if peers and (name != "gossip" or not peers.isdecimal() or int(peers) < 1):
+        raise BadField("--averaging", name, peers, "how many each tells, at least 1: gossip:2" if name == "gossip"
+                       else "nothing after it")  # fmt: skip
+    return {"averaging": float(AVERAGING.index(name)), **({"peers": float(peers)} if peers else {})}
+
+
+def _recompute(text: str) -> dict[str, float]:
+    """What is computed again: none, selective or full, or modules of a layer by name: attention,norm,act,mlp."""
+    from tierwise.training.layout import RECOMPUTE
+    from tierwise.training.work import MODULES
+
+    if text in RECOMPUTE:
+        return {"recompute": float(RECOMPUTE.index(text))}
+    out = {"recompute": 0.0}
+    for name in text.split(","):
+        if name == "attention":
+            out["recompute"] = float(RECOMPUTE.index("selective"))
+        elif name in MODULES:
+            out[f"again_{name}"] = 1.0
+        else:
+            raise UnknownName("recomputation", name, (*RECOMPUTE, "attention", *MODULES))
     return out
 
 
@@ -134,20 +166,27 @@ def form(asked: Flags, x: Layout) -> dict[str, Any]:
     """The canonical form of a training run with this layout: ``explain`` takes it apart, ``plan train`` asks again."""
     from tierwise.cli._flags import TRAINING
     from tierwise.scenario.schema import version
-    from tierwise.training.layout import RECOMPUTE, pipelines
+    from tierwise.training.layout import AVERAGING, RECOMPUTE, pipelines
     from tierwise.training.offload import OFFLOAD
+    from tierwise.training.work import MODULES
 
     settled: dict[str, Any] = {flag: float(getattr(x, to)) for flag, to in DEGREES.items()}
     settled |= {flag: bool(settled[flag]) for flag in ("sequence_parallel", "vocabulary_parallel", "tp_overlap",
-                                                       "grad_overlap", "offload_activations")}  # fmt: skip
+                                                       "grad_overlap", "offload_activations", "late")}  # fmt: skip
     settled = {k: v for k, v in settled.items() if k not in ("first_layers", "last_layers") or v}
     for name in ("capacity", "shard"):  # as said: without a limit unless there is one
         settled.pop(name)
     plan = {name: settled.pop(name) for name in ("tp", "pp", "dp", "ep")}
     plan["schedule"] = pipelines()[int(float(x.schedule))]
     said = {name: value for name in TRAINING if (value := getattr(asked, name)) is not None}
+    how = AVERAGING[int(float(x.averaging))]
+    settled["averaging"] = f"{how}:{float(x.peers):.0f}" if how == "gossip" else how
+    if float(x.islands) <= 1:  # nothing averages, or comes late
+        settled = {k: v for k, v in settled.items() if k not in ("averaging", "late")}
     settled["offload"] = OFFLOAD[int(float(x.offload))]
-    settled["recompute"] = RECOMPUTE[int(float(x.recompute))]
+    again = [m for m in MODULES if float(getattr(x, f"again_{m}"))]
+    plain = RECOMPUTE[int(float(x.recompute))]
+    settled["recompute"] = ",".join([*["attention"] * (plain == "selective"), *again]) if again else plain
     return {"schema": version(), "model": asked.model, "machine": asked.machine, "plan": plan,
             "training": {**said, **settled, "train": True}}  # fmt: skip
 

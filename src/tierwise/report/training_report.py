@@ -38,6 +38,9 @@ PIPELINES = {
 }
 
 
+_MODULES = {"again_norm": "norms", "again_act": "activation functions", "again_mlp": "feed-forward layers"}
+
+
 def described(d: Json) -> Report:
     """One layout."""
     x, place = d["layout"], _place(d)
@@ -163,12 +166,19 @@ def _layout(x: Json) -> str:
         out += f", {x['offload']} in host memory"
     if x["offload_activations"]:
         out += ", activations in host memory"
+    if x["islands"] > 1:
+        ways = {0: "", 1: f" with {x['peers']:.0f} others", 2: " through a server"}
+        out += f", {x['islands']:.0f} islands that average{ways[int(x['averaging'])]} every {count(x['local_steps'])} steps"
+        out += ", one round late" if x["late"] else ""
     if not x["overlap"]:
         out += ", gradients averaged at the end"
     if x["zero"]:
         out += f", ZeRO-{x['zero']:.0f}"
     if x["recompute"] != "none":
         out += f", {x['recompute']} recomputation"
+    again = [name for key, name in _MODULES.items() if x[key]]
+    if again:
+        out += f", {' and '.join(again)} computed again"
     return out
 
 

@@ -121,7 +121,8 @@ _ROWS = (
     Field("seq", "training", "count", "Tokens of a sequence.", 4096.0, 1),
     Field("cp", "training", "whole", "Context-parallel degree.", least=1),
     Field("interleave", "training", "whole", "Parts of the model on each pipeline stage.", least=1),
-    Field("recompute", "training", "text", "What the backward pass computes again: none, selective or full."),
+    Field("recompute", "training", "text", "What the backward pass computes again: none, selective (attention) or "
+          "full; or modules: attention,norm,act,mlp."),
     Field("zero", "training", "whole", "What data-parallel ranks divide: 0 nothing, 1 optimizer states, 2 gradients "
           "too, 3 parameters too.", least=0, most=3),
     Field("shard", "training", "whole", "Replicas that --zero divides over, where that is not all of them (hybrid "
@@ -151,6 +152,9 @@ _ROWS = (
     Field("islands", "training", "whole", "Groups of replicas that average weights only every --local-steps steps.",
           least=1),
     Field("local_steps", "training", "whole", "Steps between averages of islands (local SGD, DiLoCo).", least=1),
+    Field("averaging", "training", "text", "How islands average: all_reduce, gossip:PEERS, server (federated rounds).",
+          metavar="HOW"),
+    Field("late", "training", "switch", "Islands do not wait for an average: it arrives during the next round."),
     Field("compress", "training", "text", "How gradients are sent: int8, topk:SHARE, powersgd:RANK."),
     Field("mtbf", "training", "time", "Time between failures of one device: 50000h."),
     Field("restart", "training", "time", "From a failure to the first step again, with a spare at hand.", 600.0),

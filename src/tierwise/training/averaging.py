@@ -2,7 +2,8 @@
 
 Gradients may be sent in fewer bytes (in eight bits, arXiv:1610.02132; the largest alone, arXiv:1712.01887; as products
 of thin matrices, arXiv:1905.13727), and islands of replicas may average their weights only every so many steps (local
-SGD, arXiv:1805.09767; DiLoCo, arXiv:2311.08105), while the replicas of an island average gradients at every step.
+SGD, arXiv:1805.09767; DiLoCo, arXiv:2311.08105), all together, with neighbours or through a server, waiting for it or
+not, while the replicas of an island average gradients at every step.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num, maximum, minimum, where
 from tierwise.cost import Target
-from tierwise.training.layout import Layout, of_schedule
+from tierwise.training.layout import AVERAGING, Layout, of_schedule
 from tierwise.training.recipe import TrainingFramework
 
 # (kind, bytes a device, group, stride) -> seconds
@@ -66,10 +67,30 @@ def averaged(
     hidden = where(np.asarray(x.overlap) > 0, 1.0 - how.exposed, 0.0)
     seconds: Num = (1.0 - hidden) * total + maximum(hidden * total - slowest, 0.0)
     if np.any(np.asarray(x.islands) > 1):
-        # What islands tell each other is how far their weights went, in fp32, after the last of so many steps.
-        far = exchange("all_reduce", 4.0 * (dense + experts), x.islands, stride * group)
-        seconds = seconds + where(np.asarray(x.islands) > 1, far / maximum(x.local_steps, 1.0), 0.0)
+        waits = _between(exchange, x, 4.0 * (dense + experts), stride * group)
+        # Nobody waits for what arrives before the next round is over.
+        round_ = x.local_steps * (x.micro_batches * slowest + seconds)
+        waits = where(np.asarray(x.late) > 0, maximum(waits - round_, 0.0), waits)
+        seconds = seconds + where(np.asarray(x.islands) > 1, waits / maximum(x.local_steps, 1.0), 0.0)
     return seconds
+
+
+def _between(exchange: Exchange, x: Layout, size: Num, stride: Num) -> Num:
+    """Seconds in which islands tell each other how far their weights went, in fp32, after the last of their steps.
+
+    Through a server each device's share goes to one of the server's ports, and back: as many shares as there are
+    islands, one after the other.
+    """
+    kinds = {
+        "all_reduce": lambda: exchange("all_reduce", size, x.islands, stride),
+        "gossip": lambda: minimum(x.peers, x.islands - 1.0) * exchange("send", size, x.islands, stride),
+        "server": lambda: 2.0 * x.islands * exchange("send", size, x.islands, stride),
+    }
+    how = np.asarray(x.averaging)
+    out: Num = 0.0
+    for k in np.unique(how):
+        out = where(how == k, kinds[AVERAGING[int(k)]](), out)
+    return out
 
 
 def _compressed(

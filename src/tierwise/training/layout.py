@@ -15,6 +15,9 @@ from tierwise.schedule.closed import Closed
 from tierwise.schedule.closed import pipelines as known
 
 RECOMPUTE = ("none", "selective", "full")
+# How islands average: all together; each with a few others (arXiv:1705.09056); through a server that all send to and
+# that sends back, as clients of federated training do (arXiv:1602.05629).
+AVERAGING = ("all_reduce", "gossip", "server")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Layout:
         micro_batch: sequences of a micro-batch; ``global_batch``: sequences of a step; ``seq``: tokens of a sequence.
         sequence_parallel: 1 where what tensor parallelism leaves whole is divided along the sequence.
         recompute: what is computed again in the backward pass, an index into :data:`RECOMPUTE`.
+        again_norm, again_act, again_mlp: 1 where norms, activation functions or whole feed-forward layers are computed
+            again one by one (``recompute`` below 2).
         zero: 0 replicates everything over ``dp``; 1 divides optimizer states, 2 gradients too, 3 parameters too.
         shard: devices that ``zero`` divides over, when fewer than ``dp * cp`` (hybrid sharding).
         schedule: of the pipeline, an index into :func:`pipelines`.
@@ -42,7 +47,9 @@ class Layout:
         attended: pairs of tokens that attend to each other, over those of whole sequences (documents packed into one
             do not attend to each other). ``filled``: share of tokens that are no padding.
         straggler: standard deviation of devices' speeds, over the mean.
-        islands: groups of replicas that average their weights only every ``local_steps`` steps.
+        islands: groups of replicas that average their weights only every ``local_steps`` steps. ``averaging``: how, an
+            index into :data:`AVERAGING`; ``peers``: islands that each tells, of gossip. ``late``: 1 where nobody waits
+            for an average, which arrives during the next round (arXiv:2401.16265, 2401.09135).
         offload: what lies in the host's memory, an index into :data:`tierwise.training.offload.OFFLOAD`.
         offload_activations: 1 where kept activations lie there.
     """
@@ -58,6 +65,9 @@ class Layout:
     seq: Num = 2048.0
     sequence_parallel: Num = 0.0
     recompute: Num = 0.0
+    again_norm: Num = 0.0
+    again_act: Num = 0.0
+    again_mlp: Num = 0.0
     zero: Num = 0.0
     shard: Num = float("inf")
     schedule: Num = 0.0
@@ -73,6 +83,9 @@ class Layout:
     straggler: Num = 0.0
     islands: Num = 1.0
     local_steps: Num = 1.0
+    averaging: Num = 0.0
+    peers: Num = 2.0
+    late: Num = 0.0
     offload: Num = 0.0
     offload_activations: Num = 0.0
 
@@ -89,6 +102,11 @@ class Layout:
     def replicas(self) -> Num:
         """Devices that hold the same parameters: they average gradients."""
         return self.dp * self.cp
+
+    def again(self, module: str) -> Num:
+        """1 where a module is computed again by itself; what lies inside of another one is not counted twice."""
+        own = where(np.asarray(self.recompute) >= 2, 0.0, getattr(self, f"again_{module}"))
+        return where(np.asarray(self.again_mlp) > 0, 0.0, own) if module == "act" else own
 
     def at(self, index: Any) -> Layout:
         """The layout or layouts of an index into arrays; fields that are no arrays stay."""

@@ -18,7 +18,7 @@ from tierwise.training.offload import asked, resident
 from tierwise.training.optimizers import OPTIMIZERS, SHAPED, shaped
 from tierwise.training.pipeline import in_flight
 from tierwise.training.recipe import Recipe, TrainingFramework
-from tierwise.training.work import INPUT, OUTPUT, PROJECTED, ModelWork, plan_of
+from tierwise.training.work import INPUT, MODULES, OUTPUT, PROJECTED, ModelWork, plan_of
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,9 @@ def account(
     one = 0.0 * dense if blind else _kept(x, how, work)
     peak = maximum(0.0, *(p.working for p, _ in work.layers))
     again = where(np.asarray(x.recompute) >= 2, maximum(0.0, *(p.saved for p, _ in work.layers)) * how.saves, 0.0)
+    # What is computed again of a layer is there while its backward pass runs.
+    once = (sum((x.again(m) * p.dropped[m] for m in MODULES), 0.0) * how.saves for p, _ in work.layers)
+    again = maximum(again, maximum(0.0, *once))
     if blind:
         # Nothing is kept for a backward pass; the residual stream alone goes on.
         again = maximum(0.0, *(p.given for p, _ in work.layers)) * recipe.forwards
@@ -314,6 +317,7 @@ def _kept(layout: Layout, how: TrainingFramework, work: ModelWork) -> Num:
         selective = (piece.saved - piece.scores) * how.saves + how.recipe.gathered * piece.whole
         selective = selective + how.recipe.dropout * piece.given
         level = np.asarray(layout.recompute)
+        selective = selective - how.saves * sum((layout.again(m) * piece.dropped[m] for m in MODULES), 0.0)
         kept = where(level >= 2, full, where(level >= 1, selective, selective + piece.scores))
         total = total + n / work.depth * kept
     return total

@@ -22,7 +22,7 @@ from tierwise.training.memory import TrainMemory, held_adapters, memory_of, para
 from tierwise.training.offload import asked, offloaded
 from tierwise.training.pipeline import Stages, Three, beside, span, stages_of
 from tierwise.training.recipe import TrainingFramework
-from tierwise.training.work import CLASSES, INPUT, OUTPUT, BodyRun, ModelWork, plan_of, work_of
+from tierwise.training.work import CLASSES, INPUT, MODULES, OUTPUT, BodyRun, ModelWork, plan_of, work_of
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,10 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
             parts["update"] = where(np.asarray(x.offload) > 0, extra.update, parts["update"])
     if np.any(np.asarray(x.straggler) > 0):
         # The slowest of n devices whose speeds are spread normally (Cramer, Mathematical Methods of Statistics, 28.6).
-        late = x.straggler * np.sqrt(2.0 * np.log(maximum(x.devices, 2.0)))
+        # Islands that do not wait for each other wait for their own slowest alone.
+        together = x.devices / where(np.asarray(x.late) > 0, x.islands, 1.0)
+        late = x.straggler * np.sqrt(2.0 * np.log(maximum(together, 2.0)))
+        late = where(np.asarray(together) > 1, late, 0.0)
         parts["stragglers"] = late * m * slowest
     flops = useful(work, x, how)
     rate = on.rate(how.recipe.precision)[0]
@@ -195,6 +198,9 @@ def _times(
     level = np.asarray(x.recompute)
     again = {k: where(level >= 2, forward[k], 0.0) for k in forward}
     again["attention"] = where(level >= 1, forward["attention"], 0.0)
+    for module in MODULES:
+        for k in CLASSES:
+            again[k] = again[k] + x.again(module) * factors[k] * piece.redone[f"{module} {k}"]
     return forward, behind, again, later
 
 

@@ -29,6 +29,9 @@ CLASSES = ("matmul", "attention", "memory", "link")
 _CLASS = {"matmul": "matmul", "moe": "matmul", "attention": "attention", "collective": "link"}
 # Roles of linear maps whose inputs may be kept as projections.
 PROJECTED = ("attn", "mlp")
+# Modules of a layer that may be computed again one by one: norms, activation functions, whole feed-forward layers.
+MODULES = ("norm", "act", "mlp")
+_FEED_FORWARD = ("mlp", "moe")
 # What stands before the layers, and after them.
 INPUT, OUTPUT = "input", "output"
 # Kernels that are linear in what they read: their gradients need nothing of it.
@@ -46,7 +49,9 @@ class BodyRun:
         flops: of the forward pass.
         adapters: parameters that a rank of one adds to all linear maps. ``sliced``: those in slices that are trained.
         keys: bytes of the keys and values that attention computes anew.
-        saved: bytes kept for the backward pass; ``scores``: of them, what selective recomputation drops; ``given``:
+        saved: bytes kept for the backward pass; ``scores``: of them, what selective recomputation drops; ``dropped``:
+            what recomputation of a module drops (:data:`MODULES`), and ``redone``: the seconds that it takes, by module
+            and class (``"norm memory"``); ``given``:
             the body's input alone; ``whole``: what inputs take more where they are kept as gathered; ``working``: the
             largest op's tensors, while it runs.
     """
@@ -61,6 +66,8 @@ class BodyRun:
     keys: Num
     saved: Num
     scores: Num
+    dropped: Mapping[str, Num]
+    redone: Mapping[str, Num]
     given: Num
     whole: Num
     working: Num
@@ -252,10 +259,12 @@ def _piece(
     trains: Callable[[Op], float] = lambda op: 1.0,
     rank: float = 0.0,
 ) -> BodyRun:
-    def seconds(plain: StepCost, less: StepCost, only: str = "") -> dict[str, Num]:
+    def seconds(
+        plain: StepCost, less: StepCost, only: str = "", of: Callable[[Op], bool] = lambda op: True
+    ) -> dict[str, Num]:
         out: dict[str, Num] = dict.fromkeys(CLASSES, 0.0)
         for a, b in zip(plain.on_device, less.on_device, strict=True):
-            if a.segment.name != name or not a.op.name.endswith(only):
+            if a.segment.name != name or not a.op.name.endswith(only) or not of(a.op):
                 continue
             kind = _CLASS.get(a.op.kind, "memory")
             # The head stays in the format of the residual stream.
@@ -266,7 +275,9 @@ def _piece(
         return out
 
     ops = [(op, s.repeat / count) for s in forward.segments if s.name == name for op in s.ops]
-    kept, scores = saved(ops, divided, compact, trains)
+    by_module, scores = kept_by_module(ops, divided, compact, trains)
+    kept = sum(by_module.values(), 0.0) + scores
+    whole = {"norm": by_module["norm"], "act": by_module["act"], "mlp": by_module["act"] + by_module["mlp"]}
     own = [(op, n) for op, n in ops if not op.options.get(ADAPTER)]
     thin = [op for op, _ in ops if op.kind == "matmul" and op.options.get(ADAPTER)]
     return BodyRun(
@@ -284,6 +295,8 @@ def _piece(
         keys=sum((o.bytes for op, _ in ops if op.kind == "attention" for o in op.reads[1:] if o.role == "act"), 0.0),
         saved=kept,
         scores=scores,
+        dropped=whole,
+        redone={f"{m} {k}": v for m in MODULES for k, v in seconds(costs[0], low[0], of=_OF[m]).items()},
         given=_given(op for op, _ in ops) / divided,
         whole=(1.0 - 1.0 / divided)
         * sum((o.bytes for op, _ in ops if op.kind == "matmul" for o in op.reads if o.name == "h"), 0.0),
@@ -305,13 +318,15 @@ def _given(ops: Iterable[Op]) -> Num:
     return next((o.bytes for op in ops for o in op.reads if o.name == "x"), 0.0)
 
 
-def saved(
+def kept_by_module(
     ops: Iterable[tuple[Op, Num]],
     divided: Num = 1.0,
     compact: Num = 1.0,
     trains: Callable[[Op], float] = lambda op: 1.0,
-) -> tuple[Num, Num]:
-    """(bytes of tensors that gradients need, of them attention scores), each tensor once.
+) -> tuple[dict[str, Num], Num]:
+    """Bytes of tensors that gradients need, each tensor once, by what would make them again, and those of attention
+    scores: ``norm``: what norms wrote, ``act``: what activation functions did, ``mlp``: what else is inside of
+    feed-forward layers; ``""``: the rest.
 
     A matrix product needs its input, attention its queries, keys, values, output and the logarithm of each row's sum
     (or, unfused, its scores, their softmax and what dropout left of it), a norm the stream it normalised, an activation
@@ -326,18 +341,21 @@ def saved(
     """
     version: dict[str, int] = {}
     kept: dict[tuple[str, int], Num] = {}
+    made: dict[tuple[str, int], str] = {}
     scores: Num = 0.0
 
-    def keep(name: str, size: Num, fresh: bool = False) -> None:
+    def keep(name: str, size: Num, fresh: bool = False, module: str = "") -> None:
         key = (name, version.get(name, 0))
         kept[key] = maximum(kept.get(key, 0.0), size / divided if fresh else size)
+        made[key] = module
 
     for op, n in ops:
         acts = [o for o in op.reads if o.role == "act"]
         if op.kind == "matmul":
             thin = float(str(op.options.get("parts", 1))) * compact if op.role in PROJECTED else 1.0
             size = n * acts[0].bytes * where(np.asarray(compact) < 1.0, thin, 1.0) * trains(op)
-            keep(acts[0].name, size, acts[0].name == "h")
+            inside = ("mlp" if acts[0].name == "permuted" else "act") if op.role in _FEED_FORWARD else ""
+            keep(acts[0].name, size, acts[0].name == "h", "norm" if acts[0].name == "h" else inside)
         elif op.kind == "attention":
             for o in acts:
                 keep(op.name + o.name, o.bytes)
@@ -353,8 +371,21 @@ def saved(
             keep("x", x.bytes, fresh=True)
         elif op.kind == "elementwise" and not any(word in op.name for word in _LINEAR) and op.name != "loss":
             for o in acts:
-                kept[(op.name + o.name, 0)] = n * o.bytes
-    return sum(kept.values(), 0.0) + scores, scores
+                key = (op.name + o.name, 0)
+                kept[key] = n * o.bytes
+                made[key] = "mlp" if op.role in _FEED_FORWARD else ""
+    out: dict[str, Num] = {"": 0.0, **dict.fromkeys(MODULES, 0.0)}
+    for key, size in kept.items():
+        out[made[key]] = out[made[key]] + size
+    return out, scores
+
+
+# What runs again for each module.
+_OF: Mapping[str, Callable[[Op], bool]] = {
+    "norm": lambda op: op.kind == "norm",
+    "act": lambda op: op.kind == "elementwise" and op.role in _FEED_FORWARD and op.name.endswith("act"),
+    "mlp": lambda op: op.role in _FEED_FORWARD,
+}
 
 
 def _scores(op: Op) -> Num:

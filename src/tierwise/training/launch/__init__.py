@@ -78,9 +78,12 @@ def targets() -> tuple[str, ...]:
 
 
 def files(step: TrainStep, model: Model, name: str) -> dict[str, str]:
-    """Every file, by its path inside the folder; none where no framework here has the way to train (zeroth-order, or
-    an optimizer that projects gradients)."""
-    if step.how.recipe.forwards > 0 or step.how.recipe.projection > 0:
+    """Every file, by its path inside the folder; none where no framework here has the way to train (zeroth-order, an
+    optimizer that projects gradients, slices or some maps alone, modules computed again one by one, replicas that
+    average otherwise than all together)."""
+    recipe, x = step.how.recipe, step.layout
+    apart = x.again_norm or x.again_act or x.again_mlp or x.averaging or x.late
+    if recipe.forwards > 0 or recipe.projection > 0 or recipe.slices or recipe.adapted or apart:
         return {}
     shape = shape_of(model)
     out: dict[str, str] = {}
