@@ -14,7 +14,7 @@ from tierwise.core.errors import BadField, TierwiseError
 from tierwise.machines.load import system
 from tierwise.models.load import load_model
 from tierwise.training import Layout, TrainingFramework, train_step
-from tierwise.training.checkpoint import checkpoint
+from tierwise.training.checkpoint import checkpoint, consolidated
 from tierwise.training.goodput import Reliability, goodput
 from tierwise.training.recipe import Compression, compression
 
@@ -81,6 +81,17 @@ def test_failures_faster_than_restarts_are_refused() -> None:
 def test_a_checkpoint_holds_every_state_once() -> None:
     step = train_step(MODEL, a100s(), Layout(dp=8.0, global_batch=8.0, seq=512.0), PLAIN)
     assert checkpoint(step, MODEL) == pytest.approx(12.0 * float(MODEL.parameters))
+
+
+def test_a_consolidated_file_has_the_weights_and_takes_reading_all_states() -> None:
+    step = train_step(MODEL, a100s(), Layout(dp=8.0, global_batch=8.0, seq=512.0, zero=1.0), PLAIN)
+    size, seconds = consolidated(step, MODEL, 1e9)
+    assert size == pytest.approx(2.0 * float(MODEL.parameters))
+    assert seconds == pytest.approx((12.0 + 2.0) * float(MODEL.parameters) / 1e9)
+    # Of adapters, theirs alone.
+    thin = train_step(MODEL, a100s(), Layout(dp=8.0, global_batch=8.0, seq=512.0),
+                      replace(PLAIN, recipe=replace(PLAIN.recipe, rank=8.0)))  # fmt: skip
+    assert consolidated(thin, MODEL, 1e9)[0] == pytest.approx(checkpoint(thin, MODEL) / 12.0 * 2.0)
 
 
 def reduced(how: TrainingFramework = PLAIN, **changes: float) -> float:

@@ -11,7 +11,7 @@ from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.report.made import made_by
 from tierwise.search.train import TrainPlan, confirmed
-from tierwise.training.checkpoint import checkpoint, copied
+from tierwise.training.checkpoint import checkpoint, consolidated, copied
 from tierwise.training.goodput import Reliability, goodput
 from tierwise.training.layout import RECOMPUTE, Layout, pipelines
 from tierwise.training.offload import OFFLOAD
@@ -104,6 +104,9 @@ def _about(
         found = goodput(fails, float(system.count), checkpoint(step, model), copied(system, step, model))
         share = found.share
         out["goodput"] = asdict(found)
+        if np.isfinite(fails.storage):
+            size, took = consolidated(step, model, fails.storage)
+            out["goodput"]["consolidated"] = {"size": size, "seconds": took}
     if tokens:
         seconds = tokens / one["tokens_per_s"] / share
         hours = seconds / 3600.0

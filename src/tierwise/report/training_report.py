@@ -294,6 +294,9 @@ def _goodput(d: Json) -> dict[str, ReportSection]:
         f"{percent(g['share'])} of the time counts; a month loses "
         + ", ".join(f"{hours:.1f} h to {what}" for what, hours in g["lost"].items()) + ".",
     ]  # fmt: skip
+    whole = g.get("consolidated")
+    if whole is not None:
+        said.append(f"Putting its weights together into one file of {gb(whole['size'])} takes {seconds(whole['seconds'])}.")
     return {"goodput": ReportSection("Failures", Sentences(said))}
 
 

@@ -33,6 +33,23 @@ def checkpoint(step: TrainStep, model: Model) -> float:
     return each * float(np.asarray(model.parameters)) + float(np.asarray(sized + others * sum(ends.values())))
 
 
+def consolidated(step: TrainStep, model: Model, storage: float) -> tuple[float, float]:
+    """(bytes, seconds) of a file with the whole weights, put together from what devices wrote.
+
+    One process reads every shard and writes each weight once, in the format of the working copy (adapters, and slices,
+    by themselves).
+
+    Args:
+        storage: bytes a second that it reads and writes with.
+    """
+    recipe = step.how.recipe
+    held = checkpoint(step, model)
+    each = recipe.states + (0.0 if recipe.master else recipe.parameters)
+    count = held / each if recipe.frozen and each > 0 else float(np.asarray(model.parameters))
+    size = count * recipe.parameters
+    return size, (held + size) / storage
+
+
 def copied(system: System, step: TrainStep, model: Model) -> float:
     """Seconds in which all devices copy their shares to the hosts' memory; none where there is no link to a host."""
     if system.device.link("host") is None:
