@@ -41,18 +41,20 @@ def averaged(
     fewer = maximum(copies * x.replicas * np.minimum(x.tp, x.ep) / x.ep / x.islands, 1.0)
     zero = np.asarray(x.zero)
     packed = how.compress.kind != "none"
-    if packed and np.any(zero > 0):
-        raise BadField("--compress", "zero", x.zero, "0: a compressed gradient is averaged whole, on every replica")
+    if packed and how.compress.kind != "int8" and np.any(zero > 0):
+        raise BadField("--compress", "zero", x.zero, "0: what is chosen or thin is averaged whole, on every replica")
 
     def wire(count: Num, among: Num) -> Num:
-        if packed:
-            return _compressed(on, exchange, x, how, count, thin, among)
-        size, gathered = how.recipe.reduced, how.recipe.parameters
-        plain = exchange("all_reduce", count * size, among, stride)
+        size, gathered = wired(how)
         near = minimum(among, x.shard)
         parted = exchange("reduce_scatter", count * size, near, stride) + exchange(
             "all_gather", count * gathered, near, stride
         )
+        if packed:
+            parted = parted + where(np.asarray(near) > 1, packing(on, how, count), 0.0)
+            plain = _compressed(on, exchange, x, how, count, thin, among)
+        else:
+            plain = exchange("all_reduce", count * size, among, stride)
         return where(zero >= 1, parted, plain)
 
     total = where(
@@ -73,6 +75,22 @@ def averaged(
         waits = where(np.asarray(x.late) > 0, maximum(waits - round_, 0.0), waits)
         seconds = seconds + where(np.asarray(x.islands) > 1, waits / maximum(x.local_steps, 1.0), 0.0)
     return seconds
+
+
+def wired(how: TrainingFramework) -> tuple[float, float]:
+    """Bytes of a gradient and of a parameter on the wire between replicas that share them: in eight bits with a scale
+    of 32 bits for many of them where both are quantized (QSDP, arXiv:2302.02390; ZeRO++, arXiv:2306.10209)."""
+    if how.compress.kind != "int8":
+        return how.recipe.reduced, how.recipe.parameters
+    small = 1.0 + 4.0 / _SHARED
+    return min(small, how.recipe.reduced), min(small, how.recipe.parameters)
+
+
+def packing(on: Target, how: TrainingFramework, count: Num) -> Num:
+    """Seconds of passes over shared parameters and gradients that quantizing both takes: each is read and written
+    small, and read small and written again."""
+    recipe = how.recipe
+    return how.memory * count * (2.0 * 2.0 + recipe.reduced + recipe.parameters) / on.memory.bandwidth
 
 
 def _between(exchange: Exchange, x: Layout, size: Num, stride: Num) -> Num:

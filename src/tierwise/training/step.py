@@ -16,7 +16,7 @@ from tierwise.models.types import Model
 from tierwise.program.types import Op, Operand
 from tierwise.schedule.closed import largest
 from tierwise.steps.price import KERNELS, engine_on
-from tierwise.training.averaging import averaged
+from tierwise.training.averaging import averaged, packing, wired
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.memory import TrainMemory, held_adapters, memory_of, parameters, share, trained
 from tierwise.training.offload import asked, offloaded
@@ -89,10 +89,12 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     shards = np.asarray(x.zero) >= 3
     # Fully sharded: a layer's parameters are gathered twice, and its gradients scattered, beside its own work.
     group = np.minimum(np.asarray(x.replicas), np.asarray(x.shard))
-    size = layer["layer"] * how.recipe.parameters
+    scattered, gathered = wired(how)
     wire = partial(exchange, on, far=how.far)
-    gather = wire("all_gather", size, group, x.tp)
-    scatter = wire("reduce_scatter", size, group, x.tp)
+    gather = wire("all_gather", layer["layer"] * gathered, group, x.tp)
+    small = how.compress.kind == "int8"
+    scatter = wire("reduce_scatter", layer["layer"] * (scattered if small else how.recipe.parameters), group, x.tp)
+    packs = where(shards, packing(on, how, layer["layer"]), 0.0) if small else 0.0
 
     rows: list[tuple[dict[str, Num], dict[str, Num], Num, Num]] = []
     for piece, n in work.layers:
@@ -106,14 +108,14 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     later = sum((r[2] * r[3] for r in rows), 0.0) / work.depth
     wait_f = where(shards, maximum(gather - _total(mean_f), 0.0), 0.0)
     wait_b = where(shards, maximum(gather + scatter - _total(mean_b), 0.0), 0.0)
-    one = _total(mean_f) + wait_f, _total(mean_b) + wait_b - later, later
+    one = _total(mean_f) + wait_f, _total(mean_b) + wait_b + packs - later, later
     before, after = (_end(work, name, x, how) for name in (INPUT, OUTPUT))
     stages = stages_of(x, work.depth, one, before, after, mean_f["link"] + mean_b["link"])
     m, slowest = x.micro_batches, stages.passes.slowest
     fullest = _fullest(stages)
     parts = {name: m * fullest * (mean_f[name] + mean_b[name]) for name in (*CLASSES, "host")}
     parts["ends"] = m * (slowest - fullest * (one[0] + one[1] + one[2]))
-    parts["parameters on the wire"] = m * fullest * (wait_f + wait_b)
+    parts["parameters on the wire"] = m * fullest * (wait_f + wait_b + packs)
     hidden = beside(x, stages)
     parts["link"] = parts["link"] - hidden
     parts["bubble"] = span(x, stages) - m * slowest + hidden
