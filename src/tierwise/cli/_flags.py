@@ -28,9 +28,10 @@ FORMATS = ("weights", "activations", "kv")
 KERNELS = ("chunk", "eager", "unfused", "framework", "schedule")
 TRAINING = ("train", "global_batch", "micro_batch", "seq", "cp", "interleave", "first_layers", "last_layers",
             "stage_layers", "recompute", "zero", "shard", "sequence_parallel", "vocabulary_parallel", "tp_overlap",
-            "grad_overlap", "offload", "offload_activations", "imbalance", "capacity", "lengths", "padded", "straggler", "islands",
-            "local_steps", "averaging", "late", "compress", "mtbf", "restart", "storage", "background", "spares", "repair", "optimizer",
-            "precision", "trainer", "method", "train_tokens")  # fmt: skip
+            "grad_overlap", "offload", "offload_activations", "imbalance", "capacity", "lengths", "padded",
+            "straggler", "islands", "local_steps", "averaging", "late", "compress", "mtbf", "restart", "storage",
+            "background", "spares", "repair", "optimizer", "precision", "trainer", "method",
+            "train_tokens")  # fmt: skip
 # Requests over time, from a file or made up.
 STREAM = ("trace", "format", "rate_scale", "limit", "rate", "concurrency", "requests", "arrivals", "prompt", "output",
           "turns", "think", "shared", "search", "seed")  # fmt: skip

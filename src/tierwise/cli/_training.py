@@ -21,8 +21,8 @@ DEGREES = {
     **{name: name for name in ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero", "sequence_parallel")},
     "first_layers": "first", "last_layers": "last", "vocabulary_parallel": "vocabulary", "tp_overlap": "asynchronous",
     "grad_overlap": "overlap",
-    **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps", "late",
-                               "shard")},
+    **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps",
+                               "late", "shard")},
 }  # fmt: skip
 # What a table of layouts leaves out: it is the same for all of them, or a picture.
 _APART = ("pipeline", "made_by", "schema")

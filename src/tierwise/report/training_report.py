@@ -167,8 +167,8 @@ def _layout(x: Json) -> str:
     if x["offload_activations"]:
         out += ", activations in host memory"
     if x["islands"] > 1:
-        ways = {0: "", 1: f" with {x['peers']:.0f} others", 2: " through a server"}
-        out += f", {x['islands']:.0f} islands that average{ways[int(x['averaging'])]} every {count(x['local_steps'])} steps"
+        way = ("", f" with {x['peers']:.0f} others", " through a server")[int(x["averaging"])]
+        out += f", {x['islands']:.0f} islands that average{way} every {count(x['local_steps'])} steps"
         out += ", one round late" if x["late"] else ""
     if not x["overlap"]:
         out += ", gradients averaged at the end"
@@ -296,7 +296,9 @@ def _goodput(d: Json) -> dict[str, ReportSection]:
     ]  # fmt: skip
     whole = g.get("consolidated")
     if whole is not None:
-        said.append(f"Putting its weights together into one file of {gb(whole['size'])} takes {seconds(whole['seconds'])}.")
+        said.append(
+            f"Putting its weights together into one file of {gb(whole['size'])} takes {seconds(whole['seconds'])}."
+        )
     return {"goodput": ReportSection("Failures", Sentences(said))}
 
 

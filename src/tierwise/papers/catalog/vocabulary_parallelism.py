@@ -152,7 +152,7 @@ def gains() -> list[float]:
 
 _LEAST = (
     "A divided vocabulary costs nothing of its own here but its exchanges; measured, it gives back half of what it "
-    "saves where the vocabulary is small (5.5 % on 32 stages and 32,000 entries, of the 17 that arithmetic alone would give)."
+    "saves where the vocabulary is small (5.5 % on 32 stages and 32,000 entries, of 17 by arithmetic alone)."
 )
 _RATE = (
     "Layers are too slow: all points of both tables are 10 to 30 % below those measured, those on V-Half, of another "
