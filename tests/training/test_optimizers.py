@@ -51,6 +51,17 @@ def test_projected_states_follow_the_shapes() -> None:
     assert states("cosmos", r) == pytest.approx(4.0 * (MATRICES + cosmos) + 8.0 * OTHERS, rel=1e-9)
 
 
+def test_a_share_of_matrices_has_states() -> None:
+    assert states("frugal", 0.25) == pytest.approx(0.25 * 8.0 * MATRICES + 8.0 * OTHERS, rel=1e-9)
+    assert states("frugal", 1.0) == pytest.approx(states("adamw")) and states("frugal", 0.0) < states("muon")
+    # Half a byte of what was left out, and ten times a hundredth of two 16-bit numbers.
+    assert states("microadam") == pytest.approx(0.9 * float(MODEL.parameters), rel=1e-9)
+    assert asked_for("frugal:density=0.25") == ("frugal", 0.25)
+    for wrong in ("frugal", "frugal:r=4", "frugal:density=2", "microadam:r=4"):
+        with pytest.raises(BadField):
+            asked_for(wrong)
+
+
 def test_a_rank_is_at_most_the_shorter_side() -> None:
     assert states("galore", 1e9) == states("galore", WIDTH)
     assert states("galore", 16.0) < states("galore", 32.0) < states("adamw") < states("galore", WIDTH)

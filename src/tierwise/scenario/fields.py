@@ -162,8 +162,8 @@ _ROWS = (
     Field("background", "training", "switch", "Checkpoints are written while training goes on."),
     Field("spares", "training", "whole", "Devices that stand by.", 0, 0),
     Field("repair", "training", "time", "Until a failed device is back.", 86400.0),
-    Field("optimizer", "training", "text", "adamw, adamw-8bit, adamw-bf16, adafactor, lion, muon, cosmos:r=RANK, "
-          "galore:r=RANK, sgd or sgd-momentum."),
+    Field("optimizer", "training", "text", "adamw, adamw-8bit, adamw-bf16, adafactor, lion, muon, microadam, "
+          "cosmos:r=RANK, galore:r=RANK, frugal:density=SHARE, sgd or sgd-momentum."),
     Field("precision", "training", "text", "Format of matrix products: bf16, fp8.", "bf16"),
     Field("trainer", "training", "text", "Framework that trains: megatron, fsdp, nanotron, deepspeed.", "megatron"),
     Field("method", "training", "text", "How a model is fine-tuned: full, lora:r=16, qlora:r=16, zeroth.", "full"),

@@ -18,6 +18,9 @@ OPTIMIZERS: Mapping[str, float] = {
     "lion": 4.0,  # One moment (arXiv:2302.06675).
     "muon": 4.0,  # One moment (kellerjordan.github.io/posts/muon).
     "cosmos": 4.0,  # One moment (arXiv:2502.17410).
+    "microadam": 0.5 + 10 * 0.01 * 4.0,  # What was left out, in 4 bits, and a hundredth of ten gradients: a 16-bit value
+    # and a 16-bit position each (arXiv:2405.15593; IST-DASLab/ISTA-DASLab-Optimizers, micro_adam.py).
+    "frugal": 0.0,  # Two moments of a share of each layer's matrices (arXiv:2411.07837).
     "galore": 0.0,  # Moments of projected gradients alone (arXiv:2403.03507).
     "sgd-momentum": 4.0,
     "sgd": 0.0,
@@ -32,16 +35,18 @@ class Shaped:
         others: of a parameter that is in no matrix of a layer (embedding, head, norms).
         long, short: for a rank and each row of a layer's matrix along its longer and its shorter side.
         square: for a rank times a rank of a layer's matrix.
+        share: of a parameter of a layer's matrix, times the share that has states (given in place of a rank).
     """
 
     others: float = 0.0
     long: float = 0.0
     short: float = 0.0
     square: float = 0.0
+    share: float = 0.0
 
     @property
     def ranked(self) -> bool:
-        return self.long + self.short + self.square > 0.0
+        return self.long + self.short + self.square + self.share > 0.0
 
 
 # Those that treat a layer's matrices otherwise than the rest, which has AdamW's two moments.
@@ -51,11 +56,12 @@ SHAPED: Mapping[str, Shaped] = {
     "cosmos": Shaped(others=4.0, long=4.0, short=4.0, square=4.0),
     # Two moments along the longer side and the projection of the shorter one, in fp32 (arXiv:2403.03507, table 1).
     "galore": Shaped(others=8.0, long=8.0, short=4.0),
+    "frugal": Shaped(others=8.0, share=8.0),
 }
 
 
 def asked_for(text: str) -> tuple[str, float]:
-    """(name, rank) of an optimizer as it is asked for: ``muon``, ``galore:r=128``.
+    """(name, rank or share) of an optimizer as it is asked for: ``muon``, ``galore:r=128``, ``frugal:density=0.25``.
 
     Raises:
         UnknownName, BadField: no such optimizer, or a rank that it cannot have or lacks.
@@ -68,6 +74,14 @@ def asked_for(text: str) -> tuple[str, float]:
             raise BadField("--optimizer", name, rest, "nothing after it")
         return name, 0.0
     key, _, value = rest.partition("=")
+    if SHAPED[name].share > 0:
+        try:
+            share = float(value)
+        except ValueError:
+            share = -1.0
+        if key != "density" or not 0 <= share <= 1:
+            raise BadField("--optimizer", name, rest or None, "the share with states: frugal:density=0.25")
+        return name, share
     if key not in ("r", "rank") or not value.isdigit() or int(value) < 1:
         raise BadField("--optimizer", name, rest or None, "r=RANK, a whole number of at least 1, as in galore:r=128")
     return name, float(value)
@@ -78,13 +92,15 @@ def shaped(w: Weight, local: Num, optimizer: str, rank: Num) -> Num:
 
     Args:
         local: its parameters on a device.
-        rank: of the optimizer's projections.
+        rank: of the optimizer's projections, or the share of a matrix that has states.
     """
     how = SHAPED.get(optimizer)
     if how is None:
         return 0.0 * local
     if w.shape is None:
         return how.others * local
+    if how.share > 0:
+        return how.share * rank * local
     long, short = maximum(*w.shape), minimum(*w.shape)
     r = minimum(rank, short)
     return local / (long * short) * r * (how.long * long + how.short * short + how.square * r)

@@ -139,8 +139,8 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
         # The slowest of n devices whose speeds are spread normally (Cramer, Mathematical Methods of Statistics, 28.6).
         # Islands that do not wait for each other wait for their own slowest alone.
         together = x.devices / where(np.asarray(x.late) > 0, x.islands, 1.0)
-        late = x.straggler * np.sqrt(2.0 * np.log(maximum(together, 2.0)))
-        late = where(np.asarray(together) > 1, late, 0.0)
+        spread = x.straggler * np.sqrt(2.0 * np.log(maximum(together, 2.0)))
+        late = where(np.asarray(together) > 1, spread, 0.0)
         parts["stragglers"] = late * m * slowest
     flops = useful(work, x, how)
     rate = on.rate(how.recipe.precision)[0]

@@ -123,15 +123,15 @@ def uneven_step(
         which = (1,) if split and what == "backward" else PASSES[what]
         demands.append(Demand(sum(stages[int(spot)].passes[k] for k in which)))
     run = Played(made_order, play(made_order, demands, events=True, exposed=False))
-    m = float(np.asarray(x.micro_batches))
+    turns = float(np.asarray(x.micro_batches))
     slowest = max(s.seconds for s in stages)
     wire = [k.wire(i, s.layers, slowest) for i, (k, s) in enumerate(zip(made, stages, strict=True))]
     far = len(kinds) > 1
     send = max(k.send(far) for k in kinds.values())
     parts = {
-        "slowest stage": m * slowest,
-        "bubble": float(run.timeline.time) - m * slowest,
-        "hand-overs": 2.0 * send * (m + len(stages) - 1.0),
+        "slowest stage": turns * slowest,
+        "bubble": float(run.timeline.time) - turns * slowest,
+        "hand-overs": 2.0 * send * (turns + len(stages) - 1.0),
         "gradients on the wire": max(w for w, _ in wire),
         "update": max(u for _, u in wire),
     }

@@ -374,10 +374,10 @@ def kept_by_module(
                 key = (op.name + o.name, 0)
                 kept[key] = n * o.bytes
                 made[key] = "mlp" if op.role in _FEED_FORWARD else ""
-    out: dict[str, Num] = {"": 0.0, **dict.fromkeys(MODULES, 0.0)}
+    total: dict[str, Num] = {"": 0.0, **dict.fromkeys(MODULES, 0.0)}
     for key, size in kept.items():
-        out[made[key]] = out[made[key]] + size
-    return out, scores
+        total[made[key]] = total[made[key]] + size
+    return total, scores
 
 
 # What runs again for each module.

@@ -83,7 +83,8 @@ def files(step: TrainStep, model: Model, name: str) -> dict[str, str]:
     average otherwise than all together)."""
     recipe, x = step.how.recipe, step.layout
     apart = x.again_norm or x.again_act or x.again_mlp or x.averaging or x.late
-    if recipe.forwards > 0 or recipe.projection > 0 or recipe.slices or recipe.adapted or apart:
+    own = recipe.projection > 0 or recipe.optimizer in ("microadam", "frugal")
+    if recipe.forwards > 0 or own or recipe.slices or recipe.adapted or apart:
         return {}
     shape = shape_of(model)
     out: dict[str, str] = {}
