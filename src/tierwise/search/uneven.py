@@ -27,12 +27,13 @@ def arranged(
     how: TrainingFramework,
     layers: Sequence[int] | None = None,
     priced: dict[tuple[object, ...], ModelWork] | None = None,
+    events: bool = True,
 ) -> UnevenStep:
     """One layout over all devices: as many stages as its degrees leave, machines in the order they are given.
 
     Args:
         layout: its ``pp`` and ``dp`` follow from what else it says where it has neither.
-        layers: of each stage; without, by time and memory. ``priced``: as of :func:`uneven_step`.
+        layers: of each stage; without, by time and memory. ``priced``, ``events``: as of :func:`uneven_step`.
 
     Raises:
         BadField: devices of a machine that do not make whole stages.
@@ -52,7 +53,7 @@ def arranged(
     if x.global_batch % (x.dp * x.micro_batch):
         raise BadField("layout", "global_batch", x.global_batch, "a multiple of dp x micro-batch = "
                        f"{float(np.asarray(x.dp * x.micro_batch)):.0f}")  # fmt: skip
-    return uneven_step(model, made, x, how, layers, priced=priced)
+    return uneven_step(model, made, x, how, layers, priced=priced, events=events)
 
 
 def plan_uneven(
@@ -73,6 +74,7 @@ def plan_uneven(
     common = int(np.gcd.reduce([int(m.count) for m in machines]))
     near = min(m.per_node for m in machines)
     best: UnevenStep | None = None
+    found = Layout()
     refused: BadField | None = None
     priced: dict[tuple[object, ...], ModelWork] = {}
     widths = [d for d in divisors(common) if d <= near and heads % d == 0]
@@ -86,12 +88,12 @@ def plan_uneven(
             continue  # one stage does not differ from others
         x = Layout(global_batch=global_batch, seq=seq, **{**tried, **{k: v for k, v in fixed.items() if k != "pp"}})
         try:
-            step = arranged(model, machines, x, how, priced=priced)
+            step = arranged(model, machines, x, how, priced=priced, events=False)
         except BadField as e:
             refused = e
             continue
         if step.fits and (best is None or step.time < best.time):
-            best = step
+            best, found = step, x
     if best is None:
         raise refused or BadField("layout", "devices", common, "degrees that divide the devices of every machine")
-    return best
+    return arranged(model, machines, found, how, priced=priced)

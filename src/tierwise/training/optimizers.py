@@ -18,8 +18,9 @@ OPTIMIZERS: Mapping[str, float] = {
     "lion": 4.0,  # One moment (arXiv:2302.06675).
     "muon": 4.0,  # One moment (kellerjordan.github.io/posts/muon).
     "cosmos": 4.0,  # One moment (arXiv:2502.17410).
-    "microadam": 0.5 + 10 * 0.01 * 4.0,  # What was left out, in 4 bits, and a hundredth of ten gradients: a 16-bit value
-    # and a 16-bit position each (arXiv:2405.15593; IST-DASLab/ISTA-DASLab-Optimizers, micro_adam.py).
+    # What was left out, in 4 bits, and a hundredth of ten gradients, with a value and a position of 16 bits each
+    # (arXiv:2405.15593; IST-DASLab/ISTA-DASLab-Optimizers, micro_adam.py).
+    "microadam": 0.5 + 10 * 0.01 * 4.0,
     "frugal": 0.0,  # Two moments of a share of each layer's matrices (arXiv:2411.07837).
     "galore": 0.0,  # Moments of projected gradients alone (arXiv:2403.03507).
     "sgd-momentum": 4.0,

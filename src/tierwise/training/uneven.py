@@ -92,6 +92,7 @@ def uneven_step(
     layers: Sequence[int] | None = None,
     flash: bool = True,
     priced: dict[tuple[object, ...], ModelWork] | None = None,
+    events: bool = True,
 ) -> UnevenStep:
     """A step of a pipeline whose stages differ.
 
@@ -99,6 +100,7 @@ def uneven_step(
         machines: of each stage in turn.
         layout: with as many stages, of a schedule that gives each one part of the model.
         layers: of each stage; without, as many as make the slowest stage fastest among what fits.
+        events: every execution of the pipeline is told.
         priced: micro-batches that other layouts of this model have been priced for, to be looked up and added to.
 
     Raises:
@@ -107,10 +109,12 @@ def uneven_step(
     x = layout
     _check(model, machines, x, layers)
     known = {} if priced is None else priced
+    kinds: dict[str, _Kind] = {}
     for m in machines:
-        if _key(m, x) not in known:
-            known[_key(m, x)] = work_of(model, m, x, how, flash)
-    kinds = {m.name: _Kind(model, m, x, how, known[_key(m, x)]) for m in machines}
+        if m.name not in kinds:
+            if _key(m, x) not in known:
+                known[_key(m, x)] = work_of(model, m, x, how, flash)
+            kinds[m.name] = _Kind(model, m, x, how, known[_key(m, x)])
     made = [kinds[m.name] for m in machines]
     count = balanced(made, decoder(model).depth) if layers is None else tuple(int(n) for n in layers)
     stages = tuple(made[i].stage(i, n) for i, n in enumerate(count))
@@ -122,7 +126,7 @@ def uneven_step(
         what, _, spot = op.partition(" ")
         which = (1,) if split and what == "backward" else PASSES[what]
         demands.append(Demand(sum(stages[int(spot)].passes[k] for k in which)))
-    run = Played(made_order, play(made_order, demands, events=True, exposed=False))
+    run = Played(made_order, play(made_order, demands, events=events, exposed=False))
     turns = float(np.asarray(x.micro_batches))
     slowest = max(s.seconds for s in stages)
     wire = [k.wire(i, s.layers, slowest) for i, (k, s) in enumerate(zip(made, stages, strict=True))]
