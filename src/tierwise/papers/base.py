@@ -83,7 +83,7 @@ def redistributed(
 ) -> UnevenStep:
     """One optimizer step of a pipeline whose stages have layers of their own. See :func:`trained`."""
     found = system(machine)
-    return uneven_step(model, [found] * len(layers), layout, framework(how), layers)
+    return uneven_step(model, [found] * len(layers), layout, framework(how), layers, events=False)
 
 
 def schedule(name: str) -> float:

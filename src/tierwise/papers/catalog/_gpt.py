@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tierwise.core.num import Num
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.ends import Embedding, Head
 from tierwise.models.blocks.mlp import MLP
@@ -12,7 +13,7 @@ from tierwise.models.types import Block, Model
 VOCAB = 51200.0
 
 
-def gpt(name: str, layers: int, width: float, heads: float, experts: float = 0.0, vocab: float = VOCAB,
+def gpt(name: str, layers: int, width: float, heads: float, experts: float = 0.0, vocab: Num = VOCAB,
         tied: bool = True) -> Model:  # fmt: skip
     """A GPT: with ``experts``, every other feed-forward is a mixture of which one runs."""
     attention = Attention(width, heads, heads, width / heads, qkv_bias=True, out_bias=True)

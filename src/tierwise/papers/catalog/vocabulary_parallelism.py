@@ -6,6 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 
+import numpy as np
+
+from tierwise.core.num import Num
 from tierwise.models.types import Model
 from tierwise.papers.base import (
     Layout,
@@ -97,21 +100,32 @@ V_TABLE: dict[tuple[int, float], dict[str, Row]] = {
 DIVIDED = {"vocab-1": 2.0, "vocab-2": 1.0}
 
 
-def model(shape: tuple[int, float, float], vocab: float) -> Model:
+def model(shape: tuple[int, float, float], vocab: Num) -> Model:
     layers, width, heads = shape
     return gpt(f"GPT of {layers} layers", layers, width, heads, vocab=1e3 * vocab, tied=False)
 
 
+def _layout(method: str, stages: int, seq: float, v: bool) -> Layout:
+    return Layout(pp=float(stages), global_batch=MICRO_BATCHES, seq=seq, schedule=schedule("v_half") if v else 0.0,
+                  vocabulary=contrast(0.0, DIVIDED[method]) if method in DIVIDED else 0.0)  # fmt: skip
+
+
 @cache
-def step(method: str, stages: int, seq: float, vocab: float, v: bool = False) -> TrainStep | UnevenStep:
-    """One optimizer step."""
-    made = model((V_MODELS if v else MODELS)[stages], vocab)
-    machine = f"{stages}xa100-sxm-80gb"
-    x = Layout(pp=float(stages), global_batch=MICRO_BATCHES, seq=seq, schedule=schedule("v_half") if v else 0.0,
-               vocabulary=contrast(0.0, DIVIDED[method]) if method in DIVIDED else 0.0)  # fmt: skip
-    if method == "redis":
-        return redistributed(made, machine, x, layers(stages, seq, vocab), "megatron")
-    return trained(made, machine, x, "megatron")
+def step(method: str, stages: int, seq: float, v: bool = False) -> TrainStep:
+    """One optimizer step for each vocabulary."""
+    made = model((V_MODELS if v else MODELS)[stages], np.asarray(VOCABULARIES))
+    return trained(made, f"{stages}xa100-sxm-80gb", _layout(method, stages, seq, v), "megatron")
+
+
+@cache
+def moved(stages: int, seq: float, vocab: float) -> UnevenStep:
+    """One optimizer step with layers redistributed."""
+    return redistributed(model(MODELS[stages], vocab), f"{stages}xa100-sxm-80gb", _layout("redis", stages, seq, False),
+                         layers(stages, seq, vocab), "megatron")  # fmt: skip
+
+
+def _one(values: Num, vocab: float) -> float:
+    return float(np.broadcast_to(values, len(VOCABULARIES))[VOCABULARIES.index(vocab)])
 
 
 def layers(stages: int, seq: float, vocab: float) -> tuple[int, ...]:
@@ -130,14 +144,15 @@ def utilization(method: str, stages: int, seq: float, vocab: float, v: bool = Fa
     """Per cent of the peak, by the authors' count (table 4): all of attention's scores, three times a forward pass."""
     count, width, _ = (V_MODELS if v else MODELS)[stages]
     flops = MICRO_BATCHES * seq * width * (count * (72.0 * width + 12.0 * seq) + 6.0 * 1e3 * vocab)
-    return 100.0 * float(training_rate(step(method, stages, seq, vocab, v), flops)) / PEAK
+    rate = training_rate(moved(stages, seq, vocab) if method == "redis" else step(method, stages, seq, v), flops)
+    return 100.0 * _one(rate, vocab) / PEAK
 
 
 def peak(method: str, stages: int, seq: float, vocab: float, v: bool = False) -> float:
     """GiB on the fullest device."""
-    made = step(method, stages, seq, vocab, v)
-    parts = [s.memory for s in made.stages] if isinstance(made, UnevenStep) else [made.memory]
-    return max(float(m.peak) for m in parts) / GiB
+    if method == "redis":
+        return max(float(np.asarray(s.memory.peak)) for s in moved(stages, seq, vocab).stages) / GiB
+    return _one(step(method, stages, seq, v).memory.peak, vocab) / GiB
 
 
 def gain(stages: int, seq: float, vocab: float) -> float:
@@ -184,7 +199,9 @@ PAPER = Paper(
         Claim("throughput over the ordinary placements, least", 5.0, "%", "ratio", "abstract; table 5",
               lambda: min(gains()), why=_LEAST),
         Claim("throughput over the ordinary placements, most", 51.0, "%", "up-to", "abstract; table 5",
-              lambda: max(gains())),
+              lambda: max(gains()), blind=True,
+              why="59.2 % here at the point where 58.1 was measured, 51.5 where 50.9 was: a head of so many layers makes "
+                  "one stage so much slower on any machine"),
         *claims(TABLE, "table 5", v=False),
         *claims(V_TABLE, "table 6", v=True),
         Claim("interlaced, 8 stages, 2048 tokens, vocabulary 32k, of the peak", 51.18, "%", "absolute", "table 5",
