@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tierwise.core.errors import BadField
 from tierwise.serving.closed_loop import closed_loop
-from tierwise.serving.coefficients import calibration
+from tierwise.serving.coefficients import FILE, calibration
 from tierwise.serving.predict import Priced, cache_format, find_model, predict, priced, solve
 from tierwise.serving.recipes import CacheFormat, key_of
 from tierwise.serving.rows import EngineGroup, ServingRow
@@ -275,3 +277,10 @@ def test_deployments_side_by_side_do_not_know_of_each_other(picked: list[int]) -
                        {name: v[i] for name, v in coef.items()})  # fmt: skip
     assert np.array_equal(some.ttft, every.ttft[i]) and np.array_equal(some.tpot, every.tpot[i])
     assert all(np.array_equal(some.parts[name], v[i]) for name, v in every.parts.items())
+
+
+def test_a_calibration_of_a_coefficient_that_the_loop_does_not_have_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "serving.yaml"
+    file.write_text(FILE.read_text().replace("  prefill.batching:", "  prefill.batches:"))
+    with pytest.raises(BadField, match=r"prefill\.batches"):
+        calibration(file)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.core.errors import BadField
 from tierwise.core.yamltext import parsed
 from tierwise.serving.steady import START
 from tierwise.serving.step_times import CLASSES, Array
@@ -31,7 +32,7 @@ PRICED = frozenset(CLASSES)
 FLAT = frozenset({"accept", "draft", "routing", "imbalance", "host.poll", "apart.request", "apart.decode",
                   "apart.prefill"})  # fmt: skip
 BY_CLIENT = frozenset({"host.request", "host.prompt", "host.cold", "host.lost", "host.prefill", "burst", "queue",
-                       "bunch", "rank.wait"})  # fmt: skip
+                       "prefill.batching", "rank.wait"})  # fmt: skip
 BY_SYSTEM = PRICED | {"host.step", "host.kernel"}
 BY_FORMAT = {"matmul.few": "dense", "matmul.many": "dense", "moe.few": "experts", "moe.many": "experts",
              "attention.few": "dense", "host.cold": "dense"}  # fmt: skip
@@ -171,8 +172,14 @@ def own_steps(coef: Mapping[str, Array], fixes: Corrections) -> dict[str, Array]
 
 @lru_cache(maxsize=8)
 def calibration(path: Path = FILE) -> Calibration:
-    """The calibration on file."""
+    """The calibration on file.
+
+    Raises:
+        BadField: a coefficient that the closed loop does not have.
+    """
     data: dict[str, Any] = parsed(path.read_text())
+    if unknown := sorted(data["coefficients"].keys() - START.keys()):
+        raise BadField(str(path), "coefficients", unknown, "names of tierwise.serving.steady.START")
     base, factors = {}, {}
     for name, entry in data["coefficients"].items():
         base[name] = float(entry.pop("base"))

@@ -45,7 +45,7 @@ START: Mapping[str, float] = {
     "routing": 0.85,  # tokens choose experts as alike as tokens**routing independent ones
     "imbalance": 0.5,  # weight of the fullest expert rank's excess
     "mix": 0.5,  # share of a decode step a prefill pass in the same step hides
-    "bunch": 0.3,  # exponent of prefill batching: a pass takes most**bunch prompts of the ``most`` it has room for
+    "prefill.batching": 0.3,  # exponent: a pass takes most**exponent prompts of the ``most`` it has room for
     "burst": 1.0,  # weight of the first wave, in which all requests arrive at once
     "queue": 1.0,  # weight of waiting behind other prompts
     "apart.request": 5.0e-2,  # disaggregated: routing a request and moving its KV to the decoding engine
@@ -106,7 +106,7 @@ def aggregated(
     accepted = tokens_accepted(coef["accept"], point.draft)
     prefill = prefill_seconds(point, times, client, coef)
     most = np.maximum(np.minimum(client.budget / point.isl, ranks), 1.0)
-    lumps = most ** np.minimum(coef["bunch"] * (1.0 - LOST_TO_SPREAD * client.spread), 1.0)
+    batched = most ** np.minimum(coef["prefill.batching"] * (1.0 - LOST_TO_SPREAD * client.spread), 1.0)
     full = prefill_at(prefill, most)
     first = coef["burst"] * full * np.maximum(ranks / most - 1.0, 0.0) / 2.0 / client.waves
     request = request_seconds(point, client, coef)
@@ -120,7 +120,7 @@ def aggregated(
         arrivals = active * point.dp * accepted / point.osl
         # Whatever came since the last look is taken together.
         seen = arrivals * np.maximum(2.0 * client.poll, 1.0)
-        each = np.maximum(seen / -np.expm1(-seen) / point.dp, lumps)
+        each = np.maximum(seen / -np.expm1(-seen) / point.dp, batched)
         each = np.minimum(np.maximum(each, 1.0), most)
         # Ranks that step together share a prefill pass where the engine gathers a prompt for each; else any one's
         # prompt holds up all.
