@@ -67,6 +67,14 @@ def test_requests_without_room_wait_for_others_to_end() -> None:
     assert ttft[0] > 0.5 * 512 * tpot[0]
 
 
+def test_answers_take_their_place_as_they_come_but_under_tensorrt_llm() -> None:
+    """Half of an answer is in the cache in the mean, which TensorRT-LLM keeps a place for from the start."""
+    p, _ = priced([row(engine=name, isl=512.0, osl=4096.0) for name in ("vllm", "trtllm")])
+    tokens = p.times.room * np.asarray([512.0 + 2048.0, 512.0 + 4096.0])
+    assert p.times.room[0] > 1.5 * p.times.room[1]
+    assert tokens[0] == pytest.approx(tokens[1], rel=0.2)  # each engine has its own share of the memory
+
+
 def test_one_at_a_time_is_as_many() -> None:
     large = row(model="deepseek-v3", decode=EngineGroup(8, 1, 8), draft=3.0)
     two = replace(large, decode=EngineGroup(1, 8, 8, 2), draft=None, prefill=EngineGroup(8, workers=2), mode="disagg")

@@ -188,7 +188,7 @@ def _fill(
         on = engine_on(model, plan, machine, first.engine, Corrections(), alone=True)
         layout = rules(engines.load(first.engine), plan, share=how.memory[index], budget=how.client.budget[index],
                        max_seqs=point.flight / point.dp)  # fmt: skip
-        held = room(model, machine, plan, layout, point.isl + point.osl)
+        held = room(model, machine, plan, layout, point.isl + how.held[index] * point.osl)
         return replace(step_times(on, point), room=np.broadcast_to(held, point.tp.shape).astype(float))
 
     found = of([rows[i].decode for i in index], some)

@@ -50,6 +50,7 @@ class Conditions:
             an engine runs at once at most; ``draft``: draft tokens a step; ``draft_unknown``: 1 where it may as well
             have been none.
         expert_layout: of :class:`ExpertLayout`; ``cache``: of :class:`CacheFormat`.
+        held: share of its answer's tokens that a request has a place for in the cache, in the mean over its life.
     """
 
     client: ClosedLoopClients
@@ -60,6 +61,7 @@ class Conditions:
     draft_unknown: Array
     expert_layout: Array
     cache: Array
+    held: Array
 
 
 def conditions(rows: Sequence[ServingRow]) -> Conditions:
@@ -73,9 +75,9 @@ def conditions(rows: Sequence[ServingRow]) -> Conditions:
     stated = [r.draft is not None for r in rows]
     draft = np.where(stated, [r.draft or 0.0 for r in rows], column("draft"))
     unknown = np.where(stated, 0.0, column("draft_unknown"))
-    names = ("shorten", "memory", "slots", "expert_layout", "cache")
-    shorten, memory, slots, layout, cache = (column(name) for name in names)
-    return Conditions(_client(column, isl), shorten, memory, slots, draft, unknown, layout, cache)
+    names = ("shorten", "memory", "slots", "expert_layout", "cache", "held")
+    shorten, memory, slots, layout, cache, held = (column(name) for name in names)
+    return Conditions(_client(column, isl), shorten, memory, slots, draft, unknown, layout, cache, held)
 
 
 def usual(key: EngineKey, model: str) -> ClosedLoopClients:
@@ -138,7 +140,7 @@ def _date(row: ServingRow) -> str:
 # What a rule's field asks of which fact.
 _TESTS: Mapping[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "source": ("client", operator.eq),
-    "engine": ("engine", operator.eq),
+    "engine": ("engine", lambda x, v: re.fullmatch(v, x)),
     "system": ("system", lambda x, v: x.lower().startswith(v)),
     "model": ("model", lambda x, v: re.search(v, x.lower())),
     "version": ("version", lambda x, v: re.fullmatch(v, x)),
