@@ -85,6 +85,9 @@ def test_gptq_layers_of_their_own_width() -> None:
     dynamic = {r".*\.(?:1[0-5])\..*": {"bits": 8}, r"+:.*\.(?:1[6-9]|20|21)\..*": {"bits": 8, "group_size": 64},
                r"-:.*\.(?:22|23)\..*": {}}  # fmt: skip
     model = quantized(quant_method="gptq", bits=4, group_size=128, dynamic=dynamic)
+    assert not any("not understood" in n for n in model.notes)
+    told = quantized(quant_method="gptq", bits=4, dynamic={"x": {"bits": 8, "sym": True, "gizmo": 1}}).notes
+    assert any("gizmo" in n for n in told) and not any("sym" in n for n in told)
     per_layer = (ATTN + MLP) / 32 / 8
     expected = per_layer * (18 * (4 + 20 / 128) + 6 * (8 + 24 / 128) + 6 * (8 + 24 / 64) + 2 * 16)
     assert weight_bytes(model, "attn", "mlp") == pytest.approx(expected, rel=1e-6)

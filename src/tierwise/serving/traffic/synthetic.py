@@ -113,9 +113,10 @@ def arrival_rule(arrivals: str, rate: float | None = None) -> Callable[[int, np.
     """
     module, how = rule(arrivals_package, arrivals, rate=rate)
     for name in ("rate", "concurrency", "cv", "period", "on", "off"):
-        least = 1 if name == "concurrency" else LEAST
-        if how.get(name, least) < least:
-            raise TierwiseError(f"arrivals {arrivals!r}: {name}: found {how[name]:g}; allowed: {least:g} or more")
+        least, most = (1, MOST) if name == "concurrency" else (LEAST, np.inf)
+        if not least <= how.get(name, least) <= most:
+            allowed = f"{least:g} or more" if most == np.inf else f"from {least:g} to {most:g}"
+            raise TierwiseError(f"arrivals {arrivals!r}: {name}: found {how[name]:g}; allowed: {allowed}")
 
     def starts(n: int, rng: np.random.Generator) -> tuple[Floats, int]:
         times = np.asarray(module.times(n, rng, **how), np.float64)
