@@ -51,8 +51,8 @@ def excesses(table: Table, op: str) -> dict[tuple[str, str], Array]:
 
 def by_library(table: Table, op: str) -> Array:
     """How far rows lie outside the interval of another engine's class of the same library, as a logarithm."""
-    kind, out = kind_of(table), [np.zeros(0)]
-    for (name, engine, version, kernel), rows in groups(table, ("system", "engine", "version", "kernel_source")).items():
+    kind, columns, out = kind_of(table), ("system", "engine", "version", "kernel_source"), [np.zeros(0)]
+    for (name, engine, version, kernel), rows in groups(table, columns).items():
         device, who = system(name).device, f"{engine}@{version}"
         found = efficiency(device, who, frozenset({who}))
         given = stand_ins(engine, version, kernel, found.fits)

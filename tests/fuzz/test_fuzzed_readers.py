@@ -65,7 +65,8 @@ ONCE = [
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--kv", "int4-g' + b"9" * 300 + b'"]'),
     ("command", b'["simulate", "llama-3.2-1b", "--on", "2xl4", "--concurrency", "1e99", "--requests", "10", '
                 b'"--output", "4"]'),
-    ("command", b'["simulate", "llama-3.2-1b", "--on", "l4", "--requests", "9", "--arrivals", "closed:concurrency=1e99"]'),
+    ("command", b'["simulate", "llama-3.2-1b", "--on", "l4", "--requests", "9", "--arrivals", '
+                b'"closed:concurrency=1e99"]'),
     ("command", b'["plan", "serve", "llama-3.2-1b", "--on", "2xl4", "--rate", "1/s", "--json", "\\u0000"]'),
     ("command", b'["traffic", "--requests", "1e99", "--arrivals", "poisson:rate=3", "--prompt", "64"]'),
     ("table-ops", b"system,latency,moe_dtype,num_tokens,hidden_size,inter_size,topk,num_experts,moe_tp_size,"

@@ -208,7 +208,10 @@ def test_a_type_is_chosen_by_hand(tmp_path: Any) -> None:
         ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "qwen2.5-7b", "int4-g128"), ("mistral:7b", "mistral-7b-v0.1", "bf16"),
         ("nvidia/Llama-3.3-70B-Instruct-NVFP4", "llama-3.3-70b", "nvfp4"), ("phi4:14b", "phi-4", "bf16"),
         ("mlx-community/Qwen3-8B-4bit", "qwen3-8b", "int4-g64-z16"), ("deepseek-r1:671b", "deepseek-r1", "fp8-block"),
-        ("Qwen3-32B-FP8", "qwen3-32b-fp8", "fp8-block"),
+        ("Qwen3-32B-FP8", "qwen3-32b-fp8", "fp8-block"), ("Qwen3-4B-Instruct-2507-AWQ-4bit", "qwen3-4b", "int4-g128"),
+        ("x/Qwen3-8B-GPTQ-8bit", "qwen3-8b", "int8-g128"), ("deepseek-r1:8b", "qwen3-8b", "bf16"),
+        ("x/Qwen3-Coder-30B-A3B-Instruct-AWQ", "qwen3-30b-a3b", "int4-g128"), ("deepseek-r1:70b", "llama-3.3-70b", "bf16"),
+        ("deepseek-r1-distill-llama-8b", "llama-3.1-8b", "bf16"), ("Qwen2.5-Coder-32B-GGUF", "qwen2.5-32b", "bf16"),
     ],
 )  # fmt: skip
 def test_names_people_use(name: str, entry: str, form: str) -> None:
@@ -224,7 +227,7 @@ def test_what_was_taken_is_told() -> None:
     assert "ud-q4_k_xl" in load_model("unsloth/Qwen3-8B-UD-Q4_K_XL").notes[0]
 
 
-@pytest.mark.parametrize("name", ["deepseek-r1:8b", "deepseek-r1-distill-llama-8b", "qwen3-31b", "llama", "gpt-5"])
+@pytest.mark.parametrize("name", ["deepseek-r1:9b", "deepseek-r1-distill-gemma-8b", "qwen3-31b", "llama", "gpt-5"])
 def test_names_of_other_models_stay_unknown(name: str) -> None:
     with pytest.raises(UnknownName):
         load_model(name)

@@ -40,8 +40,8 @@ def stand_ins(engine: str, version: str, kernel: str, fits: Mapping[Key, Fit]) -
         library = _library(op, dtype, name, version or (held.version if held is not None else ""))
         if not library or (held is not None and library == _library(op, dtype, name, held.version)):
             continue
-        same = [f for k, f in fits.items()
-                if k[:2] == (op, dtype) and ":" in k[2] and library == _library(op, dtype, k[2], f.version)]  # fmt: skip
+        named = [(k[2], f) for k, f in fits.items() if k[:2] == (op, dtype) and ":" in k[2]]
+        same = [f for other, f in named if _library(op, dtype, other, f.version) == library]
         if same:
             near = min(same, key=lambda f: ("calibrated", "transferred").index(f.basis))
             out[key] = replace(near, engine=key[2], basis="transferred")

@@ -95,6 +95,7 @@ def synthetic(
         adapter=adapter[session],
         tenants=tuple(tenants or {"all": 1.0}),
         closed_loop=closed,
+        rate=rate if rate and (count == 1).all() else 0.0,
         source=f"{requests} requests, {arrivals}" + (f", rate {rate:g}/s" if rate else "") + f", seed {seed}",
     )
     if (np.diff(earliest) < 0).any():
@@ -115,7 +116,7 @@ def arrival_rule(arrivals: str, rate: float | None = None) -> Callable[[int, np.
     for name in ("rate", "concurrency", "cv", "period", "on", "off"):
         least, most = (1, MOST) if name == "concurrency" else (LEAST, np.inf)
         if not least <= how.get(name, least) <= most:
-            allowed = f"{least:g} or more" if most == np.inf else f"from {least:g} to {most:g}"
+            allowed = f"{least:g} or more" if not how[name] > most else f"at most {most:g}"
             raise TierwiseError(f"arrivals {arrivals!r}: {name}: found {how[name]:g}; allowed: {allowed}")
 
     def starts(n: int, rng: np.random.Generator) -> tuple[Floats, int]:
