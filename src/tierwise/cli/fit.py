@@ -29,8 +29,8 @@ def command(
     json: str | None = typer.Option(None, metavar="FILE", help='Write the table as JSON; "-" prints it.'),
 ) -> None:
     """Say what of a model fits where: `tierwise fit llama-3.1-8b --vram 12GB`."""
-    from tierwise.cli._files import write_json
     from tierwise.cli import Stopped
+    from tierwise.cli._files import write_json
     from tierwise.cli._progress import each
     from tierwise.core.errors import BadField, TierwiseError
     from tierwise.core.files import check_writable

@@ -24,8 +24,8 @@ def command(
 ) -> None:
     """List the papers and where they stand, or run some: `tierwise papers run kivi ./my_paper.py`."""
     from tierwise import papers
-    from tierwise.cli._files import write_rows
     from tierwise.cli import Stopped
+    from tierwise.cli._files import write_rows
     from tierwise.cli._progress import each
     from tierwise.core.errors import TierwiseError
     from tierwise.core.files import check_writable

@@ -98,6 +98,7 @@ class Truncated(TierwiseError):
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     """The valid names closest to what was written: same letters first, then by edit distance."""
+
     def bare(text: str) -> str:
         return "".join(c for c in text.lower() if c.isalnum())
 

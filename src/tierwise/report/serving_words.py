@@ -52,8 +52,8 @@ def headline(d: Json) -> str:
             does += f" on average, but not at the busiest time, when {when}"
         elif load["filling"]:
             does = (
-                f"takes in {rate(load['offered'])} requests/s{_drawn(d)}, too briefly to tell whether it keeps up (when arrivals "
-                f"ended it held {things(round(load['filling']), 'request')} more than halfway)"
+                f"takes in {rate(load['offered'])} requests/s{_drawn(d)}, too briefly to tell whether it keeps up "
+                f"(when arrivals ended it held {things(round(load['filling']), 'request')} more than halfway)"
             )
     verdict = _verdict(d)
     return f"{where} {does}{', but ' if ' misses ' in verdict else ': '}{verdict}."

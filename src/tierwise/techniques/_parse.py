@@ -107,7 +107,7 @@ def makers_in(path: str) -> dict[str, Callable[..., Technique]]:
     # A name of its own: a file is never found instead of an installed module.
     module_name = "tierwise_user_" + re.sub(r"\W", "_", str(file.resolve()))
     module = executed(file, module_name)
-    found = {
+    found: dict[str, Callable[..., Technique]] = {
         n: f for n, f in inspect.getmembers(module, inspect.isfunction)
         if f.__module__ == module_name and not n.startswith("_")
     }  # fmt: skip
