@@ -68,6 +68,31 @@ def test_sections_have_the_defaults_of_their_class() -> None:
     assert from_config({**given, "vision_config": vision}, "x").parameters == from_config(given, "x").parameters
 
 
+def test_a_tower_has_the_key_value_heads_it_says() -> None:
+    """Gemma 4's image tower: keys and values of half as many heads are half as wide."""
+    tower = {"model_type": "gemma4_vision", "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
+             "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 72, "patch_size": 16,
+             "position_embedding_size": 10240}  # fmt: skip
+    text = {"model_type": "gemma4_text", "hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8,
+            "intermediate_size": 1024, "vocab_size": 1000}  # fmt: skip
+
+    def count(**vision: int) -> float:
+        return float(from_config({"model_type": "gemma4", "text_config": text, "vision_config": {**tower, **vision}},
+                                 "x").parameters)  # fmt: skip
+
+    assert count() - count(num_key_value_heads=8) == 27 * 2 * 1152 * 8 * 72
+
+
+def test_a_flat_configuration_has_the_defaults_of_its_text_class() -> None:
+    """Step-3.7's class has 8 groups of keys 128 wide, and a shared expert, where a flat configuration is silent."""
+    said = {"num_key_value_heads": 8, "head_dim": 128, "share_expert_dim": 1280}
+    step = {"model_type": "step3p7", "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 64,
+            "intermediate_size": 1024, "moe_intermediate_size": 1280, "num_experts": 16, "num_experts_per_tok": 2,
+            "vocab_size": 1000}  # fmt: skip
+    assert from_config(step, "x").parameters == from_config({**step, **said}, "x").parameters
+    assert any("num_experts" in n for n in from_config(step, "x").notes)
+
+
 def test_what_nobody_understands_is_named() -> None:
     model = from_config({**LLAMA, "num_gizmos": 7, "rms_norm_eps": 1e-5, "gizmo_dropout": 0.1}, "x")
     assert any("num_gizmos" in n and "rms" not in n and "dropout" not in n for n in model.notes)
