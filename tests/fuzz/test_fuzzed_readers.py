@@ -73,6 +73,8 @@ ONCE = [
     ("command", b'["traffic", "--requests", "1e99", "--arrivals", "poisson:rate=3", "--prompt", "64"]'),
     ("table-ops", b"system,latency,moe_dtype,num_tokens,hidden_size,inter_size,topk,num_experts,moe_tp_size,"
                   b"moe_ep_size,distribution\nh100_sxm,1,bfloat16,4,64,64,2,8,1,1,power_law_-999\n"),
+    ("table-ops", b"system,latency,moe_dtype,num_tokens,hidden_size,inter_size,topk,num_experts,moe_tp_size,"
+                  b"moe_ep_size,distribution\nh100_sxm,1,bfloat16,4,64,64,2,8,1,1,nan\n"),
 ]
 
 
