@@ -71,6 +71,38 @@ def test_stopping_before_there_is_an_answer_says_so(
     assert "stopped by the user before there was an answer" in err
 
 
+def test_a_stopped_search_for_what_fits_shows_what_it_looked_at(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tierwise.report import fit_report
+
+    monkeypatch.setattr(fit_report, "row", stopping(1, fit_report.row))
+    code, out, err = run(capsys, "fit", "llama-3.2-1b", "--on", "rtx-3060", "--on", "rtx-4090", "--quant", "fp16")
+    assert code == 130 and "after 1 of 2" in err
+    assert "3060" in out and "4090" not in out
+
+
+def test_stopped_papers_show_those_that_ran(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tierwise.papers import suite
+
+    monkeypatch.setattr(suite, "run", stopping(1, suite.run))
+    code, out, err = run(capsys, "papers", "run", "llm-viewer", "gpipe", "--jobs", "1")
+    assert code == 130 and "after 1 of 2" in err and "gpipe" not in out.lower()
+
+
+def test_a_reader_that_goes_away_is_no_failure() -> None:
+    import sys
+
+    code = "from tierwise.cli import main; main(['machines'])"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (0, b"")
+
+
 def test_lines_are_said_of_what_lasts_and_of_nothing_else(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

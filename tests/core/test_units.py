@@ -26,6 +26,7 @@ from tierwise.core.units import dollars, gb, joules, parse, seconds, si
         ("$30000", "money", 30000.0),
         (5, "bytes", 5.0),
         ("8k", "count", 8000.0),
+        ("1.5B", "count", 1.5e9),
     ],
 )
 def test_known_quantities(text: object, kind: str, value: float) -> None:

@@ -63,6 +63,18 @@ ONCE = [
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--chunk", "0"]'),
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--prompt", "1e99"]'),
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--kv", "int4-g' + b"9" * 300 + b'"]'),
+    ("command", b'["simulate", "llama-3.2-1b", "--on", "2xl4", "--concurrency", "1e99", "--requests", "10", '
+                b'"--output", "4"]'),
+    ("command", b'["simulate", "llama-3.2-1b", "--on", "l4", "--requests", "9", "--arrivals", '
+                b'"closed:concurrency=1e99"]'),
+    ("command", b'["plan", "serve", "llama-3.2-1b", "--on", "2xl4", "--rate", "1/s", "--json", "\\u0000"]'),
+    ("table-training", b"# GPUs,global batch,micro batch,hidden size,attention heads,# layers,sequence length,"
+                       b"tensor parallelism,data parallelism,pipeline parallelism,iteration time (ms)"),
+    ("command", b'["traffic", "--requests", "1e99", "--arrivals", "poisson:rate=3", "--prompt", "64"]'),
+    ("table-ops", b"system,latency,moe_dtype,num_tokens,hidden_size,inter_size,topk,num_experts,moe_tp_size,"
+                  b"moe_ep_size,distribution\nh100_sxm,1,bfloat16,4,64,64,2,8,1,1,power_law_-999\n"),
+    ("table-ops", b"system,latency,moe_dtype,num_tokens,hidden_size,inter_size,topk,num_experts,moe_tp_size,"
+                  b"moe_ep_size,distribution\nh100_sxm,1,bfloat16,4,64,64,2,8,1,1,nan\n"),
 ]
 
 

@@ -68,6 +68,31 @@ def test_sections_have_the_defaults_of_their_class() -> None:
     assert from_config({**given, "vision_config": vision}, "x").parameters == from_config(given, "x").parameters
 
 
+def test_a_tower_has_the_key_value_heads_it_says() -> None:
+    """Gemma 4's image tower: keys and values of half as many heads are half as wide."""
+    tower = {"model_type": "gemma4_vision", "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
+             "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 72, "patch_size": 16,
+             "position_embedding_size": 10240}  # fmt: skip
+    text = {"model_type": "gemma4_text", "hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8,
+            "intermediate_size": 1024, "vocab_size": 1000}  # fmt: skip
+
+    def count(**vision: int) -> float:
+        return float(from_config({"model_type": "gemma4", "text_config": text, "vision_config": {**tower, **vision}},
+                                 "x").parameters)  # fmt: skip
+
+    assert count() - count(num_key_value_heads=8) == 27 * 2 * 1152 * 8 * 72
+
+
+def test_a_flat_configuration_has_the_defaults_of_its_text_class() -> None:
+    """Step-3.7's class has 8 groups of keys 128 wide, and a shared expert, where a flat configuration is silent."""
+    said = {"num_key_value_heads": 8, "head_dim": 128, "share_expert_dim": 1280}
+    step = {"model_type": "step3p7", "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 64,
+            "intermediate_size": 1024, "moe_intermediate_size": 1280, "num_experts": 16, "num_experts_per_tok": 2,
+            "vocab_size": 1000}  # fmt: skip
+    assert from_config(step, "x").parameters == from_config({**step, **said}, "x").parameters
+    assert any("num_experts" in n for n in from_config(step, "x").notes)
+
+
 def test_what_nobody_understands_is_named() -> None:
     model = from_config({**LLAMA, "num_gizmos": 7, "rms_norm_eps": 1e-5, "gizmo_dropout": 0.1}, "x")
     assert any("num_gizmos" in n and "rms" not in n and "dropout" not in n for n in model.notes)
@@ -85,6 +110,9 @@ def test_gptq_layers_of_their_own_width() -> None:
     dynamic = {r".*\.(?:1[0-5])\..*": {"bits": 8}, r"+:.*\.(?:1[6-9]|20|21)\..*": {"bits": 8, "group_size": 64},
                r"-:.*\.(?:22|23)\..*": {}}  # fmt: skip
     model = quantized(quant_method="gptq", bits=4, group_size=128, dynamic=dynamic)
+    assert not any("not understood" in n for n in model.notes)
+    told = quantized(quant_method="gptq", bits=4, dynamic={"x": {"bits": 8, "sym": True, "gizmo": 1}}).notes
+    assert any("gizmo" in n for n in told) and not any("sym" in n for n in told)
     per_layer = (ATTN + MLP) / 32 / 8
     expected = per_layer * (18 * (4 + 20 / 128) + 6 * (8 + 24 / 128) + 6 * (8 + 24 / 64) + 2 * 16)
     assert weight_bytes(model, "attn", "mlp") == pytest.approx(expected, rel=1e-6)
@@ -205,7 +233,11 @@ def test_a_type_is_chosen_by_hand(tmp_path: Any) -> None:
         ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "qwen2.5-7b", "int4-g128"), ("mistral:7b", "mistral-7b-v0.1", "bf16"),
         ("nvidia/Llama-3.3-70B-Instruct-NVFP4", "llama-3.3-70b", "nvfp4"), ("phi4:14b", "phi-4", "bf16"),
         ("mlx-community/Qwen3-8B-4bit", "qwen3-8b", "int4-g64-z16"), ("deepseek-r1:671b", "deepseek-r1", "fp8-block"),
-        ("Qwen3-32B-FP8", "qwen3-32b-fp8", "fp8-block"),
+        ("Qwen3-32B-FP8", "qwen3-32b-fp8", "fp8-block"), ("Qwen3-4B-Instruct-2507-AWQ-4bit", "qwen3-4b", "int4-g128"),
+        ("x/Qwen3-8B-GPTQ-8bit", "qwen3-8b", "int8-g128"), ("deepseek-r1:8b", "qwen3-8b", "bf16"),
+        ("x/Qwen3-Coder-30B-A3B-Instruct-AWQ", "qwen3-30b-a3b", "int4-g128"),
+        ("deepseek-r1:70b", "llama-3.3-70b", "bf16"),
+        ("deepseek-r1-distill-llama-8b", "llama-3.1-8b", "bf16"), ("Qwen2.5-Coder-32B-GGUF", "qwen2.5-32b", "bf16"),
     ],
 )  # fmt: skip
 def test_names_people_use(name: str, entry: str, form: str) -> None:
@@ -221,7 +253,7 @@ def test_what_was_taken_is_told() -> None:
     assert "ud-q4_k_xl" in load_model("unsloth/Qwen3-8B-UD-Q4_K_XL").notes[0]
 
 
-@pytest.mark.parametrize("name", ["deepseek-r1:8b", "deepseek-r1-distill-llama-8b", "qwen3-31b", "llama", "gpt-5"])
+@pytest.mark.parametrize("name", ["deepseek-r1:9b", "deepseek-r1-distill-gemma-8b", "qwen3-31b", "llama", "gpt-5"])
 def test_names_of_other_models_stay_unknown(name: str) -> None:
     with pytest.raises(UnknownName):
         load_model(name)

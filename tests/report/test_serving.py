@@ -126,6 +126,15 @@ def test_one_sentence_says_it(kind: str) -> None:
     assert said.endswith(".") and said.count("nan") == 0
 
 
+def test_a_drawn_rate_is_told_beside_the_one_asked_for() -> None:
+    """Few requests come at another pace than they were drawn at, which alone reads as if the system had slowed."""
+    r = made("calm")
+    pace = to_dict(r)["load"]["offered"]
+    far, near = (to_dict(replace(r, trace=replace(r.trace, rate=pace * x)))["text"]["headline"] for x in (1.2, 1.01))
+    assert f"(400 requests drawn at {pace * 1.2:.3g}/s; more come nearer to it)" in far
+    assert "drawn" not in near and "drawn" not in to_dict(r)["text"]["headline"]
+
+
 def test_reasons_follow_the_run() -> None:
     why = " ".join(to_dict(made("saturated"), 1.0, 0.02)["text"]["why"])
     assert (

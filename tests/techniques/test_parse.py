@@ -124,6 +124,14 @@ def test_a_file_that_fails_says_where(tmp_path: Path) -> None:
         t.parse(f"{path}:f")
 
 
+def test_a_file_without_a_technique_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "none.py"
+    path.write_text("share = 0.25\n")
+    with pytest.raises(SystemExit) as done:
+        main(["techniques", str(path)])
+    assert done.value.code == 2 and "no technique in it" in capsys.readouterr().err
+
+
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     with pytest.raises(SystemExit) as done:
         main(list(args))

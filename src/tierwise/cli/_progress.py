@@ -8,12 +8,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 # What is done, how much of it is, of how much (0: nobody knows), and what else to say.
 Tell: TypeAlias = Callable[[str, int, int, str], None]
+T = TypeVar("T")
 FIRST_S, AGAIN_S = 2.0, 10.0
 
 
@@ -26,6 +27,25 @@ def progress(what: str) -> Iterator[Tell]:
     """
     with _moving(what) if sys.stderr.isatty() else _lines(what) as tell:
         yield tell
+
+
+def each(things: Iterable[T], what: str, whole: int, name: Callable[[T], str]) -> tuple[list[T], bool]:
+    """All that comes, with progress, and whether the user stopped it by then; what came before that is kept.
+
+    Raises:
+        KeyboardInterrupt: it was stopped before anything came.
+    """
+    found: list[T] = []
+    try:
+        with progress(what) as tell:
+            for one in things:
+                found.append(one)
+                tell(what, len(found), whole, name(one))
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        print(f"tierwise: stopped by the user after {len(found)} of {whole}", file=sys.stderr)
+    return found, len(found) < whole
 
 
 @contextmanager

@@ -29,8 +29,9 @@ def command(
     json: str | None = typer.Option(None, metavar="FILE", help='Write the table as JSON; "-" prints it.'),
 ) -> None:
     """Say what of a model fits where: `tierwise fit llama-3.1-8b --vram 12GB`."""
+    from tierwise.cli import Stopped
     from tierwise.cli._files import write_json
-    from tierwise.cli._progress import progress
+    from tierwise.cli._progress import each
     from tierwise.core.errors import BadField, TierwiseError
     from tierwise.core.files import check_writable
     from tierwise.core.units import parse
@@ -56,11 +57,8 @@ def command(
         if not names:
             raise BadField("--vram", "value", vram, "a size that a GPU of the catalog has, such as 8GB, 12GB, 24GB")
     wanted = [(n, q, c) for n in names for q in quant or usual["formats"] for c in lengths]
-    rows = []
-    with progress("looking what fits") as tell:
-        for i, (n, q, c) in enumerate(wanted):
-            tell("looking what fits", i, len(wanted), n)
-            rows.append(row(_scenario(model, n, q, c), n, q, c))
+    looked = (row(_scenario(model, n, q, c), n, q, c) for n, q, c in wanted)
+    rows, stopped = each(looked, "looking what fits", len(wanted), lambda r: str(r["machine"]))
     found = {"made_by": made_by(), "model": model, "rows": rows}
     if table is not None:
         write_table(table, rows)
@@ -71,6 +69,8 @@ def command(
         from tierwise.report.terminal import show
 
         show(described(found), console())
+    if stopped:
+        raise Stopped
 
 
 def _scenario(model: str, machine: str, quant: str, context: float) -> object:

@@ -24,8 +24,9 @@ def command(
 ) -> None:
     """List the papers and where they stand, or run some: `tierwise papers run kivi ./my_paper.py`."""
     from tierwise import papers
+    from tierwise.cli import Stopped
     from tierwise.cli._files import write_rows
-    from tierwise.cli._progress import progress
+    from tierwise.cli._progress import each
     from tierwise.core.errors import TierwiseError
     from tierwise.core.files import check_writable
     from tierwise.papers.suite import run_all
@@ -51,15 +52,12 @@ def command(
             report.update(update, [known.get(name) or next(others) for name in wanted], noticed)
         report.show_mutations(noticed, json)
         return
-    found = []
-    with progress("running papers") as tell:
-        for one in run_all(wanted, jobs):
-            found.append(one)
-            tell("running papers", len(found), len(wanted), one[0].slug)
+    found, stopped = each(run_all(wanted, jobs), "running papers", len(wanted), lambda one: one[0].slug)
     if table is not None:
         write_rows(table, report.claim_rows(found))
-        return
-    if action == "run":
+    elif action == "run":
         report.show_claims(found, json)
     else:
         report.show_states(found, json)
+    if stopped:
+        raise Stopped

@@ -98,17 +98,16 @@ class Truncated(TierwiseError):
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     """The valid names closest to what was written: same letters first, then by edit distance."""
-    known = sorted(set(known))
 
     def bare(text: str) -> str:
         return "".join(c for c in text.lower() if c.isalnum())
 
-    wanted = bare(name)
-    inside = [k for k in known if wanted and (wanted in bare(k) or (len(bare(k)) > 2 and bare(k) in wanted))]
-    close = difflib.get_close_matches(wanted, [bare(k) for k in known], n=n, cutoff=0.5)
-    ranked = [k for b in close for k in known if bare(k) == b] + inside
+    wanted, names = bare(name), {k: bare(k) for k in sorted(set(known))}
+    inside = [k for k, b in names.items() if wanted and (wanted in b or (len(b) > 2 and b in wanted))]
+    close = difflib.get_close_matches(wanted, names.values(), n=n, cutoff=0.5)
+    ranked = [k for c in close for k, b in names.items() if b == c] + inside
     # Spellings of one name count once: the one with the most hyphens reads best.
     best: dict[str, str] = {}
     for k in ranked:
-        best[bare(k)] = max(best.get(bare(k), k), k, key=lambda x: (x.count("-"), len(x), x))
+        best[names[k]] = max(best.get(names[k], k), k, key=lambda x: (x.count("-"), len(x), x))
     return list(best.values())[:n]

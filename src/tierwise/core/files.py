@@ -24,6 +24,8 @@ def check_writable(path: str, endings: tuple[str, ...] = ()) -> None:
     """
     if path == "-" and not endings:
         return
+    if "\0" in path:
+        raise TierwiseError(f"{path!r}: a file name has no zero character")
     target = Path(path)
     if target.is_dir():
         raise TierwiseError(f"{path}: is a folder; give a file name")

@@ -44,7 +44,7 @@ def _table(kind: str) -> dict[str, float]:
     if kind == "frequency":
         return {p + "Hz": v for p, v in _DECIMAL.items()} | {"": 1.0}
     if kind == "count":
-        return {"": 1.0} | {p: v for p, v in _DECIMAL.items() if p}
+        return {**_DECIMAL, "B": 1e9}  # tokens and parameters are counted in billions too
     if kind == "money":
         return {"": 1.0, "USD": 1.0, "/h": 1.0 / 3600.0, "USD/h": 1.0 / 3600.0}
     if kind == "rate":

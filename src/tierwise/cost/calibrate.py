@@ -26,6 +26,7 @@ import numpy as np
 from tierwise.core.num import Num, is_array, is_zero, maximum, minimum, num, where
 from tierwise.core.yamltext import parsed
 from tierwise.cost.constants import constant
+from tierwise.cost.libraries import stand_ins
 from tierwise.cost.picks import picks
 from tierwise.cost.types import Efficiency, Fit
 from tierwise.cost.versions import release, same_release
@@ -99,6 +100,7 @@ def _load(
             data = _read(path)
             low, high = data.pop("interval")
             fits |= picks(who, asked, names[1], fits)
+            fits |= _wider(stand_ins(who, asked, kernel, fits), names[2])
             return Efficiency(name=path.stem, interval=(float(low), float(high)), fits=fits,
                               engine=f"{who}:{kernel}" if kernel else who, **data)  # fmt: skip
     raise FileNotFoundError(f"no calibration file in {_HERE}")
@@ -144,6 +146,16 @@ def _carried_by(vendor: str, op: str) -> Mapping[str, Mapping[str, float]]:
     path = _HERE / vendor / f"{op}.yaml"
     found: Mapping[str, Mapping[str, float]] = _read(path).get("carried", {}) if path.is_file() else {}
     return found
+
+
+def _wider(found: Mapping[tuple[str, str, str], Fit], vendor: str) -> dict[tuple[str, str, str], Fit]:
+    """Classes of the same library under another engine, with intervals as wide as leaving versions out shows."""
+    out = {}
+    for key, fit in found.items():
+        more = exp(_carried_by(vendor, key[0]).get("*", {}).get("library", 0.0))
+        low, high = (float(x) for x in fit.plain)
+        out[key] = replace(fit, interval=(low / more, high * more))
+    return out
 
 
 def _nearer(version: str, held: str, asked: str) -> bool:

@@ -107,7 +107,13 @@ class EngineDefaults:
 
 def names() -> tuple[str, ...]:
     """Engines on file."""
-    return tuple(name for name in sorted(p.parent.name for p in HERE.glob("*/engine.yaml")) if name != TYPICAL)
+    return _names(HERE)
+
+
+@cache
+def _names(folder: Path) -> tuple[str, ...]:
+    """Asked for with every price, so that the folder is looked through once."""
+    return tuple(name for name in sorted(p.parent.name for p in folder.glob("*/engine.yaml")) if name != TYPICAL)
 
 
 def plain(name: str) -> str:

@@ -123,7 +123,7 @@ def predict(
         given = (calibration or {}).get(name)
         who = f"{engine}@{version}" if version else engine
         less = without(machine.device, who) if without is not None else frozenset()
-        found = efficiency(machine.device, who, less) if given is None else given
+        found = efficiency(machine.device, f"{who}:{kernel}", less) if given is None else given
         found = replace(found, engine=f"{engine}:{kernel}")
         part = {c: v[rows] for c, v in table.items()}
         try:

@@ -138,9 +138,10 @@ def read(path: Path) -> list[dict[str, Any]]:
         raise TierwiseError(f"{path}: no such file")
     found = columns.read(path) if path.suffix == ".parquet" else _csv(path)
     vtrain = all(c in found for c in _VTRAIN)
-    missing = [c for c in COLUMNS if c not in found or not len(found[c])]
-    if missing and not vtrain:
-        raise BadField(str(path), "columns", sorted(found) or None, "a table with " + ", ".join(COLUMNS))
+    missing = [c for c in (_VTRAIN if vtrain else COLUMNS) if c not in found or not len(found[c])]
+    if missing:
+        lacks = "a table with rows of " if not set(missing) - set(found) else "a table with "
+        raise BadField(str(path), "columns", sorted(found) or None, lacks + ", ".join(COLUMNS))
     bounds = dict.fromkeys(_VTRAIN, columns.AMOUNT) if vtrain else _NUMBERS
     typed = columns.numbers(found, str(path), bounds, () if vtrain else tuple(_NUMBERS))
     held = [[None if isinstance(v, float) and math.isnan(v) else v for v in c.tolist()] for c in typed.values()]

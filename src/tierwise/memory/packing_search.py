@@ -117,8 +117,12 @@ def _raced(
                     if one.status != UNKNOWN:
                         return NAMES[one.status], one.state[2] if one.status == SOLVED else None, nodes
         finally:
-            for one in running:
-                one.state[3][0] = STOP
+            pool.shutdown(wait=False, cancel_futures=True)
+            # Again until they end: a try may just be starting, or be counting a node.
+            while jobs:
+                for one in running:
+                    one.state[3][0] = STOP
+                jobs = wait(jobs, 0.02).not_done
     return "unknown", None, nodes
 
 

@@ -255,7 +255,8 @@ def _grouped(q: Config, everywhere: tuple[str, ...]) -> _Scheme:
             plain = pattern.removeprefix("-:").removeprefix("+:")
             selection = Selection([("re:" if expressions or set(plain) & set("()[]|*+?") else "") + plain])
             own_fields = how if isinstance(how, Mapping) else {}
-            changed = Config({**q.data, **own_fields}, q.where, f"{section.path}{pattern}.")
+            section.seen.add(section.path + pattern)
+            changed = Config({**q.data, **own_fields}, q.where, f"{section.path}{pattern}.", seen=q.seen)
             wide = changed.size("bits", "w_bit", default=4.0) >= 16
             own.append((selection, None if apart or wide else _integers(changed)))
     scheme.chosen[:0] = own

@@ -48,12 +48,15 @@ def unknown(keys: Iterable[str], method: str, modelopt: bool) -> list[str]:
         modelopt: the section is (also) a ModelOpt export.
     """
     fine = _RUN | _ANY.get(method, set()) | (_BOTH if modelopt else set())
-    return sorted(k for k in keys if k.split(".")[0] not in fine and not _group_detail(k))
+    return sorted(k for k in keys if k.split(".")[0] not in fine and not _detail(k, fine))
 
 
-def _group_detail(key: str) -> bool:
-    """Of a group's weights or inputs: how scales are found, not how many there are."""
+def _detail(key: str, fine: set[str]) -> bool:
+    """Of a group's weights or inputs: how scales are found, not how many there are; or of modules of their own width,
+    what is of no size for all."""
     last = key.rsplit(".", 1)[-1]
+    if key.startswith(("dynamic.", "extra_config.")):
+        return last in fine
     return key.startswith(("config_groups.", "kv_cache_scheme.")) and last in _DETAIL
 
 

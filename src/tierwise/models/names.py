@@ -26,7 +26,8 @@ _MIXED = re.compile(r"(?:^|[-_.:])(ud[-_]q\d[-_]k[-_]xl|q\d[-_]k[-_]xl|mxfp4[-_]
 # Endings that say how linear weights are stored. MLX: groups of 64 with a scale and a bias in 16 bits
 # (mlx.core.quantize); w8a8: LLM Compressor's int8.
 _FORMATS = (
-    (r"gptq[-_.]int8|w8a16", "int8-g128"), (r"gptq[-_.]int4|awq[-_.]int4|int4|w4a16|awq|gptq|autoround", "int4-g128"),
+    (r"(?:gptq|awq|autoround)[-_.](?:int8|8bit|w8a16)|w8a16", "int8-g128"),
+    (r"(?:gptq|awq|autoround)[-_.](?:int4|4bit|w4a16)|int4|w4a16|awq|gptq|autoround", "int4-g128"),
     (r"gptq[-_.]int3", "int3-g128"), (r"bnb[-_.]4bit|nf4", "nf4"), (r"w8a8|int8", "int8"),
     (r"fp8[-_.]block", "fp8-block"), (r"fp8|float8", "fp8"), (r"nvfp4|fp4", "nvfp4"), (r"mxfp4", "mxfp4"),
     (r"mxfp8", "mxfp8"), (r"3bit", "int3-g64-z16"), (r"4bit", "int4-g64-z16"), (r"6bit", "int6-g64-z16"),

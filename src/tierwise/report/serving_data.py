@@ -116,6 +116,7 @@ def _traffic(t: Trace) -> Json:
         "notices": list(t.notices),
         "requests": len(t),
         "duration_s": plain(t.duration),
+        "rate_per_s": plain(t.rate),
         "closed_loop": plain(t.closed_loop),
         "tenants": len(t.tenants),
         "prompt": plain(asdict(spread(t.prompt.astype(np.float64)))),

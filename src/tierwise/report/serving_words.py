@@ -13,6 +13,8 @@ from tierwise.report.numbers import count, percent, rate, seconds, things
 
 Json = dict[str, Any]
 
+# From here on a rate that was drawn looks unlike the one asked for.
+_SEEN = 0.02
 TIMES = (
     ("queueing_s", "Queueing", "from sending to the first step"),
     ("ttft_s", "TTFT", "to the first token"),
@@ -44,17 +46,26 @@ def headline(d: Json) -> str:
             f"{rate(m['output_tokens_per_s'])} tokens/s"
         )
     else:
-        does = f"keeps up with {rate(load['offered'])} requests/s"
+        does = f"keeps up with {rate(load['offered'])} requests/s{_drawn(d)}"
         if load["behind"]:
             when = f"{things(round(load['peak']), 'request')} waited at {seconds(load['peak_time'])}"
             does += f" on average, but not at the busiest time, when {when}"
         elif load["filling"]:
             does = (
-                f"takes in {rate(load['offered'])} requests/s, too briefly to tell whether it keeps up (when arrivals "
-                f"ended it held {things(round(load['filling']), 'request')} more than halfway)"
+                f"takes in {rate(load['offered'])} requests/s{_drawn(d)}, too briefly to tell whether it keeps up "
+                f"(when arrivals ended it held {things(round(load['filling']), 'request')} more than halfway)"
             )
     verdict = _verdict(d)
     return f"{where} {does}{', but ' if ' misses ' in verdict else ': '}{verdict}."
+
+
+def _drawn(d: Json) -> str:
+    """How the rate that arrived came of the one asked for, where chance moved it far enough to be seen."""
+    t, load = d["traffic"], d["load"]
+    asked = t["rate_per_s"]
+    if not asked or not load["offered"] or abs(load["offered"] / asked - 1.0) < _SEEN:
+        return ""
+    return f" ({things(t['requests'], 'request')} drawn at {rate(asked)}/s; more come nearer to it)"
 
 
 def _verdict(d: Json) -> str:

@@ -15,6 +15,8 @@ from tierwise.core.units import parse
 
 # Tokens of a request where nobody says, whoever asks.
 PROMPT, OUTPUT = 2048.0, 256.0
+# The largest of whole numbers: doubles hold all up to it, and none beyond is meant.
+MOST = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -269,6 +271,8 @@ def read(row: Field, value: Any, where: str = "") -> Any:
     found = _number(row, value, where)
     if row.kind in ("whole", "count", "length", "batch") and found != math.floor(found):
         raise bad(where, value, _allowed(row))
+    if row.kind == "whole" and found > MOST:
+        raise bad(where, _shown(value), f"a whole number of at most {MOST:,}")
     low = row.least is not None and (found < row.least or (row.above and found == row.least))
     high = row.most is not None and (found > row.most or (row.below and found == row.most))
     if low or high:

@@ -50,7 +50,7 @@ def makers_in(path: str) -> dict[str, Callable[..., Technique]]:
     """Technique makers of a user's file, by name.
 
     Raises:
-        BadField: no such file; one that cannot be run, or has none.
+        TierwiseError: no such file; one that cannot be run, or has none.
     """
     from tierwise.techniques._parse import makers_in as of_file
 

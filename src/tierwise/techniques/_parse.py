@@ -99,7 +99,7 @@ def makers_in(path: str) -> dict[str, Callable[..., Technique]]:
     """Every public function of a user's file, by name. The file is executed.
 
     Raises:
-        TierwiseError: there is no such file, or it fails.
+        TierwiseError: there is no such file, it fails, or has none.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -107,10 +107,13 @@ def makers_in(path: str) -> dict[str, Callable[..., Technique]]:
     # A name of its own: a file is never found instead of an installed module.
     module_name = "tierwise_user_" + re.sub(r"\W", "_", str(file.resolve()))
     module = executed(file, module_name)
-    return {
+    found: dict[str, Callable[..., Technique]] = {
         n: f for n, f in inspect.getmembers(module, inspect.isfunction)
         if f.__module__ == module_name and not n.startswith("_")
     }  # fmt: skip
+    if not found:
+        raise TierwiseError(f"{path}: no technique in it: a public function that gives one")
+    return found
 
 
 def _find(text: str) -> tuple[str, Callable[..., Technique], str]:

@@ -37,6 +37,4 @@ def eager(rows: Rows) -> bool:
 
 def cost(rows: Rows, on: Target) -> Cost:
     """The price of the rows."""
-    engine = on.efficiency.engine.split(":")[0] or "*"
-    on = replace(on, graphs=not eager(rows), efficiency=replace(on.efficiency, engine=engine))
-    return price(op(rows), node(on))
+    return price(op(rows), node(replace(on, graphs=not eager(rows))))

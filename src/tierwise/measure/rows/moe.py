@@ -42,6 +42,8 @@ FORMATS = {
 }
 # Draws of a power law that are averaged: the recorded one is not known.
 _DRAWS = 6
+# Beyond this exponent all tokens go to one expert.
+_STEEPEST = 16.0
 
 Rows = Mapping[str, np.ndarray]
 
@@ -81,7 +83,10 @@ def load(tokens: int, top_k: int, experts: int, ranks: int, distribution: str) -
     try:
         exponent = float(distribution.removeprefix("power_law_"))
     except ValueError:
-        raise BadField("moe", "distribution", distribution, "balanced or power_law_<exponent>") from None
+        exponent = float("nan")
+    if not 0.0 <= exponent <= _STEEPEST or exponent == 1.0:
+        allowed = f"balanced or power_law_<exponent>, from 0 to {_STEEPEST:g} and not 1"
+        raise BadField("moe", "distribution", distribution, allowed)
     low, high = (1.0, tokens * 0.8) if tokens * top_k > experts else (0.01, 2.0)
     power, rng = 1.0 - exponent, np.random.default_rng(0)
     drawn = []

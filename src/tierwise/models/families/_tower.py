@@ -30,6 +30,7 @@ def tower(
     four_norms: bool = False,
     scales: float = 0.0,
     head_dim: float | None = None,
+    kv_heads: float | None = None,
     **more: Any,
 ) -> Stack:
     """A vision transformer.
@@ -40,12 +41,12 @@ def tower(
         bias: of attention, MLP and norms alike.
         four_norms: norms before and after each block, without shift.
         scales: further parameters of each layer.
-        head_dim: width of a head where it is not its share of ``hidden``.
+        head_dim: width of a head where it is not its share of ``hidden``; ``kv_heads``: where they are not ``heads``.
     """
     attn = Attention(
         hidden,
         heads,
-        heads,
+        heads if kv_heads is None else kv_heads,
         hidden / heads if head_dim is None else head_dim,
         causal=False,
         qkv_bias=bias,

@@ -100,4 +100,5 @@ def _tower(v: Config, c: Config, width: float) -> Stack:
         qk_norm="head",
         four_norms=True,
         head_dim=v.size("head_dim", default=None),
+        kv_heads=v.size("num_key_value_heads", default=None),
     )

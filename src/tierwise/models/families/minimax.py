@@ -28,8 +28,13 @@ def build(c: Config, name: str) -> Model:
     layers = _m3_layers(text)
     n = modules(text, "num_mtp_modules")
     mtp = [mtp_stack(text.size("hidden_size"), text.size("vocab_size"), [layers[-1]] * n)] if n else []
-    vision = [_tower(c.section("vision_config"), text.size("hidden_size"))] if c.has("vision_config") else []
-    return decoder(text, name, layers, other=[*vision, *mtp], top=c)
+    # One table where either section says so.
+    top = c.but(tie_word_embeddings=True) if text.flag("tie_word_embeddings") else c
+    if not c.has("vision_config"):
+        return decoder(text, name, layers, other=mtp, top=top)
+    hidden = text.size("hidden_size")
+    vision, notes = _tower(c.section("vision_config"), hidden, c.size("projector_hidden_size", default=hidden))
+    return decoder(text, name, layers, other=[vision, *mtp], top=top, notes=notes)
 
 
 def _m2(c: Config, name: str) -> Model:
@@ -81,27 +86,38 @@ def _m3_layers(c: Config) -> list[Layer]:
     return layers
 
 
-def _tower(v: Config, width: float) -> Stack:
-    """Patches of two frames; a projector on every patch, then one on each merged square of patches."""
+def _tower(v: Config, width: float, inner: float) -> tuple[Stack, list[str]]:
+    """Patches of two frames; a projector on every patch, then one on each merged square of patches. And notes on what
+    a section of the vendor's own says otherwise than the class.
+
+    Args:
+        width: of the language model; ``inner``: between the two products of a projector.
+    """
     hidden, (_, patch, patches) = v.size("hidden_size"), grid(v)
-    pack = v.section("img_token_compression_config")
-    merge = pack.size("spatial_merge_size", default=2.0)
-    frames = pack.size("temporal_patch_size", default=2.0)
-    embed = PatchEmbed(v.size("num_channels", default=3.0), patch, hidden, frames=frames, bias=False)
-    wide = width * merge**2
-    part = 1.0 / merge**2
-    return tower(
+    pack, notes = v.section("img_token_compression_config"), []
+    sizes = {}
+    for name in ("spatial_merge_size", "temporal_patch_size"):
+        plain = v.size(name, default=2.0)
+        sizes[name] = pack.size(name, default=plain)
+        if sizes[name] != plain:
+            notes.append(f"{name} is taken from {pack.path[:-1]}, which transformers leaves aside")
+    embed = PatchEmbed(v.size("num_channels", default=3.0), patch, hidden, frames=sizes["temporal_patch_size"],
+                       bias=False)  # fmt: skip
+    wide = width * sizes["spatial_merge_size"] ** 2
+    part = width / wide
+    stack = tower(
         hidden,
         v.size("num_attention_heads"),
         v.size("intermediate_size"),
         depth(v),
         before=(embed, Norm(hidden, True, "pre_norm", residual=False)),
         after=(
-            Projection(Linear("projector.1", hidden, width, True, "vision")),
-            Projection(Linear("projector.2", width, width, True, "vision")),
-            Projection(Linear("merge.1", wide, width, True, "vision"), part),
-            Projection(Linear("merge.2", width, width, True, "vision"), part),
+            Projection(Linear("projector.1", hidden, inner, True, "vision")),
+            Projection(Linear("projector.2", inner, width, True, "vision")),
+            Projection(Linear("merge.1", wide, inner, True, "vision"), part),
+            Projection(Linear("merge.2", inner, width, True, "vision"), part),
         ),
         tokens=patches,
         patch=patch,
     )
+    return stack, notes

@@ -34,7 +34,8 @@ _NAMES = {
 def build(c: Config, name: str) -> Model:
     kinds = _kinds(c, "hybrid_override_pattern", "layers_block_type")
     layers = [_layer(c, kind) for kind in kinds]
-    return decoder(c, name, layers, other=_mtp(c))
+    # The class shares no weights, whatever the field says.
+    return decoder(c.but(tie_word_embeddings=False), name, layers, other=_mtp(c))
 
 
 def _kinds(c: Config, pattern: str, names: str) -> list[str]:

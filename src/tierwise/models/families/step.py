@@ -17,14 +17,24 @@ ASIDE = ("n_shared_experts",)
 
 
 def build(c: Config, name: str) -> Model:
-    text = c.section("text_config") if c.has("text_config") else c
+    text = c.section("text_config") if c.has("text_config") else _flat(c)
     layers = _layers(text)
-    notes = ["image tower left out"]
+    notes = ["image tower left out", *(f"{k} is read though the class of transformers has it not" for k in _OWN
+                                       if text.given(k) and text.raw(k) != _OWN[k])]  # fmt: skip
     if not text.has("attention_other_setting"):
         notes.append("sliding layers are taken to have as many heads as the others")
     n = modules(text, "num_nextn_predict_layers")
     mtp = [mtp_stack(text.size("hidden_size"), text.size("vocab_size"), [layers[-1]] * n)] if n else []
     return decoder(text, name, layers, other=mtp, top=c, notes=notes)
+
+
+# Fields of published flat configurations that the class calls otherwise, with what it takes for them.
+_OWN = {"num_experts": 288, "first_k_dense_replace": 3}
+
+
+def _flat(c: Config) -> Config:
+    """A configuration without sections, with the defaults of the text model's class."""
+    return Config(c.data, c.where, c.path, c.defaults.section("text_config", ""), c.seen)
 
 
 def _layers(c: Config) -> list[Layer]:
@@ -35,7 +45,7 @@ def _layers(c: Config) -> list[Layer]:
     dense_first = int(c.size("first_k_dense_replace", default=3.0, least=0))
     experts = MoE(
         hidden,
-        c.size("num_experts", "n_routed_experts", "moe_num_experts"),
+        c.size("num_experts" if c.given("num_experts") else "n_routed_experts", "moe_num_experts"),
         c.size("num_experts_per_tok", "moe_top_k"),
         c.size("moe_intermediate_size"),
         shared_inner=c.size("share_expert_dim", "share_expert_dims", default=0.0, least=0),

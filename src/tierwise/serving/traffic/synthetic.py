@@ -95,6 +95,7 @@ def synthetic(
         adapter=adapter[session],
         tenants=tuple(tenants or {"all": 1.0}),
         closed_loop=closed,
+        rate=rate if rate and (count == 1).all() else 0.0,
         source=f"{requests} requests, {arrivals}" + (f", rate {rate:g}/s" if rate else "") + f", seed {seed}",
     )
     if (np.diff(earliest) < 0).any():
@@ -113,9 +114,10 @@ def arrival_rule(arrivals: str, rate: float | None = None) -> Callable[[int, np.
     """
     module, how = rule(arrivals_package, arrivals, rate=rate)
     for name in ("rate", "concurrency", "cv", "period", "on", "off"):
-        least = 1 if name == "concurrency" else LEAST
-        if how.get(name, least) < least:
-            raise TierwiseError(f"arrivals {arrivals!r}: {name}: found {how[name]:g}; allowed: {least:g} or more")
+        least, most = (1, MOST) if name == "concurrency" else (LEAST, np.inf)
+        if not least <= how.get(name, least) <= most:
+            allowed = f"{least:g} or more" if not how[name] > most else f"at most {most:g}"
+            raise TierwiseError(f"arrivals {arrivals!r}: {name}: found {how[name]:g}; allowed: {allowed}")
 
     def starts(n: int, rng: np.random.Generator) -> tuple[Floats, int]:
         times = np.asarray(module.times(n, rng, **how), np.float64)

@@ -40,6 +40,7 @@ class Trace:
         samples: sequences generated from one prompt (parallel sampling).
         adapter: LoRA adapter, -1 for none.
         closed_loop: requests kept in flight by the client, each replaced when it ends; 0 for an open loop.
+        rate: requests a second that arrivals were drawn at; 0 where nobody drew them.
         source: where it came from; ``notices``: what was changed or left out when it was read, for people.
     """
 
@@ -56,6 +57,7 @@ class Trace:
     block_start: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
     block_size: int = 512
     closed_loop: int = 0
+    rate: float = 0.0
     tenants: tuple[str, ...] = ("all",)
     source: str = ""
     notices: tuple[str, ...] = ()

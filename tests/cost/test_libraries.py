@@ -1,0 +1,46 @@
+"""Kernels that engines share: coefficients follow the kernel where an engine's version was not recorded."""
+
+from __future__ import annotations
+
+import pytest
+
+from tierwise.cost import efficiency
+from tierwise.cost.libraries import stand_ins
+from tierwise.machines import system
+
+
+def test_a_version_that_was_not_recorded_has_the_kernel_of_its_library() -> None:
+    """vLLM 0.24 runs on Blackwell what SGLang ran: TensorRT-LLM's kernels, not those of vLLM 0.22."""
+    device = system("b300-sxm").device
+    kernel, without = "vllm_flashinfer_trtllmdecode", frozenset({"vllm@0.24.0"})
+    own = efficiency(device, f"vllm@0.24.0:{kernel}").fit("attention_decode", "bf16")
+    stands = efficiency(device, f"vllm@0.24.0:{kernel}", without).fit("attention_decode", "bf16")
+    older = efficiency(device, "vllm@0.24.0", without).fit("attention_decode", "bf16")
+    shared = efficiency(device, "sglang:trtllm_mha").fit("attention_decode", "bf16")
+    assert own is not None and stands is not None and older is not None and shared is not None
+    assert own.version == "0.24.0" and older.version == "0.22.0"
+    assert stands.values == shared.values and stands.basis == "transferred" and own.basis == "calibrated"
+    assert stands.interval[1] / stands.interval[0] > shared.interval[1] / shared.interval[0]
+
+
+def test_a_kernel_that_changed_under_its_name_is_another() -> None:
+    """SGLang 0.5.10 still had vLLM's all-reduce; what was recorded on the H100 is the one after it."""
+    device = system("h100-sxm").device
+    new, old = (efficiency(device, f"sglang@{v}").fit("custom_allreduce", "graph") for v in ("0.5.14", "0.5.10"))
+    vllm = efficiency(device, "vllm").fit("custom_allreduce", "graph")
+    assert new is not None and old is not None and vllm is not None
+    assert old.values == vllm.values and new.values != vllm.values
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_what_was_recorded_is_never_replaced(engine: str) -> None:
+    for name in ("a100-sxm-80gb", "h100-sxm", "b200-sxm", "l40s"):
+        found = efficiency(system(name).device, engine)
+        assert not stand_ins(engine, "", "", found.fits)
+
+
+def test_other_formats_of_attention_stay_apart() -> None:
+    """With an 8-bit cache the two engines hand over queries of different widths: no stand-in."""
+    found = efficiency(system("b300-sxm").device, "vllm@0.24.0", frozenset({"vllm@0.24.0"}))
+    keys = stand_ins("vllm", "0.24.0", "vllm_flashinfer_trtllmdecode", found.fits)
+    assert {k[1] for k in keys if k[0] == "attention_decode"} == {"bf16"}
