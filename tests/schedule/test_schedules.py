@@ -16,7 +16,7 @@ from tierwise.program.program import Body, Program, Repeat
 from tierwise.schedule import order, schedules
 from tierwise.schedule.copies import in_flight
 from tierwise.schedule.play import play
-from tierwise.schedule.residency import cyclic_lru
+from tierwise.program.residency import cyclic_lru
 from tierwise.schedule.rows import rows
 from tierwise.schedule.types import Demand
 

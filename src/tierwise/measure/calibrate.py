@@ -44,6 +44,10 @@ def probes(bench: MeasureSettings, modules: Sequence[ModuleType], disk: Path | N
             yield Probe(f"peer.{size:.0f}", "link between devices", lambda _, s=size: bench_device.peer(s, bench.timer))  # type: ignore[misc]
     if disk is not None:
         yield Probe("disk", "disk", lambda _: vars(bench_disk.measure_disk(disk, (64 if bench.quick else 256) * 2**20)))
+        for module in modules:
+            if hasattr(module, "mapped"):
+                yield Probe(f"{module.NAME}/mapped", f"{module.NAME}: weights in a mapped file",
+                            lambda _, m=module: m.mapped(bench, disk))  # type: ignore[misc]  # fmt: skip
     for module in modules:
         name = module.NAME
         if hasattr(module, "copy_bandwidth"):
@@ -205,9 +209,14 @@ def _host(results: Results, bench: MeasureSettings, about: str) -> dict[str, Any
     if disk := results.get("disk"):
         how = "direct" if disk["direct"] else "through the page cache"
         scattered = ", ".join(f"{int(k) // 1024} KiB at {v / 1e6:.0f} MB/s" for k, v in disk["random"].items())
-        tiers.append({"name": "disk", "kind": "storage", "capacity": disk["capacity"], "bandwidth": disk["read"],
-                      "write_bandwidth": disk["write"], "latency": disk["latency"],
-                      "source": f"measured (blocks of 1 MiB, {how}; random reads of {scattered})"})  # fmt: skip
+        deep = {int(k): v for k, v in disk.get("deep", {}).items()}
+        at_once = "".join(f", {k} blocks at once {v / 1e6:.0f} MB/s" for k, v in deep.items())
+        tiers.append({"name": "disk", "kind": "storage", "capacity": disk["capacity"],
+                      "bandwidth": max(disk["read"], *deep.values(), 0.0), "write_bandwidth": disk["write"],
+                      "latency": disk["latency"], "source": f"measured (blocks of 1 MiB, {how}{at_once}; random reads "
+                      f"of {scattered})"})  # fmt: skip
+        if mapped := results.get("llama.cpp/mapped") or disk.get("mapped"):
+            tiers[-1]["mapped_bandwidth"] = min(mapped, tiers[-1]["bandwidth"])
     for i in range(len(tiers) - 2, -1, -1):  # a nearer tier is at least as fast, whatever noise says
         tiers[i]["bandwidth"] = max(tiers[i]["bandwidth"], tiers[i + 1]["bandwidth"])
         tiers[i]["latency"] = min(tiers[i]["latency"], tiers[i + 1]["latency"])
