@@ -71,7 +71,8 @@ class FitQuestion:
         """(routed experts of a layer, how many of them a token chooses); (0, 0) of a dense model."""
         stack = decoder(self.model)
         found = [facts_of(b) for k in (stack.kinds if stack is not None else ()) for b in k.blocks]
-        sizes = ((int(np.max(f.experts)), float(np.max(f.top_k))) for f in found if f.experts is not None)
+        sizes = ((int(np.max(f.experts)), float(np.max(f.top_k))) for f in found
+                 if f.experts is not None and f.top_k is not None)  # fmt: skip
         return next(sizes, (0, 0.0))
 
     @property
