@@ -41,7 +41,7 @@ def phones(folder: Path, tp: float, bandwidth: str = "60MB/s", latency: str = "2
 
 
 def test_tensor_parallel_over_wifi_waits_for_the_link(tmp_path: Path) -> None:
-    """Two all-reduces a layer: a decode step cannot be faster than their hops, and with none it is faster than one phone."""
+    """Two all-reduces a layer: a decode step is not faster than their hops, and with none faster than one phone."""
     one, four = phones(tmp_path, 1.0).phase("decode"), phones(tmp_path, 4.0).phase("decode")
     assert float(four.pass_time) > 2 * 28 * 2e-3
     near = phones(tmp_path, 4.0, "100GB/s", "0us").phase("decode")
@@ -81,4 +81,4 @@ def test_a_network_split_before_a_server_pays_the_way_to_it(tmp_path: Path) -> N
     sent = sum(float(x.segment.repeat * x.op.dims["bytes"]) for x in far.ops if x.op.kind == "copy"
                and x.op.options.get("waits"))  # fmt: skip
     assert sent == pytest.approx(2 * crossing, rel=0.02)
-    assert float(far.pass_time - near.pass_time) == pytest.approx(sent / 5e6, rel=0.05)
+    assert 1.0 <= float(far.pass_time - near.pass_time) / (sent / 5e6) < 1.5  # links give some of their rate

@@ -125,8 +125,8 @@ def _short(x: Json, q: Json) -> str:
 
 
 def _policies(rows: list[Json]) -> Table:
-    columns = (Column("format", left=True), Column("sequences"), Column("weights on device"), Column("on host"),
-               Column("on disk"), Column("caches on host"), Column("attention", left=True),
+    columns = (Column("format", left=True), Column("sequences"), Column("weights: device", shown_from=88),
+               Column("host"), Column("disk"), Column("caches: host"), Column("attention", left=True),
                Column("tokens/s"))  # fmt: skip
     cells = []
     for p in rows:

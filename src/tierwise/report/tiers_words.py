@@ -63,7 +63,7 @@ def _throughput(d: Json) -> str:
 
 
 def _shares(x: Json) -> str:
-    told = [f"{percent(f)} on {node or 'the device'}" for node, f in x.items() if f > 1e-9]
+    told = [f"{percent(f)} on the {node or 'device'}" for node, f in x.items() if f > 1e-9]
     return " and ".join(told)
 
 
