@@ -210,7 +210,7 @@ def _host(results: Results, bench: MeasureSettings, about: str) -> dict[str, Any
     if disk := _quieter(results):
         how = "direct" if disk["direct"] else "through the page cache"
         scattered = ", ".join(f"{int(k) // 1024} KiB at {v / 1e6:.0f} MB/s" for k, v in disk["random"].items())
-        deep = {int(k): v for k, v in disk["deep"].items()}
+        deep = disk["deep"]
         at_once = "".join(f", {k} blocks at once {v / 1e6:.0f} MB/s" for k, v in deep.items())
         tiers.append({"name": "disk", "kind": "storage", "capacity": disk["capacity"],
                       "bandwidth": max(disk["read"], *deep.values(), 0.0), "write_bandwidth": disk["write"],
@@ -245,13 +245,18 @@ def _host(results: Results, bench: MeasureSettings, about: str) -> dict[str, Any
 
 def _quieter(results: Results) -> dict[str, Any]:
     """The disk at its best of two measurements; nothing where none was made."""
-    found = [results[k] for k in ("disk", "again/disk") if k in results]
+    found = [_numbered(results[name]) for name in ("disk", "again/disk") if name in results]
     if len(found) < 2:
         return dict(found[0]) if found else {}
     one, two = found
     best = {k: max(one[k], two[k]) for k in ("read", "write", "mapped")}
     curves = {k: {n: max(v, two[k][n]) for n, v in one[k].items()} for k in ("random", "deep")}
     return {**one, **best, **curves, "latency": min(one["latency"], two["latency"])}
+
+
+def _numbered(disk: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with sizes and depths as numbers: what was resumed from a file has them as text."""
+    return {k: {int(n): v for n, v in x.items()} if isinstance(x, dict) else x for k, x in disk.items()}
 
 
 def _profile(

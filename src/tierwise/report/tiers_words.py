@@ -26,7 +26,7 @@ def placed(x: Json, q: Json) -> str:
             told.append(f"{what}{x[key]} of {whole} layers")
     if not told and not x["read_from_disk"]:
         return "everything on the device"
-    text = (" and ".join(told) + " on the host") if told else "in memory what it holds"
+    text = (" and ".join(told) + " on the host") if told else "as much in memory as it holds"
     if x["read_from_disk"]:
         share = "all of" if x["read_from_disk"] >= 1.0 else f"{percent(x['read_from_disk'])} of"
         whose = "a token's experts" if q["routed"] else "the weights"

@@ -96,6 +96,10 @@ def read_from_disk(
         if not np.all((np.asarray(value) >= 0.0) & (np.asarray(value) <= most)):
             raise BadField("read_from_disk", field, value, f"0 to {most:g}")
     name = f"{float(np.max(share)):.0%} of the {'experts' if experts else 'weights'} read from {disk} each step"
+    if not is_zero(skew):
+        name += f" but popular ones, which memory holds (Zipf, {float(np.max(skew)):g})"
+    if not np.all(np.asarray(foreseen) >= 1.0):
+        name += f", {float(np.max(foreseen)):.0%} of them foreseen"
 
     def technique(s: Scenario) -> Scenario:
         r = s.resolved()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -55,9 +56,8 @@ def mapped(bench: MeasureSettings, folder: Path) -> float:
     with tempfile.TemporaryDirectory(prefix=".tierwise-", dir=folder) as inside:
         path = Path(inside) / "model.gguf"
         write_gguf(path, _MAPPED, "fp16")
-        # Some steps find the disk or the processor busy: the quieter of many counts.
-        times = steps_from_disk(path, _MAPPED, "fp16", bench.threads, _CACHED, 16 if bench.quick else 32)
-    return _weights(_MAPPED, "fp16") / min(times)
+        times = steps_from_disk(path, _MAPPED, "fp16", bench.threads, _CACHED, 8 if bench.quick else 16)
+    return _weights(_MAPPED, "fp16") / statistics.median(times)
 
 
 def steps_from_disk(
