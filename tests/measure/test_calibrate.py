@@ -11,13 +11,16 @@ from tests.measure import fakes
 
 from tierwise.cli import main
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
-from tierwise.machines import system
+from tierwise.cost import Target, efficiency, price
+from tierwise.machines import System, system
 from tierwise.machines.profile import Curve
-from tierwise.measure import calibrate, engines
+from tierwise.measure import calibrate, engines, limited
 from tierwise.measure.bench_clock import Stopwatch, summary
-from tierwise.measure.bench_disk import measure_disk
+from tierwise.measure.bench_disk import Disk, measure_disk
 from tierwise.measure.bench_fit import nnls
 from tierwise.measure.calibrate import Probe
+from tierwise.measure.limited import NoLimit, run_limited
+from tierwise.program.types import Op
 from tierwise.scenario.types import Batch, Scenario
 
 
@@ -53,6 +56,52 @@ def test_the_disk_file_is_removed_and_bounded(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     assert disk.read > 0 and disk.write > 0
     assert sorted(disk.random) == [4096, 65536, 2**20]
+    assert sorted(disk.deep) == [1, 4, 16]
+    assert disk.mapped > 0
+
+
+def test_the_file_has_the_disk_at_its_quieter_and_mapped_files_as_the_engine_reads_them(tmp_path: Path) -> None:
+    """Of two measurements, one resumed from a state file, whose keys are text there; prices then follow it."""
+    slow = vars(Disk(1e9, 5e8, {4096: 4e7}, 1e-4, 1e12, True, {1: 1e9, 16: 2e9}, 9e8))
+    quick = {**slow, "write": 6e8, "latency": 5e-5, "random": {"4096": 8e7}, "deep": {"1": 9e8, "16": 3e9}}
+    results = fakes.results(fakes.ENGINES) | {"disk": slow, "again/disk": quick}
+
+    def made(more: dict[str, float]) -> System:
+        file = tmp_path / "m.yaml"
+        file.write_text(calibrate.to_yaml(calibrate.machine(results | more, fakes.bench(), "cpu", fakes.ENGINES)))
+        return system(str(file))
+
+    plain, told = made({}), made({"llama.cpp/mapped": 3e8, "again/llama.cpp/mapped": 4e8})
+    disk = next(t for t in told.device.tiers if t.name == "disk")
+    assert (disk.bandwidth, disk.write_bandwidth, disk.latency, disk.mapped_bandwidth) == (3e9, 6e8, 5e-5, 4e8)
+
+    def reading(machine: System, mapped: bool) -> float:
+        on = Target(machine, efficiency(machine.device))
+        options = {"from": "disk", "to": "", **({"mapped": True} if mapped else {})}
+        return float(price(Op("copy", "x", "copy", {"bytes": 4e9}, 0.0, (), (), "", options=options), on).time)
+
+    share = efficiency(told.device).of("memory", "copy")
+    assert reading(told, True) == pytest.approx(4e9 / min(4e8, 3e9 * share), rel=0.01)
+    assert reading(plain, True) == pytest.approx(4e9 / 9e8, rel=0.01)
+    assert reading(told, False) == reading(plain, False) < reading(plain, True)
+
+
+def test_a_function_runs_in_a_limited_process_which_may_die() -> None:
+    try:
+        assert run_limited("json", "loads", 2e9, s="[1, 2]") == [1, 2]
+    except NoLimit as no:
+        pytest.skip(str(no))
+    with pytest.raises(RuntimeError, match=r"(?s)loads ended with 1.*JSONDecodeError"):
+        run_limited("json", "loads", 2e9, s="{")
+
+
+def test_where_nothing_can_be_limited_what_was_tried_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(limited, "_groups", lambda: iter([(2, tmp_path / "gone")]))
+    monkeypatch.setattr(limited.shutil, "which", lambda name: None)
+    with pytest.raises(NoLimit, match=r"a control group in .*gone: No such file"):
+        run_limited("json", "loads", 2e9, s="[]")
 
 
 # ---------------------------------------------------------------- resuming

@@ -13,10 +13,10 @@ from tierwise.cost import Target, efficiency, price
 from tierwise.cost.mapping import Loop, Mapping, moved
 from tierwise.machines.types import System
 from tierwise.program.program import Body, Program, Repeat
+from tierwise.program.residency import cyclic_lru
 from tierwise.schedule import order, schedules
 from tierwise.schedule.copies import in_flight
 from tierwise.schedule.play import play
-from tierwise.schedule.residency import cyclic_lru
 from tierwise.schedule.rows import rows
 from tierwise.schedule.types import Demand
 

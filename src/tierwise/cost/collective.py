@@ -93,6 +93,8 @@ def levels(on: Target, group: Num, stride: Num) -> tuple[Num, Num]:
 def _link(on: Target, kind: str) -> Link:
     system = on.system
     link = system.scale_up if kind == "scale-up" else system.scale_out
+    if link is None and np.all(np.asarray(system.per_node) <= 1):
+        link = system.scale_out  # every device is a domain of its own: nothing is sent inside one
     link = link or system.device.link("host")
     if link is None:
         raise TierwiseError(f"{system.name}: {system.device.title} has no {kind} link, so devices cannot talk")

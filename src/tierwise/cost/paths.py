@@ -67,11 +67,15 @@ def path(on: Target, source: str, target: str) -> tuple[tuple[Port, ...], Num]:
 
 
 def mapped(on: Target, source: str, ports: tuple[Port, ...], latency: Num) -> tuple[Port, ...]:
-    """The ports of a way from a disk whose file is mapped into memory: pages are read ahead in windows, of which the
-    kernel keeps few under way, so latency counts with every window, not once."""
+    """The ports of a way from a disk whose file is mapped into memory: as fast as was measured, else pages are read
+    ahead in windows, of which the kernel keeps few under way, so latency counts with every window, not once."""
     nodes = graph(on.system).nodes
     if source not in nodes or nodes[source].kind != "storage":
         return ports
+    measured = np.asarray(nodes[source].mapped)
+    if np.all(np.isfinite(measured)):
+        return tuple(replace(p, bandwidth=minimum(p.bandwidth, nodes[source].mapped)) if p.name == source else p
+                     for p in ports)  # fmt: skip
     window, ahead = constant("mapped.window"), constant("mapped.ahead")
 
     def read(p: Port) -> Port:

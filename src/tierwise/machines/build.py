@@ -58,6 +58,7 @@ def build_device(
                 units=t.units,
                 fanout=dict(t.fanout),
                 to=t.to,
+                mapped_bandwidth=nan if t.mapped_bandwidth is None else t.mapped_bandwidth,
             )
             for i, t in enumerate(f.tiers)
         ),

@@ -81,6 +81,8 @@ def from_file(path: Path, data: Mapping[str, Any], part_of: Callable[[str | dict
         rent = math.nan if f.price.rent is None else f.price.rent / f.count
         own = part.device.price.list_price if f.price.list is None else f.price.list / f.count
         device = replace(device, price=Price(rent, own, f.price.date, cite(f.price.source, "price.source")))
+    if f.scale_up is not None and per_node == 1:
+        problems.append(("per_node", per_node, "at least 2: scale_up joins the devices of a node"))
     up = _changed(_scale_up(device, per_node) if per_node > 1 else None, f.scale_up, "scale_up", cite, problems)
     out = _changed(device.link("scale-out"), f.scale_out, "scale_out", cite, problems)
     if f.power_cap is not None and not f.power_cap > device.power.idle:

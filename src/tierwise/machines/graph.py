@@ -40,6 +40,7 @@ class Node:
         fanout: instances in named spatial dimensions.
         joules: per FLOP by dtype, where somebody published them.
         shared: devices of the system that share this node.
+        mapped: bytes per second of files that are mapped into memory; ``nan`` where nobody measured it.
         source: where the numbers come from.
     """
 
@@ -58,6 +59,7 @@ class Node:
     fanout: Mapping[str, Num] = field(default_factory=dict)
     joules: Mapping[str, Num] = field(default_factory=dict)
     shared: Num = 1.0
+    mapped: Num = math.nan
     source: str = ""
 
     @property
@@ -226,6 +228,7 @@ def _tier(t: Tier, prefix: str, copies: Num) -> Node:
         {k: v * copies for k, v in t.compute.items()},
         t.units * copies,
         fanout=dict(t.fanout),
+        mapped=t.mapped_bandwidth,
         source=t.source,
     )
 

@@ -112,6 +112,7 @@ class TierFile(_Strict):
     capacity: Bytes
     bandwidth: Bandwidth
     write_bandwidth: Bandwidth | None = None
+    mapped_bandwidth: Bandwidth | None = None
     latency: Time
     energy: Energy | None = None
     write_energy: Energy | None = None

@@ -38,6 +38,8 @@ class Tier:
         units: how many equal units ``compute`` is made of.
         fanout: instances in named spatial dimensions (banks, PE rows), where the whole is made of equal parts.
         to: names of the tiers and engines that it feeds; empty for the usual chain (:mod:`tierwise.machines.wiring`).
+        mapped_bandwidth: bytes per second of files on it that are mapped into memory and larger than it; ``nan`` where
+            nobody measured it.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Tier:
     units: int = 1
     fanout: Mapping[str, int] = field(default_factory=dict)
     to: tuple[str, ...] = ()
+    mapped_bandwidth: float = float("nan")
 
 
 @dataclass(frozen=True)

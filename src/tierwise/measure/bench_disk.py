@@ -1,4 +1,6 @@
-"""How fast a disk reads and writes: one bounded file, always removed, past the page cache where possible."""
+"""How fast a disk reads and writes: one bounded file, always removed, past the page cache where possible; and how fast
+files on it are that are mapped into memory.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,18 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tierwise.core.errors import TierwiseError
+from tierwise.measure.limited import forget, run_limited
+
 _MEGA = 2**20
 _LONGEST = 4.0  # seconds one pattern may take
+_OWN = 48 * _MEGA  # what the process that maps the file holds itself
+DEPTHS = (1, 4, 16)
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,9 @@ class Disk:
         read, write: sequential, in blocks of 1 MiB.
         random: reading at random places, by block size in bytes.
         latency: seconds of one random 4 KiB read.
+        deep: reading blocks of 1 MiB at random places, by how many are asked for at once.
+        mapped: a file mapped into memory, larger than what the process may hold where that can be limited, or else
+            after its pages were dropped.
         capacity: bytes of the file system.
     """
 
@@ -34,6 +45,8 @@ class Disk:
     latency: float
     capacity: float
     direct: bool
+    deep: dict[int, float]
+    mapped: float
 
 
 def measure_disk(folder: Path, size: int) -> Disk:
@@ -48,7 +61,46 @@ def measure_disk(folder: Path, size: int) -> Disk:
         write, direct = _write(path, size)
         read = _read(path, size, _MEGA, False)
         places = {block: _read(path, size, block, True) for block in (4096, 65536, _MEGA)}
-    return Disk(read, write, places, 4096 / places[4096], float(usage.total), direct)
+        deep = {depth: _deep(path, size, depth) for depth in DEPTHS}
+        mapped = _mapped(path, size)
+    return Disk(read, write, places, 4096 / places[4096], float(usage.total), direct, deep, mapped)
+
+
+def sweeps(path: str, times: int) -> float:
+    """Bytes per second of reading one byte of every page of a mapped file, over and over: the best sweep of those after
+    the first."""
+    best = 0.0
+    with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as mapping:
+        for sweep in range(times):
+            start = time.perf_counter()
+            for place in range(0, len(mapping), mmap.PAGESIZE):
+                mapping[place]
+            best = max(best, len(mapping) / (time.perf_counter() - start)) if sweep else best
+    return best
+
+
+def _mapped(path: Path, size: int) -> float:
+    forget(path)
+    try:
+        return float(run_limited(__name__, "sweeps", size / 2 + _OWN, path=str(path), times=4))
+    except (TierwiseError, RuntimeError):
+        return max(_dropped(path) for _ in range(3))
+
+
+def _dropped(path: Path) -> float:
+    """A sweep after the file's pages were dropped."""
+    forget(path)
+    with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as mapping:
+        start = time.perf_counter()
+        for place in range(0, len(mapping), mmap.PAGESIZE):
+            mapping[place]
+        return len(mapping) / (time.perf_counter() - start)
+
+
+def _deep(path: Path, size: int, depth: int) -> float:
+    """Several readers, each with a share of the blocks."""
+    with ThreadPoolExecutor(depth) as pool:
+        return sum(pool.map(lambda i: _read(path, size, _MEGA, True, (i, depth)), range(depth)))
 
 
 @contextmanager
@@ -87,12 +139,14 @@ def _write(path: Path, size: int) -> tuple[float, bool]:
         block.close()
 
 
-def _read(path: Path, size: int, block: int, scattered: bool) -> float:
+def _read(path: Path, size: int, block: int, scattered: bool, share: tuple[int, int] = (0, 1)) -> float:
+    """Bytes per second of one reader; ``share``: its first block, and how many readers there are."""
     buffer = mmap.mmap(-1, block)
     handle, direct = _open(path, os.O_RDONLY)
     places = [i * block for i in range(size // block)]
     if scattered:
         random.Random(2).shuffle(places)
+    places = places[share[0] :: share[1]]
     try:
         if not direct and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)

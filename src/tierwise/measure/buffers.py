@@ -96,13 +96,17 @@ def _logs(table: Table) -> Iterator[tuple[NDArray[np.intp], tuple[str, str, floa
         yield rows, (said["model"], said["quant"], length, min(length, 512.0))
 
 
-def account_of(model: str, quant: str, context: float, batch: float) -> dict[str, float]:
-    """What the account says of a model on one card, bytes; attention is not fused, as it was then."""
+def account_of(
+    model: str, quant: str, context: float, batch: float, flash: bool = False, kv: str = "fp16"
+) -> dict[str, float]:
+    """What the account says of a model on one card, bytes; attention is not fused unless said. ``products``: weights
+    that rows are multiplied with in its layers."""
     form = fmt({"f16": "fp16"}.get(quant.lower(), quant.lower()))
-    half = fmt("fp16")
-    plan = Plan(weights=form, flash=False, kv=KV(half, half), chunk=batch)
+    cache = fmt(kv)
+    plan = Plan(weights=form, flash=flash, kv=KV(cache, cache), chunk=batch)
     s = Scenario(model_of(model), system("h100-pcie + 512GB ddr5"), Batch(context - 1.0, 2.0, 1.0), plan,
                  engine="llama.cpp").apply(partial_offload())  # fmt: skip
     m = evaluate(s).memory
     return {"weights": float(m.weight_bytes), "embedding": float(m.elsewhere["host"]), "caches": float(m.kv),
-            "compute": float(m.activations)}  # fmt: skip
+            "compute": float(m.activations),
+            "products": sum(float(m.weights.get(role, 0.0)) for role in ("attn", "mlp", "expert"))}  # fmt: skip

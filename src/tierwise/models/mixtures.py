@@ -152,6 +152,8 @@ def _tensors(model: Model, name: str) -> Iterator[tuple[str, str, float]]:
         experts = max((float(f.experts) for f in attention if f.experts is not None), default=0.0)
         for w in (w for b in (*stack.before, *stack.after) for w in b.weights()):
             yield w.role, _end(model, stack, w, name), float(w.elements)
+            if w.role == "embed" and (tied := sum(float(np.max(facts_of(b).tied)) for b in stack.after)):
+                yield "head", _end(model, stack, w, name), tied  # read as it is stored, and copied so
         kinds = [[(w, part, elements, _row(part, w, elements, model)) for b in k.blocks for w in b.weights()
                   for part, elements in projections(w, facts_of(b))] for k in stack.kinds]  # fmt: skip
         for layer, index in enumerate(stack.pattern):

@@ -14,6 +14,7 @@ import numpy as np
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num, is_zero, where
 from tierwise.program.program import Body, Program, Repeat
+from tierwise.program.residency import missed_experts
 from tierwise.program.types import Op, Operand
 
 # The streams of copies: into the device's main memory, and out of it.
@@ -40,6 +41,10 @@ class Placement:
         upload: rows from which an op that meets weights is computed by the device all the same, on copies of them
             (engines upload weights for prompts and compute next to them for single tokens); inf for never.
         mapped: what lies on a disk is read through the operating system's page cache, a window of it at a time.
+        skew: Zipf exponent of how often experts are chosen. A fraction of them on a disk is what a cache of the least
+            recently used ones has no room for; a step reads what it needs of that.
+        foreseen: share of the experts to read that are known before their layer's router has run, so that a schedule
+            may read them ahead; as many as are not known are read in vain.
     """
 
     tensors: tuple[tuple[str, tuple[tuple[str, Num], ...]], ...] = ()
@@ -47,6 +52,8 @@ class Placement:
     parts: tuple[tuple[str, Placement], ...] = ()
     upload: Num = float("inf")
     mapped: bool = False
+    skew: Num = 0.0
+    foreseen: Num = 1.0
 
     def __post_init__(self) -> None:
         for group, places in self.tensors:
@@ -208,6 +215,8 @@ def _ops(ops: Sequence[Op], placement: Placement) -> Iterator[Op]:
         writes = [o for o in op.writes if o.role != "act" or o.name not in gone]
         early = [_copy(op, source, node, operands) for source, operands in _elsewhere(reads, op, placement, node)]
         late = [_back(op, node, target, operands) for target, operands in _elsewhere(writes, op, placement, node)]
+        if op.kind == "moe":
+            early = [x for c in early for x in _experts_read(c, op, placement)]
         if placement.mapped:
             early = [replace(c, options={**c.options, "mapped": True}) for c in early]
         # Of no size: the bytes are those of the operands themselves, which are read where the copy put them.
@@ -259,6 +268,28 @@ def _elsewhere(
                 found.setdefault((name, o.role == "act"), []).append(part)
     for (name, _), parts in found.items():
         yield name, parts
+
+
+def _experts_read(copy: Op, op: Op, placement: Placement) -> Iterator[Op]:
+    """Copies of the experts that a step needs and no cache holds: those foreseen, and those the router asks for."""
+    if not any(o.role == "weight" for o in op.reads) or copy.options["to"] != placement.node(op):
+        yield copy
+        return
+    source = str(copy.options["from"])
+    outside = placement.share(source, "expert", "weights")
+    size = copy.dims["bytes"]
+    if not is_zero(placement.skew):
+        draws = op.dims.get("routed", op.dims["tokens"])
+        missed = missed_experts(outside, int(np.max(op.dims["experts"])), draws, placement.skew)
+        size = size * missed / outside
+    known = placement.foreseen
+    if np.all(np.asarray(known) >= 1.0):
+        yield replace(copy, dims={**copy.dims, "bytes": size})
+        return
+    yield replace(copy, dims={**copy.dims, "bytes": size})  # as many as are needed, of which some in vain
+    asked = tuple(replace(o, elements=0.0) for o in op.reads if o.role == "act")
+    yield replace(copy, name=f"{copy.name}.asked", dims={**copy.dims, "bytes": size * (1.0 - known)},
+                  reads=asked, writes=tuple(replace(o, name=f"{o.name}.asked") for o in copy.writes))  # fmt: skip
 
 
 def _copy(op: Op, source: str, target: str, operands: Sequence[Operand]) -> Op:

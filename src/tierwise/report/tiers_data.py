@@ -9,11 +9,13 @@ import numpy as np
 
 from tierwise.core.intervals import factors
 from tierwise.memory.account import Memory
+from tierwise.program.residency import missed_experts
 from tierwise.report.timeline import executions
 from tierwise.result import Phase, changes
 from tierwise.search.fit import FitAnswer, FitCandidate
 from tierwise.search.fit_batch import OffloadPolicy
 from tierwise.search.fit_help import Help
+from tierwise.search.fit_question import FitQuestion
 
 Json = dict[str, Any]
 ROWS = 8  # runners-up that are told
@@ -28,10 +30,10 @@ def to_dict(a: FitAnswer, helping: Sequence[Help], flags: str = "") -> Json:
         "schema": "tierwise.plan-fit/1",
         "question": _question(q),
         "fits": best is not None,
-        "answer": None if best is None else candidate(best, full=True),
-        "candidates": [candidate(c) for c in shown[:ROWS]],
-        "narrower": [candidate(c) for c in a.narrower],
-        "nearest": [candidate(c, full=True) for c in a.missed[:1]],
+        "answer": None if best is None else candidate(best, q, full=True),
+        "candidates": [candidate(c, q) for c in shown[:ROWS]],
+        "narrower": [candidate(c, q) for c in a.narrower],
+        "nearest": [candidate(c, q, full=True) for c in a.missed[:1]],
         "helps": [{"what": h.what, "amount": h.amount, "tokens_per_s": _known(h.rate),
                    "weights": h.candidate.choice.weights if h.candidate else None} for h in helping],
         "considered": a.considered,
@@ -55,16 +57,16 @@ def of_policies(q: Any, found: Sequence[OffloadPolicy], flags: str = "") -> Json
 def _question(q: Any) -> Json:
     return {"model": q.name, "machine": q.on, "context": q.context, "output": q.output, "batch": q.batch,
             "min_bits": q.min_bits, "goal": q.goal, "engine": q.engine, "layers": q.layers,
-            "routed": q.routed, "memory": q.machine.device.memory.name}  # fmt: skip
+            "routed": q.routed, "skew": q.skew, "memory": q.machine.device.memory.name}  # fmt: skip
 
 
-def candidate(c: FitCandidate, full: bool = False) -> Json:
+def candidate(c: FitCandidate, q: FitQuestion, full: bool = False) -> Json:
     """A candidate: where everything goes and what it costs; ``full``: with its memory and its time in parts."""
     x, r = c.choice, c.result
     out: Json = {
         "weights": x.weights or _own(c), "kv": x.kv, "bits": x.bits, "layers_on_host": x.layers,
         "experts_on_host": x.experts, "caches_on_host": x.caches, "feed_forward_on_host": x.feed_forward,
-        "micro_batch": x.ubatch, "read_from_disk": x.missed, "disk": x.disk,
+        "micro_batch": x.ubatch, "read_from_disk": _read(c, q), "without_room": x.missed, "disk": x.disk,
         "tokens_per_s": c.rate, "first_token_s": float(r.ttft), "total_s": c.seconds, "basis": str(r.basis),
         "peak": float(np.max(r.memory.peak)), "capacity": float(r.memory.capacity),
         "host": float(np.max(r.memory.elsewhere.get("host", 0.0))),
@@ -159,6 +161,14 @@ def _distinct(found: Sequence[FitCandidate]) -> list[FitCandidate]:
 
 def _known(x: float) -> float | None:
     return x if np.isfinite(x) else None
+
+
+def _read(c: FitCandidate, q: FitQuestion) -> float:
+    """Share of what a token needs of the weights outside the device that is read from the disk."""
+    if not c.choice.missed or not q.skew:
+        return c.choice.missed
+    experts, chosen = q.experts
+    return float(missed_experts(c.choice.missed, experts, chosen * (q.batch or 1.0), q.skew))
 
 
 def _own(c: FitCandidate) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tierwise.core.units import gb, seconds
 from tierwise.report import tiers_words as words
+from tierwise.report.explain_words import BASES
 from tierwise.report.layout import Bullets, Cell, Column, Report, ReportSection, Sentences, Table
 from tierwise.report.numbers import count, percent, rate
 
@@ -47,7 +48,7 @@ def described(d: Json) -> Report:
         sections["flags"] = ReportSection("Run it", Sentences([d["flags"]]), element="flags")
     rests = [f"Machine: {d['assumed']}."] if d["assumed"] else []
     if chosen:
-        rests.insert(0, f"Most of the time rests on prices that are {chosen['basis']}.")
+        rests.insert(0, f"Most of the time rests on {BASES[chosen['basis']]}.")
     if rests:
         sections["rests"] = ReportSection("What this rests on", Sentences(rests), element="basis")
     return Report(
@@ -125,8 +126,8 @@ def _short(x: Json, q: Json) -> str:
 
 
 def _policies(rows: list[Json]) -> Table:
-    columns = (Column("format", left=True), Column("sequences"), Column("weights on device"), Column("on host"),
-               Column("on disk"), Column("caches on host"), Column("attention", left=True),
+    columns = (Column("format", left=True), Column("sequences"), Column("weights: device", shown_from=88),
+               Column("host"), Column("disk"), Column("caches: host"), Column("attention", left=True),
                Column("tokens/s"))  # fmt: skip
     cells = []
     for p in rows:

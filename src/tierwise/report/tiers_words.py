@@ -26,10 +26,11 @@ def placed(x: Json, q: Json) -> str:
             told.append(f"{what}{x[key]} of {whole} layers")
     if not told and not x["read_from_disk"]:
         return "everything on the device"
-    text = (" and ".join(told) + " on the host") if told else "what memory does not hold on the disk"
+    text = (" and ".join(told) + " on the host") if told else "as much in memory as it holds"
     if x["read_from_disk"]:
-        share = "all of them" if x["read_from_disk"] >= 1.0 else percent(x["read_from_disk"])
-        text += f", {share} read from {x['disk']} for every token"
+        share = "all of" if x["read_from_disk"] >= 1.0 else f"{percent(x['read_from_disk'])} of"
+        whose = "a token's experts" if q["routed"] else "the weights"
+        text += f", {share} {'what a token needs there' if told else whose} read from {x['disk']}"
     return text
 
 
@@ -62,7 +63,7 @@ def _throughput(d: Json) -> str:
 
 
 def _shares(x: Json) -> str:
-    told = [f"{percent(f)} on {node or 'the device'}" for node, f in x.items() if f > 1e-9]
+    told = [f"{percent(f)} on the {node or 'device'}" for node, f in x.items() if f > 1e-9]
     return " and ".join(told)
 
 
@@ -106,8 +107,17 @@ def why(d: Json) -> list[str]:
     if disk:
         out.append("Warm: the page cache holds what it can of the file. " + (
             "A sweep over more than it holds finds nothing in it, whatever order." if disk >= 1.0 else
-            "Experts are taken to be chosen alike often; popular ones would be found more often."))  # fmt: skip
+            _found(a, d["question"])))  # fmt: skip
     return out
+
+
+def _found(a: Json, q: Json) -> str:
+    """How the experts of a token are found in memory."""
+    if not q["skew"]:
+        return ("Experts are taken to be chosen alike often; popular ones would be found more often (--expert-skew).")
+    return (f"Experts are taken to be chosen by Zipf's law with exponent {q['skew']:.3g}: memory has no room for "
+            f"{percent(a['without_room'])} of them, and {percent(1.0 - a['read_from_disk'])} of what a token needs is "
+            "found there.")  # fmt: skip
 
 
 def _bound(name: str, q: Json) -> str:

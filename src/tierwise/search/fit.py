@@ -16,9 +16,9 @@ import numpy as np
 
 from tierwise.core.errors import TierwiseError
 from tierwise.evaluation import evaluate
+from tierwise.program.residency import cyclic_lru, random_lru
 from tierwise.result import Result
 from tierwise.scenario.types import Scenario
-from tierwise.schedule.residency import cyclic_lru, random_lru
 from tierwise.search.fit_question import (
     CACHE_FORMATS,
     UBATCH,
@@ -212,9 +212,11 @@ def scenario_of(q: FitQuestion, c: FitChoice) -> Scenario:
     """The scenario of a choice."""
     s = q.scenario(c.weights, c.kv, c.ubatch)
     if not q.has_host:
-        return s if not c.missed else s.apply(read_from_disk(c.missed, c.disk, experts=bool(q.routed)))
+        return s if not c.missed else s.apply(
+            read_from_disk(c.missed, c.disk, experts=bool(q.routed), skew=q.skew if q.routed else 0.0)
+        )
     return s.apply(partial_offload(float(c.layers), float(c.experts), float(c.caches), float(c.feed_forward), c.missed,
-                                   c.disk))  # fmt: skip
+                                   c.disk, skew=q.skew))  # fmt: skip
 
 
 def _with(c: FitChoice, what: str, count: int) -> FitChoice:

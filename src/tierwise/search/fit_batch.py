@@ -25,6 +25,9 @@ from tierwise.search.fit_question import FitQuestion
 SHARES = np.linspace(0.0, 1.0, 11)
 CACHE_SHARES = (0.0, 0.5, 1.0)
 BATCHES = 2.0 ** np.arange(0, 11)
+# Steps around the best of them, and batches as parts of its own.
+FINER = np.linspace(-0.1, 0.1, 21)
+MORE = np.asarray((0.625, 0.75, 0.875, 1.0, 1.125, 1.25, 1.5, 1.75))
 # One layer's weights ahead of the one that runs (FlexGen's overlapping schedule).
 SCHEDULE = "prefetch:ahead=1"
 FORMATS = ("fp16", "int8-g64", "int4-g64")
@@ -80,24 +83,32 @@ def policies(q: FitQuestion) -> list[OffloadPolicy]:
 
 
 def _best(q: FitQuestion, weights: str, attends: str) -> OffloadPolicy | None:
-    """The fastest point of a structure that fits."""
-    disk = q.disk
-    grids = [SHARES, SHARES if disk else np.zeros(1), np.asarray((1.0,) if attends else CACHE_SHARES),
+    """The fastest point of a structure that fits: of a grid, then of a finer one around the best of that."""
+    whole = [SHARES, SHARES if q.disk else np.zeros(1), np.asarray((1.0,) if attends else CACHE_SHARES),
              BATCHES if q.batch is None else np.asarray([q.batch])]  # fmt: skip
+    found = _fastest(q, weights, attends, whole)
+    if found is None:
+        return None
+    host, far, caches, batch = found
+    finer = [np.clip(host + FINER, 0.0, 1.0), np.clip(far + FINER[::5], 0.0, 1.0) if q.disk else np.zeros(1),
+             whole[2] if attends else np.clip(caches + 2.0 * FINER[::2], 0.0, 1.0),
+             np.asarray([batch]) if q.batch is not None else np.unique(np.round(batch * MORE))]  # fmt: skip
+    host, far, caches, batch = _fastest(q, weights, attends, [np.unique(x) for x in finer]) or found
+    one = _scenario(q, weights, attends, host, far, caches, batch)
+    shares = {"": 1.0 - (host + far), "host": host, **({q.disk: far} if q.disk else {})}
+    kept = {"": 1.0 - caches, "host": caches}
+    return OffloadPolicy(weights, weights, batch, shares, kept, attends, one, evaluate(one))
+
+
+def _fastest(q: FitQuestion, weights: str, attends: str, grids: list[Floats]) -> tuple[float, ...] | None:
+    """(share on the host, on the disk, of caches on the host, sequences) of the fastest point that fits."""
     host, far, caches, batch = (x.ravel() for x in np.meshgrid(*grids, indexing="ij"))
     keep = host + far <= 1.0 + 1e-9
-    host, far, caches, batch = (x[keep] for x in (host, far, caches, batch))
-    s = _scenario(q, weights, attends, host, far, caches, batch)
-    r = evaluate(s)
+    points = [x[keep] for x in (host, far, caches, batch)]
+    r = evaluate(_scenario(q, weights, attends, *points))
     speed: Floats = np.where(np.asarray(r.fits), np.asarray(r.output_tokens) / np.asarray(r.time), 0.0)
-    speed = np.broadcast_to(speed, host.shape)
-    if not speed.max() > 0.0:
-        return None
-    i = int(np.argmax(speed))
-    one = _scenario(q, weights, attends, *(float(x[i]) for x in (host, far, caches, batch)))
-    shares = {"": 1.0 - float(host[i] + far[i]), "host": float(host[i]), **({disk: float(far[i])} if disk else {})}
-    kept = {"": 1.0 - float(caches[i]), "host": float(caches[i])}
-    return OffloadPolicy(weights, weights, float(batch[i]), shares, kept, attends, one, evaluate(one))
+    speed = np.broadcast_to(speed, points[0].shape)
+    return tuple(float(x[int(np.argmax(speed))]) for x in points) if speed.max() > 0.0 else None
 
 
 def _scenario(q: FitQuestion, weights: str, attends: str, host: object, far: object, caches: object,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from tierwise.core.num import Num
 from tierwise.core.numerics import MIXTURES, Format, fmt
 from tierwise.machines.types import System
+from tierwise.models.facts import facts_of
 from tierwise.models.marks import decoder, experts_of
 from tierwise.models.mixtures import stored_as
 from tierwise.models.types import Model
@@ -31,6 +34,7 @@ class FitQuestion:
             as many as pay.
         min_bits: of a weight at least. ``goal``: ``latency`` or ``throughput``. ``engine``: that runs it.
         weights, kv: formats to try; empty for those of the engine.
+        skew: Zipf exponent of how often experts are chosen; 0 where all are alike often.
     """
 
     model: Model
@@ -45,6 +49,7 @@ class FitQuestion:
     engine: str
     weights: tuple[str, ...] = ()
     kv: tuple[str, ...] = ()
+    skew: float = 0.0
 
     @property
     def prompt(self) -> float:
@@ -60,6 +65,15 @@ class FitQuestion:
         """Layers with routed experts."""
         stack = decoder(self.model)
         return len(experts_of(stack)) if stack is not None else 0
+
+    @property
+    def experts(self) -> tuple[int, float]:
+        """(routed experts of a layer, how many of them a token chooses); (0, 0) of a dense model."""
+        stack = decoder(self.model)
+        found = [facts_of(b) for k in (stack.kinds if stack is not None else ()) for b in k.blocks]
+        sizes = ((int(np.max(f.experts)), float(np.max(f.top_k))) for f in found
+                 if f.experts is not None and f.top_k is not None)  # fmt: skip
+        return next(sizes, (0, 0.0))
 
     @property
     def disk(self) -> str:
@@ -91,7 +105,7 @@ class FitChoice:
         layers, experts, caches, feed_forward: how many layers the host holds and computes wholly, the experts of, the
             caches of, the feed-forward parts of.
         ubatch: tokens of a micro-batch.
-        missed: share of the weights outside the device that a step reads from ``disk``.
+        missed: share of the weights outside the device for which memory has no room and which lie on ``disk`` alone.
     """
 
     weights: str

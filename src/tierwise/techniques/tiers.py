@@ -13,7 +13,7 @@ import numpy as np
 
 from tierwise import engines
 from tierwise.core.errors import BadField, TierwiseError
-from tierwise.core.num import Num, num
+from tierwise.core.num import Num, is_zero, num
 from tierwise.cost import Target, efficiency
 from tierwise.cost.nodes import at
 from tierwise.cost.paths import path
@@ -25,12 +25,13 @@ from tierwise.scenario.types import Resolved, Scenario
 from tierwise.techniques._make import NothingMatched, Technique, applied, changed
 
 # Marks of layers by what of them the host holds and computes.
+MOST_SKEW = 4.0  # the first of a hundred experts then takes nine tenths of all tokens
 LAYERS, EXPERTS, CACHES, FEED = "host", "host-experts", "host-caches", "host-feed-forward"
 
 
 def partial_offload(
     layers: Num = 0.0, experts: Num = 0.0, caches: Num = 0.0, feed_forward: Num = 0.0, missed: Num = 0.0,
-    disk: str = "", upload: Num | None = None, embed: bool = True,
+    disk: str = "", upload: Num | None = None, embed: bool = True, skew: Num = 0.0,
 ) -> Technique:  # fmt: skip
     """Layers, or the experts of layers, stay in the host's memory and its processors compute them (llama.cpp, -ngl and
     --n-cpu-moe).
@@ -45,6 +46,8 @@ def partial_offload(
         upload: tokens from which weights are copied to the device and multiplied there; what the engine does by
             default, inf for never.
         embed: the table of embeddings stays on the host too.
+        skew: Zipf exponent of how often experts are chosen; ``missed`` is then what the page cache has no room for, of
+            which less is read.
 
     Example: ``partial_offload:layers=8``
     """
@@ -57,9 +60,8 @@ def partial_offload(
         if stack is None:
             raise NothingMatched(name, r.model.name, "nothing in it decodes")
         _check(stack, float(layers), float(experts), float(caches), float(feed_forward))
-        marks = _marks(stack, int(float(np.max(r.plan.pp))), int(layers), int(experts), int(caches),
-                       int(feed_forward))
-        placement = _placement(r, num(missed), disk, _uploads(r, upload), embed, set(marks.values()))
+        marks = _marks(stack, int(float(np.max(r.plan.pp))), int(layers), int(experts), int(caches), int(feed_forward))
+        placement = _placement(r, num(missed), disk, _uploads(r, upload), embed, set(marks.values()), num(skew))
         model = marked(r.model, marks)
         plan = replace(r.plan, placement=placement)
         what = (("layers on the host", float(layers)), ("layers with experts on the host", float(experts)),
@@ -72,22 +74,37 @@ def partial_offload(
     return technique
 
 
-def read_from_disk(share: Num, disk: str = "nvme", experts: bool = False) -> Technique:
+def read_from_disk(
+    share: Num, disk: str = "nvme", experts: bool = False, skew: Num = 0.0, foreseen: Num = 1.0
+) -> Technique:
     """Weights that memory does not hold are read from a disk as they are needed, through the page cache.
 
     Args:
         share: of the weights that each step reads anew (1 for a sweep larger than memory, which finds nothing).
         disk: where they lie.
         experts: of routed experts alone; all others are in memory.
+        skew: Zipf exponent of how often experts are chosen: ``share`` is then what memory has no room for, and a step
+            reads what it needs of that beyond the ones used last (warm; :mod:`tierwise.program.residency`).
+        foreseen: share of the experts to read that a predictor knows before their layer's router has run, which a
+            schedule (``prefetch``) then reads ahead; as many as it does not know are read in vain.
 
-    Example: ``read_from_disk:share=1``
+    Example: ``read_from_disk:share=0.5,experts=true,skew=0.8``
     """
+    if not experts and not (is_zero(skew) and np.all(np.asarray(foreseen) >= 1.0)):
+        raise TierwiseError("read_from_disk: skew and foreseen are of experts; say experts=true")
+    for field, value, most in (("skew", skew, MOST_SKEW), ("foreseen", foreseen, 1.0)):
+        if not np.all((np.asarray(value) >= 0.0) & (np.asarray(value) <= most)):
+            raise BadField("read_from_disk", field, value, f"0 to {most:g}")
     name = f"{float(np.max(share)):.0%} of the {'experts' if experts else 'weights'} read from {disk} each step"
+    if not is_zero(skew):
+        name += f" but popular ones, which memory holds (Zipf, {float(np.max(skew)):g})"
+    if not np.all(np.asarray(foreseen) >= 1.0):
+        name += f", {float(np.max(foreseen)):.0%} of them foreseen"
 
     def technique(s: Scenario) -> Scenario:
         r = s.resolved()
         path(Target(r.machine, efficiency(r.machine.device)), disk, "")  # refuses a disk that is not there
-        placement = replace(r.plan.placement, mapped=True)
+        placement = replace(r.plan.placement, mapped=True, skew=num(skew), foreseen=num(foreseen))
         placement = placement.with_tensors("expert" if experts else "weights", {disk: num(share)})
         return applied(replace(s, plan=replace(r.plan, placement=placement)), name, (("placement", 1.0),), r.model.name)
 
@@ -135,13 +152,15 @@ def _uploads(r: Resolved, given: Num | None) -> tuple[Num, Num]:
     return facts.upload_rows, facts.upload_rows * (idle if facts.upload_spread else 1.0)
 
 
-def _placement(r: Resolved, missed: Num, disk: str, rows: tuple[Num, Num], embed: bool, used: set[str]) -> Placement:
+def _placement(r: Resolved, missed: Num, disk: str, rows: tuple[Num, Num], embed: bool, used: set[str],
+               skew: Num) -> Placement:  # fmt: skip
     weights = {"host": 1.0 - missed, **({disk: missed} if disk else {})}
     mapped = bool(disk)
-    layers = Placement(mapped=mapped, upload=rows[0]).with_tensors("weights", weights).with_ops(ANY, "host")
+    layers = Placement(mapped=mapped, upload=rows[0], skew=skew).with_tensors("weights", weights).with_ops(ANY, "host")
     for group in ("kv", "state", "activations"):
         layers = layers.with_tensors(group, {"host": 1.0})
-    experts = Placement(mapped=mapped, upload=rows[1]).with_tensors("expert", weights).with_ops("expert", "host")
+    experts = Placement(mapped=mapped, upload=rows[1], skew=skew).with_tensors("expert", weights)
+    experts = experts.with_ops("expert", "host")
     caches = Placement().with_tensors("kv", {"host": 1.0}).with_ops("attention", "host")
     feed = Placement(mapped=mapped, upload=rows[0]).with_tensors("mlp", weights).with_ops("mlp", "host")
     both = replace(experts, tensors=experts.tensors + caches.tensors, ops=experts.ops + caches.ops)
@@ -152,4 +171,3 @@ def _placement(r: Resolved, missed: Num, disk: str, rows: tuple[Num, Num], embed
     for mark in sorted(used):
         out = out.with_part(mark, parts[mark])
     return out
-

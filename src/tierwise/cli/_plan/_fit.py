@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tierwise.cli._flags import Flags
@@ -15,13 +16,14 @@ from tierwise.scenario.fields import known
 from tierwise.scenario.types import Scenario
 from tierwise.search.fit_batch import OffloadPolicy
 from tierwise.search.fit_question import FitQuestion
+from tierwise.techniques.tiers import MOST_SKEW
 
 Json = dict[str, Any]
 GOALS = ("latency", "throughput")
 
 
 def answered(
-    asked: Flags, context: str, output: str | None, min_bits: float, goal: str | None
+    asked: Flags, context: str, output: str | None, min_bits: float, goal: str | None, skew: str | None = None
 ) -> tuple[Json, dict[str, str], Scenario | None]:  # fmt: skip
     """(the answer as data, launch files by path, the scenario of the plan).
 
@@ -35,7 +37,7 @@ def answered(
     from tierwise.search.fit_batch import policies
     from tierwise.search.fit_help import helps
 
-    q = question(asked, context, output, min_bits, goal)
+    q = question(asked, context, output, min_bits, goal, skew)
     if q.goal == "throughput":
         with progress("looking where everything fits"):
             found = policies(q)
@@ -70,7 +72,9 @@ def _streamed(q: FitQuestion, p: OffloadPolicy) -> Divided:
                    p.cache_shares, weights * q.machine.count)  # fmt: skip
 
 
-def question(asked: Flags, context: str, output: str | None, min_bits: float, goal: str | None) -> FitQuestion:
+def question(
+    asked: Flags, context: str, output: str | None, min_bits: float, goal: str | None, skew: str | None = None
+) -> FitQuestion:
     """What is asked, model and machine looked up."""
     from tierwise.core.numerics import fmt
     from tierwise.machines import system
@@ -98,8 +102,34 @@ def question(asked: Flags, context: str, output: str | None, min_bits: float, go
     for name in (*formats, *caches):
         fmt(name)  # refuses what is no format
     model, machine = load_model(asked.model), system(on)
-    return FitQuestion(model, machine, asked.model, on, float(length), float(made), batch, min_bits, aim,
+    q = FitQuestion(model, machine, asked.model, on, float(length), float(made), batch, min_bits, aim,
                     _engine(asked, aim, machine), formats, caches)  # fmt: skip
+    return q if skew is None else replace(q, skew=_skew(skew, q))
+
+
+def _skew(text: str, q: FitQuestion) -> float:
+    """The exponent that a user wrote, or that of a trace: the mean of its layers."""
+    import numpy as np
+
+    from tierwise.measure.columns import COUNT, complete, numbers, read
+    from tierwise.program.residency import skew_of
+
+    if not q.routed:
+        raise TierwiseError(f"--expert-skew: {q.name} has no routed experts")
+    if q.goal == "throughput":
+        raise TierwiseError("--expert-skew goes with --goal latency: batches of many sequences need almost all experts")
+    try:
+        value = float(text)
+    except ValueError:
+        bounds = {"layer": COUNT, "expert": (0.0, q.experts[0] - 1.0)}
+        trace = numbers(complete(read(text), ("layer", "expert"), text), text, bounds)
+        if not len(trace["layer"]):
+            raise BadField("--expert-skew", "trace", text, "a trace with rows") from None
+        layers = [trace["expert"][trace["layer"] == x].astype(np.int64) for x in np.unique(trace["layer"])]
+        return min(float(np.mean([skew_of(x, q.experts[0]) for x in layers])), MOST_SKEW)
+    if not 0.0 <= value <= MOST_SKEW:
+        raise BadField("--expert-skew", "value", text, f"a number from 0 to {MOST_SKEW:g}, or a trace") from None
+    return value
 
 
 def _engine(asked: Flags, goal: str, machine: Any) -> str:

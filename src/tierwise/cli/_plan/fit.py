@@ -18,6 +18,9 @@ def command(
     min_bits: float = typer.Option(4.0, "--min-bits", metavar="BITS", help="Least bits of a weight (default: 4)."),
     goal: str | None = typer.Option(None, "--goal", metavar="GOAL", help="What is best: latency (of one conversation) "
                                     "or throughput (of many; with --batch max the default)."),
+    expert_skew: str | None = typer.Option(None, "--expert-skew", metavar="NUMBER|FILE", help="How unlike often "
+                                           "experts are chosen: Zipf's exponent, or a trace of routing (CSV: layer, "
+                                           "expert; default: alike often)."),
 ) -> None:  # fmt: skip
     """Where everything goes so that it fits and is fastest, how fast that is, and the flags that do it."""
     from tierwise.cli._files import check, told, write_json
@@ -26,7 +29,7 @@ def command(
     from tierwise.report.tiers_report import described, page
 
     check(asked, "html", "json", "save")
-    found, files, form = answered(asked, context, output, min_bits, goal)
+    found, files, form = answered(asked, context, output, min_bits, goal, expert_skew)
     if asked.out is not None:
         from pathlib import Path
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,7 @@ from tierwise.core.num import num
 from tierwise.core.numerics import fmt
 from tierwise.machines.profile import Products
 from tierwise.measure.engines import EnginePass, MeasureSettings, curves, shapes
+from tierwise.measure.limited import forget, run_limited
 from tierwise.scenario.types import KV, Batch, Plan
 
 NAME = "llama.cpp"
@@ -38,6 +41,48 @@ def product_probes(bench: MeasureSettings) -> Iterator[tuple[str, Callable[[dict
             size = _weights(config, form)
             yield f"{form}.one.{size:.0f}", lambda seen, f=form, c=config: _one(bench, f, c, seen)  # type: ignore[misc]
             yield f"{form}.many.{size:.0f}", lambda seen, f=form, c=config: _many(bench, f, c, seen)  # type: ignore[misc]
+
+
+# A model for weights in a mapped file, what the process holds besides them, and the share that the page cache holds.
+_MAPPED, _OWN, _CACHED = shapes.llama(1024, 2816, 8, 16, 16, 1000), 60e6, 0.4
+
+
+def mapped(bench: MeasureSettings, folder: Path) -> float:
+    """Bytes of weights per second at which it decodes from a mapped file on a disk that the page cache does not hold.
+
+    Raises:
+        TierwiseError: the page cache cannot be limited here.
+    """
+    with tempfile.TemporaryDirectory(prefix=".tierwise-", dir=folder) as inside:
+        path = Path(inside) / "model.gguf"
+        write_gguf(path, _MAPPED, "fp16")
+        times = steps_from_disk(path, _MAPPED, "fp16", bench.threads, _CACHED, 8 if bench.quick else 16)
+    return _weights(_MAPPED, "fp16") / statistics.median(times)
+
+
+def steps_from_disk(
+    path: Path, config: shapes.Config, form: str, threads: int, cached: float, steps: int
+) -> list[float]:
+    """Seconds by the clock of decoding steps of a mapped file of which the page cache holds at most a share; the first
+    ones, which find what loading left there, are not among them."""
+    forget(path)
+    limit = path.stat().st_size * cached + _OWN
+    found = run_limited(__name__, "decoded", limit, path=str(path), config=config, form=form, threads=threads,
+                        steps=steps)  # fmt: skip
+    return [float(x) for x in found]
+
+
+def decoded(path: str, config: shapes.Config, form: str, threads: int, steps: int) -> list[float]:
+    """Seconds of each step after a short prompt and one step."""
+    session = Session(threads, config, form, 64, 1, mapped=Path(path))
+    session.decode(session.batch(8, 1))
+    batch, out = session.batch(1, 1, 8), []
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        session.decode(batch)
+        out.append(time.perf_counter() - start)
+        session.api.llama_memory_seq_rm(session.memory, -1, 8, -1)
+    return out[1:]
 
 
 def products(seen: dict[str, float]) -> dict[str, Products]:
@@ -160,19 +205,22 @@ class Session:
     """A loaded model and its context; both are freed with it, and the file is gone once it is loaded."""
 
     def __init__(
-        self, threads: int, config: shapes.Config, form: str, tokens: int, seqs: int, repack: bool = True
-    ) -> None:
+        self, threads: int, config: shapes.Config, form: str, tokens: int, seqs: int, repack: bool = True,
+        mapped: Path | None = None,
+    ) -> None:  # fmt: skip
+        """``mapped``: the file of such a model, whose weights stay in it and are read through the page cache."""
         import llama_cpp
 
         self.api = llama_cpp
         llama_cpp.llama_log_set(_SILENT(), None)
+        options = llama_cpp.llama_model_default_params()
+        options.use_mmap = mapped is not None
+        options.n_gpu_layers = 0
+        options.use_extra_bufts = repack and mapped is None  # repacked weights would be a copy in memory
         with tempfile.TemporaryDirectory(prefix="tierwise-") as folder:
-            path = Path(folder) / "model.gguf"
-            write_gguf(path, config, form)
-            options = llama_cpp.llama_model_default_params()
-            options.use_mmap = False
-            options.n_gpu_layers = 0
-            options.use_extra_bufts = repack
+            path = mapped or Path(folder) / "model.gguf"
+            if mapped is None:
+                write_gguf(path, config, form)
             self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), options)
         wanted = llama_cpp.llama_context_default_params()
         wanted.n_ctx = max((tokens + 8) * seqs, 64)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.measure.buffers import COLUMNS, BufferAnswers, check
+from tierwise.measure import breakdowns, buffers
+from tierwise.measure.buffers import BufferAnswers
 from tierwise.measure.columns import complete
 from tierwise.measure.ops import read
 from tierwise.report.validation import each_file, named
@@ -24,7 +25,9 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
 
 
 def _answer(path: Path) -> tuple[dict[str, Any], list[str]]:
-    found = check(complete(read(path), COLUMNS, str(path)))
+    table = read(path)
+    kind = breakdowns if "model_mib" in table else buffers
+    found = kind.check(complete(table, kind.COLUMNS, str(path)))
     refused = [{"rows": r.rows.tolist(), "reason": r.reason} for r in found.refused]
     return {"file": path.name, "cells": cells(found), "refused": refused}, shown(path, found)
 
