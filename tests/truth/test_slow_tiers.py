@@ -1,7 +1,8 @@
 """Models larger than memory on a real slow tier: llama.cpp from a mapped file that the page cache is not allowed to
 hold, PyTorch with layers on the disk, and an optimizer on the processor. Predicted from what `tierwise calibrate`
 measured. Others use the disk and the processors too: both sides are measured in turns, and of the medians of all turns
-the quieter counts, as in calibration.
+the quieter counts, as in calibration. Where the turns differ by more than the tolerance, the check is skipped: it would
+be of the noise.
 """
 
 from __future__ import annotations
@@ -65,6 +66,13 @@ def here(folder: Path) -> System:
     return system(str(file))
 
 
+def steady(*series: list[float]) -> None:
+    """Skip where the disk's own repeats differ by more than a prediction may be off: they are the noise floor."""
+    moved = max(max(rounds) / min(rounds) for rounds in series) - 1.0
+    if moved > WITHIN:
+        pytest.skip(f"this disk's own repeats differ by {moved:.0%}, more than the {WITHIN:.0%} to hold predictions to")
+
+
 def told(what: str, predicted: float, measured: float) -> None:
     print(f"{what}: measured {measured:.4g} s, predicted {predicted:.4g} s ({predicted / measured - 1.0:+.1%})")
     assert predicted == pytest.approx(measured, rel=WITHIN)
@@ -90,6 +98,7 @@ def test_llamacpp_reads_a_mapped_file_at_the_calibrated_pace(
         pytest.skip(str(no))
     finally:
         file.unlink()
+    steady(rates, times)
     f16 = fmt("fp16")
     plan = Plan(weights=fmt(form), activations=fmt("fp32"), kv=KV(f16, f16))
     model = shapes.model(config | {"torch_dtype": "float16"}, "mapped")
@@ -116,6 +125,7 @@ def test_pytorch_reads_layers_from_the_disk_as_they_run(here: System, folder: Pa
             times.append(usual(step, 4))
     finally:
         close()
+    steady(rates, times)
     model = shapes.model(config, "on disk")
     far = Placement().with_tensors("attn", {"disk": 1.0}).with_tensors("mlp", {"disk": 1.0})
     plan = Plan(weights=fmt("fp32"), activations=fmt("fp32"), kv=KV(fmt("fp32"), fmt("fp32")), placement=far)
