@@ -1,12 +1,19 @@
 """Coefficients of training frameworks, fitted to recorded steps.
 
     python -m benchmarks.fit.training FILE... [--write] [--framework NAME] [--folds 8]
+    python -m benchmarks.fit.training FILE... --families [--write]
 
-Six a framework for time (seven where products in fewer bits were recorded): factors on matrix products, attention,
-kernels that memory binds and collectives of layers; the share of data-parallel traffic that nothing hides; host seconds
-a kernel. Three for memory: a factor on what the backward pass keeps, bytes of buffers, bytes of a logit. They minimise
-the mean of ``|log(predicted / measured)|``.
-Errors are those on rows of left-out groups, a group being one model on one number of GPUs.
+In three stages, each of its own rows, so that no coefficient answers for what another one is of:
+
+1. of a device family (``--families``): matrix products in 16 bits on dense models, the mean over the frameworks that were
+   recorded on it; and in fewer bits, over those frameworks that were recorded in both (elsewhere it answers for all else);
+2. of a framework, on its dense models: factors on attention, kernels that memory binds and collectives of layers; the
+   share of data-parallel traffic that nothing hides; host seconds a kernel;
+3. of a framework, on its models with experts: their products.
+
+Three more for memory: a factor on what the backward pass keeps, bytes of buffers, bytes of a logit. All minimise the
+mean of ``|log(predicted / measured)|``, in which every source has the same weight. Errors are those on rows of left-out
+groups, a group being one model on one number of GPUs.
 """
 
 from __future__ import annotations
@@ -22,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.measure.training import TrainingGroup, TrainingRows, measured, measured_memory, read, table
-from tierwise.training.recipe import FOLDER, TrainingFramework
+from tierwise.training.recipe import FOLDER, TrainingFramework, sustained
 
 Array = NDArray[np.float64]
 Predict = Callable[[Mapping[str, float]], Array]
@@ -30,15 +37,14 @@ Start = Mapping[str, tuple[float, float]]
 
 # What is fitted: where it starts, and how far from there it may end (a factor each way).
 START: Mapping[str, tuple[float, float]] = {
-    # No framework multiplies faster than the kernels do by themselves.
-    "matmul": (1.25, 1.25),
-    "low": (0.9, 1.3),
     "attention": (1.2, 4.0),
     "memory": (2.5, 4.0),
     "link": (1.0, 3.0),
     "exposed": (0.3, 3.3),
     "launch": (2e-5, 30.0),
 }
+ROUTED: Mapping[str, tuple[float, float]] = {"routed": (3.0, 6.0)}
+FAMILY: Mapping[str, tuple[float, float]] = {"matmul": (1.1, 1.4), "low": (0.9, 1.5)}
 MEMORY: Mapping[str, tuple[float, float]] = {"saves": (1.1, 1.8), "overhead": (1.5e9, 6.0), "logits": (8.0, 2.5)}
 FOLDS = 8
 
@@ -84,6 +90,33 @@ def remembered(
     return out
 
 
+def priced_once() -> None:
+    """Keep what no coefficient changes: prices of exchanges, memory and targets, by their arguments."""
+    from tierwise.training import step
+
+    for name in ("exchange", "memory_of", "engine_on"):
+        setattr(step, name, _kept(getattr(step, name)))
+
+
+def _kept(function: Callable[..., Any]) -> Callable[..., Any]:
+    kept: dict[tuple[Any, ...], Any] = {}
+
+    def key(x: Any) -> Any:
+        if isinstance(x, np.ndarray):
+            return x.shape, x.tobytes()
+        return x if isinstance(x, str | float | int) else id(x)
+
+    def found(*args: Any, **options: Any) -> Any:
+        # Layouts and machines are those of the groups of rows; plans are made anew of the same layout.
+        given = [a for a in args if type(a).__name__ not in ("Plan", "TrainingFramework")]
+        at = (*map(key, given), *((k, key(v)) for k, v in options.items()))
+        if at not in kept:
+            kept[at] = function(*args, **options), args  # Arguments are held, so that their ids stay theirs.
+        return kept[at][0]
+
+    return found
+
+
 def changed(how: TrainingFramework, values: Mapping[str, float]) -> TrainingFramework:
     """A framework with other coefficients, those of its recipe included."""
     own = {k: v for k, v in values.items() if k != "logits"}
@@ -108,10 +141,11 @@ def fit(predict: Predict, start_at: Start, m: Array, at: NDArray[np.bool_], weig
 
     # Where launches matter is a valley of its own: begin on both sides of it.
     begin = np.zeros((2 if "launch" in names else 1, len(names)))
+    tries = 60 if len(names) == 1 else 300
     if "launch" in names:
         begin[1, names.index("launch")] = 0.55
     found = [
-        minimize(loss, z, method="Nelder-Mead", options={"maxfev": 350, "initial_simplex": z + _simplex(len(z))})
+        minimize(loss, z, method="Nelder-Mead", options={"maxfev": tries, "initial_simplex": z + _simplex(len(z))})
         for z in begin
     ]
     return values(min(found, key=lambda f: f.fun).x)
@@ -121,15 +155,35 @@ def _simplex(n: int) -> Array:
     return np.vstack([np.zeros(n), 0.4 * np.eye(n)])
 
 
-def weights_of(groups: NDArray[Any], at: NDArray[np.bool_]) -> Array:
-    """Each group of rows counts as the root of its rows."""
+def weights_of(groups: NDArray[Any], at: NDArray[np.bool_], source: NDArray[np.str_]) -> Array:
+    """Each group of rows counts as the root of its rows, and each source as every other."""
     count = np.bincount(groups[at], minlength=int(groups.max()) + 1)
-    return 1.0 / np.sqrt(np.maximum(count[groups], 1))
+    each = 1.0 / np.sqrt(np.maximum(count[groups], 1))
+    whole = {s: each[at & (source == s)].sum() for s in np.unique(source[at])}
+    return np.asarray([w / whole.get(s, np.inf) for w, s in zip(each, source, strict=True)])
+
+
+Stage = tuple[Start, NDArray[np.bool_]]
+
+
+def staged(
+    predict: Predict, stages: Sequence[Stage], m: Array, inside: NDArray[np.bool_], labels: NDArray[Any],
+    source: NDArray[np.str_],
+) -> dict[str, float]:  # fmt: skip
+    """Coefficients stage by stage, each on its own rows among those ``inside``, with those of earlier ones held."""
+    found: dict[str, float] = {}
+    for start_at, rows in stages:
+        at = inside & rows
+        if at.any():
+            held = dict(found)
+            found |= fit(lambda v, held=held: predict({**held, **v}), start_at, m, at, weights_of(labels, at, source))  # type: ignore[misc]
+    return found
 
 
 def held_out(
-    predict: Predict, start_at: Start, m: Array, at: NDArray[np.bool_], labels: NDArray[Any], folds: int = FOLDS
-) -> Array:
+    predict: Predict, stages: Sequence[Stage], m: Array, at: NDArray[np.bool_], labels: NDArray[Any],
+    source: NDArray[np.str_], folds: int = FOLDS,
+) -> Array:  # fmt: skip
     """Predictions for rows of left-out groups."""
     out = np.full(len(m), np.nan)
     present = np.unique(labels[at])
@@ -138,7 +192,7 @@ def held_out(
     for k in range(min(folds, len(present))):
         inside = at & (mine != k)
         if inside.any():
-            p = predict(fit(predict, start_at, m, inside, weights_of(labels, inside)))
+            p = predict(staged(predict, stages, m, inside, labels, source))
             out[at & (mine == k)] = p[at & (mine == k)]
     return out
 
@@ -149,8 +203,12 @@ def main(argv: Sequence[str]) -> None:
     p.add_argument("--framework", default="")
     p.add_argument("--write", action="store_true")
     p.add_argument("--folds", type=int, default=FOLDS)
+    p.add_argument("--families", action="store_true")
     a = p.parse_args(argv)
+    priced_once()
     rows = rows_of(a.files)
+    if a.families:
+        return _families(rows, a.write)
     found: dict[str, dict[str, float]] = {}
     bounds: dict[str, dict[str, tuple[float, float, int]]] = {}
     for what, start_at in (("time", START), ("memory", MEMORY)):
@@ -189,16 +247,19 @@ def _one(
             return predicted(groups, len(t), lambda f: changed(f, v))
         return remembered(groups, stage, lambda f: changed(f, v))
 
-    if not any(g.how.recipe.low for g in groups):
-        start_at = {k: v for k, v in start_at.items() if k != "low"}
-    values = fit(predict, start_at, m, at, weights_of(labels, at))
+    stages: list[Stage] = [(start_at, at)]
+    if what == "time":
+        routed = _routed(t)
+        stages = [(start_at, ~routed & _certain(t)), (ROUTED, routed & _certain(t))]
+    values = staged(predict, stages, m, at, labels, source)
     inside = predict(values)
-    outside = held_out(predict, start_at, m, at, labels, folds) if folds else inside
+    outside = held_out(predict, stages, m, at, labels, source, folds) if folds else inside
     print(name, what, {k: float(f"{v:.4g}") for k, v in values.items()})
     for s in sorted(set(source[at])):
         k = at & (source == s)
         print(
-            f"  {s:24} n={k.sum():4}  in the fit {_errors(inside[k] / m[k])}   held out {_errors(outside[k] / m[k])}",
+            f"  {s:24} n={k.sum():4}  in the fit {_errors(inside[k] / m[k])}   held out {_errors(outside[k] / m[k])}"
+            f" bounds {_bootstrapped(np.abs(outside[k] / m[k] - 1.0), labels[k])}",
             flush=True,
         )
     found.setdefault(name, {}).update(values)
@@ -206,9 +267,69 @@ def _one(
     bounds.setdefault(name, {})[what] = (float(low), float(high), int(at.sum()))
 
 
+def _certain(t: TrainingRows) -> NDArray[np.bool_]:
+    """Rows that say one precision; the others are predicted, and fit nothing."""
+    return np.asarray(["mixed" not in str(x) for x in t.columns.get("precision", np.full(len(t), ""))])
+
+
+def _routed(t: TrainingRows) -> NDArray[np.bool_]:
+    """Rows of models with experts."""
+    return np.asarray([float(x or 0) > 1 for x in t.columns.get("experts", np.zeros(len(t)))])
+
+
+def _families(rows: Sequence[Mapping[str, Any]], write: bool) -> None:
+    """Fit what device families do, on each framework's dense models by themselves, and print or write the means."""
+    import yaml
+
+    whole = table(rows)
+    t = table([r for r, ok in zip(rows, usable(whole, measured(whole)), strict=True) if ok])
+    m, labels, routed = measured(t), groups_of(t), _routed(t)
+    source = np.asarray([str(x) for x in t.columns.get("source", np.full(len(t), "vtrain", dtype=object))])
+    found: dict[tuple[str, str], list[float]] = {}
+    for name, family in sorted({(g.how.name, g.system.device.family) for g in t.groups}):
+        groups = [g for g in t.groups if (g.how.name, g.system.device.family) == (name, family)]
+        at = np.zeros(len(t), dtype=bool)
+        for g in groups:
+            at[g.rows] = (~routed & _certain(t))[g.rows]
+        if at.sum() < 8:
+            continue
+        kinds = {bool(g.how.recipe.low) for g in groups if at[g.rows].any()}
+        free = {"matmul": FAMILY["matmul"]} if False in kinds else {}
+        free |= {"low": FAMILY["low"]} if kinds == {False, True} else {}
+        if not free:
+            continue
+
+        def predict(v: Mapping[str, float], groups: Sequence[TrainingGroup] = groups) -> Array:
+            return predicted(groups, len(t), lambda f: changed(f, v))
+
+        values = fit(predict, {**START, **free}, m, at, weights_of(labels, at, source))
+        mine = sustained(family)
+        own = {k: values[k] * getattr(mine, k) for k in free}
+        print(name, family, f"n={at.sum()}", own, _errors(predict(values)[at] / m[at]), flush=True)
+        for k, v in own.items():
+            found.setdefault((family, k), []).append(v)
+    path = FOLDER.with_name("families.yaml")
+    data = yaml.safe_load(path.read_text())
+    for (family, k), some in found.items():
+        data["families"].setdefault(family, {})[k] = float(f"{np.exp(np.mean(np.log(some))):.3g}")
+    print(data["families"])
+    if write:
+        head = "".join(line + "\n" for line in path.read_text().splitlines() if line.startswith("#"))
+        path.write_text(head + yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120))
+
+
 def _errors(ratio: Array) -> str:
     e = np.abs(ratio - 1.0)
     return f"median {np.median(e):.1%} mean {np.mean(e):.1%} bias {np.exp(np.median(np.log(ratio))):.3f}"
+
+
+def _bootstrapped(error: Array, labels: NDArray[Any], draws: int = 1000) -> str:
+    """Median and mean error between which nine in ten draws of whole groups lie."""
+    of = [error[labels == g] for g in np.unique(labels)]
+    rng = np.random.default_rng(0)
+    drawn = [np.concatenate([of[i] for i in rng.integers(len(of), size=len(of))]) for _ in range(draws)]
+    ends = [np.quantile([f(d) for d in drawn], (0.05, 0.95)) for f in (np.median, np.mean)]
+    return ", ".join(f"{a:.1%}-{b:.1%}" for a, b in ends)
 
 
 def _write(name: str, found: Mapping[str, float], bounds: Mapping[str, tuple[float, float, int]]) -> None:

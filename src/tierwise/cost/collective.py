@@ -32,6 +32,10 @@ def price(op: Op, on: Target) -> Cost:
     library = bool(op.options.get("library", False))
     if "choices" in op.dims and exchange.spans(on, op):
         return exchange.price(op, inside, outside, _link(on, "scale-up"), _link(on, "scale-out"))
+    if op.options.get("once") and np.any(beyond := np.asarray(group) > on.system.per_node):
+        # Of several configurations, those that stay inside a domain call the library.
+        once = exchange.price(op, inside, outside, _link(on, "scale-up"), _link(on, "scale-out"))
+        return either(beyond, once, price(replace(op, options={**op.options, "once": False}), on))
     fit, own = fitted(name, on, library)
     if fit is not None:
         return _measured(op, on, fit, own, inside, outside)

@@ -52,9 +52,10 @@ def price(op: Op, inside: Num, outside: Num, near: Link, far: Link) -> Cost:
 
 
 def spans(on: Target, op: Op) -> bool:
-    """Whether an exchange goes beyond one scale-up domain, for every configuration, in an engine that serves: vLLM,
-    SGLang and TensorRT-LLM bring these kernels; others call a library's all-to-all."""
-    if not on.efficiency.engine or on.system.scale_out is None:
+    """Whether an exchange goes beyond one scale-up domain, for every configuration, in an engine that serves (vLLM,
+    SGLang and TensorRT-LLM bring these kernels) or a framework that trains with them (the op's option ``once``);
+    others call a library's all-to-all."""
+    if not (on.efficiency.engine or op.options.get("once")) or on.system.scale_out is None:
         return False
     return bool(np.all(np.asarray(op.dims["group"]) > on.system.per_node))
 

@@ -8,6 +8,7 @@ batch, shape and degrees, milliseconds). Rows of one kind of model on one GPU ar
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from tierwise.models.load import load_model as catalog
 from tierwise.models.types import Block, Layer, Model, Stack
 from tierwise.training.layout import RECOMPUTE, Layout, pipelines
 from tierwise.training.memory import memory_of
-from tierwise.training.recipe import TrainingFramework, framework
+from tierwise.training.recipe import Recipe, TrainingFramework, framework, method
 from tierwise.training.step import TrainStep, composed
 from tierwise.training.work import ModelWork, work_of
 
@@ -64,6 +65,9 @@ _FRAMEWORKS = (
     ("megatron-deepspeed", "megatron-deepspeed"),
     ("megatron/deepspeed", "megatron-deepspeed"),
     ("megatron-lm 2022", "megatron-2022"),
+    ("megatron-lm 2024", "megatron-2024"),
+    ("nemo 24", "megatron-2024"),
+    ("nvidia nemo framework release 24", "megatron-2024"),
     ("megatron", "megatron"),
     ("nemo", "megatron"),
     ("vtrain", "megatron-2022"),
@@ -192,6 +196,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> TrainingRows:
     """Rows grouped by what has to be equal to be priced as one array."""
     kinds: dict[tuple[Any, ...], list[int]] = {}
     refused: dict[int, str] = {}
+    stated = rows
+    # A batch that nobody stated is one micro-batch a replica: memory does not depend on it (and no time is compared).
+    rows = [{**r, "gbs": r.get("gbs") or (r.get("mbs") or 0.0) * (r.get("dp") or 1.0)} for r in rows]
     for i, r in enumerate(rows):
         try:
             kinds.setdefault(_kind(r), []).append(i)
@@ -203,8 +210,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> TrainingRows:
             groups.append(_group(kind, members, rows))
         except TierwiseError as error:
             refused |= dict.fromkeys(members, str(error))
-    names = sorted({name for r in rows for name in r})
-    columns = {n: np.asarray([r.get(n) for r in rows], dtype=object) for n in names}
+    names = sorted({name for r in stated for name in r})
+    columns = {n: np.asarray([r.get(n) for r in stated], dtype=object) for n in names}
     return TrainingRows(columns, tuple(groups), refused)
 
 
@@ -221,12 +228,7 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
     how = next((to for start, to in _FRAMEWORKS if name.startswith(start)), "")
     if not how:
         raise TierwiseError(f"{r['framework']}: a framework that nothing is on file of")
-    if (
-        "lora" in str(r.get("flags") or "").lower()
-        or "lora" in str(r.get("precision") or "").lower()
-        or "lora" in str(r.get("model") or "").lower()
-    ):
-        raise TierwiseError("adapters are trained")
+    adapters = _adapters(r)
     family = str(r.get("family") or "")
     known = _CATALOG.get(str(r.get("model") or "").lower().split(" ")[0].replace("-", ""), "")
     moe = bool(r.get("experts"))
@@ -235,8 +237,27 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
     gated = "gpt" not in family and "bloom" not in family and "nemotron" not in str(r.get("model") or "").lower()
     flash = "unfused" not in str(r.get("flags") or "")
     form = _precision(str(r.get("precision") or "bf16"))
+    if "fp4" in str(r.get("flags")):
+        form = "nvfp4"
     per_node = float(r.get("gpus_per_node") or 8.0)
-    return how, str(r["gpu"]), per_node, known, moe, gated, bool(r.get("tied")), flash, form
+    return how, str(r["gpu"]), per_node, known, moe, gated, bool(r.get("tied")), flash, form, adapters
+
+
+def _adapters(r: Mapping[str, Any]) -> tuple[float, float]:
+    """(parameters of low-rank adapters, 0 where all is trained; bytes of a frozen weight).
+
+    Raises:
+        TierwiseError: adapters of which nobody says how many parameters they have.
+    """
+    said = [str(r.get(name) or "").lower() for name in ("flags", "precision", "model")]
+    if not any("lora" in text or "adapter" in text for text in said):
+        return 0.0, 2.0
+    stated = re.search(r"trainable=(\d+)", said[0])
+    if stated is None or "finetune_lora" not in said[0]:
+        raise TierwiseError("adapters are trained")
+    # NF4 with a scale in fp32 for 64 weights, or with scales that are quantized themselves (arXiv:2305.14314).
+    held = method("qlora:r=1", Recipe()).parameters if "nf4-dq" in said[1] else 0.5 + 4.0 / 64.0
+    return float(stated[1]), held if "nf4" in said[1] else 2.0
 
 
 def _precision(text: str) -> str:
@@ -247,12 +268,14 @@ def _precision(text: str) -> str:
 
 
 def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> TrainingGroup:
-    how, gpu, per_node, known, moe, gated, tied, flash, form = kind
+    how, gpu, per_node, known, moe, gated, tied, flash, form, (adapters, frozen) = kind
     mine = [rows[i] for i in members]
 
     def column(name: str, default: float | str = 1.0) -> NDArray[np.float64]:
         return np.asarray([float(r.get(name) or (r[default] if isinstance(default, str) else default)) for r in mine])
 
+    # Collectives cut up beside products are of parts of the sequence (Transformer Engine's user buffers).
+    overlapped = np.asarray([float("TP_COMM_OVERLAP=True" in str(r.get("flags"))) for r in mine])
     recompute = np.asarray([_level(str(r.get("recompute") or "none")) for r in mine])
     layout = Layout(
         tp=column("tp"),
@@ -265,7 +288,8 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         global_batch=column("gbs"),
         seq=column("seq"),
         recompute=recompute,
-        sequence_parallel=column("sp", 0.0) * (column("tp") > 1),
+        sequence_parallel=np.maximum(column("sp", 0.0), overlapped) * (column("tp") > 1),
+        asynchronous=overlapped,
         zero=column("zero_stage", 0.0),
         schedule=np.asarray([float(pipelines().index(r.get("schedule") or pipelines()[0])) for r in mine]),
         first=column("first", 0.0),
@@ -278,6 +302,12 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
     if known:
         return TrainingGroup(at, catalog(known), machine, layout, None, found, flash)
     hidden, heads = column("hidden"), column("heads")
+    if adapters > 0:
+        h, wide = float(hidden[0]), (3.0 if gated else 2.0) * float(column("ffn", 0.0)[0] or 4.0 * hidden[0])
+        kv = 2.0 * h / float(heads[0]) * float(column("kv_heads", "heads")[0])
+        # What a rank of one has on every linear map of a layer: inputs and outputs of four groups of products.
+        each = float(column("layers")[0]) * (2.0 * h + kv + 2.0 * h + h + wide * 2.0 / 3.0 + h + wide / 3.0)
+        found = replace(found, recipe=replace(found.recipe, rank=adapters / each, parameters=frozen))
     wide = column("head_dim", 0.0)
     attention = Attention(hidden, heads, column("kv_heads", "heads"), np.where(wide > 0, wide, hidden / heads))
     inner = column("ffn", 0.0)
@@ -322,9 +352,9 @@ def measured(t: TrainingRows) -> NDArray[np.float64]:
     """Seconds a step of every row; nan where the file has none that can be used."""
     out = np.full(len(t), np.nan)
     none = np.full(len(t), None, dtype=object)
-    get = {n: t.columns.get(n, none) for n in ("iter_s", "check", "status", "flags", "framework")}
+    get = {n: t.columns.get(n, none) for n in ("iter_s", "check", "status", "flags", "framework", "gbs")}
     for i in range(len(t)):
-        if get["status"][i] not in ("ok", None, "") or "time" in str(get["check"][i] or ""):
+        if get["status"][i] not in ("ok", None, "") or "time" in str(get["check"][i] or "") or not get["gbs"][i]:
             continue
         # Tests in deterministic mode, and kernels waited for one by one, are not what training runs.
         if str(get["framework"][i]).endswith(" CI") or "LAUNCH_BLOCKING" in str(get["flags"][i]):

@@ -3,7 +3,9 @@
 - A GEMM ``Y = X W`` has two of the same arithmetic: ``dX = dY Wᵀ`` and ``dW = Xᵀ dY``, which is added to a gradient
   that stays in memory.
 - Fused attention recomputes its scores: five products where the forward pass has two (FlashAttention-2,
-  arXiv:2307.08691, section 3.1), so it does its work 2.5 times over.
+  arXiv:2307.08691, section 3.1), so it does its work 2.5 times over. Unfused attention keeps its softmax: its kernels
+  go over the scores seven times (read the softmax for the gradient of values, write its gradient, read both and write
+  the gradient of scores, read that for queries and for keys), those of the forward pass four times.
 - A kernel that memory binds reads what it read and the gradient of what it wrote, and writes gradients of what it read.
 - A collective has its conjugate: an all-gather the reduce-scatter, an all-reduce an all-reduce (Megatron-LM,
   arXiv:1909.08053, section 3), a send the send the other way.
@@ -14,13 +16,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from tierwise.core.num import Num
+import numpy as np
+
+from tierwise.core.num import Num, scalar
 from tierwise.core.numerics import Format, fmt
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.program.types import Op, Operand
 
 # Products of a fused attention's backward pass over those of its forward pass.
 ATTENTION = 2.5
+# Passes over the scores of an unfused attention's backward pass over those of its forward pass.
+UNFUSED = 7.0 / 4.0
 # What the names of ops end with that compute gradients of weights: only the update waits for them, so that a schedule
 # may put them off (arXiv:2401.10241). All other ops of a backward pass compute gradients of inputs.
 WEIGHTS = ".wgrad"
@@ -67,7 +73,9 @@ def _gradients(op: Op, body: str, form: Format, share: float) -> Iterator[Op | R
         if share > 0:
             yield replace(op, name=op.name + WEIGHTS)
     elif op.kind == "attention":
-        yield Repeat("products", (Body(body, (replace(op, name=op.name + ".grad"),)),), count=ATTENTION)
+        fused = np.asarray(op.options.get("flash", True), dtype=bool)
+        count = scalar(np.where(fused, ATTENTION, UNFUSED))
+        yield Repeat("products", (Body(body, (replace(op, name=op.name + ".grad"),)),), count=count)
     elif op.kind == "collective":
         how = str(op.options["collective"])
         yield replace(op, name=op.name + ".grad", options={**op.options, "collective": _CONJUGATE.get(how, how)})

@@ -14,6 +14,7 @@ from tierwise.training.optimizers import OPTIMIZERS
 
 FOLDER = Path(__file__).with_name("frameworks")
 
+
 @dataclass(frozen=True)
 class Recipe:
     """Formats of what training keeps, bytes a parameter.
@@ -40,6 +41,15 @@ class Recipe:
         forwards: forward passes of a micro-batch from which a step is told without a backward pass (zeroth-order:
             two, under weights that are disturbed either way; arXiv:2305.17333); 0 trains by gradients. ``noise``:
             tensors as large as a weight that changing it takes.
+        loss: bytes that the loss reads and writes for a logit, and that its gradient does: of every kernel that the
+            framework runs for it.
+        beside: 1 where collectives of tensor parallelism in the backward pass run beside gradients of weights.
+        around: bytes a parameter that kernels around the update read and write: unscaling and clipping gradients, their
+            norm, zeroing them, copying weights back to the working copy.
+        stops: 1 where recomputing a layer stops at the last tensor that its backward pass needs, before the product
+            that ends it (torch.utils.checkpoint, without reentrance, since PyTorch 2.1).
+        dispatch: 1 where a token goes once to every node that holds one of its experts (DeepEP); 0 sends every copy.
+        older_attention: 1 where fused attention was written for instructions before Hopper's (FlashAttention-2).
     """
 
     parameters: float = 2.0
@@ -60,6 +70,12 @@ class Recipe:
     projection: float = 0.0
     forwards: float = 0.0
     noise: float = 0.0
+    loss: tuple[float, float] = (6.0, 8.0)
+    beside: float = 0.0
+    older_attention: float = 0.0
+    around: float = 0.0
+    stops: float = 0.0
+    dispatch: float = 0.0
 
     @property
     def frozen(self) -> bool:
@@ -82,7 +98,7 @@ class Recipe:
         disturb the weights twice, put them back and then update them, each with random numbers made again."""
         if self.forwards > 0:
             return (self.forwards + 2.0) * 2.0 * self.parameters
-        return self.gradients + 2.0 * self.states + self.parameters
+        return self.gradients + 2.0 * self.states + self.parameters + self.around
 
 
 def method(text: str, base: Recipe) -> Recipe:
@@ -183,8 +199,9 @@ class TrainingFramework:
     Attributes:
         recipe: formats it keeps.
         matmul, attention, memory, link: factors on the time of matrix products in 16 bits, of attention, of kernels
-            that memory binds and of collectives of a layer: what was measured over what single ops were.
-        low: as ``matmul``, of products in fewer bits, which frameworks and serving engines scale differently.
+            that memory binds and of collectives of a layer: what was measured over what single ops were, and of
+            products over what the device family sustains.
+        low: as ``matmul``, of products in fewer bits. ``routed``: of experts' products, over that of all products.
         exposed: share of the data-parallel traffic of a step that compute does not hide.
         far: power of the number of nodes by which data-parallel traffic over them is slower than on its own fabric.
         launch: host seconds a kernel; a pass is never faster than its launches.
@@ -201,6 +218,7 @@ class TrainingFramework:
     recipe: Recipe = field(default_factory=Recipe)
     matmul: Num = 1.0
     low: Num = 1.0
+    routed: Num = 1.0
     attention: Num = 1.0
     memory: Num = 1.0
     link: Num = 1.0
@@ -215,6 +233,30 @@ class TrainingFramework:
     schedules: tuple[str, ...] = ("one_f_one_b",)
     compress: Compression = field(default_factory=Compression)
     source: str = ""
+
+
+@dataclass(frozen=True)
+class SustainedRates:
+    """How a family's devices train, beside what short runs of single kernels were measured to.
+
+    Attributes:
+        matmul, low: factors on the time of matrix products in 16 bits, and in fewer.
+        older: what fused attention written for earlier devices reaches of what is written for the family's own.
+    """
+
+    matmul: float = 1.0
+    low: float = 1.0
+    older: float = 1.0
+
+
+@cache
+def sustained(family: str) -> SustainedRates:
+    """What is on file of a device family; as measured where nothing is."""
+    import yaml
+
+    path = FOLDER.with_name("families.yaml")
+    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["families"].get(family, {})
+    return SustainedRates(**_known(SustainedRates, data, path))
 
 
 def frameworks() -> tuple[str, ...]:
@@ -237,6 +279,7 @@ def framework(name: str) -> TrainingFramework:
     path = FOLDER / f"{name}.yaml"
     data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     recipe = Recipe(**_known(Recipe, data.pop("recipe", {}), path))
+    recipe = replace(recipe, loss=(float(recipe.loss[0]), float(recipe.loss[1])))
     for key in ("interval", "memory_interval"):
         if key in data:
             data[key] = tuple(map(float, data[key]))

@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from tierwise.core.num import Num, maximum, num, where
+from tierwise.core.num import Num, maximum, minimum, num, where
 from tierwise.core.numerics import fmt
 from tierwise.cost import Target, price
+from tierwise.cost.exchange import UNITS
 from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.program.types import Op, Operand
@@ -96,10 +97,14 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     scatter = wire("reduce_scatter", layer["layer"] * (scattered if small else how.recipe.parameters), group, x.tp)
     packs = where(shards, packing(on, how, layer["layer"]), 0.0) if small else 0.0
 
+    left = _left(on, x, how)
     rows: list[tuple[dict[str, Num], dict[str, Num], Num, Num]] = []
     for piece, n in work.layers:
-        forward, behind, again, later = _times(piece, x, how)
+        forward, behind, again, later = _times(piece, x, how, left)
         _pass_keys(on, x, how, piece, forward, behind)
+        if how.recipe.also > 0:  # Autograd's own gradients are added to those that are kept, by kernels of their own.
+            each = (how.recipe.also + 2.0 * how.recipe.gradients) * (layer["layer"] + layer["experts"])
+            behind["memory"] = behind["memory"] + how.memory * each / on.memory.bandwidth
         if how.recipe.forwards > 0:
             forward, behind, again, later = _alone(forward, behind, how)
         rows.append((forward, {k: behind[k] + again[k] for k in behind}, later, n))
@@ -143,7 +148,7 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
         late = where(np.asarray(together) > 1, spread, 0.0)
         parts["stragglers"] = late * m * slowest
     flops = useful(work, x, how)
-    rate = on.rate(how.recipe.precision)[0]
+    rate = on.rate(fmt(how.recipe.precision).arithmetic)[0]
     return TrainStep(x, work, how, parts, stages, flops, memory, rate)
 
 
@@ -175,16 +180,18 @@ def _total(parts: Mapping[str, Num]) -> Num:
 
 
 def _times(
-    piece: BodyRun, x: Layout, how: TrainingFramework, wide: bool = False
+    piece: BodyRun, x: Layout, how: TrainingFramework, left: Num = 1.0, wide: bool = False
 ) -> tuple[dict[str, Num], dict[str, Num], dict[str, Num], Num]:
     """Seconds by class of the forward pass, the backward pass, and what is computed again for it; and seconds of the
     backward pass that gradients of weights take.
 
     Args:
+        left: share of a device's units that products and attention have.
         wide: products are in 16 bits whatever the recipe says (the head's).
     """
     products = how.low if how.recipe.low and not wide else how.matmul
-    factors = {"matmul": products, "attention": how.attention, "memory": how.memory, "link": how.link}
+    factors = {"matmul": products / left, "attention": how.attention / left, "memory": how.memory, "link": how.link}
+    factors["routed"] = how.routed * how.memory
     # Packed documents do not attend to each other.
     factors["attention"] = factors["attention"] * x.attended
     forward = {k: factors[k] * piece.forward[k] for k in CLASSES}
@@ -195,15 +202,35 @@ def _times(
             # In as many parts as there are devices: one of them is never beside a product.
             parted = maximum(way["link"] - way["matmul"], way["link"] / x.tp)
             way["link"] = where(np.asarray(x.asynchronous) > 0, parted, way["link"])
+    if how.recipe.beside > 0:
+        behind["link"] = behind["link"] - _beside(behind["link"], factors["matmul"] * piece.weights["matmul"], x)
     forward["host"] = maximum(how.launch * piece.launches[0] - _total(forward), 0.0)
     behind["host"] = maximum(how.launch * piece.launches[1] - _total(behind), 0.0)
     level = np.asarray(x.recompute)
     again = {k: where(level >= 2, forward[k], 0.0) for k in forward}
+    spared = how.recipe.stops * products * piece.ends
+    again["matmul"] = again["matmul"] - where(level >= 2, spared, 0.0)
     again["attention"] = where(level >= 1, forward["attention"], 0.0)
     for module in MODULES:
         for k in CLASSES:
             again[k] = again[k] + x.again(module) * factors[k] * piece.redone[f"{module} {k}"]
     return forward, behind, again, later
+
+
+def _left(on: Target, x: Layout, how: TrainingFramework) -> Num:
+    """Share of a device's units that is left where tokens travel to experts beyond a node all the while (DualPipe), by
+    kernels that take units of their own."""
+    away = (of_schedule(x, lambda c: c.shape.copies) > 1.0) & (np.asarray(x.ep) > on.system.per_node)
+    units = on.rate("bf16")[1].units
+    return where(away & (how.recipe.dispatch > 0), 1.0 - UNITS / units, 1.0)
+
+
+def _beside(link: Num, weights: Num, x: Layout) -> Num:
+    """Seconds of the backward pass's collectives that lie beside gradients of weights: of the product that begins each
+    block, about half of them. Along a divided sequence the other half, gathered for the product that ends a block, is
+    waited for (Megatron-LM's LinearWithGradAccumulationAndAsyncCommunication; arXiv:2205.05198, section 4.2.2)."""
+    half = where(np.asarray(x.sequence_parallel) > 0, 0.5, 1.0)
+    return minimum(half * link, 0.5 * weights)
 
 
 def _alone(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,17 +15,18 @@ from tierwise.models.lower import lower, running
 from tierwise.models.step import Step
 from tierwise.models.types import Model, Stack
 from tierwise.program.backward import WEIGHTS, backward
-from tierwise.program.program import Body, Program, Repeat
+from tierwise.program.program import Program
 from tierwise.program.types import Op
 from tierwise.scenario.types import Plan
 from tierwise.steps.cost import StepCost
 from tierwise.steps.price import KERNELS, engine_on, price_program
 from tierwise.steps.state import StepState
+from tierwise.training.kernels import as_trained, kernels
 from tierwise.training.layout import Layout
-from tierwise.training.recipe import TrainingFramework
+from tierwise.training.recipe import SustainedRates, TrainingFramework, sustained
 from tierwise.training.trains import ADAPTED, ADAPTER, adapted, share
 
-CLASSES = ("matmul", "attention", "memory", "link")
+CLASSES = ("matmul", "routed", "attention", "memory", "link")
 _CLASS = {"matmul": "matmul", "moe": "matmul", "attention": "attention", "collective": "link"}
 # Roles of linear maps whose inputs may be kept as projections.
 PROJECTED = ("attn", "mlp")
@@ -45,6 +46,7 @@ class BodyRun:
     Attributes:
         forward, backward: seconds by class of op (:data:`CLASSES`). ``weights``: of the backward pass, gradients of
             weights, which no other pass waits for.
+        ends: seconds of the product that ends the forward pass.
         launches: kernels of the forward pass, and of the backward pass.
         flops: of the forward pass.
         adapters: parameters that a rank of one adds to all linear maps. ``sliced``: those in slices that are trained.
@@ -59,6 +61,7 @@ class BodyRun:
     forward: Mapping[str, Num]
     backward: Mapping[str, Num]
     weights: Mapping[str, Num]
+    ends: Num
     launches: tuple[Num, Num]
     flops: Num
     adapters: Num
@@ -120,18 +123,21 @@ def work_of(
     plain = plan_of(layout, flash=flash)
     step = _step(model, plain, layout)
     trains = share(how.recipe)
-    forward = adapted(_as_trained(lower(step)), how.recipe)
+    forward = adapted(as_trained(lower(step), how), how.recipe)
     costs = _priced(model, system, plain, forward), _priced(model, system, plain, backward(forward, share=trains))
     low = costs
     if how.recipe.low:
         less = plan_of(layout, how.recipe.precision, flash)
-        again = adapted(_as_trained(lower(_step(model, less, layout))), how.recipe)
+        again = adapted(as_trained(lower(_step(model, less, layout)), how), how.recipe)
         low = _priced(model, system, less, again), _priced(model, system, less, backward(again, share=trains))
     divided = where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
     counts = _repeats(forward)
     kept = how.recipe.compact
+    factors, rates = kernels(system, how), sustained(system.device.family)
+    on = engine_on(model, plain, system, KERNELS).target
+    faster = on.rate(fmt(how.recipe.precision).arithmetic)[0] / on.rate("bf16")[0]
     pieces = {name: _piece(name, costs, low, forward, counts[name], divided, plain.imbalance, kept, trains,
-                           how.recipe.rank)
+                           how.recipe.rank, factors, rates, faster)
               for name in counts}  # fmt: skip
     layers = tuple(
         (p, num(counts[name]) if depth is None else depth)
@@ -164,81 +170,6 @@ def _priced(model: Model, system: System, plan: Plan, program: Program) -> StepC
     return price_program(engine_on(model, plan, system, KERNELS), program, StepState())
 
 
-def _as_trained(program: Program) -> Program:
-    """The program with a loss over divided logits in place of their gathering and of picking a token, and experts as
-    the products they are (serving's fused kernels are made for few tokens)."""
-    return replace(program, items=tuple(_changed(x) for x in program.items))
-
-
-def _changed(item: Body | Repeat) -> Body | Repeat:
-    if isinstance(item, Repeat):
-        return replace(item, bodies=tuple(_changed_body(b) for b in item.bodies))
-    return _changed_body(item)
-
-
-def _changed_body(body: Body) -> Body:
-    out: list[Op | Body | Repeat] = []
-    losses = []
-    for x in body.items:
-        if not isinstance(x, Op):
-            out.append(_changed(x))
-        elif x.name == "sample":
-            losses.append(_loss(x))
-        elif x.kind == "moe":
-            out += _products(x, body.name)
-        elif "head.all_gather" not in x.name:
-            out.append(x)
-    return replace(body, items=(*out, *losses))
-
-
-def _products(op: Op, body: str) -> list[Op | Body | Repeat]:
-    """A grouped GEMM in front of the activation and one behind it, each expert's rows by themselves."""
-    d, touched = op.dims, maximum(op.dims["touched"], 1e-9)
-    rows, wide = d["tokens"] / touched, d["up"] * d["inner"]
-    given = next(o for o in op.reads if o.role == "act")
-    weight = next(o for o in op.reads if o.role == "weight")
-
-    def product(name: str, n: Num, k: Num, source: str, target: str) -> Op:
-        return Op(
-            "matmul",
-            f"{op.name}.{name}",
-            op.role,
-            {"m": rows, "n": n, "k": k},
-            2.0 * rows * n * k,
-            (replace(given, name=source, elements=rows * k), replace(weight, name=f"{name}.w", elements=n * k)),
-            (replace(given, name=target, elements=rows * n),),
-            op.arithmetic,
-            options={"density": 1.0, "parts": 1, "routed": True},
-        )
-
-    act = Op(
-        "elementwise",
-        f"{op.name}.act",
-        op.role,
-        {"elements": rows * d["inner"]},
-        6.0 * rows * d["inner"],
-        (replace(given, name="xu", elements=rows * wide),),
-        (replace(given, name="xa", elements=rows * d["inner"]),),
-        "fp32",
-    )
-    sent = replace(given, name="permuted", elements=d["tokens"] * d["hidden"])
-    moved = Op(
-        "elementwise", f"{op.name}.permute", op.role, {"elements": sent.elements}, 0.0, (given,), (sent,), "fp32"
-    )
-    each = Body(
-        body,
-        (product("up", wide, d["hidden"], "permuted", "xu"), act, product("down", d["hidden"], d["inner"], "xa", "y")),
-    )
-    return [moved, Repeat("experts", (each,), count=touched)]
-
-
-def _loss(sample: Op) -> Op:
-    """Cross-entropy: logits read and their exponentials written in fp32."""
-    logits = next(o for o in sample.reads if o.role == "act")
-    wide = replace(logits, name="exponentials", format=fmt("fp32"))
-    return replace(sample, name="loss", dims={"elements": logits.elements}, flops=6.0 * logits.elements, writes=(wide,))
-
-
 def _repeats(program: Program) -> dict[str, Num]:
     """How often each body runs; what it repeats inside (its experts) has its name too, and comes later."""
     out: dict[str, Num] = {}
@@ -258,6 +189,9 @@ def _piece(
     compact: Num = 1.0,
     trains: Callable[[Op], float] = lambda op: 1.0,
     rank: float = 0.0,
+    factor: Callable[[Op], Num] = lambda op: 1.0,
+    rates: SustainedRates = SustainedRates(),
+    faster: Num = 1.0,
 ) -> BodyRun:
     def seconds(
         plain: StepCost, less: StepCost, only: str = "", of: Callable[[Op], bool] = lambda op: True
@@ -267,11 +201,18 @@ def _piece(
             if a.segment.name != name or not a.op.name.endswith(only) or not of(a.op):
                 continue
             kind = _CLASS.get(a.op.kind, "memory")
+            # Around experts' products: permuting tokens and adding up what comes back.
+            kind = "routed" if a.op.role == "moe" and kind == "memory" else kind
             # The head stays in the format of the residual stream.
-            time = b.cost.time if kind == "matmul" and not name.endswith(OUTPUT) else a.cost.time
+            time = a.cost.time
+            if a.op.kind == "matmul":
+                fewer = costs is not low and not name.endswith(OUTPUT)
+                time = time * rates.matmul
+                # What a device sustains in fewer bits is no nearer to its peak than what it does in 16.
+                time = maximum(b.cost.time * rates.low, time / faster) if fewer else time
             if kind == "memory" and a.op.role in ("norm", "embed"):
                 time = time / divided
-            out[kind] = out[kind] + time * a.segment.repeat / count
+            out[kind] = out[kind] + factor(a.op) * time * a.segment.repeat / count
         return out
 
     ops = [(op, s.repeat / count) for s in forward.segments if s.name == name for op in s.ops]
@@ -284,6 +225,7 @@ def _piece(
         forward=seconds(costs[0], low[0]),
         backward=seconds(costs[1], low[1]),
         weights=seconds(costs[1], low[1], WEIGHTS),
+        ends=seconds(costs[0], low[0], _ending(forward, name))["matmul"],
         launches=(_launches(forward, name), _launches(costs[1].program, name)),
         # What the busiest rank does more than the mean is of no use.
         flops=sum((n * op.flops / (imbalance if op.options.get("routed") else 1.0) for op, n in own), 0.0),
@@ -304,6 +246,13 @@ def _piece(
             0.0, *(n * sum((o.bytes for o in (*op.reads, *op.writes) if o.role == "act"), 0.0) for op, n in ops)
         ),
     )
+
+
+def _ending(program: Program, name: str) -> str:
+    """The name of a body's last product."""
+    products = [op.name for s in program.segments if s.name == name for op in s.ops
+                if op.kind == "matmul" and not op.options.get(ADAPTER)]  # fmt: skip
+    return products[-1] if products else "none"
 
 
 def _launches(program: Program, name: str) -> Num:
