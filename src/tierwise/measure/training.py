@@ -196,9 +196,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> TrainingRows:
     """Rows grouped by what has to be equal to be priced as one array."""
     kinds: dict[tuple[Any, ...], list[int]] = {}
     refused: dict[int, str] = {}
-    stated = rows
+    stated = [{**r, "recompute": r.get("recompute") or _usual_recompute(r)} for r in rows]
     # A batch that nobody stated is one micro-batch a replica: memory does not depend on it (and no time is compared).
-    rows = [{**r, "gbs": r.get("gbs") or (r.get("mbs") or 0.0) * (r.get("dp") or 1.0)} for r in rows]
+    rows = [{**r, "gbs": r.get("gbs") or (r.get("mbs") or 0.0) * (r.get("dp") or 1.0)} for r in stated]
     for i, r in enumerate(rows):
         try:
             kinds.setdefault(_kind(r), []).append(i)
@@ -241,6 +241,13 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
         form = "nvfp4"
     per_node = float(r.get("gpus_per_node") or 8.0)
     return how, str(r["gpu"]), per_node, known, moe, gated, bool(r.get("tied")), flash, form, adapters
+
+
+def _usual_recompute(r: Mapping[str, Any]) -> str | None:
+    """What a framework's scripts compute again where a row does not say: LitGPT's checkpoint every block under FSDP."""
+    if not str(r.get("framework")).lower().startswith("litgpt"):
+        return None
+    return "full" if float(r.get("zero_stage") or 0.0) >= 3.0 else "none"
 
 
 def _adapters(r: Mapping[str, Any]) -> tuple[float, float]:
@@ -303,10 +310,10 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         return TrainingGroup(at, catalog(known), machine, layout, None, found, flash)
     hidden, heads = column("hidden"), column("heads")
     if adapters > 0:
-        h, wide = float(hidden[0]), (3.0 if gated else 2.0) * float(column("ffn", 0.0)[0] or 4.0 * hidden[0])
+        h, up, parts = float(hidden[0]), float(column("ffn", 0.0)[0] or 4.0 * hidden[0]), 2.0 if gated else 1.0
         kv = 2.0 * h / float(heads[0]) * float(column("kv_heads", "heads")[0])
-        # What a rank of one has on every linear map of a layer: inputs and outputs of four groups of products.
-        each = float(column("layers")[0]) * (2.0 * h + kv + 2.0 * h + h + wide * 2.0 / 3.0 + h + wide / 3.0)
+        # What a rank of one has on a layer's linear maps: on queries, keys and values; output; up; down.
+        each = float(column("layers")[0]) * ((4.0 * h + kv) + 2.0 * h + parts * (h + up) + (up + h))
         found = replace(found, recipe=replace(found.recipe, rank=adapters / each, parameters=frozen))
     wide = column("head_dim", 0.0)
     attention = Attention(hidden, heads, column("kv_heads", "heads"), np.where(wide > 0, wide, hidden / heads))

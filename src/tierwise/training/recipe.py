@@ -201,7 +201,7 @@ class TrainingFramework:
         matmul, attention, memory, link: factors on the time of matrix products in 16 bits, of attention, of kernels
             that memory binds and of collectives of a layer: what was measured over what single ops were, and of
             products over what the device family sustains.
-        low: as ``matmul``, of products in fewer bits. ``routed``: of experts' products, over that of all products.
+        low: as ``matmul``, of products in fewer bits. ``routed``: of kernels around experts, over `memory`.
         exposed: share of the data-parallel traffic of a step that compute does not hide.
         far: power of the number of nodes by which data-parallel traffic over them is slower than on its own fabric.
         launch: host seconds a kernel; a pass is never faster than its launches.

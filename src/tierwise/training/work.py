@@ -201,7 +201,7 @@ def _piece(
             if a.segment.name != name or not a.op.name.endswith(only) or not of(a.op):
                 continue
             kind = _CLASS.get(a.op.kind, "memory")
-            # Around experts' products: permuting tokens and adding up what comes back.
+            # Experts' products, permuting tokens for them, and adding up what comes back.
             kind = "routed" if a.op.role == "moe" and kind == "memory" else kind
             # The head stays in the format of the residual stream.
             time = a.cost.time

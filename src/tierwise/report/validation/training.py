@@ -82,12 +82,14 @@ def _errors(mine: Array, true: Array, ends: Array) -> Json:
 
 
 def _out_of_memory(t: TrainingRows, peak: Array) -> Json:
-    """Runs that ended for want of memory, and how many were foretold."""
+    """Runs that ended for want of memory, and how many were foretold; of rows that say what they recompute."""
     capacity = np.full(len(t), np.nan)
     for g in t.groups:
         capacity[g.rows] = g.system.device.memory.capacity - g.system.device.reserve
     status = np.asarray([str(x) for x in t.columns.get("status", np.full(len(t), "ok", dtype=object))])
-    known = np.isfinite(peak)
+    # Where nobody says what is computed again, nothing says what is kept.
+    none = np.full(len(t), None, dtype=object)
+    known = np.isfinite(peak) & np.asarray([bool(str(x or "")) for x in t.columns.get("recompute", none)])
     out: Json = {}
     for name in ("oom", "oom_or_crash", "ok"):
         k = known & (status == name)
