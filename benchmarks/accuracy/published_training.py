@@ -15,7 +15,7 @@ import yaml
 
 from tierwise.measure.training import table
 from tierwise.training.pipeline import played, span
-from tierwise.training.recipe import TrainingFramework
+from tierwise.training.recipe import Recipe, TrainingFramework
 from tierwise.training.step import TrainStep
 
 FILE = Path(__file__).parent / "published" / "training.yaml"
@@ -42,7 +42,7 @@ def step(row: Mapping[str, Any]) -> TrainStep:
         raise ValueError(f"{row['name']}: {found.refused[0]}")
     group = found.groups[0]
     if row.get("plain"):
-        return group.step(replace(TrainingFramework("plain"), recipe=group.how.recipe))
+        return group.step(replace(TrainingFramework("plain"), recipe=Recipe(precision=group.how.recipe.precision)))
     return group.step()
 
 

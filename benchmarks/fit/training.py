@@ -9,7 +9,8 @@ In three stages, each of its own rows, so that no coefficient answers for what a
    were recorded on it; and in fewer bits, over those that were recorded in both (else it answers for all the rest);
 2. of a framework, on its dense models: factors on attention, kernels that memory binds and collectives of layers; the
    share of data-parallel traffic that nothing hides; host seconds a kernel;
-3. of a framework, on its models with experts: what permutes tokens for them, and host seconds a kernel in place of the dense models.
+3. of a framework, on its models with experts: what permutes tokens for them, and host seconds a kernel in place of the
+   dense models.
 
 Three more for memory: a factor on what the backward pass keeps, bytes of buffers, bytes of a logit. All minimise the
 mean of ``|log(predicted / measured)|``, in which every source has the same weight. Errors are those on rows of left-out
