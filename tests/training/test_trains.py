@@ -49,7 +49,8 @@ def test_frozen_maps_keep_no_inputs_and_have_no_gradients_of_weights() -> None:
     assert kept[1] - kept[2] == pytest.approx(LAYERS * PLAIN.saves * 2.0 * 2048.0 * 4.0 * WIDTH, rel=1e-6)
     assert time(full) > time(some) > time(none)
     # Two of three products are left, and neither the update nor its states.
-    assert time(none) > 0.5 * time(full)
+    update = float(np.asarray(full.parts["update"]))
+    assert 0.5 * (time(full) - update) < time(none) < time(full) - update
 
 
 def test_adapters_are_products_of_their_own_beside_the_maps() -> None:

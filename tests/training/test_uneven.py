@@ -15,6 +15,8 @@ from tierwise.training.uneven import uneven_step
 HOW = framework("megatron")
 MODEL = gpt(16, 2048.0, 16.0)
 X = Layout(pp=4.0, dp=2.0, global_batch=32.0, seq=2048.0, zero=1.0)
+# Micro-batches long enough that devices decide, not the host that launches their kernels.
+LONG = Layout(pp=4.0, dp=2.0, micro_batch=4.0, global_batch=128.0, seq=2048.0, zero=1.0)
 
 
 @pytest.mark.parametrize("extra", [{}, {"recompute": 2.0}, {"first": 3.0, "last": 3.0}])
@@ -36,12 +38,12 @@ def test_stages_given_as_they_are_alike_take_what_a_layout_takes(extra: dict[str
 def test_layers_go_where_they_are_fast_and_all_of_them_go_somewhere() -> None:
     slow, fast = a100s(8), system("8xh100-sxm")
     machines = [fast, fast, slow, slow]
-    by_time = uneven_step(MODEL, machines, X, HOW)
-    equal = uneven_step(MODEL, machines, X, HOW, (4, 4, 4, 4))
+    by_time = uneven_step(MODEL, machines, LONG, HOW)
+    equal = uneven_step(MODEL, machines, LONG, HOW, (4, 4, 4, 4))
     assert sum(s.layers for s in by_time.stages) == 16
     assert min(s.layers for s in by_time.stages[:2]) > max(s.layers for s in by_time.stages[2:])
     assert by_time.time < 0.9 * equal.time
-    alone = [uneven_step(MODEL, [m] * 4, X, HOW).time for m in (fast, slow)]
+    alone = [uneven_step(MODEL, [m] * 4, LONG, HOW).time for m in (fast, slow)]
     assert alone[0] < by_time.time < alone[1]
     # No other neighbour of the answer has a faster slowest stage.
     found = [s.layers for s in by_time.stages]
@@ -49,7 +51,7 @@ def test_layers_go_where_they_are_fast_and_all_of_them_go_somewhere() -> None:
         for j in range(4):
             if i != j and found[i] > 0:
                 moved = [n - (k == i) + (k == j) for k, n in enumerate(found)]
-                other = uneven_step(MODEL, machines, X, HOW, moved)
+                other = uneven_step(MODEL, machines, LONG, HOW, moved)
                 assert max(s.seconds for s in other.stages) >= max(s.seconds for s in by_time.stages) * (1 - 1e-12)
 
 
