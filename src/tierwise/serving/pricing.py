@@ -91,13 +91,8 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     heads = _total(on, by_seqs, of.heads, seqs_at.shape)
 
     d, c = np.meshgrid(np.maximum(seqs, 1.0) / ranks, context, indexing="ij")
-    decoding = lower(Step(model, plan, d, 1.0, c, "decode"))
-    decode = _total(on, decoding, of.decode, d.shape)
-    mixed = decode
-    if facts is not None and system.device.family in facts.shared_attention_families:
-        rows = lower(Step(model, plan, d, 1.0, c, "prefill"))
-        mixed = decode.copy()
-        mixed[..., :ENERGY] += beside_chunks(decoding, rows, on.target, facts.attention_tile, fixes.ops)
+    decode = _total(on, lower(Step(model, plan, d, 1.0, c, "decode")), of.decode, d.shape)
+    mixed = decode + _beside_chunks(on, d, c)
     q, p = np.meshgrid(np.maximum(new, 1.0), past, indexing="ij")
     prefilling = lower(Step(model, plan, 1.0, q, p, "prefill"))
     prefill = _total(on, prefilling, of.prefill, q.shape)
@@ -126,10 +121,9 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         once, yielding = on.parts * once, heads.copy()
         if on.parts > 1:
             # A part holds some of the sequences, or of the tokens of a chunk, after all that is cached.
-            beside = mixed - in_line
             part = lower(Step(model, plan, d / on.parts, 1.0, c, "decode"))
             in_line = np.maximum(_total(on, part, of.decode, d.shape, in_order=False) - once, 0.0)
-            mixed = in_line + beside
+            mixed = in_line + _beside_chunks(on, d, c)
             part = lower(Step(model, plan, 1.0, q / on.parts, p, "prefill"))
             prefill = np.maximum(_total(on, part, of.prefill, q.shape, in_order=False) - once, 0.0) / ranks
             part = lower(Step(model, plan, np.maximum(seqs_at, 1.0) / ranks / on.parts, 1.0, 1.0, "decode"))
@@ -229,6 +223,15 @@ def _total(
         for i, seconds in enumerate(busy, start=1):
             out[..., i] += times * np.minimum(seconds, cost.time)
     out[..., ENERGY] = step.spent(on.actions, names)
+    return out
+
+
+def _beside_chunks(on: EngineOn, seqs: Floats, context: Floats) -> Floats:
+    """What decoding sequences take longer beside chunks, in all parts of a step (*shape, 5)."""
+    out = np.zeros((*seqs.shape, len(QUANTITIES)))
+    if on.facts is not None and on.device.family in on.facts.shared_attention_families:
+        part = [lower(Step(on.model, on.plan, seqs / on.parts, 1.0, context, x)) for x in ("decode", "prefill")]
+        out[..., :ENERGY] = on.parts * beside_chunks(*part, on.target, on.facts.attention_tile, on.fixes.ops)
     return out
 
 
