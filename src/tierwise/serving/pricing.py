@@ -78,7 +78,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     budget, most = int(s.budget * ranks), int(s.max_seqs * ranks)
     longest = float(s.max_len or min(model.max_context, _LONGEST))
 
-    context, new, past = _contexts(longest), _chunks(float(budget)), _ladder(longest, 2.0)
+    context, new, past = _contexts(longest), _chunks(float(budget)), _contexts(longest)
     seqs = _counts(most, ranks, _ladder(float(most), 4.0), each=256.0)
     # Graphs are recorded of each of the parts that a schedule divides a step into.
     graphs = np.zeros(0, np.int64) if facts is None else facts.graph_sizes(s.max_seqs, on.graphs) * on.parts
@@ -230,8 +230,8 @@ def _beside_chunks(on: EngineOn, seqs: Floats, context: Floats) -> Floats:
     """What decoding sequences take longer beside chunks, in all parts of a step (*shape, 5)."""
     out = np.zeros((*seqs.shape, len(QUANTITIES)))
     if on.facts is not None and on.device.family in on.facts.shared_attention_families:
-        part = [lower(Step(on.model, on.plan, seqs / on.parts, 1.0, context, x)) for x in ("decode", "prefill")]
-        out[..., :ENERGY] = on.parts * beside_chunks(*part, on.target, on.facts.attention_tile, on.fixes.ops)
+        rows, chunks = (lower(Step(on.model, on.plan, seqs / on.parts, 1.0, context, x)) for x in ("decode", "prefill"))
+        out[..., :ENERGY] = on.parts * beside_chunks(rows, chunks, on.target, on.facts.attention_tile, on.fixes.ops)
     return out
 
 

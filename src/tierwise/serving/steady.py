@@ -231,7 +231,8 @@ def step_curve(point: ClosedLoopPoint, times: StepTimes, coef: Coefficients) -> 
     experts += coef["imbalance"] * sum(coef[c] * more for c, more in zip(_EXPERTS, times.excess, strict=True))
     drafting = (coef["host.kernel"] * times.kernels + rest[-1] + experts[-1]) / times.layers
     fixed = host_seconds(times, coef) + point.draft * coef["draft"] * drafting
-    return StepCurve(rest, *(x if x.any() else None for x in (experts, times.launch, times.decode_power)), fixed,
+    some, launch, power = (x if x.any() else None for x in (experts, times.launch, times.decode_power))
+    return StepCurve(rest, some, launch, power, fixed,
                      coef["host.sequence"], point.flight / point.dp, point.dp * (1.0 + point.draft),
                      np.minimum(coef["routing"], 1.0))  # fmt: skip
 
