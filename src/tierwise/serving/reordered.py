@@ -27,7 +27,8 @@ Floats = NDArray[np.float64]
 
 # Seconds of sequences at which steps are played, over those from which on more of them cover no more: close where the
 # one turns into the other.
-LEVELS = np.array([0.0, 0.0625, 0.125, 0.1875, 0.25, 0.5, 0.75, 0.875, 0.9375, 1.0, 1.0625, 1.125, 1.25, 1.5, 2.0, 3.0, 6.0, 16.0])
+LEVELS = np.array([0.0, 0.0625, 0.125, 0.1875, 0.25, 0.5, 0.75, 0.875, 0.9375, 1.0, 1.0625, 1.125, 1.25, 1.5, 2.0, 3.0,
+                   6.0, 16.0])  # fmt: skip
 # Draws on the engines, and on the memory, at which steps are played of micro-batches that share them.
 DRAWN = np.linspace(0.0, 1.0, 5)
 # Columns of ``Reordered.covering`` before those of the levels, and of ``Reordered.work``.
