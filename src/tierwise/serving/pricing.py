@@ -131,7 +131,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         for table in (alone, yielding):
             table[0], table[..., ENERGY] = 0.0, table[..., ENERGY] * devices / float(plan.pp)
         # Steps of another order than one beside the next are played event by event: at fewer numbers of rows.
-        rows = np.searchsorted(tokens_at, _ladder(float(tokens_at[-1]), 2.0) if plan.schedule else tokens_at)
+        rows = np.searchsorted(tokens_at, _ladder(float(tokens_at[-1]), 4.0) if plan.schedule else tokens_at)
         tokens_of = np.maximum(tokens_at, 1.0) / ranks
         working = work(on, tokens_of, tokens[:, ENERGY])
         working[:, JOULES] *= devices / float(plan.pp)
