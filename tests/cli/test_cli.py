@@ -43,6 +43,26 @@ def test_explain_writes_what_it_is_asked_for(capsys: pytest.CaptureFixture[str],
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d.json", "r.html", "t.json"]
 
 
+def test_explain_reads_its_own_code_only_for_what_is_saved_and_makes_its_data_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tierwise.report import explain_data
+    from tierwise.scenario import hash as hashed
+
+    made = explain_data.phase_dict
+    read: list[str] = []
+    phases: list[str] = []
+    monkeypatch.setattr(hashed, "_hashes", lambda: read.append("code") or {"code": "0" * 64, "tables": "0" * 64})
+    monkeypatch.setattr(explain_data, "phase_dict", lambda p, r: phases.append(p.name) or made(p, r))
+    assert run(capsys, *EXPLAIN)[0] == 0
+    assert not read and phases == ["prefill", "decode"]
+    data, html, rows = tmp_path / "d.json", tmp_path / "r.html", tmp_path / "ops.csv"
+    asked = ("--json", str(data), "--html", str(html), "--table", str(rows), "--trace", str(tmp_path / "t.json"))
+    assert run(capsys, *EXPLAIN, *asked)[0] == 0
+    assert read and phases == ["prefill", "decode"] * 2
+    assert json.loads(data.read_text())["made_by"]["code"] == "0" * 64
+
+
 def test_an_eager_framework_is_bound_by_its_launches(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "explain", "llama-3.2-1b", "--on", "h100-sxm", "--framework", "transformers")
     assert code == 0

@@ -25,7 +25,7 @@ def command(asked: Flags, ops: int = typer.Option(12, help="Rows of the op table
         from tierwise.advise import advise
         from tierwise.cli._scenario import asked_for
         from tierwise.evaluation import evaluate, largest_batch, longest_context
-        from tierwise.report.explain_data import check_one
+        from tierwise.report.explain_data import check_one, scalar_dict
 
         scenario, form = asked_for(asked)
         result = evaluate(scenario)
@@ -40,6 +40,7 @@ def command(asked: Flags, ops: int = typer.Option(12, help="Rows of the op table
             from tierwise.influence import sensitivity
 
             found["moved"] = sensitivity(result.scenario)
+        data = scalar_dict(result, asked.source or "explain", **found)  # type: ignore[arg-type]
     if asked.save is not None:
         from tierwise.scenario.files import write_form
 
@@ -47,22 +48,22 @@ def command(asked: Flags, ops: int = typer.Option(12, help="Rows of the op table
     if asked.html is not None:
         from tierwise.report.explain_report import page
 
-        write(asked.html, page(result, **found))  # type: ignore[arg-type]
+        write(asked.html, page(result, data=data))
     if asked.trace_out is not None:
         from tierwise.report.explain_trace import perfetto
 
-        write_json(asked.trace_out, perfetto(result), indent=None)
+        write_json(asked.trace_out, perfetto(result, data), indent=None)
     if asked.json is not None:
-        from tierwise.report.explain_data import to_dict
+        from tierwise.report.explain_data import signed
 
-        write_json(asked.json, to_dict(result, **found))  # type: ignore[arg-type]
+        write_json(asked.json, signed(data))
     if asked.table is not None:
         from tierwise.report.explain_data import op_rows
 
-        write_table(asked.table, op_rows(result))
+        write_table(asked.table, op_rows(data))
     if "-" not in (asked.json, asked.save):
         from tierwise.report.console import console
         from tierwise.report.explain_report import show
 
-        show(result, console(), ops=ops, **found)  # type: ignore[arg-type]
+        show(result, console(), ops=ops, data=data)
         told(asked, "html", "trace_out", "table", "json", "save")

@@ -77,18 +77,19 @@ def _ends(out: dict[str, ByStage], step: Step, block: Block, here: ByStage, node
         _add(out, "head", here, apart * tied * step.weight("head").bytes / step.plan.tp)
 
 
-def _local(step: Step, w: Weight) -> Num:
-    """Bytes of a weight that one device's share of the work needs, wherever they lie."""
-    plan = step.plan
+def local_elements(plan: Plan, w: Weight) -> Num:
+    """Elements of a weight that one device's share of the work needs, wherever they lie: whole heads and experts."""
     if w.split == "tp":
         pieces = w.elements / w.grain if not np.all(np.asarray(w.grain) == 0) else None
-        elements = w.elements / plan.tp if pieces is None else ceil_div(pieces, plan.tp) * w.grain
-    elif w.split == "ep":
-        local = ceil_div(w.elements / w.grain, plan.ep) * w.grain
-        elements = local / maximum(plan.tp / plan.ep, 1.0)
-    else:
-        elements = w.elements
-    return elements * step.density(w.role) * step.weight(w.role).bytes
+        return w.elements / plan.tp if pieces is None else ceil_div(pieces, plan.tp) * w.grain
+    if w.split == "ep":
+        return ceil_div(w.elements / w.grain, plan.ep) * w.grain / maximum(plan.tp / plan.ep, 1.0)
+    return w.elements
+
+
+def _local(step: Step, w: Weight) -> Num:
+    """Bytes of the same."""
+    return local_elements(step.plan, w) * step.density(w.role) * step.weight(w.role).bytes
 
 
 def _add(out: dict[str, ByStage], role: str, counts: ByStage, size: Num) -> None:

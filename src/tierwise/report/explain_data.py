@@ -53,10 +53,22 @@ def to_dict(
         largest_batch, longest_context: what still fits, where the caller has looked for it.
         moved: what each input does (:func:`tierwise.influence.sensitivity`), where the caller asked.
     """
+    found = {"largest_batch": largest_batch, "longest_context": longest_context}
+    return signed(_contents(result, advice, **found, moved=moved))
+
+
+def signed(d: Json) -> Json:
+    """The form with what made it, which takes reading all of the code: for what is saved."""
+    return {"schema": SCHEMA, "made_by": made_by(), **d}
+
+
+def _contents(
+    result: Result, advice: Sequence[Advice] = (), *, largest_batch: object = None, longest_context: object = None,
+    moved: Sequence[Moved] = (),
+) -> Json:  # fmt: skip
+    """As :func:`to_dict`, without what made it."""
     shape = _shape(result)
     out: Json = {
-        "schema": SCHEMA,
-        "made_by": made_by(),
         "shape": list(shape),
         "scenario": _scenario(result.scenario),
         "summary": _summary(result) | {
@@ -82,9 +94,12 @@ def to_dict(
     return out
 
 
-def op_rows(result: Result) -> list[Json]:
-    """One row an op of every phase, as ``phases[].ops`` has it, with its joules of the whole system for the batch."""
-    d = scalar_dict(result, "table of ops")
+def op_rows(d: Json) -> list[Json]:
+    """One row an op of every phase, as ``phases[].ops`` has it, with its joules of the whole system for the batch.
+
+    Args:
+        d: a scalar result's JSON form.
+    """
     spent = iter(d["energy"]["ops"])
     return [
         {"phase": p["name"], "passes": p["passes"], **op, "energy_j": next(spent)["energy_j"]}
@@ -93,13 +108,13 @@ def op_rows(result: Result) -> list[Json]:
 
 
 def scalar_dict(result: Result, what: str, advice: Sequence[Advice] = (), **found: Any) -> Json:
-    """As :func:`to_dict`, for reports that show one configuration.
+    """As :func:`to_dict` without what made it, for reports that show one configuration.
 
     Raises:
         TierwiseError: the result is a sweep.
     """
     check_one(result, what)
-    return to_dict(result, advice, **found)
+    return _contents(result, advice, **found)
 
 
 def check_one(result: Result, what: str) -> None:

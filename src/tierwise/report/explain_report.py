@@ -10,7 +10,7 @@ from tierwise.core.units import gb, seconds, si
 from tierwise.report import explain_layers, sensitivity
 from tierwise.report import explain_words as words
 from tierwise.report.advice_words import labelled
-from tierwise.report.explain_data import scalar_dict
+from tierwise.report.explain_data import scalar_dict, signed
 from tierwise.report.layout import WIDE, Bullets, Cell, Column, Facts, Report, ReportSection, Sentences, Table
 from tierwise.report.numbers import count, percent, rate
 from tierwise.report.timeline import executions
@@ -25,8 +25,9 @@ SCRIPTS = ("base.js", "lib.js", "breakdown.js", "roofline.js", "tiers.js", "time
 
 
 def show(
-    result: Result, console: Console, *, advice: Sequence[Advice] = (), ops: bool | int = 12, **found: Any
-) -> None:
+    result: Result, console: Console, *, advice: Sequence[Advice] = (), ops: bool | int = 12, data: Json | None = None,
+    **found: Any,
+) -> None:  # fmt: skip
     """Print a report.
 
     Args:
@@ -34,16 +35,17 @@ def show(
         ops: how many rows of the table of ops; True for all, False or 0 for no table.
         found: ``largest_batch`` and ``longest_context``, where the caller has looked for what still fits, and
             ``moved``, what each input does.
+        data: all of it as :func:`tierwise.report.explain_data.scalar_dict` gives it, where the caller has it already.
 
     Raises:
         TierwiseError: the result is a sweep.
     """
     from tierwise.report.terminal import show as printed
 
-    printed(described(scalar_dict(result, "terminal report", advice, **found), ops), console)
+    printed(described(data or scalar_dict(result, "terminal report", advice, **found), ops), console)
 
 
-def page(result: Result, advice: Sequence[Advice] = (), **found: Any) -> str:
+def page(result: Result, advice: Sequence[Advice] = (), data: Json | None = None, **found: Any) -> str:
     """The report as HTML; arguments as of :func:`show`.
 
     Raises:
@@ -51,7 +53,7 @@ def page(result: Result, advice: Sequence[Advice] = (), **found: Any) -> str:
     """
     from tierwise.report.page import page as drawn
 
-    d = scalar_dict(result, "HTML report", advice, **found)
+    d = signed(data or scalar_dict(result, "HTML report", advice, **found))
     return drawn(described(d), "explain", SCRIPTS, _charts(d, result))
 
 

@@ -20,13 +20,16 @@ Json = dict[str, Any]
 THREADS = {"device": 1, "link": 2, "host": 3}
 
 
-def perfetto(result: Result) -> Json:
+def perfetto(result: Result, data: Json | None = None) -> Json:
     """The trace, ready for ``json.dump``. Times are microseconds, each phase's from its own start.
+
+    Args:
+        data: the result's JSON form, where the caller has it already.
 
     Raises:
         TierwiseError: the result is a sweep.
     """
-    d = scalar_dict(result, "trace")
+    d = data or scalar_dict(result, "trace")
     rows: list[Json] = []
     for pid, phase in enumerate(result.phases, start=1):
         runs = executions(phase)

@@ -238,6 +238,7 @@ def _latency(d: Json, e: Json) -> float:
 _CLASSES = {
     "matmul": "reading the weights", "moe": "reading the experts", "attention": "attention over the cache",
     "collective": "communication", "other": "small kernels", "host": "the host",
+    "power": "the cap on power",
 }  # fmt: skip
 
 

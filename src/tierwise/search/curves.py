@@ -171,7 +171,8 @@ def _curves(question: Question, first: _Role, last: _Role, units: _Units) -> Cur
     mine = replace(take(last.times, cell), room=held.ravel())
     if two.any():
         # A prompt's pass does not depend on how many requests are in flight, nor on drafts.
-        mine = replace(mine, prefill=first.times.prefill[..., np.repeat(units.prefill * len(drafts) * f, f)])
+        at = np.repeat(units.prefill * len(drafts) * f, f)
+        mine = replace(mine, prefill=first.times.prefill[..., at], prefill_power=first.times.prefill_power[..., at])
     client, coef = coefficients(last.family)
     lanes = np.where(two, other.pp * other.dp * units.prefills / units.decodes, 0.0)
     found = closed_loop(take(last.points, cell), mine, _endless(client, np.repeat(units.tokens, f)),
@@ -229,7 +230,8 @@ def _priced(question: Question, family: Family, kinds: Engines) -> tuple[ClosedL
     point, times = engine_steps(question, family, Engines(tp, pp, dp, ep), flight, draft,
                                 max_seqs=int(question.freedom.max_seqs))  # fmt: skip
     # Tokens found in the prefix cache are not computed again.
-    return point, replace(times, prefill=times.prefill * (1.0 - question.demand.shared))
+    fresh = 1.0 - question.demand.shared
+    return point, replace(times, prefill=times.prefill * fresh, prefill_power=times.prefill_power * fresh)
 
 
 def engine_steps(

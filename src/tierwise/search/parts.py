@@ -14,10 +14,13 @@ from tierwise.serving.steady import host_seconds
 from tierwise.serving.step_times import CLASSES, Array
 
 HOST = "host"
+# What a step waits because its devices draw no more than they may.
+POWER = "power"
 
 
 def parts(answer: Answer, rows: Sequence[int]) -> list[dict[str, float]]:
-    """For each row, the share of a decode step that each class of ops takes, and the host (they add up to 1).
+    """For each row, the share of a decode step that each class of ops takes, the host, and the cap on power (they
+    add up to 1).
 
     Of the engines that decode, at the requests in flight of the row.
     """
@@ -37,7 +40,9 @@ def parts(answer: Answer, rows: Sequence[int]) -> list[dict[str, float]]:
             kind = c.split(".", maxsplit=1)[0]
             seconds[kind] = seconds.get(kind, 0.0 * flight) + coef[c] * priced
         seconds[HOST] = host_seconds(times, coef) + coef["host.sequence"] * (flight / some.dp)
-        total = sum(seconds.values(), 0.0 * flight)
+        total = np.maximum(sum(seconds.values(), 0.0 * flight), times.decode_power[0])
+        if times.decode_power.any():
+            seconds[POWER] = total - sum(seconds.values(), 0.0 * flight)
         for n, place in enumerate(mine):
             out[place] = {name: float(v[n] / total[n]) for name, v in seconds.items()}
     return out

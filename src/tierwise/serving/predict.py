@@ -195,7 +195,8 @@ def _fill(
     if first.prefill is not None:
         groups = [rows[i].prefill or rows[i].decode for i in index]
         tp, dp, ep = (np.asarray([float(getattr(g, f)) for g in groups]) for f in ("tp", "dp", "ep"))
-        found = replace(found, prefill=of(groups, replace(some, tp=tp, dp=dp, ep=ep)).prefill)
+        own = of(groups, replace(some, tp=tp, dp=dp, ep=ep))
+        found = replace(found, prefill=own.prefill, prefill_power=own.prefill_power)
     found = replace(found, room=np.minimum(found.room, how.slots[index] / some.dp))
     for f in fields(StepTimes):
         getattr(out, f.name)[..., index] = getattr(found, f.name)
@@ -216,7 +217,8 @@ def cache_format(model: Model, asked: CacheFormat = CacheFormat.OWN) -> str:
 
 def _empty(n: int) -> StepTimes:
     c, s, p = len(CLASSES), len(SHARES), len(PROMPTS)
-    shapes = {"decode": (c, s, n), "launch": (s, n), "seqs": (s, n), "prefill": (c, p, n), "excess": (2, s, n)}
+    shapes = {"decode": (c, s, n), "launch": (s, n), "seqs": (s, n), "prefill": (c, p, n),
+              "decode_power": (s, n), "prefill_power": (p, n), "excess": (2, s, n)}
     return StepTimes(**{f.name: np.zeros(shapes.get(f.name, (n,))) for f in fields(StepTimes)})
 
 

@@ -24,7 +24,7 @@ from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
 from tierwise.serving.deployment import Deployment, Replicas
 from tierwise.serving.kv_paths import kv_paths
-from tierwise.serving.reordered import JOULES, Reordered, covering
+from tierwise.serving.reordered import DRAWN, JOULES, Reordered, covering, work
 from tierwise.serving.steps import QUANTITIES, StepPrices
 from tierwise.steps.corrections import Corrections, corrections
 from tierwise.steps.energy import may_exceed
@@ -78,7 +78,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     budget, most = int(s.budget * ranks), int(s.max_seqs * ranks)
     longest = float(s.max_len or min(model.max_context, _LONGEST))
 
-    context, new, past = _contexts(longest), _ladder(float(budget), 4.0), _ladder(longest, 2.0)
+    context, new, past = _contexts(longest), _chunks(float(budget)), _contexts(longest)
     seqs = _counts(most, ranks, _ladder(float(most), 4.0), each=256.0)
     # Graphs are recorded of each of the parts that a schedule divides a step into.
     graphs = np.zeros(0, np.int64) if facts is None else facts.graph_sizes(s.max_seqs, on.graphs) * on.parts
@@ -91,13 +91,8 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     heads = _total(on, by_seqs, of.heads, seqs_at.shape)
 
     d, c = np.meshgrid(np.maximum(seqs, 1.0) / ranks, context, indexing="ij")
-    decoding = lower(Step(model, plan, d, 1.0, c, "decode"))
-    decode = _total(on, decoding, of.decode, d.shape)
-    mixed = decode
-    if facts is not None and system.device.family in facts.shared_attention_families:
-        rows = lower(Step(model, plan, d, 1.0, c, "prefill"))
-        mixed = decode.copy()
-        mixed[..., :ENERGY] += beside_chunks(decoding, rows, on.target, facts.attention_tile, fixes.ops)
+    decode = _total(on, lower(Step(model, plan, d, 1.0, c, "decode")), of.decode, d.shape)
+    mixed = decode + _beside_chunks(on, d, c)
     q, p = np.meshgrid(np.maximum(new, 1.0), past, indexing="ij")
     prefilling = lower(Step(model, plan, 1.0, q, p, "prefill"))
     prefill = _total(on, prefilling, of.prefill, q.shape)
@@ -123,17 +118,26 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
             off, at = _saved(on, StepState(chunks=(Chunk(q, p),)))
             alone = alone - (off - _between(taken, tokens_at, at))
         tokens -= taken
-        once = on.parts * once
+        once, yielding = on.parts * once, heads.copy()
         if on.parts > 1:
             # A part holds some of the sequences, or of the tokens of a chunk, after all that is cached.
-            beside = mixed - in_line
             part = lower(Step(model, plan, d / on.parts, 1.0, c, "decode"))
             in_line = np.maximum(_total(on, part, of.decode, d.shape, in_order=False) - once, 0.0)
-            mixed = in_line + beside
+            mixed = in_line + _beside_chunks(on, d, c)
             part = lower(Step(model, plan, 1.0, q / on.parts, p, "prefill"))
             prefill = np.maximum(_total(on, part, of.prefill, q.shape, in_order=False) - once, 0.0) / ranks
-        alone[0], alone[..., ENERGY] = 0.0, alone[..., ENERGY] * devices / float(plan.pp)
-        reordered = Reordered(in_line[..., 0], alone, _covering(on, tokens_at, tokens, float(once[0])), float(once[0]),
+            part = lower(Step(model, plan, np.maximum(seqs_at, 1.0) / ranks / on.parts, 1.0, 1.0, "decode"))
+            yielding = _total(on, part, of.heads, seqs_at.shape, in_order=False)
+        for table in (alone, yielding):
+            table[0], table[..., ENERGY] = 0.0, table[..., ENERGY] * devices / float(plan.pp)
+        # Steps of another order than one beside the next are played event by event: at fewer numbers of rows.
+        rows = np.searchsorted(tokens_at, _ladder(float(tokens_at[-1]), 4.0) if plan.schedule else tokens_at)
+        tokens_of = np.maximum(tokens_at, 1.0) / ranks
+        working = work(on, tokens_of, tokens[:, ENERGY])
+        working[:, JOULES] *= devices / float(plan.pp)
+        reordered = Reordered(in_line[..., :3], _dense(yielding, seqs_at), alone, _dense(working, tokens_at),
+                              tokens_at[rows], covering(on, tokens_of[rows], tokens[rows, 0], float(once[0])),
+                              len(DRAWN) if on.parts > 1 else 1, once[:3],
                               _number(on.actions.active) * devices / float(plan.pp))  # fmt: skip
     for table in (tokens, heads, decode, mixed, prefill):
         table[0] = 0.0
@@ -222,17 +226,13 @@ def _total(
     return out
 
 
-def _covering(on: EngineOn, tokens_at: Floats, tokens: Floats, once: float) -> Floats:
-    """See :class:`tierwise.serving.reordered.Reordered`."""
-    nodes = np.arange(len(tokens_at))
-    if on.plan.schedule:
-        # Such steps are played event by event.
-        nodes = np.unique(np.searchsorted(tokens_at, _ladder(float(tokens_at[-1]), 4.0)))
-    found = covering(on, np.maximum(tokens_at[nodes], 1.0) / float(on.plan.dp), tokens[nodes, 0], tokens[nodes, ENERGY],
-                     once)  # fmt: skip
-    found[:, JOULES] *= float(on.plan.devices) / float(on.plan.pp)
-    at = np.arange(tokens_at[-1] + 1.0)
-    return np.stack([np.interp(at, tokens_at[nodes], column) for column in found.T], axis=-1)
+def _beside_chunks(on: EngineOn, seqs: Floats, context: Floats) -> Floats:
+    """What decoding sequences take longer beside chunks, in all parts of a step (*shape, 5)."""
+    out = np.zeros((*seqs.shape, len(QUANTITIES)))
+    if on.facts is not None and on.device.family in on.facts.shared_attention_families:
+        rows, chunks = (lower(Step(on.model, on.plan, seqs / on.parts, 1.0, context, x)) for x in ("decode", "prefill"))
+        out[..., :ENERGY] = on.parts * beside_chunks(rows, chunks, on.target, on.facts.attention_tile, on.fixes.ops)
+    return out
 
 
 def _saved(on: EngineOn, state: StepState) -> tuple[Floats, Floats]:
@@ -278,6 +278,13 @@ def _contexts(most: float) -> Floats:
     points = _ladder(most, 4.0)
     doubled = 2.0 ** np.arange(5.0, max(np.log2(most), 5.0))
     return np.unique(np.concatenate([points, doubled - 1.0, doubled]))
+
+
+def _chunks(most: float) -> Floats:
+    """Grid points of the new tokens of chunks: both sides of multiples of the rows of a kernel's tile."""
+    tiles = np.concatenate([np.arange(64.0, 1025.0, 64.0), np.arange(1152.0, 4097.0, 128.0)])
+    points = np.unique(np.concatenate([_ladder(most, 4.0), tiles, tiles + 1.0]))
+    return points[points <= max(most, 1.0)]
 
 
 def _dense(table: Floats, at: Floats) -> Floats:

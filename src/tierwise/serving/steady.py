@@ -130,6 +130,9 @@ def aggregated(
         one = prefill_at(prefill, each)
         # A pass that carries prompts besides the decoding sequences saves part of the weights' second reading.
         extra = np.maximum(one - np.minimum(coef["mix"], 1.0) * np.minimum(one, step), LEAST_EXTRA * one)
+        if curve.power is not None:  # joules of both are drawn one after the other
+            drawn = _at(curve.power, active / ranks) + prefill_at(times.prefill_power, each)
+            extra = np.maximum(extra, drawn - step)
         mean = step + rate * extra
         tpot = mean / accepted
         busy = np.minimum(rate, 1.0)
@@ -182,7 +185,7 @@ def prefill_seconds(point: ClosedLoopPoint, times: StepTimes, client: ClosedLoop
     busy = _weighted(times.prefill, coef, CLASSES)
     tokens = np.asarray(PROMPTS)[:, None] * point.isl + point.flight / point.dp
     launch = coef["host.launch"] * times.kernels * (tokens > client.captured)
-    return np.asarray(np.hypot(busy, launch) + coef["host.prefill"])
+    return np.maximum(np.hypot(busy, launch) + coef["host.prefill"], times.prefill_power)
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,7 @@ class StepCurve:
         rest, experts: of ops other than routed experts, and of these, at ``SHARES`` of the requests (points, n);
             ``launch``: the least that launching takes (points, n), None where it takes nothing anywhere.
         fixed: beside the ops, whatever the sequences; ``each``: beside them, of one sequence of a rank (n,).
+        power: the least that it takes at the watts that a device may draw (points, n), None where that is nothing.
         ranks: requests of a rank; ``rows``: tokens of an engine's step for each sequence of a rank; ``alike``: the
             power of the tokens that choose experts independently (n,).
     """
@@ -200,6 +204,7 @@ class StepCurve:
     rest: Array
     experts: Array | None
     launch: Array | None
+    power: Array | None
     fixed: Array
     each: Array
     ranks: Array
@@ -215,7 +220,8 @@ class StepCurve:
             step = step + _at(self.experts, active / tokens * tokens**self.alike / self.ranks)
         if self.launch is not None:
             step = np.maximum(step, _at(self.launch, share))
-        return np.asarray(step + self.fixed + self.each * active)
+        step = step + self.fixed + self.each * active
+        return np.asarray(step if self.power is None else np.maximum(step, _at(self.power, share)))
 
 
 def step_curve(point: ClosedLoopPoint, times: StepTimes, coef: Coefficients) -> StepCurve:
@@ -225,7 +231,8 @@ def step_curve(point: ClosedLoopPoint, times: StepTimes, coef: Coefficients) -> 
     experts += coef["imbalance"] * sum(coef[c] * more for c, more in zip(_EXPERTS, times.excess, strict=True))
     drafting = (coef["host.kernel"] * times.kernels + rest[-1] + experts[-1]) / times.layers
     fixed = host_seconds(times, coef) + point.draft * coef["draft"] * drafting
-    return StepCurve(rest, experts if experts.any() else None, times.launch if times.launch.any() else None, fixed,
+    some, launch, power = (x if x.any() else None for x in (experts, times.launch, times.decode_power))
+    return StepCurve(rest, some, launch, power, fixed,
                      coef["host.sequence"], point.flight / point.dp, point.dp * (1.0 + point.draft),
                      np.minimum(coef["routing"], 1.0))  # fmt: skip
 

@@ -65,8 +65,11 @@ class StepTimes:
 
     Attributes:
         decode: of a decode step with ``SHARES`` of the requests; ``launch``: seconds the host needs to launch it where
-            it is not replayed (points, n); ``seqs``: how many sequences that is per rank (points, n).
+            it is not replayed, less the engine's gap (points, n); ``seqs``: how many sequences that is per rank
+            (points, n).
         prefill: of a pass over ``PROMPTS`` whole prompts on each rank.
+        decode_power, prefill_power: seconds that either takes at the least because the device draws no more than it
+            may (points, n); 0 where no step could ask for more.
         excess: seconds of a decode step's experts on the fullest rank over those on the mean one, when tokens choose
             experts at random, of few rows and of many (2, points, n); 0 without expert parallelism. What a kernel takes
             whatever its work, it takes on both.
@@ -79,6 +82,8 @@ class StepTimes:
     launch: Array
     seqs: Array
     prefill: Array
+    decode_power: Array
+    prefill_power: Array
     excess: Array
     layers: Array
     mixtures: Array
@@ -164,9 +169,11 @@ def step_times(on: EngineOn, point: ClosedLoopPoint) -> StepTimes:
     prompts = np.asarray(PROMPTS)[:, None] + 0.0 * ranks
     passes = price_step(on, StepState(chunks=(Chunk(point.isl, 0.0, prompts),)))
     shape = ranks.shape
+    launch = np.maximum(step.launch - step.corrections.gap, 0.0)
     return StepTimes(
-        _by_class(step, seqs.shape), np.broadcast_to(step.launch, seqs.shape).astype(float), seqs,
-        _by_class(passes, prompts.shape), _excess(step, point.ep, seqs.shape),
+        _by_class(step, seqs.shape), np.broadcast_to(launch, seqs.shape).astype(float), seqs,
+        _by_class(passes, prompts.shape), np.broadcast_to(step.least, seqs.shape).astype(float),
+        np.broadcast_to(passes.least, prompts.shape).astype(float), _excess(step, point.ep, seqs.shape),
         np.full(shape, float(text_layers(on.model))),
         np.full(shape, sum(float(np.max(s.repeat)) for s, op in step.program.walk() if op.kind == "moe")),
         np.broadcast_to(kernels(step.program), shape).astype(float),
@@ -202,12 +209,14 @@ def _by_class(step: StepCost, shape: tuple[int, ...]) -> Array:
     """Seconds of a step's ops by class (classes, *shape)."""
     out = dict(zip(CLASSES, np.zeros((len(CLASSES), *shape)), strict=True))
     for p in step.on_device:
-        kind, many = regime(p.op)
+        (kind, many), seconds = regime(p.op), step.parts * p.time
         if kind == "other":
-            out[kind] += p.time
+            out[kind] += seconds
             continue
-        out[f"{kind}.few"] += (1.0 - many) * p.time
-        out[f"{kind}.many"] += many * p.time
+        out[f"{kind}.few"] += (1.0 - many) * seconds
+        out[f"{kind}.many"] += many * seconds
+    if step.overlaps:  # what running beside each other takes off is no class's own
+        out["other"] += step.device - step.corrections.gap - step.line
     return np.asarray(list(out.values()))
 
 
@@ -223,7 +232,7 @@ def _excess(step: StepCost, ranks: Array, shape: tuple[int, ...]) -> Array:
     for p in step.on_device:
         if p.op.kind == "moe":
             more = np.maximum(p.segment.repeat * step.priced(_fuller(p.op, ranks)).time - p.time, 0.0)
-            _, many = regime(p.op)
+            (_, many), more = regime(p.op), step.parts * more
             out[0] += (1.0 - many) * more
             out[1] += many * more
     return out

@@ -197,10 +197,13 @@ class StepCost:
     @cached_property
     def time(self) -> Num:
         """Seconds of the step; longer where it would draw more than the machine may."""
-        time = step_time(self.device, self.launch, self.host, self.ahead)
-        if self.power is None:
-            return time
-        return stretch(self.joules(self.power, time), time, self.cap, self.power.idle)
+        return maximum(num(step_time(self.device, self.launch, self.host, self.ahead)), num(self.least))
+
+    @cached_property
+    def least(self) -> Num:
+        """Seconds that the step takes at the least at the watts that its device may draw; 0 where it could not ask for
+        more."""
+        return 0.0 if self.power is None else stretch(self.spent(self.power), 0.0, self.cap, self.power.idle)
 
     def joules(self, of: Actions, seconds: Num) -> dict[str, Num]:
         """Joules of one device by component, over so many seconds."""

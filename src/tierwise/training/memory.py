@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from tierwise.core.num import Num, ceil_div, maximum, minimum, where
 from tierwise.machines.types import System
-from tierwise.models.step import Step
-from tierwise.models.types import Block, Model, Weight
+from tierwise.memory.weights import local_elements
+from tierwise.models.types import Block, Model
+from tierwise.scenario.types import Plan
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.layout import held as layers_of
 from tierwise.training.offload import asked, resident
@@ -62,7 +63,7 @@ def parameters(model: Model, layout: Layout) -> tuple[dict[str, Num], dict[str, 
     Returns:
         ``layer``, ``experts`` (means over the layers); ``input``, ``output``.
     """
-    step = Step(model, plan_of(layout), 1.0, 1.0, 0.0, "prefill")
+    plan = plan_of(layout)
     layer: dict[str, Num] = {"layer": 0.0, "experts": 0.0}
     ends: dict[str, Num] = {INPUT: 0.0, OUTPUT: 0.0}
     for stack in model.stacks:
@@ -71,60 +72,51 @@ def parameters(model: Model, layout: Layout) -> tuple[dict[str, Num], dict[str, 
         for kind, n in stack.runs():
             for w in kind.weights():
                 key = "experts" if w.split == "ep" else "layer"
-                layer[key] = layer[key] + _local(step, w) * n / stack.depth
+                layer[key] = layer[key] + local_elements(plan, w) * n / stack.depth
         for key, blocks in ((INPUT, stack.before), (OUTPUT, stack.after)):
             for block in blocks:
-                ends[key] = ends[key] + _elements(step, block)
+                ends[key] = ends[key] + _elements(plan, block)
     return layer, ends
 
 
 def shaped_states(model: Model, layout: Layout, recipe: Recipe) -> tuple[Num, Num]:
     """Bytes of one layer's optimizer states on a device that depend on shapes: of dense matrices, and of experts
     (means over the layers)."""
-    step = Step(model, plan_of(layout), 1.0, 1.0, 0.0, "prefill")
+    plan = plan_of(layout)
     out: list[Num] = [0.0, 0.0]
     for stack in model.stacks:
         if recipe.optimizer not in SHAPED or not stack.active or stack.stream != "text":
             continue
         for kind, n in stack.runs():
             for w in kind.weights():
-                at = int(w.split == "ep")
-                out[at] = out[at] + shaped(w, _local(step, w), recipe.optimizer, recipe.projection) * n / stack.depth
+                at, size = int(w.split == "ep"), local_elements(plan, w)
+                out[at] = out[at] + shaped(w, size, recipe.optimizer, recipe.projection) * n / stack.depth
     return out[0], out[1]
 
 
 def projected(model: Model, layout: Layout) -> Num:
     """Parameters of one layer on a device whose gradients are thin where inputs are kept as projections (mean over the
     layers): those of linear maps whose inputs nothing else keeps."""
-    step = Step(model, plan_of(layout), 1.0, 1.0, 0.0, "prefill")
+    plan = plan_of(layout)
     total: Num = 0.0
     for stack in model.stacks:
         if not stack.active or stack.stream != "text":
             continue
         for kind, n in stack.runs():
             maps = (w for w in kind.weights() if w.role in PROJECTED and w.shape is not None and w.name != "o_proj")
-            total = total + sum((_local(step, w) for w in maps), 0.0) * n / stack.depth
+            total = total + sum((local_elements(plan, w) for w in maps), 0.0) * n / stack.depth
     return total
 
 
 def largest(model: Model, layout: Layout) -> Num:
     """Parameters of the largest weight on a device."""
-    step = Step(model, plan_of(layout), 1.0, 1.0, 0.0, "prefill")
+    plan = plan_of(layout)
     blocks = [b for s in model.stacks for b in (*s.before, *s.after, *(x for k in s.kinds for x in k.blocks))]
-    return maximum(0.0, *(_local(step, w) for b in blocks for w in b.weights()))
+    return maximum(0.0, *(local_elements(plan, w) for b in blocks for w in b.weights()))
 
 
-def _elements(step: Step, block: Block) -> Num:
-    return sum((_local(step, w) for w in block.weights()), 0.0) + block.facts().tied / step.plan.tp
-
-
-def _local(step: Step, w: Weight) -> Num:
-    plan = step.plan
-    if w.split == "tp":
-        return w.elements / plan.tp
-    if w.split == "ep":
-        return w.elements / plan.ep / maximum(plan.tp / plan.ep, 1.0)
-    return w.elements
+def _elements(plan: Plan, block: Block) -> Num:
+    return sum((local_elements(plan, w) for w in block.weights()), 0.0) + block.facts().tied / plan.tp
 
 
 def memory_of(

@@ -61,9 +61,11 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
 def _reordered(tables, group, engine, tokens, yields):  # type: ignore[no-untyped-def]
     """The same of a step with chunks whose ops do not run one after the other: what its sequences take off together
     (:mod:`tierwise.serving.reordered`)."""
-    # Seconds of sequences one after the other, and those in which the device works on them.
-    sequences, busy, kinds = engine.dt, min(engine.dt, max(engine.compute, engine.memory)), engine.prompts
-    alone = engine.decoding == 0 and engine.prompts == 1
+    # Of chunks one after the other: seconds, and of them those in which engines and memory are busy.
+    n = engine.prompts
+    chunks, computing = engine.dt + group.once * n, engine.compute + group.once_compute * n
+    loading, own, busy = engine.memory + group.once_memory * n, 0.0, 0.0
+    alone = engine.decoding == 0 and n == 1
     if alone:
         engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
         a, u = _place(tables, group.news, group.news_n, engine.prompt_tokens)
@@ -71,29 +73,65 @@ def _reordered(tables, group, engine, tokens, yields):  # type: ignore[no-untype
         _between(tables, group.alone, group.cacheds_n, a, u, b, v, engine)
     _add(tables, group.tokens, group.tokens_n, tokens, engine)
     before = engine.dt
-    _add(tables, group.heads, group.heads_n, yields, engine)
+    _add(tables, group.heads if alone else group.yielding, group.heads_n, yields, engine)
     if alone:
         return
-    busy += engine.dt - before
+    heads = engine.dt - before
+    row, w = _place(tables, group.rows, group.rows_n, tokens)
+    row, w = group.covering + row * group.covering_row, min(w, 1.0)
     if engine.decoding > 0:
-        compute, memory = engine.compute, engine.memory
         _decode(tables, group, engine, group.mixing)
         a, u = _place(tables, group.seqs, group.seqs_n, engine.decoding)
         b, v = _place(tables, group.contexts, group.contexts_n, engine.context / engine.decoding)
-        at, down = group.in_line + a * group.contexts_n + b, group.contexts_n
-        own = ((1 - u) * ((1 - v) * tables[at] + v * tables[at + 1])
-               + u * ((1 - v) * tables[at + down] + v * tables[at + down + 1]))  # fmt: skip
-        sequences += own
-        busy += min(own, max(engine.compute - compute, engine.memory - memory))
-        kinds += 1
-    row = group.covering + min(tokens, group.covering_n - 1) * (FIRST + group.levels_n)
-    i, w = _place(tables, group.levels, group.levels_n, (sequences + group.once * kinds) / tables[row + SCALE])
-    w = min(w, 1.0)
-    engine.dt -= (1 - w) * tables[row + FIRST + i] + w * tables[row + FIRST + i + 1]
-    engine.joules -= tables[row + JOULES]
-    idle = engine.dt - tables[row + WORKING] - busy
-    if idle < 0.0:
-        engine.joules += group.active * idle
+        at, down = group.in_line + 3 * (a * group.contexts_n + b), 3 * group.contexts_n
+        own = _bilinear(tables, at, 3, down, u, v) + group.once
+        compute = _bilinear(tables, at + 1, 3, down, u, v) + group.once_compute
+        memory = _bilinear(tables, at + 2, 3, down, u, v) + group.once_memory
+        busy = min(own, max(compute, memory))
+        if group.draws > 1:  # decoding sequences cover first, chunks what is left
+            engine.dt += (_covered(tables, group, row, w, computing / chunks, loading / chunks, own)
+                          - _covered(tables, group, row, w, compute / own, memory / own, own))  # fmt: skip
+    engine.dt -= _covered(tables, group, row, w, computing / chunks, loading / chunks, chunks + own)
+    at = group.work + 2 * min(tokens, group.work_n - 1)
+    engine.joules -= tables[at + JOULES]
+    # Seconds in which the device works on rows, on heads and on sequences: those beside each other count once.
+    busy += tables[at + WORKING] + heads + min(chunks, max(computing, loading))
+    if engine.dt < busy:
+        engine.joules -= group.active * (busy - engine.dt)
+
+
+@jit
+def _covered(tables, group, row, w, x, y, seconds):  # type: ignore[no-untyped-def]
+    """Seconds that sequences of so many seconds take off, ``w`` of the way from a row of ``covering`` to the next;
+    attention draws ``x`` on the engines and ``y`` on the memory."""
+    scale = (1 - w) * tables[row + SCALE] + w * tables[row + group.covering_row + SCALE]
+    i, v = _place(tables, group.levels, group.levels_n, seconds / scale)
+    at, v, n = row + FIRST + i, min(v, 1.0), group.levels_n
+    below = at + group.covering_row
+    if group.draws == 1:
+        return (1 - w) * _linear(tables, at, v) + w * _linear(tables, below, v)
+    steps = group.draws - 1
+    x, y = min(max(x, 0.0), 1.0) * steps, min(max(y, 0.0), 1.0) * steps
+    j, k = min(int(x), steps - 1), min(int(y), steps - 1)
+    x, y, off, down = x - j, y - k, (j * group.draws + k) * n, group.draws * n
+    total = 0.0
+    for start, share in ((at + off, 1 - w), (below + off, w)):
+        total += share * ((1 - x) * ((1 - y) * _linear(tables, start, v) + y * _linear(tables, start + n, v))
+                          + x * ((1 - y) * _linear(tables, start + down, v)
+                                 + y * _linear(tables, start + down + n, v)))  # fmt: skip
+    return total
+
+
+@jit
+def _linear(tables, at, v):  # type: ignore[no-untyped-def]
+    return (1 - v) * tables[at] + v * tables[at + 1]
+
+
+@jit
+def _bilinear(tables, at, right, down, u, v):  # type: ignore[no-untyped-def]
+    """``u`` of the way from a cell to the one below it, ``v`` to the one beside it."""
+    return ((1 - u) * ((1 - v) * tables[at] + v * tables[at + right])
+            + u * ((1 - v) * tables[at + down] + v * tables[at + down + right]))  # fmt: skip
 
 
 @jit

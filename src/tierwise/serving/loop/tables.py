@@ -26,17 +26,20 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
         other: list[tuple[str, Any]] = []
         if p.reordered is not None:
             o = p.reordered
-            other = [("in_line", o.decode.ravel()), ("alone", o.alone), ("levels", LEVELS), ("covering", o.covering)]
-            g["reordered"], g["once"], g["active"] = 1, o.once, o.active
+            other = [("in_line", o.decode.ravel()), ("yielding", o.heads), ("alone", o.alone), ("work", o.work.ravel()),
+                     ("levels", LEVELS), ("rows", o.rows), ("covering", o.covering.ravel())]  # fmt: skip
+            g["work_n"] = len(o.work)
+            g["reordered"], g["draws"], g["active"], g["covering_row"] = 1, o.draws, o.active, o.covering.shape[1]
+            g["once"], g["once_compute"], g["once_memory"] = o.once
         for name, table in (
             ("tokens", p.tokens), ("heads", p.heads), ("seqs", p.decode_seqs), ("contexts", p.decode_context),
             ("decode", p.decode), ("mixing", mixing), ("news", p.prefill_new), ("cacheds", p.prefill_context),
             ("prefill", p.prefill), *other,
         ):  # fmt: skip
             flat = np.ascontiguousarray(table, dtype=np.float64)
-            assert flat.ndim == 1 or flat.shape[-1] == layout.WIDTH or name == "covering", name
+            assert flat.ndim == 1 or flat.shape[-1] == layout.WIDTH, name
             g[name] = at
-            if name + "_n" in (layout.GROUP.names or ()):
+            if name != "work" and name + "_n" in (layout.GROUP.names or ()):
                 g[name + "_n"] = flat.shape[0]
             pieces.append(flat.ravel())
             at += flat.size
