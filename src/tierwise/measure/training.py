@@ -284,6 +284,10 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
     # Collectives cut up beside products are of parts of the sequence (Transformer Engine's user buffers).
     overlapped = np.asarray([float("TP_COMM_OVERLAP=True" in str(r.get("flags"))) for r in mine])
     recompute = np.asarray([_level(str(r.get("recompute") or "none")) for r in mine])
+
+    def again(module: str) -> NDArray[np.float64]:
+        return np.asarray([float(module in _modules(str(r.get("recompute")))) for r in mine])
+
     layout = Layout(
         tp=column("tp"),
         pp=column("pp"),
@@ -295,6 +299,8 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         global_batch=column("gbs"),
         seq=column("seq"),
         recompute=recompute,
+        again_norm=again("layernorm"),
+        again_act=again("moe_act"),
         sequence_parallel=np.maximum(column("sp", 0.0), overlapped) * (column("tp") > 1),
         asynchronous=overlapped,
         zero=column("zero_stage", 0.0),
@@ -352,7 +358,17 @@ def _device(name: str) -> str:
 
 
 def _level(text: str) -> float:
+    """An index into :data:`RECOMPUTE`. Of modules that are listed, only ``core_attn`` is what "selective" says alone."""
+    listed = _modules(text)
+    if listed and "core_attn" not in listed:
+        return 0.0
     return float(RECOMPUTE.index(next((r for r in RECOMPUTE if text.startswith(r)), "none")))
+
+
+def _modules(text: str) -> frozenset[str]:
+    """Names of Megatron's ``--recompute-modules``, where a row lists them: ``selective modules=[layernorm moe_act]``."""
+    listed = re.search(r"modules=\[([^\]]*)\]", text)
+    return frozenset(re.findall(r"\w+", listed[1])) if listed else frozenset()
 
 
 def measured(t: TrainingRows) -> NDArray[np.float64]:
