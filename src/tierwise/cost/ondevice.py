@@ -39,6 +39,8 @@ _NO_KERNELS = ("collective", "copy")
 _FP32 = 2.0
 # A score is written by the first product, read and written by the softmax, and read by the second, in fp32.
 _SCORE_BYTES = 16.0
+# Bits of the vectors of kernels written for AVX2.
+_NARROW = 256
 # FLOP a clock of a unit of 128 lanes, by which the issue rate is counted.
 _LANES = 256.0
 # Rows that kernels for few of them take.
@@ -46,6 +48,8 @@ FEW = constant("ondevice.few")
 # Rows beyond which a library multiplies, where an engine uses one; bytes of a weight written in fp16 and read again.
 _LIBRARY = constant("ondevice.library")
 _EXPANDED = 4.0
+# An input is read in fp32, written and read in fp16; a result is written and read in fp16, and written in fp32.
+_CONVERTED = 2.0
 # Rows of a library's part-filled tile.
 _PADDED = 16.0
 # Kernels for each expert that a library multiplies: three products, each after expanding its weights.
@@ -105,7 +109,7 @@ def class_of(format: Format) -> str:
 
 def product(
     c: Mapping[str, Num], memory: Num, issue: Num, peak: Num, rows: Num, elements: Num, weights: Num,
-    fed: Num | None = None, library: Num = 0.0,
+    fed: Num | None = None, library: Num = 0.0, converted: Num = 0.0,
 ) -> tuple[Num, Num]:  # fmt: skip
     """(seconds of reading and expanding weights, seconds of multiplying; the one that does not bind is 0) of products.
 
@@ -116,16 +120,17 @@ def product(
         rows: of the input. ``elements``: weights that they meet. ``weights``: their bytes.
         fed: rows by which the kernel is chosen, where these are not ``rows``: all tokens of a mixture's step.
         library: share of the peak that a library of 16-bit products reaches, to which an engine expands the weights for
-            more than [ondevice.library] rows; 0 where it does not.
+            more than [ondevice.library] rows; 0 where it does not. ``converted``: bytes of inputs and results, which it
+            takes and gives in fp16.
     """
     fed = rows if fed is None else fed
     read = weights / (memory * c["memory"])
     expand = elements * (c["work"] + maximum(rows, 1.0) * c["mac"]) / issue
     one = (read**_SHARP + expand**_SHARP) ** (1.0 / _SHARP)
     multiply = 2.0 * (rows + c["pad"]) * elements / (peak * c["rate"])
-    expanded = read + elements * _EXPANDED / memory
+    expanded = read + (elements * _EXPANDED + _CONVERTED * converted) / memory
     expanded = expanded + 2.0 * (rows + _PADDED) * elements / (peak * maximum(library, 1e-9))
-    by_library = by_a_library(fed, library)
+    by_library = by_a_library(rows, library)
     multiply = where(by_library, expanded, multiply)
     many = maximum(read, multiply)
     few = np.asarray(fed) <= FEW
@@ -134,9 +139,10 @@ def product(
     return where(reads, least, 0.0 * least), where(reads, 0.0 * least, least)
 
 
-def by_a_library(fed: Num, library: Num) -> NDArray[np.bool_]:
-    """Whether a library multiplies."""
-    return (np.asarray(library) > 0.0) & (np.asarray(fed) > _LIBRARY)
+def by_a_library(rows: Num, library: Num) -> NDArray[np.bool_]:
+    """Whether a library multiplies so many rows; of experts, where all tokens are so many, they are multiplied one
+    after the other, each by the kernel that its own rows ask for."""
+    return (np.asarray(library) > 0.0) & (np.asarray(rows) > _LIBRARY)
 
 
 def decoding(v: Mapping[str, Num], memory: Num, issue: Num, fused: Num, kv: Num, macs: Num) -> Num:
@@ -166,7 +172,8 @@ def _product(
     def of(name: str) -> dict[str, Num]:
         peak_rate = peak(on, k.peaks[name])
         library = 0.0 if name in _PLAIN else k.values["library"]
-        read, multiply = product(k.classes[name], memory, issue, peak_rate, rows, elements, weights, fed, library)
+        read, multiply = product(k.classes[name], memory, issue, peak_rate, rows, elements, weights, fed, library,
+                                 op.bytes_of("act") * _FP32)  # fmt: skip
         return {on.memory.name: read, "compute": multiply}
 
     return _by_class(op, k, of)
@@ -176,12 +183,14 @@ def peak(on: Target, name: str) -> Num:
     """FLOP/s that products of many rows are counted against.
 
     Args:
-        name: a dtype, for the fastest unit that has it; ``dot``, int8 on the vector units; or ``matrix``, 16-bit matrix
+        name: a dtype, for the fastest unit that has it; ``dot``, int8 on the vector units, ``dot256`` on 256 bits of
+            them; or ``matrix``, 16-bit matrix
             instructions that accumulate in 16 bits (half of int8 where more is not stated), and ``dot`` on a device
             that has none.
     """
-    if name == "dot":
-        return on.rate("int8", "vector")[0]
+    if name in ("dot", "dot256"):
+        rate, engine = on.rate("int8", "vector")
+        return rate * (_NARROW / engine.width if name == "dot256" and engine.width > _NARROW else 1.0)
     if name != "matrix":
         return on.rate(name)[0]
     rate, engine = on.rate("fp16")
