@@ -188,7 +188,7 @@ def interval(f: Flat, held: Array, phase: str) -> tuple[float, float]:
     if not mine.any():
         return 0.6, 1.7
     _, index, counts = np.unique(f.device[mine], return_inverse=True, return_counts=True)
-    r, w = held[mine], 1.0 / counts[index]
+    r, w = held[mine], counts[index] ** -0.5
     order = np.argsort(r)
     at = np.cumsum(w[order]) / w.sum()
     # Predicted over measured rate is measured over predicted time.

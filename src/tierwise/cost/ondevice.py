@@ -128,7 +128,7 @@ def product(
     expand = elements * (c["work"] + maximum(rows, 1.0) * c["mac"]) / issue
     one = (read**_SHARP + expand**_SHARP) ** (1.0 / _SHARP)
     multiply = 2.0 * (rows + c["pad"]) * elements / (peak * c["rate"])
-    expanded = read + (elements * _EXPANDED + _CONVERTED * converted) / memory
+    expanded = read + (elements * _EXPANDED + _CONVERTED * converted) / (memory * c["memory"])
     expanded = expanded + 2.0 * (rows + _PADDED) * elements / (peak * maximum(library, 1e-9))
     by_library = by_a_library(rows, library)
     multiply = where(by_library, expanded, multiply)
