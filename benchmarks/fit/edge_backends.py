@@ -195,6 +195,18 @@ BACKENDS = {
         SLOW,
         still=MOVES,
     ),
+    "neural": Backend(
+        # Integer products of whole layers at once: no kernels for few rows, no weights expanded by vector units.
+        ("qairt", "rkllm"),
+        {"kinds": ["npu"]},
+        lambda w: _engine(w) in ("qairt", "rkllm"),
+        dict.fromkeys(CLASSES, "int8"),
+        {"gap": 1e-5, "step": 2e-3, "acts": 0.5, "flight": 1e9, "acts_work": 0.0},
+        {c: {"memory": 0.7, "work": 0.0, "mac": 0.0, "rate": 0.5, "pad": 1.0} for c in CLASSES},
+        changes=(Change(option="float", fitted=("values/step", "shared/memory", "shared/rate")),),
+        still=("acts", "acts_work", "scores", "flight", "kv_work_flash", "kv_work_plain", "kv_plain", "attn_plain", "scan",
+               "experts", "grouped", "sync", "stages", "kv_tile"),
+    ),
     "mlx": Backend(
         ("mlx",),
         {"kinds": ["gpu", "soc"], "vendors": ["apple"]},
