@@ -153,7 +153,7 @@ def _op(w: GroupWork, op: Any, counts: Mapping[str, float], peaks: Mapping[str, 
         return "products", {
             "class": float(CLASSES.index(name)), "rows": rows, "elements": elements, "weights": held,
             "kernels": kernels, "fed": d["tokens"] if op.kind == "moe" else rows,
-            "calls": d["touched"] * ondevice.CALLS if op.kind == "moe" else 0.0,
+            "touched": d["touched"] if op.kind == "moe" else 0.0,
             "experts": float(op.kind == "moe"), "near": near, "size": size,
             "memory": memory, "requests": requests, "issue": issue, "converted": op.bytes_of("act") * 2.0,
             "peak": ondevice.peak(on, peaks[name]),
@@ -212,8 +212,8 @@ def rates(f: Flat, like: Kit, coefficients: Array, place: NDArray[np.intp]) -> A
         )
         mixed = np.where(fed <= ondevice.FEW, value["experts"][row], value["grouped"][row])
         more = np.where(p["experts"] > 0, mixed, 1.0)
-        by_library = ondevice.by_a_library(fed, value["library"][row])
-        c = Columns({**p.data, "kernels": p["kernels"] + np.where(by_library, p["calls"], 0.0)})
+        calls = p["touched"] * ondevice.started(p["fed"], value["library"][row], value["together"][row])
+        c = Columns({**p.data, "kernels": p["kernels"] + calls})
         handed = p["waits"] * value["sync"][row] + p["handed"] / value["link"][row]
         add(
             c,

@@ -52,8 +52,9 @@ _EXPANDED = 4.0
 _CONVERTED = 2.0
 # Rows of a library's part-filled tile.
 _PADDED = 16.0
-# Kernels for each expert that a library multiplies: three products, each after expanding its weights.
-CALLS = 6.0
+# Products of an expert; kernels for each that a library multiplies: three products, each after expanding its weights.
+_PRODUCTS = 3.0
+CALLS = 2.0 * _PRODUCTS
 # Elements of a head beyond which it is wide.
 _HEAD = constant("ondevice.head")
 # How sharply bytes in flight bind.
@@ -137,6 +138,13 @@ def product(
     reads = (few & (np.asarray(one) <= np.asarray(many))) | (np.asarray(read) >= np.asarray(multiply))
     least = where(few, minimum(one, many), many)
     return where(reads, least, 0.0 * least), where(reads, 0.0 * least, least)
+
+
+def started(tokens: Num, library: Num, together: Num) -> Num:
+    """Products that are started for each touched expert, beside the step's kernels: where experts are multiplied one
+    after the other, by a library or by threads that divide each expert's products among them."""
+    apart = where(np.asarray(together) > 0.0, 0.0, _PRODUCTS)
+    return where(by_a_library(tokens, library), CALLS, apart)
 
 
 def by_a_library(rows: Num, library: Num) -> NDArray[np.bool_]:
@@ -269,7 +277,7 @@ def _moe(op: Op, on: Target, k: Kit) -> Parts:
     more = where(np.asarray(tokens) <= FEW, k.values["experts"], k.values["grouped"])
     parts = {name: t * more for name, t in parts.items()}
     parts["activations"] = _activations(op, on, k)
-    calls = where(by_a_library(tokens, k.values["library"]), op.dims["touched"] * CALLS, 0.0)
+    calls = op.dims["touched"] * started(tokens, k.values["library"], k.values["together"])
     return parts, k.kernels["moe"] + calls, op.bytes
 
 
@@ -325,4 +333,4 @@ _BY_KIND: Mapping[str, Callable[[Op, Target, Kit], Parts]] = {
     "matmul": _matmul, "moe": _moe, "attention": _attention, "scan": _scan,
 }  # fmt: skip
 
-__all__ = ["CALLS", "FEW", "by_a_library", "class_of", "decoding", "peak", "price", "product", "reading", "with_kit"]
+__all__ = ["FEW", "by_a_library", "class_of", "decoding", "peak", "price", "product", "reading", "started", "with_kit"]
