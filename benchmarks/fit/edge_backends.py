@@ -191,8 +191,7 @@ BACKENDS = {
         {"kinds": ["cpu", "soc", "mcu"]},
         lambda w: _engine(w) == "ik_llama.cpp" and _kind(w) == "cpu",
         CPU,
-        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "together": 0.0},
-        SLOW,
+        like="processors",
         still=MOVES,
     ),
     "neural": Backend(
