@@ -55,7 +55,9 @@ class Change:
     times: float = 1.0
 
     def applies(self, build: float, family: str, options: frozenset[str]) -> bool:
-        return build < self.before and (not self.families or family in self.families) and self.option in ("", *options)
+        # A build that is not stated is the newest, which is before nothing, and has what all builds have.
+        in_time = build < self.before or np.isinf(self.before)
+        return bool(in_time) and (not self.families or family in self.families) and self.option in ("", *options)
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ INT8 = {**dict.fromkeys(CLASSES, "int8"), "bf16": "fp16"}
 MATRIX = dict.fromkeys(CLASSES, "matrix")
 FP16 = dict.fromkeys(CLASSES, "fp16")
 # Not on matrix units (AMX): llama.cpp multiplies experts and repacked weights on vector units (ggml-cpu/amx has no
-# MUL_MAT_ID), ik_llama.cpp all; both on vectors of 256 bits (ggml-cpu/arch/x86/quants.c: AVX2; ik_llama.cpp pull request
-# 710: AVX-512 since August 2025).
+# MUL_MAT_ID), ik_llama.cpp all; both on vectors of 256 bits (ggml-cpu/arch/x86/quants.c: AVX2; ik_llama.cpp pull
+# request 710: AVX-512 since August 2025).
 CPU = {**dict.fromkeys(CLASSES, "dot256"), "f16": "fp32", "bf16": "fp32"}
 MOVES = ("acts", "acts_work", "scores", "flight")
 SLOW = {c: {"memory": 0.7, "work": 0.5, "mac": 1.0, "pad": 1.0} for c in CLASSES}
@@ -203,8 +205,8 @@ BACKENDS = {
         {"gap": 1e-5, "step": 2e-3, "acts": 0.5, "flight": 1e9, "acts_work": 0.0},
         {c: {"memory": 0.7, "work": 0.0, "mac": 0.0, "rate": 0.5, "pad": 1.0} for c in CLASSES},
         changes=(Change(option="float", fitted=("values/step", "shared/memory", "shared/rate")),),
-        still=("acts", "acts_work", "scores", "flight", "kv_work_flash", "kv_work_plain", "kv_plain", "attn_plain", "scan",
-               "experts", "grouped", "sync", "stages", "kv_tile"),
+        still=("acts", "acts_work", "scores", "flight", "kv_work_flash", "kv_work_plain", "kv_plain", "attn_plain",
+               "scan", "experts", "grouped", "sync", "stages", "kv_tile"),
     ),
     "mlx": Backend(
         ("mlx",),

@@ -155,7 +155,8 @@ def _text(table: Table, name: str, count: int) -> NDArray[Any]:
 
 def _group(row: Mapping[str, str], at: NDArray[np.intp]) -> EdgeGroup:
     neural = row["kind"] == NEURAL
-    engine = neural_engine(row["engine"], row["quant"]) if neural else engine_of(row["engine"], row["backend"], row["note"])
+    name = row["engine"]
+    engine = neural_engine(name, row["quant"]) if neural else engine_of(name, row["backend"], row["note"])
     machine = machine_of(row["device"], row["backend"], int(float(row["ndev"] or 1)))
     if kit(engine, machine.device) is None:
         raise TierwiseError(f"{engine}: no kernels on file for {machine.device.name}")

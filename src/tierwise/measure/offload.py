@@ -232,7 +232,8 @@ def _batched(row: Mapping[str, str], at: NDArray[np.intp], table: Table) -> Arra
     low = row["engine"].lower()
     placement, schedule = Placement(), ""
     if tier == "cpu":
-        placement = placement.with_tensors("weights", {"host": 1.0})
+        # Accelerate copies weights from memory as it was allocated (hooks.py); the others pin theirs.
+        placement = replace(placement, pageable="accelerate" in low).with_tensors("weights", {"host": 1.0})
         if "flexgen" in low:  # its policy: all caches on the host, attention there, weights ahead of their layer
             placement = placement.with_tensors("kv", {"host": 1.0}).with_ops("attention", "host")
             schedule = "prefetch:ahead=1"

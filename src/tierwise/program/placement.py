@@ -40,6 +40,7 @@ class Placement:
         upload: rows from which an op that meets weights is computed by the device all the same, on copies of them
             (engines upload weights for prompts and compute next to them for single tokens); inf for never.
         mapped: what lies on a disk is read through the operating system's page cache, a window of it at a time.
+        pageable: the host's memory is not pinned, so that a driver copies what passes to the device to a buffer first.
     """
 
     tensors: tuple[tuple[str, tuple[tuple[str, Num], ...]], ...] = ()
@@ -47,6 +48,7 @@ class Placement:
     parts: tuple[tuple[str, Placement], ...] = ()
     upload: Num = float("inf")
     mapped: bool = False
+    pageable: bool = False
 
     def __post_init__(self) -> None:
         for group, places in self.tensors:
@@ -210,6 +212,8 @@ def _ops(ops: Sequence[Op], placement: Placement) -> Iterator[Op]:
         late = [_back(op, node, target, operands) for target, operands in _elsewhere(writes, op, placement, node)]
         if placement.mapped:
             early = [replace(c, options={**c.options, "mapped": True}) for c in early]
+        if placement.pageable:
+            early = [replace(c, options={**c.options, "pageable": True}) for c in early]
         # Of no size: the bytes are those of the operands themselves, which are read where the copy put them.
         buffers = tuple(replace(o, elements=0.0) for c in early for o in c.writes)
         yield from early
