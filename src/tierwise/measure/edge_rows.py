@@ -21,8 +21,11 @@ from tierwise.cost.kits import built, kit
 from tierwise.machines import System, system
 from tierwise.machines.load import device
 from tierwise.measure.columns import COUNT, MEASURED, Table, complete, numbers
+from tierwise.memory.weights import weight_bytes
 from tierwise.models.load import load_model
+from tierwise.models.step import LINEAR_ROLES
 from tierwise.models.types import Model
+from tierwise.scenario.types import Plan
 
 COLUMNS = ("device", "backend", "engine", "model", "quant", "phase", "value")
 
@@ -41,6 +44,8 @@ UNNUMBERED = 1000
 # Options of llama.cpp's builds and runs by which its kernels differ: products by hipBLASLt (ROCBLAS_USE_HIPBLASLT),
 # flash attention by rocWMMA (GGML_HIP_ROCWMMA_FATTN).
 OPTIONS = ("hipblaslt", "rocwmma")
+# Bytes of a weight trained in 4 bits, with its scale, at most; bits of a weight in q8_0, with its scale.
+_TRAINED_IN_FOUR, _Q8_0 = 0.6, 8.5
 # Tokens a test generates where nobody says: llama-bench's default (`-n`, tools/llama-bench).
 GENERATED = 128.0
 # Bits a weight of a file by its mixture, where no size is given: llama.cpp, tools/quantize/README.md (Llama 3.1 8B).
@@ -330,8 +335,20 @@ def weights_of(quant: str, bpw: str) -> Format:
 
 
 def stored(model: Model, weights: Format) -> Model:
-    """The model with all of its weights in one format: that of a file's mean bits."""
-    return replace(model, formats={"*": weights}, pinned=frozenset(), stored_bytes=None)
+    """The model with all of its weights in one format: that of a file's mean bits. Of a model whose experts were trained
+    in 4 bits (gpt-oss, DeepSeek-V4), files keep these, or have fewer, and all else in what they leave of the mean, at
+    least the 8 bits that it was trained in."""
+    own = model.formats.get("expert")
+    held = float(weight_bytes(model, Plan()).get("expert", 0.0))
+    if own is None or not held or float(np.max(own.bytes)) > _TRAINED_IN_FOUR or float(np.max(weights.bits)) >= 12.0:
+        return replace(model, formats={"*": weights}, pinned=frozenset(), stored_bytes=None)
+    four, mean = 8.0 * float(np.max(own.bytes)), float(np.max(weights.bits)) + float(np.max(weights.meta))
+    share = held / (four / 8.0) / float(model.parameters)
+    rest = max((mean - share * four) / (1.0 - share), _Q8_0)
+    narrow = (mean - (1.0 - share) * rest) / share
+    wide = Format("fp16" if rest > 12.0 else "q8_0", min(rest, 16.0), 0.0, "")
+    formats = {"*": wide, "expert": replace(weights, bits=narrow, meta=0.0)}
+    return replace(model, formats=formats, pinned=frozenset(LINEAR_ROLES), stored_bytes=None)
 
 
 def key_value(name: str) -> Format:
