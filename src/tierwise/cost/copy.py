@@ -16,8 +16,8 @@ def price(op: Op, on: Target) -> Cost:
 
     Every transfer pays the latency of its way once. Ports are tiers, ``host.in`` and ``host.out``
     (see :mod:`tierwise.cost.paths`); reading a tier and writing it pay their own bandwidth. With
-    ``options["mapped"]`` a disk is read through the page cache, with ``options["pageable"]`` the host's memory through a
-    driver's buffer. Results that another node waits for
+    ``options["mapped"]`` a disk is read through the page cache, with ``options["pageable"]`` the host's memory through
+    a driver's buffer. Results that another node waits for
     (``options["waits"]``) also pay what an engine with kernels of its own takes to synchronize two devices.
 
     Raises:

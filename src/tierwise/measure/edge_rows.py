@@ -335,9 +335,9 @@ def weights_of(quant: str, bpw: str) -> Format:
 
 
 def stored(model: Model, weights: Format) -> Model:
-    """The model with all of its weights in one format: that of a file's mean bits. Of a model whose experts were trained
-    in 4 bits (gpt-oss, DeepSeek-V4), files keep these, or have fewer, and all else in what they leave of the mean, at
-    least the 8 bits that it was trained in."""
+    """The model with all of its weights in one format: that of a file's mean bits. Where experts were trained in 4 bits
+    (gpt-oss, DeepSeek-V4), files keep these, or have fewer, and all else in what they leave of the mean, at least the
+    8 bits that it was trained in."""
     own = model.formats.get("expert")
     held = float(weight_bytes(model, Plan()).get("expert", 0.0))
     if own is None or not held or float(np.max(own.bytes)) > _TRAINED_IN_FOUR or float(np.max(weights.bits)) >= 12.0:
