@@ -142,6 +142,8 @@ BACKENDS = {
         values={"wide": 0.5},
         changes=(
             Change(families=("rdna4",), fitted=("shared/work", *RATES)),
+            # Tiles of products are chosen by generation (pull requests 26284, 28935).
+            Change(families=("rdna3-5",), fitted=RATES),
             # Until there were kernels for WMMA (pull requests 17156 and 17576, December 2025), products of more than 64
             # rows were expanded to fp16 for rocBLAS on RDNA 3 and later, and flash attention was left to vector units,
             # but for builds with rocWMMA (pull request 12032). Flash attention reached 1.5 and 1.6 % of a gfx1100's
