@@ -29,6 +29,7 @@ from tierwise.core.num import Num
 from tierwise.cost.kits import Kit
 from tierwise.cost.ondevice import class_of
 from tierwise.measure.edge import GroupWork, check, works
+from tierwise.measure.edge_rows import NEURAL
 from tierwise.measure.ops import read
 
 FOLDER = Path(__file__).parents[2] / "src/tierwise/cost/own_kernels"
@@ -188,7 +189,7 @@ def interval(f: Flat, held: Array, phase: str) -> tuple[float, float]:
     if not mine.any():
         return 0.6, 1.7
     _, index, counts = np.unique(f.device[mine], return_inverse=True, return_counts=True)
-    r, w = held[mine], 1.0 / counts[index]
+    r, w = held[mine], counts[index] ** -0.5
     order = np.argsort(r)
     at = np.cumsum(w[order]) / w.sum()
     # Predicted over measured rate is measured over predicted time.
@@ -310,6 +311,7 @@ def main() -> None:
     names_ = given.only.split(",")
     everything, beside = (works(t, lambda g: any(g.engine.partition("@")[0] in BACKENDS[n].engines for n in names_))
                           for t in (table, read(PUBLISHED)))  # fmt: skip
+    everything += works(table, kind=NEURAL)
     done: dict[str, Kit] = {}
     found: list[tuple[Flat, Array]] = []
     for name in names_:
@@ -322,7 +324,8 @@ def main() -> None:
         x = fitted(f, np.full(len(f.measured), True), t, names)
         done[name] = applied(start, names, x)
         held = left_out(f, t, names)
-        found.append((f, held))
+        if name != "neural":
+            found.append((f, held))
         report(name, f, t.rates(f, x) / f.measured, held)
         if given.write:
             write(name, file_of(b, start, names, x, [*ws, *others], f, held))

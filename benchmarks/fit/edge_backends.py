@@ -13,9 +13,11 @@ from tierwise.measure.edge import GroupWork
 
 # Kernels of an op, counted in llama.cpp's graphs (src/llama-graph.cpp) and backends: a product also quantizes its
 # input; a norm is two kernels, with the addition of the residual three; rope and cache four; experts three products,
-# their activation, weighting and sum.
+# their activation, weighting and sum; of DeepSeek-V4 (src/models/deepseek4.cpp, with its fused ops) a mix of
+# hyper-connections twelve, a pooled entry twenty.
 KERNELS = {"matmul": 1.5, "moe": 8.0, "norm": 3.0, "rope_cache": 4.0, "attention": 4.0, "flash": 1.5, "act": 1.0,
-           "topk": 5.0, "scan": 3.0, "embedding": 1.0, "elementwise": 1.0, "sample": 1.0}  # fmt: skip
+           "topk": 5.0, "scan": 3.0, "embedding": 1.0, "elementwise": 1.0, "sample": 1.0,
+           "mix": 12.0, "pool": 20.0}  # fmt: skip
 CLASS = {"memory": 0.9, "work": 8.0, "mac": 4.0, "rate": 0.2, "pad": 16.0}
 VALUES = {"gap": 3e-6, "step": 2e-4, "acts": 0.5, "experts": 1.2, "grouped": 1.2, "kv_flash": 0.6, "kv_plain": 0.5,
           "kv_work_flash": 2.0, "kv_work_plain": 2.0, "attn_flash": 0.3, "attn_plain": 0.2, "scan": 0.1,
@@ -53,7 +55,9 @@ class Change:
     times: float = 1.0
 
     def applies(self, build: float, family: str, options: frozenset[str]) -> bool:
-        return build < self.before and (not self.families or family in self.families) and self.option in ("", *options)
+        # A build that is not stated is the newest, which is before nothing, and has what all builds have.
+        in_time = build < self.before or np.isinf(self.before)
+        return bool(in_time) and (not self.families or family in self.families) and self.option in ("", *options)
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,10 @@ INT8 = {**dict.fromkeys(CLASSES, "int8"), "bf16": "fp16"}
 # by int8 dot products where a device has none.
 MATRIX = dict.fromkeys(CLASSES, "matrix")
 FP16 = dict.fromkeys(CLASSES, "fp16")
-CPU = {**dict.fromkeys(CLASSES, "int8"), "f16": "fp32", "bf16": "fp32"}
+# Not on matrix units (AMX): llama.cpp multiplies experts and repacked weights on vector units (ggml-cpu/amx has no
+# MUL_MAT_ID), ik_llama.cpp all; both on vectors of 256 bits (ggml-cpu/arch/x86/quants.c: AVX2; ik_llama.cpp pull
+# request 710: AVX-512 since August 2025).
+CPU = {**dict.fromkeys(CLASSES, "dot256"), "f16": "fp32", "bf16": "fp32"}
 MOVES = ("acts", "acts_work", "scores", "flight")
 SLOW = {c: {"memory": 0.7, "work": 0.5, "mac": 1.0, "pad": 1.0} for c in CLASSES}
 # mma instructions, which these kernels use, reach 62.9 % of the peak of Hopper: luo2024.
@@ -135,6 +142,8 @@ BACKENDS = {
         values={"wide": 0.5},
         changes=(
             Change(families=("rdna4",), fitted=("shared/work", *RATES)),
+            # Tiles of products are chosen by generation (pull requests 26284, 28935).
+            Change(families=("rdna3-5",), fitted=RATES),
             # Until there were kernels for WMMA (pull requests 17156 and 17576, December 2025), products of more than 64
             # rows were expanded to fp16 for rocBLAS on RDNA 3 and later, and flash attention was left to vector units,
             # but for builds with rocWMMA (pull request 12032). Flash attention reached 1.5 and 1.6 % of a gfx1100's
@@ -143,10 +152,10 @@ BACKENDS = {
             Change(before=7200, families=("rdna3", "rdna3-5", "rdna4"), fitted=("values/library",),
                    values={"library": 0.3}),
             Change(before=7200, option="rocwmma", fitted=("values/attn_flash",), values={"attn_flash": 0.2}),
-            # What its kernels for gfx1151 reach of 59.4 TFLOP/s at 2,048, which is as many FLOP as a usual product of a
+            # What its kernels for gfx1151 reach of 36.9 TFLOP/s at 2,048, which is as many FLOP as a usual product of a
             # micro-batch: 6.07 by rocBLAS's own (ROCm issue 4748), 32.1 by those of hipBLASLt (ROCm issue 4566).
-            Change(before=7200, families=("rdna3-5",), values={"library": 0.102}, fitted=("values/library",)),
-            Change(before=7200, families=("rdna3-5",), option="hipblaslt", values={"library": 0.54},
+            Change(before=7200, families=("rdna3-5",), values={"library": 0.164}, fitted=("values/library",)),
+            Change(before=7200, families=("rdna3-5",), option="hipblaslt", values={"library": 0.87},
                    fitted=("values/library",)),
         ),
         like="cuda",
@@ -185,11 +194,21 @@ BACKENDS = {
         ("ik_llama.cpp",),
         {"kinds": ["cpu", "soc", "mcu"]},
         lambda w: _engine(w) == "ik_llama.cpp" and _kind(w) == "cpu",
-        # Its kernels are for vector units: AMX is not used.
-        {**CPU, **dict.fromkeys(("q8", "q5", "q4", "k", "iq"), "dot")},
-        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "together": 0.0},
-        SLOW,
+        CPU,
+        like="processors",
         still=MOVES,
+    ),
+    "neural": Backend(
+        # Integer products of whole layers at once: no kernels for few rows, no weights expanded by vector units.
+        ("qairt", "rkllm"),
+        {"kinds": ["npu"]},
+        lambda w: _engine(w) in ("qairt", "rkllm"),
+        dict.fromkeys(CLASSES, "int8"),
+        {"gap": 1e-5, "step": 2e-3, "acts": 0.5, "flight": 1e9, "acts_work": 0.0},
+        {c: {"memory": 0.7, "work": 0.0, "mac": 0.0, "rate": 0.5, "pad": 1.0} for c in CLASSES},
+        changes=(Change(option="float", fitted=("values/step", "shared/memory", "shared/rate")),),
+        still=("acts", "acts_work", "scores", "flight", "kv_work_flash", "kv_work_plain", "kv_plain", "attn_plain",
+               "scan", "experts", "grouped", "sync", "stages", "kv_tile"),
     ),
     "mlx": Backend(
         ("mlx",),

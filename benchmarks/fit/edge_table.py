@@ -153,9 +153,9 @@ def _op(w: GroupWork, op: Any, counts: Mapping[str, float], peaks: Mapping[str, 
         return "products", {
             "class": float(CLASSES.index(name)), "rows": rows, "elements": elements, "weights": held,
             "kernels": kernels, "fed": d["tokens"] if op.kind == "moe" else rows,
-            "calls": d["touched"] * ondevice.CALLS if op.kind == "moe" else 0.0,
+            "touched": d["touched"] if op.kind == "moe" else 0.0,
             "experts": float(op.kind == "moe"), "near": near, "size": size,
-            "memory": memory, "requests": requests, "issue": issue,
+            "memory": memory, "requests": requests, "issue": issue, "converted": op.bytes_of("act") * 2.0,
             "peak": ondevice.peak(on, peaks[name]),
         }  # fmt: skip
     if op.kind == "attention":
@@ -208,12 +208,12 @@ def rates(f: Flat, like: Kit, coefficients: Array, place: NDArray[np.intp]) -> A
         fed = np.where((p["experts"] > 0) & (value["together"][row] == 0.0), p["rows"], p["fed"])
         read, multiply = ondevice.product(
             own, reach, p["issue"], p["peak"], p["rows"], p["elements"], p["weights"], fed,
-            np.where(kind < 2, 0.0, value["library"][row]),
+            np.where(kind < 2, 0.0, value["library"][row]), p["converted"],
         )
         mixed = np.where(fed <= ondevice.FEW, value["experts"][row], value["grouped"][row])
         more = np.where(p["experts"] > 0, mixed, 1.0)
-        by_library = ondevice.by_a_library(fed, value["library"][row])
-        c = Columns({**p.data, "kernels": p["kernels"] + np.where(by_library, p["calls"], 0.0)})
+        calls = p["touched"] * ondevice.started(p["fed"], value["library"][row], value["together"][row])
+        c = Columns({**p.data, "kernels": p["kernels"] + calls})
         handed = p["waits"] * value["sync"][row] + p["handed"] / value["link"][row]
         add(
             c,

@@ -171,3 +171,12 @@ def test_attention_on_the_host_runs_at_the_share_of_its_memory(machine: Callable
     assert cost.overlapped[cpu.memory.name] == pytest.approx(2e9 / (4e11 / 8 * reached))
     away = price(copy(1e9, "host", ""), on8)
     assert away.bound_by == "host.in" and away.overlapped["host"] < away.overlapped["host.in"]
+
+
+def test_memory_that_is_not_pinned_halves_the_link_and_nothing_else(machine: Callable[..., System]) -> None:
+    target = on(machine("a100-80gb"))
+    plain = copy(1e9, "host", "")
+    loose = replace(plain, options={**plain.options, "pageable": True})
+    fast, slow = price(plain, target), price(loose, target)
+    assert slow.overlapped["host.in"] == pytest.approx(2.0 * fast.overlapped["host.in"])
+    assert slow.overlapped["hbm"] == fast.overlapped["hbm"] and slow.serial == fast.serial

@@ -12,7 +12,7 @@ from tierwise import Batch, Scenario, evaluate
 from tierwise.core.numerics import Format, fmt
 from tierwise.cost import Target, efficiency
 from tierwise.cost.kits import kit
-from tierwise.cost.ondevice import class_of, peak, price, reading, with_kit
+from tierwise.cost.ondevice import class_of, peak, price, reading, started, with_kit
 from tierwise.cost.ondevice import product as by_rows
 from tierwise.machines import system
 from tierwise.models.load import load_model
@@ -121,6 +121,37 @@ def test_what_products_are_counted_against() -> None:
     # Processors with AMX have a vector unit beside it, which forks without kernels for AMX use.
     amx = on("xeon-8480", "ik_llama.cpp")
     assert peak(amx, "dot") < peak(amx, "int8")
+    # Kernels of 256 bits get half of what vectors of 512 do, and all of what narrower ones do.
+    assert peak(amx, "dot256") == pytest.approx(peak(amx, "dot") / 2.0)
+    zen = on("ryzen-9-7950x")
+    assert peak(zen, "dot256") == peak(zen, "dot")
+
+
+def test_experts_are_started_one_after_the_other_where_nothing_starts_them_together() -> None:
+    """By a library in six kernels, on processors in three products each, elsewhere all at once; none without rows."""
+    assert started(512.0, 0.3, 1.0) == 6.0
+    assert started(512.0, 0.0, 1.0) == started(1.0, 0.3, 1.0) == 0.0
+    assert started(1.0, 0.0, 0.0) == started(512.0, 0.0, 0.0) == 3.0
+
+
+def test_an_expert_of_few_rows_is_not_the_library_s() -> None:
+    """Where experts are multiplied one by one, the kernel follows from an expert's own rows."""
+    c = {"memory": 0.9, "work": 8.0, "mac": 4.0, "rate": 0.4, "pad": 16.0}
+    memory, issue, rate, elements = 2.5e11, 3e13, 6e13, 4096.0**2
+
+    def seconds_of(rows: float, library: float) -> float:
+        return float(sum(by_rows(c, memory, issue, rate, rows, elements, elements * 0.6, 512.0, library)))
+
+    assert seconds_of(32.0, 0.05) == seconds_of(32.0, 0.0)
+    assert seconds_of(128.0, 0.05) > seconds_of(128.0, 0.0)
+
+
+def test_a_library_s_inputs_and_results_are_converted() -> None:
+    c = {"memory": 0.5, "work": 8.0, "mac": 4.0, "rate": 0.4, "pad": 16.0}
+    args = (c, 2.5e11, 3e13, 6e13, 512.0, 4096.0**2, 4096.0**2 * 0.6, 512.0)
+    more = sum(by_rows(*args, 0.3, 1e6)) - sum(by_rows(*args, 0.3, 0.0))
+    assert more == pytest.approx(2.0 * 1e6 / (2.5e11 * 0.5))
+    assert by_rows(*args, 0.0, 1e6) == by_rows(*args, 0.0, 0.0)
 
 
 def test_a_library_multiplies_many_rows_after_expanding_the_weights() -> None:

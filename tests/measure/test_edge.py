@@ -12,8 +12,10 @@ from tierwise import Batch, Plan, Scenario, evaluate
 from tierwise.cli import main
 from tierwise.core.numerics import fmt
 from tierwise.measure.edge import check, power, summary
-from tierwise.measure.edge_rows import engine_of, machine_of, weights_of
+from tierwise.measure.edge_rows import NEURAL, engine_of, machine_of, stored, weights_of
 from tierwise.measure.ops import read
+from tierwise.memory.weights import weight_bytes
+from tierwise.models.load import load_model
 
 HEADER = "kind,device,ndev,backend,engine,model,quant,bpw,phase,prompt,gen,depth,batch,threads,power_w,unit,value\n"
 # XiongjieDai/GPU-Benchmarks-on-LLM-Inference, llama-bench of May 2024, and two rows that nothing can answer.
@@ -105,3 +107,54 @@ def test_a_mean_power_is_of_the_run_with_its_loading(tmp_path: Path) -> None:
     short, long, bare = power(a, table).ratio * 100.0
     assert short < 0.7 * long
     assert long < bare == pytest.approx(a.watts[2])
+
+
+NEURAL_ROWS = """llm_npu,Snapdragon 8 Elite QRD,1,genie,QAIRT/genie,llama-3.2-3b,w4a16,,prefill,128,,,1,,,ms,82.05
+llm_npu,Snapdragon 8 Elite QRD,1,genie,QAIRT/genie,llama-3.2-3b,w4a16,,decode,,,4096,1,,,tokens/s,28.03
+llm_npu,Snapdragon 8 Elite QRD,1,genie,QAIRT/genie,llama-3.2-3b,w4,,decode,,,4096,1,,,tokens/s,13.8
+llm_npu,Rockchip RK3588,1,NPU rkllm,rkllm 1.3.0,qwen2.5-1.5b,w8a8,,decode,128,64,128,1,,,tokens/s,16.69
+llm_npu,Hexagon v79 (Snapdragon 8 Elite) HTP,1,HTP,llama.cpp b6733,llama-3.2-1b,Q4_0,,decode,,64,0,1,,,tokens/s,51.5
+"""
+
+
+def test_language_models_on_neural_units(tmp_path: Path) -> None:
+    """Milliseconds of a prompt are tokens a second; activations in floats are slower than in integers; kernels that are
+    not on file are refused; and none of these rows is one of llama.cpp's and MLX's."""
+    path = tmp_path / "neural.csv"
+    path.write_text(HEADER + NEURAL_ROWS)
+    table = read(path)
+    found = check(table, NEURAL)
+    assert len(check(table).rows) == 0
+    assert found.measured[0] == pytest.approx(128.0 / 82.05e-3)
+    assert found.machine.tolist()[:4] == ["snapdragon-8-elite-npu"] * 3 + ["rk3588-npu"]
+    assert np.isfinite(found.predicted).tolist() == [True] * 4 + [False]
+    assert found.predicted[2] < found.predicted[1]
+    # A token reads every weight: 1.3 GB of the 8-bit model's layers and head, over 34.1 GB/s.
+    assert found.predicted[3] < 34.1e9 / 1.3e9
+    assert "not on file" in found.refused[0].reason
+
+
+@pytest.mark.parametrize(
+    ("quant", "bits", "gigabytes"),
+    [("F16", "5.275", 13.79), ("MXFP4", "4.63", 12.11)],  # ggml-org/gpt-oss-20b-GGUF and its F16 sibling, file sizes
+)
+def test_files_of_experts_trained_in_4_bits(quant: str, bits: str, gigabytes: float) -> None:
+    """Experts keep their 4.25 bits, and what the file holds beyond them is in all else; the whole is the file."""
+    weights = weights_of(quant, bits)
+    model = stored(load_model("gpt-oss-20b"), weights)
+    held = weight_bytes(model, Plan(weights=weights))
+    assert sum(held.values()) == pytest.approx(gigabytes * 1e9, rel=0.01)
+    assert model.formats["expert"].bits == pytest.approx(4.25)
+    assert model.formats["*"].bits == pytest.approx({"F16": 16.0, "MXFP4": 8.6}[quant], rel=0.05)
+    # What is read for a token is more than the mean bits say, since all but the experts is read for each.
+    plain = load_model("llama-3-8b")
+    assert stored(plain, weights_of("Q4_K_M", "4.9")).formats["*"].bits == 4.9
+
+
+def test_fewer_bits_than_experts_were_trained_in_are_the_experts() -> None:
+    weights = weights_of("IQ2_XXS", "2.56")
+    model = stored(load_model("deepseek-v4-flash"), weights)
+    assert model.formats["*"].bits == 8.5
+    assert model.formats["expert"].bits < 2.56
+    held = weight_bytes(model, Plan(weights=weights))
+    assert sum(held.values()) == pytest.approx(84.62 * 2**30, rel=0.02)  # the file's size in llama-bench's table

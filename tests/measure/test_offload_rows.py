@@ -20,8 +20,10 @@ def test_a_row_s_computer() -> None:
     assert s.host.bandwidth == pytest.approx(16 * 8 * 4800e6)
     assert computer("RTX 4090 24GB + EPYC 9355 768GB").host.memory == 768e9  # type: ignore[union-attr]
     assert batch_machine("T4 16GB + 208GB DRAM + 1.5TB SSD (GCP)").host.memory == 208e9  # type: ignore[union-attr]
+    # Of two cards that a source leaves open, the first; a computer without a card is none of these.
+    assert computer("RTX PRO 6000? or RTX 4090 + Xeon 8480 ES").device.name == "rtx-pro-6000"
     with pytest.raises(TierwiseError):
-        computer("RTX PRO 6000? or RTX 4090 + Xeon 8480 ES")
+        computer("RTX 4090 24GB")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,10 @@ def test_a_row_s_computer() -> None:
         ("n-cpu-moe=12 of 24", "gpt-oss-20b", (0, 12)),
         ("18 of 48 expert layers on CPU", "qwen3-30b-a3b", (0, 18)),
         ("ngl=42 of 48", "qwen2.5-14b", (7, 0)),  # the output layer is counted first
+        # Shares of every layer's experts, and parts of them, as layers that read as many bytes.
+        ("30% of experts on GPU, placement random", "qwen3-30b-a3b", (0, 34)),
+        ("100% of experts on GPU, placement frequency", "qwen3-30b-a3b", (0, 0)),
+        ("up,down experts and gate experts of layers 0-19 on CPU", "deepseek-r1", (0, 44)),
     ],
 )
 def test_what_a_row_leaves_to_the_host(text: str, model: str, found: tuple[int, int]) -> None:
@@ -45,9 +51,9 @@ def test_fewer_experts_a_token_are_fewer_parameters() -> None:
     assert with_experts(model, 6.0).parameters == model.parameters
 
 
-def test_shares_of_a_layer_are_not_guessed() -> None:
+def test_a_pattern_nobody_states_is_refused() -> None:
     with pytest.raises(TierwiseError):
-        moved("30% of experts on GPU, placement random", load_model("qwen3-30b-a3b"))
+        moved("some experts elsewhere", load_model("qwen3-30b-a3b"))
 
 
 def table(**columns: Any) -> dict[str, Any]:

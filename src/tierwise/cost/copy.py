@@ -6,7 +6,7 @@ import numpy as np
 
 from tierwise.core.num import Num, where
 from tierwise.cost.kits import kit
-from tierwise.cost.paths import mapped, path
+from tierwise.cost.paths import mapped, pageable, path
 from tierwise.cost.types import Cost, Target
 from tierwise.program.types import Op
 
@@ -16,7 +16,8 @@ def price(op: Op, on: Target) -> Cost:
 
     Every transfer pays the latency of its way once. Ports are tiers, ``host.in`` and ``host.out``
     (see :mod:`tierwise.cost.paths`); reading a tier and writing it pay their own bandwidth. With
-    ``options["mapped"]`` a disk is read through the page cache. Results that another node waits for
+    ``options["mapped"]`` a disk is read through the page cache, with ``options["pageable"]`` the host's memory through
+    a driver's buffer. Results that another node waits for
     (``options["waits"]``) also pay what an engine with kernels of its own takes to synchronize two devices.
 
     Raises:
@@ -26,6 +27,8 @@ def price(op: Op, on: Target) -> Cost:
     ports, latency = path(on, str(op.options["from"]), str(op.options["to"]))
     if op.options.get("mapped"):
         ports = mapped(on, str(op.options["from"]), ports, latency)
+    if op.options.get("pageable"):
+        ports = pageable(ports)
     waits = where(np.asarray(size) > 0.0, latency * op.dims.get("transfers", 1.0), 0.0)
     overlapped: dict[str, Num] = {}
     moved: dict[str, Num] = {}

@@ -28,10 +28,10 @@ def at(on: Target, node: str) -> Target:
     host = on.system.host
     if node == "host" and host is not None and host.cpu is not None:
         at_once = maximum(on.system.per_node / on.taking_turns, 1.0)
-        sockets = _sockets(on.efficiency.engine, host)
+        sockets = _sockets(_computing(on.efficiency.engine), host)
         device = _share(host.cpu, sockets / at_once, host.bandwidth * (sockets / host.sockets) / at_once)
         # Under an engine with kernels of its own for the processor, these run there too.
-        name = on.efficiency.engine
+        name = _computing(on.efficiency.engine)
         own = efficiency(host.cpu)
         if kit(name, host.cpu) is not None:
             own = replace(efficiency(host.cpu, engines.plain(name)), engine=name)
@@ -49,6 +49,12 @@ def at(on: Target, node: str) -> Target:
     device = replace(on.device, tiers=(tier,), engines=(engine,), measured={})
     plain = replace(on.efficiency, fits={}, basis="datasheet")
     return replace(on, system=replace(on.system, device=device), efficiency=plain, framework=None, resident=0.0)
+
+
+def _computing(engine: str) -> str:
+    """The engine whose kernels a host's processors run."""
+    name = engines.plain(engine)
+    return (engines.load(name).host if name in engines.names() else "") or engine
 
 
 def _sockets(engine: str, host: Host) -> float:

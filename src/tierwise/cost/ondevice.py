@@ -39,6 +39,8 @@ _NO_KERNELS = ("collective", "copy")
 _FP32 = 2.0
 # A score is written by the first product, read and written by the softmax, and read by the second, in fp32.
 _SCORE_BYTES = 16.0
+# Bits of the vectors of kernels written for AVX2.
+_NARROW = 256
 # FLOP a clock of a unit of 128 lanes, by which the issue rate is counted.
 _LANES = 256.0
 # Rows that kernels for few of them take.
@@ -46,10 +48,13 @@ FEW = constant("ondevice.few")
 # Rows beyond which a library multiplies, where an engine uses one; bytes of a weight written in fp16 and read again.
 _LIBRARY = constant("ondevice.library")
 _EXPANDED = 4.0
+# An input is read in fp32, written and read in fp16; a result is written and read in fp16, and written in fp32.
+_CONVERTED = 2.0
 # Rows of a library's part-filled tile.
 _PADDED = 16.0
-# Kernels for each expert that a library multiplies: three products, each after expanding its weights.
-CALLS = 6.0
+# Products of an expert; kernels for each that a library multiplies: three products, each after expanding its weights.
+_PRODUCTS = 3.0
+CALLS = 2.0 * _PRODUCTS
 # Elements of a head beyond which it is wide.
 _HEAD = constant("ondevice.head")
 # How sharply bytes in flight bind.
@@ -105,7 +110,7 @@ def class_of(format: Format) -> str:
 
 def product(
     c: Mapping[str, Num], memory: Num, issue: Num, peak: Num, rows: Num, elements: Num, weights: Num,
-    fed: Num | None = None, library: Num = 0.0,
+    fed: Num | None = None, library: Num = 0.0, converted: Num = 0.0,
 ) -> tuple[Num, Num]:  # fmt: skip
     """(seconds of reading and expanding weights, seconds of multiplying; the one that does not bind is 0) of products.
 
@@ -116,16 +121,17 @@ def product(
         rows: of the input. ``elements``: weights that they meet. ``weights``: their bytes.
         fed: rows by which the kernel is chosen, where these are not ``rows``: all tokens of a mixture's step.
         library: share of the peak that a library of 16-bit products reaches, to which an engine expands the weights for
-            more than [ondevice.library] rows; 0 where it does not.
+            more than [ondevice.library] rows; 0 where it does not. ``converted``: bytes of inputs and results, which it
+            takes and gives in fp16.
     """
     fed = rows if fed is None else fed
     read = weights / (memory * c["memory"])
     expand = elements * (c["work"] + maximum(rows, 1.0) * c["mac"]) / issue
     one = (read**_SHARP + expand**_SHARP) ** (1.0 / _SHARP)
     multiply = 2.0 * (rows + c["pad"]) * elements / (peak * c["rate"])
-    expanded = read + elements * _EXPANDED / memory
+    expanded = read + (elements * _EXPANDED + _CONVERTED * converted) / (memory * c["memory"])
     expanded = expanded + 2.0 * (rows + _PADDED) * elements / (peak * maximum(library, 1e-9))
-    by_library = by_a_library(fed, library)
+    by_library = by_a_library(rows, library)
     multiply = where(by_library, expanded, multiply)
     many = maximum(read, multiply)
     few = np.asarray(fed) <= FEW
@@ -134,9 +140,17 @@ def product(
     return where(reads, least, 0.0 * least), where(reads, 0.0 * least, least)
 
 
-def by_a_library(fed: Num, library: Num) -> NDArray[np.bool_]:
-    """Whether a library multiplies."""
-    return (np.asarray(library) > 0.0) & (np.asarray(fed) > _LIBRARY)
+def started(tokens: Num, library: Num, together: Num) -> Num:
+    """Products that are started for each touched expert, beside the step's kernels: where experts are multiplied one
+    after the other, by a library or by threads that divide each expert's products among them."""
+    apart = where(np.asarray(together) > 0.0, 0.0, _PRODUCTS)
+    return where(by_a_library(tokens, library), CALLS, apart)
+
+
+def by_a_library(rows: Num, library: Num) -> NDArray[np.bool_]:
+    """Whether a library multiplies so many rows; of experts, where all tokens are so many, they are multiplied one
+    after the other, each by the kernel that its own rows ask for."""
+    return (np.asarray(library) > 0.0) & (np.asarray(rows) > _LIBRARY)
 
 
 def decoding(v: Mapping[str, Num], memory: Num, issue: Num, fused: Num, kv: Num, macs: Num) -> Num:
@@ -166,7 +180,8 @@ def _product(
     def of(name: str) -> dict[str, Num]:
         peak_rate = peak(on, k.peaks[name])
         library = 0.0 if name in _PLAIN else k.values["library"]
-        read, multiply = product(k.classes[name], memory, issue, peak_rate, rows, elements, weights, fed, library)
+        read, multiply = product(k.classes[name], memory, issue, peak_rate, rows, elements, weights, fed, library,
+                                 op.bytes_of("act") * _FP32)  # fmt: skip
         return {on.memory.name: read, "compute": multiply}
 
     return _by_class(op, k, of)
@@ -176,12 +191,14 @@ def peak(on: Target, name: str) -> Num:
     """FLOP/s that products of many rows are counted against.
 
     Args:
-        name: a dtype, for the fastest unit that has it; ``dot``, int8 on the vector units; or ``matrix``, 16-bit matrix
+        name: a dtype, for the fastest unit that has it; ``dot``, int8 on the vector units, ``dot256`` on 256 bits of
+            them; or ``matrix``, 16-bit matrix
             instructions that accumulate in 16 bits (half of int8 where more is not stated), and ``dot`` on a device
             that has none.
     """
-    if name == "dot":
-        return on.rate("int8", "vector")[0]
+    if name in ("dot", "dot256"):
+        rate, engine = on.rate("int8", "vector")
+        return rate * (_NARROW / engine.width if name == "dot256" and engine.width > _NARROW else 1.0)
     if name != "matrix":
         return on.rate(name)[0]
     rate, engine = on.rate("fp16")
@@ -260,7 +277,7 @@ def _moe(op: Op, on: Target, k: Kit) -> Parts:
     more = where(np.asarray(tokens) <= FEW, k.values["experts"], k.values["grouped"])
     parts = {name: t * more for name, t in parts.items()}
     parts["activations"] = _activations(op, on, k)
-    calls = where(by_a_library(tokens, k.values["library"]), op.dims["touched"] * CALLS, 0.0)
+    calls = op.dims["touched"] * started(tokens, k.values["library"], k.values["together"])
     return parts, k.kernels["moe"] + calls, op.bytes
 
 
@@ -316,4 +333,4 @@ _BY_KIND: Mapping[str, Callable[[Op, Target, Kit], Parts]] = {
     "matmul": _matmul, "moe": _moe, "attention": _attention, "scan": _scan,
 }  # fmt: skip
 
-__all__ = ["CALLS", "FEW", "by_a_library", "class_of", "decoding", "peak", "price", "product", "reading", "with_kit"]
+__all__ = ["FEW", "by_a_library", "class_of", "decoding", "peak", "price", "product", "reading", "started", "with_kit"]

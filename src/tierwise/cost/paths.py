@@ -84,6 +84,12 @@ def mapped(on: Target, source: str, ports: tuple[Port, ...], latency: Num) -> tu
     return tuple(read(p) if p.name == source else p for p in ports)
 
 
+def pageable(ports: tuple[Port, ...]) -> tuple[Port, ...]:
+    """The ports of a way whose host memory is not pinned: the link from it carries a share."""
+    share = constant("pageable.share")
+    return tuple(replace(p, bandwidth=p.bandwidth * share) if p.name.startswith("host.") else p for p in ports)
+
+
 def _check(on: Target, machine: MachineGraph, name: str) -> None:
     nodes = [n.name for n in machine.memories() if n.kind in ("memory", "storage")]
     if name in nodes:

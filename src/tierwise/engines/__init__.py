@@ -63,6 +63,8 @@ class EngineDefaults:
             loaded first, and gain nothing by a second.
         formats: formats of weights that are its own, as patterns of their names in lower case; empty where it has none.
             ``files``: by the format of a checkpoint's experts, that of the file it is published as for the engine.
+        latent_prompts, masked: how it computes latent and sparse attention (:mod:`tierwise.models.attending`).
+        host: the engine whose kernels the host's processors run under it, where it brings none for them.
     """
 
     name: str
@@ -91,6 +93,9 @@ class EngineDefaults:
     whole_graph: bool = False
     formats: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    latent_prompts: bool = False
+    masked: bool = False
+    host: str = ""
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
         """Batch sizes replayed from recorded graphs, ascending; empty when ``largest`` is 0."""
@@ -194,6 +199,10 @@ def _load(name: str) -> EngineDefaults:
     _only(upload, ("rows", "spread", "source") if upload else (), f"{where}: upload")
     numa = _part(data, "numa", where) if "numa" in data else {}
     _only(numa, ("one_socket", "source") if numa else (), f"{where}: numa")
+    host = _part(data, "host", where) if "host" in data else {}
+    _only(host, ("engine", "source") if host else (), f"{where}: host")
+    attention = _part(data, "attention", where) if "attention" in data else {}
+    _only(attention, ("latent_prompts", "masked", "source") if attention else (), f"{where}: attention")
     formats: tuple[str, ...] = ()
     files: dict[str, str] = {}
     if "formats" in data:
@@ -211,7 +220,8 @@ def _load(name: str) -> EngineDefaults:
         None if gpus is None else frozenset(gpus["families"]), str(steps["source"]),
         str(data.get("framework", "")), usual_on, str(data.get("fork_of", "")),
         float(upload.get("rows", "inf")), bool(upload.get("spread", False)), bool(numa.get("one_socket", False)),
-        bool(memory.get("whole_graph", False)), formats, files,
+        bool(memory.get("whole_graph", False)), formats, files, bool(attention.get("latent_prompts", False)),
+        bool(attention.get("masked", False)), str(host.get("engine", "")),
     )  # fmt: skip
 
 

@@ -75,6 +75,7 @@ def build_device(
                 fanout=dict(e.fanout),
                 energy={str(k): v for k, v in e.energy.items()},
                 exponentials=e.exponentials,
+                width=e.width,
                 source=cite(e.source, f"engines[{i}].source"),
             )
             for i, e in enumerate(f.engines)

@@ -136,6 +136,7 @@ class EngineFile(_Strict):
     fanout: dict[Name, Count] = {}
     energy: dict[Dtype, Energy] = {}
     exponentials: Annotated[float, Field(gt=0, le=1024)] = 16.0
+    width: Annotated[int, Field(ge=0, le=4096)] = 0
     source: Words
 
 

@@ -77,6 +77,7 @@ class Engine:
         fanout: processing elements of one unit in named spatial dimensions (``{"rows": 128, "columns": 128}``).
         energy: joules per FLOP by dtype, where somebody published them.
         exponentials: results of special functions a clock and unit, where there are 16 as a rule.
+        width: bits of its vectors that the rates count, where software may use narrower ones; 0 where no source says.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Engine:
     fanout: Mapping[str, int] = field(default_factory=dict)
     energy: Mapping[str, float] = field(default_factory=dict)
     exponentials: float = 16.0
+    width: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tierwise.cost.energy import actions
 from tierwise.cost.kits import Kit, kit
 from tierwise.measure.columns import Table
 from tierwise.measure.edge_cards import by_rows, pipelined, step_by_rows
-from tierwise.measure.edge_rows import GENERATED, EdgeGroup, RefusedRows, asked, groups, key_value, stored
+from tierwise.measure.edge_rows import GENERATED, RESIDENT, EdgeGroup, RefusedRows, asked, groups, key_value, stored
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
@@ -70,9 +70,9 @@ class EdgeAnswers:
             return np.asarray((ratio >= self.low) & (ratio <= self.high))
 
 
-def check(table: Table) -> EdgeAnswers:
-    """Predictions of every row that llama.cpp or MLX decoded or read a prompt in."""
-    rows = asked(table)
+def check(table: Table, kind: str = RESIDENT) -> EdgeAnswers:
+    """Predictions of every row of a kind in which a model decoded or read a prompt."""
+    rows = asked(table, kind)
     found, refused = groups(table, rows)
     place = {int(r): i for i, r in enumerate(rows)}
     predicted, low, high, watts = (np.full(len(rows), np.nan) for _ in range(4))
@@ -82,8 +82,18 @@ def check(table: Table) -> EdgeAnswers:
         at = np.asarray([place[int(r)] for r in g.rows])
         predicted[at], low[at], high[at], watts[at] = answer(g, table)
         machine[at], engine[at] = g.machine.device.name, g.engine.partition("@")[0]
-    measured = np.asarray(table["value"], float)[rows]
+    measured = rates(table, rows)
     return EdgeAnswers(rows, measured, predicted, low, high, watts, machine, engine, phase, tuple(refused))
+
+
+def rates(table: Table, rows: NDArray[np.intp]) -> Array:
+    """Tokens per second that rows state, or follow from the milliseconds of a prompt."""
+    values = np.asarray(table["value"], float)[rows]
+    if "unit" not in table or "prompt" not in table:
+        return values
+    prompt = np.asarray(table["prompt"], float)[rows]
+    with np.errstate(invalid="ignore"):
+        return np.where(np.asarray(table["unit"], str)[rows] == "ms", 1e3 * prompt / values, values)
 
 
 def answer(g: EdgeGroup, table: Table) -> tuple[Array, Array, Array, Array]:
@@ -192,10 +202,12 @@ class GroupWork:
     kit: Kit
 
 
-def works(table: Table, keep: Callable[[EdgeGroup], bool] = lambda g: True) -> list[GroupWork]:
+def works(
+    table: Table, keep: Callable[[EdgeGroup], bool] = lambda g: True, kind: str = RESIDENT
+) -> list[GroupWork]:  # fmt: skip
     """Every group of a table, lowered."""
     out = []
-    for g in groups(table, asked(table))[0]:
+    for g in groups(table, asked(table, kind))[0]:
         if not keep(g):
             continue
         on, state, times, tokens = work(g, table)
@@ -203,7 +215,7 @@ def works(table: Table, keep: Callable[[EdgeGroup], bool] = lambda g: True) -> l
         found = kit(g.engine, g.machine.device)
         assert found is not None
         target = Target(g.machine, efficiency(g.machine.device, g.engine))
-        measured = np.asarray(table["value"], float)[g.rows]
+        measured = rates(table, g.rows)
         out.append(
             GroupWork(
                 g, target, ops, times, np.broadcast_to(np.asarray(tokens, float), measured.shape), measured, found

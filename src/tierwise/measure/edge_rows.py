@@ -21,8 +21,11 @@ from tierwise.cost.kits import built, kit
 from tierwise.machines import System, system
 from tierwise.machines.load import device
 from tierwise.measure.columns import COUNT, MEASURED, Table, complete, numbers
+from tierwise.memory.weights import weight_bytes
 from tierwise.models.load import load_model
+from tierwise.models.step import LINEAR_ROLES
 from tierwise.models.types import Model
+from tierwise.scenario.types import Plan
 
 COLUMNS = ("device", "backend", "engine", "model", "quant", "phase", "value")
 
@@ -31,11 +34,18 @@ BOUNDS = {"value": MEASURED, "ndev": (1.0, 4096.0), "bpw": (0.0, 1000.0), "promp
 
 # Micro-batch of a prompt where nobody says: llama.cpp's own (`-ub`, common/common.h).
 UBATCH = 512.0
+# Tokens that a neural unit's compiled graph takes of a prompt at once (Qualcomm AI Hub: graphs of 128 tokens and of 1).
+NEURAL_CHUNK = 128.0
+# Weights of neural units' models by bits of weights and activations: integers, a scale for each channel.
+_NEURAL_WEIGHTS = {"w4a16": Format("int4-channel", 4.0, 0.0, ""), "w4": Format("int4-channel", 4.0, 0.0, ""),
+                   "w8a8": Format("int8-channel", 8.0, 0.0, "")}  # fmt: skip
 # Build that a commit without a number is taken for: llama.cpp counts them since the summer of 2023.
 UNNUMBERED = 1000
 # Options of llama.cpp's builds and runs by which its kernels differ: products by hipBLASLt (ROCBLAS_USE_HIPBLASLT),
 # flash attention by rocWMMA (GGML_HIP_ROCWMMA_FATTN).
 OPTIONS = ("hipblaslt", "rocwmma")
+# Bytes of a weight trained in 4 bits, with its scale, at most; bits of a weight in q8_0, with its scale.
+_TRAINED_IN_FOUR, _Q8_0 = 0.6, 8.5
 # Tokens a test generates where nobody says: llama-bench's default (`-n`, tools/llama-bench).
 GENERATED = 128.0
 # Bits a weight of a file by its mixture, where no size is given: llama.cpp, tools/quantize/README.md (Llama 3.1 8B).
@@ -99,12 +109,17 @@ def checked(table: Table, where: str) -> Table:
     return numbers(complete(table, COLUMNS, where), where, BOUNDS, tuple(BOUNDS))
 
 
-def asked(table: Table) -> NDArray[np.intp]:
-    """Rows of llama.cpp or MLX in which a model that is resident decodes or reads a prompt."""
+# Kinds of rows: language models on a device's own kernels, and those on its neural unit.
+RESIDENT, NEURAL = "llm", "llm_npu"
+
+
+def asked(table: Table, kind: str = RESIDENT) -> NDArray[np.intp]:
+    """Rows in which a model that is resident decodes or reads a prompt: of llama.cpp or MLX, or of any engine on a
+    neural unit."""
     kinds = np.asarray(table["kind"], str) if "kind" in table else np.full(len(table["value"]), "llm")
     engines = np.char.lower(np.asarray(table["engine"], str))
     mlx = (np.char.find(engines, "mlx") >= 0) | (np.asarray(table["backend"], str) == "mlx")
-    ours = (np.char.find(engines, "llama") >= 0) | mlx
+    ours = (np.char.find(engines, "llama") >= 0) | mlx | (kind == NEURAL)
     given = np.asarray(table["phase"], str)
     # All that is recorded of MLX is output over total time, of short prompts.
     phases = np.isin(given, ["decode", "prefill"]) | (mlx & (given == "e2e"))
@@ -112,12 +127,12 @@ def asked(table: Table) -> NDArray[np.intp]:
     # What a source marks as an artefact of running out of memory measured nothing.
     notes = _text(table, "note", len(values))
     sound = np.char.find(np.asarray(notes, str), "implausible") < 0
-    return np.flatnonzero((kinds == "llm") & ours & phases & values & sound)
+    return np.flatnonzero((kinds == kind) & ours & phases & values & sound)
 
 
 def groups(table: Table, rows: NDArray[np.intp]) -> tuple[list[EdgeGroup], list[RefusedRows]]:
     """The rows by what they run."""
-    names = ("device", "ndev", "backend", "engine", "model", "tierwise_model", "quant", "bpw", "phase", "fa",
+    names = ("kind", "device", "ndev", "backend", "engine", "model", "tierwise_model", "quant", "bpw", "phase", "fa",
              "ubatch", "kv_type", "threads", "note")  # fmt: skip
     columns = [_text(table, n, len(table["value"]))[rows] for n in names]
     keys: dict[tuple[str, ...], list[int]] = {}
@@ -144,21 +159,41 @@ def _text(table: Table, name: str, count: int) -> NDArray[Any]:
 
 
 def _group(row: Mapping[str, str], at: NDArray[np.intp]) -> EdgeGroup:
-    engine = engine_of(row["engine"], row["backend"], row["note"])
+    neural = row["kind"] == NEURAL
+    name = row["engine"]
+    engine = neural_engine(name, row["quant"]) if neural else engine_of(name, row["backend"], row["note"])
     machine = machine_of(row["device"], row["backend"], int(float(row["ndev"] or 1)))
     if kit(engine, machine.device) is None:
         raise TierwiseError(f"{engine}: no kernels on file for {machine.device.name}")
     if machine.device.kind == "cpu" and "cuda" in row["backend"].lower():
         raise TierwiseError("processors beside a card that takes the prompts: not priced")
     flash = row["fa"] in ("1", "True", "on") or (row["fa"] == "" and _modern(engine))
-    weights = weights_of(row["quant"], row["bpw"])
+    weights = _NEURAL_WEIGHTS.get(row["quant"]) if neural else weights_of(row["quant"], row["bpw"])
+    if weights is None:
+        raise UnknownName("weight format", row["quant"], list(_NEURAL_WEIGHTS))
     threads = row["threads"]
     if machine.device.kind == "cpu" and threads.isdigit():
         machine = with_threads(machine, int(threads))
     return EdgeGroup(at, machine, engine, model_of(row["model"], row["tierwise_model"]), weights,
                  "prefill" if row["phase"] == "prefill" else "decode", flash,
-                 float(row["ubatch"] or UBATCH), row["kv_type"].split("/")[0],
+                 float(row["ubatch"] or (NEURAL_CHUNK if neural else UBATCH)),
+                 "int8" if neural else row["kv_type"].split("/")[0],
                  row["device"].partition("(")[0] if "(" in row["device"] else "")  # fmt: skip
+
+
+def neural_engine(text: str, quant: str) -> str:
+    """The engine of a neural unit that a row means, with the option by which its kernels differ: activations in 16-bit
+    floats (Qualcomm AI Hub: w4, in contrast to w4a16).
+
+    Raises:
+        TierwiseError: one whose kernels are not on file.
+    """
+    low = text.lower()
+    if "qairt" in low:
+        return "qairt@+float" if quant == "w4" else "qairt"
+    if "rkllm" in low:
+        return "rkllm"
+    raise TierwiseError(f"{text}: its kernels on neural units are not on file")
 
 
 def with_threads(machine: System, threads: int) -> System:
@@ -300,8 +335,20 @@ def weights_of(quant: str, bpw: str) -> Format:
 
 
 def stored(model: Model, weights: Format) -> Model:
-    """The model with all of its weights in one format: that of a file's mean bits."""
-    return replace(model, formats={"*": weights}, pinned=frozenset(), stored_bytes=None)
+    """The model with all of its weights in one format: that of a file's mean bits. Where experts were trained in 4 bits
+    (gpt-oss, DeepSeek-V4), files keep these, or have fewer, and all else in what they leave of the mean, at least the
+    8 bits that it was trained in."""
+    own = model.formats.get("expert")
+    held = float(weight_bytes(model, Plan()).get("expert", 0.0))
+    if own is None or not held or float(np.max(own.bytes)) > _TRAINED_IN_FOUR or float(np.max(weights.bits)) >= 12.0:
+        return replace(model, formats={"*": weights}, pinned=frozenset(), stored_bytes=None)
+    four, mean = 8.0 * float(np.max(own.bytes)), float(np.max(weights.bits)) + float(np.max(weights.meta))
+    share = held / (four / 8.0) / float(model.parameters)
+    rest = max((mean - share * four) / (1.0 - share), _Q8_0)
+    narrow = (mean - (1.0 - share) * rest) / share
+    wide = Format("fp16" if rest > 12.0 else "q8_0", min(rest, 16.0), 0.0, "")
+    formats = {"*": wide, "expert": replace(weights, bits=narrow, meta=0.0)}
+    return replace(model, formats=formats, pinned=frozenset(LINEAR_ROLES), stored_bytes=None)
 
 
 def key_value(name: str) -> Format:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise import engines
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num
 from tierwise.core.numerics import Format, fmt
@@ -110,12 +111,13 @@ def _hybrid(row: Mapping[str, str], at: NDArray[np.intp], table: Table) -> Array
     if used := re.search(r"\b(\d+) experts", row["offload"]):
         model = with_experts(model, float(used[1]))
     engine = engine_name(row["engine"])
-    if kit(engine, machine.device) is None:
+    if kit(engine, machine.device) is None and engines.load(engine).gpu_families is None:
         raise TierwiseError(f"{engine}: no kernels on file for {machine.device.name}")
     weights = _weights(row["quant"], row["bpw"])
     flash = row["fa"] not in ("0", "False", "off")
     form = key_value(row["kv_type"].split("/")[0])
-    plan = Plan(flash=flash, weights=weights, kv=KV(key=form, value=form))
+    ranks = re.search(r"\btp(\d+)", row["engine"])
+    plan = Plan(flash=flash, weights=weights, kv=KV(key=form, value=form), tp=float(ranks[1]) if ranks else 1.0)
     s = Scenario(stored(model, weights), machine, plan=plan, engine=engine)
     r = s.apply(partial_offload(layers=float(layers), experts=float(experts))).resolved()
     on = engine_on(r.model, r.plan, r.machine, engine)
@@ -144,8 +146,10 @@ def with_experts(model: Model, count: float) -> Model:
 def engine_name(text: str) -> str:
     """The engine of a row: llama.cpp, its fork, or one that has kernels of theirs on the host."""
     low = text.lower()
-    if "sglang" in low or "powerinfer" in low:
+    if "powerinfer" in low:
         raise TierwiseError(f"{text}: its kernels on the host are not on file")
+    if "sglang" in low:
+        return "sglang"
     if "ktransformers" in low:
         if "amx" in low:
             raise TierwiseError(f"{text}: its AMX kernels are not on file")
@@ -163,8 +167,13 @@ def moved(text: str, model: Model) -> tuple[int, int]:
     assert stack is not None
     routed = len(experts_of(stack))
     low = text.lower()
-    if "gate experts" in low or "pattern not stated" in low or "% of experts" in low:
-        raise TierwiseError("parts of an expert, shares of a layer's experts, or no pattern stated")
+    if m := re.search(r"(\d+)% of experts on gpu", low):
+        # A share of the experts of every layer reads as many bytes a token as that share of the layers.
+        return 0, round(routed * (1.0 - int(m[1]) / 100.0))
+    if m := re.search(r"up,down experts and gate experts of layers 0-(\d+) on cpu", low):
+        # So do parts of experts, which are three matrices of one size.
+        gates = sum(i <= int(m[1]) for i in experts_of(stack))
+        return 0, round((2 * routed + gates) / 3.0)
     if m := re.search(r"n-cpu-moe=(\d+)|(\d+) of \d+ expert layers|\((\d+) of \d+\) on cpu", low):
         return 0, min(int(next(x for x in m.groups() if x)), routed)
     if m := re.search(r"^ngl=(\d+) of (\d+)$", low):
@@ -183,8 +192,9 @@ def computer(text: str, used: int = 0) -> System:
     Raises:
         TierwiseError: no processor is named.
     """
-    sides = [p.strip() for p in text.split("+", 1)]
-    if len(sides) < 2 or "?" in text:
+    # Of cards that a source leaves open, the first: with experts on the host, that sets the pace.
+    sides = [p.strip() for p in re.sub(r"\? or [^+]*", " ", text).split("+", 1)]
+    if len(sides) < 2:
         raise TierwiseError(f"{text}: which card and which processor is not stated")
     sockets, card = (1 if not re.search(r"\b2x", sides[1]) else 2), machine_of(re.sub(r"^\d+x ", "", sides[0]))
     ours = used or sockets
@@ -210,6 +220,8 @@ def computer(text: str, used: int = 0) -> System:
 def _weights(quant: str, bpw: str) -> Format:
     """The format of most weights: of a mixture told in words, that of its experts."""
     plain = re.sub(r"(?i)^ud-|_r[48]$", "", quant.split(maxsplit=1)[0] if quant else quant)
+    if plain.lower() == "fp8":
+        return fmt("fp8")
     return weights_of(plain, bpw)
 
 
@@ -220,7 +232,8 @@ def _batched(row: Mapping[str, str], at: NDArray[np.intp], table: Table) -> Arra
     low = row["engine"].lower()
     placement, schedule = Placement(), ""
     if tier == "cpu":
-        placement = placement.with_tensors("weights", {"host": 1.0})
+        # Accelerate copies weights from memory as it was allocated (hooks.py); the others pin theirs.
+        placement = replace(placement, pageable="accelerate" in low).with_tensors("weights", {"host": 1.0})
         if "flexgen" in low:  # its policy: all caches on the host, attention there, weights ahead of their layer
             placement = placement.with_tensors("kv", {"host": 1.0}).with_ops("attention", "host")
             schedule = "prefetch:ahead=1"

@@ -358,7 +358,7 @@ def _device(name: str) -> str:
 
 
 def _level(text: str) -> float:
-    """An index into :data:`RECOMPUTE`. Of modules that are listed, only ``core_attn`` is what "selective" says alone."""
+    """An index into :data:`RECOMPUTE`; of modules that are listed, ``core_attn`` is what "selective" says alone."""
     listed = _modules(text)
     if listed and "core_attn" not in listed:
         return 0.0
@@ -366,7 +366,7 @@ def _level(text: str) -> float:
 
 
 def _modules(text: str) -> frozenset[str]:
-    """Names of Megatron's ``--recompute-modules``, where a row lists them: ``selective modules=[layernorm moe_act]``."""
+    """Megatron's ``--recompute-modules`` where a row lists them: ``selective modules=[layernorm moe_act]``."""
     listed = re.search(r"modules=\[([^\]]*)\]", text)
     return frozenset(re.findall(r"\w+", listed[1])) if listed else frozenset()
 

@@ -45,6 +45,7 @@ class Placement:
             recently used ones has no room for; a step reads what it needs of that.
         foreseen: share of the experts to read that are known before their layer's router has run, so that a schedule
             may read them ahead; as many as are not known are read in vain.
+        pageable: the host's memory is not pinned, so that a driver copies what passes to the device to a buffer first.
     """
 
     tensors: tuple[tuple[str, tuple[tuple[str, Num], ...]], ...] = ()
@@ -54,6 +55,7 @@ class Placement:
     mapped: bool = False
     skew: Num = 0.0
     foreseen: Num = 1.0
+    pageable: bool = False
 
     def __post_init__(self) -> None:
         for group, places in self.tensors:
@@ -219,6 +221,8 @@ def _ops(ops: Sequence[Op], placement: Placement) -> Iterator[Op]:
             early = [x for c in early for x in _experts_read(c, op, placement)]
         if placement.mapped:
             early = [replace(c, options={**c.options, "mapped": True}) for c in early]
+        if placement.pageable:
+            early = [replace(c, options={**c.options, "pageable": True}) for c in early]
         # Of no size: the bytes are those of the operands themselves, which are read where the copy put them.
         buffers = tuple(replace(o, elements=0.0) for c in early for o in c.writes)
         yield from early

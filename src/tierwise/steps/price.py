@@ -18,6 +18,7 @@ from tierwise.cost.kits import kit
 from tierwise.engines import KERNELS, TYPICAL, EngineDefaults
 from tierwise.machines.types import Device, System
 from tierwise.memory.account import weight_bytes
+from tierwise.models.attending import attending
 from tierwise.models.lower import lower
 from tierwise.models.step import Step
 from tierwise.models.types import Model
@@ -115,6 +116,8 @@ def engine_on(
     brought = name if not own or name in own else next(iter(own))
     # An engine of a measured machine may be one that nothing is on file of.
     facts = None if alone else engines.load(brought if brought in engines.names() else "")
+    if facts is not None:
+        model = attending(model, facts.latent_prompts, facts.masked)
     if not alone:
         # Engines leave all-reduces to a library where devices have no links of their own.
         plan = replace(plan, library=True if device.link("scale-up") is None else plan.library)

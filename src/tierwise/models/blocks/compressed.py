@@ -146,9 +146,9 @@ class CompressedAttention:
         if self.ratio is not None:
             entries = read / self.ratio
             older = step.but(past=read).seen_tokens(self.window) / self.ratio
-            if self.indexer is not None:
-                entries = minimum(entries, self.indexer.top_k)
-                older = minimum(older, step.new * self.indexer.top_k)
+            if self.indexer is not None and (reach := self.indexer.reach) is not None:
+                entries = minimum(entries, reach)
+                older = minimum(older, step.new * reach)
         seen, t = near + older, step.tokens
         parts = self._parts(step)
         cached = list(reads(step, parts[:1], past, whole, select=self.ratio is None))

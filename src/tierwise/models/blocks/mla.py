@@ -24,13 +24,20 @@ INDEX_KEY = replace(fmt("fp8"), meta=32.0 / 128.0)
 class Indexer:
     """Chooses ``top_k`` past tokens per query from small keys of ``dim``, with ``heads`` query heads.
 
-    ``full``: has its own weights and scores; otherwise it reuses an earlier layer's choice.
+    ``full``: has its own weights and scores; otherwise it reuses an earlier layer's choice. ``masked``: an engine
+    without sparse kernels attends to all past tokens, with those not chosen masked.
     """
 
     heads: Num
     dim: Num
     top_k: Num
     full: bool = True
+    masked: bool = False
+
+    @property
+    def reach(self) -> Num | None:
+        """Past tokens that attention works on at most; None for all."""
+        return None if self.masked else self.top_k
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class MLA:
         bias: on the two down-projections.
         by_head: keys and values are cached as expanded, for every head, and decoding attends to them as they are (an
             engine without a path for latents).
+        latent_prompts: prompts attend in the latent space too (an engine with one path for both).
         window, density, budget, copied: as in :class:`tierwise.models.blocks.attention.Attention`, of latents.
     """
 
@@ -59,6 +67,7 @@ class MLA:
     bias: bool = False
     indexer: Indexer | None = None
     by_head: bool = False
+    latent_prompts: bool = False
     window: Num | None = None
     density: Num = 1.0
     budget: Num = float("inf")
@@ -121,7 +130,7 @@ class MLA:
             yield from [copy(step, self.name, self._parts(step), past)] * self.copied
         yield matmul(step, f"{self.name}.q_up", "attn", t, [self._q_up()], "c", "q")
         yield from self._index_ops(step)
-        if step.phase == "decode" and not self.by_head:
+        if (step.phase == "decode" or self.latent_prompts) and not self.by_head:
             yield self._absorb(step, "q_absorb", h, self.nope_dim, self.kv_rank, "q")
             yield self._core(step, h, latent, self.kv_rank, absorbed=True)
             yield self._absorb(step, "v_absorb", h, self.kv_rank, self.v_dim, "o")
@@ -147,7 +156,7 @@ class MLA:
 
     def _core(self, step: Step, h: Num, qk: Num, v: Num, absorbed: bool) -> Op:
         past = past_read(step, self.window, self.budget)
-        top_k = self.indexer.top_k if self.indexer is not None else None
+        top_k = self.indexer.reach if self.indexer is not None else None
         reach = self.window if top_k is None else top_k if self.window is None else minimum(self.window, top_k)
         seen = step.but(past=past).seen_tokens(reach) * self.density
         if top_k is not None:
@@ -155,7 +164,7 @@ class MLA:
         # A decode step attends in what is left of what is cached.
         rank = step.plan.kv.rank if absorbed or self.by_head else 1.0
         t = step.tokens
-        fresh = 0.0 if absorbed or (self.by_head and step.phase == "decode") else t * h * (qk + v)
+        fresh = 0.0 if step.phase == "decode" and (absorbed or self.by_head) else t * (qk if absorbed else h * (qk + v))
         each = 2.0 * h * self.kv_rank * (self.nope_dim + self.v_dim)
         cached = self._parts(step) if self.by_head else self._parts(step)[:1]
         expand = 0.0 if absorbed or self.by_head else step.seqs * past * self.density * each

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.measure.edge import EdgeAnswers, PowerError, check, power, summary
-from tierwise.measure.edge_rows import checked
+from tierwise.measure.edge_rows import NEURAL, RefusedRows, checked
 from tierwise.measure.ops import read
 from tierwise.report.validation import each_file, named
 
@@ -27,8 +27,25 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
 def _answer(path: Path) -> tuple[dict[str, Any], list[str]]:
     table = checked(read(path), str(path))
     found = check(table)
-    drawn = power(found, table)
-    return data(path, found, drawn), shown(path, found, drawn)
+    drawn, neural = power(found, table), check(table, NEURAL)
+    made = data(path, found, drawn)
+    if len(neural.rows):
+        made["neural"] = {phase: summary(neural, neural.phase == phase) for phase in ("decode", "prefill")
+                          if (neural.phase == phase).any()}  # fmt: skip
+    return made, shown(path, found, drawn) + on_neural_units(neural)
+
+
+def on_neural_units(a: EdgeAnswers) -> list[str]:
+    """Lines for people on rows of language models on neural units, refused ones at 100 %."""
+    out = []
+    for phase in ("decode", "prefill"):
+        mine = a.phase == phase
+        if mine.any():
+            s = summary(a, mine)
+            out.append(f"neural units, {phase}: {s['answered']:.0f} of {s['rows']:.0f} rows answered, median error of "
+                       f"these {np.median(a.error[mine & np.isfinite(a.predicted)]):.1%}, of all {s['median']:.1%}, "
+                       f"{s['coverage']:.0%} inside the interval")  # fmt: skip
+    return out + _reasons(a.refused, "neural units, refused")
 
 
 def shown(path: Path, a: EdgeAnswers, p: PowerError) -> list[str]:
@@ -48,10 +65,14 @@ def shown(path: Path, a: EdgeAnswers, p: PowerError) -> list[str]:
                        f"{np.mean(p.inside[mine]):.0%} inside the interval")  # fmt: skip
     if p.apart:
         out.append(f"energy of {p.apart} rows in uJ an inference: refused; microcontrollers' engines are not priced")
+    return out + _reasons(a.refused, "refused")
+
+
+def _reasons(refused: Sequence[RefusedRows], what: str) -> list[str]:
     reasons: dict[str, int] = {}
-    for r in a.refused:
+    for r in refused:
         reasons[r.reason] = reasons.get(r.reason, 0) + len(r.rows)
-    return out + [f"refused: {n} rows: {reason}" for reason, n in sorted(reasons.items(), key=lambda x: -x[1])]
+    return [f"{what}: {n} rows: {reason}" for reason, n in sorted(reasons.items(), key=lambda x: -x[1])]
 
 
 def _cells(a: EdgeAnswers) -> list[tuple[str, NDArray[np.bool_]]]:

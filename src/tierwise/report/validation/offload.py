@@ -38,6 +38,10 @@ def shown(path: Path, a: OffloadAnswers) -> list[str]:
         s = summary(a, mask)
         out.append(f"{label[:58]:58s} {s['rows']:5.0f} {s['answered']:8.0f} {s['median']:7.1%} {s['worst']:6.0%} "
                    f"{s['bias']:5.2f}")  # fmt: skip
+    for kind in KINDS:
+        if (mine := a.kind == kind).any():
+            out.append(f"{kind}: median {np.median(a.error[mine]):.1%} of all {int(mine.sum())} rows, refused ones at "
+                       "100 %")  # fmt: skip
     reasons: dict[str, int] = {}
     for r in a.refused:
         reasons[r.reason] = reasons.get(r.reason, 0) + len(r.rows)
