@@ -265,3 +265,24 @@ def test_names_with_spaces_and_two_outputs(tmp_path: Path, capsys: pytest.Captur
     assert found["changes"][0]["ratios"]["batch"]["ratio"] == 1.0
     code, out, err = run(capsys, "explain", path, "--json", "-", "--save", "-")
     assert code == 2 and not out and "--save" in err
+
+
+@pytest.mark.parametrize("command", [("simulate",), ("goodput",), ("plan", "serve")])
+@pytest.mark.parametrize(
+    ("section", "name", "values"),
+    [("traffic", "output", [8.0]), ("traffic", "rate", [2.0, 3.0]), ("plan", "weights", ["fp8", "bf16"]),
+     ("serving", "replicas", [1, 2]), ("targets", "ttft", [1.0, 2.0])],
+)  # fmt: skip
+def test_a_sweep_is_refused_where_one_configuration_is_asked_for(
+    command: tuple[str, ...], section: str, name: str, values: list[object], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    form = {"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "2xl4",
+            "traffic": {"prompt": 100.0, "output": 8.0, "rate": 2.0, "requests": 20},
+            "targets": {"ttft": 1.0, "tpot": 0.05}}  # fmt: skip
+    file = tmp_path / "s.yaml"
+    file.write_text(json.dumps({**form, section: {**form.get(section, {}), name: values}}))  # type: ignore[dict-item]
+    with pytest.raises(SystemExit) as caught:
+        main([*command, str(file)])
+    assert caught.value.code == 2
+    assert f"{section}.{name} holds several values" in capsys.readouterr().err

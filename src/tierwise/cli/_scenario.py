@@ -81,6 +81,18 @@ def merged(given: Flags) -> Json:
     return out | {"plan": _plan(given, out), "techniques": _techniques(given, out)}
 
 
+def one_of_each(form: Mapping[str, Any], source: str) -> None:
+    """Refuse a form with several values where what is asked plays one configuration.
+
+    Raises:
+        TierwiseError: names the field.
+    """
+    for section in ("traffic", "plan", "serving", "targets"):
+        for name, value in (form.get(section) or {}).items():
+            if isinstance(value, list) and not (name in FIELDS and FIELDS[name].many):
+                raise TierwiseError(f"{source}: {section}.{name} holds several values; one configuration is asked for")
+
+
 def engine(given: Flags, form: Mapping[str, Any]) -> str:
     """The engine asked for, "" for the usual one of the model and machine.
 

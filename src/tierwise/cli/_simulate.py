@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -72,19 +72,17 @@ def engine_scenario(asked: Flags) -> tuple[Scenario, Json]:
     Raises:
         TierwiseError: an unknown name, degrees that cannot be, a model that is not served token by token.
     """
-    from tierwise.cli._scenario import looked_up, made, merged
+    from tierwise.cli._scenario import looked_up, made, merged, one_of_each
     from tierwise.scenario.resolve import check_machine, check_plan
 
     form = merged(asked)
+    one_of_each(form, asked.source or "simulate")
     found = looked_up(form)
     check_machine(found["machine"])
     form["plan"] |= _degrees(asked, form["plan"], found["model"], found["machine"])
     form.setdefault("traffic", {})
     scenario, full = made(asked, form | {"traffic": {}}, found)
     check_plan(scenario.plan, scenario.model, scenario.machine)  # type: ignore[arg-type]
-    for f in fields(scenario.plan):  # type: ignore[arg-type]
-        if np.ndim(getattr(scenario.plan, f.name)):
-            raise TierwiseError(f"{asked.source}: plan.{f.name} holds several values; simulate plays one configuration")
     return scenario, full | {"traffic": form["traffic"]}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tierwise.cli._flags import Flags
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
+from tierwise.scenario.fields import FIELDS
 
 if TYPE_CHECKING:
     from tierwise.machines.types import System
@@ -57,6 +58,11 @@ def things(asked: Flags) -> tuple[Model, System, TrainingFramework]:
         raise BadField("--power-cap", "value", f"{machine.power_cap:g} W", "nothing for training, whose steps know no "
                        "energy; --clock holds a machine back")  # fmt: skip
     return model, machine, replace(how, compress=compression(asked.compress or "none"))
+
+
+def usual_length(asked: Flags, model: Model) -> Flags:
+    """The flags, sequences being no longer than the model was made for where nobody says how long they are."""
+    return replace(asked, defaults={**asked.defaults, "seq": min(float(FIELDS["seq"].default), model.max_context)})
 
 
 def kinds(text: str) -> tuple[System, ...]:
@@ -233,6 +239,7 @@ def explain(asked: Flags) -> None:
         raise BadField("--sensitivity", "value", True, "nothing with --train")
     writable(asked, "html", "trace_out", "json", "save", table=ENDINGS)
     model, system, how = things(asked)
+    asked = usual_length(asked, model)
     if uneven(asked):
         return _explain_uneven(asked, model, how)
     layout = layout_of(asked, model, system)

@@ -10,6 +10,7 @@ import numpy as np
 from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.report.made import made_by
+from tierwise.report.plain import plain
 from tierwise.search.train import TrainPlan, confirmed
 from tierwise.training.checkpoint import checkpoint, consolidated, copied
 from tierwise.training.goodput import Reliability, goodput
@@ -43,7 +44,7 @@ def to_dict(
     """
     ratio, run = confirmed(step, events or (picture and tells_apart(step)))
     one = _one(step, ratio)
-    return {**one, **_about(model, system, step, one, tokens, fails), "pipeline": pipeline(step, run)}, run
+    return {**one, **_about(model, system, step, one, tokens, fails), "pipeline": pipeline(run)}, run
 
 
 def planned(
@@ -74,7 +75,7 @@ def planned(
         "tricks": [{"what": t.what, "gain": t.gain, "fits": t.fits} for t in answer.tricks],
         "tightest": None if answer.tightest is None else _one(answer.tightest, 1.0),
         **_about(model, system, some, rows[0] if rows else _one(some, 1.0), tokens, fails),
-        "pipeline": None if run is None else pipeline(some, run),
+        "pipeline": None if run is None else pipeline(run),
     }, run
 
 
@@ -84,7 +85,8 @@ def _about(
     out: Json = {
         "schema": "tierwise.training/1",
         "made_by": made_by(),
-        "model": {"name": model.name, "parameters": float(np.asarray(model.parameters))},
+        "model": {"name": model.name, "parameters": float(np.asarray(model.parameters)),
+                  "max_context": plain(model.max_context)},
         "machine": {
             "name": system.name,
             "title": system.device.title,
@@ -171,10 +173,10 @@ def tells_apart(step: TrainStep) -> bool:
     return count <= MOST_EVENTS and _number(x.pp) > 1
 
 
-def pipeline(step: TrainStep, run: Played) -> Json | None:
+def pipeline(run: Played) -> Json | None:
     """Executions of the pipeline as [lane, op, micro-batch, start, duration] (indexes, and seconds), for a picture;
-    None where there are more than can be told apart."""
-    if not (run.events and tells_apart(step)):
+    None of one execution, and of more than can be told apart."""
+    if not 1 < len(run.events) <= MOST_EVENTS:
         return None
     lanes = {name: i for i, name in enumerate(dict.fromkeys(e.lane for e in run.events))}
     rows = [[lanes[e.lane], e.op, e.turn, float(f"{e.start:.9g}"), float(f"{e.end - e.start:.6g}")] for e in run.events]

@@ -195,8 +195,9 @@ def _headline(d: Json) -> str:
 
 def _too_large(d: Json) -> str:
     m = d["memory"]
+    where = f"a device of stage {m['stage']:.0f}" if d["layout"]["pp"] > 1 else "each device"
     return (
-        f"Does not fit: a device of stage {m['stage']:.0f} needs {gb(m['peak'])} and has {gb(m['capacity'])} "
+        f"Does not fit: {where} needs {gb(m['peak'])} and has {gb(m['capacity'])} "
         f"({gb(m['peak'] - m['capacity'])} too much). It would take {seconds(d['seconds'])} a step."
     )
 
@@ -230,7 +231,7 @@ def _numbers(d: Json) -> list[tuple[str, str, str]]:
             f"{si(d['tokens_per_s'] / d['machine']['devices'], 'tokens/s')} a device",
         ),
         ("MFU", percent(d["mfu"]), "useful arithmetic over the peak"),
-        ("Memory", gb(m["peak"]), f"of {gb(m['capacity'])} on the fullest device (stage {m['stage']:.0f})"),
+        ("Memory", gb(m["peak"]), f"of {gb(m['capacity'])} {_fullest(d)}"),
         (
             "Micro-batches",
             count(x["micro_batches"]),
@@ -327,8 +328,15 @@ def _rests(d: Json) -> list[str]:
         + ".",
     ]
     off = abs(d["played_over_summed"] - 1.0)
-    said.append(
-        "The time is that of the pipeline played event by event; its closed form is "
-        + ("exact." if off < 1e-6 else f"off by {percent(off)}.")
-    )
+    if d["layout"]["pp"] > 1:
+        exact = "exact" if off < 1e-6 else f"off by {percent(off)}"
+        said.append(f"The time is that of the pipeline played event by event; its closed form is {exact}.")
+    longest, asked = d["model"].get("max_context"), d["layout"]["seq"]
+    if longest is not None and asked > longest:
+        said.append(f"The model was made for {count(longest)} tokens of context; sequences have {count(asked)}.")
     return said
+
+
+def _fullest(d: Json) -> str:
+    """Of which device the memory is."""
+    return f"on the fullest device (stage {d['memory']['stage']:.0f})" if d["layout"]["pp"] > 1 else "on each device"

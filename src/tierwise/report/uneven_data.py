@@ -10,7 +10,8 @@ from tierwise.core.units import gb, seconds
 from tierwise.models.types import Model
 from tierwise.report.layout import Column, Report, ReportSection, Sentences, Table
 from tierwise.report.made import made_by
-from tierwise.report.training_data import MOST_EVENTS, layout_dict
+from tierwise.report.plain import plain
+from tierwise.report.training_data import layout_dict, pipeline
 from tierwise.report.training_report import described
 from tierwise.training.uneven import UnevenStep
 
@@ -35,7 +36,8 @@ def uneven_data(step: UnevenStep, model: Model, tokens: float | None = None) -> 
     out: Json = {
         "schema": "tierwise.training/1",
         "made_by": made_by(),
-        "model": {"name": model.name, "parameters": float(np.asarray(model.parameters))},
+        "model": {"name": model.name, "parameters": float(np.asarray(model.parameters)),
+                  "max_context": plain(model.max_context)},
         "machine": {
             "name": " + ".join(dict.fromkeys(s.system.name for s in step.stages)),
             "title": " and ".join(f"{n:.0f} x {title}" for title, n in kinds.items()),
@@ -69,12 +71,7 @@ def uneven_data(step: UnevenStep, model: Model, tokens: float | None = None) -> 
             "host": float(np.asarray(memory.host)),
         },
         "played_over_summed": 1.0,
-        "pipeline": [
-            {"lane": e.lane, "op": step.run.order.ops[e.op], "turn": e.turn, "start": e.start, "end": e.end}
-            for e in step.run.events
-        ]
-        if 1 < len(step.run.events) <= MOST_EVENTS
-        else [],
+        "pipeline": pipeline(step.run),
     }  # fmt: skip
     if tokens:
         took = tokens / step.tokens

@@ -219,9 +219,10 @@ def _space(
     waiting: list[Array] = []
     size = 0
     for degrees in _degrees(devices, depth, seq, experts, per_node, choices):
-        tp, pp, _, dp, _ = degrees
-        # With stages, gradients and parameters would be divided anew for every micro-batch.
-        zero = [z for z in (0.0, 1.0, 2.0, 3.0) if z <= min(how.most_zero, 1.0 if pp > 1 else 3.0)]
+        tp, pp, cp, dp, _ = degrees
+        # With stages, gradients and parameters would be divided anew for every micro-batch; one rank divides nothing.
+        most = 0.0 if dp * cp == 1 else 1.0 if pp > 1 else 3.0
+        zero = [z for z in (0.0, 1.0, 2.0, 3.0) if z <= min(how.most_zero, most)]
         piped = pp > 1
         beside = wide("asynchronous", 0.0) if tp > 1 else choices("asynchronous", [0.0])
         shared = choices("sequence_parallel", [1.0, 0.0] if tp > 1 else [0.0])

@@ -32,8 +32,10 @@ def question(asked: Flags) -> Question:
         TierwiseError: an unknown name, a value that cannot be, or flags that contradict each other.
     """
     from tierwise import engines as software
+    from tierwise.cli._scenario import one_of_each
     from tierwise.serving import policies
 
+    one_of_each(asked.saved, asked.source or "plan serve")
     model = _model(asked)
     known("--statistic", asked.statistic, STATISTICS)
     known("--objective", asked.objective, OBJECTIVES)

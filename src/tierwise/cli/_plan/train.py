@@ -28,12 +28,13 @@ def planned(asked: Flags) -> None:
 
     check(asked, "html", "trace_out", "json", "save", table=ENDINGS)
     with progress("pricing layouts"):
-        from tierwise.cli._training import fixed, pictured, reliability, things, told_of, uneven
+        from tierwise.cli._training import fixed, pictured, reliability, things, told_of, uneven, usual_length
         from tierwise.report.training_data import planned as data
         from tierwise.report.training_report import of_plan
         from tierwise.search.train import Space, plan_training
 
         model, system, how = things(asked)
+        asked = usual_length(asked, model)
         if uneven(asked):
             return _uneven(asked, model, how)
         space = Space(fixed(asked))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ def draw(what: Rule, n: int, rng: np.random.Generator, name: str = "length", lea
     elif callable(found):
         values = found(n, rng)
     else:
-        if not least <= found <= MOST:
+        if not isinstance(found, Real) or not least <= found <= MOST:
             raise TierwiseError(f"{name}: found {what}; allowed: a number from {least:g} to {MOST:g}, or a rule")
         values = np.full(n, float(found))
     values = np.asarray(values, np.float64)
