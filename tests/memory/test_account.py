@@ -86,5 +86,16 @@ def test_unfused_attention_holds_its_scores(dense: Model) -> None:
     assert unfused - fused > 16 * 8192**2 * 2
 
 
+def test_an_eager_framework_holds_a_score_in_16_bits_and_32_and_its_softmax_in_32(dense: Model) -> None:
+    def held(**plan: object) -> float:
+        how = tw.Plan(chunk=1e9, **plan)  # type: ignore[arg-type]
+        s = tw.Scenario(dense, "h100-sxm", tw.Batch(prompt=8192, output=1, batch=1), how, engine="kernels")
+        return float(tw.evaluate(s).memory.activations)
+
+    unfused = held(flash=False)
+    assert held(flash=False, framework="transformers") - unfused == pytest.approx(16 * 8192**2 * (2 + 4 + 4 - 4))
+    assert held(framework="transformers") == held() < unfused
+
+
 def test_capacity_is_the_drivers_figure() -> None:
     assert 79e9 < system("h100-sxm").device.memory.capacity < 86e9

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import tierwise as tw  # noqa: E402
@@ -30,6 +33,41 @@ class _Count(TorchDispatchMode):  # type: ignore[misc]
         if not func.is_view and func.overloadpacket.__name__ not in _NO_KERNEL:
             self.kernels += 1
         return func(*args, **(kwargs or {}))
+
+
+class _Alive(TorchDispatchMode):  # type: ignore[misc]
+    """Bytes of tensors made inside, at once and at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[int, int] = {}
+        self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(x, torch.Tensor) and not func.is_view:
+                storage = x.untyped_storage()
+                if storage._cdata not in self.sizes:
+                    self.sizes[storage._cdata] = storage.nbytes()
+                    weakref.finalize(storage, self.sizes.pop, storage._cdata)
+        self.most = max(self.most, sum(self.sizes.values()))
+        return out
+
+
+def _alive(attention: Callable[..., Any], dtype: Any, device: str, heads: int, tokens: int) -> float:
+    """Bytes at once for each score of an eager forward pass without gradients."""
+
+    def make(*shape: int) -> Any:
+        return torch.empty(1, *shape, dtype=dtype, device=device)
+
+    q, k, v = (make(heads, tokens, 2) for _ in range(3))
+    mask = make(1, tokens, tokens)
+    module = torch.nn.Module().eval()
+    module.num_key_value_groups = 1
+    with torch.no_grad(), _Alive() as alive:
+        attention(module, q, k, v, mask, scaling=1.0)
+    return alive.most / (heads * tokens**2)
 
 
 def _counted(layers: int, attention: str) -> int:
@@ -58,3 +96,25 @@ def test_kernels_of_a_layer(attention: str) -> None:
     launch = step.cost.target.device.dispatch.eager + f.host
     priced = sum(p.cost.overlapped["launch"] for p in step.ops if p.segment.repeat == 32) / launch
     assert priced == pytest.approx(counted, rel=0.05)
+
+
+def test_bytes_of_a_score_at_once() -> None:
+    """Of Llama's lines, each score in 16 bits, in 32, and its softmax in 32; fp16 on a GPU is not cast before it."""
+    from transformers.models.llama.modeling_llama import eager_attention_forward
+
+    found = _alive(eager_attention_forward, torch.bfloat16, "cpu", 4, 256)
+    assert framework.load("transformers").alive == pytest.approx(found, rel=0.05)
+
+
+@pytest.mark.parametrize(("form", "published"), [("float16", 8.0), ("bfloat16", 10.0)])
+def test_bytes_of_a_score_at_once_on_a_gpu(form: str, published: float) -> None:
+    """The same of tensors that only say they lie on a GPU."""
+
+    def lines(module: Any, q: Any, k: Any, v: Any, mask: Any, scaling: float) -> None:
+        scores = torch.matmul(q, k.transpose(2, 3)) * scaling
+        scores = scores + mask
+        scores = torch.nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype)
+        torch.matmul(scores, v)
+
+    with FakeTensorMode():
+        assert _alive(lines, getattr(torch, form), "cuda", 4, 256) == pytest.approx(published, rel=0.05)

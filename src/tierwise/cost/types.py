@@ -185,7 +185,8 @@ class Framework:
             matmul, for each of its projections.
         traffic: bytes its kernels move over what one fused kernel moves, by class, 1 where not named; of a kernel that
             moves them slowly, as many as the bus would have moved meanwhile.
-        scores: bytes moved for each attention score, when scores are written.
+        scores: bytes moved for each attention score, when scores are written. ``alive``: of it and what is made of it,
+            at once; None where one kernel makes the softmax of all.
         interval: factors on the host's time that 80 % of hosts are expected between.
         source: of all of these.
         rules: how it takes graphs of ops apart and together, where it runs those; its kernels then are what is left,
@@ -203,6 +204,7 @@ class Framework:
     source: str
     rules: KernelRules | None = None
     channels_last: bool = True
+    alive: float | None = None
 
 
 # Wider formats a device falls back to when it has no arithmetic in the wanted one, in order.

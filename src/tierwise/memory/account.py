@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.core.num import Num, is_zero, maximum, minimum, num, summed, where
+from tierwise.cost import framework
 from tierwise.machines.types import Device, System
 from tierwise.memory.activations import copy_buffers, ggml_activations, live_activations
 from tierwise.memory.caches import Caches, stage_caches
@@ -160,8 +161,9 @@ def account(
     sequences = final.seqs * plan.pp
     if rules.budget is None:
         live: Num = 0.0
+        score = framework.load(plan.framework).alive if plan.framework else None
         for program in programs:
-            live = maximum(live, live_activations(program) + copy_buffers(program, plan.schedule))
+            live = maximum(live, live_activations(program, score) + copy_buffers(program, plan.schedule))
     else:
         past = maximum(final.past + final.new - rules.budget, 0.0) if rules.whole_graph else 0.0
         live = profiled(model, plan, rules, past) if largest is None or rules.whole_graph else largest

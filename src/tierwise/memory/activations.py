@@ -14,11 +14,14 @@ from tierwise.schedule.copies import in_flight
 _FP32 = 4.0
 
 
-def live_activations(graph: Program) -> Num:
+def live_activations(graph: Program, score: float | None = None) -> Num:
     """Peak bytes of activations alive at once, over the ops of a pass.
 
     A tensor lives from the op that writes it to the last op of its layer that reads it; the residual stream
     lives throughout. Score matrices of unfused attention live inside their op.
+
+    Args:
+        score: as of :func:`score_bytes`.
     """
     peak: Num = 0.0
     for segment in graph.segments:
@@ -34,7 +37,7 @@ def live_activations(graph: Program) -> Num:
                     known = alive.get(o.name)
                     if known is None or not _bigger(known, o):
                         alive[o.name] = o
-            now = sum((o.bytes for o in alive.values()), 0.0) + _scores(op)
+            now = sum((o.bytes for o in alive.values()), 0.0) + score_bytes(op, score)
             if i == 0 and "x" not in alive and op.writes:
                 now = now + op.writes[0].bytes
             peak = maximum(peak, now)
@@ -59,7 +62,7 @@ def ggml_activations(graph: Program) -> Num:
             made = sum((v for n, v in fresh.items() if n not in alive), 0.0)
             if op.kind == "elementwise":
                 made = maximum(made - dying, 0.0)
-            peak = maximum(peak, sum(alive.values(), 0.0) + made + _scores(op))
+            peak = maximum(peak, sum(alive.values(), 0.0) + made + score_bytes(op))
             alive = {n: v for n, v in (alive | fresh).items() if n == "x" or _read_later(ops[i + 1 :], n)}
     return peak
 
@@ -104,11 +107,16 @@ def _bigger(a: Operand, b: Operand) -> bool:
     return bool(np.all(np.asarray(a.bytes) >= np.asarray(b.bytes)))
 
 
-def _scores(op: Op) -> Num:
-    """The score matrix and its softmax, when attention writes them to memory."""
+def score_bytes(op: Op, score: float | None = None) -> Num:
+    """Bytes of scores alive at once inside of attention that writes them to memory.
+
+    Args:
+        score: bytes of one. None: those of the score and of its softmax in the format of the output, as one kernel
+            makes it; in a backward pass their gradients are as many.
+    """
     dims = op.dims
     fused = np.asarray(op.options.get("flash", True), dtype=bool)
     if fused.all() or "columns" not in dims:
         return 0.0
-    element = op.writes[0].format.bytes
-    return where(fused, 0.0, 2.0 * dims["batch"] * dims["heads"] * dims["q"] * dims["columns"] * element)
+    each = 2.0 * op.writes[0].format.bytes if score is None else score
+    return where(fused, 0.0, dims["batch"] * dims["heads"] * dims["q"] * dims["columns"] * each)

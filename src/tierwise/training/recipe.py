@@ -50,6 +50,9 @@ class Recipe:
             that ends it (torch.utils.checkpoint, without reentrance, since PyTorch 2.1).
         dispatch: 1 where a token goes once to every node that holds one of its experts (DeepEP); 0 sends every copy.
         older_attention: 1 where fused attention was written for instructions before Hopper's (FlashAttention-2).
+        score: bytes of a score of unfused attention that are there at once: it and its softmax in 16 bits, or in a
+            backward pass the gradients of both. Lines of PyTorch that take the softmax of fp16 in fp32 and cast it: 8
+            in a forward pass.
     """
 
     parameters: float = 2.0
@@ -76,6 +79,7 @@ class Recipe:
     around: float = 0.0
     stops: float = 0.0
     dispatch: float = 0.0
+    score: float = 4.0
 
     @property
     def frozen(self) -> bool:

@@ -11,6 +11,7 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, maximum, minimum, num, where
 from tierwise.core.numerics import fmt
 from tierwise.machines.types import System
+from tierwise.memory.activations import score_bytes
 from tierwise.models.lower import lower, running
 from tierwise.models.step import Step
 from tierwise.models.types import Model, Stack
@@ -56,6 +57,7 @@ class BodyRun:
             and class (``"norm memory"``); ``given``:
             the body's input alone; ``whole``: what inputs take more where they are kept as gathered; ``working``: the
             largest op's tensors, while it runs.
+        attending: bytes of attention's own tensors, and how many scores it writes (none where it is fused).
     """
 
     forward: Mapping[str, Num]
@@ -74,6 +76,7 @@ class BodyRun:
     given: Num
     whole: Num
     working: Num
+    attending: tuple[Num, Num]
 
 
 @dataclass(frozen=True)
@@ -245,6 +248,7 @@ def _piece(
         working=maximum(
             0.0, *(n * sum((o.bytes for o in (*op.reads, *op.writes) if o.role == "act"), 0.0) for op, n in ops)
         ),
+        attending=_attending(op for op, _ in ops),
     )
 
 
@@ -335,6 +339,13 @@ _OF: Mapping[str, Callable[[Op], bool]] = {
     "act": lambda op: op.kind == "elementwise" and op.role in _FEED_FORWARD and op.name.endswith("act"),
     "mlp": lambda op: op.role in _FEED_FORWARD,
 }
+
+
+def _attending(ops: Iterable[Op]) -> tuple[Num, Num]:
+    """(bytes of attention's own tensors, scores that it writes), each of the op that has most."""
+    found = [op for op in ops if op.kind == "attention"]
+    own = (sum((o.bytes for o in (*op.reads, *op.writes) if o.role == "act"), 0.0) for op in found)
+    return maximum(0.0, *own), maximum(0.0, *(score_bytes(op, 1.0) for op in found))
 
 
 def _scores(op: Op) -> Num:

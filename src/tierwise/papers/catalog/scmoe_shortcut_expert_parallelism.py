@@ -55,8 +55,9 @@ PAPER = Paper(
     claims=(
         Claim("share of exchanges in the experts' time, 8 A30 over PCIe", 60.0, "%", "ratio", "abstract",
               lambda: share("8xa30", SWIN_STAGE, 144.0, 1024.0),
-              why="an exchange moves about 2 GB/s a device here, where eight share what PCIe gives to them; the "
-              "authors' host is not described"),
+              why="an exchange moves about 2 GB/s a device here, as eight L40S were measured to that go through their "
+              "host's memory; eight RTX PRO 6000 whose host lets them reach each other were measured at 12 to 15, "
+              "which would make it two thirds. The authors' host is not described"),
         Claim("share of exchanges in the experts' time, 8 A800 over NVLink", 15.0, "%", "ratio", "abstract",
               lambda: share("8xa800-sxm", GPT2_MEDIUM, 2048.0, 8.0),
               why="with one sequence a device; with eight it is 17: latency counts for less. The batch is not stated"),
