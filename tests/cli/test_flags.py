@@ -270,7 +270,7 @@ def test_names_with_spaces_and_two_outputs(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize("command", [("simulate",), ("goodput",), ("plan", "serve")])
 @pytest.mark.parametrize(
     ("section", "name", "values"),
-    [("traffic", "output", [8.0]), ("traffic", "rate", [2.0, 3.0]), ("plan", "weights", ["fp8", "bf16"]),
+    [("traffic", "output", [8.0]), ("traffic", "requests", [20, 30]), ("plan", "weights", ["fp8", "bf16"]),
      ("serving", "replicas", [1, 2]), ("targets", "ttft", [1.0, 2.0])],
 )  # fmt: skip
 def test_a_sweep_is_refused_where_one_configuration_is_asked_for(

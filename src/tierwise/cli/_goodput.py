@@ -35,7 +35,7 @@ def curves(asked: Flags) -> tuple[list[str], list[GoodputCurve]]:
     each = [_of(asked, name) for name in names]
     plans = []
     for one in each:
-        scenario, _ = engine_scenario(one)
+        scenario, _ = engine_scenario(one, ("rate",))
         plans.append(deployment(one, scenario, one.scheduler, one.router, one.kv_manager))
     # At any rate: each curve plays them at its own.
     made = {} if asked.asks("trace") else {"rate": 1.0}

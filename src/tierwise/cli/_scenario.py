@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -81,15 +81,19 @@ def merged(given: Flags) -> Json:
     return out | {"plan": _plan(given, out), "techniques": _techniques(given, out)}
 
 
-def one_of_each(form: Mapping[str, Any], source: str) -> None:
+def one_of_each(form: Mapping[str, Any], source: str, several: Collection[str]) -> None:
     """Refuse a form with several values where what is asked plays one configuration.
+
+    Args:
+        several: what the command compares several of, a plan's own fields never.
 
     Raises:
         TierwiseError: names the field.
     """
     for section in ("traffic", "plan", "serving", "targets"):
         for name, value in (form.get(section) or {}).items():
-            if isinstance(value, list) and not (name in FIELDS and FIELDS[name].many):
+            told = (name in several or (name in FIELDS and FIELDS[name].many)) and section != "plan"
+            if isinstance(value, list) and not told:
                 raise TierwiseError(f"{source}: {section}.{name} holds several values; one configuration is asked for")
 
 

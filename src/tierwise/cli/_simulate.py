@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -63,7 +63,7 @@ def _traffic(asked: Flags) -> Trace:
     )  # fmt: skip
 
 
-def engine_scenario(asked: Flags) -> tuple[Scenario, Json]:
+def engine_scenario(asked: Flags, several: Collection[str]) -> tuple[Scenario, Json]:
     """(what one engine runs: the model under its plan, on the machine; the canonical form of what was asked).
 
     Without any degree an engine is tensor parallel over the devices that each replica has, or over the fewest that hold
@@ -76,7 +76,7 @@ def engine_scenario(asked: Flags) -> tuple[Scenario, Json]:
     from tierwise.scenario.resolve import check_machine, check_plan
 
     form = merged(asked)
-    one_of_each(form, asked.source or "simulate")
+    one_of_each(asked.saved, asked.source, several)
     found = looked_up(form)
     check_machine(found["machine"])
     form["plan"] |= _degrees(asked, form["plan"], found["model"], found["machine"])

@@ -21,7 +21,7 @@ def command(asked: Flags) -> None:
     from tierwise.report.tables import ENDINGS
 
     check(asked, "html", "trace_out", "json", "save", table=ENDINGS)
-    scenario, form = engine_scenario(asked)
+    scenario, form = engine_scenario(asked, POLICIES)
     policies = [[x] if isinstance(x := getattr(asked, name), str) else x for name in POLICIES]
     chosen = list(product(*policies))
     plans = [deployment(asked, scenario, *c) for c in chosen]

@@ -38,11 +38,12 @@ def resolve(scenario: Scenario) -> Resolved:
     machine = system(scenario.machine) if isinstance(scenario.machine, str) else scenario.machine
     check_machine(machine)
     plan = scenario.plan if scenario.plan is not None else default_plan(model, machine)
-    engine = scenario.engine or default_engine(model, machine, plan)
-    plan = _published(plan, model, engine)
     model = stored_as(model, plan.weights)
     check_traffic(scenario.traffic, model)
     check_plan(plan, model, machine)
+    engine = scenario.engine or default_engine(model, machine, plan)
+    if (published := _published(plan, model, engine)) is not plan:
+        plan, model = published, stored_as(model, published.weights)
     if not machine.device.measured:
         plan = micro_batched(plan, engine)
     return Resolved(model, machine, scenario.traffic, plan, scenario.techniques, engine, scenario.applied)

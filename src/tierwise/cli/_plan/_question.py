@@ -35,7 +35,7 @@ def question(asked: Flags) -> Question:
     from tierwise.cli._scenario import one_of_each
     from tierwise.serving import policies
 
-    one_of_each(asked.saved, asked.source or "plan serve")
+    one_of_each(asked.saved, asked.source, ("draft", "tokens"))
     model = _model(asked)
     known("--statistic", asked.statistic, STATISTICS)
     known("--objective", asked.objective, OBJECTIVES)
