@@ -16,7 +16,7 @@ from tierwise.cost.constants import constant
 
 # Positions of one step along the keys, and the query rows one block of a decode kernel takes at most
 # (FlashAttention-2/3, FlashInfer and TensorRT-LLM use 64 to 128 of each).
-_STEP = constant("flash.step")
+STEP = constant("flash.step")
 _HEADS = constant("flash.heads")
 # Fewest key positions of a piece where a prefill kernel cuts its tiles along the keys (FlashInfer's planner).
 _LEAST = constant("flash.least")
@@ -96,11 +96,11 @@ def prefill(
 def _extents(tiles: Num, per: Num, q: Num, past: Num, window: Num) -> tuple[Num, Num]:
     """(key positions all tiles of one stream walk, those of the longest), ``per`` tokens to a tile."""
     reach = minimum(window + per, past + q)
-    longest = ceil_div(reach, _STEP) * _STEP
+    longest = ceil_div(reach, STEP) * STEP
     # Tile i ends at past + (i + 1) per: a ramp until the window is full, then flat.
     ramp = maximum(minimum(np.floor((window - past) / per), tiles - 1.0), 0.0)
     total = ramp * past + per * ramp * (ramp + 1.0) / 2.0 + (tiles - ramp) * reach
-    return where(np.asarray(tiles) <= 1.0, longest, total + tiles * _STEP / 2.0), longest
+    return where(np.asarray(tiles) <= 1.0, longest, total + tiles * STEP / 2.0), longest
 
 
 def decode(

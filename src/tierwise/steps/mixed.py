@@ -106,7 +106,13 @@ def rows_in_tiles(
     values = {**prefill, "rows": float(tile), "packed": 0.0, "halved": 0.0, "cut": 0.0}
     whole = float("inf")
     # The seconds of memory are what chunks' tiles reach where those of a group share what they read.
-    time, once, _ = flash.prefill(chip, values, batch, heads, kv_heads, 1.0, context - 1.0, width, whole)
+    _, once, _ = flash.prefill(chip, values, batch, heads, kv_heads, 1.0, context - 1.0, width, whole)
+    # Keys are walked in whole steps, and contexts of sequences differ: on average half a step more than there is.
+    middle = context + 0.5 * flash.STEP
+    below = maximum(np.floor(middle / flash.STEP) * flash.STEP, flash.STEP)
+    low, high = (flash.prefill(chip, values, batch, heads, kv_heads, 1.0, keys - 1.0, width, whole)[0]
+                 for keys in (below, below + flash.STEP))  # fmt: skip
+    time = low + (high - low) * minimum(maximum((middle - below) / flash.STEP, 0.0), 1.0)
     # Heads of a group as if each had a cache of its own: what was measured of groups of one holds for them.
     apart, _, extra = flash.decode(chip, {**decode, "mode": 2.0}, batch, heads, heads, context, width, whole,
                                    4.0 * width, 0.0)  # fmt: skip
