@@ -23,7 +23,7 @@ sizes = st.floats(0.0, 14.0).map(lambda x: float(round(2.0**x)))
 
 @cache
 def computing() -> list[str]:
-    return [n for n in device_names() if system(n).device.engines]
+    return [n for n in device_names() if (d := system(n).device).engines and any(t.kind == "memory" for t in d.tiers)]
 
 
 @cache
