@@ -267,7 +267,8 @@ def _one(
         )
     found.setdefault(name, {}).update(values)
     low, high = np.quantile(m[at] / outside[at], (0.1, 0.9))
-    bounds.setdefault(name, {})[what] = (float(low), float(high), int(at.sum()))
+    taken = at & np.logical_or.reduce([rows for _, rows in stages])
+    bounds.setdefault(name, {})[what] = (float(low), float(high), int(taken.sum()))
 
 
 def _certain(t: TrainingRows) -> NDArray[np.bool_]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tierwise.core.num import Num
@@ -84,6 +84,19 @@ class Program:
     def scaled(self, factor: Num) -> Program:
         """The same program, ``factor`` times over."""
         return Program((Repeat("times", (Body("", self.items),), count=factor),), self.role)
+
+
+def each_op(program: Program, change: Callable[[Op, str], Iterable[Op | Body | Repeat]]) -> Program:
+    """The program with what ``change`` makes of every op and its body's name in that op's place."""
+
+    def body(b: Body) -> Body:
+        items = (change(x, b.name) if isinstance(x, Op) else (item(x),) for x in b.items)
+        return replace(b, items=tuple(new for some in items for new in some))
+
+    def item(x: Body | Repeat) -> Body | Repeat:
+        return body(x) if isinstance(x, Body) else replace(x, bodies=tuple(map(body, x.bodies)))
+
+    return replace(program, items=tuple(map(item, program.items)))
 
 
 def _segments(item: Body | Repeat, path: tuple[str, ...], times: Num) -> Iterator[Segment]:

@@ -17,6 +17,7 @@ from tierwise.training.goodput import Reliability, goodput
 from tierwise.training.layout import RECOMPUTE, Layout, pipelines
 from tierwise.training.offload import OFFLOAD
 from tierwise.training.pipeline import Played, played, span
+from tierwise.training.recipe import TrainingFramework
 from tierwise.training.step import TrainStep
 
 Json = dict[str, Any]
@@ -82,25 +83,9 @@ def planned(
 def _about(
     model: Model, system: System, step: TrainStep, one: Json, tokens: float | None, fails: Reliability | None
 ) -> Json:
-    out: Json = {
-        "schema": "tierwise.training/1",
-        "made_by": made_by(),
-        "model": {"name": model.name, "parameters": float(np.asarray(model.parameters)),
-                  "max_context": plain(model.max_context)},
-        "machine": {
-            "name": system.name,
-            "title": system.device.title,
-            "devices": float(system.count),
-            "usd_per_hour": _rent(system),
-        },
-        "framework": {
-            "name": step.how.name,
-            "source": step.how.source,
-            "precision": step.how.recipe.precision,
-            "optimizer": step.how.recipe.optimizer,
-            "rank": step.how.recipe.rank,
-        },
-    }
+    machine = {"name": system.name, "title": system.device.title, "devices": float(system.count),
+               "usd_per_hour": _rent(system)}  # fmt: skip
+    out = head(model, step.how, machine)
     share = 1.0
     if fails is not None:
         found = goodput(fails, float(system.count), checkpoint(step, model), copied(system, step, model))
@@ -122,6 +107,27 @@ def _about(
             "joules_at_rated_power": power * seconds,
         }
     return out
+
+
+def head(model: Model, how: TrainingFramework, machine: Json) -> Json:
+    """What every answer about training begins with."""
+    return {
+        "schema": "tierwise.training/1",
+        "made_by": made_by(),
+        "model": {
+            "name": model.name,
+            "parameters": float(np.asarray(model.parameters)),
+            "max_context": plain(model.max_context),
+        },
+        "machine": machine,
+        "framework": {
+            "name": how.name,
+            "source": how.source,
+            "precision": how.recipe.precision,
+            "optimizer": how.recipe.optimizer,
+            "rank": how.recipe.rank,
+        },
+    }
 
 
 def _rent(system: System) -> float | None:

@@ -9,9 +9,7 @@ import numpy as np
 from tierwise.core.units import gb, seconds
 from tierwise.models.types import Model
 from tierwise.report.layout import Column, Report, ReportSection, Sentences, Table
-from tierwise.report.made import made_by
-from tierwise.report.plain import plain
-from tierwise.report.training_data import layout_dict, pipeline
+from tierwise.report.training_data import head, layout_dict, pipeline
 from tierwise.report.training_report import described
 from tierwise.training.uneven import UnevenStep
 
@@ -33,24 +31,14 @@ def uneven_data(step: UnevenStep, model: Model, tokens: float | None = None) -> 
     memory = step.stages[fullest].memory
     rents = [float(np.asarray(s.system.rent(each))) * 3600.0 for s in step.stages]
     devices = sum(kinds.values())
+    machine = {
+        "name": " + ".join(dict.fromkeys(s.system.name for s in step.stages)),
+        "title": " and ".join(f"{n:.0f} x {title}" for title, n in kinds.items()),
+        "devices": devices,
+        "usd_per_hour": sum(rents) if all(map(np.isfinite, rents)) else None,
+    }
     out: Json = {
-        "schema": "tierwise.training/1",
-        "made_by": made_by(),
-        "model": {"name": model.name, "parameters": float(np.asarray(model.parameters)),
-                  "max_context": plain(model.max_context)},
-        "machine": {
-            "name": " + ".join(dict.fromkeys(s.system.name for s in step.stages)),
-            "title": " and ".join(f"{n:.0f} x {title}" for title, n in kinds.items()),
-            "devices": devices,
-            "usd_per_hour": sum(rents) if all(map(np.isfinite, rents)) else None,
-        },
-        "framework": {
-            "name": step.how.name,
-            "source": step.how.source,
-            "precision": step.how.recipe.precision,
-            "optimizer": step.how.recipe.optimizer,
-            "rank": step.how.recipe.rank,
-        },
+        **head(model, step.how, machine),
         "layout": layout_dict(step.layout),
         "stages": [
             {"machine": s.system.name, "title": s.system.device.title, "layers": s.layers, "seconds": s.seconds,

@@ -10,7 +10,7 @@ import numpy as np
 from tierwise.core.num import Num, maximum, where
 from tierwise.core.numerics import fmt
 from tierwise.machines.types import System
-from tierwise.program.program import Body, Program, Repeat
+from tierwise.program.program import Body, Program, Repeat, each_op
 from tierwise.program.types import Op
 from tierwise.training.recipe import TrainingFramework, sustained
 
@@ -18,30 +18,17 @@ from tierwise.training.recipe import TrainingFramework, sustained
 def as_trained(program: Program, how: TrainingFramework) -> Program:
     """The program with a loss over divided logits in place of their gathering and of picking a token, experts as the
     products they are (serving's fused kernels are made for few tokens), and their tokens sent as the framework does."""
-    return replace(program, items=tuple(_changed(x, how) for x in program.items))
 
+    def change(op: Op, body: str) -> list[Op | Body | Repeat]:
+        if op.name == "sample":
+            return [_loss(op)]
+        if op.kind == "moe":
+            return _products(op, body)
+        if "choices" in op.dims:
+            return [replace(op, options={**op.options, "once": how.recipe.dispatch > 0})]
+        return [] if "head.all_gather" in op.name else [op]
 
-def _changed(item: Body | Repeat, how: TrainingFramework) -> Body | Repeat:
-    if isinstance(item, Repeat):
-        return replace(item, bodies=tuple(_changed_body(b, how) for b in item.bodies))
-    return _changed_body(item, how)
-
-
-def _changed_body(body: Body, how: TrainingFramework) -> Body:
-    out: list[Op | Body | Repeat] = []
-    losses = []
-    for x in body.items:
-        if not isinstance(x, Op):
-            out.append(_changed(x, how))
-        elif x.name == "sample":
-            losses.append(_loss(x))
-        elif x.kind == "moe":
-            out += _products(x, body.name)
-        elif "choices" in x.dims:
-            out.append(replace(x, options={**x.options, "once": how.recipe.dispatch > 0}))
-        elif "head.all_gather" not in x.name:
-            out.append(x)
-    return replace(body, items=(*out, *losses))
+    return each_op(program, change)
 
 
 def _products(op: Op, body: str) -> list[Op | Body | Repeat]:

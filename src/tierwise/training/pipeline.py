@@ -123,9 +123,14 @@ def played(layout: Layout, stages: Stages, events: bool = False) -> Played:
 
 
 # Which of the three passes an op is made of, where gradients of weights are apart, and where they are not.
-PASSES: Mapping[str, tuple[int, ...]] = {
+_PASSES: Mapping[str, tuple[int, ...]] = {
     "forward": (0,), "backward": (1, 2), "first": (1, 2), "inputs": (1,), "late": (1,), "weights": (2,), "rest": (2,),
 }  # fmt: skip
+
+
+def passes_of(what: str, split: bool) -> tuple[int, ...]:
+    """Which of the three passes an op of that name is made of. ``split``: gradients of weights are ops of their own."""
+    return (1,) if split and what == "backward" else _PASSES[what]
 
 
 def _seconds(op: str, layout: Layout, stages: Stages, parts: int, split: bool) -> float:
@@ -167,8 +172,7 @@ def _seconds(op: str, layout: Layout, stages: Stages, parts: int, split: bool) -
         # A part of fewer layers hides less, and lets less be hidden.
         hidden = _one(stages.passes.hidden) * min(part(0), part(1)) / max(_one(stages.layers[1]), 1.0)
         return float(passes(way)[0] + passes(1 - way)[1:].sum() - hidden)
-    which = (1,) if split and what == "backward" and _one(both) <= 1 else PASSES[what]
-    return float(sum(passes(way)[k] for k in which))
+    return float(sum(passes(way)[k] for k in passes_of(what, split and _one(both) <= 1)))
 
 
 def _one(x: object) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tierwise.core.num import Num
-from tierwise.program.program import Body, Program, Repeat
+from tierwise.program.program import Body, Program, Repeat, each_op
 from tierwise.program.types import Op
 from tierwise.training.recipe import Recipe
 
@@ -35,25 +35,11 @@ def adapted(program: Program, recipe: Recipe) -> Program:
     """The program with adapters beside its linear maps; as it is without a rank."""
     if recipe.rank <= 0:
         return program
-    return replace(program, items=tuple(_item(x, recipe) for x in program.items))
 
+    def change(op: Op, body: str) -> list[Op | Body | Repeat]:
+        return [op, *(_adapter(op, recipe) if op.kind == "matmul" and op.role in ADAPTED else ())]
 
-def _item(item: Body | Repeat, recipe: Recipe) -> Body | Repeat:
-    if isinstance(item, Repeat):
-        return replace(item, bodies=tuple(_body(b, recipe) for b in item.bodies))
-    return _body(item, recipe)
-
-
-def _body(body: Body, recipe: Recipe) -> Body:
-    out: list[Op | Body | Repeat] = []
-    for x in body.items:
-        if not isinstance(x, Op):
-            out.append(_item(x, recipe))
-            continue
-        out.append(x)
-        if x.kind == "matmul" and x.role in ADAPTED:
-            out += _adapter(x, recipe)
-    return replace(body, items=tuple(out))
+    return each_op(program, change)
 
 
 def _adapter(op: Op, recipe: Recipe) -> list[Op | Body | Repeat]:

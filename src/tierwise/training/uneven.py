@@ -24,7 +24,7 @@ from tierwise.steps.price import KERNELS, engine_on
 from tierwise.training.averaging import averaged
 from tierwise.training.layout import Layout, chosen, pipelines
 from tierwise.training.memory import Portion, TrainMemory, account, held_adapters, parameters, trained
-from tierwise.training.pipeline import PASSES, Played, in_flight
+from tierwise.training.pipeline import Played, in_flight, passes_of
 from tierwise.training.recipe import TrainingFramework
 from tierwise.training.step import composed, exchange, updated, useful
 from tierwise.training.work import INPUT, OUTPUT, ModelWork, decoder, plan_of, work_of
@@ -124,8 +124,7 @@ def uneven_step(
     demands = []
     for op in made_order.ops:
         what, _, spot = op.partition(" ")
-        which = (1,) if split and what == "backward" else PASSES[what]
-        demands.append(Demand(sum(stages[int(spot)].passes[k] for k in which)))
+        demands.append(Demand(sum(stages[int(spot)].passes[k] for k in passes_of(what, split))))
     run = Played(made_order, play(made_order, demands, events=events, exposed=False))
     turns = float(np.asarray(x.micro_batches))
     slowest = max(s.seconds for s in stages)
