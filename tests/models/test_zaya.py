@@ -13,8 +13,8 @@ MODEL = load_model("zaya1-8b")
 
 
 def test_parameters_are_those_of_transformers() -> None:
-    # sum(p.numel()) of AutoModelForCausalLM.from_config(ZayaConfig()), transformers 5.24, on the meta device. A scale and
-    # a shift behind the embedding (4096) are left out, and the first router's scale (256) is one too many.
+    # sum(p.numel()) of AutoModelForCausalLM.from_config(ZayaConfig()), transformers 5.24, on the meta device. A scale
+    # and a shift behind the embedding (4096) are left out, and the first router's scale (256) is one too many.
     assert float(MODEL.parameters) == 8_840_488_784 - 4096 + 256
     assert not MODEL.notes
 

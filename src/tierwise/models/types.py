@@ -33,6 +33,8 @@ class Weight:
         grain: parameters that must stay together when split (one KV head, one expert); 0 for any.
         shape: (inputs, outputs) of a linear map; None for anything else.
         cut: which of them tensor parallelism divides: ``in``, ``out``; ``""`` for neither.
+        sides: rows and columns of what is no linear map but a matrix to those who look at the tensor alone: a table, an
+            expert's maps, the kernel of a convolution (taps of all inputs by outputs).
     """
 
     name: str
@@ -42,6 +44,12 @@ class Weight:
     grain: Num = 0.0
     shape: tuple[Num, Num] | None = None
     cut: str = ""
+    sides: tuple[Num, Num] | None = None
+
+    @property
+    def matrix(self) -> tuple[Num, Num] | None:
+        """(rows, columns), where it has two."""
+        return self.shape or self.sides
 
 
 @dataclass(frozen=True)

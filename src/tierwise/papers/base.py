@@ -23,14 +23,16 @@ from tierwise.models.load import load_model
 from tierwise.models.types import Model
 from tierwise.scenario.types import Batch, Plan, Scenario
 from tierwise.training import Layout, TrainStep, framework, train_step
+from tierwise.training.averaging import sent
 from tierwise.training.layout import pipelines
+from tierwise.training.recipe import compression
 from tierwise.training.tuned import TunedMemory, Tuning, tuned, whole
 from tierwise.training.uneven import UnevenStep, uneven_step
 
 __all__ = [
     "IMAGE", "KERNELS", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "UnevenStep", "Unit", "contrast",
-    "driver", "in_patches", "in_turn", "redistributed", "scenario", "schedule", "trained", "training_rate", "tuned",
-    "whole",
+    "driver", "exchanged", "in_patches", "in_turn", "redistributed", "scenario", "schedule", "trained", "training_rate",
+    "tuned", "whole",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -84,6 +86,15 @@ def redistributed(
     """One optimizer step of a pipeline whose stages have layers of their own. See :func:`trained`."""
     found = system(machine)
     return uneven_step(model, [found] * len(layers), layout, framework(how), layers, events=False)
+
+
+def exchanged(model: Model, compress: str, how: str = "megatron") -> float:
+    """Bytes of gradients that a replica gives into their averaging in a step.
+
+    Args:
+        compress: how they are sent, as of ``--compress``; ``how``: the framework that says their format.
+    """
+    return float(sent(model, Layout(), replace(framework(how), compress=compression(compress))))
 
 
 def schedule(name: str) -> float:

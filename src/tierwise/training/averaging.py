@@ -15,7 +15,9 @@ import numpy as np
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num, maximum, minimum, where
 from tierwise.cost import Target
+from tierwise.models.types import Model, Weight
 from tierwise.training.layout import AVERAGING, Layout, of_schedule
+from tierwise.training.memory import parameters
 from tierwise.training.recipe import TrainingFramework
 
 # (kind, bytes a device, group, stride) -> seconds
@@ -25,13 +27,14 @@ _SHARED = 256.0
 
 
 def averaged(
-    on: Target, exchange: Exchange, x: Layout, how: TrainingFramework, moved: tuple[Num, Num], thin: Num, slowest: Num
-) -> Num:
+    on: Target, exchange: Exchange, x: Layout, how: TrainingFramework, moved: tuple[Num, Num], thin: tuple[Num, Num],
+    slowest: Num,
+) -> Num:  # fmt: skip
     """Seconds in which gradients are averaged over the replicas (and new parameters gathered) and nothing else runs.
 
     Args:
         moved: dense and expert parameters of a device that have gradients.
-        thin: elements that matrices of rank one would have in place of its weights.
+        thin: elements that go over the wire in their place, as :func:`thinned` counts them.
         slowest: seconds of a micro-batch on the slowest stage.
     """
     dense, experts = moved
@@ -44,7 +47,7 @@ def averaged(
     if packed and how.compress.kind != "int8" and np.any(zero > 0):
         raise BadField("--compress", "zero", x.zero, "0: what is chosen or thin is averaged whole, on every replica")
 
-    def wire(count: Num, among: Num) -> Num:
+    def wire(count: Num, less: Num, among: Num) -> Num:
         size, gathered = wired(how)
         near = minimum(among, x.shard)
         parted = exchange("reduce_scatter", count * size, near, stride) + exchange(
@@ -52,13 +55,15 @@ def averaged(
         )
         if packed:
             parted = parted + where(np.asarray(near) > 1, packing(on, how, count), 0.0)
-            plain = _compressed(on, exchange, x, how, count, thin, among)
+            plain = _compressed(on, exchange, x, how, count, less, among)
         else:
             plain = exchange("all_reduce", count * size, among, stride)
         return where(zero >= 1, parted, plain)
 
     total = where(
-        zero >= 3, 0.0, wire(dense, group) + (wire(experts, fewer) if np.any(np.asarray(experts) > 0) else 0.0)
+        zero >= 3,
+        0.0,
+        wire(dense, thin[0], group) + (wire(experts, thin[1], fewer) if np.any(np.asarray(experts) > 0) else 0.0),
     )
     if np.any(np.asarray(x.shard) < np.asarray(group)):
         # Hybrid sharding: groups that each hold everything once average their shards over each other.
@@ -84,6 +89,44 @@ def wired(how: TrainingFramework) -> tuple[float, float]:
         return how.recipe.reduced, how.recipe.parameters
     small = 1.0 + 4.0 / _SHARED
     return min(small, how.recipe.reduced), min(small, how.recipe.parameters)
+
+
+def message(how: TrainingFramework, count: Num, thin: Num) -> Num:
+    """Bytes of gradients that a device gives into their averaging.
+
+    Args:
+        count: of its parameters. ``thin``: elements that go in their place (:func:`thinned`).
+    """
+    kind, value = how.compress.kind, how.compress.value
+    if kind == "powersgd":
+        return thin * 4.0
+    each = {"none": how.recipe.reduced, "int8": 1.0 + 4.0 / _SHARED, "topk": value * 8.0}
+    return count * each[kind]
+
+
+def thinned(model: Model, x: Layout, how: TrainingFramework) -> tuple[dict[str, Num], dict[str, Num]] | None:
+    """Elements that go over the wire in place of the parameters of one layer on a device, and of those before and
+    after the layers: of each matrix two thin ones, and whatever is no matrix whole (arXiv:1905.13727, section 3; its
+    authors' RankKReducer). None where parameters go themselves, and for adapters, which are thin already."""
+    if how.compress.kind != "powersgd" or how.recipe.frozen:
+        return None
+
+    def count(w: Weight, local: Num) -> Num:
+        if w.matrix is None:
+            return local
+        rows, columns = w.matrix
+        rank = minimum(how.compress.value, minimum(rows, columns))
+        return local / (rows * columns) * rank * (rows + columns)
+
+    return parameters(model, x, count)
+
+
+def sent(model: Model, x: Layout, how: TrainingFramework) -> Num:
+    """Bytes of gradients that a device of an undivided model gives into their averaging in a step."""
+    plain, small = parameters(model, x, lambda w, local: local), thinned(model, x, how)
+    depth = sum((s.depth for s in model.stacks if s.active and s.stream == "text"), 0.0)
+    totals = [depth * sum(layer.values()) + sum(ends.values()) for layer, ends in (plain, small or plain)]
+    return message(how, totals[0], totals[1])
 
 
 def packing(on: Target, how: TrainingFramework, count: Num) -> Num:
@@ -116,18 +159,18 @@ def _compressed(
 ) -> Num:
     """Seconds on the wire, and of the passes over gradients that packing and unpacking take."""
     kind, value, full = how.compress.kind, how.compress.value, how.recipe.reduced
+    small = message(how, count, thin)
     if kind == "int8":
-        small = count * (1.0 + 4.0 / _SHARED)
         # Shards are unpacked, added and packed again between the two halves of an all-reduce.
         wire = exchange("reduce_scatter", small, among, x.tp) + exchange("all_gather", small, among, x.tp)
         passes: Num = 2.0 * (full + 1.0)
     elif kind == "topk":
         # Everyone's own choice: values and positions of everybody reach everybody.
-        wire = exchange("all_gather", count * value * 8.0 * among, among, x.tp)
+        wire = exchange("all_gather", small * among, among, x.tp)
         passes = 2.0 * full + 8.0 * value * among
     else:
         # Both thin matrices are averaged one after the other; what is left out is kept for the next step.
-        wire = 2.0 * exchange("all_reduce", value * thin * 4.0 / 2.0, among, x.tp)
+        wire = 2.0 * exchange("all_reduce", small / 2.0, among, x.tp)
         passes = 4.0 * full
     alone = np.asarray(among) <= 1
     return where(alone, 0.0, wire + how.memory * count * passes / on.memory.bandwidth)

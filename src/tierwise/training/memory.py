@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tierwise.core.num import Num, ceil_div, maximum, minimum, where
 from tierwise.machines.types import System
 from tierwise.memory.weights import local_elements
-from tierwise.models.types import Block, Model
+from tierwise.models.types import Block, Model, Weight
 from tierwise.scenario.types import Plan
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.layout import held as layers_of
@@ -56,9 +56,15 @@ class TrainMemory:
         return np.asarray((self.peak <= self.capacity) & (np.asarray(self.host) <= self.host_capacity))
 
 
-def parameters(model: Model, layout: Layout) -> tuple[dict[str, Num], dict[str, Num]]:
+def parameters(
+    model: Model, layout: Layout, count: Callable[[Weight, Num], Num] | None = None
+) -> tuple[dict[str, Num], dict[str, Num]]:
     """(parameters of one layer on a device, those before and after the layers): dense ones, and those of experts, which
     fewer devices share.
+
+    Args:
+        count: what stands for a weight's parameters on a device, of which it is told how many there are; a shared
+            table then counts once.
 
     Returns:
         ``layer``, ``experts`` (means over the layers); ``input``, ``output``.
@@ -72,10 +78,14 @@ def parameters(model: Model, layout: Layout) -> tuple[dict[str, Num], dict[str, 
         for kind, n in stack.runs():
             for w in kind.weights():
                 key = "experts" if w.split == "ep" else "layer"
-                layer[key] = layer[key] + local_elements(plan, w) * n / stack.depth
+                size = local_elements(plan, w)
+                layer[key] = layer[key] + (size if count is None else count(w, size)) * n / stack.depth
         for key, blocks in ((INPUT, stack.before), (OUTPUT, stack.after)):
             for block in blocks:
-                ends[key] = ends[key] + _elements(plan, block)
+                if count is None:
+                    ends[key] = ends[key] + _elements(plan, block)
+                    continue
+                ends[key] = ends[key] + sum((count(w, local_elements(plan, w)) for w in block.weights()), 0.0)
     return layer, ends
 
 

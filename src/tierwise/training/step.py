@@ -17,9 +17,9 @@ from tierwise.models.types import Model
 from tierwise.program.types import Op, Operand
 from tierwise.schedule.closed import largest
 from tierwise.steps.price import KERNELS, engine_on
-from tierwise.training.averaging import averaged, packing, wired
+from tierwise.training.averaging import averaged, packing, thinned, wired
 from tierwise.training.layout import Layout, of_schedule
-from tierwise.training.memory import TrainMemory, held_adapters, memory_of, parameters, share, trained
+from tierwise.training.memory import TrainMemory, memory_of, parameters, share, trained
 from tierwise.training.offload import asked, offloaded
 from tierwise.training.pipeline import Stages, Three, beside, span, stages_of
 from tierwise.training.recipe import TrainingFramework
@@ -126,9 +126,10 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     parts["bubble"] = span(x, stages) - m * slowest + hidden
     parts["hand-overs"] = _handed(on, model, x, stages)
     moved = trained(x, how, work, *_held(stages.layers, layer, ends, x))
-    thin = held_adapters(x, work)
     # Zeroth-order replicas tell each other how much a loss changed: one number.
     told = tuple(0.0 * n for n in moved) if how.recipe.forwards > 0 else moved
+    less = thinned(model, x, how) if how.recipe.forwards <= 0 else None
+    thin = (told[0], told[1]) if less is None else _held(stages.layers, *less, x)
     parts["gradients on the wire"] = averaged(on, wire, x, how, (told[0], told[1]), thin, slowest)
     memory = memory_of(model, system, x, how, work)
     parts["update"] = updated(on, x, how, moved) + how.memory * 2.0 * memory.shaped / on.memory.bandwidth

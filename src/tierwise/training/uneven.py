@@ -21,9 +21,9 @@ from tierwise.schedule import order
 from tierwise.schedule.play import play
 from tierwise.schedule.types import Demand
 from tierwise.steps.price import KERNELS, engine_on
-from tierwise.training.averaging import averaged
+from tierwise.training.averaging import averaged, thinned
 from tierwise.training.layout import Layout, chosen, pipelines
-from tierwise.training.memory import Portion, TrainMemory, account, held_adapters, parameters, trained
+from tierwise.training.memory import Portion, TrainMemory, account, parameters, trained
 from tierwise.training.pipeline import Played, in_flight, passes_of
 from tierwise.training.recipe import TrainingFramework
 from tierwise.training.step import composed, exchange, updated, useful
@@ -216,7 +216,10 @@ class _Kind:
         """Seconds in which a stage's gradients are averaged and nothing hides it, and those of its update."""
         dense = n * self.sizes["layer"] + (i == 0) * self.ends[INPUT] + (i == self.last) * self.ends[OUTPUT]
         moved = trained(self.x, self.how, self.work, dense, n * self.sizes["experts"])
-        thin = held_adapters(self.x, self.work)
+        small, thin = thinned(self.model, self.x, self.how), moved
+        if small is not None:
+            (layer, ends), first, last = small, i == 0, i == self.last
+            thin = n * layer["layer"] + first * ends[INPUT] + last * ends[OUTPUT], n * layer["experts"]
         told = averaged(self.on, partial(exchange, self.on, far=self.how.far), self.x, self.how, moved, thin, slowest)
         return float(np.asarray(told)), float(np.asarray(updated(self.on, self.x, self.how, moved)))
 

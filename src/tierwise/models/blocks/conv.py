@@ -50,7 +50,7 @@ class Conv:
     role: str = "conv"
 
     def weights(self) -> Iterator[Weight]:
-        yield Weight(self.name, self._taps() * self.c_out, self.role)
+        yield Weight(self.name, self._taps() * self.c_out, self.role, sides=(self._taps(), self.c_out))
         if self.bias:
             yield Weight(self.name + ".bias", self.c_out, self.role)
         if self.norm:

@@ -29,7 +29,7 @@ class Embedding:
 
     def weights(self) -> Iterator[Weight]:
         if not self.tied:
-            yield Weight(self.name, self.rows * self.width, "embed", "tp")
+            yield Weight(self.name, self.rows * self.width, "embed", "tp", sides=(self.rows, self.width))
 
     def ops(self, step: Step) -> Iterator[Op]:
         size = step.tokens * self.width

@@ -87,7 +87,7 @@ class MoE:
         per = self.width * self.inner * (3.0 if self.gated else 2.0)
         if self.bias:
             per = per + self.inner * (2.0 if self.gated else 1.0) + self.width
-        yield Weight("experts", per * self.experts, "expert", "ep", per)
+        yield Weight("experts", per * self.experts, "expert", "ep", per, sides=(self.width, self.inner))
         for linear in self._latent():
             yield from linear.weights()
         if shared := self._shared():

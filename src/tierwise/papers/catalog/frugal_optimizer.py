@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.ends import Embedding, Head
@@ -56,7 +56,9 @@ PAPER = Paper(
     mechanism="Adam's states are kept for a share of each layer's matrices; the rest has none.",
     claims=tuple(
         Claim(f"optimizer states of Llama-{size}, {label}", published[i], "GiB", "memory", "table of pretraining",
-              lambda size=size, how=how, share=share: kept(size, how, share), extra=True)
+              partial(kept, size, how, share), extra=True,
+              why="the table counts about a byte for each element of GaLore's projections, and each is kept in fp32 "
+              "by the authors' code (frugal/galore_projector.py)" if how == "galore" else "")
         for label, how, share, published in TABLE
         for i, size in enumerate(MODELS)
     ),

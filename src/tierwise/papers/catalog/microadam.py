@@ -1,8 +1,8 @@
-"""MicroAdam (arXiv:2405.15593): Adam made of the last ten gradients, a hundredth of each, and what was left out in 4 bits."""
+"""MicroAdam (arXiv:2405.15593): Adam made of a hundredth of each of the last ten gradients."""
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 from tierwise.papers.base import Layout, contrast, trained
 from tierwise.papers.types import Claim, Paper
@@ -32,7 +32,7 @@ PAPER = Paper(
     claims=(
         *(
             Claim(f"optimizer states of Llama-2-7B, {label}", published, "GiB", "memory", "section 3.2",
-                  lambda name=name: kept(name), extra=True)
+                  partial(kept, name), extra=True)
             for name, label, published in STATES
         ),
     ),
