@@ -15,6 +15,7 @@ from tierwise.models.types import Block, Model, Weight
 from tierwise.scenario.types import Plan
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.layout import held as layers_of
+from tierwise.training.lines import kept_by_lines
 from tierwise.training.offload import asked, resident
 from tierwise.training.optimizers import OPTIMIZERS, SHAPED, shaped
 from tierwise.training.pipeline import in_flight
@@ -231,10 +232,11 @@ def account(
         0.0,
     )
     blind = recipe.forwards > 0
-    one = 0.0 * dense if blind else _kept(x, how, work)
+    more = kept_by_lines(model, x) if recipe.lines > 0 and not blind else 0.0
+    one = 0.0 * dense if blind else _kept(x, how, work) + where(np.asarray(x.recompute) >= 2, 0.0, more)
     peak = maximum(0.0, *(p.working for p, _ in work.layers))
     peak = maximum(peak, *(p.attending[0] + recipe.score * p.attending[1] for p, _ in work.layers))
-    again = where(np.asarray(x.recompute) >= 2, maximum(0.0, *(p.saved for p, _ in work.layers)) * how.saves, 0.0)
+    again = where(np.asarray(x.recompute) >= 2, maximum(0.0, *(p.saved for p, _ in work.layers)) * how.saves + more, 0.0)
     # What is computed again of a layer is there while its backward pass runs.
     once = (sum((x.again(m) * p.dropped[m] for m in MODULES), 0.0) * how.saves for p, _ in work.layers)
     again = maximum(again, maximum(0.0, *once))

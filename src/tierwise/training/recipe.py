@@ -49,6 +49,8 @@ class Recipe:
         stops: 1 where recomputing a layer stops at the last tensor that its backward pass needs, before the product
             that ends it (torch.utils.checkpoint, without reentrance, since PyTorch 2.1).
         dispatch: 1 where a token goes once to every node that holds one of its experts (DeepEP); 0 sends every copy.
+        lines: 1 where norms and activations are lines of PyTorch, as in `transformers`' modules, which keep more than
+            one kernel for each does (:mod:`tierwise.training.lines`).
         older_attention: 1 where fused attention was written for instructions before Hopper's (FlashAttention-2).
         score: bytes of a score of unfused attention that are there at once: it and its softmax in 16 bits, or in a
             backward pass the gradients of both. Lines of PyTorch that take the softmax of fp16 in fp32 and cast it: 8
@@ -80,6 +82,7 @@ class Recipe:
     stops: float = 0.0
     dispatch: float = 0.0
     score: float = 4.0
+    lines: float = 0.0
 
     @property
     def frozen(self) -> bool:
