@@ -25,14 +25,15 @@ from tierwise.scenario.types import Batch, Plan, Scenario
 from tierwise.training import Layout, TrainStep, framework, train_step
 from tierwise.training.averaging import sent
 from tierwise.training.layout import pipelines
+from tierwise.training.needed import needed
 from tierwise.training.recipe import compression
 from tierwise.training.tuned import TunedMemory, Tuning, tuned, whole
 from tierwise.training.uneven import UnevenStep, uneven_step
 
 __all__ = [
     "IMAGE", "KERNELS", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "UnevenStep", "Unit", "contrast",
-    "driver", "exchanged", "in_patches", "in_turn", "redistributed", "scenario", "schedule", "trained", "training_rate",
-    "tuned", "whole",
+    "driver", "exchanged", "in_patches", "in_turn", "needed", "redistributed", "scenario", "schedule", "trained",
+    "training_rate", "tuned", "whole",
 ]  # fmt: skip
 
 T = TypeVar("T")

@@ -1,8 +1,8 @@
 """What modules that are lines of PyTorch keep for the backward pass beyond what one kernel for each keeps.
 
-`transformers` writes norms and gated activations as several operators (models/llama/modeling_llama.py): a norm keeps its
-input in fp32, in which it works, and what it has normalised before the weight; a gated activation keeps the activated
-gate beside both of its inputs and their product.
+`transformers` writes norms and gated activations as several operators (models/llama/modeling_llama.py): a norm keeps
+its input in fp32, in which it works, and what it has normalised before the weight; a gated activation keeps the
+activated gate beside both of its inputs and their product.
 """
 
 from __future__ import annotations

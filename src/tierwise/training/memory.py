@@ -236,7 +236,8 @@ def account(
     one = 0.0 * dense if blind else _kept(x, how, work) + where(np.asarray(x.recompute) >= 2, 0.0, more)
     peak = maximum(0.0, *(p.working for p, _ in work.layers))
     peak = maximum(peak, *(p.attending[0] + recipe.score * p.attending[1] for p, _ in work.layers))
-    again = where(np.asarray(x.recompute) >= 2, maximum(0.0, *(p.saved for p, _ in work.layers)) * how.saves + more, 0.0)
+    saved = maximum(0.0, *(p.saved for p, _ in work.layers)) * how.saves + more
+    again = where(np.asarray(x.recompute) >= 2, saved, 0.0)
     # What is computed again of a layer is there while its backward pass runs.
     once = (sum((x.again(m) * p.dropped[m] for m in MODULES), 0.0) * how.saves for p, _ in work.layers)
     again = maximum(again, maximum(0.0, *once))

@@ -1,4 +1,4 @@
-"""FedNano (arXiv:2506.14824): clients keep the encoder of images and small adapters; the language model is a server's."""
+"""FedNano (arXiv:2506.14824): clients keep an encoder of images and adapters, a server the language model."""
 
 from __future__ import annotations
 

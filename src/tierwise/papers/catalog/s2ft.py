@@ -69,7 +69,7 @@ PAPER = Paper(
         "authors' code, efficiency/); everything in 16 bits, AdamW's moments with it (efficiency/memory.py and "
         "s2ft.py), no recomputation, gradients freed after every step. Adapters of rank 32 on the five maps of the "
         "authors' training script (finetune_commensense_llama2_lora.sh).",
-        "Norms and activations are those of `transformers` (efficiency/latency.py). Coefficients are those of the nearest "
-        "framework measured, PyTorch's FSDP.",
+        "Norms and activations are those of `transformers` (efficiency/latency.py). Coefficients are those of the "
+        "nearest framework measured, PyTorch's FSDP.",
     ),
 )  # fmt: skip
