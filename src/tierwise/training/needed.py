@@ -34,19 +34,19 @@ def needed(
     sizes: list[float] = []
     for unit, op in zip(units, ops, strict=True):
         sizes.append(_elements(op.writes[0]) if op is not None else sizes[unit.reads[0]])
-    kept: dict[tuple[int, str], float] = {}
+    width, kept = float(form.bytes), dict[tuple[int, str], float]()
     for i, (unit, op) in enumerate(zip(units, ops, strict=True)):
         if unit.conv is None or op is None:
             continue
         for j in unit.reads:
             image = _elements(op.reads[0]) / len(unit.reads)
-            kept[j, "result"] = (image if j == IMAGE else sizes[j]) * form.bytes
+            kept[j, "result"] = (image if j == IMAGE else sizes[j]) * width
         if unit.conv.norm and not (shifts and unit.conv.activated):
-            kept[i, "convolved"] = sizes[i] * form.bytes
+            kept[i, "convolved"] = sizes[i] * width
         if unit.conv.activated:
-            kept[i, "normalised"] = sizes[i] * (form.bytes if smooth and not signs else SIGN)
+            kept[i, "normalised"] = sizes[i] * (width if smooth and not signs else SIGN)
         if i in scaled:
-            kept[i, "activated"] = sizes[i] * form.bytes
+            kept[i, "activated"] = sizes[i] * width
     return sum(kept.values())
 
 

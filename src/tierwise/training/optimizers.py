@@ -23,6 +23,9 @@ OPTIMIZERS: Mapping[str, float] = {
     "microadam": 0.5 + 10 * 0.01 * 4.0,
     "frugal": 0.0,  # Two moments of a share of each layer's matrices (arXiv:2411.07837).
     "galore": 0.0,  # Moments of projected gradients alone (arXiv:2403.03507).
+    "galore-bf16": 0.0,
+    "spam": 0.0,  # Two moments of a random share of each layer's matrices (arXiv:2501.06842).
+    "spam-bf16": 0.0,
     "sgd-momentum": 4.0,
     "sgd": 0.0,
 }
@@ -37,6 +40,7 @@ class Shaped:
         long, short: for a rank and each row of a layer's matrix along its longer and its shorter side.
         square: for a rank times a rank of a layer's matrix.
         share: of a parameter of a layer's matrix, times the share that has states (given in place of a rank).
+        each: of every parameter of a layer's matrix, whatever the share.
     """
 
     others: float = 0.0
@@ -44,6 +48,7 @@ class Shaped:
     short: float = 0.0
     square: float = 0.0
     share: float = 0.0
+    each: float = 0.0
 
     @property
     def ranked(self) -> bool:
@@ -57,7 +62,11 @@ SHAPED: Mapping[str, Shaped] = {
     "cosmos": Shaped(others=4.0, long=4.0, short=4.0, square=4.0),
     # Two moments along the longer side and the projection of the shorter one, in fp32 (arXiv:2403.03507, table 1).
     "galore": Shaped(others=8.0, long=8.0, short=4.0),
+    "galore-bf16": Shaped(others=4.0, long=4.0, short=2.0),
     "frugal": Shaped(others=8.0, share=8.0),
+    # A byte says of each parameter whether it has moments (authors' galore_torch/SPAM.py).
+    "spam": Shaped(others=8.0, share=8.0, each=1.0),
+    "spam-bf16": Shaped(others=4.0, share=4.0, each=1.0),
 }
 
 
@@ -101,7 +110,7 @@ def shaped(w: Weight, local: Num, optimizer: str, rank: Num) -> Num:
     if w.shape is None:
         return how.others * local
     if how.share > 0:
-        return how.share * rank * local
+        return (how.share * rank + how.each) * local
     long, short = maximum(*w.shape), minimum(*w.shape)
     r = minimum(rank, short)
     return local / (long * short) * r * (how.long * long + how.short * short + how.square * r)

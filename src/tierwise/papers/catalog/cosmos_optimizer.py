@@ -4,31 +4,18 @@ from __future__ import annotations
 
 from functools import cache
 
-from tierwise.models.blocks.attention import Attention
-from tierwise.models.blocks.ends import Embedding, Head
-from tierwise.models.blocks.mlp import MLP
-from tierwise.models.family import pre_norm, stack
-from tierwise.models.types import Model
 from tierwise.papers.base import Layout, contrast, trained
+from tierwise.papers.catalog._llama import SIZES, llama
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
 
 GiB = 2.0**30
-WIDTH, INNER, LAYERS, HEADS, VOCAB = 2048.0, 5461.0, 24, 32.0, 32000.0
-
-
-@cache
-def llama_1b() -> Model:
-    """The Llama of 1.3 billion parameters that GaLore and those after it pretrain."""
-    layer = pre_norm("layer", WIDTH, Attention(WIDTH, HEADS, HEADS, WIDTH / HEADS), MLP(WIDTH, INNER))
-    ends = {"before": (Embedding(VOCAB, WIDTH),), "after": (Head(WIDTH, VOCAB),)}
-    return Model("llama-1b-galore", "llama", WIDTH, VOCAB, (stack("decoder", [layer] * LAYERS, **ends),))
 
 
 @cache
 def states(optimizer: str) -> float:
     """GiB of optimizer states, weights in fp32 and no copy of them beside; the rank is 5 % of the width."""
-    step = trained(llama_1b(), "1xa100-sxm-80gb", Layout(), "fsdp", parameters=4.0, gradients=4.0, master=0.0,
-                   optimizer=optimizer, projection=0.05 * WIDTH)  # fmt: skip
+    step = trained(llama("1B"), "1xa100-sxm-80gb", Layout(), "fsdp", parameters=4.0, gradients=4.0, master=0.0,
+                   optimizer=optimizer, projection=0.05 * SIZES["1B"][1])  # fmt: skip
     return float(step.memory.parts["optimizer states"]) / GiB
 
 

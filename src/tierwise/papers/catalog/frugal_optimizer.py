@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from functools import cache, partial
 
-from tierwise.models.blocks.attention import Attention
-from tierwise.models.blocks.ends import Embedding, Head
-from tierwise.models.blocks.mlp import MLP
-from tierwise.models.family import pre_norm, stack
-from tierwise.models.types import Model
 from tierwise.papers.base import Layout, contrast, trained
+from tierwise.papers.catalog._llama import SIZES, llama
 from tierwise.papers.types import Claim, Paper
 
 GiB = 2.0**30
-VOCAB = 32000.0
-# Of the authors' configurations (configs/llama_60m.json and so on): layers, width, inner width, heads.
-MODELS = {"60M": (8, 512.0, 1376.0, 8.0), "130M": (12, 768.0, 2048.0, 12.0), "350M": (24, 1024.0, 2736.0, 16.0),
-          "1B": (24, 2048.0, 5461.0, 32.0)}  # fmt: skip
 # Of the table of pretraining: method, optimizer, share of the matrices, GiB of its states for each model.
 TABLE = (
     ("Adam", "adamw", 1.0, (0.43, 1.00, 2.74, 9.98)),
@@ -28,17 +20,9 @@ TABLE = (
 
 
 @cache
-def llama(size: str) -> Model:
-    depth, width, inner, heads = MODELS[size]
-    layer = pre_norm("layer", width, Attention(width, heads, heads, width / heads), MLP(width, inner))
-    ends = {"before": (Embedding(VOCAB, width),), "after": (Head(width, VOCAB),)}
-    return Model(f"llama-{size}", "llama", width, VOCAB, (stack("decoder", [layer] * depth, **ends),))
-
-
-@cache
 def states(size: str, optimizer: str, share: float) -> float:
     """GiB of optimizer states, weights in fp32."""
-    rank = share * MODELS[size][1] if optimizer == "galore" else share
+    rank = share * SIZES[size][1] if optimizer == "galore" else share
     step = trained(llama(size), "1xa100-sxm-80gb", Layout(), "fsdp", parameters=4.0, gradients=4.0, master=0.0,
                    optimizer=optimizer, projection=rank)  # fmt: skip
     return float(step.memory.parts["optimizer states"]) / GiB
@@ -60,7 +44,7 @@ PAPER = Paper(
               why="the table counts about a byte for each element of GaLore's projections, and each is kept in fp32 "
               "by the authors' code (frugal/galore_projector.py)" if how == "galore" else "")
         for label, how, share, published in TABLE
-        for i, size in enumerate(MODELS)
+        for i, size in enumerate(SIZES)
     ),
     assumptions=(
         "Models as the authors arrange them (fzmushko/FRUGAL, configs/), embedding and head apart; fp32 with mixed "
