@@ -62,6 +62,17 @@ def test_a_share_of_matrices_has_states() -> None:
             asked_for(wrong)
 
 
+def test_a_random_share_needs_a_mask_and_sixteen_bits_halve_the_moments() -> None:
+    # A byte says of each element whether it has moments, also where all have.
+    assert states("spam", 0.25) == pytest.approx(states("frugal", 0.25) + MATRICES, rel=1e-9)
+    assert states("spam", 1.0) == pytest.approx(states("adamw") + MATRICES, rel=1e-9)
+    assert states("spam-bf16", 0.25) == pytest.approx(0.5 * states("frugal", 0.25) + MATRICES, rel=1e-9)
+    assert states("galore-bf16", 64.0) == pytest.approx(0.5 * states("galore", 64.0), rel=1e-9)
+    assert asked_for("spam:density=0.5") == ("spam", 0.5)
+    with pytest.raises(BadField, match="spam:density"):
+        asked_for("spam:r=4")
+
+
 def test_a_rank_is_at_most_the_shorter_side() -> None:
     assert states("galore", 1e9) == states("galore", WIDTH)
     assert states("galore", 16.0) < states("galore", 32.0) < states("adamw") < states("galore", WIDTH)

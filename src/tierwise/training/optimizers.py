@@ -55,7 +55,7 @@ class Shaped:
         return self.long + self.short + self.square + self.share > 0.0
 
 
-# Those that treat a layer's matrices otherwise than the rest, which has AdamW's two moments.
+# Those that treat a layer's matrices otherwise than the rest, which has AdamW's two moments; in 16 bits as AdamW's.
 SHAPED: Mapping[str, Shaped] = {
     "muon": Shaped(others=4.0),
     # A basis of the leading subspace, second moments in it, and their small matrix, in fp32 (arXiv:2502.17410).
@@ -90,7 +90,7 @@ def asked_for(text: str) -> tuple[str, float]:
         except ValueError:
             share = -1.0
         if key != "density" or not 0 <= share <= 1:
-            raise BadField("--optimizer", name, rest or None, "the share with states: frugal:density=0.25")
+            raise BadField("--optimizer", name, rest or None, f"the share with states: {name}:density=0.25")
         return name, share
     if key not in ("r", "rank") or not value.isdigit() or int(value) < 1:
         raise BadField("--optimizer", name, rest or None, "r=RANK, a whole number of at least 1, as in galore:r=128")
