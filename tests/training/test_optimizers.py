@@ -73,6 +73,21 @@ def test_a_random_share_needs_a_mask_and_sixteen_bits_halve_the_moments() -> Non
         asked_for("spam:r=4")
 
 
+def test_gradients_that_are_made_projected_are_never_whole() -> None:
+    def parts(optimizer: str, rank: float = 64.0, **layout: float) -> tuple[float, float]:
+        found = step(optimizer, rank, **layout).memory.parts
+        return float(found["gradients"]), float(found["optimizer states"])
+
+    each = PLAIN.recipe.gradients
+    rows = LAYERS * 64.0 * (4.0 + 2.0 * 4.0) * WIDTH  # the rank times the longer side of every matrix
+    assert parts("grass") == pytest.approx((each * (rows + OTHERS), 8.0 * (rows + OTHERS)), rel=1e-9)
+    # GaLore makes them whole and projects them then, by a matrix that it keeps.
+    assert parts("galore")[0] == pytest.approx(each * float(MODEL.parameters))
+    assert parts("galore")[1] > parts("grass")[1]
+    # A rank as high as the shorter side leaves nothing out.
+    assert parts("grass", 1e9) == pytest.approx(parts("adamw"), rel=1e-9)
+
+
 def test_a_rank_is_at_most_the_shorter_side() -> None:
     assert states("galore", 1e9) == states("galore", WIDTH)
     assert states("galore", 16.0) < states("galore", 32.0) < states("adamw") < states("galore", WIDTH)

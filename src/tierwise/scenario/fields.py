@@ -165,7 +165,7 @@ _ROWS = (
     Field("spares", "training", "whole", "Devices that stand by.", 0, 0),
     Field("repair", "training", "time", "Until a failed device is back.", 86400.0),
     Field("optimizer", "training", "text", "adamw, adamw-8bit, adamw-bf16, adafactor, lion, muon, microadam, "
-          "cosmos:r=RANK, galore:r=RANK, frugal:density=SHARE, spam:density=SHARE, sgd or sgd-momentum."),
+          "cosmos:r=RANK, galore:r=RANK, grass:r=RANK, frugal:density=SHARE, spam:density=SHARE, sgd or sgd-momentum."),
     Field("precision", "training", "text", "Format of matrix products: bf16, fp8.", "bf16"),
     Field("trainer", "training", "text", "Framework that trains: megatron, fsdp, nanotron, deepspeed.", "megatron"),
     Field("method", "training", "text", "How a model is fine-tuned: full, lora:r=16, qlora:r=16, zeroth.", "full"),

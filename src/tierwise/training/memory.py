@@ -17,7 +17,7 @@ from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.layout import held as layers_of
 from tierwise.training.lines import kept_by_lines
 from tierwise.training.offload import asked, resident
-from tierwise.training.optimizers import OPTIMIZERS, SHAPED, shaped
+from tierwise.training.optimizers import OPTIMIZERS, SHAPED, shaped, spared
 from tierwise.training.pipeline import in_flight
 from tierwise.training.recipe import Recipe, TrainingFramework
 from tierwise.training.work import INPUT, MODULES, OUTPUT, PROJECTED, ModelWork, plan_of
@@ -117,6 +117,14 @@ def projected(model: Model, layout: Layout) -> Num:
             maps = (w for w in kind.weights() if w.role in PROJECTED and w.shape is not None and w.name != "o_proj")
             total = total + sum((local_elements(plan, w) for w in maps), 0.0) * n / stack.depth
     return total
+
+
+def _unmade(model: Model, layout: Layout, recipe: Recipe, layers: Num) -> Num:
+    """Elements of gradients of a stage's dense matrices that are never made."""
+    if recipe.optimizer not in SHAPED or not SHAPED[recipe.optimizer].early or recipe.frozen:
+        return 0.0
+    layer, _ = parameters(model, layout, lambda w, local: spared(w, local, recipe.optimizer, recipe.projection))
+    return layers * layer["layer"]
 
 
 def largest(model: Model, layout: Layout) -> Num:
@@ -251,9 +259,10 @@ def account(
     sized, routes = plain * (copies * held * sized + others * (before + after)), plain * copies * held * routes
     sized = where(zero >= 1, sized / shards + routes / fewer, sized + routes)
     thin = (1.0 - recipe.compact) * copies * held * projected(model, x) if recipe.compact < 1.0 else 0.0
+    unmade = _unmade(model, x, recipe, held * copies)
     states: dict[str, Num] = {
         "parameters": divided(recipe.parameters, 3.0, dense, experts),
-        "gradients": divided(recipe.gradients, 2.0, mine - thin),
+        "gradients": divided(recipe.gradients, 2.0, mine - thin - unmade),
         "optimizer states": divided(recipe.states, 1.0) - divided(OPTIMIZERS[recipe.optimizer], 1.0, thin, 0.0) + sized,
     }
     kept: Num = own.flying * held * one

@@ -24,6 +24,8 @@ OPTIMIZERS: Mapping[str, float] = {
     "frugal": 0.0,  # Two moments of a share of each layer's matrices (arXiv:2411.07837).
     "galore": 0.0,  # Moments of projected gradients alone (arXiv:2403.03507).
     "galore-bf16": 0.0,
+    "grass": 0.0,  # The same, of gradients that are made as chosen rows alone (arXiv:2406.17660).
+    "grass-bf16": 0.0,
     "spam": 0.0,  # Two moments of a random share of each layer's matrices (arXiv:2501.06842).
     "spam-bf16": 0.0,
     "sgd-momentum": 4.0,
@@ -41,6 +43,7 @@ class Shaped:
         square: for a rank times a rank of a layer's matrix.
         share: of a parameter of a layer's matrix, times the share that has states (given in place of a rank).
         each: of every parameter of a layer's matrix, whatever the share.
+        early: gradients of a layer's matrix are made projected, and never whole.
     """
 
     others: float = 0.0
@@ -49,6 +52,7 @@ class Shaped:
     square: float = 0.0
     share: float = 0.0
     each: float = 0.0
+    early: bool = False
 
     @property
     def ranked(self) -> bool:
@@ -63,6 +67,9 @@ SHAPED: Mapping[str, Shaped] = {
     # Two moments along the longer side and the projection of the shorter one, in fp32 (arXiv:2403.03507, table 1).
     "galore": Shaped(others=8.0, long=8.0, short=4.0),
     "galore-bf16": Shaped(others=4.0, long=4.0, short=2.0),
+    # Which rows were chosen, a number and a scale each, is left out.
+    "grass": Shaped(others=8.0, long=8.0, early=True),
+    "grass-bf16": Shaped(others=4.0, long=4.0, early=True),
     "frugal": Shaped(others=8.0, share=8.0),
     # A byte says of each parameter whether it has moments (authors' galore_torch/SPAM.py).
     "spam": Shaped(others=8.0, share=8.0, each=1.0),
@@ -114,3 +121,11 @@ def shaped(w: Weight, local: Num, optimizer: str, rank: Num) -> Num:
     long, short = maximum(*w.shape), minimum(*w.shape)
     r = minimum(rank, short)
     return local / (long * short) * r * (how.long * long + how.short * short + how.square * r)
+
+
+def spared(w: Weight, local: Num, optimizer: str, rank: Num) -> Num:
+    """Elements of one weight's gradient that are never made, on a device with ``local`` of its parameters."""
+    how = SHAPED.get(optimizer)
+    if how is None or not how.early or w.shape is None:
+        return 0.0 * local
+    return local * (1.0 - minimum(rank / minimum(*w.shape), 1.0))
