@@ -45,7 +45,7 @@ def outcome(state: str, **more: object) -> Outcome:
 )
 def test_tolerances_are_those_of_the_kind(kind: str, published: object, value: float, state: str) -> None:
     assert claim(kind, published, metric="time").judge(value) == state  # type: ignore[arg-type]
-    for other in ("identity", "blind"):
+    for other in ("identity", "blind", "unread"):
         found = claim(kind, published, metric="time", **{other: True}).judge(value)  # type: ignore[arg-type]
         assert found == (other if state == "reproduced" else "off")
 
@@ -76,6 +76,7 @@ def test_tolerances_are_those_of_the_kind(kind: str, published: object, value: f
         # What comes out on wrong engines as well reproduces nothing.
         ([outcome("blind", blind=True), outcome("reproduced")], "partly (1 of 2)"),
         ([outcome("blind", blind=True)], "partly (0 of 1)"),
+        ([outcome("unread", unread=True), outcome("reproduced")], "partly (1 of 2)"),
         ([outcome("blind", blind=True), outcome("off")], "off"),
     ],
 )

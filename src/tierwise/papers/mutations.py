@@ -28,7 +28,7 @@ from tierwise.papers.seams import (
     work,
 )
 from tierwise.papers.suite import judged, load
-from tierwise.papers.types import BLIND, OFF, PARTLY, REPRODUCED, Outcome, Paper, counted, standing
+from tierwise.papers.types import BLIND, OFF, PARTLY, REPRODUCED, UNREAD, Outcome, Paper, counted, standing
 
 # What a claim about time has to notice one of.
 TIMES = ("memory", "compute", "links", "host")
@@ -167,13 +167,14 @@ def broken_rules(found: list[Noticed]) -> list[str]:
 def blind(n: Noticed) -> list[str]:
     """Claims about time that came out and whose verdict no mutation of memory, compute, links or host changes."""
     parts = {m.name: m.part for m in mutations()}
-    timed = {o.claim.what for o in n.outcomes if o.claim.metric == "time" and o.state in (REPRODUCED, BLIND)}
+    timed = {o.claim.what for o in n.outcomes if o.claim.metric == "time" and o.state in (REPRODUCED, BLIND, UNREAD)}
     return [what for what, by in n.claims.items() if what in timed and not any(parts[name] in TIMES for name in by)]
 
 
 def asking(outcomes: list[Outcome]) -> list[Outcome]:
     """The outcomes that count and were computed."""
-    return [o for o in counted(outcomes) if o.claim.compute is not None and o.state in (REPRODUCED, BLIND, OFF)]
+    came = (REPRODUCED, BLIND, UNREAD, OFF)
+    return [o for o in counted(outcomes) if o.claim.compute is not None and o.state in came]
 
 
 def _noticed(paper: Paper, base: list[Outcome], results: Mapping[str, list[float]]) -> Noticed:

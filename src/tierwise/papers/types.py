@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 REPRODUCED, PARTLY, OFF, NEEDS_SETUP, NEEDS_FEATURE = "reproduced", "partly", "off", "needs-setup", "needs-feature"
-IDENTITY, BLIND = "identity", "blind"
+IDENTITY, BLIND, UNREAD = "identity", "blind", "unread"
 
 # Relative tolerances by kind of claim; an exponent's is absolute. A bound ("less than", "at least", "fits")
 # holds or does not.
@@ -48,6 +48,8 @@ class Claim:
         blind: a claim about time that comes out on engines with wrong memory, compute, links and hosts as well
             (``tierwise papers --mutate``), so that coming out says little of this one: it never makes a paper
             reproduced.
+        unread: the published number was written down from memory, the paper's text not being at hand: until it is
+            compared with the text, coming out never makes a paper reproduced.
         metric: one of :data:`METRICS`; by default what claims of this kind usually measure (times for ratios).
     """
 
@@ -62,6 +64,7 @@ class Claim:
     extra: bool = False
     identity: bool = False
     blind: bool = False
+    unread: bool = False
     metric: str = ""
 
     def __post_init__(self) -> None:
@@ -82,10 +85,10 @@ class Claim:
         return self.published if isinstance(self.published, tuple) else (self.published, self.published)
 
     def judge(self, value: float) -> str:
-        """``reproduced`` or ``off``; ``identity`` or ``blind`` in place of the former where the claim is that."""
+        """``reproduced`` or ``off``; ``identity``, ``blind`` or ``unread`` in place of the former where it is that."""
         if not self._inside(value):
             return OFF
-        return IDENTITY if self.identity else BLIND if self.blind else REPRODUCED
+        return IDENTITY if self.identity else BLIND if self.blind else UNREAD if self.unread else REPRODUCED
 
     def _inside(self, value: float) -> bool:
         low, high = self.ends
@@ -175,9 +178,9 @@ def standing(outcomes: list[Outcome]) -> Standing:
     """Where a paper stands, from what became of its claims.
 
     ``reproduced`` when every claim of the abstract that the engine can express (all but ``needs-feature``) was
-    computed and came out, there is at least one, none is blind, and no further result of the same metric is off. Where
+    computed and came out, there is at least one, none is blind or unread, and no further result of the same metric is off. Where
     the abstract has no number, its further results stand for it. ``partly`` when some came out, ``off`` when some were
-    computed and none did, else what is missing. Blind claims are not among the n of the m that came out.
+    computed and none did, else what is missing. Blind and unread claims are not among the n of the m that came out.
     """
     deciding = counted(outcomes)
     abstract = not all(o.claim.extra for o in outcomes)
@@ -187,7 +190,7 @@ def standing(outcomes: list[Outcome]) -> Standing:
     off = [o for o in deciding if o.state == OFF]
     if expressible and not off and all(o.state == REPRODUCED for o in expressible):
         state = REPRODUCED
-    elif inside or (not off and any(o.state == BLIND for o in deciding)):
+    elif inside or (not off and any(o.state in (BLIND, UNREAD) for o in deciding)):
         state = PARTLY
     elif off:
         state = OFF

@@ -12,7 +12,7 @@ from tierwise.core.errors import BadField
 from tierwise.papers.mutations import Noticed, blind, broken_rules, mutations
 from tierwise.papers.types import REPRODUCED, Claim, Outcome, Paper, standing
 
-_STYLE = {"reproduced": "green", "partly": "cyan", "off": "red", "identity": "dim", "blind": "dim"}
+_STYLE = {"reproduced": "green", "partly": "cyan", "off": "red", "identity": "dim", "blind": "dim", "unread": "dim"}
 Rows = Sequence[tuple[Paper, list[Outcome]]]
 NO_NUMBER = "no number in the abstract"
 BEGIN = "<!-- papers: begin, written by `tierwise papers --mutate --update docs/papers.md` -->"
@@ -57,6 +57,7 @@ def _paper(p: Paper, outcomes: list[Outcome]) -> dict[str, object]:
                 "extra": o.claim.extra,
                 "identity": o.claim.identity,
                 "blind": o.claim.blind,
+                "unread": o.claim.unread,
                 "value": o.value if math.isfinite(o.value) else None,
                 "deviation": o.deviation if math.isfinite(o.deviation) else None,
                 "state": o.state,
@@ -78,7 +79,7 @@ def show_states(found: Rows, as_json: bool) -> None:
 
     out = console()
     table = Table(show_edge=False, pad_edge=False)
-    names = ("paper", "state", "claims reproduced", "off", "blind", "identity", "needs-setup", "needs-feature")
+    names = ("paper", "state", "claims reproduced", "off", "blind", "unread", "identity", "needs-setup", "needs-feature")
     for name in names:
         table.add_column(name, justify="left" if name in names[:2] else "right")
     for paper, outcomes in found:
@@ -90,7 +91,8 @@ def show_states(found: Rows, as_json: bool) -> None:
     out.print(
         "Reproduced: every claim of the abstract that the engine can express came out and no further result of the "
         "same metric is off. Partly: n of the m claims that count. What follows from stated inputs alone (identity) "
-        "never counts; what comes out on wrong engines as well (blind) reproduces nothing."
+        "never counts; what comes out on wrong engines as well (blind) reproduces nothing, nor does a number "
+        "written down from memory until it is compared with its paper (unread)."
     )
 
 

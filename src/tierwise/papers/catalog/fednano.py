@@ -59,7 +59,7 @@ PAPER = Paper(
               lambda: share(contrast(whole(), adapters())), identity=True,
               why="a rank of 64, which the million parameters of the table say too, over the model's 7 billion"),
         Claim("parameters that a client keeps, LLaVA-1.5-7B", 304.55, "M", "count", "table of costs",
-              lambda: millions(contrast(whole(), client())), extra=True),
+              lambda: millions(contrast(whole(), client())), extra=True, unread=True),
         Claim("parameters that a client sends, LLaVA-1.5-7B", 1.05, "M", "count", "table of costs",
               lambda: millions(adapters()), extra=True, identity=True, why="two adapters of two maps, rank by width"),
     ),

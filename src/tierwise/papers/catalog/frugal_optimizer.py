@@ -40,7 +40,7 @@ PAPER = Paper(
     mechanism="Adam's states are kept for a share of each layer's matrices; the rest has none.",
     claims=tuple(
         Claim(f"optimizer states of Llama-{size}, {label}", published[i], "GiB", "memory", "table of pretraining",
-              partial(kept, size, how, share), extra=True,
+              partial(kept, size, how, share), extra=True, unread=True,
               why="the table counts about a byte for each element of GaLore's projections, and each is kept in fp32 "
               "by the authors' code (frugal/galore_projector.py)" if how == "galore" else "")
         for label, how, share, published in TABLE

@@ -32,7 +32,7 @@ PAPER = Paper(
     claims=(
         *(
             Claim(f"optimizer states of Llama-2-7B, {label}", published, "GiB", "memory", "section 3.2",
-                  partial(kept, name), extra=True)
+                  partial(kept, name), extra=True, unread=True)
             for name, label, published in STATES
         ),
     ),

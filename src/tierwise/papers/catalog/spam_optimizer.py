@@ -39,7 +39,7 @@ PAPER = Paper(
     mechanism="Moments are kept for a random share of each layer's matrices, drawn anew now and then.",
     claims=tuple(
         Claim(f"parameters and optimizer states of Llama-{size}, {label}", published[i], "GiB", "memory",
-              "table of memory-efficient optimizers", partial(taken, i, way), extra=True,
+              "table of memory-efficient optimizers", partial(taken, i, way), extra=True, unread=True,
               why="the authors' code has a byte for each element that says whether it has moments "
               "(galore_torch/SPAM.py), which their estimate leaves out" if way == SPAM else "")
         for label, way, published in TABLE
