@@ -17,12 +17,13 @@ from tierwise.models import families
 from tierwise.models.config import Config
 from tierwise.models.defaults import NOTHING, Defaults, defaults_of
 from tierwise.models.families import _generic
+from tierwise.models.families._towers import AUDIO, IMAGES, towers
 from tierwise.models.hf_quant import numerics
 from tierwise.models.types import Model
 from tierwise.models.unread import unread
 
 GENERIC = "generic"  # reads any decoder by its fields
-_TOWERS = ("vision_config", "audio_config", "image_config", "visual_config", "speech_config")
+TOWERS = (*IMAGES, *AUDIO)
 _USUAL = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
     "intermediate_size", "vocab_size", "n_embd", "n_layer", "n_head", "d_model", "num_experts",
@@ -62,8 +63,11 @@ def from_config(
     c = Config(data if read_as is None else {**data, "model_type": kind}, where, defaults=_defaults(kind, complete))
     family, text, label = _family(c, kind, read_as is not None)
     built: Model = family.build(text, name or kind)
+    if text is not c:
+        sensed, said = towers(c, float(built.hidden))
+        built, label = replace(built, stacks=(*sensed, *built.stacks)), (*label, *said)
     formats, kv, act, notes = numerics(c, quant, built)
-    notes += unread(c, (*getattr(family, "ASIDE", ()), *(_TOWERS if text is not c else ())))
+    notes += unread(c, (*getattr(family, "ASIDE", ()), *(TOWERS if text is not c else ())))
     return replace(
         built,
         family=kind if family is not _generic else f"{kind}, read as a generic decoder",
@@ -90,14 +94,13 @@ def _family(c: Config, kind: str, asked: bool) -> tuple[ModuleType, Config, tupl
         raise UnknownName("model_type", kind, [*supported_types(), GENERIC])
     text, part = _text_of(c)
     inner = text.text("model_type", default="") if part else ""
-    left = tuple(f"{c.path}{s} left out" for s in c.data if s in _TOWERS)
     if inner and (family := find_family(inner)) is not None:
-        return family, text, (f"no family for {kind!r}: its {part} is read as {inner}", *left)
+        return family, text, (f"no family for {kind!r}: its {part} is read as {inner}",)
     if not _generic.enough(text):
         raise _unknown(c, kind)
     near = _akin(kind)
     also = f"; --as {near[0]} reads it as that instead" if near else ""
-    return _generic, text, (f"no family for {kind!r}: read as a generic decoder{also}", *left)
+    return _generic, text, (f"no family for {kind!r}: read as a generic decoder{also}",)
 
 
 def _akin(kind: str) -> list[str]:

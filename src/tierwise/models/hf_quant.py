@@ -122,7 +122,7 @@ def _by_role(model: Model) -> dict[str, list[tuple[int, str, float]]]:
     for stack in model.stacks:
         if not stack.active:
             continue
-        text = stack.stream != "vision"
+        text = stack.stream not in ("vision", "clip")
         found = [(-1, part) for b in (*stack.before, *stack.after) for part in _parts(b)]
         kinds = [[part for b in kind.blocks for part in _parts(b)] for kind in stack.kinds]
         for i, k in enumerate(stack.pattern):

@@ -78,7 +78,7 @@ def default_engine(model: Model, machine: System, plan: Plan) -> str:
     device = machine.device
     if device.measured:
         return next(iter(device.measured))
-    decodes = model.task == "generate" and all(s.stream in ("text", "vision") for s in model.stacks)
+    decodes = model.task == "generate" and all(s.stream in ("text", "vision", "clip") for s in model.stacks)
     if plan.framework or not decodes:
         return engines.KERNELS
     if own := engines.usual(device.family):

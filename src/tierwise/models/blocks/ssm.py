@@ -126,6 +126,7 @@ class Mamba2:
         state_size: numbers of state per channel; ``groups`` of heads share B and C.
         conv: taps of the convolution over x, B and C.
         chunk: tokens per chunk.
+        normed: the gate is followed by a norm.
         state_format: storage of the state; the activations' format by default.
     """
 
@@ -138,6 +139,7 @@ class Mamba2:
     chunk: Num = 256.0
     conv_bias: bool = True
     bias: bool = False
+    normed: bool = True
     state_format: Format | None = None
     name: str = "mamba"
 
@@ -165,7 +167,8 @@ class Mamba2:
         channels = self.inner + 2.0 * self.groups * self.state_size
         yield Weight("conv1d", channels * (self.conv + float(self.conv_bias)), "conv", "tp")
         yield Weight("A_D_dt", 3.0 * self.heads, "norm", "tp", 3.0)
-        yield Weight("gated_norm", self.inner, "norm", "tp", self.head_dim)
+        if self.normed:
+            yield Weight("gated_norm", self.inner, "norm", "tp", self.head_dim)
         yield from self._out().weights()
 
     def local(self, step: Step) -> tuple[Num, Num]:
@@ -193,7 +196,8 @@ class Mamba2:
             state_format=self.state_format,
         )
         reads = {"scan.y": t * d, "xz": t * d}
-        yield elementwise(step, f"{self.name}.gated_norm", "ssm", reads, {"o": t * d}, GATED_NORM)
+        work = GATED_NORM if self.normed else GATED_NORM - NORM
+        yield elementwise(step, f"{self.name}.gated_norm", "ssm", reads, {"o": t * d}, work)
         yield matmul(step, f"{self.name}.out_proj", "ssm", t, [self._out()], "o", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
 

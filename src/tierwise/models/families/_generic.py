@@ -39,7 +39,7 @@ _MLP = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "dense_int
 _DENSE_FIRST = ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index", "n_dense_layers")
 _ROUTER_BIAS = ("use_expert_bias", "use_routing_bias", "moe_router_enable_expert_bias", "use_moe_router_bias")
 _QK_NORM = ("use_qk_norm", "qk_norm", "qk_layernorm", "use_qk_layernorm")
-_UNGATED = {"relu", "relu2", "gelu_new", "gelu_fast", "squared_relu"}
+_UNGATED = {"relu", "relu2", "gelu_new", "gelu_fast", "squared_relu", "xielu"}
 _WINDOWED = {"sliding_attention", "sliding_window", "sliding", "local", "local_attention", "swa"}
 _FULL = {"full_attention", "attention", "global", "global_attention", "full"}
 _WINDOW = ("sliding_window", "sliding_window_size", "window_size")
@@ -171,16 +171,25 @@ def _feed_forward(c: Config, index: int) -> MLP | MoE:
     hidden = c.size("hidden_size", "n_embd", "d_model")
     experts = c.size(*_EXPERTS, default=0.0, least=0)
     act = c.text("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act", default="silu")
-    gated = act not in _UNGATED
+    gated = c.flag("mlp_gated", default=act not in _UNGATED)
     if experts <= 1 or not _routes(c, index):
         inner = c.size(*(("intermediate_size_mlp",) if c.has("intermediate_size_mlp") else ()), *_MLP)
-        return MLP(hidden, inner, gated, bias=c.flag("mlp_bias", "use_mlp_bias"))
+        return MLP(hidden, _adjusted(c, inner), gated, bias=c.flag("mlp_bias", "use_mlp_bias"))
     inner, shared = c.size(*_INNER), c.size(*_SHARED_INNER, default=0.0, least=0)
     if not shared:
         shared = inner * c.size(*_SHARED, default=0.0, least=0)
     bias = c.text("topk_method", default="") == "noaux_tc" or c.flag(*_ROUTER_BIAS)
     return MoE(hidden, experts, c.size(*_TOP_K), inner, gated, shared_inner=shared, router_bias=bias,
                shared_gate=c.has("shared_expert_intermediate_size"))  # fmt: skip
+
+
+def _adjusted(c: Config, inner: float) -> float:
+    """The inner width where fields derive it: two thirds, times a factor, rounded up (Llama 1's rule; LFM2)."""
+    if not c.flag("block_auto_adjust_ff_dim"):
+        return inner
+    multiple = c.size("block_multiple_of", default=256.0)
+    narrow = int(c.real("block_ffn_dim_multiplier", default=1.0) * int(2.0 * inner / 3.0))
+    return -(-narrow // multiple) * multiple
 
 
 def _routes(c: Config, index: int) -> bool:
