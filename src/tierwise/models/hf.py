@@ -64,7 +64,7 @@ def from_config(
     family, text, label = _family(c, kind, read_as is not None)
     built: Model = family.build(text, name or kind)
     if text is not c:
-        sensed, said = towers(c, float(built.hidden))
+        sensed, said = towers(_around(c), float(built.hidden))
         built, label = replace(built, stacks=(*sensed, *built.stacks)), (*label, *said)
     formats, kv, act, notes = numerics(c, quant, built)
     notes += unread(c, (*getattr(family, "ASIDE", ()), *(TOWERS if text is not c else ())))
@@ -119,8 +119,14 @@ def _text_of(c: Config) -> tuple[Config, str]:
     for name in _generic.TEXT:
         if isinstance(c.data.get(name), Mapping):
             text, outer = c.section(name), c.raw("tie_word_embeddings", default=None)
-            return text if outer is None else text.but(tie_word_embeddings=outer), name
+            inner, _ = _text_of(text)
+            return inner if outer is None else inner.but(tie_word_embeddings=outer), name
     return c, ""
+
+
+def _around(c: Config) -> Config:
+    """The section that holds towers beside the text model: the whole, or what thinks before other parts speak."""
+    return next((_around(c.section(n)) for n in _generic.THINKER if isinstance(c.data.get(n), Mapping)), c)
 
 
 def _defaults(kind: str, complete: bool) -> Defaults:

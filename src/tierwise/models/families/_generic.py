@@ -27,6 +27,7 @@ from tierwise.models.types import Block, Layer, Model
 TYPES = ()
 
 TEXT = ("text_config", "llm_config", "language_config", "language_model_config", "thinker_config")
+THINKER = ("thinker_config",)
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
 _TOP_K = ("num_experts_per_tok", "moe_topk", "moe_top_k", "moe_k", "top_k_experts", "num_experts_per_token",
           "experts_per_token", "num_selected_experts")  # fmt: skip
@@ -35,7 +36,7 @@ _INNER = ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_siz
 _SHARED = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
 _SHARED_INNER = ("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_intermediate_size",
                  "share_expert_dim")  # fmt: skip
-_MLP = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "dense_intermediate_size")
+_MLP = ("block_ff_dim", "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "dense_intermediate_size")
 _DENSE_FIRST = ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index", "n_dense_layers")
 _ROUTER_BIAS = ("use_expert_bias", "use_routing_bias", "moe_router_enable_expert_bias", "use_moe_router_bias")
 _QK_NORM = ("use_qk_norm", "qk_norm", "qk_layernorm", "use_qk_layernorm")
@@ -48,7 +49,8 @@ _PATTERNS = (*_LISTS, "sliding_window_pattern", "global_attn_every_n_layers")
 _NO_PATTERN = "no field says which layers have the sliding window: all are taken to attend to everything"
 _MTP = ("num_nextn_predict_layers", "num_mtp_layers", "num_mtp_modules", "mtp_num_hidden_layers", "mtp_num_layers")
 # Values that say how routing is done, not what there is.
-ASIDE = ("num_hash_layers", "head_dim", "num_key_value_heads", "qk_head_dim", "intermediate_size", "sliding_window",
+ASIDE = ("num_hash_layers", "full_attn_idxs", "block_mlp_init_scale", "block_norm_eps", "block_use_swiglu",
+         "block_use_xavier_init", "block_dim", "num_heads", "conv_dim", "conv_dim_out", "conv_use_xavier_init", "head_dim", "num_key_value_heads", "qk_head_dim", "intermediate_size", "sliding_window",
          "mlp_bias", "max_window_layers", "num_hidden_layers", "expand", "n_shared_experts")  # fmt: skip
 
 
@@ -94,6 +96,11 @@ def _kinds(c: Config, n: int) -> list[str]:
             if not found or not all(isinstance(k, str) for k in found):
                 raise BadField(c.where, c.path + field, found, f"{n} names")
             return [found[i % len(found)] for i in range(n)]
+    if c.has("hybrid_layer_pattern"):
+        found = c.items("hybrid_layer_pattern")
+        if len(found) < n or any(k not in (0, 1) for k in found):
+            raise BadField(c.where, c.path + "hybrid_layer_pattern", found, f"{n} times 0 (full) or 1 (sliding)")
+        return ["sliding_attention" if k else "full_attention" for k in found[:n]]
     sparse = c.raw("full_attn_idxs", "attn_layer_indices", "full_attention_layers", default=None)
     if isinstance(sparse, list):
         other = "conv" if c.has("conv_L_cache") else "mamba" if _mambas(c) else "linear_attention"
@@ -120,7 +127,7 @@ def _layer(c: Config, kind: str, index: int) -> Layer:
 
 def _mixer(c: Config, kind: str, hidden: float) -> tuple[str, Block]:
     if kind in _WINDOWED:
-        return "sliding", _attention(c, window=c.size(*_WINDOW))
+        return "sliding", _attention(_sliding(c), window=c.size(*_WINDOW))
     if kind == "chunked_attention":
         return "chunked", _attention(c, chunk=c.size("attention_chunk_size"))
     if kind in _FULL or (kind.endswith("_attention") and kind != "linear_attention" and c.has("kv_lora_rank")):
@@ -144,8 +151,15 @@ def _attention(c: Config, **changes: Any) -> Attention | MLA:
     bias = c.flag("attention_bias", "qkv_bias", "use_qkv_bias", "add_qkv_bias", "use_bias")
     out = c.flag("attention_out_bias", default=c.flag("attention_bias", "use_bias"))
     norm = "head" if c.raw(*_QK_NORM, default=False) not in (False, "none") else ""
-    style: dict[str, Any] = {"qkv_bias": bias, "out_bias": out, "qk_norm": norm, **changes}
+    style: dict[str, Any] = {"qkv_bias": bias, "out_bias": out, "qk_norm": norm,
+                             "v_dim": c.size("v_head_dim", default=None), **changes}  # fmt: skip
     return attention(_usual(c), gate=c.flag("attn_output_gate", "attention_output_gate"), **style)
+
+
+def _sliding(c: Config) -> Config:
+    """With the sizes that sliding layers have of their own."""
+    names = ("num_attention_heads", "num_key_value_heads", "head_dim", "v_head_dim")
+    return c.but(**{n: c.size("swa_" + n) for n in names if c.has("swa_" + n)})
 
 
 def _usual(c: Config) -> Config:

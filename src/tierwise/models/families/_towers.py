@@ -14,6 +14,7 @@ from tierwise.core.errors import TierwiseError
 from tierwise.models.blocks.common import Linear, Norm, Projection
 from tierwise.models.blocks.conv import Conv
 from tierwise.models.blocks.ends import Embedding
+from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.patch import Merger, PatchEmbed
 from tierwise.models.config import Config
 from tierwise.models.families._common import depth
@@ -27,7 +28,8 @@ _LAYERS = ("num_hidden_layers", "depth", "encoder_layers", "num_layers", "layers
 _HEADS = ("num_attention_heads", "num_heads", "encoder_attention_heads", "attention_heads", "heads")
 _INNER = ("intermediate_size", "mlp_dim", "encoder_ffn_dim", "ffn_dim")
 # Towers whose MLPs have three maps though their fields do not say so.
-_GATED = ("qwen2_5", "pixtral", "aimv2", "ovis2", "exaone4_5", "hyperclovax", "glm4v", "glm46v", "glm_ocr", "lfm3")
+_GATED = ("qwen2_5", "pixtral", "aimv2", "ovis2", "exaone4_5", "hyperclovax", "glm4v", "glm46v", "glmga", "glm_ocr", "lfm3")
+_GLM = ("glm4v", "glm46v", "glmga")
 # Towers whose projector squares the merged width, as Qwen's; others go to the text model's width at once.
 _SQUARE = ("qwen", "video_llama_3", "paddleocr", "exaone4_5", "ernie4_5", "hyperclovax", "cohere_compass")
 # Position tables that are computed, not stored.
@@ -73,17 +75,21 @@ def _image(c: Config, v: Config, text_hidden: float) -> Stack:
     hidden, patch = v.size(*_HIDDEN), _side(v, "patch_size")
     gated = v.text("hidden_act", default="") in ("silu", "swish") or _of(v, c, _GATED)
     inner = v.size(*_INNER, default=None) or hidden * v.real("mlp_ratio", default=4.0)
+    if _of(v, c, _GLM):  # its wide MLP is the projector's
+        inner = v.size("out_hidden_size", default=text_hidden)
+    heads = v.size(*_HEADS)
     side = _side(v, "image_size") if v.has("image_size") else None
     tokens = v.size("num_position_embeddings", "num_patches", default=(side // patch) ** 2 if side else 1024.0)
     rows = 0.0 if _of(v, c, _ROTARY) else tokens
     merge = _merge(c, v)
-    bias = not _of(v, c, ("pixtral", "aimv2", "ovis2", "glm4v", "glm46v"))
+    bias = not _of(v, c, ("pixtral", "aimv2", "ovis2", *_GLM))
     frames = v.size("temporal_patch_size", default=1.0)
     return tower(
         hidden,
-        v.size(*_HEADS),
+        heads,
         inner,
         depth(v, *_LAYERS),
+        kv_heads=v.size("num_key_value_heads", default=heads),
         before=[PatchEmbed(v.size("num_channels", "in_channels", "in_chans", default=3.0), patch, hidden, rows,
                            frames=frames, bias=bias)],
         after=[Norm(hidden, bias, "final_norm"), *_projector(c, v, hidden, merge, text_hidden)],
@@ -108,6 +114,11 @@ def _projector(c: Config, v: Config, hidden: float, merge: float, text: float) -
     if _of(v, c, _SQUARE):
         return [Merger(hidden, merge, v.size("out_hidden_size", default=text))]
     wide, ratio = hidden * merge**2, 1.0 / merge**2
+    if _of(v, c, _GLM):
+        out = v.size("out_hidden_size", default=text)
+        maps = [Linear("downsample", wide, out, True, "vision"), Linear("projector", out, out, False, "vision")]
+        gated = MLP(out, v.size(*_INNER), role="vision", name="projector.mlp")
+        return [*(Projection(m, ratio) for m in maps), gated]
     first = Projection(Linear("projector_1", wide, text, True, "vision"), ratio)
     return [first, Projection(Linear("projector_2", text, text, True, "vision"), ratio)]
 

@@ -14,7 +14,7 @@ from tierwise.models.families._tower import tower
 from tierwise.models.families.gemma import per_layer_input
 from tierwise.models.types import Block, Layer, Model, Stack
 
-TYPES = ("gemma4", "gemma4_text")
+TYPES = ("gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text")
 # Usual fields that no count follows from here (or that others say again).
 ASIDE = ("global_head_dim", "head_dim", "num_key_value_heads")
 
