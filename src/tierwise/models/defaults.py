@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _TABLE = Path(__file__).parent / "families" / "_defaults.json"
+COUNTED = Path(__file__).parent / "families" / "_counted.json"
 # A file that describes one model says how large it is: a default in its place would be another model.
 _SAID = frozenset({"hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size", "d_model", "n_embd",
                    "n_layer", "num_layers", "d_ff", "n_layers"})  # fmt: skip
@@ -57,6 +58,15 @@ def defaults_of(kind: str) -> Defaults:
         return NOTHING
     return Defaults({k: v for k, v in found.fields.items() if k not in _SAID}, found.sections, found.usual,
                     found.same)  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def counted() -> dict[str, dict[str, Any]]:
+    """Of types that no family builds, by name: ``off``, the relative error of the count that their fields are read to,
+    with the class's own sizes; ``as``, the family they are nearer to than to a generic decoder. Written by
+    ``benchmarks/fit/readings.py``."""
+    found: dict[str, dict[str, Any]] = json.loads(COUNTED.read_text(encoding="utf-8"))["types"]
+    return found
 
 
 def table_source() -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.models import families
 from tierwise.models.config import Config
-from tierwise.models.defaults import NOTHING, Defaults, defaults_of
+from tierwise.models.defaults import NOTHING, Defaults, counted, defaults_of
 from tierwise.models.families import _generic
 from tierwise.models.families._towers import AUDIO, IMAGES, towers
 from tierwise.models.hf_quant import numerics
@@ -24,6 +24,7 @@ from tierwise.models.unread import unread
 
 GENERIC = "generic"  # reads any decoder by its fields
 TOWERS = (*IMAGES, *AUDIO)
+_TELL = 0.003  # a difference in the count that is worth a word
 _USUAL = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
     "intermediate_size", "vocab_size", "n_embd", "n_layer", "n_head", "d_model", "num_experts",
@@ -67,7 +68,7 @@ def from_config(
         sensed, said = towers(_around(c), float(built.hidden))
         built, label = replace(built, stacks=(*sensed, *built.stacks)), (*label, *said)
     formats, kv, act, notes = numerics(c, quant, built)
-    notes += unread(c, (*getattr(family, "ASIDE", ()), *(TOWERS if text is not c else ())))
+    notes += unread(c, (*getattr(family, "ASIDE", ()), *(TOWERS if text is not c else ())), family is not _generic)
     return replace(
         built,
         family=kind if family is not _generic else f"{kind}, read as a generic decoder",
@@ -94,13 +95,24 @@ def _family(c: Config, kind: str, asked: bool) -> tuple[ModuleType, Config, tupl
         raise UnknownName("model_type", kind, [*supported_types(), GENERIC])
     text, part = _text_of(c)
     inner = text.text("model_type", default="") if part else ""
+    checked = counted().get(kind, {})
+    off = float(checked.get("off", 0.0))
+    said = f"; of that type's default sizes this counts {off:+.1%} parameters" if abs(off) >= _TELL else ""
+    if like := checked.get("as"):
+        return _family_of(like), c, (f"no family for {kind!r}: read as a text encoder like {like}{said}",)
     if inner and (family := find_family(inner)) is not None:
-        return family, text, (f"no family for {kind!r}: its {part} is read as {inner}",)
+        return family, text, (f"no family for {kind!r}: its {part} is read as {inner}{said}",)
     if not _generic.enough(text):
         raise _unknown(c, kind)
     near = _akin(kind)
     also = f"; --as {near[0]} reads it as that instead" if near else ""
-    return _generic, text, (f"no family for {kind!r}: read as a generic decoder{also}",)
+    return _generic, text, (f"no family for {kind!r}: read as a generic decoder{also}{said}",)
+
+
+def _family_of(kind: str) -> ModuleType:
+    family = find_family(kind)
+    assert family is not None, kind  # the table names families that there are
+    return family
 
 
 def _akin(kind: str) -> list[str]:

@@ -28,22 +28,23 @@ _NO_SIZE = re.compile(
 )
 
 
-def unread(c: Config, aside: Iterable[str] = ()) -> tuple[str, ...]:
+def unread(c: Config, aside: Iterable[str] = (), usual: bool = True) -> tuple[str, ...]:
     """A note on fields that were not read though they may change counts; empty when there are none.
 
     Args:
         c: the whole configuration, after the model was built from it.
         aside: further names the family has no use for.
+        usual: a class's own defaults say nothing new: the reader knows the class.
     """
     skip = {"quantization_config", *aside}
-    names = [n for n in c.unread() if skip.isdisjoint(n.split(".")) and _matters(c, n)]
+    names = [n for n in c.unread() if skip.isdisjoint(n.split(".")) and _matters(c, n, usual)]
     if not names:
         return ()
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
     return (f"fields not understood, left out: {', '.join(names[:_MOST])}{more}",)
 
 
-def _matters(c: Config, name: str) -> bool:
+def _matters(c: Config, name: str, usual: bool) -> bool:
     *outer, leaf = name.split(".")
     if _NO_SIZE.search(leaf):
         return False
@@ -52,7 +53,8 @@ def _matters(c: Config, name: str) -> bool:
         return False
     for part in outer:
         section = section.section(part)
-    return value not in (None, False, 0, "", [], {}) and value != section.defaults.fields.get(leaf)
+    own = section.defaults.fields.get(leaf) if usual else None
+    return value not in (None, False, 0, "", [], {}) and value != own
 
 
 def _value(data: Any, path: list[str]) -> Any:

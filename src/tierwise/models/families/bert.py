@@ -1,4 +1,4 @@
-"""BERT (arXiv:1810.04805) and RoBERTa (arXiv:1907.11692): bidirectional text encoders.
+"""BERT (arXiv:1810.04805), RoBERTa (arXiv:1907.11692) and what has their shape: bidirectional text encoders.
 
 Shapes after `transformers` (models/bert, models/roberta): norms follow their block; the masked-language head
 shares the embedding; a bare model has a pooler.
@@ -13,35 +13,65 @@ from tierwise.models.families._common import context, depth, stack
 from tierwise.models.families._encoder import architecture, encoder_layer, labels
 from tierwise.models.types import Block, Model
 
-TYPES = ("bert", "roberta", "xlm-roberta", "camembert")
+TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "xlm-roberta-xl", "megatron-bert",
+         "ernie", "data2vec-text", "ibert", "mra", "yoso", "electra", "distilbert", "mpnet", "deberta-v2", "esm",
+         "roformer", "big_bird", "nezha")  # fmt: skip
+# Usual fields that no count follows from here (or that others say again).
+ASIDE = ("pooler_hidden_size", "max_relative_positions", "legacy", "use_task_id", "summary_use_proj", "norm_rel_ebd",
+         "share_att_key", "pos_att_type", "position_buckets", "relative_attention_num_buckets", "quant_mode",
+         "force_dequant", "sinusoidal_pos_embds", "generator_size", "gradient_checkpointing", "seq_classif_dropout",
+         "qa_dropout", "classifier_dropout", "pooler_dropout", "use_expectation", "use_fast_hash", "lsh_backward",
+         "num_hash", "hash_code_len", "conv_window", "use_conv", "block_per_row", "approx_mode", "block_size",
+         "num_random_blocks", "use_bias", "is_folding_model", "mask_token_id", "rotary_value")  # fmt: skip
+_ROTARY = ("roformer",)
 
 
 def build(c: Config, name: str) -> Model:
-    hidden, vocab = c.size("hidden_size", default=768.0), c.size("vocab_size", default=30522.0)
-    heads, inner = c.size("num_attention_heads", default=12.0), c.size("intermediate_size", default=3072.0)
+    hidden, vocab = c.size("hidden_size", "dim", default=768.0), c.size("vocab_size", default=30522.0)
+    heads = c.size("num_attention_heads", "n_heads", default=12.0)
+    inner = c.size("intermediate_size", "hidden_dim", default=3072.0)
     encoder = stack(
         "encoder",
-        [encoder_layer(hidden, heads, inner, post_norm=True)] * depth(c),
-        before=(
-            Embedding(vocab, hidden),
-            Embedding(c.size("max_position_embeddings", default=512.0), hidden, name="position"),
-            Extra("token_types", c.size("type_vocab_size", default=2.0) * hidden, "embed"),
-            Norm(hidden, bias=True, name="embedding_norm", residual=False),
-        ),
+        [encoder_layer(hidden, heads, inner, post_norm=True)] * depth(c, "num_hidden_layers", "n_layers"),
+        before=_tables(c, hidden, vocab),
         after=_ends(c, hidden, vocab),
         stream="encode",
     )
     return Model(name, c.text("model_type"), hidden, vocab, (encoder,), max_context=context(c), task="encode")
 
 
+def _tables(c: Config, hidden: float, vocab: float) -> tuple[Block, ...]:
+    """Embeddings of tokens, positions and types, which may be narrower than the layers (ELECTRA)."""
+    width = c.size("embedding_size", "input_embedding_size", default=hidden)
+    kind = c.text("model_type")
+    untyped = kind in ("distilbert", "mpnet", "esm")
+    types = c.size("type_vocab_size", default=0.0 if untyped else 2.0, least=0)
+    types += c.size("task_type_vocab_size", default=0.0, least=0) if kind == "ernie" else 0.0
+    out: list[Block] = [Embedding(vocab, width)]
+    absolute = c.text("position_embedding_type", default="absolute") == "absolute"
+    if absolute and c.flag("position_biased_input", default=True) and kind not in _ROTARY:
+        out.append(Embedding(c.size("max_position_embeddings", default=512.0), width, name="position"))
+    if c.flag("relative_attention"):  # DeBERTa: a table for distances either way
+        bucket, most = (c.raw(n, default=-1) for n in ("position_buckets", "max_relative_positions"))
+        reach = next((float(v) for v in (bucket, most) if v and v > 0), c.size("max_position_embeddings", default=512.0))
+        out.append(Extra("relative_positions", 2.0 * reach * hidden, "embed"))
+    if types:
+        out.append(Extra("token_types", types * width, "embed"))
+    out.append(Norm(width, bias=True, name="embedding_norm", residual=False))
+    if width != hidden:
+        out.append(Projection(Linear("embedding_projection", width, hidden, True, "mlp")))
+    return tuple(out)
+
+
 def _ends(c: Config, hidden: float, vocab: float) -> tuple[Block, ...]:
     """What follows the layers, by architecture: token logits, a classifier, or a pooler."""
     kind = architecture(c)
-    dense = Projection(Linear("transform", hidden, hidden, True, "mlp"))
+    width = c.size("embedding_size", "input_embedding_size", default=hidden)
+    dense = Projection(Linear("transform", hidden, width, True, "mlp"))
     pooler = Projection(Linear("pooler", hidden, hidden, True, "mlp"), once=True)
     if kind.endswith("MaskedLM"):
-        norm = Norm(hidden, bias=True, name="transform_norm", residual=False)
-        return dense, norm, Head(hidden, vocab, tied=True, bias=True, every=True)
+        norm = Norm(width, bias=True, name="transform_norm", residual=False)
+        return dense, norm, Head(width, vocab, tied=True, bias=True, every=True)
     if kind.endswith("SequenceClassification"):
         return pooler, Head(hidden, labels(c), bias=True, pooled=True)
     if kind.endswith("TokenClassification"):

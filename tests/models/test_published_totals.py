@@ -1,0 +1,168 @@
+"""Types whose structure their fields do not say, against what was published of one checkpoint each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tierwise.models.hf import from_config
+from tierwise.models.lower import state_bytes
+from tierwise.models.step import Step
+from tierwise.models.types import Model
+from tierwise.scenario.types import Plan
+
+# Fields as published on the model's page; totals in billions from its report or card.
+PUBLISHED: dict[str, tuple[float, float, dict[str, Any]]] = {
+    # Kimi Linear report (arXiv:2510.26692): 48 B in all.
+    "kimi_linear": (49.1, 0.005, {
+        "hidden_size": 2304, "num_hidden_layers": 27, "num_attention_heads": 32, "num_key_value_heads": 32,
+        "intermediate_size": 9216, "moe_intermediate_size": 1024, "vocab_size": 163840, "kv_lora_rank": 512,
+        "q_lora_rank": None, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "num_experts": 256,
+        "num_experts_per_token": 8, "num_shared_experts": 1, "first_k_dense_replace": 1, "moe_layer_freq": 1,
+        "linear_attn_config": {"full_attn_layers": [4, 8, 12, 16, 20, 24, 27], "head_dim": 128, "num_heads": 32,
+                               "short_conv_kernel_size": 4}}),
+    # LongCat-Flash report (arXiv:2509.01322): 560 B, 18.6 to 31.3 B active a token, 27 on average.
+    "longcat_flash": (560.0, 0.005, {
+        "hidden_size": 6144, "num_layers": 28, "num_attention_heads": 64, "ffn_hidden_size": 12288,
+        "expert_ffn_hidden_size": 2048, "n_routed_experts": 512, "zero_expert_num": 256, "moe_topk": 12,
+        "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+        "vocab_size": 131072}),
+    # MiMo-V2-Flash's card: 309 B, 15 B active.
+    "mimo_v2_flash": (309.0, 0.003, {
+        "hidden_size": 4096, "num_hidden_layers": 48, "num_attention_heads": 64, "num_key_value_heads": 4,
+        "head_dim": 192, "v_head_dim": 128, "swa_num_key_value_heads": 8, "sliding_window_size": 128,
+        "hybrid_layer_pattern": [0, *([1, 1, 1, 1, 1, 0] * 8)][:47] + [0], "n_routed_experts": 256,
+        "moe_layer_freq": [0] + [1] * 47, "moe_intermediate_size": 2048, "intermediate_size": 16384,
+        "num_experts_per_tok": 8, "vocab_size": 152576}),
+    # LFM2's card: 1.17 B; the width of its MLPs follows from a rule of three fields.
+    "lfm2": (1.17, 0.005, {
+        "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "block_ff_dim": 12288, "block_auto_adjust_ff_dim": True, "block_ffn_dim_multiplier": 1.0,
+        "block_multiple_of": 256, "conv_L_cache": 3, "full_attn_idxs": [2, 5, 8, 10, 12, 14], "vocab_size": 65536,
+        "tie_word_embeddings": True}),
+    # Falcon-H1 report (arXiv:2507.22448), table of sizes: 34 B.
+    "falcon_h1": (33.6, 0.01, {
+        "hidden_size": 5120, "num_hidden_layers": 72, "num_attention_heads": 20, "num_key_value_heads": 4,
+        "head_dim": 128, "intermediate_size": 21504, "mamba_d_ssm": 4096, "mamba_n_heads": 32, "mamba_d_head": 128,
+        "mamba_d_state": 256, "mamba_n_groups": 2, "mamba_rms_norm": False, "vocab_size": 261120}),
+    # Cards: 6.05 B, 15.5 B, 15.96 B, 6.65 B.
+    "gptj": (6.05, 0.002, {"n_embd": 4096, "n_layer": 28, "n_head": 16, "vocab_size": 50400, "n_inner": None}),
+    "gpt_bigcode": (15.5, 0.005, {"n_embd": 6144, "n_layer": 40, "n_head": 48, "n_inner": 24576, "vocab_size": 49152,
+                                  "n_positions": 8192, "multi_query": True}),
+    "starcoder2": (15.96, 0.002, {
+        "hidden_size": 6144, "num_hidden_layers": 40, "num_attention_heads": 48, "num_key_value_heads": 4,
+        "intermediate_size": 24576, "vocab_size": 49152, "use_bias": True, "sliding_window": 4096,
+        "tie_word_embeddings": False}),
+    "mpt": (6.65, 0.002, {"d_model": 4096, "n_layers": 32, "n_heads": 32, "vocab_size": 50432, "max_seq_len": 2048}),
+    # BitNet b1.58 2B4T (arXiv:2504.12285), and Apertus (arXiv:2509.14233), whose activation has no gate.
+    "bitnet": (2.41, 0.01, {
+        "hidden_size": 2560, "num_hidden_layers": 30, "num_attention_heads": 20, "num_key_value_heads": 5,
+        "intermediate_size": 6912, "vocab_size": 128256, "hidden_act": "relu2", "tie_word_embeddings": True}),
+    "apertus": (8.05, 0.003, {
+        "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "intermediate_size": 21504, "vocab_size": 131072, "hidden_act": "xielu", "qk_norm": True,
+        "tie_word_embeddings": False}),
+    # BART-large: 406 M; NLLB-200-3.3B: 3.3 B; opus-mt (Marian, transformer-align): 74 M.
+    "bart": (0.406, 0.002, {
+        "d_model": 1024, "encoder_layers": 12, "decoder_layers": 12, "encoder_attention_heads": 16,
+        "decoder_attention_heads": 16, "encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096, "vocab_size": 50265,
+        "max_position_embeddings": 1024}),
+    "m2m_100": (3.345, 0.003, {
+        "d_model": 2048, "encoder_layers": 24, "decoder_layers": 24, "encoder_attention_heads": 16,
+        "decoder_attention_heads": 16, "encoder_ffn_dim": 8192, "decoder_ffn_dim": 8192, "vocab_size": 256206}),
+    # ModernBERT-large (arXiv:2412.13663): 395 M; DeBERTa-v3-large: 434 M with a masked-language head or without;
+    # DistilBERT: 66 M; ELECTRA-large's discriminator: 335 M.
+    "modernbert": (0.395, 0.003, {
+        "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "intermediate_size": 2624,
+        "vocab_size": 50368, "global_attn_every_n_layers": 3, "local_attention": 128}),
+    "deberta-v2": (0.434, 0.006, {
+        "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
+        "vocab_size": 128100, "relative_attention": True, "position_buckets": 256, "position_biased_input": False,
+        "type_vocab_size": 0, "max_position_embeddings": 512, "max_relative_positions": -1}),
+    "distilbert": (0.066, 0.02, {"dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072, "vocab_size": 30522}),
+    "electra": (0.335, 0.01, {
+        "hidden_size": 1024, "embedding_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "intermediate_size": 4096, "vocab_size": 30522}),
+}  # fmt: skip
+
+# Multimodal: towers and projectors count.
+MULTIMODAL: dict[str, tuple[float, float, dict[str, Any]]] = {
+    # Qwen2.5-VL-7B's index: 8.292 B.
+    "qwen2_5_vl": (8.292, 0.002, {
+        "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
+        "intermediate_size": 18944, "vocab_size": 152064, "tie_word_embeddings": False,
+        "text_config": {"model_type": "qwen2", "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28,
+                        "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 152064},
+        "vision_config": {"model_type": "qwen2_5_vl", "depth": 32, "hidden_size": 1280, "intermediate_size": 3420,
+                          "num_heads": 16, "out_hidden_size": 3584, "patch_size": 14, "spatial_merge_size": 2}}),
+    # LLaVA-1.5-7B: 7.063 B. Its sections hold what differs from their classes only.
+    "llava": (7.063, 0.001, {
+        "text_config": {"model_type": "llama", "vocab_size": 32064},
+        "vision_config": {"model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096,
+                          "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14, "image_size": 336}}),
+    # PaliGemma-3B: 2.92 B.
+    "paligemma": (2.923, 0.003, {
+        "text_config": {"model_type": "gemma", "hidden_size": 2048, "intermediate_size": 16384, "num_attention_heads": 8,
+                        "num_hidden_layers": 18, "num_key_value_heads": 1, "vocab_size": 257216},
+        "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304,
+                          "num_attention_heads": 16, "num_hidden_layers": 27, "patch_size": 14}}),
+    # Voxtral-Mini-3B: 4.68 B with its audio encoder.
+    "voxtral": (4.676, 0.006, {
+        "text_config": {"model_type": "llama", "hidden_size": 3072, "intermediate_size": 8192, "head_dim": 128,
+                        "num_attention_heads": 32, "num_hidden_layers": 30, "num_key_value_heads": 8,
+                        "vocab_size": 131072},
+        "audio_config": {"model_type": "voxtral_encoder", "hidden_size": 1280, "intermediate_size": 5120,
+                         "num_hidden_layers": 32, "num_attention_heads": 20, "num_mel_bins": 128,
+                         "max_source_positions": 1500}}),
+}  # fmt: skip
+
+
+def model(kind: str, fields: dict[str, Any]) -> Model:
+    return from_config({"model_type": kind, "torch_dtype": "bfloat16", **fields}, kind)
+
+
+@pytest.mark.parametrize("kind", [*PUBLISHED, *MULTIMODAL])
+def test_parameters_of_a_published_checkpoint(kind: str) -> None:
+    billions, within, fields = {**PUBLISHED, **MULTIMODAL}[kind]
+    assert float(model(kind, fields).parameters) == pytest.approx(billions * 1e9, rel=within)
+
+
+@pytest.mark.parametrize(("kind", "billions", "within"), [
+    ("longcat_flash", 27.0, 0.05), ("mimo_v2_flash", 15.0, 0.05), ("kimi_linear", 3.0, 0.2),
+])  # fmt: skip
+def test_active_parameters_of_a_published_checkpoint(kind: str, billions: float, within: float) -> None:
+    assert float(model(kind, PUBLISHED[kind][2]).active_parameters) == pytest.approx(billions * 1e9, rel=within)
+
+
+@pytest.mark.parametrize(("kind", "per_token", "fixed"), [
+    # Two latents a layer; 9 layers of 4 heads (192 + 128) and 39 of 8 heads that see 128 tokens; 7 latent layers.
+    ("longcat_flash", 2 * 28 * 576, 0),
+    ("mimo_v2_flash", 9 * 4 * 320, 39 * 8 * 320 * 128),
+    ("kimi_linear", 7 * 576, 0),
+    # Attention in six layers of sixteen; one key and one value head for all; cross-attention caches no text.
+    ("lfm2", 6 * 2 * 8 * 64, 0),
+    ("gpt_bigcode", 40 * 2 * 128, 0),
+    ("falcon_h1", 72 * 2 * 4 * 128, 0),
+])  # fmt: skip
+def test_cache_of_a_published_checkpoint(kind: str, per_token: float, fixed: float) -> None:
+    kv, _, _ = state_bytes(Step(model(kind, PUBLISHED[kind][2]), Plan(), 1.0, 1.0, 9999.0, "decode"))
+    assert float(kv) == 2.0 * (per_token * 10_000 + fixed)
+
+
+def test_layers_of_cross_attention_cache_no_text() -> None:
+    """Llama 3.2 11B Vision: 8 of 40 layers look at the image (config's cross_attention_layers); 10.67 B in all."""
+    text = {"hidden_size": 4096, "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 8,
+            "intermediate_size": 14336, "vocab_size": 128256,
+            "cross_attention_layers": [3, 8, 13, 18, 23, 28, 33, 38]}  # fmt: skip
+    found = model("mllama", {"text_config": text})
+    kv, _, _ = state_bytes(Step(found, Plan(), 1.0, 1.0, 999.0, "decode"))
+    assert float(kv) == 2.0 * 32 * 2 * 8 * 128 * 1000
+    assert float(found.parameters) == pytest.approx(9.775e9, rel=1e-3)
+
+
+def test_what_no_family_builds_says_how_far_its_reading_is() -> None:
+    """`transformers` counts 206 M for ALBERT's class defaults, whose twelve layers share one set of weights."""
+    albert = model("albert", {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+                              "intermediate_size": 3072, "vocab_size": 30000, "embedding_size": 128})  # fmt: skip
+    assert any("counts +" in note for note in albert.notes)
