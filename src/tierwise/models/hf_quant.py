@@ -19,6 +19,7 @@ from tierwise.models.config import Config
 from tierwise.models.facts import BlockFacts, facts_of
 from tierwise.models.hf_modules import Selection
 from tierwise.models.hf_quant_keys import unknown
+from tierwise.models.hf_quant_more import METHODS, rules
 from tierwise.models.types import Block, Model, Weight
 
 _DTYPES = {
@@ -163,8 +164,12 @@ def _dtype(c: Config) -> tuple[Format, tuple[str, ...]]:
 def _section(c: Config) -> tuple[Config | None, bool]:
     """(the quantization section or None, whether it covers the whole model and not its text part only)."""
     for section, outer in ((c, True), (c.section("text_config"), False)):
-        if section.has("quantization_config"):
-            return section.section("quantization_config"), outer
+        for name in ("quantization_config", "quantization"):  # mlx-lm writes either or both
+            if section.has(name):
+                section.seen.add(section.path + "quantization")
+                inner = section.section(name)
+                # Some ModelOpt exports have the contents of hf_quant_config.json in here.
+                return inner.section("quantization") if inner.given("quantization") else inner, outer
     return None, True
 
 
@@ -180,7 +185,9 @@ def _sections(q: Config, known: list[_Scheme]) -> list[_Scheme]:
 
 
 def _method_of(q: Config) -> str:
-    return q.text("quant_method", default="modelopt" if q.has("quant_algo") else "")
+    usual = "modelopt" if q.has("quant_algo") else "mlx" if q.has("bits") and q.has("group_size") else ""
+    method = q.text("quant_method", default=usual)
+    return "modelopt" if method.startswith("modelopt") else method
 
 
 def _modelopt(q: Config) -> _Scheme:
@@ -229,7 +236,12 @@ def _method(q: Config, method: str) -> _Scheme:
         return _Scheme(fmt("mxfp4"), ("expert",), kept)
     if method == "compressed-tensors":
         return _compressed(q, Selection(q.items("ignore", default=[])))
-    allowed = "fp8, fbgemm_fp8, gptq, awq, auto-round, bitsandbytes, mxfp4, compressed-tensors, modelopt"
+    if (found := rules(q, method)) is not None:
+        ends = ("embed", "head") if found.ends else ()
+        own = [(Selection(names), form) for names, form in found.chosen]
+        return _Scheme(found.default, (*everywhere, *ends), Selection(found.kept), own)
+    allowed = ", ".join(("fp8, fbgemm_fp8, gptq, awq, auto-round, bitsandbytes, mxfp4, compressed-tensors, modelopt",
+                         *METHODS)) + "; or a copy of the file without the section, and --weights FORMAT"  # fmt: skip
     raise BadField(q.where, q.path + "quant_method", method, allowed)
 
 

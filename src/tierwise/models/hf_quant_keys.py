@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tierwise.models.hf_quant_more import ASIDE
+
 _RUN = {"quant_method", "producer", "version", "modules_to_not_convert", "activation_scheme", "dequantize", "fmt",
         "scale_fmt", "is_serialized"}  # fmt: skip
 _ANY = {
@@ -34,6 +36,7 @@ _ANY = {
     "modelopt": {"has_zero_point", "pre_quant_scale", "exclude_modules", "config_groups", "kv_cache_scheme",
                  "group_size", "ignore", "quant_algo", "moe_quant_algo", "quant_method"},
 }  # fmt: skip
+_ANY |= ASIDE
 _ANY["gptqmodel"] = _ANY["gptq"]
 _ANY["fbgemm_fp8"] = _ANY["fp8"]
 # One export can describe itself in two ways.
