@@ -45,7 +45,7 @@ _WINDOWED = {"sliding_attention", "sliding_window", "sliding", "local", "local_a
 _FULL = {"full_attention", "attention", "global", "global_attention", "full"}
 _WINDOW = ("sliding_window", "sliding_window_size", "window_size")
 _LISTS = ("layer_types", "layers_block_type", "block_types", "attn_layer_types")
-_PATTERNS = (*_LISTS, "sliding_window_pattern", "global_attn_every_n_layers")
+_PATTERNS = (*_LISTS, "hybrid_layer_pattern", "sliding_window_pattern", "global_attn_every_n_layers")
 _NO_PATTERN = "no field says which layers have the sliding window: all are taken to attend to everything"
 _MTP = ("num_nextn_predict_layers", "num_mtp_layers", "num_mtp_modules", "mtp_num_hidden_layers", "mtp_num_layers")
 # Values that say how routing is done, not what there is.
