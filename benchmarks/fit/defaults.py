@@ -31,7 +31,8 @@ def main() -> None:
     from transformers import CONFIG_MAPPING
     from transformers.models.auto import modeling_auto as auto
 
-    wanted = {*supported_types(), *auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    wanted = {*supported_types(), *auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+              *auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
               *auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, *auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
               *auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, *auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES}  # fmt: skip
     types: dict[str, Any] = {}

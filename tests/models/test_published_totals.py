@@ -32,7 +32,7 @@ PUBLISHED: dict[str, tuple[float, float, dict[str, Any]]] = {
     "mimo_v2_flash": (309.0, 0.003, {
         "hidden_size": 4096, "num_hidden_layers": 48, "num_attention_heads": 64, "num_key_value_heads": 4,
         "head_dim": 192, "v_head_dim": 128, "swa_num_key_value_heads": 8, "sliding_window_size": 128,
-        "hybrid_layer_pattern": [0, *([1, 1, 1, 1, 1, 0] * 8)][:47] + [0], "n_routed_experts": 256,
+        "hybrid_layer_pattern": [*[0, *([1, 1, 1, 1, 1, 0] * 8)][:47], 0], "n_routed_experts": 256,
         "moe_layer_freq": [0] + [1] * 47, "moe_intermediate_size": 2048, "intermediate_size": 16384,
         "num_experts_per_tok": 8, "vocab_size": 152576}),
     # LFM2's card: 1.17 B; the width of its MLPs follows from a rule of three fields.
@@ -103,8 +103,9 @@ MULTIMODAL: dict[str, tuple[float, float, dict[str, Any]]] = {
                           "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14, "image_size": 336}}),
     # PaliGemma-3B: 2.92 B.
     "paligemma": (2.923, 0.003, {
-        "text_config": {"model_type": "gemma", "hidden_size": 2048, "intermediate_size": 16384, "num_attention_heads": 8,
-                        "num_hidden_layers": 18, "num_key_value_heads": 1, "vocab_size": 257216},
+        "text_config": {"model_type": "gemma", "hidden_size": 2048, "intermediate_size": 16384,
+                        "num_attention_heads": 8, "num_hidden_layers": 18, "num_key_value_heads": 1,
+                        "vocab_size": 257216},
         "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304,
                           "num_attention_heads": 16, "num_hidden_layers": 27, "patch_size": 14}}),
     # Voxtral-Mini-3B: 4.68 B with its audio encoder.

@@ -12,7 +12,8 @@ from tierwise.models.types import Model
 
 LAYERS, HIDDEN, INNER, VOCAB = 32, 4096, 14336, 128256
 LLAMA = {"model_type": "llama", "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": 32,
-         "num_key_value_heads": 8, "intermediate_size": INNER, "vocab_size": VOCAB, "torch_dtype": "bfloat16"}  # fmt: skip
+         "num_key_value_heads": 8, "intermediate_size": INNER, "vocab_size": VOCAB,
+         "torch_dtype": "bfloat16"}  # fmt: skip
 ATTN, MLP = LAYERS * (2 * HIDDEN**2 + 2 * HIDDEN * 1024), LAYERS * 3 * HIDDEN * INNER
 LINEAR, END = ATTN + MLP, HIDDEN * VOCAB  # the embedding and the head have one END each
 PARTS = ("gate_proj", "up_proj", "down_proj")

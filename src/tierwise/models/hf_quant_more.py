@@ -1,4 +1,4 @@
-"""Quantization sections of further producers: Quark, torchao, HQQ, MLX, AQLM, EXL2 and EXL3, EETQ, BitNet, HIGGS, Quanto.
+"""Quantization sections of more producers: Quark, torchao, HQQ, MLX, AQLM, EXL2, EXL3, EETQ, BitNet, HIGGS, Quanto.
 
 Each reader turns a section into :class:`Rules`; which fields there are is from the configuration classes of
 `transformers` (utils/quantization_config.py), AMD Quark's exports, torchao's and mlx-lm's. Widths count what is stored
@@ -164,9 +164,9 @@ _READERS: dict[str, Callable[[Config], Rules]] = {
 METHODS = tuple(_READERS)
 # Keys that no size follows from.
 ASIDE = {
-    "quark": {"algo_config", "export", "layer_type_quant_config", "kv_cache_group", "kv_cache_quant_config", "pack_method",
-              "softmax_quant_spec", "quant_mode", "log_severity_level", "weight_format", "min_kv_scale", "model_type",
-              "kv_cache_post_rope", "custom_mode", "global_quant_config", "layer_quant_config"},
+    "quark": {"algo_config", "export", "layer_type_quant_config", "kv_cache_group", "kv_cache_quant_config",
+              "pack_method", "softmax_quant_spec", "quant_mode", "log_severity_level", "weight_format",
+              "min_kv_scale", "model_type", "kv_cache_post_rope", "custom_mode", "global_quant_config", "layer_quant_config"},
     "torchao": {"include_input_output_embeddings", "untie_embedding_weights", "quant_type_kwargs", "quant_type"},
     "hqq": {"skip_modules", "quant_config"},
     "mlx": {"mode", "bits", "group_size"},

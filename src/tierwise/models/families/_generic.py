@@ -50,8 +50,9 @@ _NO_PATTERN = "no field says which layers have the sliding window: all are taken
 _MTP = ("num_nextn_predict_layers", "num_mtp_layers", "num_mtp_modules", "mtp_num_hidden_layers", "mtp_num_layers")
 # Values that say how routing is done, not what there is.
 ASIDE = ("num_hash_layers", "full_attn_idxs", "block_mlp_init_scale", "block_norm_eps", "block_use_swiglu",
-         "block_use_xavier_init", "block_dim", "num_heads", "conv_dim", "conv_dim_out", "conv_use_xavier_init", "head_dim", "num_key_value_heads", "qk_head_dim", "intermediate_size", "sliding_window",
-         "mlp_bias", "max_window_layers", "num_hidden_layers", "expand", "n_shared_experts")  # fmt: skip
+         "block_use_xavier_init", "block_dim", "num_heads", "conv_dim", "conv_dim_out", "conv_use_xavier_init",
+         "head_dim", "num_key_value_heads", "qk_head_dim", "intermediate_size", "sliding_window", "mlp_bias",
+         "max_window_layers", "num_hidden_layers", "expand", "n_shared_experts")  # fmt: skip
 
 
 def enough(c: Config) -> bool:

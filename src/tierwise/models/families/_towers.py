@@ -28,8 +28,8 @@ _LAYERS = ("num_hidden_layers", "depth", "encoder_layers", "num_layers", "layers
 _HEADS = ("num_attention_heads", "num_heads", "encoder_attention_heads", "attention_heads", "heads")
 _INNER = ("intermediate_size", "mlp_dim", "encoder_ffn_dim", "ffn_dim")
 # Towers whose MLPs have three maps though their fields do not say so.
-_GATED = ("qwen2_5", "pixtral", "aimv2", "ovis2", "exaone4_5", "hyperclovax", "glm4v", "glm46v", "glmga", "glm_ocr", "lfm3")
 _GLM = ("glm4v", "glm46v", "glmga")
+_GATED = ("qwen2_5", "pixtral", "aimv2", "ovis2", "exaone4_5", "hyperclovax", "glm_ocr", "lfm3", *_GLM)
 # Towers whose projector squares the merged width, as Qwen's; others go to the text model's width at once.
 _SQUARE = ("qwen", "video_llama_3", "paddleocr", "exaone4_5", "ernie4_5", "hyperclovax", "cohere_compass")
 # Position tables that are computed, not stored.
@@ -43,7 +43,9 @@ def towers(c: Config, text_hidden: float) -> tuple[list[Stack], list[str]]:
         c: the whole configuration. ``text_hidden``: width of the text model.
     """
     stacks, notes = [], []
-    for names, build, label in ((IMAGES, _image, "an image tower"), (AUDIO, _audio, "an audio encoder like Whisper's")):
+    kinds = ((IMAGES, _image, "an image tower"),
+             (AUDIO, _audio, "an audio encoder like Whisper's"))
+    for names, build, label in kinds:
         for name in names:
             if not isinstance(c.data.get(name), Mapping) or not c.data[name]:
                 continue

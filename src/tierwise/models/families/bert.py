@@ -53,7 +53,8 @@ def _tables(c: Config, hidden: float, vocab: float) -> tuple[Block, ...]:
         out.append(Embedding(c.size("max_position_embeddings", default=512.0), width, name="position"))
     if c.flag("relative_attention"):  # DeBERTa: a table for distances either way
         bucket, most = (c.raw(n, default=-1) for n in ("position_buckets", "max_relative_positions"))
-        reach = next((float(v) for v in (bucket, most) if v and v > 0), c.size("max_position_embeddings", default=512.0))
+        rows = c.size("max_position_embeddings", default=512.0)
+        reach = next((float(v) for v in (bucket, most) if v and v > 0), rows)
         out.append(Extra("relative_positions", 2.0 * reach * hidden, "embed"))
     if types:
         out.append(Extra("token_types", types * width, "embed"))
@@ -71,7 +72,8 @@ def _ends(c: Config, hidden: float, vocab: float) -> tuple[Block, ...]:
     pooler = Projection(Linear("pooler", hidden, hidden, True, "mlp"), once=True)
     if kind.endswith("MaskedLM"):
         norm = Norm(width, bias=True, name="transform_norm", residual=False)
-        return dense, norm, Head(width, vocab, tied=True, bias=True, every=True)
+        kept = [Extra("pooler", hidden**2 + hidden, "mlp")] if c.text("model_type") == "big_bird" else []
+        return dense, norm, Head(width, vocab, tied=True, bias=True, every=True), *kept
     if kind.endswith("SequenceClassification"):
         return pooler, Head(hidden, labels(c), bias=True, pooled=True)
     if kind.endswith("TokenClassification"):

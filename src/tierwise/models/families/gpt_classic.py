@@ -69,7 +69,8 @@ def build(c: Config, name: str) -> Model:
 
 
 def _layer(c: Config, style: _Style, window: float | None) -> Layer:
-    hidden, heads = c.size("hidden_size"), c.size("n_head", "num_attention_heads", "num_heads", "attention_heads", "n_heads")
+    hidden = c.size("hidden_size")
+    heads = c.size("n_head", "num_attention_heads", "num_heads", "attention_heads", "n_heads")
     alone = c.has("multi_query") and c.flag("multi_query")
     kv = 1.0 if alone else c.size("num_key_value_heads", default=heads)
     bias = c.flag("use_bias", default=True)

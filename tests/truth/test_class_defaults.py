@@ -1,0 +1,76 @@
+"""Every language model type of `transformers` at its class's own sizes: the same count, or a word on the difference."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import Any
+
+import pytest
+
+if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
+    pytest.skip("torch and transformers are not installed: pip install tierwise[truth]", allow_module_level=True)
+
+from tierwise.core.errors import TierwiseError
+from tierwise.models.hf import find_family, from_config
+
+pytestmark = pytest.mark.truth
+
+SMALL = 3e-3
+EVERY = 3  # of all types, one in so many
+LEAST = 40
+# `transformers` gives weights to experts that pass their input through; checkpoints do not.
+OURS = {"longcat_flash"}
+# Tie their head, or have a pooler, where a checkpoint's architectures say otherwise.
+TOLD = ("counts ", "not understood", "left out", "is read though", "read by its fields", "read as the published code")
+
+
+def counted(kind: str, name: str) -> tuple[dict[str, Any], int] | None:
+    import torch
+    import transformers
+    from transformers import CONFIG_MAPPING
+
+    try:
+        config = CONFIG_MAPPING[kind]()
+        with torch.device("meta"):
+            model = getattr(transformers, name)(config)
+        model.tie_weights()
+    except Exception:  # many classes cannot be built from their defaults alone
+        return None
+    data = json.loads(config.to_json_string(use_diff=False))
+    return {**data, "architectures": [name]}, sum(p.numel() for p in model.parameters())
+
+
+def kinds() -> list[tuple[str, str]]:
+    from transformers.models.auto import modeling_auto as auto
+
+    found: dict[str, str] = {}
+    for mapping in (auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+                    auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):  # fmt: skip
+        for kind, name in mapping.items():
+            found.setdefault(kind, name if isinstance(name, str) else name[0])
+    return sorted(found.items())[::EVERY]
+
+
+def test_no_type_is_counted_otherwise_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    equal, told, refused, silent = 0, 0, 0, []
+    for kind, name in kinds():
+        if kind in OURS or (reference := counted(kind, name)) is None:
+            continue
+        data, theirs = reference
+        try:
+            model = from_config(data, kind)
+        except TierwiseError:
+            refused += 1
+            continue
+        off = float(model.parameters) / theirs - 1.0
+        if abs(off) <= SMALL:
+            equal += 1
+        elif any(word in note for note in model.notes for word in TOLD):
+            told += 1
+        else:
+            silent.append(f"{kind}: {off:+.1%} ({'a family' if find_family(kind) else model.family})")
+    with capsys.disabled():
+        print(f"\n{equal} types equal, {told} with a word, {refused} refused, silent: {silent}")
+    assert equal >= LEAST
+    assert not silent
