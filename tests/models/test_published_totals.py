@@ -118,6 +118,41 @@ MULTIMODAL: dict[str, tuple[float, float, dict[str, Any]]] = {
                          "max_source_positions": 1500}}),
 }  # fmt: skip
 
+# Published with code of their own, which `transformers` has not: (model type, total, active, KV elements a token).
+REMOTE: dict[str, tuple[float, float, float, dict[str, Any]]] = {
+    # Ling-flash-2.0's card: 103 B, 6.1 B active.
+    "bailing_moe_v2": (103, 6.1, 32 * 2 * 4 * 128, {
+        "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 4,
+        "head_dim": 128, "intermediate_size": 9216, "moe_intermediate_size": 1024, "num_experts": 256,
+        "num_experts_per_tok": 8, "num_shared_experts": 1, "first_k_dense_replace": 1,
+        "moe_shared_expert_intermediate_size": 1024, "vocab_size": 157184, "use_qk_norm": True,
+        "moe_router_enable_expert_bias": True, "tie_word_embeddings": False}),
+    # Snowflake Arctic's card: 480 B, 17 B active; a dense residual MLP stands beside the experts.
+    "arctic": (479, 17.3, 35 * 2 * 8 * 128, {
+        "hidden_size": 7168, "intermediate_size": 4864, "num_hidden_layers": 35, "num_attention_heads": 56,
+        "num_key_value_heads": 8, "num_local_experts": 128, "num_experts_per_tok": 2, "parallel_attn_mlp_res": True,
+        "use_residual": True, "vocab_size": 32000, "tie_word_embeddings": False}),
+    # MiniMax-M1 (arXiv:2506.13585): 456 B, 45.9 B active without embeddings; softmax attention in ten layers of 80.
+    "minimax_m1": (456, 48.4, 10 * 2 * 8 * 128, {
+        "hidden_size": 6144, "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
+        "head_dim": 128, "intermediate_size": 9216, "num_local_experts": 32, "num_experts_per_tok": 2,
+        "vocab_size": 200064, "attn_type_list": ([0] * 7 + [1]) * 10, "tie_word_embeddings": False}),
+    # Qwen-7B's card: 7.72 B.
+    "qwen": (7.72, 7.72, 32 * 2 * 4096, {
+        "hidden_size": 4096, "intermediate_size": 22016, "num_attention_heads": 32, "num_hidden_layers": 32,
+        "kv_channels": 128, "vocab_size": 151936, "no_bias": True, "tie_word_embeddings": False}),
+    # Hunyuan-Large (arXiv:2411.02265): 389 B, 52 B active; two layers share keys and values.
+    "hunyuan": (389, 54.6, 32 * 2 * 8 * 128, {
+        "hidden_size": 6400, "intermediate_size": 18304, "num_hidden_layers": 64, "num_attention_heads": 80,
+        "num_key_value_heads": 8, "num_experts": 16, "moe_topk": 1, "num_shared_expert": 1, "use_cla": True,
+        "cla_share_factor": 2, "vocab_size": 128512, "attention_head_dim": 128, "tie_word_embeddings": True,
+        "use_qk_norm": True}),
+    # LLaDA-8B's card: 8.02 B.
+    "llada": (8.02, 8.02, 32 * 2 * 4096, {
+        "d_model": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 32, "mlp_hidden_size": 12288,
+        "vocab_size": 126464, "weight_tying": False}),
+}  # fmt: skip
+
 
 def model(kind: str, fields: dict[str, Any]) -> Model:
     return from_config({"model_type": kind, "torch_dtype": "bfloat16", **fields}, kind)
@@ -149,6 +184,36 @@ def test_active_parameters_of_a_published_checkpoint(kind: str, billions: float,
 def test_cache_of_a_published_checkpoint(kind: str, per_token: float, fixed: float) -> None:
     kv, _, _ = state_bytes(Step(model(kind, PUBLISHED[kind][2]), Plan(), 1.0, 1.0, 9999.0, "decode"))
     assert float(kv) == 2.0 * (per_token * 10_000 + fixed)
+
+
+@pytest.mark.parametrize("kind", REMOTE)
+def test_types_with_code_of_their_own(kind: str) -> None:
+    total, active, cached, fields = REMOTE[kind]
+    found = model(kind, fields)
+    kv, _, _ = state_bytes(Step(found, Plan(), 1.0, 1.0, 9999.0, "decode"))
+    assert float(found.parameters) == pytest.approx(total * 1e9, rel=0.01)
+    assert float(found.active_parameters) == pytest.approx(active * 1e9, rel=0.03)
+    assert float(kv) == 2.0 * cached * 10_000
+
+
+def test_experts_for_images_are_stored_and_visited_by_no_text() -> None:
+    """ERNIE-4.5-VL-28B-A3B: widths of text and image experts; `transformers` counts 29.4 B for it."""
+    text = {"model_type": "ernie4_5_vl_moe_text", "hidden_size": 2560, "intermediate_size": 12288,
+            "num_hidden_layers": 28, "num_attention_heads": 20, "num_key_value_heads": 4, "moe_num_experts": 64,
+            "moe_k": 6, "moe_num_shared_experts": 2, "moe_intermediate_size": [1536, 512], "vocab_size": 103424,
+            "tie_word_embeddings": True, "mlp_layer_types": ["dense"] + ["sparse"] * 27}  # fmt: skip
+    tower = {"model_type": "ernie4_5_vl_moe_vision", "depth": 32, "hidden_size": 1280, "intermediate_size": 5120,
+             "num_heads": 16, "patch_size": 14, "spatial_merge_size": 2}  # fmt: skip
+    found = model("ernie4_5_vl_moe", {"text_config": text, "vision_config": tower})
+    assert float(found.parameters) == pytest.approx(29.4e9, rel=0.006)
+    assert {s.stream for s in found.stacks if s.name == "image_experts"} == {"clip"}
+
+
+def test_one_table_or_two_is_told_where_no_field_says() -> None:
+    said = REMOTE["llada"][3]
+    unsaid = {k: v for k, v in said.items() if k != "weight_tying"}
+    assert not [n for n in model("llada", said).notes if "one table" in n]
+    assert [n for n in model("llada", unsaid).notes if "0.52 B parameters" in n]
 
 
 def test_layers_of_cross_attention_cache_no_text() -> None:

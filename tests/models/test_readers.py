@@ -235,7 +235,7 @@ def test_a_type_is_chosen_by_hand(tmp_path: Any) -> None:
         ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "qwen2.5-7b", "int4-g128"), ("mistral:7b", "mistral-7b-v0.1", "bf16"),
         ("nvidia/Llama-3.3-70B-Instruct-NVFP4", "llama-3.3-70b", "nvfp4"), ("phi4:14b", "phi-4", "bf16"),
         ("mlx-community/Qwen3-8B-4bit", "qwen3-8b", "int4-g64-z16"), ("deepseek-r1:671b", "deepseek-r1", "fp8-block"),
-        ("Qwen3-32B-FP8", "qwen3-32b-fp8", "fp8-block"), ("Qwen3-4B-Instruct-2507-AWQ-4bit", "qwen3-4b", "int4-g128"),
+        ("Qwen3-32B-FP8", "qwen3-32b-fp8", "fp8-block"), ("Qwen/Qwen3-8B-FP8", "qwen3-8b", "fp8-block"), ("Qwen3-4B-Instruct-2507-AWQ-4bit", "qwen3-4b", "int4-g128"),
         ("x/Qwen3-8B-GPTQ-8bit", "qwen3-8b", "int8-g128"), ("deepseek-r1:8b", "qwen3-8b", "bf16"),
         ("x/Qwen3-Coder-30B-A3B-Instruct-AWQ", "qwen3-30b-a3b", "int4-g128"),
         ("deepseek-r1:70b", "llama-3.3-70b", "bf16"),

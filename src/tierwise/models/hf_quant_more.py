@@ -165,8 +165,9 @@ METHODS = tuple(_READERS)
 # Keys that no size follows from.
 ASIDE = {
     "quark": {"algo_config", "export", "layer_type_quant_config", "kv_cache_group", "kv_cache_quant_config",
-              "pack_method", "softmax_quant_spec", "quant_mode", "log_severity_level", "weight_format",
-              "min_kv_scale", "model_type", "kv_cache_post_rope", "custom_mode", "global_quant_config", "layer_quant_config"},
+              "pack_method", "softmax_quant_spec", "quant_mode", "log_severity_level",
+              "weight_format", "min_kv_scale", "model_type", "kv_cache_post_rope", "custom_mode",
+              "global_quant_config", "layer_quant_config"},
     "torchao": {"include_input_output_embeddings", "untie_embedding_weights", "quant_type_kwargs", "quant_type"},
     "hqq": {"skip_modules", "quant_config"},
     "mlx": {"mode", "bits", "group_size"},

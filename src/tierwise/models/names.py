@@ -33,6 +33,7 @@ _FORMATS = (
     (r"mxfp8", "mxfp8"), (r"3bit", "int3-g64-z16"), (r"4bit", "int4-g64-z16"), (r"6bit", "int6-g64-z16"),
     (r"8bit", "int8-g64-z16"), (r"bf16", "bf16"), (r"fp16|f16", "fp16"),
 )  # fmt: skip
+_BLOCKWISE = ("qwen/", "deepseek-ai/", "minimaxai/")  # their FP8 checkpoints have scales of 128 x 128 (model cards)
 _CLOSE = 0.15  # a size in a name is a rounded count
 
 
@@ -63,6 +64,8 @@ def read_name(name: str, entries: Mapping[str, Sequence[str]], sizes: Mapping[st
     """
     text = name.strip().lower().split("/")[-1]
     text, told, form, known = _format(text)
+    if form == "fp8" and name.strip().lower().startswith(_BLOCKWISE):
+        form = "fp8-block"
     words = _words(text)
     if not words:
         return None

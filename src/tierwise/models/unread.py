@@ -23,7 +23,7 @@ _NO_SIZE = re.compile(
     r"|attn_implementation|_mode$|_method$|_type$|_strategy$|vision_feature|grid_pinpoints|seq_length$|output_length|max_frames"
     r"|num_reward|standardize|clipped_linears|bidirectional|language_model_only|image_seq|ffn_mult|query_pre_attn|alibi"
     r"|use_flash|flash_attn|^use_(associative|mambapy)|max_position|n_positions|max_seq|context_length|sparse_(score|init|local)"
-    r"|disable_index|use_sparse|gemma_norm|num_hash|hash_|share_for_mtp|dedicated_embeddings|mm_hidden|text_hidden|attn_type"
+    r"|disable_index|use_sparse|gemma_norm|num_hash|hash_|share_for_mtp|dedicated_embeddings|mm_hidden|text_hidden|attn_type$"
     r"|_pos_emb_time|unified_vision|^vision_use_head$|expert_shared_overlap|rescale|^license|^language$|name_or_path|^torch"
 )
 

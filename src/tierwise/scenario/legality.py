@@ -194,4 +194,5 @@ def _show(x: Any, where: Any) -> object:
 
 
 def _words(x: Any) -> object:
-    return x if np.ndim(x) == 0 else np.unique(x).tolist()
+    whole = [int(v) if float(v).is_integer() else v for v in np.unique(x).tolist()]
+    return whole[0] if np.ndim(x) == 0 else whole

@@ -8,6 +8,7 @@ decoders have it: pre-norms, no biases, gated MLPs, a head of its own.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tierwise.core.errors import BadField
@@ -20,9 +21,9 @@ from tierwise.models.blocks.short_conv import ShortConv
 from tierwise.models.blocks.ssm import Mamba2
 from tierwise.models.config import Config
 from tierwise.models.families import nemotron_h
-from tierwise.models.families._common import attention, decoder, depth, every, modules, mtp_stack, pre_norm
+from tierwise.models.families._common import attention, decoder, depth, every, modules, mtp_stack, pre_norm, stack
 from tierwise.models.families.deepseek import indexer, latent_attention
-from tierwise.models.types import Block, Layer, Model
+from tierwise.models.types import Block, Layer, Model, Stack
 
 TYPES = ()
 
@@ -36,7 +37,8 @@ _INNER = ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_siz
 _SHARED = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
 _SHARED_INNER = ("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_intermediate_size",
                  "share_expert_dim")  # fmt: skip
-_MLP = ("block_ff_dim", "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "dense_intermediate_size")
+_MLP = ("block_ff_dim", "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "dense_intermediate_size",
+        "mlp_hidden_size", "ff_intermediate_size")
 _DENSE_FIRST = ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index", "n_dense_layers")
 _ROUTER_BIAS = ("use_expert_bias", "use_routing_bias", "moe_router_enable_expert_bias", "use_moe_router_bias")
 _QK_NORM = ("use_qk_norm", "qk_norm", "qk_layernorm", "use_qk_layernorm")
@@ -70,10 +72,26 @@ def build(c: Config, name: str) -> Model:
         return nemotron_h.build(c, name)
     layers = [_layer(c, kind, i) for i, kind in enumerate(_kinds(c, depth(c)))]
     n = modules(c, *_MTP)
-    hidden = c.size("hidden_size", "n_embd", "d_model")
-    other = [mtp_stack(hidden, c.size("vocab_size"), [layers[-1]] * n)] if n else []
+    hidden, vocab = c.size("hidden_size", "n_embd", "d_model"), c.size("vocab_size")
+    other = [mtp_stack(hidden, vocab, [layers[-1]] * n)] if n else []
     notes = [_NO_PATTERN] if _window(c) and not any(c.has(f) for f in _PATTERNS) else []
-    return decoder(c, name, layers, other=other, notes=notes)
+    if seen := _image_experts(c, [b for layer in layers for b in layer.blocks if isinstance(b, MoE)]):
+        other.append(seen)
+    tied = c.flag("weight_tying", "tie_embeddings")
+    if not any(c.has(f) for f in ("tie_word_embeddings", "weight_tying", "tie_embeddings")):
+        notes.append(f"no field says whether embedding and head are one table: two are taken (another would be "
+                     f"{hidden * vocab / 1e9:.2g} B parameters less)")  # fmt: skip
+    return decoder(c, name, layers, tied=tied, other=other, notes=notes)
+
+
+def _image_experts(c: Config, routed: list[MoE]) -> Stack | None:
+    """Experts of their own for image tokens, of the second of two widths (ERNIE 4.5 VL): no text visits them."""
+    widths = c.raw("moe_intermediate_size", default=None)
+    if not isinstance(widths, list) or len(widths) < 2 or not routed:
+        return None
+    inner = c.but(moe_intermediate_size=widths[1]).size("moe_intermediate_size")
+    layers = [Layer("image_experts", (replace(b, inner=inner, shared_inner=0.0),)) for b in routed]
+    return stack("image_experts", layers, stream="clip")
 
 
 def _window(c: Config) -> float:
@@ -122,6 +140,9 @@ def _mambas(c: Config) -> bool:
 def _layer(c: Config, kind: str, index: int) -> Layer:
     hidden = c.size("hidden_size", "n_embd", "d_model")
     label, mixer = _mixer(c, kind, hidden)
+    group = int(c.size("cla_share_factor", default=1.0)) if c.flag("use_cla") else 1
+    if index % group and isinstance(mixer, Attention):  # keys and values of the group's first layer
+        label, mixer = label + "-shared", replace(mixer, source="shared")
     ffn = _feed_forward(c, index)
     return pre_norm(label + ("+moe" if isinstance(ffn, MoE) else "+mlp"), hidden, mixer, ffn)
 
@@ -190,9 +211,14 @@ def _feed_forward(c: Config, index: int) -> MLP | MoE:
     if experts <= 1 or not _routes(c, index):
         inner = c.size(*(("intermediate_size_mlp",) if c.has("intermediate_size_mlp") else ()), *_MLP)
         return MLP(hidden, _adjusted(c, inner), gated, bias=c.flag("mlp_bias", "use_mlp_bias"))
+    widths = c.raw("moe_intermediate_size", default=None)
+    if isinstance(widths, list) and widths:
+        c = c.but(moe_intermediate_size=widths[0])
     inner, shared = c.size(*_INNER), c.size(*_SHARED_INNER, default=0.0, least=0)
-    if not shared:
-        shared = inner * c.size(*_SHARED, default=0.0, least=0)
+    if not shared or c.has("moe_shared_expert_intermediate_size"):
+        shared = (shared or inner) * c.size(*_SHARED, default=1.0 if shared else 0.0, least=0)
+    if c.flag("parallel_attn_mlp_res", "use_residual"):  # Arctic: a dense MLP as wide as the model beside the experts
+        shared += hidden
     bias = c.text("topk_method", default="") == "noaux_tc" or c.flag(*_ROUTER_BIAS)
     return MoE(hidden, experts, c.size(*_TOP_K), inner, gated, shared_inner=shared, router_bias=bias,
                shared_gate=c.has("shared_expert_intermediate_size"))  # fmt: skip
@@ -215,6 +241,9 @@ def _routes(c: Config, index: int) -> bool:
     freq = c.raw("moe_layer_freq", default=None)
     if isinstance(freq, list):
         return bool(freq[index]) if index < len(freq) else True
+    listed = c.raw("moe_layers_enum", default=None)
+    if isinstance(listed, str) and listed:  # Step3: layers by number, with commas
+        return str(index) in [part.strip() for part in listed.split(",")]
     if index < c.size(*_DENSE_FIRST, default=0.0, least=0) or index in c.items("mlp_only_layers", default=[]):
         return False
     if freq is not None:

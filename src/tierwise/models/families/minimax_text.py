@@ -13,7 +13,7 @@ from tierwise.models.config import Config
 from tierwise.models.families._common import attention, decoder, depth, every, heads, layer_types, pre_norm
 from tierwise.models.types import Layer, Model
 
-TYPES = ("minimax", "minimax_text_01")
+TYPES = ("minimax", "minimax_text_01", "minimax_m1")
 
 
 def build(c: Config, name: str) -> Model:
