@@ -41,10 +41,14 @@ def count(data: Mapping[str, Any]) -> int:
         Unknown: the installed version does not know the model.
     """
     config = config_of(data)
+    # LongCat's experts that pass their input through: `transformers` allots them input projections, checkpoints none.
+    idle = 0
+    if data["model_type"] == "longcat_flash":
+        idle = 2 * config.zero_expert_num * config.expert_ffn_hidden_size * config.hidden_size * config.num_layers
     invented = hasattr(config, "vision_config") and "vision_config" not in data
     # T5's configuration class ties the head whatever the file says; v1.1 checkpoints hold one of their own.
     own_head = data["model_type"] == "t5" and data.get("tie_word_embeddings") is False
-    return (config.vocab_size * config.d_model if own_head else 0) + sum(
+    return (config.vocab_size * config.d_model if own_head else 0) - idle + sum(
         p.numel()
         for name, p in instantiate(data).named_parameters()
         if not (invented and ("vision" in name or "multi_modal" in name))

@@ -17,7 +17,7 @@ TOLERANCE = 1e-3
 LEAST = 40  # comparisons without which the test has not tested much
 
 # Published with code of their own that `transformers` does not carry; tests/models checks their published totals.
-ELSEWHERE = {"chatglm", "deepseek", "mimo", "nemotron-nas", "rwkv6", "vig", "vim"}
+ELSEWHERE = {"chatglm", "deepseek", "mimo", "nemotron-nas", "rwkv6", "vig", "vim", "internlm2"}
 
 
 def test_parameters_agree_with_transformers(capsys: pytest.CaptureFixture[str]) -> None:
