@@ -178,9 +178,10 @@ def standing(outcomes: list[Outcome]) -> Standing:
     """Where a paper stands, from what became of its claims.
 
     ``reproduced`` when every claim of the abstract that the engine can express (all but ``needs-feature``) was
-    computed and came out, there is at least one, none is blind or unread, and no further result of the same metric is off. Where
-    the abstract has no number, its further results stand for it. ``partly`` when some came out, ``off`` when some were
-    computed and none did, else what is missing. Blind and unread claims are not among the n of the m that came out.
+    computed and came out, there is at least one, none is blind or unread, and no further result of the same metric
+    is off. Where the abstract has no number, its further results stand for it. ``partly`` when some came out, ``off``
+    when some were computed and none did, else what is missing. Blind and unread claims are not among the n of the m
+    that came out.
     """
     deciding = counted(outcomes)
     abstract = not all(o.claim.extra for o in outcomes)
