@@ -71,11 +71,11 @@ def test_the_interval_is_that_of_drawn_errors(seed: int, batch: float) -> None:
                 z = rng.standard_normal(20_000) / Z80
                 key = (x.op.kind, x.cost.basis, low, high)
                 factor = drawn.setdefault(key, np.exp(np.where(z > 0, z * high, -z * low)))
-                out += float(x.time * p.passes * p.fill) * factor
+                out += float(x.time * p.passes * p.pipeline_stretch) * factor
         return out
 
     before, after = measured(a), measured(b)
-    usual = [sum(float(x.time * p.passes * p.fill) for p in r.phases for x in p.ops) for r in (a, b)]
+    usual = [sum(float(x.time * p.passes * p.pipeline_stretch) for p in r.phases for x in p.ops) for r in (a, b)]
     ratio = (after / usual[1]) / (before / usual[0])
     low, high = (float(x) for x in spread(a, b))
     assert 0.7 <= float(np.mean((ratio >= low) & (ratio <= high))) <= 0.9

@@ -88,7 +88,7 @@ def _contents(
     }  # fmt: skip
     out["measure"] = None
     if not shape:
-        found = doubt([(p.cost, float(p.passes * p.fill)) for p in result.phases])
+        found = doubt([(p.cost, float(p.passes * p.pipeline_stretch)) for p in result.phases])
         out["measure"] = measuring.to_dict(found, result.scenario.machine)
         out["text"] = {"headline": headline(out), "why": why(out)}
     return out

@@ -101,14 +101,14 @@ class StepCost:
         return tuple(PricedOp(s, op, cost) for (s, op), cost in zip(self.program.walk(), costs, strict=True))
 
     @cached_property
-    def line(self) -> Num:
+    def serial_time(self) -> Num:
         """Seconds of the device when its ops run one after the other."""
         return self.parts * summed(p.time for p in self.on_device)
 
     @cached_property
     def device(self) -> Num:
         """Seconds of the device: its ops as scheduled, and the gap to the next step."""
-        time = self.line if not self.schedule else self.played(self.schedule)[1].time
+        time = self.serial_time if not self.schedule else self.played(self.schedule)[1].time
         if not is_zero(self.overlap):
             beside = self.parts * self.played(BESIDE)[1].time
             time = beside if np.all(np.asarray(self.overlap) > 0) else where(self.overlap, beside, time)
@@ -197,10 +197,10 @@ class StepCost:
     @cached_property
     def time(self) -> Num:
         """Seconds of the step; longer where it would draw more than the machine may."""
-        return maximum(num(step_time(self.device, self.launch, self.host, self.ahead)), num(self.least))
+        return maximum(num(step_time(self.device, self.launch, self.host, self.ahead)), num(self.least_time))
 
     @cached_property
-    def least(self) -> Num:
+    def least_time(self) -> Num:
         """Seconds that the step takes at the least at the watts that its device may draw; 0 where it could not ask for
         more."""
         return 0.0 if self.power is None else stretch(self.spent(self.power), 0.0, self.cap, self.power.idle)

@@ -21,7 +21,7 @@ class Pass:
     Attributes:
         name: ``vision``, ``audio``, ``encode``, ``prefill``, ``decode``, or a workload's own.
         step: what one pass sees.
-        times: how many there are; ``fill``: their time end to end over their own time (filling of the pipeline).
+        times: how many there are; ``pipeline_stretch``: their time end to end over their own (filling of the pipeline).
         state: the step of a serving engine that a pass is; None where no engine steps (towers, encoders).
         share: of a pass's work that a device does in its time: less than 1 where pipeline stages have fewer
             micro-batches than there are stages, so that each stands idle in between.
@@ -31,7 +31,7 @@ class Pass:
     name: str
     step: Step
     times: Num
-    fill: Num = 1.0
+    pipeline_stretch: Num = 1.0
     state: StepState | None = None
     varies: Mapping[str, tuple[Num, Num]] = field(default_factory=dict)
     share: Num = 1.0

@@ -30,11 +30,11 @@ def passes(r: Resolved, batch: Num) -> list[Pass]:
     seqs, new, times, past = split(rank, prompt - cached, plan.chunk)
     # A pass is cut into micro-batches that follow each other through the stages; the stages fill once.
     parts = minimum(plan.pp, maximum(seqs, 1.0))
-    fill = (times * parts + plan.pp - 1.0) / (times * plan.pp)
+    stretch = (times * parts + plan.pp - 1.0) / (times * plan.pp)
     logits = minimum(new / (prompt - cached), 1.0)
     step = Step(r.model, plan, seqs / parts, new, past + cached, "prefill", logits, seen, not is_zero(seen))
     state = StepState(chunks=(Chunk(new, past + cached, seqs / parts),), logits=logits * seqs / parts)
-    out.append(Pass("prefill", step, times, fill, state if own else None, share=parts / plan.pp))
+    out.append(Pass("prefill", step, times, stretch, state if own else None, share=parts / plan.pp))
     if not np.all(np.asarray(output) <= 1):
         micro = maximum(rank / plan.pp, 1.0)
         middle = prompt + maximum(output - 2.0, 0.0) / 2.0
