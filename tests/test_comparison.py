@@ -101,3 +101,13 @@ def test_it_shows_itself_and_gives_its_json() -> None:
     assert found["schema"].startswith("tierwise.comparison/")
     assert found["changes"][0]["ratios"]["time_s"]["interval"] == [float(c.time.low), float(c.time.high)]
     assert "to" in repr(tw.compare(BASE, BASE.with_traffic(batch=np.array([1.0, 2.0]))))
+
+
+def test_what_does_not_fit_has_ratios_to_nothing_and_compares_all_the_same() -> None:
+    big = tw.Scenario("llama-3.1-70b", "h100-sxm", tw.Batch(512.0, 64.0, "max"), engine="kernels")
+    small = big.apply(tw.techniques.quantize_weights("int4-g128"))
+    there, back, twice = tw.compare(big, small), tw.compare(small, big), tw.compare(big, big)
+    assert there.base.fits is False and there.other.fits is True
+    assert float(there.throughput) == np.inf and float(back.throughput) == 0.0 and np.isnan(float(twice.throughput))
+    assert np.isnan(float(twice.batch)) and float(there.memory.weights) < 0.4
+    assert there.to_dict()["changes"][0]["ratios"]["throughput"]["ratio"] is None

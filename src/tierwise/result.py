@@ -156,6 +156,12 @@ class Result:
         """Seconds until the last request of the batch has its first token (all arrive together)."""
         return sum((p.time for p in self.phases if p.name != "decode"), 0.0)
 
+    @property
+    def request_overhead(self) -> float:
+        """Seconds that a client waits for its first token beside :attr:`ttft`: outside the engine, in tokenizer and
+        transport, as measured of it; 0 without an engine. A run of requests over time counts them."""
+        return max((p.cost.corrections.request for p in self.phases), default=0.0)
+
     @cached_property
     def tpot(self) -> Num:
         """Seconds between tokens of one request at mean context; nan when nothing is decoded."""
