@@ -74,7 +74,8 @@ def _paced(p: Pass, cost: StepCost, rule: str) -> Num:
         # A sequence waits until all micro-batches have passed; with one sequence each, there may be fewer.
         return where(np.asarray(p.step.seqs) > 1.0, pace, p.pipeline_stretch)
     count = maximum(p.times, 1e-300)
-    return (pp + (p.pipeline_stretch * count * pp - pp) * pace) / (count * pp)
+    first = 0.0 if p.follows else pp
+    return (first + (p.pipeline_stretch * count * pp - first) * pace) / (count * pp)
 
 
 def _memory(
