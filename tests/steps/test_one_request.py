@@ -32,7 +32,8 @@ def test_explain_and_the_simulator_give_a_request_the_same_times(name: str) -> N
         plan = tw.Plan(tp=tp, chunk=chunk)
         said = tw.evaluate(tw.Scenario(model, machine, tw.Batch(float(prompt), float(output), 1.0), plan,
                                        engine=engine))  # fmt: skip
-        run = simulate(trace([0.0], [prompt], [output]), Deployment(model, (Replicas(machine, plan, settings=settings),)))
+        served = Deployment(model, (Replicas(machine, plan, settings=settings),))
+        run = simulate(trace([0.0], [prompt], [output]), served)
         first = float(run.requests.first[0])
         # The engine alone, and what a client waits for beside it. A pass that ends no prompt has its head counted.
         assert first == pytest.approx(float(np.asarray(said.ttft)) + said.request_overhead, rel=0.015)
