@@ -305,7 +305,8 @@ TRAINED_BY = {
     "lengths": "lognormal:mean=600,cv=1.2", "straggler": "0.05", "islands": "2", "compress": "int8", "mtbf": "5000h",
     "optimizer": "lion", "precision": "fp8", "trainer": "fsdp", "method": "lora:r=16", "train_tokens": "15T",
     "padded": "--lengths lognormal:mean=600,cv=1.2", "late": "--islands 2", "averaging": "--islands 2",
-    "local_steps": "--islands 2", "restart": "--mtbf 500h", "storage": "--mtbf 500h", "background": "--mtbf 500h --storage 5GB",
+    "local_steps": "--islands 2", "restart": "--mtbf 500h", "storage": "--mtbf 500h",
+    "background": "--mtbf 500h --storage 5GB",
     "spares": "--mtbf 500h", "repair": "--mtbf 5000h", "offload": None,
     "capacity": "--imbalance 2",
 }  # fmt: skip

@@ -59,11 +59,6 @@ def defaults_of(kind: str) -> Defaults:
                     found.same)  # fmt: skip
 
 
-def table_source() -> str:
-    """Where the table is from."""
-    return str(_table()["source"])
-
-
 @lru_cache(maxsize=256)
 def _of(kind: str) -> Defaults | None:
     entry = _table()["types"].get(kind)
