@@ -71,11 +71,11 @@ def test_the_interval_is_that_of_drawn_errors(seed: int, batch: float) -> None:
                 z = rng.standard_normal(20_000) / Z80
                 key = (x.op.kind, x.cost.basis, low, high)
                 factor = drawn.setdefault(key, np.exp(np.where(z > 0, z * high, -z * low)))
-                out += float(x.time * p.passes * p.fill) * factor
+                out += float(x.time * p.passes * p.pipeline_stretch) * factor
         return out
 
     before, after = measured(a), measured(b)
-    usual = [sum(float(x.time * p.passes * p.fill) for p in r.phases for x in p.ops) for r in (a, b)]
+    usual = [sum(float(x.time * p.passes * p.pipeline_stretch) for p in r.phases for x in p.ops) for r in (a, b)]
     ratio = (after / usual[1]) / (before / usual[0])
     low, high = (float(x) for x in spread(a, b))
     assert 0.7 <= float(np.mean((ratio >= low) & (ratio <= high))) <= 0.9
@@ -101,3 +101,13 @@ def test_it_shows_itself_and_gives_its_json() -> None:
     assert found["schema"].startswith("tierwise.comparison/")
     assert found["changes"][0]["ratios"]["time_s"]["interval"] == [float(c.time.low), float(c.time.high)]
     assert "to" in repr(tw.compare(BASE, BASE.with_traffic(batch=np.array([1.0, 2.0]))))
+
+
+def test_what_does_not_fit_has_ratios_to_nothing_and_compares_all_the_same() -> None:
+    big = tw.Scenario("llama-3.1-70b", "h100-sxm", tw.Batch(512.0, 64.0, "max"), engine="kernels")
+    small = big.apply(tw.techniques.quantize_weights("int4-g128"))
+    there, back, twice = tw.compare(big, small), tw.compare(small, big), tw.compare(big, big)
+    assert there.base.fits is False and there.other.fits is True
+    assert float(there.throughput) == np.inf and float(back.throughput) == 0.0 and np.isnan(float(twice.throughput))
+    assert np.isnan(float(twice.batch)) and float(there.memory.weights) < 0.4
+    assert there.to_dict()["changes"][0]["ratios"]["throughput"]["ratio"] is None

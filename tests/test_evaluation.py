@@ -87,7 +87,7 @@ def test_a_pipeline_fills_and_then_flows(dense: Model) -> None:
     assert deep.tpot <= flat.tpot
     prefill = deep.phase("prefill")
     micro_batches = 4 * prefill.passes
-    assert prefill.fill * prefill.passes == pytest.approx((micro_batches + 3) / 4)
+    assert prefill.pipeline_stretch * prefill.passes == pytest.approx((micro_batches + 3) / 4)
     sent = next(p for p in prefill.ops if p.op.name == "pipeline.send")
     assert sent.segment.repeat == 3
     assert sent.op.dims["bytes"] == pytest.approx(prefill.step.tokens * 1024 * 2)

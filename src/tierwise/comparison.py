@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from tierwise.core.intervals import Change, Interval, factors
-from tierwise.core.num import Num
+from tierwise.core.num import Num, num
 from tierwise.evaluation import evaluate
 from tierwise.result import Phase, Result, changes
 from tierwise.scenario.types import Scenario
@@ -37,14 +39,20 @@ class Ratio:
 
     @property
     def value(self) -> Num:
-        return self.after / self.before
+        return _over(self.after, self.before)
 
     def __float__(self) -> float:
         return float(self.value)
 
 
+def _over(after: Num, before: Num) -> Num:
+    """The ratio; infinite over nothing (what does not fit makes nothing), nan of two nothings."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return num(np.divide(after, before))
+
+
 def _counted(before: Num, after: Num) -> Ratio:
-    return Ratio(before, after, after / before, after / before)
+    return Ratio(before, after, _over(after, before), _over(after, before))
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Comparison:
     def _timed(self, before: Num, after: Num, phases: Callable[[Phase], bool] = lambda p: True) -> Ratio:
         """A ratio of times; ``phases``: those that the times are of."""
         low, high = spread(self.base, self.other, phases)
-        ratio = after / before
+        ratio = _over(after, before)
         return Ratio(before, after, ratio * low, ratio * high)
 
     @property

@@ -68,13 +68,14 @@ def _paced(p: Pass, cost: StepCost, rule: str) -> Num:
     """
     pp = p.step.plan.pp
     if np.all(np.asarray(pp) <= 1) or p.step.phase not in ("prefill", "decode"):
-        return p.fill
+        return p.pipeline_stretch
     pace = slowest(cost, p.step.model, p.step.plan, rule)
     if p.step.phase == "decode":
         # A sequence waits until all micro-batches have passed; with one sequence each, there may be fewer.
-        return where(np.asarray(p.step.seqs) > 1.0, pace, p.fill)
+        return where(np.asarray(p.step.seqs) > 1.0, pace, p.pipeline_stretch)
     count = maximum(p.times, 1e-300)
-    return (pp + (p.fill * count * pp - pp) * pace) / (count * pp)
+    first = 0.0 if p.follows else pp
+    return (first + (p.pipeline_stretch * count * pp - first) * pace) / (count * pp)
 
 
 def _memory(

@@ -35,7 +35,7 @@ class Phase:
         step: what one pass sees.
         cost: what one pass costs, priced when somebody asks (a sweep that wants decode only never prices prefill).
         passes: how many passes one batch needs.
-        fill: passes-times a pass takes end to end over its own time (pipeline fill; 1 without).
+        pipeline_stretch: passes-times a pass takes end to end over its own time (pipeline fill; 1 without).
         share: of a pass's work that one device does in its time (less than 1 where pipeline stages stand idle).
     """
 
@@ -43,7 +43,7 @@ class Phase:
     step: Step
     cost: StepCost
     passes: Num
-    fill: Num = 1.0
+    pipeline_stretch: Num = 1.0
     share: Num = 1.0
 
     @property
@@ -64,7 +64,7 @@ class Phase:
     @property
     def time(self) -> Num:
         """Seconds of all passes."""
-        return self.pass_time * self.passes * self.fill
+        return self.pass_time * self.passes * self.pipeline_stretch
 
     def by_segment(self) -> Iterator[tuple[Segment, list[PricedOp]]]:
         """The ops of each segment."""
@@ -75,11 +75,11 @@ class Phase:
         return self.cost.total(of)
 
     @property
-    def least(self) -> Num:
-        """Seconds of a pass's arithmetic alone, every op at the device's peak (:meth:`least_of`)."""
-        return self.total(self.least_of)
+    def time_at_peak(self) -> Num:
+        """Seconds of a pass's arithmetic alone, every op at the device's peak (:meth:`time_at_peak_of`)."""
+        return self.total(self.time_at_peak_of)
 
-    def least_of(self, p: PricedOp) -> Num:
+    def time_at_peak_of(self, p: PricedOp) -> Num:
         """Seconds of one execution's arithmetic alone at the device's peak in its format, or in 16 bits where that is
         higher, as utilization is stated."""
         on = self.cost.target
@@ -156,11 +156,17 @@ class Result:
         """Seconds until the last request of the batch has its first token (all arrive together)."""
         return sum((p.time for p in self.phases if p.name != "decode"), 0.0)
 
+    @property
+    def request_overhead(self) -> float:
+        """Seconds that a client waits for its first token beside :attr:`ttft`: outside the engine, in tokenizer and
+        transport, as measured of it; 0 without an engine. A run of requests over time counts them."""
+        return max((p.cost.corrections.request for p in self.phases), default=0.0)
+
     @cached_property
     def tpot(self) -> Num:
         """Seconds between tokens of one request at mean context; nan when nothing is decoded."""
         decode = self.phase("decode") if self.has("decode") else None
-        return float("nan") if decode is None else decode.pass_time * decode.fill
+        return float("nan") if decode is None else decode.pass_time * decode.pipeline_stretch
 
     @cached_property
     def time(self) -> Num:
@@ -192,7 +198,7 @@ class Result:
     def mfu(self) -> Num:
         """Model FLOPs utilization over the whole run: the time that its arithmetic would take at the device's peaks in
         the formats it is done in (16 bits where that is faster), over the time it takes."""
-        return sum((p.least * p.passes * p.share for p in self.phases), 0.0) / self.time
+        return sum((p.time_at_peak * p.passes * p.share for p in self.phases), 0.0) / self.time
 
     @cached_property
     def energy_parts(self) -> dict[str, Num]:
@@ -203,7 +209,7 @@ class Result:
         out: dict[str, Num] = {}
         for p in self.phases:
             # A pipeline that fills keeps its devices on, though they do no more.
-            for name, x in p.cost.joules(of, p.pass_time * p.fill).items():
+            for name, x in p.cost.joules(of, p.pass_time * p.pipeline_stretch).items():
                 # Nor do stages that stand idle for want of micro-batches.
                 done = 1.0 if name == "idle" else p.share
                 out[name] = out.get(name, 0.0) + self.devices * p.passes * done * x
@@ -213,7 +219,7 @@ class Result:
     def energy_by_op(self, phase: Phase) -> tuple[list[dict[str, Num]], dict[str, Num]]:
         """Joules of the whole system for the batch in a phase, by component: of every op, in the order of its ``ops``,
         and what is drawn between them. Over all phases, with ``system``, they add up to :attr:`energy`."""
-        c, seconds = phase.cost, phase.pass_time * phase.fill
+        c, seconds = phase.cost, phase.pass_time * phase.pipeline_stretch
         priced = [(c.parts * p.segment.repeat, p.op, p.cost) for p in c.on_device]
         each, left = by_op(priced, seconds, minimum(num(c.busy), num(seconds)), self._actions)
         whole = self.devices * phase.passes
@@ -267,7 +273,7 @@ class Result:
         found: dict[str, Num] = {}
         for p in self.phases:
             for x in p.ops:
-                found[x.cost.basis] = found.get(x.cost.basis, 0.0) + x.time * p.passes * p.fill
+                found[x.cost.basis] = found.get(x.cost.basis, 0.0) + x.time * p.passes * p.pipeline_stretch
         if not found:
             return {"datasheet": 1.0}
         whole = maximum(sum(found.values(), 0.0), 1e-300)
@@ -311,7 +317,7 @@ def changes(phases: Sequence[Phase]) -> dict[str, Change]:
     usual = sum((p.time for p in phases), 0.0)
 
     def moved(group: str, end: int) -> Num:
-        return sum((p.cost.moved(group, end) * p.passes * p.fill for p in phases), 0.0)
+        return sum((p.cost.moved(group, end) * p.passes * p.pipeline_stretch for p in phases), 0.0)
 
     known = dict.fromkeys(group for p in phases for group in p.cost.groups)
     return {group: change(partial(moved, group), usual) for group in known}

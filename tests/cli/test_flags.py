@@ -286,3 +286,79 @@ def test_a_sweep_is_refused_where_one_configuration_is_asked_for(
         main([*command, str(file)])
     assert caught.value.code == 2
     assert f"{section}.{name} holds several values" in capsys.readouterr().err
+
+
+SERVED = ("llama-3.1-8b", "--on", "4xh100-sxm", "--tp", "2", "--batch", "8")
+TRAINED = ("llama-3.1-8b", "--on", "16xh100-sxm", "--train", "--tp", "2", "--pp", "2", "--global-batch", "64")
+# A value of each flag that is another than its default, and where it takes another flag to mean something, that one.
+SERVED_BY = {
+    "clock": "0.7", "power_cap": "150W", "link_share": "0.2", "batch": "9", "prompt": "3000", "output": "300",
+    "tp": "4", "pp": "2", "weights": "fp8", "activations": "fp8", "kv": "fp8", "chunk": "512", "eager": None,
+    "unfused": None, "framework": "transformers", "schedule": "two_batches", "engine": "sglang",
+    "technique": "slide_window:512",
+}  # fmt: skip
+TRAINED_BY = {
+    "clock": "0.7", "link_share": "0.2", "global_batch": "128", "micro_batch": "2", "seq": "2048", "cp": "2",
+    "interleave": "2", "first_layers": "14", "last_layers": "14", "stage_layers": "14,18", "recompute": "full",
+    "zero": "0", "shard": "2", "sequence_parallel": False, "vocabulary_parallel": None, "tp_overlap": None,
+    "grad_overlap": False, "offload_activations": None, "imbalance": "2",
+    "lengths": "lognormal:mean=600,cv=1.2", "straggler": "0.05", "islands": "2", "compress": "int8", "mtbf": "5000h",
+    "optimizer": "lion", "precision": "fp8", "trainer": "fsdp", "method": "lora:r=16", "train_tokens": "15T",
+    "padded": "--lengths lognormal:mean=600,cv=1.2", "late": "--islands 2", "averaging": "--islands 2",
+    "local_steps": "--islands 2", "restart": "--mtbf 500h", "storage": "--mtbf 500h",
+    "background": "--mtbf 500h --storage 5GB",
+    "spares": "--mtbf 500h", "repair": "--mtbf 5000h", "offload": None,
+    "capacity": "--imbalance 2",
+}  # fmt: skip
+VALUES = {"capacity": "1.2", "averaging": "gossip:1", "local_steps": "10", "restart": "9000s", "storage": "5GB",
+          "spares": "2", "repair": "200h"}  # fmt: skip
+
+
+def given(name: str, value: Any) -> tuple[str, ...]:
+    option = FIELDS[name].option
+    if value is False:
+        return (f"--no-{option[2:]}",)
+    return (option,) if FIELDS[name].kind == "switch" else (option, VALUES.get(name, value))
+
+
+def numbers(capsys: pytest.CaptureFixture[str], *flags: str) -> Any:
+    """What was found, without what was asked."""
+    found = answer(capsys, "explain", *flags)
+    return {k: v for k, v in found.items() if k not in ("made_by", "scenario", "layout", "text", "notes", "sources")}
+
+
+@pytest.mark.parametrize("name", SERVED_BY)
+def test_a_flag_of_inference_changes_a_number_and_is_refused_in_training(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flag = given(name, SERVED_BY[name])
+    assert numbers(capsys, *SERVED, *flag) != numbers(capsys, *SERVED)
+    if name not in ("clock", "link_share", "tp", "pp", "schedule"):
+        code, _, err = run(capsys, "explain", *TRAINED, *flag)
+        assert code == 2 and flag[0] in err
+
+
+@pytest.mark.parametrize("name", TRAINED_BY)
+def test_a_flag_of_training_changes_a_number_and_is_refused_without_it(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = str(TRAINED_BY[name]).split() if str(TRAINED_BY[name]).startswith("--") else []
+    flag = given(name, TRAINED_BY[name])
+    asking = ("mixtral-8x7b", *TRAINED[1:], "--ep", "4") if name in ("imbalance", "capacity") else TRAINED
+    if name != "offload":  # which wants a machine with a host's memory
+        assert numbers(capsys, *asking, *beside, *flag) != numbers(capsys, *asking, *beside)
+    if asking is not TRAINED:
+        assert run(capsys, "explain", *TRAINED, *beside, *flag)[0] == 2
+    if beside:
+        assert run(capsys, "explain", *TRAINED, *flag)[0] == 2
+    if name not in ("clock", "link_share"):
+        code, _, err = run(capsys, "explain", *SERVED, *(flag if name != "offload" else ("--offload", "optimizer")))
+        assert code == 2 and flag[0] in err
+
+
+def test_every_flag_of_explain_is_in_the_test_of_what_flags_change() -> None:
+    told = {o.name for o in commands()["explain"].params if o.name in FIELDS}
+    shown = {"html", "trace_out", "table", "json", "save", "sensitivity", "machine", "train", "model", "read_as"}
+    # Filled up by the other degrees; of images; and the one there is.
+    others = {"dp", "ep", "images", "image_size", "workload"}
+    assert told - shown - others == set(SERVED_BY) | set(TRAINED_BY)

@@ -130,3 +130,17 @@ def test_recorded_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     path.write_text("a,b\n1,2\n")
     assert run("validate", "training", str(path)) == 2
     assert "gpu" in capsys.readouterr().err
+
+
+def test_every_cause_of_time_has_its_words() -> None:
+    from tierwise.report.training_report import CAUSES
+    from tierwise.training.work import CLASSES
+
+    assert set(CLASSES) <= set(CAUSES)
+
+
+def test_a_mixture_of_experts_is_explained_in_training(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["explain", "mixtral-8x7b", "--on", "16xh100-sxm", "--train", "--tp", "2", "--pp", "2", "--ep", "4"])
+    assert stopped.value.code == 0
+    assert "experts" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierwise.cost.tiling import attention_traffic, matmul_traffic
+from tierwise.cost.tiling import matmul_traffic
 
 sizes = st.integers(1, 40)
 
@@ -51,7 +51,6 @@ def test_never_below_the_lower_bound(m: int, n: int, k: int, capacity: int) -> N
 
 def test_everything_moves_once_when_everything_fits() -> None:
     assert float(matmul_traffic(100, 200, 300, 1e9)) == 100 * 300 + 300 * 200 + 100 * 200
-    assert float(attention_traffic(512, 2048, 64, 64, 1e9)) == 2 * 512 * 64 + 2 * 2048 * 64
 
 
 def test_nothing_fits() -> None:
@@ -59,25 +58,17 @@ def test_nothing_fits() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(q=st.integers(1, 3000), kv=st.integers(1, 3000), d=st.integers(1, 256), capacity=st.integers(3, 10**6))
-def test_more_memory_never_means_more_traffic(q: int, kv: int, d: int, capacity: int) -> None:
-    small, large = (float(attention_traffic(q, kv, d, d, c)) for c in (capacity, 2 * capacity))
+@given(m=st.integers(1, 3000), n=st.integers(1, 3000), k=st.integers(1, 256), capacity=st.integers(3, 10**6))
+def test_more_memory_never_means_more_traffic(m: int, n: int, k: int, capacity: int) -> None:
+    small, large = (float(matmul_traffic(m, n, k, c)) for c in (capacity, 2 * capacity))
     assert large <= small * (1 + 1e-12)
-    assert small >= 2 * q * d + 2 * kv * d
 
 
 def test_arrays_are_many_scalars() -> None:
     capacity = np.array([1e3, 1e4, 1e5])
     width = np.array([[32.0], [128.0]])
-    many = np.asarray(attention_traffic(4096.0, 4096.0, width, width, capacity))
+    many = np.asarray(matmul_traffic(4096.0, 4096.0, width, capacity))
     assert many.shape == (2, 3)
     for i, w in enumerate((32.0, 128.0)):
         for j, c in enumerate(capacity):
-            assert many[i, j] == pytest.approx(float(attention_traffic(4096.0, 4096.0, w, w, c)))
-
-
-def test_fused_attention_needs_only_its_rows() -> None:
-    """One pass over keys and values for every set of query rows that fits: FlashAttention-2's order."""
-    q, kv, d, capacity = 4096, 4096, 64, 100_000
-    rows = (capacity - 2 * d) // (2 * d + 3)
-    assert float(attention_traffic(q, kv, d, d, capacity)) == 2 * q * d + math.ceil(q / rows) * kv * 2 * d
+            assert many[i, j] == pytest.approx(float(matmul_traffic(4096.0, 4096.0, w, c)))

@@ -46,7 +46,7 @@ def test_a_wide_interval_names_the_measurement_that_would_narrow_it_most() -> No
     assert high / low > WIDE
     told = to_dict(wide)["measure"]
     assert told["group"].startswith("cdna3/") and "tierwise" in told["command"] and told["command"] in told["text"]
-    steps = [(p.cost, float(p.passes * p.fill)) for p in wide.phases]
+    steps = [(p.cost, float(p.passes * p.pipeline_stretch)) for p in wide.phases]
     found = doubt(steps)
     assert found is not None and found.group == told["group"] and 0 < found.time <= 1
     assert found.interval == pytest.approx((low / wide.time, high / wide.time), rel=1e-6)

@@ -12,9 +12,28 @@ from tierwise.core.numerics import fmt
 from tierwise.evaluation import evaluate
 from tierwise.machines import system
 from tierwise.models.load import load_model
-from tierwise.program.residency import held_experts, missed_experts, popularity, random_lru, skew_of, traced_hits
+from tierwise.program.residency import held_experts, missed_experts, popularity, random_lru, skew_of
 from tierwise.scenario.types import Batch, Plan, Scenario
 from tierwise.techniques.tiers import read_from_disk
+
+
+def traced_hits(chosen: np.ndarray, capacity: int, warm: int = 0) -> float:
+    """Share of a trace's choices found in a cache that lets go of what was used longest ago.
+
+    Args:
+        chosen: numbers of the experts in the order they are used.
+        warm: choices at the start that fill it and are not counted; 0 starts cold.
+    """
+    kept: dict[int, None] = {}
+    hits = 0
+    for i, expert in enumerate(chosen.tolist()):
+        if expert in kept:
+            del kept[expert]
+            hits += i >= warm
+        elif len(kept) >= capacity:
+            del kept[next(iter(kept))]
+        kept[expert] = None
+    return hits / max(len(chosen) - warm, 1)
 
 
 def drawn(experts: int, skew: float, count: int, seed: int = 0) -> np.ndarray:

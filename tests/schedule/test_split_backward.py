@@ -20,7 +20,7 @@ F, B, W = 2.0, 2.3, 1.8
 def demands(made: Order, parts: float = 1.0, hidden: float = 0.0) -> list[Demand]:
     """Durations by what an op does; ``backward`` is all gradients where those of weights are not apart."""
     seconds = {"forward": F, "inputs": B, "late": B, "weights": W, "rest": W, "first": B + W, "backward": B + W,
-               "together": F + B + W - hidden}  # fmt: skip
+               "overlapped": F + B + W - hidden}  # fmt: skip
     if any(op.startswith("weights") for op in made.ops) and not any(op.startswith("late") for op in made.ops):
         seconds["backward"] = B
     return [Demand(seconds[op.split(" ")[0]] / parts) for op in made.ops]
@@ -56,7 +56,7 @@ def test_dual_pipe_waits_as_its_table_says(p: int, m: int) -> None:
     # arXiv:2412.19437, table 2: (PP/2 - 1) (F&B + B - 3 W), its B with the gradients of weights. Equal passes: 2 each.
     made = order("dual_pipe", stages=p, micro_batches=float(m))
     units = {"forward": 1.0, "first": 2.0, "backward": 2.0, "inputs": 1.0, "late": 1.0, "weights": 1.0, "rest": 1.0,
-             "together": 3.0}  # fmt: skip
+             "overlapped": 3.0}  # fmt: skip
     done = play(made, [Demand(units[op.split(" ")[0]]) for op in made.ops], exposed=False)
     assert done.time == pytest.approx(3.0 * m + (p / 2 - 1) * (3.0 + 2.0 - 3.0), rel=1e-12)
     # All work is done once: a forward and both backward passes of every micro-batch on every stage.

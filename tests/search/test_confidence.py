@@ -52,10 +52,10 @@ def test_more_confidence_is_never_faster_nor_cheaper() -> None:
          for f in families_of(replace(ask(), systems=(s,)))]
         for s in (machine("4xh100-sxm"), unmeasured(1.0))
     )  # fmt: skip
-    assert known[0].together == (1.0, 1.0)
+    assert known[0].aggregated == (1.0, 1.0)
     for a, b in pairwise(known):
-        assert all(x < y for x, y in zip(a.together, b.together, strict=True))
-    assert all(x >= y for a, b in zip(new, known, strict=True) for x, y in zip(a.together, b.together, strict=True))
+        assert all(x < y for x, y in zip(a.aggregated, b.aggregated, strict=True))
+    assert all(x >= y for a, b in zip(new, known, strict=True) for x, y in zip(a.aggregated, b.aggregated, strict=True))
     paid = []
     for confidence in DEVIATIONS:
         found = plan(ask(rate=60.0, confidence=confidence), confirm=False)

@@ -78,7 +78,7 @@ def test_a_pass_takes_one_prompt_until_its_script_gives_it_more() -> None:
 
 def test_prompts_come_together_where_an_engine_reads_them_first() -> None:
     engines = [row(engine=name) for name in ("vllm", "sglang", "trtllm")]
-    assert conditions(engines).client.together.tolist() == [0.0, 1.0, 0.0]
+    assert conditions(engines).client.prefill_first.tolist() == [0.0, 1.0, 0.0]
 
 
 def test_scripts_of_engines_that_do_both_say_nothing_of_those_that_prefill_apart() -> None:

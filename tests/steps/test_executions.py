@@ -138,5 +138,5 @@ def test_two_batches_of_a_mixed_step_are_two_halves_of_it_and_one_step_to_the_ho
 
     two, plain, half = step("two_batches", state), step("", state), step("", state.divided(2))
     assert (half.shared < 0) == (machine == "a100-80gb")
-    assert two.line - two.shared == pytest.approx(2 * (half.line - half.shared), rel=1e-12)
+    assert two.serial_time - two.shared == pytest.approx(2 * (half.serial_time - half.shared), rel=1e-12)
     assert two.host == plain.host > half.host

@@ -131,6 +131,18 @@ def flags(
     return take
 
 
+def refuse(asked: Flags, names: Sequence[str], allowed: str) -> None:
+    """Refuse flags that nothing would follow here: a flag that is taken changes something.
+
+    Raises:
+        TierwiseError: names the first of them.
+    """
+    for name in names:
+        if name in asked.said:
+            option = FIELDS[name].option
+            raise bad(f"--no-{option[2:]}" if asked.said[name] is False else option, asked.said[name], allowed)
+
+
 def asked(model: str, said: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Flags:
     """What flags ask of a model, or of the saved scenario given in its place."""
     from tierwise.models.load import spelled_as
@@ -220,6 +232,8 @@ def _shown(row: Field, usual: Any) -> str:
         return "yes"
     if row.kind == "bytes":
         return f"{usual:g} B" if usual else "none"
+    if row.kind == "time":
+        return f"{usual:g}s"
     return f"{usual:g}" if isinstance(usual, float) else str(usual)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, Flags, asked, parsed
+from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, Flags, asked, parsed, refuse
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.scenario.fields import FIELDS, SECTIONS, bad, known
 from tierwise.scenario.types import Scenario
@@ -53,6 +53,8 @@ def _check_images(given: Flags, form: Json, model: Any) -> None:
     """Refuse images for a model of text alone, which would answer as if nobody had asked."""
     images = (form.get("traffic") or {}).get("images")
     blind = model.task == "generate" and not any(s.stream == "vision" for s in model.stacks)
+    if blind:
+        refuse(given, ["image_size"], f"nothing: {model.name} has no part that looks at images")
     if blind and isinstance(images, (int, float)) and images > 0:
         where = FIELDS["images"].option if "images" in given.said else f"{given.source}: traffic.images"
         raise bad(where, images, f"0: {model.name} has no part that looks at images")

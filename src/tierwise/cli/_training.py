@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tierwise.cli._flags import Flags
+from tierwise.cli._flags import Flags, refuse
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.scenario.fields import FIELDS
 
@@ -25,6 +25,8 @@ DEGREES = {
     **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps",
                                "late", "shard")},
 }  # fmt: skip
+# What only counts where devices fail.
+_FAILURES = ("restart", "storage", "background", "spares", "repair")
 # What a table of layouts leaves out: it is the same for all of them, or a picture.
 _APART = ("pipeline", "made_by", "schema")
 
@@ -35,6 +37,7 @@ def things(asked: Flags) -> tuple[Model, System, TrainingFramework]:
     Raises:
         TierwiseError: no machine, or a name that does not exist.
     """
+    from tierwise.models.facts import experts
     from tierwise.models.load import load_model
     from tierwise.training import framework
     from tierwise.training.optimizers import asked_for
@@ -45,6 +48,10 @@ def things(asked: Flags) -> tuple[Model, System, TrainingFramework]:
         raise TierwiseError("--on: which machine, and how many? For example --on 64xh100-sxm")
     model = load_model(asked.model)
     decoder(model)
+    if experts(model) is None:
+        refuse(asked, ["imbalance", "capacity"], f"nothing: {model.name} has no routed experts")
+    if asked.imbalance is None:
+        refuse(asked, ["capacity"], "nothing without --imbalance: no rank has more than the others")
     how = framework(asked.trainer)
     recipe = method(asked.method, how.recipe)
     if asked.optimizer is not None:
@@ -94,6 +101,8 @@ def fixed(asked: Flags) -> dict[str, float]:
     out = {to: float(getattr(asked, flag)) for flag, to in DEGREES.items() if getattr(asked, flag) is not None}
     if asked.lengths is not None:
         out |= _documents(asked.lengths, asked.seq, bool(asked.padded))
+    else:
+        refuse(asked, ["padded"], "nothing without --lengths: sequences are full")
     if asked.offload is not None:
         if asked.offload not in OFFLOAD:
             raise UnknownName("offload", asked.offload, OFFLOAD, f"(there are {', '.join(OFFLOAD)})")
@@ -104,6 +113,8 @@ def fixed(asked: Flags) -> dict[str, float]:
         out |= _averaging(asked.averaging)
     if out.get("islands", 1.0) <= 1 and ("averaging" in out or out.get("late")):
         raise BadField("--islands", "value", asked.islands, "2 or more: islands are what averages, or comes late")
+    if out.get("islands", 1.0) <= 1:
+        refuse(asked, ["local_steps"], "nothing without --islands, which average every so many steps")
     if asked.recompute is not None:
         out |= _recompute(asked.recompute)
     return out
@@ -235,8 +246,6 @@ def explain(asked: Flags) -> None:
     from tierwise.report.training_report import described
     from tierwise.training import train_step
 
-    if asked.sensitivity:
-        raise BadField("--sensitivity", "value", True, "nothing with --train")
     writable(asked, "html", "trace_out", "json", "save", table=ENDINGS)
     model, system, how = things(asked)
     asked = usual_length(asked, model)
@@ -288,7 +297,10 @@ def reliability(asked: Flags) -> Reliability | None:
     from tierwise.training.goodput import Reliability
 
     if asked.mtbf is None:
+        refuse(asked, _FAILURES, "nothing without --mtbf: no device fails")
         return None
+    if asked.storage is None:
+        refuse(asked, ["background"], "nothing without --storage: writing a checkpoint takes no time")
     storage = float("inf") if asked.storage is None else asked.storage
     return Reliability(asked.mtbf, asked.restart, storage, bool(asked.background), asked.spares, asked.repair)
 

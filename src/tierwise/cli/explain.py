@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, TRAINING, Flags, flags
+from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, TRAINING, Flags, flags, refuse
+
+# What a run of requests has and training has not.
+_SERVED = (*BATCH, *FORMATS, *(x for x in KERNELS if x != "schedule"), "engine", "technique", "sensitivity")
 
 
 @flags("machine", *BATCH, *DEGREES, *FORMATS, *KERNELS, "engine", "technique", *TRAINING, "sensitivity", "html",
@@ -14,7 +17,9 @@ def command(asked: Flags, ops: int = typer.Option(12, help="Rows of the op table
     if asked.train:
         from tierwise.cli._training import explain
 
+        refuse(asked, _SERVED, "nothing with --train")
         return explain(asked)
+    refuse(asked, TRAINING[1:], "nothing without --train")
     from tierwise.cli._files import check, told, write_json
     from tierwise.cli._progress import progress
     from tierwise.core.files import write

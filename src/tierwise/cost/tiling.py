@@ -1,9 +1,7 @@
-"""Traffic of tiled matmul and attention between a large memory and a fast one of limited capacity.
+"""Traffic of a tiled matmul between a large memory and a fast one of limited capacity.
 
 Counts, not prices: how many elements must cross when the work is cut into the tiles that fit, over every tile
-shape and loop order considered. The two-memory model is Hong and Kung's (1981); attention's orders are those of
-FlashAttention (arXiv:2205.14135, arXiv:2307.08691) and, where a fast memory is too small to hold useful rows,
-two tiled products with the scores between them (Saha and Ye, arXiv:2402.07443). All sizes may be arrays.
+shape and loop order considered. The two-memory model is Hong and Kung's (1981). All sizes may be arrays.
 """
 
 from __future__ import annotations
@@ -32,28 +30,6 @@ def matmul_traffic(m: Num, n: Num, k: Num, capacity: Num) -> Num:
     down, across = _passes(n, k, size)
     right = k * n + m * k * down + m * n * (2.0 * across - 1.0)
     return scalar(np.min(np.minimum(np.minimum(product, left), right), axis=-1))
-
-
-def attention_traffic(q: Num, kv: Num, head_dim: Num, v_dim: Num, capacity: Num) -> Num:
-    """Fewest elements moved by one head of (non-causal) attention when ``capacity`` elements fit.
-
-    The best of three orders: rows of queries with their running output stay and keys and values stream;
-    keys and values stay and queries with their partial outputs stream; or scores are written out between two
-    tiled products.
-    """
-    q, kv, d, e, size = (np.asarray(x, dtype=float) for x in (q, kv, head_dim, v_dim, capacity))
-    # A resident query row holds its output, running maximum and sum, and one score; a resident key its value
-    # and one score. The streamed side passes one token at a time.
-    rows = np.minimum(np.floor((size - d - e) / (d + e + 3.0)), q)
-    keys = np.minimum(np.floor((size - d - e - 2.0) / (d + e + 1.0)), kv)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        by_rows = q * (d + e) + np.ceil(q / rows) * kv * (d + e)
-        by_keys = kv * (d + e) + np.ceil(kv / keys) * q * (d + 2.0 * (e + 2.0)) - q * (e + 2.0)
-    fused = np.minimum(np.where(rows >= 1.0, by_rows, np.inf), np.where(keys >= 1.0, by_keys, np.inf))
-    # Softmax reads the scores for the row's maximum and sum, and once more to write the weights.
-    between = 3.0 * q * kv
-    apart = matmul_traffic(q, kv, d, size) + between + matmul_traffic(q, e, kv, size)
-    return scalar(np.minimum(fused, apart))
 
 
 def _passes(

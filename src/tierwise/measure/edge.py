@@ -151,14 +151,14 @@ def lengths(g: EdgeGroup, table: Table) -> tuple[StepState, Num, Num]:
 
 @dataclass(frozen=True)
 class PowerError:
-    """Rows with a mean power, answered: watts predicted over measured, and whether the interval holds them; ``apart``:
+    """Rows with a mean power, answered: watts predicted over measured, whether the interval holds them; ``unpriced``:
     rows of other kinds with an energy of their own, which nothing prices."""
 
     ratio: Array
     phase: NDArray[np.str_]
     low: float
     high: float
-    apart: int
+    unpriced: int
 
     @property
     def error(self) -> Array:

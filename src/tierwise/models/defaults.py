@@ -69,11 +69,6 @@ def counted() -> dict[str, dict[str, Any]]:
     return found
 
 
-def table_source() -> str:
-    """Where the table is from."""
-    return str(_table()["source"])
-
-
 @lru_cache(maxsize=256)
 def _of(kind: str) -> Defaults | None:
     entry = _table()["types"].get(kind)

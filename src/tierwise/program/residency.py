@@ -68,25 +68,6 @@ def missed_experts(outside: Num, experts: int, draws: Num, skew: Num) -> Num:
     return np.asarray((needed * (1.0 - held)).sum(-1) / needed.sum(-1))[()]
 
 
-def traced_hits(chosen: NDArray[np.int64], capacity: int, warm: int = 0) -> float:
-    """Share of a trace's choices found in such a cache.
-
-    Args:
-        chosen: numbers of the experts in the order they are used.
-        warm: choices at the start that fill it and are not counted; 0 starts cold.
-    """
-    kept: dict[int, None] = {}
-    hits = 0
-    for i, expert in enumerate(chosen.tolist()):
-        if expert in kept:
-            del kept[expert]
-            hits += i >= warm
-        elif len(kept) >= capacity:
-            del kept[next(iter(kept))]
-        kept[expert] = None
-    return hits / max(len(chosen) - warm, 1)
-
-
 def skew_of(chosen: NDArray[np.int64], experts: int) -> float:
     """Zipf exponent of a trace: the most likely one, given how often each expert was chosen."""
     counts = np.sort(np.bincount(chosen, minlength=experts)[:experts])[::-1].astype(float)

@@ -16,6 +16,7 @@ from tierwise import engines
 from tierwise.advise import Advice
 from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import Format
+from tierwise.core.units import seconds
 from tierwise.cost import efficiency
 from tierwise.engines import KERNELS
 from tierwise.influence import Moved
@@ -81,14 +82,14 @@ def _contents(
         "basis": plain(result.basis),
         "bases": {name: plain(share) for name, share in result.bases.items()},
         "sources": _sources(result.scenario),
-        "notes": _notes(result.scenario),
+        "notes": _notes(result),
         "advice": [advice_words.to_dict(a) for a in advice],
         "sensitivity": sensitivity.to_dict(result, moved) if moved else None,
         "text": None,
     }  # fmt: skip
     out["measure"] = None
     if not shape:
-        found = doubt([(p.cost, float(p.passes * p.fill)) for p in result.phases])
+        found = doubt([(p.cost, float(p.passes * p.pipeline_stretch)) for p in result.phases])
         out["measure"] = measuring.to_dict(found, result.scenario.machine)
         out["text"] = {"headline": headline(out), "why": why(out)}
     return out
@@ -300,9 +301,18 @@ def _sources(s: Resolved) -> Json:
     }  # fmt: skip
 
 
-def _notes(s: Resolved) -> list[str]:
+def _notes(result: Result) -> list[str]:
+    s = result.scenario
     machine = s.machine.device.notes
-    return [*s.model.notes, *_kept(s), *_run_by(s), *([machine] if machine else [])]
+    return [*s.model.notes, *_kept(s), *_run_by(s), *_outside(result), *([machine] if machine else [])]
+
+
+def _outside(result: Result) -> list[str]:
+    """What a client waits for beside the engine, which a run of requests over time counts and a batch does not."""
+    if not result.request_overhead:
+        return []
+    return [f"TTFT is of the engine alone; a client sees its first token {seconds(result.request_overhead)} later "
+            "(tokenizer, transport), which simulate, goodput and plan serve count"]  # fmt: skip
 
 
 def _run_by(s: Resolved) -> list[str]:

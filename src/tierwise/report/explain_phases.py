@@ -36,7 +36,7 @@ def phase_dict(phase: Phase, result: Result) -> Json:
     return {
         "name": phase.name,
         "passes": plain(phase.passes),
-        "pipeline_stretch": plain(phase.fill),
+        "pipeline_stretch": plain(phase.pipeline_stretch),
         "sequences": plain(phase.step.seqs),
         "new_tokens": plain(phase.step.new),
         "past_tokens": plain(phase.step.past),
@@ -98,7 +98,7 @@ def _op(p: PricedOp, phase: Phase, whole: Num, main: Tier, known: set[str]) -> J
         "operand_bytes": _nonzero((role, n * p.op.bytes_of(role)) for role in (*ROLES, "score")),
         "seconds": _nonzero((k, n * v) for k, v in seconds_of(cost).items()),
         "intensity": plain(intensity),
-        "mfu": plain(phase.least_of(p) / _over(cost.time)),
+        "mfu": plain(phase.time_at_peak_of(p) / _over(cost.time)),
         "mbu": plain(moved / _over(cost.time * main.bandwidth)),
         "bound_by": resource(cost.bound_by),
     }
@@ -170,7 +170,7 @@ def _by_role(phase: Phase, tier: str) -> Json:
 
 def _mfu(phase: Phase, result: Result) -> Num:
     """As the run's MFU, of the phase's own work and time."""
-    return phase.least * phase.passes * phase.share / _over(phase.time)
+    return phase.time_at_peak * phase.passes * phase.share / _over(phase.time)
 
 
 def _roofs(phase: Phase, result: Result) -> Json:

@@ -16,6 +16,7 @@ Json = dict[str, Any]
 
 PHASES = {
     "prefill": "Prefill, which reads the prompts",
+    "last prefill": "The last pass of prefill, with what full ones leave",
     "decode": "Decode, which writes the answers token by token",
     "encode": "Encoding, which reads the inputs",
     "vision": "The vision part, which looks at the images",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tierwise.core.errors import BadField
 from tierwise.papers.mutations import Noticed, blind, broken_rules, mutations
-from tierwise.papers.types import REPRODUCED, Claim, Outcome, Paper, standing
+from tierwise.papers.types import NEEDS_FEATURE, NEEDS_SETUP, REPRODUCED, Claim, Outcome, Paper, standing
 
 _STYLE = {"reproduced": "green", "partly": "cyan", "off": "red", "identity": "dim", "blind": "dim", "unread": "dim"}
 Rows = Sequence[tuple[Paper, list[Outcome]]]
@@ -79,7 +79,7 @@ def show_states(found: Rows, as_json: bool) -> None:
 
     out = console()
     table = Table(show_edge=False, pad_edge=False)
-    names = ("paper", "state", "claims reproduced", "off", "blind", "unread", "identity", "needs-setup", "needs-feature")
+    names = ("paper", "state", "claims reproduced", "off", "blind", "unread", "identity", NEEDS_SETUP, NEEDS_FEATURE)
     for name in names:
         table.add_column(name, justify="left" if name in names[:2] else "right")
     for paper, outcomes in found:

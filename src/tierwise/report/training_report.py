@@ -13,6 +13,7 @@ Json = dict[str, Any]
 # What the parts of a step are, for people.
 CAUSES = {
     "matmul": "matrix products",
+    "routed": "routing of tokens to experts and back",
     "attention": "attention",
     "memory": "norms, activations and other kernels",
     "link": "collectives inside layers",

@@ -228,8 +228,8 @@ _ROWS = (
     Field("trace_out", "files", "text", "Write a timeline for Perfetto (ui.perfetto.dev).", metavar="FILE"),
     Field("table", "files", "text", "Write the table, whole and in SI units (.csv or .parquet).", metavar="FILE"),
     Field("json", "files", "text", 'Write everything as JSON; "-" prints it instead of the tables.', metavar="FILE"),
-    Field("save", "files", "text", "Write what was asked as a scenario (YAML), to give in place of MODEL.",
-          metavar="FILE"),
+    Field("save", "files", "text", "Write what was asked, or what a plan chose, as a scenario (YAML), to give in place "
+          "of MODEL.", metavar="FILE"),
     Field("out", "files", "text", "Folder for launch files.", metavar="FOLDER"),
 )  # fmt: skip
 

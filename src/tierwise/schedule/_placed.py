@@ -5,7 +5,7 @@ from __future__ import annotations
 from tierwise.program.edges import stretches
 from tierwise.program.program import Program
 from tierwise.program.types import Op
-from tierwise.schedule._lay import Draft, dependencies
+from tierwise.schedule._order_builder import OrderBuilder, dependencies
 from tierwise.schedule.types import Buffer, Order
 
 
@@ -22,23 +22,23 @@ def copied(program: Program, copies: int) -> Order:
     """
     found = [op for _, op in program.walk()]
     streams = dict.fromkeys(_lane(op) for op in found)
-    draft = Draft(("device", *(s for s in streams if s != "device")))
+    building = OrderBuilder(("device", *(s for s in streams if s != "device")))
     writers: dict[str, int] = {}
     base = 0
     for stretch in stretches(program):
-        draft.section(stretch.turns)
+        building.section(stretch.turns)
         for i, p in enumerate(stretch.ops):
-            number = draft.add(_lane(p.op), p.name, p.op)
+            number = building.add(_lane(p.op), p.name, p.op)
             assert number == base + i
             for o in p.op.reads:
                 if o.role == "copy" and o.name in writers:
                     name = f"{p.body}.{o.name}"
-                    draft.buffers.append(Buffer(name, writers.pop(o.name), number, copies))
+                    building.buffers.append(Buffer(name, writers.pop(o.name), number, copies))
             if p.op.kind == "copy":
                 writers |= {o.name: number for o in p.op.writes if o.role == "copy"}
         base += len(stretch.ops)
-    draft.edges += dependencies(program)
-    return draft.order()
+    building.edges += dependencies(program)
+    return building.order()
 
 
 def _lane(op: Op) -> str:

@@ -21,7 +21,7 @@ from tierwise.schedule.closed import Passes, Shape
 from tierwise.schedule.types import Order
 
 # What ops are planned with: both passes together take as long as one after the other.
-_UNITS = {"forward": 1, "first": 2, "backward": 2, "inputs": 1, "late": 1, "weights": 1, "rest": 1, "together": 3}
+_UNITS = {"forward": 1, "first": 2, "backward": 2, "inputs": 1, "late": 1, "weights": 1, "rest": 1, "overlapped": 3}
 
 # Ops that are a backward pass of one direction alone.
 _BACK = ("first", "backward", "inputs", "late")
@@ -33,7 +33,7 @@ def order(program: Program | None = None, stages: int = 2, micro_batches: Num = 
     """Stage ``i`` is a lane. Ops of direction ``d`` (0 from the first stage, 1 from the last):
 
     ``forward d.i``; ``backward d.i``, all gradients at once (``first d.i``, the first of a stage of the middle);
-    ``together d.i``, a forward pass of the direction with a backward pass of the other; ``inputs d.i`` and ``late
+    ``overlapped d.i``, a forward pass of the direction with a backward pass of the other; ``inputs d.i`` and ``late
     d.i``, gradients of inputs alone as the pipeline fills and as it empties; ``weights d.i`` and ``rest d.i``, the
     gradients of weights that these put off.
 
@@ -70,10 +70,10 @@ def _row(stages: int, i: int, turns: int) -> list[Task]:
     def run(what: str, way: int) -> None:
         op = f"{what} {way}.{i}"
         # A pass has the number of its micro-batch, whichever op it is part of.
-        counter = f"{'f' if what in ('forward', 'together') else 'b'} {way}"
+        counter = f"{'f' if what in ('forward', 'overlapped') else 'b'} {way}"
         out.append((op, count.get(counter, 0)))
         count[counter] = count.get(counter, 0) + 1
-        if what == "together":
+        if what == "overlapped":
             count[f"b {1 - way}"] = count.get(f"b {1 - way}", 0) + 1
 
     def weights(what: str) -> None:
@@ -99,11 +99,11 @@ def _row(stages: int, i: int, turns: int) -> list[Task]:
             run("forward", near)
             run("first", far)
         else:
-            run("together", near)
-        run("together", far)
+            run("overlapped", near)
+        run("overlapped", far)
     for _ in range(from_middle):
         run("backward", far)
-        run("together", far)
+        run("overlapped", far)
     for k in range(from_end + 1):
         for way, later in ((far, from_end % 2), (near, 0)):
             half = (from_end + 1) // 2
@@ -130,7 +130,7 @@ def _waits(rows: Rows) -> Sequence[Wait]:
             direction, _, stage = place.partition(".")
             if what in _BACK:
                 done[direction] += 1
-            elif what == "together":
+            elif what == "overlapped":
                 other = str(1 - int(direction))
                 behind.setdefault(f"{other}.{stage}", turn - done[other])
                 done[other] += 1
@@ -138,9 +138,9 @@ def _waits(rows: Rows) -> Sequence[Wait]:
     def passes(way: int, i: int, back: bool) -> list[tuple[str, int]]:
         """(op, its turn less the micro-batch's number) of all ops with that pass in them."""
         if not back:
-            return [(f"{what} {way}.{i}", 0) for what in ("forward", "together")]
-        together = [(f"together {1 - way}.{i}", behind[f"{way}.{i}"])] if f"{way}.{i}" in behind else []
-        return [(f"{what} {way}.{i}", 0) for what in _BACK] + together
+            return [(f"{what} {way}.{i}", 0) for what in ("forward", "overlapped")]
+        overlapped = [(f"overlapped {1 - way}.{i}", behind[f"{way}.{i}"])] if f"{way}.{i}" in behind else []
+        return [(f"{what} {way}.{i}", 0) for what in _BACK] + overlapped
 
     out: list[Wait] = []
     for way in (0, 1):
@@ -158,7 +158,7 @@ def _waits(rows: Rows) -> Sequence[Wait]:
     return out
 
 
-def alone(stages: Num) -> Num:
+def unpaired(stages: Num) -> Num:
     """Micro-batches of a stage (the first) whose two passes are not run together with others."""
     return 3.0 * (stages / 2.0 - 1.0) + 2.0 + where(np.asarray(stages) <= 2, 1.0, 0.0)
 
@@ -166,16 +166,16 @@ def alone(stages: Num) -> Num:
 def span(passes: Passes) -> Num:
     """Every micro-batch on a stage, passes together where they can be, and what it waits for the others.
 
-    With equal stages a stage waits ``(stages / 2 - 1) (together + inputs - 2 weights)`` less what is hidden of the
+    With equal stages a stage waits ``(stages / 2 - 1) (overlapped + inputs - 2 weights)`` less what is hidden of the
     micro-batches that are not run together (arXiv:2412.19437, table 2, writes ``F&B + B - 3W`` with all gradients in
     B). Stages that have more to do than others wait that much less.
     """
     p = passes
     first, middle, last = p.totals
     inputs, weights = p.inputs[1], p.weights[1]
-    together = middle - p.hidden
-    lost = maximum(p.stages / 2.0 - 1.0, 0.0) * maximum(together + inputs - 2.0 * weights - p.hidden, 0.0)
-    base = p.micro_batches * together + alone(p.stages) * p.hidden
+    overlapped = middle - p.hidden
+    lost = maximum(p.stages / 2.0 - 1.0, 0.0) * maximum(overlapped + inputs - 2.0 * weights - p.hidden, 0.0)
+    base = p.micro_batches * overlapped + unpaired(p.stages) * p.hidden
     more = maximum((first + last) / 2.0 - middle, 0.0)
     return maximum(base + lost, base + p.micro_batches * more + maximum(lost - p.stages * more, 0.0))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tierwise.program.edges import stretches
 from tierwise.program.program import Program
 from tierwise.program.types import Operand
-from tierwise.schedule._lay import Draft, copy, dependencies
+from tierwise.schedule._order_builder import OrderBuilder, copy, dependencies
 from tierwise.schedule._placed import copied, has_copies
 from tierwise.schedule.types import Buffer, Order, OrderEdge
 
@@ -30,31 +30,31 @@ def order(
     """
     if has_copies(program):
         return copied(program, buffers)
-    draft = Draft(("device", "in", "out"))
+    building = OrderBuilder(("device", "in", "out"))
     moved: list[tuple[str, _Moved, _Moved]] = []
     for stretch in stretches(program):
-        draft.section(stretch.turns)
+        building.section(stretch.turns)
         into, out = _Moved(), _Moved()
         for p in stretch.ops:
-            number = draft.add("device", p.name, p.op)
+            number = building.add("device", p.name, p.op)
             if stretch.repeat is not None:
                 into.note(number, [o for o in p.op.reads if o.role in inward])
                 out.note(number, [o for o in p.op.writes if o.role in outward])
         moved.append((stretch.name, into, out))
     # Copies are numbered after all ops, so that dependencies keep their numbers.
-    draft.edges += dependencies(program)
+    building.edges += dependencies(program)
     for section, (name, into, out) in enumerate(moved):
         fetched = copy(f"{name}.in", into.operands, tier, True)
         kept = copy(f"{name}.out", out.operands, tier, False)
         if fetched is not None:
-            number = draft.add("in", fetched.name, fetched, section)
-            draft.edges.append(OrderEdge(number, into.users[0]))
-            draft.buffers.append(Buffer(fetched.name, number, into.users[-1], buffers))
+            number = building.add("in", fetched.name, fetched, section)
+            building.edges.append(OrderEdge(number, into.users[0]))
+            building.buffers.append(Buffer(fetched.name, number, into.users[-1], buffers))
         if kept is not None:
-            number = draft.add("out", kept.name, kept, section)
-            draft.edges.append(OrderEdge(out.users[-1], number))
-            draft.buffers.append(Buffer(kept.name, out.users[0], number, buffers))
-    return draft.order()
+            number = building.add("out", kept.name, kept, section)
+            building.edges.append(OrderEdge(out.users[-1], number))
+            building.buffers.append(Buffer(kept.name, out.users[0], number, buffers))
+    return building.order()
 
 
 @dataclass

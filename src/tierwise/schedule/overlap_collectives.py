@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tierwise.program.edges import stretches
 from tierwise.program.program import Program
-from tierwise.schedule._lay import laid
+from tierwise.schedule._order_builder import in_lanes
 from tierwise.schedule.types import Order, OrderEdge
 
 
@@ -21,7 +21,7 @@ def order(program: Program, behind: int = 0, kinds: Sequence[str] = ("all_reduce
             still waits for all of them, and the first layer of a stack for the last of the stack before.
         kinds: collectives that may be read late; all others are waited for.
     """
-    plain = laid(program, ("device", "link"), lambda op: "link" if op.kind == "collective" else "device")
+    plain = in_lanes(program, ("device", "link"), lambda op: "link" if op.kind == "collective" else "device")
     if behind <= 0:
         return plain
     late: dict[int, list[int]] = {}  # of each rewired collective, all of its stretch

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tierwise.program.edges import stretches
 from tierwise.program.program import Program
 from tierwise.program.types import Op, Operand
-from tierwise.schedule._lay import Draft, copy, dependencies
+from tierwise.schedule._order_builder import OrderBuilder, copy, dependencies
 from tierwise.schedule._placed import copied, has_copies
 from tierwise.schedule.types import Buffer, Order, OrderEdge
 
@@ -24,25 +24,25 @@ def order(program: Program, ahead: int = 1, roles: Sequence[str] = ("weight",), 
     """
     if has_copies(program):
         return copied(program, ahead + 1)
-    draft = Draft(("device", "copy"))
+    building = OrderBuilder(("device", "copy"))
     copies: list[tuple[list[int], Op | None]] = []
     for stretch in stretches(program):
-        draft.section(stretch.turns)
+        building.section(stretch.turns)
         users: list[int] = []
         moved: list[Operand] = []
         for p in stretch.ops:
-            number = draft.add("device", p.name, p.op)
+            number = building.add("device", p.name, p.op)
             found = [o for o in p.op.reads if o.role in roles]
             if stretch.repeat is not None and found:
                 users.append(number)
                 moved += found
         copies.append((users, copy(f"{stretch.name}.weights", moved, tier, True)))
     # Copies are numbered after all ops, so that dependencies keep their numbers.
-    draft.edges += dependencies(program)
+    building.edges += dependencies(program)
     for section, (users, op) in enumerate(copies):
         if op is None:
             continue
-        number = draft.add("copy", op.name, op, section)
-        draft.edges.append(OrderEdge(number, users[0]))
-        draft.buffers.append(Buffer(op.name, number, users[-1], ahead + 1))
-    return draft.order()
+        number = building.add("copy", op.name, op, section)
+        building.edges.append(OrderEdge(number, users[0]))
+        building.buffers.append(Buffer(op.name, number, users[-1], ahead + 1))
+    return building.order()

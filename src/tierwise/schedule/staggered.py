@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from tierwise.program.edges import Placed, stretches
 from tierwise.program.program import Program
-from tierwise.schedule._lay import Draft, dependencies
+from tierwise.schedule._order_builder import OrderBuilder, dependencies
 from tierwise.schedule.types import Order, OrderEdge
 
 BATCHES = ("first", "second")
@@ -32,12 +32,12 @@ def order(program: Program) -> Order:
     Args:
         program: of one micro-batch (half of the batch).
     """
-    draft = Draft(("compute", "link"))
+    building = OrderBuilder(("compute", "link"))
     number: dict[tuple[int, int], int] = {}  # (batch, op of the program): op of the order
     late: set[int] = set()  # ops of the program that the second batch executes a turn later
     base = 0
     for stretch in stretches(program):
-        draft.section(stretch.turns)
+        building.section(stretch.turns)
         parts = _parts(stretch.ops)
         if parts:
             late |= {base + i for part in (_EXPERTS, _AFTER) for i in parts[part]}
@@ -46,13 +46,13 @@ def order(program: Program) -> Order:
             for i in parts[part] if parts else range(len(stretch.ops)):
                 p = stretch.ops[i]
                 lane = "link" if p.op.kind == "collective" else "compute"
-                number[batch, base + i] = draft.add(lane, f"{BATCHES[batch]} {p.name}", p.op)
+                number[batch, base + i] = building.add(lane, f"{BATCHES[batch]} {p.name}", p.op)
         base += len(stretch.ops)
     for e in dependencies(program):
-        draft.edges.append(replace(e, of=number[0, e.of], to=number[0, e.to]))
+        building.edges.append(replace(e, of=number[0, e.of], to=number[0, e.to]))
         later = 0 if e.before else (e.to in late) - (e.of in late)
-        draft.edges.append(OrderEdge(number[1, e.of], number[1, e.to], e.distance + later, e.before))
-    return draft.order()
+        building.edges.append(OrderEdge(number[1, e.of], number[1, e.to], e.distance + later, e.before))
+    return building.order()
 
 
 def _parts(ops: Sequence[Placed]) -> list[list[int]]:

@@ -12,7 +12,7 @@ from itertools import groupby
 from tierwise.program.edges import stretches
 from tierwise.program.program import Program
 from tierwise.program.types import Op
-from tierwise.schedule._lay import Draft, dependencies
+from tierwise.schedule._order_builder import OrderBuilder, dependencies
 from tierwise.schedule.types import Order, OrderEdge
 
 BATCHES = ("first", "second")
@@ -27,7 +27,7 @@ def order(program: Program, beside: Sequence[str] = ("attention",)) -> Order:
         program: of one micro-batch (half of the batch).
         beside: kinds of op bound by memory, which get a lane of their own beside compute. Collectives have one as well.
     """
-    draft = Draft(("compute", "memory", "link"))
+    building = OrderBuilder(("compute", "memory", "link"))
     number: dict[tuple[int, int], int] = {}  # (batch, op of the program): op of the order
     base = 0
 
@@ -35,14 +35,14 @@ def order(program: Program, beside: Sequence[str] = ("attention",)) -> Order:
         return "link" if op.kind == "collective" else "memory" if op.kind in beside else "compute"
 
     for stretch in stretches(program):
-        draft.section(stretch.turns)
+        building.section(stretch.turns)
         for lane, run in groupby(enumerate(stretch.ops, start=base), key=lambda x: lane_of(x[1].op)):
             ops = list(run)
             for batch, name in enumerate(BATCHES):
                 for i, p in ops:
-                    number[batch, i] = draft.add(lane, f"{name} {p.name}", p.op)
+                    number[batch, i] = building.add(lane, f"{name} {p.name}", p.op)
         base += len(stretch.ops)
     for e in dependencies(program):
         for batch in range(len(BATCHES)):
-            draft.edges.append(OrderEdge(number[batch, e.of], number[batch, e.to], e.distance, e.before))
-    return draft.order()
+            building.edges.append(OrderEdge(number[batch, e.of], number[batch, e.to], e.distance, e.before))
+    return building.order()

@@ -34,8 +34,8 @@ class Slower:
     """Factors from expected TTFT and TPOT to those that should not be exceeded: of engines that do both, and of
     those that do one."""
 
-    together: tuple[float, float] = (1.0, 1.0)
-    apart: tuple[float, float] = (1.0, 1.0)
+    aggregated: tuple[float, float] = (1.0, 1.0)
+    disaggregated: tuple[float, float] = (1.0, 1.0)
 
 
 def slower(question: Question, family: Family) -> Slower:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tierwise import engines as engine_files
 from tierwise.memory.rules import rules
 from tierwise.scenario.types import Plan
-from tierwise.search.confidence import slower
+from tierwise.search.confidence import Slower, slower
 from tierwise.search.constants import CONSTANTS, DEVIATIONS
 from tierwise.search.engines import Engines, engines
 from tierwise.search.family import Family, coefficients
@@ -41,7 +41,7 @@ class Curves:
         draft, tokens: draft tokens and token budget of a step (v,).
         flight: requests in flight in the whole unit (v, f), nan where their KV has no room.
         ttft, tpot: seconds; ``rate``: requests per second of the unit (v, f).
-        fill: units there are devices for (v,); ``rent``: dollars per second of a unit (v,), nan where unknown.
+        affordable: units there are devices for (v,); ``rent``: dollars per second of a unit (v,), nan where unknown.
         instance: dollars per second of what is rented together, 0 where each device is rented for itself.
         slower: factors on TTFT and TPOT from expected times to those that a plan must hold at.
     """
@@ -56,7 +56,7 @@ class Curves:
     ttft: Array
     tpot: Array
     rate: Array
-    fill: Array
+    affordable: Array
     rent: Array
     instance: float = 0.0
     slower: tuple[float, float] = (1.0, 1.0)
@@ -113,9 +113,12 @@ def curves_of(question: Question, family: Family, known: Known | None = None) ->
         units += [_disaggregated(question, first, last)] if "disaggregated" in modes and family.most > 1 else []
     units = [u for u in units if len(u.own)]
     sure = [slower(question, r.family) for r in (first, last)] if units else []
-    return [replace(_curves(question, first, last, u),
-                    slower=(sure[0].apart[0], sure[1].apart[1]) if u.prefills.any() else sure[1].together)
-            for u in units]  # fmt: skip
+    return [replace(_curves(question, first, last, u), slower=_factors(sure, bool(u.prefills.any()))) for u in units]
+
+
+def _factors(sure: list[Slower], disaggregated: bool) -> tuple[float, float]:
+    first, last = sure
+    return (first.disaggregated[0], last.disaggregated[1]) if disaggregated else last.aggregated
 
 
 def _role(question: Question, family: Family, known: Known) -> _Role | None:
@@ -182,10 +185,10 @@ def _curves(question: Question, first: _Role, last: _Role, units: _Units) -> Cur
     fits &= np.minimum(held, question.freedom.max_seqs / own.pp[:, None]) >= FLIGHTS
     flight = np.where(fits, FLIGHTS * (own.pp * own.dp * units.decodes)[:, None], np.nan)
     rate = flight / (ttft + demand.output * tpot)
-    fill, rent = _affordable(question, first.family, last.family, units.prefills * other.devices,
-                             units.decodes * own.devices)  # fmt: skip
+    affordable, rent = _affordable(question, first.family, last.family, units.prefills * other.devices,
+                                   units.decodes * own.devices)  # fmt: skip
     return Curves(own, other, units.prefills, units.decodes, drafts[units.draft], units.tokens, flight, ttft, tpot,
-                  rate, fill, rent, _instance(first.family, last.family))  # fmt: skip
+                  rate, affordable, rent, _instance(first.family, last.family))  # fmt: skip
 
 
 def _instance(first: Family, last: Family) -> float:
@@ -202,12 +205,13 @@ def _affordable(question: Question, first: Family, last: Family, before: Array, 
     else:
         rent = np.asarray(first.system.rent(before)) + np.asarray(last.system.rent(after))
     if first.system.name == last.system.name:
-        fill = last.most / (before + after)
+        affordable = last.most / (before + after)
     else:
-        fill = np.minimum(first.most / before, last.most / after)
+        affordable = np.minimum(first.most / before, last.most / after)
     if np.isfinite(question.budget):
-        fill = np.where(np.isfinite(rent), np.minimum(fill, question.budget / rent * (1.0 + 1e-9)), fill)
-    return np.floor(fill), rent
+        affordable = np.where(np.isfinite(rent), np.minimum(affordable, question.budget / rent * (1.0 + 1e-9)),
+                              affordable)  # fmt: skip
+    return np.floor(affordable), rent
 
 
 def _shallow(kinds: Engines) -> NDArray[np.bool_]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from tierwise.core.num import Num
 from tierwise.core.numerics import MIXTURES, Format, fmt
 from tierwise.machines.types import System
 from tierwise.models.facts import facts_of
@@ -162,7 +161,3 @@ def bits_of(name: str) -> float:
 def stored(model: Model, weights: str) -> Model:
     """The model as a file of a format holds it."""
     return stored_as(model, fmt(weights) if weights else None)
-
-
-def with_batch(s: Scenario, batch: Num) -> Scenario:
-    return replace(s, traffic=replace(s.traffic, batch=batch))

@@ -113,16 +113,16 @@ def points(question: Question, curves: Curves, family: int, first: int) -> Point
         first: number of the first variant.
     """
     kind = question.demand.kind
-    fill = curves.fill
+    affordable = curves.affordable
     if kind == "free":
         position = np.broadcast_to(np.arange(curves.flight.shape[1], dtype=float), curves.flight.shape)
-        units = np.broadcast_to(fill[:, None], curves.flight.shape)
+        units = np.broadcast_to(affordable[:, None], curves.flight.shape)
     else:
-        counts = np.arange(1.0, max(float(np.max(fill, initial=0.0)), 1.0) + 1.0)
-        units = np.broadcast_to(counts, (len(fill), len(counts)))
+        counts = np.arange(1.0, max(float(np.max(affordable, initial=0.0)), 1.0) + 1.0)
+        units = np.broadcast_to(counts, (len(affordable), len(counts)))
         share = (question.demand.rate if kind == "open" else question.demand.concurrency) / units
         position = _position(np.maximum.accumulate(curves.rate, axis=1) if kind == "open" else curves.flight, share)
-    position = np.where((units <= fill[:, None]) & (units >= 1), position, np.nan)
+    position = np.where((units <= affordable[:, None]) & (units >= 1), position, np.nan)
     variant, column = np.nonzero(np.isfinite(position))
     at = position[variant, column]
     count = units[variant, column]

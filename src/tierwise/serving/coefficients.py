@@ -29,8 +29,8 @@ PRICED = frozenset(CLASSES)
 # Which coefficients may differ by what, beside engine: kernels by machine and number format, the client's and
 # scheduler's by client. Factors by build, or by engine and machine or format together, predict what was left out no
 # better (docs/accuracy.md): a build has what its engine's have in common, and what its recipe and version say.
-FLAT = frozenset({"accept", "draft", "routing", "imbalance", "host.poll", "apart.request", "apart.decode",
-                  "apart.prefill"})  # fmt: skip
+FLAT = frozenset({"accept", "draft", "routing", "imbalance", "host.poll", "disaggregated.request",
+                  "disaggregated.decode", "disaggregated.prefill"})  # fmt: skip
 BY_CLIENT = frozenset({"host.request", "host.prompt", "host.cold", "host.lost", "host.prefill", "burst", "queue",
                        "prefill.batching", "rank.wait"})  # fmt: skip
 BY_SYSTEM = PRICED | {"host.step", "host.kernel"}

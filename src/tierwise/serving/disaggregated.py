@@ -40,8 +40,8 @@ def disaggregated(
     accepted = tokens_accepted(coef["accept"], point.draft)
     ranks = point.flight / point.dp
     limit = np.maximum(np.minimum(ranks, times.room), 1.0)
-    request = request_seconds(point, client, coef) + coef["apart.request"]
-    prefill = coef["apart.prefill"] * prefill_seconds(point, times, client, coef)
+    request = request_seconds(point, client, coef) + coef["disaggregated.request"]
+    prefill = coef["disaggregated.prefill"] * prefill_seconds(point, times, client, coef)
     most = np.maximum(np.minimum(client.budget / point.isl, point.flight / servers), 1.0)
     full = prefill_at(prefill, most)
     first = coef["burst"] * full * np.maximum(point.flight / servers / most - 1.0, 0.0) / 2.0 / client.waves
@@ -53,7 +53,7 @@ def disaggregated(
         active, ttft = start.parts["active"], start.ttft
     curve = step_curve(point, times, coef)
     for _ in range(rounds):
-        tpot = coef["apart.decode"] * curve.seconds(active) / accepted
+        tpot = coef["disaggregated.decode"] * curve.seconds(active) / accepted
         decode = point.osl * tpot
         queue = point.flight * (ttft - request) / (ttft + decode)
         others = np.maximum(queue * (1.0 - 1.0 / np.maximum(point.flight, 1.0)) - spare, 0.0)

@@ -100,7 +100,7 @@ def key_of(row: ServingRow, model: Model | None = None) -> EngineKey:
 def _client(column: Callable[[str], Array], isl: Array) -> ClosedLoopClients:
     budget = np.maximum(column("budget"), column("budget_prompts") * isl)
     return ClosedLoopClients(budget, column("waves"), column("spread"), column("poll") / 2.0, column("cold"),
-                             column("timeout"), column("captured"), column("together"))  # fmt: skip
+                             column("timeout"), column("captured"), column("prefill_first"))  # fmt: skip
 
 
 def _facts(row: ServingRow) -> dict[str, Any]:

@@ -48,9 +48,9 @@ START: Mapping[str, float] = {
     "prefill.batching": 0.3,  # exponent: a pass takes most**exponent prompts of the ``most`` it has room for
     "burst": 1.0,  # weight of the first wave, in which all requests arrive at once
     "queue": 1.0,  # weight of waiting behind other prompts
-    "apart.request": 5.0e-2,  # disaggregated: routing a request and moving its KV to the decoding engine
-    "apart.decode": 1.0,  # disaggregated: over the same decode step in an engine that also prefills
-    "apart.prefill": 1.0,  # the same for a prefill pass
+    "disaggregated.request": 5.0e-2,  # routing a request and moving its KV to the decoding engine
+    "disaggregated.decode": 1.0,  # over the same decode step in an engine that also prefills
+    "disaggregated.prefill": 1.0,  # the same for a prefill pass
     "accept": 2.0,  # odds that a draft token is right
     "draft": 1.0,  # a draft token's time over that of one layer and the head
 }
@@ -68,7 +68,7 @@ class ClosedLoopClients:
     ``poll``: mean steps to the next look at the queue. ``timeout``: most steps that attention-parallel ranks wait until
     each has a prompt. ``cold``: 1 where the first wave also compiles kernels.
     ``captured``: most tokens of a pass with prompts that is replayed from recorded graphs; 0 where none is.
-    ``together``: 1 where prompts that wait are all read before any sequence decodes on.
+    ``prefill_first``: 1 where prompts that wait are all read before any sequence decodes on.
     ``spread``: 1 where lengths differ from request to request, so that arrivals spread out; 0 where all are equal.
     """
 
@@ -79,7 +79,7 @@ class ClosedLoopClients:
     cold: Array
     timeout: Array
     captured: Array
-    together: Array
+    prefill_first: Array
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def aggregated(
         ttft = request + residual + step + extra + waiting + first + looks * mean + lost
         wanted = ranks * point.osl * tpot / (ttft + point.osl * tpot)
         active = np.maximum(DAMPING * active + (1.0 - DAMPING) * np.minimum(wanted, limit), LEAST_DECODING)
-    waves = (client.together > 0) & (client.spread == 0)
+    waves = (client.prefill_first > 0) & (client.spread == 0)
     if waves.any():
         found = _in_waves(point, curve.seconds(ranks), request, full, limit / most)
         ttft, tpot = np.where(waves, found[0], ttft), np.where(waves, found[1] / accepted, tpot)

@@ -172,8 +172,8 @@ def step_times(on: EngineOn, point: ClosedLoopPoint) -> StepTimes:
     launch = np.maximum(step.launch - step.corrections.gap, 0.0)
     return StepTimes(
         _by_class(step, seqs.shape), np.broadcast_to(launch, seqs.shape).astype(float), seqs,
-        _by_class(passes, prompts.shape), np.broadcast_to(step.least, seqs.shape).astype(float),
-        np.broadcast_to(passes.least, prompts.shape).astype(float), _excess(step, point.ep, seqs.shape),
+        _by_class(passes, prompts.shape), np.broadcast_to(step.least_time, seqs.shape).astype(float),
+        np.broadcast_to(passes.least_time, prompts.shape).astype(float), _excess(step, point.ep, seqs.shape),
         np.full(shape, float(text_layers(on.model))),
         np.full(shape, sum(float(np.max(s.repeat)) for s, op in step.program.walk() if op.kind == "moe")),
         np.broadcast_to(kernels(step.program), shape).astype(float),
@@ -216,7 +216,7 @@ def _by_class(step: StepCost, shape: tuple[int, ...]) -> Array:
         out[f"{kind}.few"] += (1.0 - many) * seconds
         out[f"{kind}.many"] += many * seconds
     if step.overlaps:  # what running beside each other takes off is no class's own
-        out["other"] += step.device - step.corrections.gap - step.line
+        out["other"] += step.device - step.corrections.gap - step.serial_time
     return np.asarray(list(out.values()))
 
 

@@ -101,14 +101,14 @@ class StepCost:
         return tuple(PricedOp(s, op, cost) for (s, op), cost in zip(self.program.walk(), costs, strict=True))
 
     @cached_property
-    def line(self) -> Num:
+    def serial_time(self) -> Num:
         """Seconds of the device when its ops run one after the other."""
         return self.parts * summed(p.time for p in self.on_device)
 
     @cached_property
     def device(self) -> Num:
         """Seconds of the device: its ops as scheduled, and the gap to the next step."""
-        time = self.line if not self.schedule else self.played(self.schedule)[1].time
+        time = self.serial_time if not self.schedule else self.played(self.schedule)[1].time
         if not is_zero(self.overlap):
             beside = self.parts * self.played(BESIDE)[1].time
             time = beside if np.all(np.asarray(self.overlap) > 0) else where(self.overlap, beside, time)
@@ -197,10 +197,10 @@ class StepCost:
     @cached_property
     def time(self) -> Num:
         """Seconds of the step; longer where it would draw more than the machine may."""
-        return maximum(num(step_time(self.device, self.launch, self.host, self.ahead)), num(self.least))
+        return maximum(num(step_time(self.device, self.launch, self.host, self.ahead)), num(self.least_time))
 
     @cached_property
-    def least(self) -> Num:
+    def least_time(self) -> Num:
         """Seconds that the step takes at the least at the watts that its device may draw; 0 where it could not ask for
         more."""
         return 0.0 if self.power is None else stretch(self.spent(self.power), 0.0, self.cap, self.power.idle)
@@ -233,12 +233,28 @@ class StepCost:
         if is_zero(self.overlap) and not self.schedule and self.power is None:
             more = self.parts * sum((p.time * (p.cost.interval[end] - 1.0) for p in mine), 0.0)
             return step_time(self.device + more, self.launch, self.host, self.ahead)
+        if np.size(self.time) == 1:
+            return self._at_ends[name, end]
+        return self._with(lambda p: p.cost.interval[end] if group(p.op, self.target) == name else 1.0)
+
+    @cached_property
+    def _at_ends(self) -> dict[tuple[str, int], Num]:
+        """What :meth:`moved` says of every group of one configuration: both ends of each in one play of them all."""
+        ends = [(name, end) for name in self.groups if name != ENGINE for end in (0, 1)]
+        of = {id(p.op): group(p.op, self.target) for p in self.on_device}
+
+        def factors(p: PricedOp) -> Num:
+            mine = of[id(p.op)]
+            return np.asarray([float(p.cost.interval[end]) if name == mine else 1.0 for name, end in ends])
+
+        seconds = np.broadcast_to(self._with(factors), len(ends))
+        return dict(zip(ends, map(float, seconds), strict=True))
+
+    def _with(self, factor: Callable[[PricedOp], Num]) -> Num:
+        """Seconds of the step when ops take so many times as long on the device."""
         changed = replace(self)
         changed.__dict__["costs"] = self.costs
-        changed.__dict__["on_device"] = tuple(
-            replace(p, cost=scaled(p.cost, p.cost.interval[end])) if group(p.op, self.target) == name else p
-            for p in self.on_device
-        )
+        changed.__dict__["on_device"] = tuple(replace(p, cost=scaled(p.cost, factor(p))) for p in self.on_device)
         return changed.time
 
     def by_segment(self) -> Iterator[tuple[Segment, list[PricedOp]]]:

@@ -10,7 +10,7 @@ import numpy as np
 from tierwise.core.num import Num, maximum, minimum, num, where
 from tierwise.schedule import order
 from tierwise.schedule.closed import Passes
-from tierwise.schedule.dual_pipe import alone
+from tierwise.schedule.dual_pipe import unpaired
 from tierwise.schedule.play import play
 from tierwise.schedule.types import Demand, Event, Order, Timeline
 from tierwise.training.layout import Layout, chosen, held, of_schedule, pipelines
@@ -82,8 +82,8 @@ def span(layout: Layout, stages: Stages) -> Num:
 def beside(layout: Layout, stages: Stages) -> Num:
     """Seconds of a step's collectives that lie behind the other direction's products (DualPipe)."""
     both = of_schedule(layout, lambda c: c.shape.copies) > 1.0
-    together = maximum(layout.micro_batches - alone(layout.pp), 0.0)
-    return where(both, together * stages.passes.hidden, 0.0)
+    paired = maximum(layout.micro_batches - unpaired(layout.pp), 0.0)
+    return where(both, paired * stages.passes.hidden, 0.0)
 
 
 def in_flight(layout: Layout, at: Num = 0.0) -> Num:
@@ -168,7 +168,7 @@ def _seconds(op: str, layout: Layout, stages: Stages, parts: int, split: bool) -
         return np.asarray(mine * layer + spread / parts + begins * ends[0] + ending * ends[1])
 
     way = of[0] if of else 0
-    if what == "together":
+    if what == "overlapped":
         # A part of fewer layers hides less, and lets less be hidden.
         hidden = _one(stages.passes.hidden) * min(part(0), part(1)) / max(_one(stages.layers[1]), 1.0)
         return float(passes(way)[0] + passes(1 - way)[1:].sum() - hidden)

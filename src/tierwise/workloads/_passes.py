@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tierwise.core.num import Num, ceil_div, maximum, num
+from tierwise.core.num import Num, ceil_div, maximum, minimum, num, where
 from tierwise.models.lower import running
 from tierwise.models.step import Step
 from tierwise.scenario.types import Resolved
 from tierwise.steps.state import StepState
+
+# What full passes leave of the prompts, in one pass.
+LAST_PREFILL = "last prefill"
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,9 @@ class Pass:
     Attributes:
         name: ``vision``, ``audio``, ``encode``, ``prefill``, ``decode``, or a workload's own.
         step: what one pass sees.
-        times: how many there are; ``fill``: their time end to end over their own time (filling of the pipeline).
+        times: how many there are; ``pipeline_stretch``: their time end to end over their own (filling of the pipeline).
         state: the step of a serving engine that a pass is; None where no engine steps (towers, encoders).
+        follows: they go through a pipeline that the passes before have filled.
         share: of a pass's work that a device does in its time: less than 1 where pipeline stages have fewer
             micro-batches than there are stages, so that each stands idle in between.
         varies: what grows from one pass to the next: dim -> (mean over the passes, step).
@@ -31,10 +35,11 @@ class Pass:
     name: str
     step: Step
     times: Num
-    fill: Num = 1.0
+    pipeline_stretch: Num = 1.0
     state: StepState | None = None
     varies: Mapping[str, tuple[Num, Num]] = field(default_factory=dict)
     share: Num = 1.0
+    follows: bool = False
 
 
 def towers(r: Resolved, rank: Num) -> list[Pass]:
@@ -68,14 +73,39 @@ def encoder_tokens(r: Resolved) -> Num:
     return 0.0
 
 
-def split(rank: Num, prompt: Num, chunk: Num) -> tuple[Num, Num, Num, Num]:
-    """(sequences, new tokens each, passes, mean cached tokens) of a prefill cut into passes of ``chunk`` tokens.
+@dataclass(frozen=True)
+class Chunks:
+    """Equal passes of a prefill.
 
-    Short prompts are packed whole into a pass; a prompt longer than a pass is cut, and its later parts see
-    the earlier ones as cached. The mean of that is exact because attention is linear in it.
+    Attributes:
+        seqs, new, past: sequences in a pass, new tokens of each, those that it has cached before (their mean, which is
+            exact where attention is linear in it).
+        times: how many passes; may be 0.
     """
-    pieces = maximum(ceil_div(prompt, chunk), 1.0)
-    new = prompt / pieces
-    together = maximum(ceil_div(rank * prompt / pieces, chunk), 1.0)
-    seqs = maximum(rank / together, 1.0)
-    return seqs, new, pieces * rank / seqs, (prompt - new) / 2.0
+
+    seqs: Num
+    new: Num
+    past: Num
+    times: Num
+
+
+def split(rank: Num, prompt: Num, chunk: Num) -> tuple[Chunks, Chunks]:
+    """A prefill as engines cut it: passes of ``chunk`` tokens as long as there are so many, and one with the rest.
+
+    Short prompts are packed into a pass; a prompt longer than a pass is cut, and its later parts see the earlier ones
+    as cached.
+    """
+    total = rank * prompt
+    # What the last bits of a division leave is no pass of its own.
+    full = maximum(np.floor(total / chunk * (1.0 + 1e-12)), 1.0)
+    each = minimum(total, chunk)
+    rest = maximum(total - full * each, 0.0)
+    rest = where(np.asarray(rest) < 1e-6, 0.0, rest)
+    new, last = minimum(prompt, each), minimum(prompt, maximum(rest, 1.0))
+    long = np.asarray(prompt) > np.asarray(chunk)
+    past = where(long, prompt - last, (prompt - last) / 2.0)
+    seqs = rest / last
+    # The positions of all tokens add up to what they do in whole prompts.
+    before = (total * prompt / 2.0 - rest * (past + last / 2.0)) / (total - rest) - new / 2.0
+    return (Chunks(each / new, new, maximum(before, 0.0), full),
+            Chunks(maximum(seqs, 1e-9), last, past, where(np.asarray(rest) > 0, 1.0, 0.0)))  # fmt: skip

@@ -10,7 +10,7 @@ from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.scenario.types import Resolved
 from tierwise.steps.state import Chunk, StepState
-from tierwise.workloads._passes import Pass, encoder, encoder_tokens, split, towers
+from tierwise.workloads._passes import LAST_PREFILL, Pass, encoder, encoder_tokens, split, towers
 
 
 def runs(model: Model) -> bool:
@@ -27,14 +27,16 @@ def passes(r: Resolved, batch: Num) -> list[Pass]:
     own = _engine_steps(r.model)
     prompt, output = decoder_prompt(r), num(r.traffic.output)
     cached = minimum(plan.kv.shared_prefix, prompt - 1.0) if not is_zero(plan.kv.shared_prefix) else 0.0
-    seqs, new, times, past = split(rank, prompt - cached, plan.chunk)
-    # A pass is cut into micro-batches that follow each other through the stages; the stages fill once.
-    parts = minimum(plan.pp, maximum(seqs, 1.0))
-    fill = (times * parts + plan.pp - 1.0) / (times * plan.pp)
-    logits = minimum(new / (prompt - cached), 1.0)
-    step = Step(r.model, plan, seqs / parts, new, past + cached, "prefill", logits, seen, not is_zero(seen))
-    state = StepState(chunks=(Chunk(new, past + cached, seqs / parts),), logits=logits * seqs / parts)
-    out.append(Pass("prefill", step, times, fill, state if own else None, share=parts / plan.pp))
+    for name, c in zip(("prefill", LAST_PREFILL), split(rank, prompt - cached, plan.chunk), strict=True):
+        if is_zero(c.times):
+            continue
+        # A pass is cut into micro-batches that follow each other through the stages; the stages fill once.
+        parts, follows = minimum(plan.pp, maximum(c.seqs, 1.0)), name == LAST_PREFILL
+        stretch = (c.times * parts + (0.0 if follows else plan.pp - 1.0)) / (maximum(c.times, 1.0) * plan.pp)
+        seqs, past, logits = c.seqs / parts, c.past + cached, minimum(c.new / (prompt - cached), 1.0)
+        step = Step(r.model, plan, seqs, c.new, past, "prefill", logits, seen, not is_zero(seen))
+        state = StepState(chunks=(Chunk(c.new, past, seqs),), logits=logits * seqs)
+        out.append(Pass(name, step, c.times, stretch, state if own else None, share=parts / plan.pp, follows=follows))
     if not np.all(np.asarray(output) <= 1):
         micro = maximum(rank / plan.pp, 1.0)
         middle = prompt + maximum(output - 2.0, 0.0) / 2.0

@@ -10,7 +10,6 @@ from tierwise.papers.base import scenario
 from tierwise.papers.types import Claim, Paper
 
 CARRIED = 256.0  # tokens each iteration starts from: the problem, and what earlier ones left
-SAMPLES = 8  # chains of a majority vote
 
 
 @dataclass(frozen=True)

@@ -53,14 +53,14 @@ def gain(orca: str, model: str = "opt-13b", data: str = "sharegpt", cv: float = 
     return full_rate(run(contrast(theirs, "paged"), model, data, cv)) / full_rate(run(theirs, model, data, cv))
 
 
-def together(kv: str) -> float:
+def sequences_at_once(kv: str) -> float:
     """Requests that run at once, OPT-13B on ShareGPT."""
     return full_batch(run(kv))
 
 
 def more_together(kv: str) -> float:
     """Requests that run at once, vLLM over Orca."""
-    return together(contrast(kv, "paged")) / together(kv)
+    return sequences_at_once(contrast(kv, "paged")) / sequences_at_once(kv)
 
 
 def middle() -> float:

@@ -63,8 +63,8 @@ def shown(path: Path, a: EdgeAnswers, p: PowerError) -> list[str]:
         if mine.any():
             out.append(f"power, {phase}: {int(mine.sum())} rows, median error {np.median(p.error[mine]):.1%}, "
                        f"{np.mean(p.inside[mine]):.0%} inside the interval")  # fmt: skip
-    if p.apart:
-        out.append(f"energy of {p.apart} rows in uJ an inference: refused; microcontrollers' engines are not priced")
+    if p.unpriced:
+        out.append(f"energy of {p.unpriced} rows in uJ an inference: refused; microcontrollers' engines are not priced")
     return out + _reasons(a.refused, "refused")
 
 

@@ -13,7 +13,7 @@ from tierwise.schedule.types import Buffer, Issue, Order, OrderEdge, Section
 
 
 @dataclass
-class Draft:
+class OrderBuilder:
     """An order in the making: ops are added to lanes of sections, then the whole is frozen."""
 
     lanes: tuple[str, ...]
@@ -46,15 +46,15 @@ class Draft:
                      tuple(self.work))  # fmt: skip
 
 
-def laid(program: Program, lanes: tuple[str, ...], lane_of: Callable[[Op], str]) -> Order:
+def in_lanes(program: Program, lanes: tuple[str, ...], lane_of: Callable[[Op], str]) -> Order:
     """Every op once, in the lane it is given, in the order of the program."""
-    draft = Draft(lanes)
+    building = OrderBuilder(lanes)
     for stretch in stretches(program):
-        draft.section(stretch.turns)
+        building.section(stretch.turns)
         for p in stretch.ops:
-            draft.add(lane_of(p.op), p.name, p.op)
-    draft.edges += dependencies(program)
-    return draft.order()
+            building.add(lane_of(p.op), p.name, p.op)
+    building.edges += dependencies(program)
+    return building.order()
 
 
 def dependencies(program: Program) -> Iterator[OrderEdge]:
