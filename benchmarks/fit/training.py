@@ -140,11 +140,11 @@ def fit(predict: Predict, start_at: Start, m: Array, at: NDArray[np.bool_], weig
         error = np.abs(np.log(predict(values(z))[at] / m[at]))
         return float(np.average(error, weights=weight[at]) + 0.002 * np.sum(z**2))
 
-    # Where launches matter is a valley of its own: begin on both sides of it.
-    begin = np.zeros((2 if "launch" in names else 1, len(names)))
+    # Where launches matter are valleys of their own: begin in front of, in and behind them.
+    begin = np.zeros((3 if "launch" in names else 1, len(names)))
     tries = 60 if len(names) == 1 else 300
     if "launch" in names:
-        begin[1, names.index("launch")] = 0.55
+        begin[1:, names.index("launch")] = 0.3, 0.55
     found = [
         minimize(loss, z, method="Nelder-Mead", options={"maxfev": tries, "initial_simplex": z + _simplex(len(z))})
         for z in begin

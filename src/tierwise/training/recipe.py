@@ -48,7 +48,14 @@ class Recipe:
             norm, zeroing them, copying weights back to the working copy.
         stops: 1 where recomputing a layer stops at the last tensor that its backward pass needs, before the product
             that ends it (torch.utils.checkpoint, without reentrance, since PyTorch 2.1).
-        dispatch: 1 where a token goes once to every node that holds one of its experts (DeepEP); 0 sends every copy.
+        dispatch: 1 where a token goes once to every node that holds one of its experts (DeepEP, HybridEP), sorted by
+            expert on the way; 0 sends every copy by the library's all-to-all, sorted before and behind it.
+        aside: 1 where tokens travel to experts beside another micro-batch's work.
+        grouped: 1 where a layer's experts are two kernels with activation and casting in them; 0 launches each
+            expert's products by themselves.
+        ahead: 1 where modules that predict tokens further ahead are trained too (MTP, arXiv:2412.19437, section 2.2):
+            each a layer and a pass of the head more.
+        graphs: what the host launches as a graph instead of one by one: a key of :data:`GRAPHS`.
         lines: 1 where norms and activations are lines of PyTorch, as in `transformers`' modules, which keep more than
             one kernel for each does (:mod:`tierwise.training.lines`).
         older_attention: 1 where fused attention was written for instructions before Hopper's (FlashAttention-2).
@@ -81,6 +88,10 @@ class Recipe:
     around: float = 0.0
     stops: float = 0.0
     dispatch: float = 0.0
+    aside: float = 0.0
+    grouped: float = 0.0
+    ahead: float = 0.0
+    graphs: str = "none"
     score: float = 4.0
     lines: float = 0.0
 
@@ -106,6 +117,10 @@ class Recipe:
         if self.forwards > 0:
             return (self.forwards + 2.0) * 2.0 * self.parameters
         return self.gradients + 2.0 * self.states + self.parameters + self.around
+
+
+# Nothing; routers alone; all of a layer but what follows the choice of experts; whole steps (arXiv:2603.07685).
+GRAPHS = ("none", "router", "layers", "step")
 
 
 def method(text: str, base: Recipe) -> Recipe:
@@ -226,6 +241,7 @@ class TrainingFramework:
     matmul: Num = 1.0
     low: Num = 1.0
     routed: Num = 1.0
+    sent: Num = 1.0
     attention: Num = 1.0
     memory: Num = 1.0
     link: Num = 1.0
