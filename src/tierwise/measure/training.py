@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,12 @@ from tierwise.models.blocks.ends import Embedding, Head
 from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.moe import MoE
 from tierwise.models.load import load_model as catalog
-from tierwise.models.load import model_names
 from tierwise.models.types import Block, Layer, Model, Stack
 from tierwise.training.layout import RECOMPUTE, Layout, pipelines
 from tierwise.training.memory import memory_of
 from tierwise.training.recipe import Recipe, TrainingFramework, framework, method
 from tierwise.training.step import TrainStep, composed
-from tierwise.training.work import ModelWork, decoder, work_of
+from tierwise.training.work import ModelWork, work_of
 
 COLUMNS = ("framework", "gpu", "hidden", "layers", "heads", "seq", "gbs", "mbs", "tp", "pp", "dp")
 _VTRAIN = (
@@ -231,10 +229,10 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
     adapters = _adapters(r)
     family = str(r.get("family") or "")
     moe = bool(r.get("experts"))
-    known = _known(str(r.get("model") or ""), r["hidden"], r["layers"]) if moe else ""
+    known = recipes.known(str(r.get("model") or ""), r["hidden"], r["layers"]) if moe else ""
     if not known and (family.startswith(("t5", "bert", "hybrid", "multimodal", "mimo")) or (moe and not r.get("ffn"))):
         raise TierwiseError(f"{family}: the columns do not say its shape")
-    gated = _gated(r, family)
+    gated = recipes.gated(r, family)
     flash = "unfused" not in str(r.get("flags") or "")
     form = _precision(str(r.get("precision") or "bf16"))
     if "fp4" in str(r.get("flags")):
@@ -242,36 +240,6 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
     per_node = float(r.get("gpus_per_node") or 8.0)
     own = tuple((k, r[k]) for k in recipes.FIELDS if r.get(k) is not None)
     return how, str(r["gpu"]), per_node, known, moe, gated, bool(r.get("tied")), flash, form, adapters, own
-
-
-def _gated(r: Mapping[str, Any], family: str) -> bool:
-    """Whether feed-forward layers have three matrices: by the family's name, but where the row's count of parameters is
-    that of two and not of three, or the other way round (above a billion: embeddings decide below)."""
-    named = "gpt" not in family and "bloom" not in family and "nemotron" not in str(r.get("model") or "").lower()
-    said, h, layers, inner = (float(r.get(k) or 0.0) for k in ("params_b", "hidden", "layers", "ffn"))
-    if said < 1.0 or not inner or r.get("experts"):
-        return named
-    kept = layers * h * h * (2.0 + 2.0 * float(r.get("kv_heads") or r["heads"]) / float(r["heads"]))
-    kept += float(r.get("vocab") or 0.0) * h * (1.0 if r.get("tied") else 2.0)
-    off = [abs((kept + n * layers * h * inner) / (said * 1e9) - 1.0) for n in (2.0, 3.0)]
-    return off[1] < off[0] if min(off) < 0.05 and max(off) > 0.15 else named
-
-
-@cache
-def _known(name: str, hidden: float, layers: float) -> str:
-    """The catalog's model with experts that a row names, where its width and depth are that model's: columns cannot say
-    latent attention, windows, biases or layers of two kinds."""
-    said = _letters(name)
-    for known in model_names():
-        if len(_letters(known)) > 5 and said.startswith(_letters(known)):
-            found = catalog(known)
-            if (float(np.asarray(found.hidden)), float(decoder(found).depth)) == (hidden, layers):
-                return known
-    return ""
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _adapters(r: Mapping[str, Any]) -> tuple[float, float]:

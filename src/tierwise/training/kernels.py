@@ -14,7 +14,6 @@ from tierwise.program.program import Body, Program, Repeat, each_op
 from tierwise.program.types import Op, Operand
 from tierwise.training.recipe import Recipe, TrainingFramework, sustained
 
-
 # Of what the choice of experts decides the shape.
 ROUTED = {"routed": True}
 
@@ -45,14 +44,14 @@ def _products(op: Op, body: str, recipe: Recipe) -> list[Op | Body | Repeat]:
     weight = next(o for o in op.reads if o.role == "weight")
 
     def product(name: str, n: Num, k: Num, source: str, target: str) -> Op:
-        reads = replace(given, name=source, elements=batch * rows * k), replace(weight, name=f"{name}.w", elements=batch * n * k)
+        rows_in = replace(given, name=source, elements=batch * rows * k)
         return Op(
             "matmul",
             f"{op.name}.{name}",
             op.role,
             {"m": rows, "n": n, "k": k, "batch": batch},
             2.0 * batch * rows * n * k,
-            reads,
+            (rows_in, replace(weight, name=f"{name}.w", elements=batch * n * k)),
             (replace(given, name=target, elements=batch * rows * n),),
             op.arithmetic,
             options={"density": 1.0, "parts": 1, **ROUTED},
@@ -73,8 +72,9 @@ def _products(op: Op, body: str, recipe: Recipe) -> list[Op | Body | Repeat]:
 
     inner, read = batch * rows * d["inner"], replace(given, name="xu", elements=batch * rows * wide)
     act = bound("act", inner, (read,), (replace(given, name="xa", elements=inner),), 6.0 * inner)
-    products = (product("up", wide, d["hidden"], "permuted", "xu"), act, product("down", d["hidden"], d["inner"], "xa", "y"))
-    out: list[Op | Body | Repeat] = [moved("permute", given, sent), Repeat("experts", (Body(body, products),), count=touched / batch)]
+    up, down = product("up", wide, d["hidden"], "permuted", "xu"), product("down", d["hidden"], d["inner"], "xa", "y")
+    products = Repeat("experts", (Body(body, (up, act, down)),), count=touched / batch)
+    out: list[Op | Body | Repeat] = [moved("permute", given, sent), products]
     if op.options.get("bias") and recipe.grouped <= 0:
         out.append(_biased(bound, size, back))
     return [*out, moved("unpermute", back, back)]
@@ -97,8 +97,9 @@ def _loss(sample: Op) -> Op:
 def kernels(system: System, how: TrainingFramework) -> Callable[[Op], Num]:
     """What kernels of a framework take over those that ops are priced as.
 
-    Of the loss, the bytes that all its kernels move. Of activations in the kernel of experts' products, nothing. Of unfused attention, dropout of the scores: a kernel that reads
-    and writes them and a mask of a byte (5/2 of a pass, beside four in the forward pass and seven in the backward one).
+    Of the loss, the bytes that all its kernels move. Of activations in the kernel of experts' products, nothing. Of
+    unfused attention, dropout of the scores: a kernel that reads and writes them and a mask of a byte (5/2 of a pass,
+    beside four in the forward pass and seven in the backward one).
     Of fused attention on devices whose matrix engines older instructions cannot fill, those instructions' share.
     """
     recipe, share = how.recipe, sustained(system.device.family).older

@@ -229,7 +229,8 @@ class TrainingFramework:
         launch: host seconds a kernel; a pass is never faster than its launches.
         overhead: bytes of buffers and fragmentation on every device; ``saves``: activations kept over those that the
             ops of the backward pass need.
-        interval: factors on a step's time that 80 % of measurements lie between; ``memory_interval`` likewise.
+        interval: factors on a step's time that 80 % of measurements lie between; ``routed_interval`` of models with
+            experts, ``memory_interval`` of memory.
         most_zero: what it divides over replicas at most, a ZeRO stage.
         schedules: of pipelines that it can run.
         compress: how gradients are sent.
@@ -251,6 +252,7 @@ class TrainingFramework:
     overhead: Num = 0.0
     saves: Num = 1.0
     interval: tuple[float, float] = (1.0, 1.0)
+    routed_interval: tuple[float, float] | None = None
     memory_interval: tuple[float, float] = (1.0, 1.0)
     most_zero: float = 3.0
     schedules: tuple[str, ...] = ("one_f_one_b",)
@@ -303,7 +305,7 @@ def framework(name: str) -> TrainingFramework:
     data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     recipe = Recipe(**_known(Recipe, data.pop("recipe", {}), path))
     recipe = replace(recipe, loss=(float(recipe.loss[0]), float(recipe.loss[1])))
-    for key in ("interval", "memory_interval"):
+    for key in ("interval", "routed_interval", "memory_interval"):
         if key in data:
             data[key] = tuple(map(float, data[key]))
     if "schedules" in data:

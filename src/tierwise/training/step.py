@@ -57,7 +57,9 @@ class TrainStep:
     @property
     def interval(self) -> tuple[Num, Num]:
         """Seconds between which 80 % of measurements lie."""
-        return self.time * self.how.interval[0], self.time * self.how.interval[1]
+        experts = any(np.any(np.asarray(piece.forward["routed"]) > 0) for piece, _ in self.work.layers)
+        low, high = (self.how.routed_interval if experts else None) or self.how.interval
+        return self.time * low, self.time * high
 
     @property
     def tokens(self) -> Num:
@@ -213,8 +215,8 @@ def _times(
         most = 1.0 - 1.0 / x.micro_batches
         forward["sent"] = forward["sent"] - most * minimum(forward["sent"], both[1])
         behind["sent"] = behind["sent"] - most * minimum(behind["sent"], both[0])
-    forward["host"] = maximum(how.launch * piece.launches[0] - _total(forward), 0.0)
-    behind["host"] = maximum(how.launch * piece.launches[1] - _total(behind), 0.0)
+    forward["host"] = maximum(how.launch * piece.launches[0] + piece.looped[0] - _total(forward), 0.0)
+    behind["host"] = maximum(how.launch * piece.launches[1] + piece.looped[1] - _total(behind), 0.0)
     level = np.asarray(x.recompute)
     again = {k: where(level >= 2, forward[k], 0.0) for k in forward}
     spared = how.recipe.stops * products * piece.ends
@@ -229,7 +231,8 @@ def _times(
 def _left(on: Target, x: Layout, how: TrainingFramework) -> Num:
     """Share of a device's units that is left where tokens travel to experts beyond a node beside other work (DualPipe,
     or where the framework sees to it), by kernels that take units of their own."""
-    away = ((of_schedule(x, lambda c: c.shape.copies) > 1.0) | (how.recipe.aside > 0)) & (np.asarray(x.ep) > on.system.per_node)
+    beside_ = (of_schedule(x, lambda c: c.shape.copies) > 1.0) | (how.recipe.aside > 0)
+    away = beside_ & (np.asarray(x.ep) > on.system.per_node)
     units = on.rate("bf16")[1].units
     return where(away & (how.recipe.dispatch > 0), 1.0 - UNITS / units, 1.0)
 

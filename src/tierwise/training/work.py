@@ -49,7 +49,8 @@ class BodyRun:
         forward, backward: seconds by class of op (:data:`CLASSES`). ``weights``: of the backward pass, gradients of
             weights, which no other pass waits for.
         ends: seconds of the product that ends the forward pass.
-        launches: kernels of the forward pass, and of the backward pass.
+        launches: ops of the forward pass, and of the backward pass, that the host launches; ``looped``: seconds that
+            kernels of single experts take it beside them.
         flops: of the forward pass.
         adapters: parameters that a rank of one adds to all linear maps. ``sliced``: those in slices that are trained.
         keys: bytes of the keys and values that attention computes anew.
@@ -66,6 +67,7 @@ class BodyRun:
     weights: Mapping[str, Num]
     ends: Num
     launches: tuple[Num, Num]
+    looped: tuple[Num, Num]
     flops: Num
     adapters: Num
     sliced: Num
@@ -143,7 +145,7 @@ def work_of(
     on = engine_on(model, plain, system, KERNELS).target
     faster = on.rate(fmt(how.recipe.precision).arithmetic)[0] / on.rate("bf16")[0]
     pieces = {name: _piece(name, costs, low, forward, counts[name], divided, plain.imbalance, kept, trains,
-                           how.recipe.rank, factors, rates, faster, how.recipe)
+                           how.recipe.rank, factors, rates, faster, how.recipe, on.device.dispatch.eager)
               for name in counts}  # fmt: skip
     layers = tuple(
         (p, num(counts[name]) if depth is None else depth)
@@ -199,6 +201,7 @@ def _piece(
     rates: SustainedRates = SustainedRates(),
     faster: Num = 1.0,
     recipe: Recipe = Recipe(),
+    eager: float = 0.0,
 ) -> BodyRun:
     def seconds(
         plain: StepCost, less: StepCost, only: str = "", of: Callable[[Op], bool] = lambda op: True
@@ -234,7 +237,8 @@ def _piece(
         backward=seconds(costs[1], low[1]),
         weights=seconds(costs[1], low[1], WEIGHTS),
         ends=seconds(costs[0], low[0], _ending(forward, name))["matmul"],
-        launches=(_launches(forward, name, count, recipe.graphs), _launches(costs[1].program, name, count, recipe.graphs)),
+        launches=(_launches(forward, name, recipe.graphs), _launches(costs[1].program, name, recipe.graphs)),
+        looped=(eager * _looped(forward, name, count, recipe), eager * _looped(costs[1].program, name, count, recipe)),
         # What the busiest rank does more than the mean is of no use.
         flops=sum((n * op.flops / (imbalance if op.options.get("routed") else 1.0) for op, n in own), 0.0),
         adapters=sum((op.dims["k"] * op.dims["n"] / rank for op in thin), 0.0)
@@ -264,18 +268,22 @@ def _ending(program: Program, name: str) -> str:
     return products[-1] if products else "none"
 
 
-def _launches(program: Program, name: str, count: Num, graphs: str = "none") -> Num:
-    """Kernels of a body that the host launches one by one: experts' products each by themselves unless they are of a
-    group; collectives of more than one device; nothing that is replayed as a graph (:attr:`Recipe.graphs`)."""
-    total: Num = 0.0
-    for s in program.segments:
-        for op in s.ops if s.name == name else ():
-            if _replayed(op, graphs):
-                continue
-            alone = op.kind == "collective"
-            each = s.repeat / count if op.options.get("routed") else 1.0
-            total = total + (where(np.asarray(op.dims["group"]) > 1, 1.0, 0.0) if alone else each)
-    return total
+def _launches(program: Program, name: str, graphs: str = "none") -> Num:
+    """Ops of a body that the host launches one by one, all experts' products as one; collectives of more than one
+    device; nothing that is replayed as a graph (:attr:`Recipe.graphs`)."""
+    some = [op for s in program.segments if s.name == name for op in s.ops if not _replayed(op, graphs)]
+    one = [where(np.asarray(op.dims["group"]) > 1, 1.0, 0.0) if op.kind == "collective" else 1.0 for op in some]
+    return sum(one, 0.0)
+
+
+def _looped(program: Program, name: str, count: Num, recipe: Recipe) -> Num:
+    """Kernels of single experts, which one op launches in a loop (Transformer Engine's GroupedLinear, a product of
+    cuBLAS for each): in fewer bits a cast goes before each product."""
+    if recipe.grouped > 0 or recipe.graphs == "step":
+        return 0.0
+    casts = 2.0 if recipe.low else 1.0
+    some = [(op, s.repeat / count) for s in program.segments if s.name == name for op in s.ops]
+    return sum((casts * n for op, n in some if op.kind == "matmul" and op.options.get("routed")), 0.0)
 
 
 def _replayed(op: Op, graphs: str) -> bool:
