@@ -26,6 +26,10 @@ def test_releases_are_compared_as_numbers_and_what_a_row_says_stays() -> None:
     assert "graphs" not in stated({**ROW, "framework": "Levanter"})
 
 
+def test_unknown_graphs_are_refused_in_words() -> None:
+    assert "one of none, router, layers, step" in table([{**ROW, "graphs": "most"}]).refused[0]
+
+
 def test_every_rule_sets_what_recipes_have() -> None:
     rows = [{**ROW, "framework": f"Megatron-Bridge {r}", "gpu": g, "model": m}
             for r in ("25.09", "25.11", "26.02", "26.06.01") for g in ("h100_sxm", "b200", "gb200", "gb300")

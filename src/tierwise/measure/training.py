@@ -31,7 +31,7 @@ from tierwise.models.load import load_model as catalog
 from tierwise.models.types import Block, Layer, Model, Stack
 from tierwise.training.layout import RECOMPUTE, Layout, pipelines
 from tierwise.training.memory import memory_of
-from tierwise.training.recipe import Recipe, TrainingFramework, framework, method
+from tierwise.training.recipe import GRAPHS, Recipe, TrainingFramework, framework, method
 from tierwise.training.step import TrainStep, composed
 from tierwise.training.work import ModelWork, work_of
 
@@ -52,7 +52,8 @@ _VTRAIN = (
 _NUMBERS = {
     **dict.fromkeys(("hidden", "layers", "heads", "kv_heads", "ffn", "vocab", "experts", "topk", "seq", "gbs", "mbs",
                      "tp", "pp", "dp", "vp", "cp", "ep", "gpus_per_node", "n_gpus"), columns.COUNT),
-    **dict.fromkeys(("sp", "tied"), (0.0, 1.0)), "zero_stage": (0.0, 3.0), "iter_s": columns.MEASURED,
+    **dict.fromkeys(("sp", "tied", "dispatch", "aside", "grouped", "ahead"), (0.0, 1.0)), "reduced": (1.0, 4.0),
+    "zero_stage": (0.0, 3.0), "iter_s": columns.MEASURED,
     "peak_mem_gb": columns.MEASURED,
 }  # fmt: skip
 # What a framework's name in a recording starts with, and whose recipe its runs follow.
@@ -238,6 +239,8 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
     if "fp4" in str(r.get("flags")):
         form = "nvfp4"
     per_node = float(r.get("gpus_per_node") or 8.0)
+    if r.get("graphs") not in (None, *GRAPHS):
+        raise TierwiseError(f"graphs {r['graphs']}: one of {', '.join(GRAPHS)}")
     own = tuple((k, r[k]) for k in recipes.FIELDS if r.get(k) is not None)
     return how, str(r["gpu"]), per_node, known, moe, gated, bool(r.get("tied")), flash, form, adapters, own
 

@@ -226,7 +226,7 @@ class TrainingFramework:
         low: as ``matmul``, of products in fewer bits. ``routed``: of kernels around experts, over `memory`.
         exposed: share of the data-parallel traffic of a step that compute does not hide.
         far: power of the number of nodes by which data-parallel traffic over them is slower than on its own fabric.
-        launch: host seconds a kernel; a pass is never faster than its launches.
+        launch: host seconds an op; a pass is never faster than its launches.
         overhead: bytes of buffers and fragmentation on every device; ``saves``: activations kept over those that the
             ops of the backward pass need.
         interval: factors on a step's time that 80 % of measurements lie between; ``routed_interval`` of models with
@@ -242,7 +242,6 @@ class TrainingFramework:
     matmul: Num = 1.0
     low: Num = 1.0
     routed: Num = 1.0
-    sent: Num = 1.0
     attention: Num = 1.0
     memory: Num = 1.0
     link: Num = 1.0
