@@ -239,9 +239,9 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
     if "fp4" in str(r.get("flags")):
         form = "nvfp4"
     per_node = float(r.get("gpus_per_node") or 8.0)
-    if r.get("graphs") not in (None, *GRAPHS):
+    if (r.get("graphs") or "none") not in GRAPHS:
         raise TierwiseError(f"graphs {r['graphs']}: one of {', '.join(GRAPHS)}")
-    own = tuple((k, r[k]) for k in recipes.FIELDS if r.get(k) is not None)
+    own = tuple((k, r[k]) for k in recipes.FIELDS if r.get(k) not in (None, ""))
     return how, str(r["gpu"]), per_node, known, moe, gated, bool(r.get("tied")), flash, form, adapters, own
 
 
