@@ -55,7 +55,7 @@ class Recipe:
             expert's products by themselves.
         ahead: 1 where modules that predict tokens further ahead are trained too (MTP, arXiv:2412.19437, section 2.2):
             each a layer and a pass of the head more.
-        graphs: what the host launches as a graph instead of one by one: a key of :data:`GRAPHS`.
+        graphs: what the host launches as a graph instead of one by one: one of :data:`GRAPHS`.
         lines: 1 where norms and activations are lines of PyTorch, as in `transformers`' modules, which keep more than
             one kernel for each does (:mod:`tierwise.training.lines`).
         older_attention: 1 where fused attention was written for instructions before Hopper's (FlashAttention-2).
