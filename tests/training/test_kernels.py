@@ -87,14 +87,14 @@ def test_what_surrounds_the_update_and_what_adds_gradients_up_move_bytes_of_thei
 def test_tokens_go_once_to_each_node_by_kernels_that_know_of_nodes() -> None:
     model, machine = load_model("qwen3-30b-a3b"), system("16xh100-sxm")
     layout = Layout(dp=16.0, ep=16.0, global_batch=16.0, seq=4096.0)
-    copies, once = (part("link", Recipe(dispatch=d), layout, machine, model) for d in (0.0, 1.0))
+    copies, once = (part("sent", Recipe(dispatch=d), layout, machine, model) for d in (0.0, 1.0))
     assert once < 0.5 * copies  # two nodes, eight experts a token: one copy crosses in place of four
     inside = replace(layout, ep=8.0)
-    one, other = (part("link", Recipe(dispatch=d), inside, machine, model) for d in (0.0, 1.0))
+    one, other = (part("sent", Recipe(dispatch=d), inside, machine, model) for d in (0.0, 1.0))
     assert one == other
     # Of several layouts each has its own.
     both = train_step(model, machine, replace(layout, ep=np.array([8.0, 16.0])),
-                      replace(PLAIN, recipe=Recipe(dispatch=1.0))).parts["link"]  # fmt: skip
+                      replace(PLAIN, recipe=Recipe(dispatch=1.0))).parts["sent"]  # fmt: skip
     assert both == pytest.approx([other, once])
 
 

@@ -21,7 +21,7 @@ from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.numerics import fmt
 from tierwise.machines.load import system
 from tierwise.machines.types import System
-from tierwise.measure import columns
+from tierwise.measure import columns, recipes
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.ends import Embedding, Head
@@ -31,7 +31,7 @@ from tierwise.models.load import load_model as catalog
 from tierwise.models.types import Block, Layer, Model, Stack
 from tierwise.training.layout import RECOMPUTE, Layout, pipelines
 from tierwise.training.memory import memory_of
-from tierwise.training.recipe import Recipe, TrainingFramework, framework, method
+from tierwise.training.recipe import GRAPHS, Recipe, TrainingFramework, framework, method
 from tierwise.training.step import TrainStep, composed
 from tierwise.training.work import ModelWork, work_of
 
@@ -52,7 +52,8 @@ _VTRAIN = (
 _NUMBERS = {
     **dict.fromkeys(("hidden", "layers", "heads", "kv_heads", "ffn", "vocab", "experts", "topk", "seq", "gbs", "mbs",
                      "tp", "pp", "dp", "vp", "cp", "ep", "gpus_per_node", "n_gpus"), columns.COUNT),
-    **dict.fromkeys(("sp", "tied"), (0.0, 1.0)), "zero_stage": (0.0, 3.0), "iter_s": columns.MEASURED,
+    **dict.fromkeys(("sp", "tied", "dispatch", "aside", "grouped", "ahead"), (0.0, 1.0)), "reduced": (1.0, 4.0),
+    "zero_stage": (0.0, 3.0), "iter_s": columns.MEASURED,
     "peak_mem_gb": columns.MEASURED,
 }  # fmt: skip
 # What a framework's name in a recording starts with, and whose recipe its runs follow.
@@ -76,8 +77,6 @@ _FRAMEWORKS = (
     ("ngc pytorch", "megatron"),
     ("nvidia ngc pytorch", "megatron"),
 )
-# Models whose shape the columns cannot say (latent attention, layers of two kinds).
-_CATALOG = {"deepseekv3": "deepseek-v3"}
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> TrainingRows:
     """Rows grouped by what has to be equal to be priced as one array."""
     kinds: dict[tuple[Any, ...], list[int]] = {}
     refused: dict[int, str] = {}
-    stated = [{**r, "recompute": r.get("recompute") or _usual_recompute(r)} for r in rows]
+    stated = [recipes.stated(r) for r in rows]
     # A batch that nobody stated is one micro-batch a replica: memory does not depend on it (and no time is compared).
     rows = [{**r, "gbs": r.get("gbs") or (r.get("mbs") or 0.0) * (r.get("dp") or 1.0)} for r in stated]
     for i, r in enumerate(rows):
@@ -230,24 +229,20 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
         raise TierwiseError(f"{r['framework']}: a framework that nothing is on file of")
     adapters = _adapters(r)
     family = str(r.get("family") or "")
-    known = _CATALOG.get(str(r.get("model") or "").lower().split(" ")[0].replace("-", ""), "")
     moe = bool(r.get("experts"))
+    known = recipes.known(str(r.get("model") or ""), r["hidden"], r["layers"]) if moe else ""
     if not known and (family.startswith(("t5", "bert", "hybrid", "multimodal", "mimo")) or (moe and not r.get("ffn"))):
         raise TierwiseError(f"{family}: the columns do not say its shape")
-    gated = "gpt" not in family and "bloom" not in family and "nemotron" not in str(r.get("model") or "").lower()
+    gated = recipes.gated(r, family)
     flash = "unfused" not in str(r.get("flags") or "")
     form = _precision(str(r.get("precision") or "bf16"))
     if "fp4" in str(r.get("flags")):
         form = "nvfp4"
     per_node = float(r.get("gpus_per_node") or 8.0)
-    return how, str(r["gpu"]), per_node, known, moe, gated, bool(r.get("tied")), flash, form, adapters
-
-
-def _usual_recompute(r: Mapping[str, Any]) -> str | None:
-    """What a framework's scripts compute again where a row does not say: LitGPT's checkpoint every block under FSDP."""
-    if not str(r.get("framework")).lower().startswith("litgpt"):
-        return None
-    return "full" if float(r.get("zero_stage") or 0.0) >= 3.0 else "none"
+    if (r.get("graphs") or "none") not in GRAPHS:
+        raise TierwiseError(f"graphs {r['graphs']}: one of {', '.join(GRAPHS)}")
+    own = tuple((k, r[k]) for k in recipes.FIELDS if r.get(k) not in (None, ""))
+    return how, str(r["gpu"]), per_node, known, moe, gated, bool(r.get("tied")), flash, form, adapters, own
 
 
 def _adapters(r: Mapping[str, Any]) -> tuple[float, float]:
@@ -275,7 +270,7 @@ def _precision(text: str) -> str:
 
 
 def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> TrainingGroup:
-    how, gpu, per_node, known, moe, gated, tied, flash, form, (adapters, frozen) = kind
+    how, gpu, per_node, known, moe, gated, tied, flash, form, (adapters, frozen), own = kind
     mine = [rows[i] for i in members]
 
     def column(name: str, default: float | str = 1.0) -> NDArray[np.float64]:
@@ -310,7 +305,7 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
     )
     machine = _machine(_device(gpu), per_node)
     found = framework(how)
-    found = replace(found, recipe=replace(found.recipe, precision=form))
+    found = replace(found, recipe=replace(found.recipe, precision=form, **dict(own)))
     at = np.asarray(members)
     if known:
         return TrainingGroup(at, catalog(known), machine, layout, None, found, flash)

@@ -100,7 +100,7 @@ def _matmul(op: Op, form: Format, share: float) -> Iterator[Op]:
     )
     if share <= 0:
         return
-    size: Num = n * k * share
+    size: Num = op.dims.get("batch", 1.0) * n * k * share
     kept = Operand(weight.name + ".grad", "grad", size, form)
     yield replace(
         op,

@@ -48,7 +48,14 @@ class Recipe:
             norm, zeroing them, copying weights back to the working copy.
         stops: 1 where recomputing a layer stops at the last tensor that its backward pass needs, before the product
             that ends it (torch.utils.checkpoint, without reentrance, since PyTorch 2.1).
-        dispatch: 1 where a token goes once to every node that holds one of its experts (DeepEP); 0 sends every copy.
+        dispatch: 1 where a token goes once to every node that holds one of its experts (DeepEP, HybridEP), sorted by
+            expert on the way; 0 sends every copy by the library's all-to-all, sorted before and behind it.
+        aside: 1 where tokens travel to experts beside another micro-batch's work.
+        grouped: 1 where a layer's experts are two kernels with activation and casting in them; 0 launches each
+            expert's products by themselves.
+        ahead: 1 where modules that predict tokens further ahead are trained too (MTP, arXiv:2412.19437, section 2.2):
+            each a layer and a pass of the head more.
+        graphs: what the host launches as a graph instead of one by one: one of :data:`GRAPHS`.
         lines: 1 where norms and activations are lines of PyTorch, as in `transformers`' modules, which keep more than
             one kernel for each does (:mod:`tierwise.training.lines`).
         older_attention: 1 where fused attention was written for instructions before Hopper's (FlashAttention-2).
@@ -81,6 +88,10 @@ class Recipe:
     around: float = 0.0
     stops: float = 0.0
     dispatch: float = 0.0
+    aside: float = 0.0
+    grouped: float = 0.0
+    ahead: float = 0.0
+    graphs: str = "none"
     score: float = 4.0
     lines: float = 0.0
 
@@ -106,6 +117,10 @@ class Recipe:
         if self.forwards > 0:
             return (self.forwards + 2.0) * 2.0 * self.parameters
         return self.gradients + 2.0 * self.states + self.parameters + self.around
+
+
+# Nothing; routers alone; all of a layer but what follows the choice of experts; whole steps (arXiv:2603.07685).
+GRAPHS = ("none", "router", "layers", "step")
 
 
 def method(text: str, base: Recipe) -> Recipe:
@@ -211,10 +226,11 @@ class TrainingFramework:
         low: as ``matmul``, of products in fewer bits. ``routed``: of kernels around experts, over `memory`.
         exposed: share of the data-parallel traffic of a step that compute does not hide.
         far: power of the number of nodes by which data-parallel traffic over them is slower than on its own fabric.
-        launch: host seconds a kernel; a pass is never faster than its launches.
+        launch: host seconds an op; a pass is never faster than its launches.
         overhead: bytes of buffers and fragmentation on every device; ``saves``: activations kept over those that the
             ops of the backward pass need.
-        interval: factors on a step's time that 80 % of measurements lie between; ``memory_interval`` likewise.
+        interval: factors on a step's time that 80 % of measurements lie between; ``routed_interval`` of models with
+            experts, ``memory_interval`` of memory.
         most_zero: what it divides over replicas at most, a ZeRO stage.
         schedules: of pipelines that it can run.
         compress: how gradients are sent.
@@ -235,6 +251,7 @@ class TrainingFramework:
     overhead: Num = 0.0
     saves: Num = 1.0
     interval: tuple[float, float] = (1.0, 1.0)
+    routed_interval: tuple[float, float] | None = None
     memory_interval: tuple[float, float] = (1.0, 1.0)
     most_zero: float = 3.0
     schedules: tuple[str, ...] = ("one_f_one_b",)
@@ -287,7 +304,7 @@ def framework(name: str) -> TrainingFramework:
     data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     recipe = Recipe(**_known(Recipe, data.pop("recipe", {}), path))
     recipe = replace(recipe, loss=(float(recipe.loss[0]), float(recipe.loss[1])))
-    for key in ("interval", "memory_interval"):
+    for key in ("interval", "routed_interval", "memory_interval"):
         if key in data:
             data[key] = tuple(map(float, data[key]))
     if "schedules" in data:

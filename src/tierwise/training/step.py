@@ -57,7 +57,9 @@ class TrainStep:
     @property
     def interval(self) -> tuple[Num, Num]:
         """Seconds between which 80 % of measurements lie."""
-        return self.time * self.how.interval[0], self.time * self.how.interval[1]
+        experts = any(np.any(np.asarray(piece.forward["routed"]) > 0) for piece, _ in self.work.layers)
+        low, high = (self.how.routed_interval if experts else None) or self.how.interval
+        return self.time * low, self.time * high
 
     @property
     def tokens(self) -> Num:
@@ -115,7 +117,7 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     wait_b = where(shards, maximum(gather + scatter - _total(mean_b), 0.0), 0.0)
     one = _total(mean_f) + wait_f, _total(mean_b) + wait_b + packs - later, later
     before, after = (_end(work, name, x, how) for name in (INPUT, OUTPUT))
-    stages = stages_of(x, work.depth, one, before, after, mean_f["link"] + mean_b["link"])
+    stages = stages_of(x, work.depth, one, before, after, sum(w[k] for w in (mean_f, mean_b) for k in ("link", "sent")))
     m, slowest = x.micro_batches, stages.passes.slowest
     fullest = _fullest(stages)
     parts = {name: m * fullest * (mean_f[name] + mean_b[name]) for name in (*CLASSES, "host")}
@@ -193,6 +195,7 @@ def _times(
     products = how.low if how.recipe.low and not wide else how.matmul
     factors = {"matmul": products / left, "attention": how.attention / left, "memory": how.memory, "link": how.link}
     factors["routed"] = how.routed * how.memory
+    factors["sent"] = 1.0  # Tokens travel by what the library and DeepEP were measured to.
     # Packed documents do not attend to each other.
     factors["attention"] = factors["attention"] * x.attended
     forward = {k: factors[k] * piece.forward[k] for k in CLASSES}
@@ -205,8 +208,15 @@ def _times(
             way["link"] = where(np.asarray(x.asynchronous) > 0, parted, way["link"])
     if how.recipe.beside > 0:
         behind["link"] = behind["link"] - _beside(behind["link"], factors["matmul"] * piece.weights["matmul"], x)
-    forward["host"] = maximum(how.launch * piece.launches[0] - _total(forward), 0.0)
-    behind["host"] = maximum(how.launch * piece.launches[1] - _total(behind), 0.0)
+    if how.recipe.aside > 0:
+        # A forward pass's tokens travel beside another micro-batch's backward pass, and the other way round; nothing is
+        # beside the first forward pass and the last backward one.
+        both = _total(forward) - forward["sent"], _total(behind) - behind["sent"]
+        most = 1.0 - 1.0 / x.micro_batches
+        forward["sent"] = forward["sent"] - most * minimum(forward["sent"], both[1])
+        behind["sent"] = behind["sent"] - most * minimum(behind["sent"], both[0])
+    forward["host"] = maximum(how.launch * piece.launches[0] + piece.looped[0] - _total(forward), 0.0)
+    behind["host"] = maximum(how.launch * piece.launches[1] + piece.looped[1] - _total(behind), 0.0)
     level = np.asarray(x.recompute)
     again = {k: where(level >= 2, forward[k], 0.0) for k in forward}
     spared = how.recipe.stops * products * piece.ends
@@ -219,9 +229,10 @@ def _times(
 
 
 def _left(on: Target, x: Layout, how: TrainingFramework) -> Num:
-    """Share of a device's units that is left where tokens travel to experts beyond a node all the while (DualPipe), by
-    kernels that take units of their own."""
-    away = (of_schedule(x, lambda c: c.shape.copies) > 1.0) & (np.asarray(x.ep) > on.system.per_node)
+    """Share of a device's units that is left where tokens travel to experts beyond a node beside other work (DualPipe,
+    or where the framework sees to it), by kernels that take units of their own."""
+    beside_ = (of_schedule(x, lambda c: c.shape.copies) > 1.0) | (how.recipe.aside > 0)
+    away = beside_ & (np.asarray(x.ep) > on.system.per_node)
     units = on.rate("bf16")[1].units
     return where(away & (how.recipe.dispatch > 0), 1.0 - UNITS / units, 1.0)
 

@@ -24,10 +24,11 @@ from tierwise.steps.price import KERNELS, engine_on, price_program
 from tierwise.steps.state import StepState
 from tierwise.training.kernels import as_trained, kernels
 from tierwise.training.layout import Layout
-from tierwise.training.recipe import SustainedRates, TrainingFramework, sustained
+from tierwise.training.recipe import Recipe, SustainedRates, TrainingFramework, sustained
 from tierwise.training.trains import ADAPTED, ADAPTER, adapted, share
 
-CLASSES = ("matmul", "routed", "attention", "memory", "link")
+# ``sent``: tokens on their way to experts and back; ``link``: all other collectives inside layers.
+CLASSES = ("matmul", "routed", "attention", "memory", "link", "sent")
 _CLASS = {"matmul": "matmul", "moe": "matmul", "attention": "attention", "collective": "link"}
 # Roles of linear maps whose inputs may be kept as projections.
 PROJECTED = ("attn", "mlp")
@@ -37,7 +38,7 @@ _FEED_FORWARD = ("mlp", "moe")
 # What stands before the layers, and after them.
 INPUT, OUTPUT = "input", "output"
 # Kernels that are linear in what they read: their gradients need nothing of it.
-_LINEAR = ("rope", "merge", "permute", "positions")
+_LINEAR = ("rope", "merge", "permute", "positions", "experts.bias")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class BodyRun:
         forward, backward: seconds by class of op (:data:`CLASSES`). ``weights``: of the backward pass, gradients of
             weights, which no other pass waits for.
         ends: seconds of the product that ends the forward pass.
-        launches: kernels of the forward pass, and of the backward pass.
+        launches: ops of the forward pass, and of the backward pass, that the host launches; ``looped``: seconds that
+            kernels of single experts take it beside them.
         flops: of the forward pass.
         adapters: parameters that a rank of one adds to all linear maps. ``sliced``: those in slices that are trained.
         keys: bytes of the keys and values that attention computes anew.
@@ -65,6 +67,7 @@ class BodyRun:
     weights: Mapping[str, Num]
     ends: Num
     launches: tuple[Num, Num]
+    looped: tuple[Num, Num]
     flops: Num
     adapters: Num
     sliced: Num
@@ -92,9 +95,9 @@ class ModelWork:
         return sum((n for _, n in self.layers), 0.0)
 
 
-def plan_of(layout: Layout, precision: str = "bf16", flash: bool = True) -> Plan:
+def plan_of(layout: Layout, precision: str = "bf16", flash: bool = True, ahead: bool = False) -> Plan:
     """The plan that ops are sharded and priced by: kernels alone, collectives by the library."""
-    form = None if precision in ("bf16", "fp16") else fmt(precision)
+    form = fmt("bf16" if precision == "fp16" else precision)
     ranks = layout.dp * layout.cp
     return Plan(
         tp=layout.tp,
@@ -107,6 +110,7 @@ def plan_of(layout: Layout, precision: str = "bf16", flash: bool = True) -> Plan
         library=True,
         chunk=float("inf"),
         imbalance=minimum(layout.imbalance, layout.capacity),
+        mtp=ahead,
     )
 
 
@@ -123,14 +127,15 @@ def work_of(
         TierwiseError: a model without a decoder.
     """
     decoder(model)
-    plain = plan_of(layout, flash=flash)
+    ahead = how.recipe.ahead > 0
+    plain = plan_of(layout, flash=flash, ahead=ahead)
     step = _step(model, plain, layout)
     trains = share(how.recipe)
     forward = adapted(as_trained(lower(step), how), how.recipe)
     costs = _priced(model, system, plain, forward), _priced(model, system, plain, backward(forward, share=trains))
     low = costs
     if how.recipe.low:
-        less = plan_of(layout, how.recipe.precision, flash)
+        less = plan_of(layout, how.recipe.precision, flash, ahead)
         again = adapted(as_trained(lower(_step(model, less, layout)), how), how.recipe)
         low = _priced(model, system, less, again), _priced(model, system, less, backward(again, share=trains))
     divided = where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
@@ -140,7 +145,7 @@ def work_of(
     on = engine_on(model, plain, system, KERNELS).target
     faster = on.rate(fmt(how.recipe.precision).arithmetic)[0] / on.rate("bf16")[0]
     pieces = {name: _piece(name, costs, low, forward, counts[name], divided, plain.imbalance, kept, trains,
-                           how.recipe.rank, factors, rates, faster)
+                           how.recipe.rank, factors, rates, faster, how.recipe, on.device.dispatch.eager)
               for name in counts}  # fmt: skip
     layers = tuple(
         (p, num(counts[name]) if depth is None else depth)
@@ -195,6 +200,8 @@ def _piece(
     factor: Callable[[Op], Num] = lambda op: 1.0,
     rates: SustainedRates = SustainedRates(),
     faster: Num = 1.0,
+    recipe: Recipe = Recipe(),
+    eager: float = 0.0,
 ) -> BodyRun:
     def seconds(
         plain: StepCost, less: StepCost, only: str = "", of: Callable[[Op], bool] = lambda op: True
@@ -206,6 +213,7 @@ def _piece(
             kind = _CLASS.get(a.op.kind, "memory")
             # Experts' products, permuting tokens for them, and adding up what comes back.
             kind = "routed" if a.op.role == "moe" and kind == "memory" else kind
+            kind = "sent" if "choices" in a.op.dims else kind
             # The head stays in the format of the residual stream.
             time = a.cost.time
             if a.op.kind == "matmul":
@@ -229,7 +237,8 @@ def _piece(
         backward=seconds(costs[1], low[1]),
         weights=seconds(costs[1], low[1], WEIGHTS),
         ends=seconds(costs[0], low[0], _ending(forward, name))["matmul"],
-        launches=(_launches(forward, name), _launches(costs[1].program, name)),
+        launches=(_launches(forward, name, recipe.graphs), _launches(costs[1].program, name, recipe.graphs)),
+        looped=(eager * _looped(forward, name, count, recipe), eager * _looped(costs[1].program, name, count, recipe)),
         # What the busiest rank does more than the mean is of no use.
         flops=sum((n * op.flops / (imbalance if op.options.get("routed") else 1.0) for op, n in own), 0.0),
         adapters=sum((op.dims["k"] * op.dims["n"] / rank for op in thin), 0.0)
@@ -259,11 +268,29 @@ def _ending(program: Program, name: str) -> str:
     return products[-1] if products else "none"
 
 
-def _launches(program: Program, name: str) -> Num:
-    """Kernels of a body; experts' products are grouped into one, and a group of one device needs no collective."""
-    some = [op for s in program.segments if s.name == name for op in s.ops]
+def _launches(program: Program, name: str, graphs: str = "none") -> Num:
+    """Ops of a body that the host launches one by one, all experts' products as one; collectives of more than one
+    device; nothing that is replayed as a graph (:attr:`Recipe.graphs`)."""
+    some = [op for s in program.segments if s.name == name for op in s.ops if not _replayed(op, graphs)]
     one = [where(np.asarray(op.dims["group"]) > 1, 1.0, 0.0) if op.kind == "collective" else 1.0 for op in some]
     return sum(one, 0.0)
+
+
+def _looped(program: Program, name: str, count: Num, recipe: Recipe) -> Num:
+    """Kernels of single experts, which one op launches in a loop (Transformer Engine's GroupedLinear, a product of
+    cuBLAS for each): in fewer bits a cast goes before each product."""
+    if recipe.grouped > 0 or recipe.graphs == "step":
+        return 0.0
+    casts = 2.0 if recipe.low else 1.0
+    some = [(op, s.repeat / count) for s in program.segments if s.name == name for op in s.ops]
+    return sum((casts * n for op, n in some if op.kind == "matmul" and op.options.get("routed")), 0.0)
+
+
+def _replayed(op: Op, graphs: str) -> bool:
+    """Whether a graph has an op. What follows the choice of experts has other shapes every time (arXiv:2603.07685)."""
+    routed = bool(op.options.get("routed")) or "choices" in op.dims
+    router = op.role == "moe" and not routed
+    return graphs == "step" or (graphs == "layers" and not routed) or (graphs == "router" and router)
 
 
 def _given(ops: Iterable[Op]) -> Num:

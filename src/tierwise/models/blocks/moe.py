@@ -185,7 +185,7 @@ class MoE:
             ),
             writes=(act(step, "y", rows * self.width), act(step, "u", rows * inner * (3.0 if self.gated else 2.0))),
             arithmetic=multiply_in(form, step.act),
-            options={"structured": step.plan.structured},
+            options={"structured": step.plan.structured, "bias": self.bias},
         )  # fmt: skip
 
     def state(self, step: Step) -> Iterable[SequenceState]:

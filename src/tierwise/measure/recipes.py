@@ -1,0 +1,88 @@
+"""What a recorded run did that its row does not say: by its framework's scripts, the model it names, its parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tierwise.models.load import load_model, model_names
+from tierwise.training.work import decoder
+
+FILE = Path(__file__).with_suffix(".yaml")
+# Fields of a recipe that rules set.
+FIELDS = ("dispatch", "aside", "grouped", "graphs", "ahead", "reduced")
+_SET = (*FIELDS, "recompute", "first", "last", "zero_stage")
+
+
+def stated(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with what its framework's scripts set in place of blanks (``recipes.yaml``); what it says stays."""
+    found: dict[str, Any] = {}
+    name = str(row.get("framework") or "").lower()
+    for rule in _rules():
+        if name.startswith(rule.get("framework", "")) and _holds(rule, row, name):
+            found |= {k: v for k, v in rule.items() if k in _SET}
+    return {**row, **{k: v for k, v in found.items() if row.get(k) in (None, "")}}
+
+
+@cache
+def _rules() -> tuple[dict[str, Any], ...]:
+    import yaml
+
+    return tuple(yaml.safe_load(FILE.read_text(encoding="utf-8"))["rules"])
+
+
+def _holds(rule: Mapping[str, Any], row: Mapping[str, Any], name: str) -> bool:
+    model = re.sub(r"[^a-z0-9]", "", str(row.get("model") or "").lower())
+    form = str(row.get("precision") or "bf16")
+    release = _release(name.rpartition(" ")[2])
+    return (
+        str(row.get("source") or "").startswith(rule.get("source", ""))
+        and (model.startswith(tuple(rule["models"])) if "models" in rule else True)
+        and row.get("gpu") in rule.get("gpus", [row.get("gpu")])
+        and (form.startswith(tuple(rule["precisions"])) if "precisions" in rule else True)
+        and ("since" not in rule or release >= _release(rule["since"]))
+        and ("until" not in rule or () < release <= _release(rule["until"]))
+        and all(row.get(k) == rule[k] for k in ("pp", "vp") if k in rule)
+        and rule.get("flags", "") in str(row.get("flags") or "")
+        and ("zero" not in rule or (float(row.get("zero_stage") or 0.0) >= 3.0) == (rule["zero"] >= 3))
+    )
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """``26.02.01`` as numbers that compare; nothing where there is none."""
+    return tuple(int(n) for n in text.split(".")) if re.fullmatch(r"\d+(\.\d+)+", text) else ()
+
+
+def gated(r: Mapping[str, Any], family: str) -> bool:
+    """Whether feed-forward layers have three matrices: by the family's name, but where the row's count of parameters is
+    that of two and not of three, or the other way round (above a billion: embeddings decide below)."""
+    named = "gpt" not in family and "bloom" not in family and "nemotron" not in str(r.get("model") or "").lower()
+    said, h, layers, inner = (float(r.get(k) or 0.0) for k in ("params_b", "hidden", "layers", "ffn"))
+    if said < 1.0 or not inner or r.get("experts"):
+        return named
+    kept = layers * h * h * (2.0 + 2.0 * float(r.get("kv_heads") or r["heads"]) / float(r["heads"]))
+    kept += float(r.get("vocab") or 0.0) * h * (1.0 if r.get("tied") else 2.0)
+    off = [abs((kept + n * layers * h * inner) / (said * 1e9) - 1.0) for n in (2.0, 3.0)]
+    return off[1] < off[0] if min(off) < 0.05 and max(off) > 0.15 else named
+
+
+@cache
+def known(name: str, hidden: float, layers: float) -> str:
+    """The catalog's model with experts that a row names, where its width and depth are that model's: columns cannot say
+    latent attention, windows, biases or layers of two kinds."""
+    said = _letters(name)
+    for entry in model_names():
+        if len(_letters(entry)) > 5 and said.startswith(_letters(entry)):
+            found = load_model(entry)
+            if (float(np.asarray(found.hidden)), float(decoder(found).depth)) == (hidden, layers):
+                return entry
+    return ""
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
