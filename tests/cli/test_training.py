@@ -144,3 +144,17 @@ def test_a_mixture_of_experts_is_explained_in_training(capsys: pytest.CaptureFix
         main(["explain", "mixtral-8x7b", "--on", "16xh100-sxm", "--train", "--tp", "2", "--pp", "2", "--ep", "4"])
     assert stopped.value.code == 0
     assert "experts" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "advised"),
+    [(["--zero", "0"], True), (["--zero", "1"], False), (["--zero", "3"], False)],
+)
+def test_what_a_layout_does_already_is_no_advice(
+    flags: list[str], advised: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Optimizer states fill most of one that does not fit; sharding them helps only where they are whole."""
+    assert run("explain", "llama-3.1-70b", "--on", "8xh100-sxm", "--train", "--recompute", "full", *flags) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Most of it is optimizer states" in said
+    assert ("--zero 1" in said) is advised

@@ -13,7 +13,6 @@ Json = dict[str, Any]
 # What the parts of a step are, for people.
 CAUSES = {
     "matmul": "matrix products",
-    "routed": "routing of tokens to experts and back",
     "attention": "attention",
     "memory": "norms, activations and other kernels",
     "routed": "sorting tokens by expert",
@@ -212,15 +211,30 @@ def _why(d: Json) -> list[str]:
 
 
 def _ways(d: Json) -> str:
+    x = d["layout"]
     largest = max(d["memory"]["parts"], key=d["memory"]["parts"].__getitem__)
+
+    def unless(on: bool, way: str) -> list[str]:
+        return [] if on else [way]
+
+    # What the layout does already is no advice.
     ways = {
-        "activations": "recomputation (--recompute full), a smaller micro-batch, context or tensor parallelism",
-        "optimizer states": "sharding them (--zero 1), an 8-bit optimizer, more devices, adapters (--method lora:r=16)",
-        "gradients": "sharding them (--zero 2), more pipeline stages",
-        "parameters": "sharding them (--zero 3), more tensor or pipeline parallelism, quantized frozen weights "
-        "(--method qlora:r=16)",
+        "activations": [
+            *unless(x["recompute"] == "full", "recomputation (--recompute full)"),
+            *unless(x["micro_batch"] <= 1, "a smaller micro-batch"),
+            "context or tensor parallelism",
+        ],
+        "optimizer states": [
+            *unless(x["zero"] >= 1, "sharding them (--zero 1)"),
+            "an 8-bit optimizer, more devices, adapters (--method lora:r=16)",
+        ],
+        "gradients": [*unless(x["zero"] >= 2, "sharding them (--zero 2)"), "more pipeline stages"],
+        "parameters": [
+            *unless(x["zero"] >= 3, "sharding them (--zero 3)"),
+            "more tensor or pipeline parallelism, quantized frozen weights (--method qlora:r=16)",
+        ],
     }
-    return f"Most of it is {largest}: what would help is {ways.get(largest, 'more devices')}."
+    return f"Most of it is {largest}: what would help is {', '.join(ways.get(largest, ['more devices']))}."
 
 
 def _numbers(d: Json) -> list[tuple[str, str, str]]:
