@@ -1,9 +1,9 @@
 """A fuzzer over everything that is read from outside: each input is answered or refused in words, soon and in bounds.
 
-    python benchmarks/fuzz.py --inputs 300000 --jobs 1 --seed 0 --out /tmp/faults
+    python benchmarks/fuzz.py --inputs 300000 --jobs 2 --seed 0 --out /tmp/faults
 
 Workers read mutated inputs (:mod:`fuzz_inputs`) under a limit of memory and time each; the same seed gives the same
-inputs. A fault is an exception that is none of ours, five seconds of processor time without an answer (not wall time,
+inputs, however many processes (``--jobs``) share them. A fault is an exception that is none of ours, five seconds of processor time without an answer (not wall time,
 which depends on what else the machine does), a gigabyte, or the end of the process. Of each kind (exception and the
 line of ours it came from) one input is made small and stored.
 """
@@ -237,7 +237,7 @@ def work(seed: int, start: int, stop: int, at: Any, pipe: Any, spent: Any) -> No
     """
     _limited()
     places = {target: 4 * i for i, target in enumerate(SHARES)}
-    with tempfile.TemporaryDirectory() as folder:
+    with _folder_in_memory() as folder:
         for number in range(start, stop):
             at.value = number
             target, data = case(seed, number)
@@ -249,6 +249,12 @@ def work(seed: int, start: int, stop: int, at: Any, pipe: Any, spent: Any) -> No
                                 max(spent[i + 3], _resident("VmHWM") - before)]  # fmt: skip
     at.value = stop
     pipe.send(None)
+
+
+def _folder_in_memory() -> tempfile.TemporaryDirectory[str]:
+    """A folder for inputs, where there is one that no disk is behind: writing a file took longer than reading it."""
+    memory = Path("/dev/shm")
+    return tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None)
 
 
 def _resident(which: str = "VmRSS") -> int:
@@ -309,6 +315,32 @@ def run(
     return start - first
 
 
+def run_many(seed: int, first: int, inputs: int, told: Callable[[Fault, int], None], minutes: float, jobs: int = 1) -> (
+    tuple[int, list[float]]
+):  # fmt: skip
+    """:func:`run` in so many processes, each with an equal piece; how many were read, and :func:`work`'s ``spent``."""
+    context = multiprocessing.get_context("fork")
+    spent = [context.Array("d", 4 * len(SHARES), lock=False) for _ in range(jobs)]
+    edges = [first + inputs * i // jobs for i in range(jobs + 1)]
+    queue = context.SimpleQueue()
+
+    def piece(i: int) -> None:
+        read_ = run(seed, edges[i], edges[i + 1] - edges[i], lambda *fault: queue.put(fault), minutes, spent[i])
+        queue.put(read_)
+
+    for i in range(jobs):
+        context.Process(target=piece, args=(i,)).start()
+    count, ended = 0, 0
+    while ended < jobs:
+        said = queue.get()
+        if isinstance(said, int):
+            count, ended = count + said, ended + 1
+        else:
+            told(*said)
+    merged = [max(values) if i % 4 > 1 else sum(values) for i, values in enumerate(zip(*spent, strict=True))]
+    return count, merged
+
+
 def smaller(fault: Fault, folder: Path, tries: int = 300) -> bytes:
     """A shorter input with the same fault: parts are left out as long as it stays."""
     data, size, spent = fault.data, max(len(fault.data) // 2, 1), 0
@@ -333,6 +365,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=300_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the inputs")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many")
     parser.add_argument("--out", type=Path, help="folder for one input of each kind of fault")
     given = parser.parse_args()
@@ -346,21 +379,20 @@ def main() -> None:
             print(f"{number}: {fault.target}: {fault.kind}: {last}", flush=True)
 
     # Everything that readers import, once, before workers are made of this process.
-    with tempfile.TemporaryDirectory() as folder:
+    with _folder_in_memory() as folder:
         read("played", seeds("played")[1], Path(folder))  # compiles the simulator, which is no hang
         for target in SHARES:
             for data in seeds(target)[:3]:
                 if fault := judged(target, data, Path(folder)):
                     sys.exit(f"a valid input of {target} is a fault: {fault.kind}\n{fault.trace}")
     began = time.monotonic()
-    tally = multiprocessing.get_context("fork").Array("d", 4 * len(SHARES), lock=False)
-    count = run(given.seed, given.first, given.inputs, told, given.minutes, tally)
+    count, tally = run_many(given.seed, given.first, given.inputs, told, given.minutes, max(given.jobs, 1))
     spent = time.monotonic() - began
     for kind, (times, _, fault) in faults.items():
         if given.out is not None:
             given.out.mkdir(parents=True, exist_ok=True)
             name = kind.replace("/", ".").replace(" ", "-").replace(":", "-")[:100]
-            with tempfile.TemporaryDirectory() as folder:
+            with _folder_in_memory() as folder:
                 small = fault.data if "process" in kind or "hang" in kind else smaller(fault, Path(folder))
             (given.out / name).write_bytes(small)
             (given.out / f"{name}.txt").write_text(f"{times} times\n{fault.trace}")
