@@ -5,11 +5,13 @@ Only the command that was asked for is imported, so that start-up stays short.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import pkgutil
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
@@ -59,11 +61,13 @@ def _today(args: list[str]) -> list[str]:
 
 
 def _run(args: list[str]) -> int:
+    from tierwise.cli._progress import beginning
     from tierwise.core.errors import TierwiseError
 
     try:
-        app = _app(args)
-        code = app(printed(app, args), standalone_mode=False)
+        with beginning(args) as begun:
+            app = _app(args, begun)
+            code = app(printed(app, args), standalone_mode=False)
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
             print(UNANSWERED, file=sys.stderr)
         return code if isinstance(code, int) else 0
@@ -86,8 +90,9 @@ def _run(args: list[str]) -> int:
         raise
 
 
-def _app(args: list[str]) -> Any:
-    """A Typer app with the asked command only, or with all of them for help and mistakes."""
+def _app(args: list[str], begun: Callable[[], None] = lambda: None) -> Any:
+    """A Typer app with the asked command only, or with all of them for help and mistakes. ``begun``: called when the
+    command is."""
     import typer
     from typer.main import get_command
 
@@ -132,8 +137,17 @@ def _app(args: list[str]) -> Any:
     for name in wanted:
         module = importlib.import_module(f"tierwise.cli.{name}")
         own = {"context_settings": HELP, **getattr(module, "SETTINGS", {})}
-        app.command(name, short_help=_in_short(module.command), **own)(module.command)
+        app.command(name, short_help=_in_short(module.command), **own)(_after(begun, module.command))
     return get_command(app)
+
+
+def _after(begun: Callable[[], None], command: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(command)
+    def run(*args: Any, **given: Any) -> Any:
+        begun()
+        return command(*args, **given)
+
+    return run
 
 
 def _in_short(command: Any) -> str:
