@@ -19,7 +19,7 @@ def load(path: str | Path, format: str | None = None, *, limit: int | None = Non
     """The requests of a file (or of a recorded run's folder), in order of arrival.
 
     Args:
-        path: CSV, JSON or JSON lines, plain or gzip.
+        path: CSV, JSON or JSON lines, plain or packed (gzip, zstd, bzip2, xz).
         format: a file of ``traffic/formats``; None recognizes it by its first lines.
         limit: the first so many requests only.
         rate_scale: plays the arrivals so many times as fast.
