@@ -5,6 +5,7 @@ Only the command that was asked for is imported, so that start-up stays short.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import importlib
 import os
@@ -31,6 +32,7 @@ def commands() -> list[str]:
 def main(argv: list[str] | None = None) -> None:
     """Run a command; exits 0 on success, 2 with one clear line on bad input, 130 on Ctrl-C."""
     args = _today(list(sys.argv[1:] if argv is None else argv))
+    _streams()
     try:
         sys.exit(_run(args))
     except BrokenPipeError:
@@ -40,6 +42,27 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print(UNANSWERED, file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _streams() -> None:
+    """Somewhere to write where a shell closed a stream (``>&-``), and letters for those that a stream has none for."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))
+        elif name == "stdout" and hasattr(stream, "reconfigure") and not stream.encoding.lower().startswith("utf"):
+            codecs.register_error("tierwise", _spelled)
+            stream.reconfigure(errors="tierwise")
+
+
+_SPELLED = {"…": "...", "·": "-", "×": "x", "µ": "u", "–": "-", "—": "-", "−": "-", "→": "->", "≥": ">=", "≤": "<="}
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """A codec's answer to what it has no letters for."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_SPELLED.get(c, "?") for c in error.object[error.start : error.end]), error.end
 
 
 # Names that flags had before, by command, and those they have now: one flag means one thing in every command.
@@ -78,7 +101,7 @@ def _run(args: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
     except MemoryError as error:
         return _fail(f"the memory of this computer is too small for what was asked ({error})")
     except Exception as error:

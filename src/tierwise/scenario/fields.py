@@ -119,7 +119,8 @@ _ROWS = (
     # ------------------------------------------------------------ training
     Field("train", "training", "switch", "One optimizer step of training, not inference.", False),
     Field("global_batch", "training", "count", "Sequences of an optimizer step, over all devices.", 512.0, 1),
-    Field("micro_batch", "training", "count", "Sequences of a micro-batch (default: 1; a plan tries them).", least=1),
+    Field("micro_batch", "training", "batch", 'Sequences of a micro-batch, or "max" for as many as fit (default: 1; a '
+          "plan tries them).", least=1),
     Field("seq", "training", "count", "Tokens of a sequence.", 4096.0, 1),
     Field("cp", "training", "whole", "Context-parallel degree.", least=1),
     Field("interleave", "training", "whole", "Parts of the model on each pipeline stage.", least=1),
