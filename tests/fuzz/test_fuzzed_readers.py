@@ -76,6 +76,9 @@ ONCE = [
     ("table-ops", b"system,latency,moe_dtype,num_tokens,hidden_size,inter_size,topk,num_experts,moe_tp_size,"
                   b"moe_ep_size,distribution\nh100_sxm,1,bfloat16,4,64,64,2,8,1,1,nan\n"),
     ("scenario", b'{"model": "llama-3.2-1b", "machine": "h100-sxm", "plan": {"tp": 1, "weights": [[]]}}'),
+    ("saved", b"schema: tierwise.scenario/1\nmodel: llama-3.2-1b\nmachine: 2xl4\ntraffic:\nplan:\nserving:\n"
+              b"targets:\ntechniques:\nengine:\n"),
+    ("played", b"schema: tierwise.scenario/1\nmodel: llama-3.2-1b\nmachine: 2xl4\ntraffic:\nserving:\n"),
 ]
 
 

@@ -146,6 +146,7 @@ def asked(model: str, said: Mapping[str, Any], defaults: Mapping[str, Any] | Non
 
     saved = read_file(model)
     check_file(saved, model)
+    saved = {name: value for name, value in saved.items() if value is not None}  # an empty section says nothing
     name = saved.get("model")
     if kind is not None and isinstance(name, str):
         saved = {**saved, "model": spelled_as(name, kind)}
