@@ -3,9 +3,9 @@
     python benchmarks/fuzz.py --inputs 300000 --jobs 2 --seed 0 --out /tmp/faults
 
 Workers read mutated inputs (:mod:`fuzz_inputs`) under a limit of memory and time each; the same seed gives the same
-inputs, however many processes (``--jobs``) share them. A fault is an exception that is none of ours, five seconds of processor time without an answer (not wall time,
-which depends on what else the machine does), a gigabyte, or the end of the process. Of each kind (exception and the
-line of ours it came from) one input is made small and stored.
+inputs, however many processes (``--jobs``) share them. A fault is an exception that is none of ours, five seconds of
+processor time without an answer (not wall time, which depends on what else the machine does), a gigabyte, or the end of
+the process. Of each kind (exception and the line of ours it came from) one input is made small and stored.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class Fault:
     data: bytes
     trace: str = ""
 
+
+Told = Callable[[Fault, int], None]  # hears of a fault and of its input's number
 
 # ------------------------------------------------------------------ reading
 
@@ -268,15 +270,11 @@ def _resident(which: str = "VmRSS") -> int:
 
 def _limited() -> None:
     """A gigabyte beyond what the process holds now, and silence."""
-    held = next(int(line.split()[1]) << 10 for line in Path("/proc/self/status").read_text().splitlines()
-                if line.startswith("VmData"))  # fmt: skip
-    resource.setrlimit(resource.RLIMIT_DATA, (held + LIMIT_BYTES, -1))
+    resource.setrlimit(resource.RLIMIT_DATA, (_resident("VmData") + LIMIT_BYTES, -1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def run(
-    seed: int, first: int, inputs: int, told: Callable[[Fault, int], None], minutes: float, spent: Any = None
-) -> int:
+def run(seed: int, first: int, inputs: int, told: Told, minutes: float, spent: Any = None) -> int:
     """Read inputs in a process of its own, and in another where that one ends; how many were read."""
     context = multiprocessing.get_context("fork")
     spent = context.Array("d", 4 * len(SHARES), lock=False) if spent is None else spent
@@ -315,9 +313,7 @@ def run(
     return start - first
 
 
-def run_many(seed: int, first: int, inputs: int, told: Callable[[Fault, int], None], minutes: float, jobs: int = 1) -> (
-    tuple[int, list[float]]
-):  # fmt: skip
+def run_many(seed: int, first: int, inputs: int, told: Told, minutes: float, jobs: int) -> tuple[int, list[float]]:
     """:func:`run` in so many processes, each with an equal piece; how many were read, and :func:`work`'s ``spent``."""
     context = multiprocessing.get_context("fork")
     spent = [context.Array("d", 4 * len(SHARES), lock=False) for _ in range(jobs)]
@@ -325,20 +321,16 @@ def run_many(seed: int, first: int, inputs: int, told: Callable[[Fault, int], No
     queue = context.SimpleQueue()
 
     def piece(i: int) -> None:
-        read_ = run(seed, edges[i], edges[i + 1] - edges[i], lambda *fault: queue.put(fault), minutes, spent[i])
-        queue.put(read_)
+        queue.put(run(seed, edges[i], edges[i + 1] - edges[i], lambda *fault: queue.put(fault), minutes, spent[i]))
 
+    counts: list[int] = []
     for i in range(jobs):
         context.Process(target=piece, args=(i,)).start()
-    count, ended = 0, 0
-    while ended < jobs:
+    while len(counts) < jobs:
         said = queue.get()
-        if isinstance(said, int):
-            count, ended = count + said, ended + 1
-        else:
-            told(*said)
+        counts.append(said) if isinstance(said, int) else told(*said)
     merged = [max(values) if i % 4 > 1 else sum(values) for i, values in enumerate(zip(*spent, strict=True))]
-    return count, merged
+    return sum(counts), merged
 
 
 def smaller(fault: Fault, folder: Path, tries: int = 300) -> bytes:
@@ -387,7 +379,7 @@ def main() -> None:
                     sys.exit(f"a valid input of {target} is a fault: {fault.kind}\n{fault.trace}")
     began = time.monotonic()
     count, tally = run_many(given.seed, given.first, given.inputs, told, given.minutes, max(given.jobs, 1))
-    spent = time.monotonic() - began
+    spent = round(time.monotonic() - began, 1)
     for kind, (times, _, fault) in faults.items():
         if given.out is not None:
             given.out.mkdir(parents=True, exist_ok=True)
@@ -396,11 +388,9 @@ def main() -> None:
                 small = fault.data if "process" in kind or "hang" in kind else smaller(fault, Path(folder))
             (given.out / name).write_bytes(small)
             (given.out / f"{name}.txt").write_text(f"{times} times\n{fault.trace}")
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
-    print(json.dumps({"inputs": count, "seed": given.seed, "seconds": round(spent, 1),
-                      "inputs_per_s": round(count / spent, 1),
+    print(json.dumps({"inputs": count, "seed": given.seed, "seconds": spent, "inputs_per_s": count / spent,  # fmt: skip
                       "faults": sum(v[0] for v in faults.values()), "kinds": len(faults),
-                      "largest_process_bytes": children}, indent=1))  # fmt: skip
+                      "largest_process_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10}, indent=1))
     for i, target in enumerate(SHARES):
         inputs, seconds, longest, most = tally[4 * i : 4 * i + 4]
         print(f"{target:15} {inputs:9,.0f} inputs {1e3 * seconds / max(inputs, 1):8.2f} ms each, longest "

@@ -1,4 +1,4 @@
-"""What a terminal shows while a command is loaded: said at once, gone before anything else is printed, never in a pipe."""
+"""What a terminal shows while a command is loaded: said at once, gone before anything is printed, never in a pipe."""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ def tierwise(*args: str, shell: str = "", **more: str) -> subprocess.CompletedPr
     if shell:
         command = ["sh", "-c", f'exec "$@" {shell}', "sh", *command]
     environment = {**os.environ, **more}
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, timeout=120)
+    return subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", env=environment, timeout=120, check=False
+    )
 
 
 @pytest.mark.parametrize("shell", [">&-", "2>&-", ">&- 2>&-"])

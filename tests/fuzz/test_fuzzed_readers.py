@@ -79,6 +79,8 @@ ONCE = [
     ("saved", b"schema: tierwise.scenario/1\nmodel: llama-3.2-1b\nmachine: 2xl4\ntraffic:\nplan:\nserving:\n"
               b"targets:\ntechniques:\nengine:\n"),
     ("played", b"schema: tierwise.scenario/1\nmodel: llama-3.2-1b\nmachine: 2xl4\ntraffic:\nserving:\n"),
+    ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", "traffic": {"batch": 1'
+              + b"0" * 400 + b"}}"),
 ]
 
 

@@ -413,7 +413,7 @@ def test_a_window_larger_than_its_image_is_no_work_and_alone_no_model(tmp_path: 
     large = helper.make_node("Conv", ["x", "k"], ["a"], kernel_shape=[9, 9])
     usual = helper.make_node("Conv", ["x", "s"], ["b"], kernel_shape=[3, 3])
     outs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in "ab"]
-    with pytest.raises(TierwiseError, match="a dimension comes out as 0.*Conv ×1"):
+    with pytest.raises(TierwiseError, match=r"a dimension comes out as 0.*Conv ×1"):
         load(tmp_path, helper.make_model(helper.make_graph([large], "g", [image], outs[:1], [kernel])))
     both = load(tmp_path, helper.make_model(helper.make_graph([large, usual], "g", [image], outs, [kernel, small])))
     assert any("a dimension comes out as 0" in note for note in both.notes)

@@ -49,7 +49,7 @@ def _streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, open as long as we run
         elif name == "stdout" and hasattr(stream, "reconfigure") and not stream.encoding.lower().startswith("utf"):
             codecs.register_error("tierwise", _spelled)
             stream.reconfigure(errors="tierwise")

@@ -204,7 +204,7 @@ _KIND = inspect.Parameter.POSITIONAL_OR_KEYWORD
 def _option(row: Field, repeat: str, defaults: Mapping[str, Any]) -> inspect.Parameter:
     usual = defaults.get(row.name, row.default)
     told = row.help
-    if usual not in (None, False) and "default" not in told:
+    if usual not in (None, False, "") and "default" not in told:
         told = f"{told.removesuffix('.')} (default: {_shown(row, usual)})."
     many = bool(repeat)
     if many and not row.many:

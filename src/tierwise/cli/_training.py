@@ -99,8 +99,8 @@ def fixed(asked: Flags) -> dict[str, float]:
     from tierwise.training.offload import OFFLOAD
 
     if asked.micro_batch == "max":
-        raise BadField("--micro-batch", "value", "max", "a number here: a plan tries all that fit, and stages that differ "
-                       "take one")  # fmt: skip
+        raise BadField("--micro-batch", "value", "max", "a number here: a plan tries all that fit, and stages that "
+                       "differ take one")  # fmt: skip
     out = {to: float(getattr(asked, flag)) for flag, to in DEGREES.items() if getattr(asked, flag) is not None}
     if asked.lengths is not None:
         out |= _documents(asked.lengths, asked.seq, bool(asked.padded))

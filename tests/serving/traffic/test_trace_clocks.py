@@ -21,8 +21,8 @@ SECONDS = (0.0, 1.0, 3.5)
 
 
 def mooncake(stamps: list[Any]) -> bytes:
-    rows = [{"timestamp": t, "input_length": 600, "output_length": 10, "hash_ids": [0, i]} for i, t in enumerate(stamps)]
-    return "\n".join(map(json.dumps, rows)).encode()
+    plain = {"input_length": 600, "output_length": 10}
+    return "\n".join(json.dumps({"timestamp": t, **plain, "hash_ids": [0, i]}) for i, t in enumerate(stamps)).encode()
 
 
 def read(path: Path, data: bytes) -> Any:
@@ -46,7 +46,8 @@ def test_milliseconds_from_the_first_request_stay_milliseconds(tmp_path: Path) -
 
 @pytest.mark.parametrize("zone", ["", "Z", "+00:00", "+05:30"])
 def test_dates_and_numbers_as_text_are_times_in_json_too(tmp_path: Path, zone: str) -> None:
-    dated = mooncake([f"2024-02-29T23:59:58{zone}", f"2024-02-29 23:59:59.000{zone}", f"2024-03-01T00:00:01.500000{zone}"])
+    days = ("2024-02-29T23:59:58", "2024-02-29 23:59:59.000", "2024-03-01T00:00:01.500000")
+    dated = mooncake([day + zone for day in days])
     np.testing.assert_allclose(read(tmp_path / "d.jsonl", dated).arrival, SECONDS)
     texts = mooncake(["0", "1000", "3500"])
     np.testing.assert_allclose(read(tmp_path / "n.jsonl", texts).arrival, SECONDS)

@@ -10,7 +10,7 @@ import json
 import re
 from array import array
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def moment(value: object) -> float:
         found = datetime.fromisoformat(value)
     except ValueError:
         return float(value) if _PLAIN.match(value) else float("nan")
-    return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def source(path: Path) -> list[Any]:
