@@ -255,8 +255,7 @@ def work(seed: int, start: int, stop: int, at: Any, pipe: Any, spent: Any) -> No
 
 def _folder_in_memory() -> tempfile.TemporaryDirectory[str]:
     """A folder for inputs, where there is one that no disk is behind: writing a file took longer than reading it."""
-    memory = Path("/dev/shm")
-    return tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None)
+    return tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 
 
 def _resident(which: str = "VmRSS") -> int:
@@ -317,15 +316,14 @@ def run_many(seed: int, first: int, inputs: int, told: Told, minutes: float, job
     """:func:`run` in so many processes, each with an equal piece; how many were read, and :func:`work`'s ``spent``."""
     context = multiprocessing.get_context("fork")
     spent = [context.Array("d", 4 * len(SHARES), lock=False) for _ in range(jobs)]
-    edges = [first + inputs * i // jobs for i in range(jobs + 1)]
-    queue = context.SimpleQueue()
+    edges, queue = [first + inputs * i // jobs for i in range(jobs + 1)], context.SimpleQueue()
 
     def piece(i: int) -> None:
         queue.put(run(seed, edges[i], edges[i + 1] - edges[i], lambda *fault: queue.put(fault), minutes, spent[i]))
 
-    counts: list[int] = []
     for i in range(jobs):
         context.Process(target=piece, args=(i,)).start()
+    counts: list[int] = []
     while len(counts) < jobs:
         said = queue.get()
         counts.append(said) if isinstance(said, int) else told(*said)
@@ -388,9 +386,9 @@ def main() -> None:
                 small = fault.data if "process" in kind or "hang" in kind else smaller(fault, Path(folder))
             (given.out / name).write_bytes(small)
             (given.out / f"{name}.txt").write_text(f"{times} times\n{fault.trace}")
-    print(json.dumps({"inputs": count, "seed": given.seed, "seconds": spent, "inputs_per_s": count / spent,  # fmt: skip
-                      "faults": sum(v[0] for v in faults.values()), "kinds": len(faults),
-                      "largest_process_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10}, indent=1))
+    print(json.dumps({"inputs": count, "seed": given.seed, "seconds": spent, "inputs_per_s": round(count / spent, 1),
+                      "faults": sum(v[0] for v in faults.values()), "kinds": len(faults), "largest_process_bytes":
+                      resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10}, indent=1))  # fmt: skip
     for i, target in enumerate(SHARES):
         inputs, seconds, longest, most = tally[4 * i : 4 * i + 4]
         print(f"{target:15} {inputs:9,.0f} inputs {1e3 * seconds / max(inputs, 1):8.2f} ms each, longest "
