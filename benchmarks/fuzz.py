@@ -321,12 +321,15 @@ def run_many(seed: int, first: int, inputs: int, told: Told, minutes: float, job
     def piece(i: int) -> None:
         queue.put(run(seed, edges[i], edges[i + 1] - edges[i], lambda *fault: queue.put(fault), minutes, spent[i]))
 
-    for i in range(jobs):
-        context.Process(target=piece, args=(i,)).start()
+    processes = [context.Process(target=piece, args=(i,)) for i in range(jobs)]
+    for process in processes:
+        process.start()
     counts: list[int] = []
     while len(counts) < jobs:
         said = queue.get()
         counts.append(said) if isinstance(said, int) else told(*said)
+    for process in processes:
+        process.join()  # what they held most is known then
     merged = [max(values) if i % 4 > 1 else sum(values) for i, values in enumerate(zip(*spent, strict=True))]
     return sum(counts), merged
 
