@@ -17,8 +17,10 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "$(NONE)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# Compiled as pip compiles a wheel: an environment that lets Python write no such files would compile at every start.
 $(VENV)/.base: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(PIP) --upgrade-strategy only-if-needed -e '.[serve]'
+	$(BIN)/python -m compileall -q src
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.base

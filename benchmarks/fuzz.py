@@ -1,11 +1,11 @@
 """A fuzzer over everything that is read from outside: each input is answered or refused in words, soon and in bounds.
 
-    python benchmarks/fuzz.py --inputs 300000 --jobs 1 --seed 0 --out /tmp/faults
+    python benchmarks/fuzz.py --inputs 300000 --jobs 2 --seed 0 --out /tmp/faults
 
 Workers read mutated inputs (:mod:`fuzz_inputs`) under a limit of memory and time each; the same seed gives the same
-inputs. A fault is an exception that is none of ours, five seconds of processor time without an answer (not wall time,
-which depends on what else the machine does), a gigabyte, or the end of the process. Of each kind (exception and the
-line of ours it came from) one input is made small and stored.
+inputs, however many processes (``--jobs``) share them. A fault is an exception that is none of ours, five seconds of
+processor time without an answer (not wall time, which depends on what else the machine does), a gigabyte, or the end of
+the process. Of each kind (exception and the line of ours it came from) one input is made small and stored.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class Fault:
     data: bytes
     trace: str = ""
 
+
+Told = Callable[[Fault, int], None]  # hears of a fault and of its input's number
 
 # ------------------------------------------------------------------ reading
 
@@ -237,7 +239,7 @@ def work(seed: int, start: int, stop: int, at: Any, pipe: Any, spent: Any) -> No
     """
     _limited()
     places = {target: 4 * i for i, target in enumerate(SHARES)}
-    with tempfile.TemporaryDirectory() as folder:
+    with _folder_in_memory() as folder:
         for number in range(start, stop):
             at.value = number
             target, data = case(seed, number)
@@ -251,6 +253,11 @@ def work(seed: int, start: int, stop: int, at: Any, pipe: Any, spent: Any) -> No
     pipe.send(None)
 
 
+def _folder_in_memory() -> tempfile.TemporaryDirectory[str]:
+    """A folder for inputs, where there is one that no disk is behind: writing a file took longer than reading it."""
+    return tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+
+
 def _resident(which: str = "VmRSS") -> int:
     """Bytes that the process holds now; asked for that, the mark of the most it held starts anew."""
     with contextlib.suppress(OSError):
@@ -262,15 +269,11 @@ def _resident(which: str = "VmRSS") -> int:
 
 def _limited() -> None:
     """A gigabyte beyond what the process holds now, and silence."""
-    held = next(int(line.split()[1]) << 10 for line in Path("/proc/self/status").read_text().splitlines()
-                if line.startswith("VmData"))  # fmt: skip
-    resource.setrlimit(resource.RLIMIT_DATA, (held + LIMIT_BYTES, -1))
+    resource.setrlimit(resource.RLIMIT_DATA, (_resident("VmData") + LIMIT_BYTES, -1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def run(
-    seed: int, first: int, inputs: int, told: Callable[[Fault, int], None], minutes: float, spent: Any = None
-) -> int:
+def run(seed: int, first: int, inputs: int, told: Told, minutes: float, spent: Any = None) -> int:
     """Read inputs in a process of its own, and in another where that one ends; how many were read."""
     context = multiprocessing.get_context("fork")
     spent = context.Array("d", 4 * len(SHARES), lock=False) if spent is None else spent
@@ -309,6 +312,28 @@ def run(
     return start - first
 
 
+def run_many(seed: int, first: int, inputs: int, told: Told, minutes: float, jobs: int) -> tuple[int, list[float]]:
+    """:func:`run` in so many processes, each with an equal piece; how many were read, and :func:`work`'s ``spent``."""
+    context = multiprocessing.get_context("fork")
+    spent = [context.Array("d", 4 * len(SHARES), lock=False) for _ in range(jobs)]
+    edges, queue = [first + inputs * i // jobs for i in range(jobs + 1)], context.SimpleQueue()
+
+    def piece(i: int) -> None:
+        queue.put(run(seed, edges[i], edges[i + 1] - edges[i], lambda *fault: queue.put(fault), minutes, spent[i]))
+
+    processes = [context.Process(target=piece, args=(i,)) for i in range(jobs)]
+    for process in processes:
+        process.start()
+    counts: list[int] = []
+    while len(counts) < jobs:
+        said = queue.get()
+        counts.append(said) if isinstance(said, int) else told(*said)
+    for process in processes:
+        process.join()  # what they held most is known then
+    merged = [max(values) if i % 4 > 1 else sum(values) for i, values in enumerate(zip(*spent, strict=True))]
+    return sum(counts), merged
+
+
 def smaller(fault: Fault, folder: Path, tries: int = 300) -> bytes:
     """A shorter input with the same fault: parts are left out as long as it stays."""
     data, size, spent = fault.data, max(len(fault.data) // 2, 1), 0
@@ -333,6 +358,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=300_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the inputs")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many")
     parser.add_argument("--out", type=Path, help="folder for one input of each kind of fault")
     given = parser.parse_args()
@@ -346,29 +372,26 @@ def main() -> None:
             print(f"{number}: {fault.target}: {fault.kind}: {last}", flush=True)
 
     # Everything that readers import, once, before workers are made of this process.
-    with tempfile.TemporaryDirectory() as folder:
+    with _folder_in_memory() as folder:
         read("played", seeds("played")[1], Path(folder))  # compiles the simulator, which is no hang
         for target in SHARES:
             for data in seeds(target)[:3]:
                 if fault := judged(target, data, Path(folder)):
                     sys.exit(f"a valid input of {target} is a fault: {fault.kind}\n{fault.trace}")
     began = time.monotonic()
-    tally = multiprocessing.get_context("fork").Array("d", 4 * len(SHARES), lock=False)
-    count = run(given.seed, given.first, given.inputs, told, given.minutes, tally)
-    spent = time.monotonic() - began
+    count, tally = run_many(given.seed, given.first, given.inputs, told, given.minutes, max(given.jobs, 1))
+    spent = round(time.monotonic() - began, 1)
     for kind, (times, _, fault) in faults.items():
         if given.out is not None:
             given.out.mkdir(parents=True, exist_ok=True)
             name = kind.replace("/", ".").replace(" ", "-").replace(":", "-")[:100]
-            with tempfile.TemporaryDirectory() as folder:
+            with _folder_in_memory() as folder:
                 small = fault.data if "process" in kind or "hang" in kind else smaller(fault, Path(folder))
             (given.out / name).write_bytes(small)
             (given.out / f"{name}.txt").write_text(f"{times} times\n{fault.trace}")
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
-    print(json.dumps({"inputs": count, "seed": given.seed, "seconds": round(spent, 1),
-                      "inputs_per_s": round(count / spent, 1),
-                      "faults": sum(v[0] for v in faults.values()), "kinds": len(faults),
-                      "largest_process_bytes": children}, indent=1))  # fmt: skip
+    print(json.dumps({"inputs": count, "seed": given.seed, "seconds": spent, "inputs_per_s": round(count / spent, 1),
+                      "faults": sum(v[0] for v in faults.values()), "kinds": len(faults), "largest_process_bytes":
+                      resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10}, indent=1))  # fmt: skip
     for i, target in enumerate(SHARES):
         inputs, seconds, longest, most = tally[4 * i : 4 * i + 4]
         print(f"{target:15} {inputs:9,.0f} inputs {1e3 * seconds / max(inputs, 1):8.2f} ms each, longest "

@@ -6,6 +6,7 @@ made here from public schemas; the catalog's own configurations and machines are
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import sys
@@ -213,7 +214,6 @@ def _commands() -> list[bytes]:
         "explain whisper-large-v3 --on l4 --batch 2", "explain qwen3-30b-a3b --on 4xh100-sxm --ep 4 --chunk 512",
         "explain resnet-50 --on raspberry-pi-5 --batch 8 --images 0 --image-size 224",
         "explain llama-3.2-1b --on rtx-4090 --engine vllm --technique quantize_kv:bits=2,group=32 --ops 3 --json -",
-        
         "traffic --requests 50 --arrivals poisson:rate=3 --prompt lognormal:mean=1000,cv=1 --output 20 --turns 2",
         "traffic --requests 20 --search width=4,keep=2,depth=3,step=64 --seed 3 --rate-scale 2 --limit 10",
         "machines h100-sxm", "models", "models llama-3.1-8b --json", "papers run kivi --jobs 1", "papers --json",
@@ -266,7 +266,8 @@ def _mutated(target: str, data: bytes, rng: random.Random) -> bytes:
         import yaml
 
         try:
-            return _dumped(_tree(yaml.safe_load(data), rng), rng, plain=True)
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            return _dumped(_tree(yaml.load(data, Loader=loader), rng), rng, plain=True)
         except yaml.YAMLError:
             return _bytes(data, rng)
     if target not in ("gguf", "onnx") and rng.random() < 0.75:
@@ -314,7 +315,7 @@ def _one(value: Any, rng: random.Random) -> Any:
         name = rng.choice([*value, "", "model_type", "x" * 300])
         value[name] = value.pop(key)
     else:
-        value.extend([held] * rng.choice((1, 50)))
+        value.extend(copy.deepcopy(held) for _ in range(rng.choice((1, 50))))
     return value
 
 
@@ -323,12 +324,17 @@ def _leaf(held: Any, rng: random.Random) -> Any:
     if what < 0.15 and isinstance(held, (int, float)) and not isinstance(held, bool):
         return held * rng.choice((-1, 0.5, 2, 1000, 10**9, 1e-9)) + rng.choice((0, 0, 1, 0.5))
     if what < 0.25:
-        return rng.choice(([held], {"a": held}, str(held), [held, held]))
+        return rng.choice(([held], {"a": held}, str(held), [held, copy.deepcopy(held)]))
     if what < 0.28:
         for _ in range(rng.choice((10, 70, 2000))):
             held = [held]
         return held
-    return rng.choice(HOSTILE)
+    return hostile(rng)
+
+
+def hostile(rng: random.Random) -> Any:
+    """One of the hostile values, of its own: later changes go into it, and must not reach the inputs after this one."""
+    return copy.deepcopy(rng.choice(HOSTILE))
 
 
 def _dumped(value: Any, rng: random.Random, plain: bool = False) -> bytes:

@@ -5,6 +5,7 @@ Columns are those that the readers name; the values are made up.
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import random
@@ -155,7 +156,8 @@ def spoiled(data: bytes, rng: random.Random) -> bytes | None:
 
 
 def _cell(rng: random.Random) -> Any:
-    return rng.choice((*HOSTILE, "h100_sxm", "fp8", "8", "1e5", "nan", "inf", "-inf", '"', "agg", "decode", 7, 64, 1e6))
+    usual = ("h100_sxm", "fp8", "8", "1e5", "nan", "inf", "-inf", '"', "agg", "decode", 7, 64, 1e6)
+    return copy.deepcopy(rng.choice((*HOSTILE, *usual)))
 
 
 def _read(data: bytes, parquet: bool) -> Columns:

@@ -158,3 +158,34 @@ def test_what_a_layout_does_already_is_no_advice(
     said = " ".join(capsys.readouterr().out.split())
     assert f"Most of it is {most}" in said and advised in said
     assert not any(f"(--zero {done})" in said for done in range(1, zero + 1))
+
+
+def test_the_largest_micro_batch_is_one_that_fits_and_the_next_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = ("explain", "llama-3.2-1b", "--on", "2xl4", "--train", "--zero", "3", "--global-batch", "32",
+              "--seq", "1024")  # fmt: skip
+    answers = {}
+    for size in ("max", *(str(2**i) for i in range(5))):
+        assert run(*layout, "--micro-batch", size, "--json", str(tmp_path / size)) == 0
+        answers[size] = json.loads((tmp_path / size).read_text())
+    memory = {size: a["memory"]["peak"] for size, a in answers.items()}
+    room = answers["max"]["memory"]["capacity"]
+    fitting = max(int(size) for size, peak in memory.items() if size != "max" and peak <= room)
+    assert 1 < fitting < 16  # else this shows nothing
+    assert memory["max"] == memory[str(fitting)] <= room < memory[str(2 * fitting)]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "instead"),
+    [("--batch", "max", "--micro-batch"), ("--batch", "4", "--micro-batch"), ("--prompt", "5", "--seq"),
+     ("--technique", "quantize_kv:bits=4,group=64", "nothing with --train"), ("--weights", "fp8", "--precision"),
+     ("--engine", "vllm", "--trainer")],
+)  # fmt: skip
+def test_flags_of_requests_are_refused_where_nobody_asks(
+    capsys: pytest.CaptureFixture[str], flag: str, value: str, instead: str
+) -> None:
+    assert run(*ONE, flag, value) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and flag in said.err and instead in said.err

@@ -75,6 +75,12 @@ ONCE = [
                   b"moe_ep_size,distribution\nh100_sxm,1,bfloat16,4,64,64,2,8,1,1,power_law_-999\n"),
     ("table-ops", b"system,latency,moe_dtype,num_tokens,hidden_size,inter_size,topk,num_experts,moe_tp_size,"
                   b"moe_ep_size,distribution\nh100_sxm,1,bfloat16,4,64,64,2,8,1,1,nan\n"),
+    ("scenario", b'{"model": "llama-3.2-1b", "machine": "h100-sxm", "plan": {"tp": 1, "weights": [[]]}}'),
+    ("saved", b"schema: tierwise.scenario/1\nmodel: llama-3.2-1b\nmachine: 2xl4\ntraffic:\nplan:\nserving:\n"
+              b"targets:\ntechniques:\nengine:\n"),
+    ("played", b"schema: tierwise.scenario/1\nmodel: llama-3.2-1b\nmachine: 2xl4\ntraffic:\nserving:\n"),
+    ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", "traffic": {"batch": 1'
+              + b"0" * 400 + b"}}"),
 ]
 
 
@@ -103,6 +109,20 @@ def test_long_commands_are_understood_soon_and_write_where_they_are_told(tmp_pat
 
 def test_the_same_numbers_give_the_same_inputs() -> None:
     assert [fuzz.case(7, i) for i in range(20)] == [fuzz.case(7, i) for i in range(20)]
+
+
+def test_an_input_is_the_same_whatever_was_made_before_it() -> None:
+    hostile = repr(importlib.import_module("fuzz_inputs").HOSTILE)
+    for i in range(400):
+        fuzz.case(8, i)
+    assert repr(importlib.import_module("fuzz_inputs").HOSTILE) == hostile
+
+
+def test_pieces_of_several_processes_are_the_inputs_of_one() -> None:
+    told: list[Any] = []
+    count, spent = fuzz.run_many(9, 100, 12, lambda *fault: told.append(fault), 5.0, jobs=3)
+    assert (count, told) == (12, [])
+    assert sum(spent[::4]) == 12
 
 
 def test_a_fault_is_told_and_made_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

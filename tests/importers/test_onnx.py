@@ -403,3 +403,18 @@ def test_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(TierwiseError, match=r"pip install 'tierwise\[onnx\]'"):
         read(str(tmp_path / "m.onnx"))
+
+
+def test_a_window_larger_than_its_image_is_no_work_and_alone_no_model(tmp_path: Path) -> None:
+    """Nine by nine on eight by eight leaves nothing: said by name, and what stands beside it is priced as without."""
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 8, 8])
+    kernel = numpy_helper.from_array(np.zeros((4, 3, 9, 9), np.float32), "k")
+    small = numpy_helper.from_array(np.zeros((4, 3, 3, 3), np.float32), "s")
+    large = helper.make_node("Conv", ["x", "k"], ["a"], kernel_shape=[9, 9])
+    usual = helper.make_node("Conv", ["x", "s"], ["b"], kernel_shape=[3, 3])
+    outs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in "ab"]
+    with pytest.raises(TierwiseError, match=r"a dimension comes out as 0.*Conv ×1"):
+        load(tmp_path, helper.make_model(helper.make_graph([large], "g", [image], outs[:1], [kernel])))
+    both = load(tmp_path, helper.make_model(helper.make_graph([large, usual], "g", [image], outs, [kernel, small])))
+    assert any("a dimension comes out as 0" in note for note in both.notes)
+    assert float(macs(ops(both))) == 6 * 6 * 4 * 3 * 3 * 3

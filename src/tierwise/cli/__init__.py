@@ -5,11 +5,14 @@ Only the command that was asked for is imported, so that start-up stays short.
 
 from __future__ import annotations
 
+import codecs
+import functools
 import importlib
 import os
 import pkgutil
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
@@ -29,6 +32,7 @@ def commands() -> list[str]:
 def main(argv: list[str] | None = None) -> None:
     """Run a command; exits 0 on success, 2 with one clear line on bad input, 130 on Ctrl-C."""
     args = _today(list(sys.argv[1:] if argv is None else argv))
+    _streams()
     try:
         sys.exit(_run(args))
     except BrokenPipeError:
@@ -38,6 +42,27 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print(UNANSWERED, file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _streams() -> None:
+    """Somewhere to write where a shell closed a stream (``>&-``), and letters for those that a stream has none for."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, open as long as we run
+        elif name == "stdout" and hasattr(stream, "reconfigure") and not stream.encoding.lower().startswith("utf"):
+            codecs.register_error("tierwise", _spelled)
+            stream.reconfigure(errors="tierwise")
+
+
+_SPELLED = {"…": "...", "·": "-", "×": "x", "µ": "u", "–": "-", "—": "-", "−": "-", "→": "->", "≥": ">=", "≤": "<="}
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """A codec's answer to what it has no letters for."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_SPELLED.get(c, "?") for c in error.object[error.start : error.end]), error.end
 
 
 # Names that flags had before, by command, and those they have now: one flag means one thing in every command.
@@ -59,11 +84,13 @@ def _today(args: list[str]) -> list[str]:
 
 
 def _run(args: list[str]) -> int:
+    from tierwise.cli._progress import beginning
     from tierwise.core.errors import TierwiseError
 
     try:
-        app = _app(args)
-        code = app(printed(app, args), standalone_mode=False)
+        with beginning(args) as begun:
+            app = _app(args, begun)
+            code = app(printed(app, args), standalone_mode=False)
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
             print(UNANSWERED, file=sys.stderr)
         return code if isinstance(code, int) else 0
@@ -74,7 +101,7 @@ def _run(args: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
     except MemoryError as error:
         return _fail(f"the memory of this computer is too small for what was asked ({error})")
     except Exception as error:
@@ -86,8 +113,9 @@ def _run(args: list[str]) -> int:
         raise
 
 
-def _app(args: list[str]) -> Any:
-    """A Typer app with the asked command only, or with all of them for help and mistakes."""
+def _app(args: list[str], begun: Callable[[], None] = lambda: None) -> Any:
+    """A Typer app with the asked command only, or with all of them for help and mistakes. ``begun``: called when the
+    command is."""
     import typer
     from typer.main import get_command
 
@@ -132,8 +160,17 @@ def _app(args: list[str]) -> Any:
     for name in wanted:
         module = importlib.import_module(f"tierwise.cli.{name}")
         own = {"context_settings": HELP, **getattr(module, "SETTINGS", {})}
-        app.command(name, short_help=_in_short(module.command), **own)(module.command)
+        app.command(name, short_help=_in_short(module.command), **own)(_after(begun, module.command))
     return get_command(app)
+
+
+def _after(begun: Callable[[], None], command: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(command)
+    def run(*args: Any, **given: Any) -> Any:
+        begun()
+        return command(*args, **given)
+
+    return run
 
 
 def _in_short(command: Any) -> str:

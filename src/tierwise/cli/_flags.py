@@ -158,6 +158,7 @@ def asked(model: str, said: Mapping[str, Any], defaults: Mapping[str, Any] | Non
 
     saved = read_file(model)
     check_file(saved, model)
+    saved = {name: value for name, value in saved.items() if value is not None}  # an empty section says nothing
     name = saved.get("model")
     if kind is not None and isinstance(name, str):
         saved = {**saved, "model": spelled_as(name, kind)}
@@ -215,7 +216,7 @@ _KIND = inspect.Parameter.POSITIONAL_OR_KEYWORD
 def _option(row: Field, repeat: str, defaults: Mapping[str, Any]) -> inspect.Parameter:
     usual = defaults.get(row.name, row.default)
     told = row.help
-    if usual not in (None, False) and "default" not in told:
+    if usual not in (None, False, "") and "default" not in told:
         told = f"{told.removesuffix('.')} (default: {_shown(row, usual)})."
     many = bool(repeat)
     if many and not row.many:

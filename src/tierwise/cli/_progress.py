@@ -5,10 +5,11 @@ Nothing is printed for what ends within two seconds where nobody watches a termi
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias, TypeVar
 
@@ -16,6 +17,8 @@ from typing import TypeAlias, TypeVar
 Tell: TypeAlias = Callable[[str, int, int, str], None]
 T = TypeVar("T")
 FIRST_S, AGAIN_S = 2.0, 10.0
+# Answered at once, from the command's own text.
+ASKS_ABOUT_ITSELF = {"-h", "--help", "--version", "--completion"}
 
 
 @contextmanager
@@ -27,6 +30,26 @@ def progress(what: str) -> Iterator[Tell]:
     """
     with _moving(what) if sys.stderr.isatty() else _lines(what) as tell:
         yield tell
+
+
+@contextmanager
+def beginning(words: Sequence[str]) -> Iterator[Callable[[], None]]:
+    """A line on a terminal, while what a command needs is loaded: which command begins. Gone at the end, or once the
+    function that comes back is called."""
+    line = f"tierwise {' '.join(words)}: loading"[: max(shutil.get_terminal_size().columns - 3, 0)] + " …"
+    shown = [sys.stderr.isatty() and bool(words) and not ASKS_ABOUT_ITSELF.intersection(words) and line.isprintable()]
+
+    def over() -> None:
+        if shown[0]:
+            print(f"\r{' ' * len(line)}\r", end="", file=sys.stderr, flush=True)
+        shown[0] = False
+
+    if shown[0]:
+        print(line, end="", file=sys.stderr, flush=True)
+    try:
+        yield over
+    finally:
+        over()
 
 
 def each(things: Iterable[T], what: str, whole: int, name: Callable[[T], str]) -> tuple[list[T], bool]:

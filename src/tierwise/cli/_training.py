@@ -98,6 +98,9 @@ def fixed(asked: Flags) -> dict[str, float]:
     """The fields of a layout that flags give."""
     from tierwise.training.offload import OFFLOAD
 
+    if asked.micro_batch == "max":
+        raise BadField("--micro-batch", "value", "max", "a number here: a plan tries all that fit, and stages that "
+                       "differ take one")  # fmt: skip
     out = {to: float(getattr(asked, flag)) for flag, to in DEGREES.items() if getattr(asked, flag) is not None}
     if asked.lengths is not None:
         out |= _documents(asked.lengths, asked.seq, bool(asked.padded))
@@ -251,12 +254,32 @@ def explain(asked: Flags) -> None:
     asked = usual_length(asked, model)
     if uneven(asked):
         return _explain_uneven(asked, model, how)
+    if asked.micro_batch == "max":
+        largest = _largest(asked, model, system, how)
+        asked = replace(asked, said={**asked.said, "micro_batch": largest})
     layout = layout_of(asked, model, system)
     step = train_step(model, system, layout, how)
     from tierwise.report.training_data import to_dict
 
     found, run = to_dict(step, model, system, asked.train_tokens, fails=reliability(asked), **pictured(asked))
     told_of(asked, found, described(found), run, layout)
+
+
+def _largest(asked: Flags, model: Model, system: System, how: TrainingFramework) -> float:
+    """Sequences of the largest micro-batch that is legal and fits; 1 where none does, which the answer then says."""
+    from tierwise.training import train_step
+    from tierwise.training.layout import divisors
+
+    for size in reversed(divisors(int(asked.global_batch))):
+        try:
+            layout = layout_of(replace(asked, said={**asked.said, "micro_batch": float(size)}), model, system)
+        except BadField:
+            if size == 1:
+                raise
+            continue
+        if bool(train_step(model, system, layout, how).memory.fits):
+            return float(size)
+    return 1.0
 
 
 def pictured(asked: Flags) -> dict[str, bool]:

@@ -8,6 +8,12 @@ from tierwise.cli._flags import BATCH, DEGREES, FORMATS, KERNELS, TRAINING, Flag
 
 # What a run of requests has and training has not.
 _SERVED = (*BATCH, *FORMATS, *(x for x in KERNELS if x != "schedule"), "engine", "technique", "sensitivity")
+# What to give in place of some of them.
+_INSTEAD = {
+    "batch": ": --micro-batch, a number or max (the largest that fits), and --global-batch",
+    "prompt": ": --seq", "output": ": --seq", "engine": ": --trainer", "framework": ": --trainer",
+    "activations": ": --precision", "weights": ": --precision",
+}  # fmt: skip
 
 
 @flags("machine", *BATCH, *DEGREES, *FORMATS, *KERNELS, "engine", "technique", *TRAINING, "sensitivity", "html",
@@ -17,7 +23,8 @@ def command(asked: Flags, ops: int = typer.Option(12, help="Rows of the op table
     if asked.train:
         from tierwise.cli._training import explain
 
-        refuse(asked, _SERVED, "nothing with --train")
+        for name in _SERVED:
+            refuse(asked, [name], f"nothing with --train{_INSTEAD.get(name, '')}")
         return explain(asked)
     refuse(asked, TRAINING[1:], "nothing without --train")
     from tierwise.cli._files import check, told, write_json

@@ -141,6 +141,8 @@ def fmt(spec: Any, *, zero_bits: float | None = None) -> Format:
         names = np.asarray(spec, dtype=np.str_)
         if names.ndim == 0:
             return _one(str(names), zero_bits)
+        if not names.size:
+            raise UnknownName("number format", str(spec), known_formats())
         distinct, index = np.unique(names, return_inverse=True)
         parts = [_one(str(n), zero_bits) for n in distinct]
         index = index.reshape(names.shape)

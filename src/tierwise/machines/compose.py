@@ -79,7 +79,9 @@ def from_file(path: Path, data: Mapping[str, Any], part_of: Callable[[str | dict
     device = _as_it_sits(part.device, f, cite, problems)
     if f.price is not None:
         rent = math.nan if f.price.rent is None else f.price.rent / f.count
-        own = part.device.price.list_price if f.price.list is None else f.price.list / f.count
+        # What names neither rent nor list price is for rent, and nobody looked it up: its devices are not for sale.
+        bought = math.nan if f.price.rent is None else part.device.price.list_price
+        own = bought if f.price.list is None else f.price.list / f.count
         device = replace(device, price=Price(rent, own, f.price.date, cite(f.price.source, "price.source")))
     if f.scale_up is not None and per_node == 1:
         problems.append(("per_node", per_node, "at least 2: scale_up joins the devices of a node"))

@@ -10,6 +10,7 @@ from tierwise.core.errors import BadField
 from tierwise.models.defaults import NOTHING, Defaults
 
 _MISSING = object()
+MOST = 1e13  # of anything counted: ten times the parameters of the largest model there is
 
 
 class Config:
@@ -88,8 +89,10 @@ class Config:
         if value is default and default is not _MISSING:
             return value  # type: ignore[no-any-return]
         good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not good or value != int(value) or value < least or value > 1e13:
-            raise BadField(self.where, self.path + names[0], value, f"a whole number of at least {least:.0f}")
+        if not good or value != int(value) or value < least or value > MOST:
+            allowed = f"a whole number of at least {least:.0f}"
+            raise BadField(self.where, self.path + names[0], value,
+                           f"{allowed}, at most {MOST:.0e}" if good and value > MOST else allowed)  # fmt: skip
         return float(value)
 
     def real(self, *names: str, default: Any = _MISSING) -> float:

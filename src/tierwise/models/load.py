@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -106,14 +106,20 @@ def _aliases() -> dict[str, Path]:
     return out
 
 
-def _names() -> dict[str, list[str]]:
+def _names() -> dict[str, Sequence[str]]:
     """Aliases of every entry."""
     return {p.stem: _aliases_in(p) for p in sorted(CATALOG.glob("*.json"))}
 
 
-def _aliases_in(path: Path) -> list[str]:
+def _aliases_in(path: Path) -> tuple[str, ...]:
+    return _aliases_of(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _aliases_of(path: Path, changed: int) -> tuple[str, ...]:
+    """Aliases of an entry, read once as long as its file stays as it is: each name not found asks for all of them."""
     found = read_json(path).get("aliases", [])
-    return [str(a) for a in found] if isinstance(found, list) else []
+    return tuple(str(a) for a in found) if isinstance(found, list) else ()
 
 
 class _Sizes(Mapping[str, float]):

@@ -233,6 +233,7 @@ def _machine(s: Resolved) -> Json:
         "power_w": {"rated": plain(device.power.rated), "idle": plain(device.power.idle)},
         "usd_per_hour": plain(device.price.rent * 3600.0),
         "price_date": device.price.date,
+        "no_price": device.price.source if np.isnan(device.price.rent) and np.isnan(device.price.list_price) else None,
     }
 
 

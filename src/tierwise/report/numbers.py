@@ -37,7 +37,7 @@ def percent(x: float | None) -> str:
     if x is None:
         return UNKNOWN
     if 0.995 <= x < 1.0:
-        return f"{100 * x:.2f} %" if x < 0.9999 else ">99.99 %"
+        return f"{f'{100 * x:.2f}'.rstrip('0')} %" if x < 0.9999 else ">99.99 %"
     if x >= 0.001:
         return f"{100 * x:.0f} %" if x >= 0.095 else f"{100 * x:.1f} %"
     return "<0.1 %" if x > 0 else "0 %"

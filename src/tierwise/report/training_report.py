@@ -53,7 +53,7 @@ def described(d: Json) -> Report:
         title=f"Training {d['model']['name']} {place}",
         subject=f"Training {d['model']['name']}",
         place=place,
-        subtitle=f"{_layout(x)}; a global batch of {count(x['global_batch'])} x {count(x['seq'])} tokens",
+        subtitle=f"{_layout(x)}; a global batch of {count(x['global_batch'])} × {count(x['seq'])} tokens",
         headline=_headline(d) if fits else _too_large(d),
         state="fits" if fits else "too-large",
         alarm=not fits,
@@ -101,7 +101,7 @@ def of_plan(d: Json) -> Report:
         title=f"Training {d['model']['name']} {place}",
         subject=f"Training {d['model']['name']}",
         place=place,
-        subtitle=f"a global batch of {count(best['layout']['global_batch'])} x {count(best['layout']['seq'])} tokens",
+        subtitle=f"a global batch of {count(best['layout']['global_batch'])} × {count(best['layout']['seq'])} tokens",
         headline=f"{_layout(best['layout'])}: {_headline(best)}",
         state="fits",
         alarm=False,
@@ -145,13 +145,13 @@ TRICKS = {
 
 def _place(d: Json) -> str:
     machine = d["machine"]
-    return "on " + (machine["title"] if d.get("stages") else f"{machine['devices']:.0f} x {machine['title']}")
+    return "on " + (machine["title"] if d.get("stages") else f"{machine['devices']:.0f} × {machine['title']}")
 
 
 def _layout(x: Json) -> str:
     """TP 4 x PP 8 x DP 2, micro-batch 1, …"""
     degrees = [("TP", "tp"), ("PP", "pp"), ("CP", "cp"), ("EP", "ep"), ("DP", "dp")]
-    out = " x ".join(f"{name} {x[key]:.0f}" for name, key in degrees if x[key] > 1) or "one device"
+    out = " × ".join(f"{name} {x[key]:.0f}" for name, key in degrees if x[key] > 1) or "one device"
     out += f", micro-batch {x['micro_batch']:.0f}"
     if x["interleave"] > 1:
         out += f", {x['interleave']:.0f} parts a stage"
@@ -252,7 +252,7 @@ def _numbers(d: Json) -> list[tuple[str, str, str]]:
         (
             "Micro-batches",
             count(x["micro_batches"]),
-            f"of {x['micro_batch']:.0f} x {count(x['seq'])} tokens a pipeline",
+            f"of {x['micro_batch']:.0f} × {count(x['seq'])} tokens a pipeline",
         ),
     ]
     if m["host"] > 0:

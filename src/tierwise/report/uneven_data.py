@@ -33,7 +33,7 @@ def uneven_data(step: UnevenStep, model: Model, tokens: float | None = None) -> 
     devices = sum(kinds.values())
     machine = {
         "name": " + ".join(dict.fromkeys(s.system.name for s in step.stages)),
-        "title": " and ".join(f"{n:.0f} x {title}" for title, n in kinds.items()),
+        "title": " and ".join(f"{n:.0f} × {title}" for title, n in kinds.items()),
         "devices": devices,
         "usd_per_hour": sum(rents) if all(map(np.isfinite, rents)) else None,
     }

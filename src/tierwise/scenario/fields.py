@@ -82,8 +82,8 @@ _ROWS = (
     Field("workload", "traffic", "text", "What is done with them, a file of workloads/ (default: what the model is "
           "made for)."),
     # ------------------------------------------------------------ requests over time
-    Field("trace", "traffic", "text", "File of requests (CSV, JSON, JSON lines, .gz) or a recorded run.",
-          metavar="FILE"),
+    Field("trace", "traffic", "text", "File of requests (CSV, JSON, JSON lines, packed or not; - reads a pipe) or a "
+          "recorded run.", metavar="FILE"),
     Field("format", "traffic", "text", "The trace's format, where it is not recognized."),
     Field("rate_scale", "traffic", "number", "Play arrivals so many times as fast.", 1.0),
     Field("limit", "traffic", "whole", "The first so many requests of the trace only."),
@@ -97,7 +97,7 @@ _ROWS = (
     Field("shared", "traffic", "whole", "Tokens in front of every made-up prompt, shared by all.", 0, 0),
     Field("search", "traffic", "text", "Each request is a question answered by tree search: "
           "width=16,keep=4,depth=8,step=64."),
-    Field("seed", "traffic", "whole", "Of all that is random.", 0, 0),
+    Field("seed", "traffic", "whole", "Seed of all that is random.", 0, 0),
     # ------------------------------------------------------------ the plan
     Field("tp", "plan", "whole", "Tensor-parallel degree.", least=1),
     Field("pp", "plan", "whole", "Pipeline-parallel degree.", least=1),
@@ -119,7 +119,8 @@ _ROWS = (
     # ------------------------------------------------------------ training
     Field("train", "training", "switch", "One optimizer step of training, not inference.", False),
     Field("global_batch", "training", "count", "Sequences of an optimizer step, over all devices.", 512.0, 1),
-    Field("micro_batch", "training", "count", "Sequences of a micro-batch (default: 1; a plan tries them).", least=1),
+    Field("micro_batch", "training", "batch", 'Sequences of a micro-batch, or "max" for as many as fit (default: 1; a '
+          "plan tries them).", least=1),
     Field("seq", "training", "count", "Tokens of a sequence.", 4096.0, 1),
     Field("cp", "training", "whole", "Context-parallel degree.", least=1),
     Field("interleave", "training", "whole", "Parts of the model on each pipeline stage.", least=1),
@@ -334,6 +335,6 @@ def _shown(value: Any) -> Any:
     """Text that is a plain number, as the number."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return value
     return int(number) if math.isfinite(number) and number == int(number) else number

@@ -69,6 +69,7 @@ class _Builder:
         self.owner: dict[str, str] = {}  # constant: weight role under which a node took it
         self.unpriced: Counter[str] = Counter()
         self.shapeless: Counter[str] = Counter()
+        self.empty: Counter[str] = Counter()
         self.names: Counter[str] = Counter()
         self.taken: set[str] = set()
         self.bent: set[str] = set()
@@ -94,6 +95,8 @@ class _Builder:
             yield "not priced: " + _listed(self.unpriced)
         if self.shapeless:
             yield "not priced, as their shapes could not be inferred: " + _listed(self.shapeless)
+        if self.empty:
+            yield "without work, as a dimension comes out as 0 (is the image too small?): " + _listed(self.empty)
         if self.g.fixed_batch is not None:
             yield f"exported with a fixed batch of {self.g.fixed_batch}; work is scaled per item"
         if self.bent:
@@ -128,6 +131,9 @@ class _Builder:
         same = [w for w in works if w is not None and work is not None and w.dims.keys() == work.dims.keys()]
         if work is None or len(same) < len(works):
             (self.shapeless if standard and known(node.op) else self.unpriced)[node.op] += 1
+            return Fixed(name, "", "norm", params=params)
+        if any(size <= 0 for w in same for size in w.dims.values()):
+            self.empty[node.op] += 1
             return Fixed(name, "", "norm", params=params)
         block = self._priced(node, name, same, params, role)
         for out in node.outputs:

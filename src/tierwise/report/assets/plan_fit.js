@@ -40,11 +40,13 @@ function drawSpeed() {
     ? fit.policies.map((p) => [`${p.weights}, ${whole(p.batch)} at once, attention on ${p.attends}`, p.tokens_per_s, true])
     : [...fit.candidates.map((x) => [divided(x), x.tokens_per_s, true]), ...fit.narrower.map((x) => [divided(x), x.tokens_per_s, false])];
   if (!rows.length) { holder.parentElement.hidden = true; return; }
-  const most = Math.max(...rows.map((r) => r[1])), [node, width] = canvas(holder, 14 + rows.length * 26, "Tokens a second by division");
-  const left = Math.min(Math.max(...rows.map((r) => widthOf(r[0]))) + 14, width * 0.5);
+  // Where names would take half of the width, each stands above its bar.
+  const most = Math.max(...rows.map((r) => r[1])), named = Math.max(...rows.map((r) => widthOf(r[0]))) + 14;
+  const above = named > holder.clientWidth * 0.5, each = above ? 44 : 26, left = above ? 0 : named;
+  const [node, width] = canvas(holder, 14 + rows.length * each, "Tokens a second by division");
   rows.forEach(([name, speed, asked], i) => {
-    const y = 6 + i * 26, w = (width - left - 60) * speed / most;
-    node.append(text(0, y + 14, name));
+    const y = 6 + i * each + (above ? 18 : 0), w = (width - left - 60) * speed / most;
+    node.append(text(0, above ? y - 5 : y + 14, name));
     const bar = svg("rect", { x: left, y, width: Math.max(w, 1), height: 18, rx: 2, fill: asked ? "var(--accent)" : "var(--t3)" });
     node.append(explain(bar, name, [["tokens/s", three(speed)], ["", asked ? "" : "fewer bits than asked for"]]));
     node.append(text(left + w + 6, y + 14, three(speed)));
@@ -65,7 +67,8 @@ function drawTime() {
       fill: lane === "copy" ? "var(--bad)" : lane === "host" ? "var(--t2)" : "var(--accent)" });
     node.append(explain(bar, name, [["on", lane], ["from", seconds(start)], ["takes", seconds(duration)]], false));
   }
-  for (const part of [0, 0.25, 0.5, 0.75, 1]) node.append(text(x(part * end), 28 + lanes.length * 40, seconds(part * end) === "0.00 ns" ? "0" : seconds(part * end), { "text-anchor": part === 1 ? "end" : "start" }));
+  for (const part of width < 560 ? [0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1])
+    node.append(text(x(part * end), 28 + lanes.length * 40, part ? seconds(part * end) : "0", { "text-anchor": { 0: "start", 1: "end" }[part] || "middle" }));
 }
 function draw() { drawTiers(); drawSpeed(); drawTime(); }
 draw();

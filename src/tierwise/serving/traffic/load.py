@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from tierwise.core.errors import TierwiseError, UnknownName
+from tierwise.core.units import gb
 from tierwise.serving.traffic import formats
 from tierwise.serving.traffic.bench import ClientRun
 from tierwise.serving.traffic.formats._text import HEAD, checked, content
 from tierwise.serving.traffic.trace import Trace
+
+FROM_PIPE = 1 << 30  # bytes
 
 
 def load(path: str | Path, format: str | None = None, *, limit: int | None = None, rate_scale: float = 1.0) -> Trace:
     """The requests of a file (or of a recorded run's folder), in order of arrival.
 
     Args:
-        path: CSV, JSON or JSON lines, plain or gzip.
+        path: CSV, JSON or JSON lines, plain or packed (gzip, zstd, bzip2, xz); or a pipe, and "-" for standard input.
         format: a file of ``traffic/formats``; None recognizes it by its first lines.
         limit: the first so many requests only.
         rate_scale: plays the arrivals so many times as fast.
@@ -30,9 +36,11 @@ def load(path: str | Path, format: str | None = None, *, limit: int | None = Non
     Raises:
         TierwiseError: no file, no text, an unknown format, missing columns, or no usable row.
     """
-    file = Path(path)
+    file = Path("/dev/stdin") if str(path) == "-" else Path(path)
     if not file.exists():
         raise TierwiseError(f"{file}: there is no such file")
+    if file.is_fifo():
+        return _from_pipe(file, format, limit=limit, rate_scale=rate_scale)
     known = dict(named_formats())
     if format is not None and format not in known:
         raise UnknownName("trace format", format, known, f"(the formats are {', '.join(known)})")
@@ -41,6 +49,21 @@ def load(path: str | Path, format: str | None = None, *, limit: int | None = Non
     if limit is not None:
         requests = requests.head(limit)
     return requests.scaled(rate_scale)
+
+
+def _from_pipe(pipe: Path, format: str | None, **asked: Any) -> Trace:
+    """What a pipe holds, put down first: it can be read once, and a trace is looked at before it is read."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "pipe"
+        with pipe.open("rb") as source, copy.open("wb") as out:
+            while part := source.read(1 << 20):
+                out.write(part)
+                if out.tell() > FROM_PIPE:
+                    raise TierwiseError(f"{pipe}: more than {gb(FROM_PIPE)} through a pipe; save it as a file")
+        try:
+            return replace(load(copy, format, **asked), source=str(pipe))
+        except TierwiseError as error:
+            raise TierwiseError(str(error).replace(str(copy), str(pipe))) from None
 
 
 def recorded(path: Path) -> ClientRun | None:

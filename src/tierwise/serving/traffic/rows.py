@@ -17,6 +17,8 @@ LISTED = 5  # refused lines told one by one; the rest are counted
 EXACT = 2.0**53  # the largest whole number up to which float64 holds every one
 LATEST = EXACT * 1e-6  # seconds up to which float64 tells every microsecond
 CLOCK = 1e8  # seconds; a first arrival after more than three years is the reading of a clock (of Unix, since 1973)
+UNITS = {1.0: "seconds", 1e-3: "milliseconds", 1e-6: "microseconds", 1e-9: "nanoseconds"}
+UNCERTAIN = 1e-3  # seconds; formats of a finer unit say it in the field's name, and 1e9 of it are no year 2001
 Bools = NDArray[np.bool_]
 
 
@@ -72,6 +74,9 @@ def built(
         TierwiseError: no row can be used.
     """
     gone, notices = np.zeros(len(rows), bool), list(rows.notices)
+    if unit >= UNCERTAIN and (since := unix_unit(rows.numbers[arrival])) and (since != unit or since != 1.0):
+        notices.append(f"{arrival} is a clock of {UNITS[since]} since 1970")
+        unit, absolute = since, True
     if left_out is not None and left_out[0].any():
         gone = left_out[0]
         notices.append(f"{_count(int(gone.sum()), 'row')} left out: {left_out[1]}")
@@ -90,6 +95,16 @@ def built(
     fill = {name: np.where(keep, rows.numbers[name], 1.0).astype(np.int64) for name in (prompt, output)}
     whole_trace = trace(np.where(keep, times, 0.0), fill[prompt], fill[output], **other)
     return settled(whole_trace, keep, rows, notices)
+
+
+def unix_unit(times: Floats) -> float:
+    """Seconds of one unit where times (n,) are those of a Unix clock, which their size tells: all between 2001 and
+    2096. 0.0 where they are none."""
+    known = times[np.isfinite(times)]
+    if not len(known):
+        return 0.0
+    low, high = float(known.min()), float(known.max())
+    return next((unit for unit in UNITS if low * unit >= 1e9 and high * unit <= 4e9), 0.0)
 
 
 def settled(requests: Trace, keep: Bools, rows: Rows, notices: list[str]) -> Trace:

@@ -89,7 +89,8 @@ class CsvColumns:
         return self._numbers[name]
 
     def time(self, name: str) -> Floats:
-        """A column of dates and times (ISO 8601, with or without a zone), as seconds from the earliest, shape (n,)."""
+        """A column of dates and times (ISO 8601, with or without a zone), as seconds from the earliest, shape (n,); a
+        column without any of them is read as numbers."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -107,11 +108,18 @@ class CsvColumns:
         ns = pc.coalesce(pc.cast(local, pa.int64()), pc.cast(utc, pa.int64()))
         known = np.array(ns.is_valid().to_numpy(zero_copy_only=False), bool)
         whole = np.array(ns.fill_null(0).to_numpy(zero_copy_only=False), np.int64)
-        first = whole[known].min() if known.any() else np.int64(0)
+        if not known.any():
+            return self.number(name)
+        first = whole[known].min()
         # Centuries between two times are more than a signed number of nanoseconds holds, and none is negative.
         since = (whole.view(np.uint64) - first.view(np.uint64)).astype(np.float64) * 1e-9
         self._numbers[name] = np.where(known, since, np.nan)
         return self._numbers[name]
+
+    def moment(self, name: str) -> Floats:
+        """A column of numbers or, where there is none, of dates and times as :meth:`time` reads them, shape (n,)."""
+        found = self.number(name)
+        return found if np.isfinite(found).any() else self.time(name)
 
     def rows(self, notices: tuple[str, ...] = ()) -> Rows:
         """What was read, for :func:`tierwise.serving.traffic.rows.built`."""
@@ -129,9 +137,9 @@ def header(first_line: str) -> list[str]:
 
 
 def delimiter(data: bytes) -> str:
-    """Comma, unless the header has none and more tabs or semicolons."""
+    """Comma, unless the header has more tabs, semicolons or bars."""
     line = data[: data.find(b"\n") if b"\n" in data else None]
-    return max(",\t;", key=lambda mark: line.count(mark.encode()))
+    return max(",\t;|", key=lambda mark: line.count(mark.encode()))
 
 
 def has(head: str, *names: str) -> bool:

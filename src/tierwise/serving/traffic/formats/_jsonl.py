@@ -7,8 +7,10 @@ another type than guessed has ended the whole process (Arrow 26: a first line ``
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from tierwise.serving.traffic.formats._text import checked, content
 from tierwise.serving.traffic.rows import Rows
 from tierwise.serving.traffic.trace import Floats, Ints
 
+_PLAIN = re.compile(r"\d{1,20}(\.\d{1,20})?\Z")
 TRIED = 20  # lines in which an object is looked for, where the first are broken
 
 
@@ -34,8 +37,12 @@ class Lines:
         lines: each row's line, from 1; ``broken``: lines that are no rows.
     """
 
-    def __init__(self, path: Path, numbers: Sequence[str], lists: Sequence[str] = (), texts: Sequence[str] = ()):
-        """Raises TierwiseError: empty, no UTF-8 text, no line that is an object."""
+    def __init__(
+        self, path: Path, numbers: Sequence[str], lists: Sequence[str] = (), texts: Sequence[str] = (), time: str = ""
+    ) -> None:
+        """``time``: the one of ``numbers`` that may also be text, as :func:`moment` reads it.
+
+        Raises TierwiseError: empty, no UTF-8 text, no line that is an object."""
         self.path = path
         self._source = source(path)
         found: dict[str, array[float]] = {name: array("d") for name in numbers}
@@ -53,7 +60,7 @@ class Lines:
                 continue
             lines.append(i)
             for name, column in found.items():
-                column.append(number(row.get(name)))
+                column.append(moment(row.get(name)) if name == time else number(row.get(name)))
             for name in lists:
                 ids = row.get(name) or ()
                 flat[name].extend(ids)
@@ -84,6 +91,18 @@ class Lines:
         item = self._source[int(self.lines[row]) - 1]
         found = parsed(item)[0] if isinstance(item, str) else item
         return short(found[name]) if isinstance(found, dict) and name in found else "nothing"
+
+
+def moment(value: object) -> float:
+    """A time: a number as it is, or as text; a date and time (ISO 8601, of UTC where it names no zone) as seconds since
+    1970; nan for whatever is none."""
+    if not isinstance(value, str):
+        return number(value)
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        return float(value) if _PLAIN.match(value) else float("nan")
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def source(path: Path) -> list[Any]:

@@ -2,35 +2,57 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
+import lzma
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tierwise.core.errors import TierwiseError
 
 HEAD = 1 << 16
-_GZIP = b"\x1f\x8b"
 _OTHER = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16", b"PK\x03\x04": "a zip archive",
-          b"PAR1": "a Parquet file", b"\x28\xb5\x2f\xfd": "zstd-compressed"}  # fmt: skip
+          b"7z\xbc\xaf": "a 7z archive", b"PAR1": "a Parquet file", b"ARROW1": "an Arrow file"}  # fmt: skip
+
+
+def _zstd(plain: Any) -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise TierwiseError(arrow_extra()) from error
+    return pyarrow.CompressedInputStream(pyarrow.PythonFile(plain, "r"), "zstd")
+
+
+# How a packed file begins, what it is called, and what unpacks it.
+_PACKED: dict[bytes, tuple[str, Callable[[Any], Any]]] = {
+    b"\x1f\x8b": ("gzip", gzip.open), b"\x28\xb5\x2f\xfd": ("zstd", _zstd), b"BZh": ("bzip2", bz2.open),
+    b"\xfd7zXZ\x00": ("xz", lzma.open),
+}  # fmt: skip
+ALLOWED = f"UTF-8 text, plain or packed by {', '.join(name for name, _ in _PACKED.values())}"
 
 
 def content(path: Path, limit: int = -1) -> bytes:
-    """The first ``limit`` bytes (all of them for -1) of a text file, plain or gzip, without its byte order mark."""
-    try:
-        with path.open("rb") as plain:
-            packed = plain.read(2) == _GZIP
-            plain.seek(0)
-            if packed:
-                with gzip.open(plain) as unpacked:
-                    data = unpacked.read(limit)
-            else:
+    """The first ``limit`` bytes (all of them for -1) of a text file, plain or packed, without its byte order mark."""
+    with path.open("rb") as plain:
+        begins = plain.read(6)
+        plain.seek(0)
+        kind, opened = next((p for mark, p in _PACKED.items() if begins.startswith(mark)), ("", None))
+        try:
+            if opened is None:
                 data = plain.read(limit)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise TierwiseError(f"{path}: the gzip file is damaged or cut off") from error
+            else:
+                with opened(plain) as unpacked:
+                    data = unpacked.read(limit if limit >= 0 else None)
+        except (zlib.error, lzma.LZMAError, EOFError, ValueError, OSError) as error:
+            if not kind:
+                raise
+            raise TierwiseError(f"{path}: the {kind} file is damaged or cut off") from error
     for mark, name in _OTHER.items():
         if data.startswith(mark):
-            raise TierwiseError(f"{path}: is {name}; allowed: UTF-8 text, plain or gzip")
+            raise TierwiseError(f"{path}: is {name}; allowed: {ALLOWED}")
     return data.removeprefix(codecs.BOM_UTF8)
 
 

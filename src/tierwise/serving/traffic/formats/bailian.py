@@ -28,6 +28,6 @@ def sniff(path: Path, head: str) -> bool:
 def read(path: Path) -> Trace:
     """Every request with its blocks, at the times the file gives."""
     first(path, content(path, HEAD).decode("utf-8", "replace"), *NEEDS)
-    lines = Lines(path, NEEDS[:3], ("hash_ids",))
+    lines = Lines(path, NEEDS[:3], ("hash_ids",), time=NEEDS[0])
     blocks, start = content_blocks(*lines.lists["hash_ids"], 1)
     return built(lines.rows(), *NEEDS[:3], blocks=blocks, block_start=start, block_size=BLOCK)

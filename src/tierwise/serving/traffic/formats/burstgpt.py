@@ -30,7 +30,8 @@ def read(path: Path) -> Trace:
     """Every request that was answered, the first at 0 s; models as tenants."""
     table = CsvColumns(path)
     table.need(*NEEDS)
-    time, _, answered = (table.number(name) for name in NEEDS)
+    time = table.moment(NEEDS[0])
+    _, answered = (table.number(name) for name in NEEDS[1:])
     other: dict[str, Any] = {}
     if table.find("Model"):
         other["tenant"], other["tenants"] = codes(table.text("Model"))

@@ -20,7 +20,7 @@ import numpy as np
 
 from tierwise.serving.traffic.formats._jsonl import Lines, first, has
 from tierwise.serving.traffic.formats._text import HEAD, content
-from tierwise.serving.traffic.rows import EXACT, built
+from tierwise.serving.traffic.rows import EXACT, built, unix_unit
 from tierwise.serving.traffic.trace import Floats, Ints, Trace
 
 NEEDS = ("timestamp", "input_length", "output_length")
@@ -43,7 +43,7 @@ def read(path: Path) -> Trace:
     """Every request with its blocks."""
     if not has(head := content(path, HEAD).decode("utf-8", "replace"), "session_id"):
         first(path, head, *NEEDS)
-    lines = Lines(path, (*NEEDS, "delay"), ("hash_ids",), ("session_id",))
+    lines = Lines(path, (*NEEDS, "delay"), ("hash_ids",), ("session_id",), time="timestamp")
     time, prompt = lines.numbers["timestamp"], np.nan_to_num(lines.numbers["input_length"])
     unit, told = clock(time)
     turns, lines.numbers["timestamp"] = _sessions(lines, unit)
@@ -57,6 +57,8 @@ def read(path: Path) -> Trace:
 
 def clock(time: Floats) -> tuple[float, tuple[str, ...]]:
     """Seconds of one unit of timestamps (n,), and a word on it where the format alone does not settle it."""
+    if since := unix_unit(time):
+        return since, ()
     known = time[np.isfinite(time)]
     span = float(np.ptp(known)) if len(known) else 0.0
     if span <= 0:

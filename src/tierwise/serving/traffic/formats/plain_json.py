@@ -30,7 +30,7 @@ def read(path: Path) -> Trace:
     head = content(path, HEAD).decode("utf-8", "replace")
     columns = [next((name for name in NAMES[field] if has(head, name)), field) for field in NEEDS]
     first(path, head, *columns)
-    lines = Lines(path, (*columns, *LEAST, "think"), (), ("session", "tenant"))
+    lines = Lines(path, (*columns, *LEAST, "think"), (), ("session", "tenant"), time=columns[0])
     numbers, other = lines.numbers, {}
     whole: dict[str, float] = {}
     for name, least in LEAST.items():
