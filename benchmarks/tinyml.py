@@ -2,9 +2,10 @@
 
 python benchmarks/tinyml.py ROWS.parquet [--fit]
 
-Rows of kind ``tinyml`` on cores whose clock is known, int8, of networks whose layers are published (MLPerf Tiny's
-four, MobileNetV2). ``--fit``: cycles a multiply-add of each core by least squares of logarithms over the runtimes that
-vendors tune, and their error on whole devices left out. Needs ``pip install 'tierwise[onnx,fit,serve]'``.
+Rows of kind ``tinyml`` on cores whose clock is known, int8, of networks whose layers are published (MLPerf Tiny's four,
+MobileNetV2, ProxylessNAS), SRAM and flash by the rules of the runtime where there are any. ``--fit``: cycles a
+multiply-add of each core by least squares of logarithms over the runtimes that vendors tune, and their error on whole
+devices left out. Needs ``pip install 'tierwise[onnx,fit,serve]'``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ CHIPS = {"F746": ("stm32f746", 216e6), "H7A3": ("stm32h7a3", 280e6), "H743": ("s
 CORES = {"stm32f746": "cortex-m7", "stm32h7a3": "cortex-m7", "stm32h743": "cortex-m7", "stm32l4r5": "cortex-m4",
          "psoc-62": "cortex-m4"}  # fmt: skip
 NETWORKS = {"IC ": "image-classification", "KWS": "keyword-spotting", "VWW": "visual-wake-words",
-            "AD ": "anomaly-detection", "mbv": "mobilenetv2-0.3-64"}  # fmt: skip
+            "AD ": "anomaly-detection", "mbv2-w0.3-r64": "mobilenetv2-0.3-64", "proxyless-w0.3-r64": "proxyless-0.3-64",
+            "proxyless-w0.3-r176": "proxyless-0.3-176", "mcunet-in1": "mcunet-in1",
+            "mcunet-in2": "mcunet-in2"}  # fmt: skip
+# Runtimes whose rules are known; of the others tensors and weights alone are said.
+RULES = {"TinyEngine": "tinyengine", "TF-Lite Micro": "tflite-micro", "CMSIS-NN": "cmsis-nn"}
 TUNED = ("x-cube-ai", "plumerai", "bosch")
 
 
@@ -57,17 +62,18 @@ def main() -> None:
     rows = []
     for r in pq.read_table(a.rows).to_pylist():
         chip = next((c for word, c in CHIPS.items() if word.lower() in r["device"].lower()), None)
-        network = NETWORKS.get(r["model"][:3])
+        network = NETWORKS.get(r["model"]) or NETWORKS.get(r["model"][:3])
         if r["kind"] == "tinyml" and chip and network and "float" not in r["device"]:
             rows.append((*chip, network, runtime(r["device"], r["engine"]), r["metric"], r["value"]))
     with tempfile.TemporaryDirectory() as at:
         write(Path(at))
         if a.fit:
             return fitted(Path(at), [r for r in rows if r[4] == "latency" and r[3] in TUNED])
-        answers = {k: on_chip(str(Path(at) / f"{k[1]}.onnx"), k[0]) for k in {(r[0], r[2]) for r in rows}}
+        asked = {(r[0], r[2], RULES.get(r[3], "") if r[4] != "latency" else "") for r in rows}
+        answers = {k: on_chip(str(Path(at) / f"{k[1]}.onnx"), k[0], runtime=k[2]) for k in asked}
     errors = defaultdict(list)
     for machine, _, network, who, metric, value in rows:
-        found = answers[machine, network]
+        found = answers[machine, network, RULES.get(who, "") if metric != "latency" else ""]
         said = {"latency": 1e3 * found.time, "sram": found.arena / 1e3, "flash": found.flash / 1e3}.get(metric)
         if said is not None:
             core = CORES.get(machine, "cortex-m33")

@@ -152,7 +152,7 @@ def test_a_mixture_of_experts_is_explained_in_training(capsys: pytest.CaptureFix
 def test_what_a_layout_does_already_is_no_advice(
     zero: int, most: str, advised: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """70 billion parameters in 2 bytes, gradients in 4, states in 12, of which ZeRO's stages divide one after another."""
+    """Parameters take 2 bytes each, gradients 4, states 12; stages of ZeRO divide one after another."""
     flags = ["--recompute", "full", "--zero", str(zero)]
     assert run("explain", "llama-3.1-70b", "--on", "8xh100-sxm", "--train", *flags) == 0
     said = " ".join(capsys.readouterr().out.split())

@@ -125,7 +125,8 @@ def test_without_gradients_a_step_is_two_forward_passes_and_keeps_nothing() -> N
     assert float(step("", way="zeroth", dp=8.0).parts["gradients on the wire"]) < 1e-4
 
 
-def test_weights_that_come_and_go_leave_three_layers_and_the_ends() -> None:
+def test_weights_that_come_and_go_leave_two_layers_and_the_ends() -> None:
+    # ZO2's loop hands a layer back before it works on the next, and asks for the one behind that (zo2.py, 2025-02-23).
     node = replace(a100s(1), host=Host(1e12, 400e9, None, 2, (), "test"))
     recipe = method("zeroth", PLAIN.recipe)
     how = replace(PLAIN, recipe=recipe)
@@ -134,7 +135,7 @@ def test_weights_that_come_and_go_leave_three_layers_and_the_ends() -> None:
         return train_step(MODEL, node, Layout(global_batch=1.0, seq=seq, offload=2.0), how)
 
     here = float(offloaded(64.0).memory.parts["parameters"]) / 2.0
-    assert here == pytest.approx(3.0 / LAYERS * MATRICES + 2.0 * VOCAB * WIDTH, rel=1e-3)
+    assert here == pytest.approx(2.0 / LAYERS * MATRICES + 2.0 * VOCAB * WIDTH, rel=1e-3)
     assert float(offloaded(64.0).memory.host) + 2.0 * here == pytest.approx(2.0 * float(MODEL.parameters))
     short, long = (float(offloaded(s).parts["copies to the host"]) for s in (64.0, 65536.0))
     assert short > 0.0 and long == 0.0

@@ -29,6 +29,9 @@ def command(
     image_outside: bool = typer.Option(
         False, "--image-outside", help="With --patches: the image is read where it lies, not from the arena."
     ),
+    runtime: str = typer.Option(
+        "", "--runtime", help="With --patches: what runs it, such as tflite-micro (else tensors alone)."
+    ),
     limit: str = typer.Option("60s", "--time", help="Time to search at most."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write the buffers with their offsets (CSV)."),
     html: Path | None = typer.Option(None, "--html", help="Write a picture of the packing."),
@@ -53,12 +56,14 @@ def command(
     whole = None if room is None else int(room)
     if image_outside and not patches:
         raise BadField("--image-outside", "value", True, "together with --patches")
+    if runtime and not patches:
+        raise BadField("--runtime", "value", runtime, "together with --patches")
     if patches:
         for name, given in (("--capacity", capacity), ("--tier", tier), ("--separate", separate), ("-o", out),
                             ("--html", html)):  # fmt: skip
             if given:
                 raise BadField(name, "value", given, "nothing beside --patches: the chip says what there is")
-        data, rows, report = _patches(path, on, activations, image_outside)
+        data, rows, report = _patches(path, on, activations, image_outside, runtime)
     elif ".onnx" in path:
         data, rows, report = _graph(path, whole, on, tier, activations, separate, seconds)
     else:
@@ -120,7 +125,9 @@ def _graph(
     return data, table(found.best.stays, found.best.offsets), described(data, model.name)
 
 
-def _patches(path: str, on: str | None, form: str | None, image_outside: bool) -> tuple[dict[str, Any], None, Any]:
+def _patches(
+    path: str, on: str | None, form: str | None, image_outside: bool, runtime: str
+) -> tuple[dict[str, Any], None, Any]:
     """(data, no offsets, report) of a network on a microcontroller."""
     from tierwise.core.errors import TierwiseError
     from tierwise.report.mcu_report import described, to_dict
@@ -128,7 +135,7 @@ def _patches(path: str, on: str | None, form: str | None, image_outside: bool) -
 
     if on is None:
         raise TierwiseError("--patches: found no machine; allowed: a microcontroller, --on stm32h743")
-    found = on_chip(path, on, form or "int8", image_outside)
+    found = on_chip(path, on, form or "int8", image_outside, runtime=runtime)
     data = to_dict(found, on)
     return data, None, described(data, Path(path).stem)
 

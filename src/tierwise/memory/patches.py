@@ -13,8 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+from tierwise.memory.arenas import depthwise
 from tierwise.memory.packing import live
 from tierwise.memory.spill_search import Rules, search
 from tierwise.memory.spilling import belady, replayed
@@ -70,15 +69,22 @@ class Shapes:
     windows: tuple[Window, ...]
 
 
-def in_place(g: OperatorGraph, ops: Sequence[Op]) -> OperatorGraph:
+def in_place(g: OperatorGraph, ops: Sequence[Op], sums: bool = False) -> OperatorGraph:
     """The graph with depthwise convolutions that write over their operand, where nothing else reads it: a channel's
-    result takes the place of the channel. The result then takes room only once the operand has left."""
-    alone = {op.name for op in ops if op.kind == "conv" and float(np.max(np.asarray(op.dims["groups"]))) > 1.0
-             and np.all(np.asarray(op.dims["groups"]) == op.dims["c_in"])}  # fmt: skip
+    result takes the place of the channel. The result then takes room only once the operand has left.
+
+    Args:
+        sums: a convolution whose result is summed with a tensor (a shortcut) that nothing reads afterwards adds its
+            products to it where it lies, as matrix products with one matrix for addend and result do.
+    """
+    alone = {op.name for op in ops if depthwise(op)}
+    last = {t: max(readers) for t, readers in enumerate(g.readers) if readers}
     tasks, names, size = [], list(g.names), list(g.size)
-    for task in g.tasks:
-        over = task.name in alone and len(task.reads) == len(task.writes) == 1 and len(g.readers[task.reads[0]]) == 1
-        if not over or g.size[task.writes[0]] > g.size[task.reads[0]]:
+    for i, task in enumerate(g.tasks):
+        one = len(task.writes) == 1
+        over = task.name in alone and len(task.reads) == 1 and one and len(g.readers[task.reads[0]]) == 1
+        added = [t for t in task.reads[1:] if sums and one and last[t] == i and g.size[t] == g.size[task.writes[0]]]
+        if not added and (not over or g.size[task.writes[0]] > g.size[task.reads[0]]):
             tasks.append(task)
             continue
         between = len(names)
@@ -100,7 +106,9 @@ def shapes(ops: Sequence[Op], g: OperatorGraph, form_bytes: float) -> Shapes:
             sides[task.writes[0]] = sides[task.reads[0]]
             windows.append(Window(1, 1, 0))
             continue
-        op = by_name[task.name]
+        op = by_name.get(task.name)
+        if op is None:  # a padding of its own
+            break
         d = op.dims
         plain = op.kind == "conv" and not op.options.get("transposed") and len(task.writes) == 1
         if not plain or float(d["out_h"]) != float(d["out_w"]) or float(d["kh"]) != float(d["kw"]):

@@ -1,6 +1,6 @@
 """Quantization sections of more producers: Quark, torchao, HQQ, MLX, AQLM, EXL2, EXL3, EETQ, BitNet, HIGGS, Quanto.
 
-Each reader turns a section into :class:`Rules`; which fields there are is from the configuration classes of
+Each reader turns a section into :class:`QuantizationRules`; which fields there are is from the configuration classes of
 `transformers` (utils/quantization_config.py), AMD Quark's exports, torchao's and mlx-lm's. Widths count what is stored
 beside a group: a 16-bit scale, and a 16-bit zero point where the producer has one.
 """
@@ -17,7 +17,7 @@ from tierwise.models.config import Config
 
 
 @dataclass
-class Rules:
+class QuantizationRules:
     """What a section asks for.
 
     Attributes:
@@ -33,17 +33,17 @@ class Rules:
     ends: bool = False
 
 
-def rules(q: Config, method: str) -> Rules | None:
+def rules(q: Config, method: str) -> QuantizationRules | None:
     """The rules of a section, or None where its method is none of these."""
     reader = _READERS.get(method)
     return None if reader is None else reader(q)
 
 
-def _quark(q: Config) -> Rules:
+def _quark(q: Config) -> QuantizationRules:
     everywhere = q.section("global_quant_config")
     chosen = [([pattern], _spec(Config(how, q.where, f"{q.path}layer_quant_config.{pattern}.", seen=q.seen)))
               for pattern, how in q.section("layer_quant_config").data.items() if isinstance(how, Mapping)]  # fmt: skip
-    return Rules(_spec(everywhere), q.items("exclude", default=[]), chosen)
+    return QuantizationRules(_spec(everywhere), q.items("exclude", default=[]), chosen)
 
 
 def _spec(of: Config) -> Format | None:
@@ -67,7 +67,7 @@ def _spec(of: Config) -> Format | None:
     return fmt(plain[kind])
 
 
-def _torchao(q: Config) -> Rules:
+def _torchao(q: Config) -> QuantizationRules:
     kept = q.items("modules_to_not_convert", default=[])
     found = q.raw("quant_type")
     how = found.get("default", found) if isinstance(found, Mapping) else found
@@ -75,9 +75,9 @@ def _torchao(q: Config) -> Rules:
     data = how.get("_data", {}) if isinstance(how, Mapping) else {}
     by_name = data.get("module_fqn_to_config") or data.get("fqn_to_config")
     if not isinstance(by_name, Mapping):
-        return Rules(_ao(q, how, args), kept)
+        return QuantizationRules(_ao(q, how, args), kept)
     chosen = [([name], _ao(q, one, {}) if one else None) for name, one in by_name.items() if name != "_default"]
-    return Rules(_ao(q, by_name["_default"], {}) if by_name.get("_default") else None, kept, chosen)
+    return QuantizationRules(_ao(q, by_name["_default"], {}) if by_name.get("_default") else None, kept, chosen)
 
 
 def _ao(q: Config, how: Any, args: Mapping[str, Any]) -> Format:
@@ -98,7 +98,7 @@ def _ao(q: Config, how: Any, args: Mapping[str, Any]) -> Format:
     raise BadField(q.where, q.path + "quant_type", name, "int4, int8, float8 or nvfp4 types of torchao")
 
 
-def _hqq(q: Config) -> Rules:
+def _hqq(q: Config) -> QuantizationRules:
     own = q.section("quant_config")
     kept = q.items("skip_modules", default=["lm_head"])
 
@@ -108,18 +108,18 @@ def _hqq(q: Config) -> Rules:
         return Format(f"hqq{bits:.0f}", bits, 32.0 / group, "")
 
     if own.given("weight_quant_params") or own.given("nbits"):
-        return Rules(form(own), kept)
-    return Rules(None, kept, [([f"model.layers.*.{name}"], form(own.section(name))) for name in own.data])
+        return QuantizationRules(form(own), kept)
+    return QuantizationRules(None, kept, [([f"model.layers.*.{name}"], form(own.section(name))) for name in own.data])
 
 
-def _mlx(q: Config) -> Rules:
+def _mlx(q: Config) -> QuantizationRules:
     chosen: list[tuple[list[str], Format | None]] = []
     for name, how in q.data.items():
         if how is False or isinstance(how, Mapping):
             q.seen.add(q.path + name)
             other = Config({**q.data, **how}, q.where, f"{q.path}{name}.", seen=q.seen) if how else None
             chosen.append(([name.replace("embed_tokens", "embed")], _affine(other) if other else None))
-    return Rules(_affine(q), [], chosen, ends=True)
+    return QuantizationRules(_affine(q), [], chosen, ends=True)
 
 
 def _affine(q: Config) -> Format:
@@ -129,35 +129,35 @@ def _affine(q: Config) -> Format:
     return fmt(f"int{bits:.0f}-g{q.size('group_size', default=64.0):.0f}-z16")
 
 
-def _aqlm(q: Config) -> Rules:
+def _aqlm(q: Config) -> QuantizationRules:
     width = q.size("num_codebooks", default=1.0) * q.size("nbits_per_codebook", default=16.0)
     group = q.size("in_group_size", default=8.0) * q.size("out_group_size", default=1.0)
-    return Rules(Format("aqlm", width / group, 0.0, ""), q.items("linear_weights_not_to_quantize", default=[]))
+    return QuantizationRules(Format("aqlm", width / group, 0.0, ""), q.items("linear_weights_not_to_quantize", default=[]))
 
 
-def _exl(q: Config) -> Rules:
+def _exl(q: Config) -> QuantizationRules:
     head = Format("exl-head", q.real("head_bits", default=6.0), 0.0, "")
-    return Rules(Format("exl", q.real("bits"), 0.0, ""), [], [(["lm_head"], head)])
+    return QuantizationRules(Format("exl", q.real("bits"), 0.0, ""), [], [(["lm_head"], head)])
 
 
-def _narrow(bits: str) -> Callable[[Config], Rules]:
-    return lambda q: Rules(fmt(bits), q.items("modules_to_not_convert", default=["lm_head"]))
+def _narrow(bits: str) -> Callable[[Config], QuantizationRules]:
+    return lambda q: QuantizationRules(fmt(bits), q.items("modules_to_not_convert", default=["lm_head"]))
 
 
-def _quanto(q: Config) -> Rules:
+def _quanto(q: Config) -> QuantizationRules:
     widths = {"int8": "int8", "int4": "int4-g128", "int2": "int2-g128", "float8": "fp8"}
     kind = q.text("weights", default="int8")
     if kind not in widths:
         raise BadField(q.where, q.path + "weights", kind, ", ".join(widths))
-    return Rules(fmt(widths[kind]), q.items("modules_to_not_convert", default=[]))
+    return QuantizationRules(fmt(widths[kind]), q.items("modules_to_not_convert", default=[]))
 
 
-def _higgs(q: Config) -> Rules:
+def _higgs(q: Config) -> QuantizationRules:
     form = Format("higgs", q.size("bits", default=4.0), 16.0 / q.size("group_size", default=256.0), "")
-    return Rules(form, q.items("modules_to_not_convert", default=["lm_head"]))
+    return QuantizationRules(form, q.items("modules_to_not_convert", default=["lm_head"]))
 
 
-_READERS: dict[str, Callable[[Config], Rules]] = {
+_READERS: dict[str, Callable[[Config], QuantizationRules]] = {
     "quark": _quark, "torchao": _torchao, "hqq": _hqq, "mlx": _mlx, "aqlm": _aqlm, "exl2": _exl, "exl3": _exl,
     "eetq": _narrow("int8"), "bitnet": _narrow("2bit"), "quanto": _quanto, "higgs": _higgs,
 }  # fmt: skip

@@ -27,13 +27,14 @@ from tierwise.training.averaging import sent
 from tierwise.training.layout import pipelines
 from tierwise.training.needed import needed
 from tierwise.training.recipe import compression
+from tierwise.training.reserved import reserved_of
 from tierwise.training.tuned import TunedMemory, Tuning, tuned, whole
 from tierwise.training.uneven import UnevenStep, uneven_step
 
 __all__ = [
     "IMAGE", "KERNELS", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "UnevenStep", "Unit", "contrast",
-    "driver", "exchanged", "in_patches", "in_turn", "needed", "redistributed", "scenario", "schedule", "trained",
-    "training_rate", "tuned", "whole",
+    "driver", "exchanged", "in_patches", "in_turn", "needed", "redistributed", "scenario", "schedule", "segments",
+    "trained", "training_rate", "tuned", "whole",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -81,6 +82,14 @@ def trained(
     return train_step(which, system(machine), layout, kept, flash)
 
 
+def segments(
+    model: Model, machine: str, layout: Layout, how: str = "megatron", *, flash: bool = True, **recipe: Any
+) -> float:
+    """Bytes that PyTorch's allocator takes from the driver for such steps on one device. See :func:`trained`."""
+    step = trained(model, machine, layout, how, flash=flash, **recipe)
+    return reserved_of(model, step.layout, step.how, flash)
+
+
 def redistributed(
     model: Model, machine: str, layout: Layout, layers: Sequence[int], how: str = "megatron"
 ) -> UnevenStep:
@@ -119,16 +128,17 @@ def training_rate(step: TrainStep | UnevenStep, flops: Num) -> Num:
 
 
 def in_turn(units: Sequence[Unit], tokens: float, form: Format) -> float:
-    """Bytes that activations of a network of convolutions take, one layer after the other, depthwise ones in place."""
+    """Bytes that activations of a network of convolutions take, one layer after the other, depthwise ones and sums in
+    place."""
     ops = operators(units, tokens, form)
-    return float(least_room(in_place(graph(ops, form), ops)))
+    return float(least_room(in_place(graph(ops, form), ops, sums=True)))
 
 
 def in_patches(units: Sequence[Unit], tokens: float, form: Format, stage: int, grid: int) -> Patched:
     """The same with the first ``stage`` convolutions run on one of ``grid`` x ``grid`` pieces after the other; the
     image is read where it lies."""
     ops = operators(units, tokens, form)
-    g = in_place(graph(ops, form), ops)
+    g = in_place(graph(ops, form), ops, sums=True)
     split = next(i for i, task in enumerate(g.tasks) if task.name == ops[stage].name)
     return patched(g, shapes(ops, g, float(form.bytes)), split, grid, True)
 

@@ -18,9 +18,11 @@ def to_dict(x: OnChip, machine: str) -> Json:
     return {
         "status": "fits" if x.fits else "too-large",
         "machine": machine,
+        "runtime": x.runtime or None,
         "operators": x.operators,
         "arena": x.arena,
         "arena_whole": x.whole,
+        "arena_beside_tensors": x.beside,
         "sram": x.sram,
         "flash": x.flash,
         "flash_room": x.flash_room,
@@ -48,9 +50,11 @@ def described(d: Json, name: str) -> Report:
         short.append(f"the weights take {gb(d['flash'])} of {gb(d['flash_room'])} flash")
     how = "" if patches is None else f" in {patches['grid']}×{patches['grid']} patches"
     said = f"Runs{how} in {seconds(d['time'])}." if fits else f"Does not fit: {', and '.join(short)}."
+    beside = f", {gb(d['arena_beside_tensors'])} of it beside tensors" if d["runtime"] else ""
+    holds = f"weights, and code of {d['runtime']}" if d["runtime"] else "weights alone, without code"
     numbers = [
-        ("Arena", gb(d["arena"]), f"of {gb(d['sram'])}; {gb(d['arena_whole'])} without patches"),
-        ("Flash", gb(d["flash"]), f"of {gb(d['flash_room'])}: weights alone, without code"),
+        ("Arena", gb(d["arena"]), f"of {gb(d['sram'])}; {gb(d['arena_whole'])} without patches{beside}"),
+        ("Flash", gb(d["flash"]), f"of {gb(d['flash_room'])}: {holds}"),
         ("Time", seconds(d["time"]), f"{seconds(d['time_whole'])} without patches"),
     ]
     why: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from tierwise.core.errors import TierwiseError
 from tierwise.core.numerics import fmt
 from tierwise.evaluation import evaluate
 from tierwise.machines.load import system
+from tierwise.memory import arenas
 from tierwise.memory.patches import IN_PLACE, Patched, Shapes, cuts, in_place, least_room, patched, shapes
 from tierwise.memory.tensors import OperatorGraph, graph, model_ops
 from tierwise.models.load import load_model
@@ -34,12 +35,12 @@ class OnChip:
     """A network on a chip.
 
     Attributes:
-        whole: bytes of the arena without patches; ``split``: the patches chosen, None where none are needed or none
-            help. ``sram``: room for the arena (what the chip has, less what its runtime keeps); ``flash``,
-            ``flash_room`` likewise for weights.
+        whole: bytes of the SRAM without patches, tensors and what the runtime holds beside them (``beside``);
+            ``split``: the patches chosen, None where none are needed or none help. ``sram``: room for both (what the
+            chip has, less what its machine keeps); ``flash``, ``flash_room`` likewise for weights and code.
         whole_time, time: seconds of an inference without and with the patches.
         again: multiply-adds over those without patches.
-        operators: how many; ``names`` of those in patches.
+        operators: how many; ``names`` of those in patches. ``runtime``: whose rules these are.
     """
 
     whole: int
@@ -52,50 +53,62 @@ class OnChip:
     again: float
     operators: int
     names: tuple[str, ...]
+    beside: int = 0
+    runtime: str = ""
 
     @property
     def arena(self) -> int:
-        """Bytes of the arena as planned."""
-        return self.whole if self.split is None else self.split.peak
+        """Bytes of the SRAM as planned."""
+        return self.whole if self.split is None else self.split.peak + self.beside
 
     @property
     def fits(self) -> bool:
         return self.arena <= self.sram and self.flash <= self.flash_room
 
 
-def on_chip(spec: str, machine: str, form: str = "int8", image_outside: bool = False, always: bool = False) -> OnChip:
+def on_chip(
+    spec: str, machine: str, form: str = "int8", image_outside: bool = False, always: bool = False, runtime: str = ""
+) -> OnChip:
     """The plan of a network (an ONNX file) on a microcontroller.
 
     Args:
         form: format of activations and weights. ``image_outside``: the image is read from where it lies, not from the
-            arena. ``always``: the patches of least memory, though the whole network fits.
+            arena. ``always``: the patches of least memory, though the whole network fits. ``runtime``: what runs it, a
+            file of ``memory/arenas``; ``""``: tensors and weights alone, depthwise results over their operand.
 
     Raises:
+        UnknownName: there is no such runtime.
         TierwiseError: the machine is no microcontroller (SRAM beside flash).
     """
     device = system(machine).device
     storage = next((t for t in device.tiers if t.kind == "storage"), None)
     if device.kind != "mcu" or storage is None:
         raise TierwiseError(f"{device.name}: patches are planned for microcontrollers, with SRAM beside flash")
+    rules = arenas.load(runtime)
     model = load_model(spec)
     ops = model_ops(model, Plan())
-    g = in_place(graph(ops, fmt(form)), ops)
     each = float(np.max(np.asarray(fmt(form).bytes)))
-    known, whole = shapes(ops, g, each), least_room(g)
+    g = rules.applied(graph(ops, fmt(form)), ops, each)
+    g = in_place(g, ops) if rules.in_place else g
+    beside = rules.sram(g, ops, each)
+    known, whole = shapes(ops, g, each), least_room(g) + beside
     room = int(device.memory.capacity - device.reserve)
     seconds, work = _times(spec, machine, form, ops, g)
     full = sum(seconds)
     split, time, again = None, full, 1.0
     if always or whole > room:
         found = [(x, *_again(x, seconds, work)) for x in splits(g, known, image_outside)]
-        fitting = [x for x in found if x[0].peak <= room] if not always else []
+        fitting = [x for x in found if x[0].peak + beside <= room] if not always else []
         if fitting:
             split, time, again = min(fitting, key=lambda x: x[1])
-        elif found and (least := min(found, key=lambda x: (x[0].peak, x[1])))[0].peak < whole:
+        elif found and (least := min(found, key=lambda x: (x[0].peak, x[1])))[0].peak + beside < whole:
             split, time, again = least
     names = tuple(t.name for t in g.tasks[: split.stage] if not t.name.endswith(IN_PLACE)) if split else ()
     count = sum(not t.name.endswith(IN_PLACE) for t in g.tasks)
-    return OnChip(whole, split, room, _weights(model, each), int(storage.capacity), full, time, again, count, names)
+    flash = _weights(model, each) + rules.flash(ops)
+    return OnChip(
+        whole, split, room, flash, int(storage.capacity), full, time, again, count, names, beside, rules.name
+    )
 
 
 def splits(g: OperatorGraph, s: Shapes, image_outside: bool) -> Iterator[Patched]:
@@ -135,6 +148,6 @@ def _again(x: Patched, seconds: Sequence[float], work: Sequence[float]) -> tuple
 
 
 def _weights(model: Model, each: float) -> int:
-    """Bytes of the weights; biases are as small here as scales."""
+    """Bytes of the weights, their biases too; scales and wider biases are the runtime's."""
     return int(sum(float(w.elements) for s in model.stacks for k in s.kinds for b in k.blocks for w in b.weights())
                * each)  # fmt: skip

@@ -16,7 +16,7 @@ from tierwise.scenario.types import Plan
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.layout import held as layers_of
 from tierwise.training.lines import kept_by_lines
-from tierwise.training.offload import asked, resident
+from tierwise.training.offload import RESIDENT, asked
 from tierwise.training.optimizers import OPTIMIZERS, SHAPED, shaped, spared
 from tierwise.training.pipeline import in_flight
 from tierwise.training.recipe import Recipe, TrainingFramework
@@ -269,7 +269,7 @@ def account(
     host: Num = 0.0
     if asked(x):
         level, acts = np.asarray(x.offload), np.asarray(x.offload_activations) > 0
-        layer_size = resident(recipe) * (layer["layer"] + layer["experts"]) / where(zero >= 1, shards, 1.0)
+        layer_size = RESIDENT * (layer["layer"] + layer["experts"]) / where(zero >= 1, shards, 1.0)
         # What stands before and behind the layers stays where its update is.
         ends_size = (before + after) * float(blind)
         bounds = {"optimizer states": (1.0, 0.0), "gradients": (1.0, recipe.gradients * layer_size),

@@ -20,9 +20,12 @@ from tierwise.cost import Target, price
 from tierwise.machines.types import System
 from tierwise.program.types import Op
 from tierwise.training.layout import Layout
-from tierwise.training.recipe import Recipe, TrainingFramework
+from tierwise.training.recipe import TrainingFramework
 
 OFFLOAD = ("none", "optimizer", "parameters")
+# Layers on a device of what comes and goes: one that is worked on, and one that is on its way. What a zeroth-order step
+# changes goes out before the next comes in.
+RESIDENT = 2.0
 # Bytes of a weight or gradient on its way.
 _SENT = 2.0
 
@@ -42,12 +45,6 @@ class Offloaded:
 def asked(layout: Layout) -> bool:
     """Whether anything lies in the host's memory."""
     return bool(np.any(np.asarray(layout.offload) > 0) or np.any(np.asarray(layout.offload_activations) > 0))
-
-
-def resident(recipe: Recipe) -> float:
-    """Layers on a device of what comes and goes: one that is worked on, one that is on its way in, and where the device
-    changes it one on its way out."""
-    return 3.0 if recipe.forwards > 0 else 2.0
 
 
 def offloaded(

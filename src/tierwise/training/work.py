@@ -129,14 +129,14 @@ def work_of(
     decoder(model)
     ahead = how.recipe.ahead > 0
     plain = plan_of(layout, flash=flash, ahead=ahead)
-    step = _step(model, plain, layout)
+    step = training_step(model, plain, layout)
     trains = share(how.recipe)
     forward = adapted(as_trained(lower(step), how), how.recipe)
     costs = _priced(model, system, plain, forward), _priced(model, system, plain, backward(forward, share=trains))
     low = costs
     if how.recipe.low:
         less = plan_of(layout, how.recipe.precision, flash, ahead)
-        again = adapted(as_trained(lower(_step(model, less, layout)), how), how.recipe)
+        again = adapted(as_trained(lower(training_step(model, less, layout)), how), how.recipe)
         low = _priced(model, system, less, again), _priced(model, system, less, backward(again, share=trains))
     divided = where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
     counts = _repeats(forward)
@@ -167,7 +167,8 @@ def decoder(model: Model) -> Stack:
     raise TierwiseError(f"{model.name}: training is told of models with a decoder; this one has none")
 
 
-def _step(model: Model, plan: Plan, layout: Layout) -> Step:
+def training_step(model: Model, plan: Plan, layout: Layout) -> Step:
+    """The pass of one micro-batch on one device."""
     new = layout.seq / layout.cp
     # Context-parallel ranks hold early and late parts of a sequence, so that each attends to half of it.
     past = (layout.seq - new) / 2.0

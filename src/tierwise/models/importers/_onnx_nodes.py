@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Shape = tuple[int, ...]
@@ -88,9 +88,20 @@ Rule = Callable[[OnnxNode, list[Shape], list[Shape], list[bool]], NodeWork | Non
 def _conv(x_at: int = 0, w_at: int = 1) -> Rule:
     def rule(node: OnnxNode, ins: list[Shape], outs: list[Shape], _: list[bool]) -> NodeWork:
         x, w, y = ins[x_at], ins[w_at], outs[0]
-        return _conv_work(node, x[0], y[2:], x[1], w[0], w[2:], False)
+        work = _conv_work(node, x[0], y[2:], x[1], w[0], w[2:], False)
+        own = _own_padding(node, x[2:])
+        return replace(work, options={**work.options, "padded": x[1] * math.prod(own)}) if own else work
 
     return rule
+
+
+def _own_padding(node: OnnxNode, x: Shape) -> Shape:
+    """Sides of a convolution's operand with the padding that its file says in numbers; empty where it says none, or the
+    least that the results need, by name."""
+    pads = node.ints("pads", [])
+    if len(pads) != 2 * len(x) or not any(pads):
+        return ()
+    return tuple(n + a + b for n, a, b in zip(x, pads, pads[len(x) :], strict=False))
 
 
 def _conv_transpose(node: OnnxNode, ins: list[Shape], outs: list[Shape], _: list[bool]) -> NodeWork:
