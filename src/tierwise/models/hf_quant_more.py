@@ -132,7 +132,8 @@ def _affine(q: Config) -> Format:
 def _aqlm(q: Config) -> QuantizationRules:
     width = q.size("num_codebooks", default=1.0) * q.size("nbits_per_codebook", default=16.0)
     group = q.size("in_group_size", default=8.0) * q.size("out_group_size", default=1.0)
-    return QuantizationRules(Format("aqlm", width / group, 0.0, ""), q.items("linear_weights_not_to_quantize", default=[]))
+    kept = q.items("linear_weights_not_to_quantize", default=[])
+    return QuantizationRules(Format("aqlm", width / group, 0.0, ""), kept)
 
 
 def _exl(q: Config) -> QuantizationRules:
