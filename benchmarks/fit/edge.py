@@ -106,12 +106,12 @@ def applied(
     return replace(start, values=values, classes=classes)
 
 
-def spread(key: Key, carried: bool) -> float:
-    """How far a coefficient may stray."""
+def spread(key: Key, b: Backend) -> float:
+    """How far a coefficient may stray: less where it is another backend's, which the backend says nothing else of."""
     if key[0] == "changes":
         return CHANGED
     apart = key[0] == "classes" and ("shared", key[2]) in SHARED[key[1] in PLAIN]
-    return CLASSWISE if apart else CARRIED if carried and key != ("values", "wide") else OWN
+    return CLASSWISE if apart else CARRIED if b.like and key[1] not in b.values else OWN
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,7 @@ def fitted(f: Flat, pick: NDArray[np.bool_], t: Trial, names: list[Key]) -> Arra
     keys_ = np.char.add(f.device.astype(str), f.phase.astype(str))
     _, index, counts = np.unique(keys_[pick], return_inverse=True, return_counts=True)
     weights = counts[index] ** -0.25
-    carried = bool(BACKENDS[t.start.name].like)
-    tie = NOISE / np.asarray([spread(k, carried) for k in names])
+    tie = NOISE / np.asarray([spread(k, BACKENDS[t.start.name]) for k in names])
 
     def residuals(x: Array) -> Array:
         off = np.log(t.rates(f, x) / f.measured)[pick]
