@@ -54,14 +54,13 @@ def keys(ws: list[GroupWork], b: Backend) -> list[Key]:
     """Coefficients that the rows can tell anything about: of all quantized formats together, how a class differs, and
     what is different on a family or was before a build."""
     seen = {class_of(w.group.weights) for w in ws}
-    plain = [c for c in PLAIN if c in seen]
     out: list[Key] = [("values", k) for k in VALUES if k not in (*FIXED, *b.still)]
     out += [("shared", k) for k in CLASS]
     out += [("classes", c, k) for c in CLASSES if c in seen for k in CLASS]
     for i, change in enumerate(b.changes):
         if any(change.applies(w.group.build, w.group.machine.device.family, w.group.options) for w in ws):
             out += [("changes", str(i), *k.split("/")) for k in change.fitted
-                    if not k.startswith("classes") or k.split("/")[1] in plain]  # fmt: skip
+                    if not k.startswith("classes") or k.split("/")[1] in seen]  # fmt: skip
     # What a backend does not have is not fitted.
     absent = [k for k, v in (("wide", 1.0), ("library", 0.0)) if b.values.get(k, v) == v]
     return [k for k in out if k[:1] != ("values",) or k[1] not in absent]
@@ -333,10 +332,10 @@ def main() -> None:
     together(found, missing)
 
 
-def write(name: str, data: dict[str, Any]) -> None:
-    text = yaml.safe_dump(data, sort_keys=False, width=120, default_flow_style=None)
+def write(name: str, data: Mapping[str, Any], folder: Path = FOLDER) -> None:
+    text = yaml.safe_dump(dict(data), sort_keys=False, width=120, default_flow_style=None)
     text = re.sub(r"^(?=source:)", "# Written by benchmarks/fit/edge.py; do not edit by hand.\n", text, count=1)
-    (FOLDER / f"{name}.yaml").write_text(text, encoding="utf-8")
+    (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

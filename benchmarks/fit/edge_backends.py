@@ -121,7 +121,9 @@ BACKENDS = {
         lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "NVIDIA",
         INT8,
         classes={"f16": {"rate": 0.4}, "bf16": {"rate": 0.4}},
-        changes=(HOPPER, Change(before=2000, fitted=OLDER)),
+        # Norms with what scales and adds to them, gates with products, choosing experts, and rope with its cache became
+        # one kernel each from July to November 2025 (pull requests 14800, 15631, 16130, 16715, 16884).
+        changes=(HOPPER, Change(before=6000, fitted=("values/gap",)), Change(before=2000, fitted=OLDER)),
     ),
     "metal": Backend(
         ("llama.cpp",),
@@ -139,8 +141,9 @@ BACKENDS = {
         lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "AMD" and _kind(w) != "cpu",
         MATRIX,
         # Flash attention of heads wider than 128 is left to the vector units (pull requests 24562 and 26419).
-        # Tiles are not cut along the depth to fill the last wave, as they are on NVIDIA's (stream-k).
-        values={"wide": 0.5, "fill": 0.5},
+        # Tiles are not cut along the depth to fill the last wave (stream-k), and steps are not replayed as graphs
+        # (GGML_HIP_GRAPHS is off by default), as they are on NVIDIA's, whose flash attention is another one.
+        values={"wide": 0.5, "fill": 0.5, "gap": VALUES["gap"], "attn_flash": VALUES["attn_flash"]},
         changes=(
             Change(families=("rdna4",), fitted=("shared/work", *RATES)),
             # Tiles of products are chosen by generation (pull requests 26284, 28935).
@@ -178,6 +181,8 @@ BACKENDS = {
                         fitted=("values/grouped",))),
         # By matrices of fp16 on vector units: 921 tokens a second of 8B on an RX 6800 XT (pull request 12135).
         classes={"bf16": {"rate": 0.7}},
+        # Commands are recorded anew for every step; flash attention is a shader of its own.
+        values={"gap": VALUES["gap"], "attn_flash": VALUES["attn_flash"]},
         like="cuda",
         still=("flight",),
     ),
@@ -186,9 +191,14 @@ BACKENDS = {
         {"kinds": ["cpu", "soc", "mcu"]},
         lambda w: _engine(w) == "llama.cpp" and _kind(w) == "cpu",
         CPU,
-        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "together": 0.0, "fill": 0.0},
+        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "together": 0.0,
+         "fill": 0.0},
         SLOW,
-        changes=(Change(before=2700, fitted=OLDER),),
+        # Weights in blocks of one scale are laid out anew when they are loaded, for products of several columns at
+        # once, since November 2024 (pull requests 9921 and 10541). On macOS prompts were multiplied by Apple's library
+        # on the matrix coprocessor, of weights expanded to fp32 (Makefile: Accelerate, unless turned off).
+        changes=(Change(before=4080, fitted=("classes/q4/rate",)), Change(before=2700, fitted=OLDER),
+                 Change(before=2700, families=("apple-cpu",), values={"library": 0.25}, fitted=("values/library",))),
         still=MOVES,
     ),
     "ik-processors": Backend(

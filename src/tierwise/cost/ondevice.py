@@ -352,4 +352,5 @@ _BY_KIND: Mapping[str, Callable[[Op, Target, Kit], Parts]] = {
     "matmul": _matmul, "moe": _moe, "attention": _attention, "scan": _scan,
 }  # fmt: skip
 
-__all__ = ["FEW", "by_a_library", "class_of", "decoding", "peak", "price", "product", "reading", "started", "with_kit"]
+__all__ = ["FEW", "by_a_library", "class_of", "decoding", "peak", "price", "product", "reading", "started", "tiled",
+           "with_kit"]  # fmt: skip
