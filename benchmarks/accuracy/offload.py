@@ -73,7 +73,8 @@ def left_out(table: Table) -> tuple[OffloadAnswers, OffloadAnswers]:
         mine = whole.device == text
         try:
             found = computer(str(text))
-        except TierwiseError:
+        except TierwiseError:  # nothing of it is in these fits
+            predicted[mine] = whole.predicted[mine]
             continue
         cpu = found.host.cpu if found.host is not None else None
         gone = frozenset(base(d.name) for d in (found.device, cpu) if d is not None)

@@ -194,10 +194,9 @@ BACKENDS = {
         {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "together": 0.0,
          "fill": 0.0},
         SLOW,
-        # Weights in blocks of one scale are laid out anew when they are loaded, for products of several columns at
-        # once, since November 2024 (pull requests 9921 and 10541). On macOS prompts were multiplied by Apple's library
-        # on the matrix coprocessor, of weights expanded to fp32 (Makefile: Accelerate, unless turned off).
-        changes=(Change(before=4080, fitted=("classes/q4/rate",)), Change(before=2700, fitted=OLDER),
+        # On macOS prompts were multiplied by Apple's library on the matrix coprocessor, of weights expanded to fp32
+        # (Makefile: Accelerate, unless turned off).
+        changes=(Change(before=2700, fitted=OLDER),
                  Change(before=2700, families=("apple-cpu",), values={"library": 0.25}, fitted=("values/library",))),
         still=MOVES,
     ),
