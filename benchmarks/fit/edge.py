@@ -247,8 +247,8 @@ def together(found: list[tuple[Flat, Array]], unanswered: dict[str, int]) -> Non
 def file_of(
     b: Backend, start: Kit, names: list[Key], x: Array, ws: list[GroupWork], f: Flat | None, held: Array
 ) -> dict[str, Any]:
-    """The calibration file."""
-    now = applied(start, names, x)
+    """The calibration file. Coefficients are capped when it is read, after what a build changes, as in the fit."""
+    now = applied(start, names, x, most={})
     seen = sorted({w.group.machine.device.name for w in ws})
     changes = [_change(now, c, [(k[2:], float(np.exp(v))) for k, v in zip(names, x, strict=True)
                                 if k[:2] == ("changes", str(i))]) for i, c in enumerate(b.changes)]  # fmt: skip
@@ -263,7 +263,7 @@ def file_of(
         "engines": list(b.engines), "runs_on": b.runs_on, "devices": seen, "errors": errors,
         "intervals": {phase: [0.6, 1.7] if f is None else list(interval(f, held, phase))
                       for phase in ("decode", "prefill")},
-        "peaks": dict(b.peaks), "kernels": dict(KERNELS),
+        "peaks": dict(b.peaks), "kernels": dict(KERNELS), "most": dict(MOST),
         "values": {k: _short(v) for k, v in now.values.items()},
         "classes": {c: {k: _short(v) for k, v in now.classes[c].items()} for c in now.classes},
         **({"changes": changes} if changes else {}),

@@ -246,3 +246,13 @@ def test_people_run_llama_cpp_on_their_own_machines() -> None:
         assert Scenario("llama-3.1-8b", machine).resolved().engine == engine
     # Prompts are cut into its micro-batches.
     assert Scenario("llama-3.1-8b", "m1-max").resolved().plan.chunk == 512.0
+
+
+def test_no_build_reaches_more_than_a_device_has() -> None:
+    """Shares are capped after what a build changes, as in the fit, whatever the file's own coefficients are."""
+    device = system("ryzen-ai-max-395").device
+    for engine in ("llama.cpp", "llama.cpp@5863", "llama.cpp@6077+hipblaslt+rocwmma", "llama.cpp-vulkan@6000"):
+        found = kit(engine, device)
+        assert found is not None
+        assert all(c["memory"] <= 1.0 and c["rate"] <= 1.0 for c in found.classes.values())
+        assert found.values["library"] <= 1.0
