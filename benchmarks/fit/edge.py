@@ -54,14 +54,13 @@ def keys(ws: list[GroupWork], b: Backend) -> list[Key]:
     """Coefficients that the rows can tell anything about: of all quantized formats together, how a class differs, and
     what is different on a family or was before a build."""
     seen = {class_of(w.group.weights) for w in ws}
-    plain = [c for c in PLAIN if c in seen]
     out: list[Key] = [("values", k) for k in VALUES if k not in (*FIXED, *b.still)]
     out += [("shared", k) for k in CLASS]
     out += [("classes", c, k) for c in CLASSES if c in seen for k in CLASS]
     for i, change in enumerate(b.changes):
         if any(change.applies(w.group.build, w.group.machine.device.family, w.group.options) for w in ws):
             out += [("changes", str(i), *k.split("/")) for k in change.fitted
-                    if not k.startswith("classes") or k.split("/")[1] in plain]  # fmt: skip
+                    if not k.startswith("classes") or k.split("/")[1] in seen]  # fmt: skip
     # What a backend does not have is not fitted.
     absent = [k for k, v in (("wide", 1.0), ("library", 0.0)) if b.values.get(k, v) == v]
     return [k for k in out if k[:1] != ("values",) or k[1] not in absent]
@@ -106,12 +105,12 @@ def applied(
     return replace(start, values=values, classes=classes)
 
 
-def spread(key: Key, carried: bool) -> float:
-    """How far a coefficient may stray."""
+def spread(key: Key, b: Backend) -> float:
+    """How far a coefficient may stray: less where it is another backend's, which the backend says nothing else of."""
     if key[0] == "changes":
         return CHANGED
     apart = key[0] == "classes" and ("shared", key[2]) in SHARED[key[1] in PLAIN]
-    return CLASSWISE if apart else CARRIED if carried and key != ("values", "wide") else OWN
+    return CLASSWISE if apart else CARRIED if b.like and key[1] not in b.values else OWN
 
 
 @dataclass(frozen=True)
@@ -156,8 +155,7 @@ def fitted(f: Flat, pick: NDArray[np.bool_], t: Trial, names: list[Key]) -> Arra
     keys_ = np.char.add(f.device.astype(str), f.phase.astype(str))
     _, index, counts = np.unique(keys_[pick], return_inverse=True, return_counts=True)
     weights = counts[index] ** -0.25
-    carried = bool(BACKENDS[t.start.name].like)
-    tie = NOISE / np.asarray([spread(k, carried) for k in names])
+    tie = NOISE / np.asarray([spread(k, BACKENDS[t.start.name]) for k in names])
 
     def residuals(x: Array) -> Array:
         off = np.log(t.rates(f, x) / f.measured)[pick]
@@ -249,8 +247,8 @@ def together(found: list[tuple[Flat, Array]], unanswered: dict[str, int]) -> Non
 def file_of(
     b: Backend, start: Kit, names: list[Key], x: Array, ws: list[GroupWork], f: Flat | None, held: Array
 ) -> dict[str, Any]:
-    """The calibration file."""
-    now = applied(start, names, x)
+    """The calibration file. Coefficients are capped when it is read, after what a build changes, as in the fit."""
+    now = applied(start, names, x, most={})
     seen = sorted({w.group.machine.device.name for w in ws})
     changes = [_change(now, c, [(k[2:], float(np.exp(v))) for k, v in zip(names, x, strict=True)
                                 if k[:2] == ("changes", str(i))]) for i, c in enumerate(b.changes)]  # fmt: skip
@@ -265,7 +263,7 @@ def file_of(
         "engines": list(b.engines), "runs_on": b.runs_on, "devices": seen, "errors": errors,
         "intervals": {phase: [0.6, 1.7] if f is None else list(interval(f, held, phase))
                       for phase in ("decode", "prefill")},
-        "peaks": dict(b.peaks), "kernels": dict(KERNELS),
+        "peaks": dict(b.peaks), "kernels": dict(KERNELS), "most": dict(MOST),
         "values": {k: _short(v) for k, v in now.values.items()},
         "classes": {c: {k: _short(v) for k, v in now.classes[c].items()} for c in now.classes},
         **({"changes": changes} if changes else {}),
@@ -334,10 +332,10 @@ def main() -> None:
     together(found, missing)
 
 
-def write(name: str, data: dict[str, Any]) -> None:
-    text = yaml.safe_dump(data, sort_keys=False, width=120, default_flow_style=None)
+def write(name: str, data: Mapping[str, Any], folder: Path = FOLDER) -> None:
+    text = yaml.safe_dump(dict(data), sort_keys=False, width=120, default_flow_style=None)
     text = re.sub(r"^(?=source:)", "# Written by benchmarks/fit/edge.py; do not edit by hand.\n", text, count=1)
-    (FOLDER / f"{name}.yaml").write_text(text, encoding="utf-8")
+    (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ CLASS = {"memory": 0.9, "work": 8.0, "mac": 4.0, "rate": 0.2, "pad": 16.0}
 VALUES = {"gap": 3e-6, "step": 2e-4, "acts": 0.5, "experts": 1.2, "grouped": 1.2, "kv_flash": 0.6, "kv_plain": 0.5,
           "kv_work_flash": 2.0, "kv_work_plain": 2.0, "attn_flash": 0.3, "attn_plain": 0.2, "scan": 0.1,
           "sync": 3e-5, "link": 0.25, "stages": 0.75, "acts_work": 5.0, "kv_tile": 64.0,
-          "flight": 3.2e3, "scores": 0.5, "wide": 1.0, "library": 0.0, "together": 1.0}  # fmt: skip
+          "flight": 3.2e3, "scores": 0.5, "wide": 1.0, "library": 0.0, "fill": 0.5, "together": 1.0}  # fmt: skip
 # Not fitted: copies between cards without peer access pass the host's memory, so two of them share the link, each at
 # half of its rate.
 # Nor whether all tokens of a step together, not each expert's, ask for a kernel: on GPUs they do.
@@ -106,7 +106,7 @@ FP16 = dict.fromkeys(CLASSES, "fp16")
 # MUL_MAT_ID), ik_llama.cpp all; both on vectors of 256 bits (ggml-cpu/arch/x86/quants.c: AVX2; ik_llama.cpp pull
 # request 710: AVX-512 since August 2025).
 CPU = {**dict.fromkeys(CLASSES, "dot256"), "f16": "fp32", "bf16": "fp32"}
-MOVES = ("acts", "acts_work", "scores", "flight")
+MOVES = ("acts", "acts_work", "scores", "flight", "fill")
 SLOW = {c: {"memory": 0.7, "work": 0.5, "mac": 1.0, "pad": 1.0} for c in CLASSES}
 # mma instructions, which these kernels use, reach 62.9 % of the peak of Hopper: luo2024.
 HOPPER = Change(families=("hopper",), times=0.629)
@@ -121,7 +121,9 @@ BACKENDS = {
         lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "NVIDIA",
         INT8,
         classes={"f16": {"rate": 0.4}, "bf16": {"rate": 0.4}},
-        changes=(HOPPER, Change(before=2000, fitted=OLDER)),
+        # Norms with what scales and adds to them, gates with products, choosing experts, and rope with its cache became
+        # one kernel each from July to November 2025 (pull requests 14800, 15631, 16130, 16715, 16884).
+        changes=(HOPPER, Change(before=6000, fitted=("values/gap",)), Change(before=2000, fitted=OLDER)),
     ),
     "metal": Backend(
         ("llama.cpp",),
@@ -139,7 +141,9 @@ BACKENDS = {
         lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "AMD" and _kind(w) != "cpu",
         MATRIX,
         # Flash attention of heads wider than 128 is left to the vector units (pull requests 24562 and 26419).
-        values={"wide": 0.5},
+        # Tiles are not cut along the depth to fill the last wave (stream-k), and steps are not replayed as graphs
+        # (GGML_HIP_GRAPHS is off by default), as they are on NVIDIA's, whose flash attention is another one.
+        values={"wide": 0.5, "fill": 0.5, "gap": VALUES["gap"], "attn_flash": VALUES["attn_flash"]},
         changes=(
             Change(families=("rdna4",), fitted=("shared/work", *RATES)),
             # Tiles of products are chosen by generation (pull requests 26284, 28935).
@@ -177,6 +181,8 @@ BACKENDS = {
                         fitted=("values/grouped",))),
         # By matrices of fp16 on vector units: 921 tokens a second of 8B on an RX 6800 XT (pull request 12135).
         classes={"bf16": {"rate": 0.7}},
+        # Commands are recorded anew for every step; flash attention is a shader of its own.
+        values={"gap": VALUES["gap"], "attn_flash": VALUES["attn_flash"]},
         like="cuda",
         still=("flight",),
     ),
@@ -185,9 +191,13 @@ BACKENDS = {
         {"kinds": ["cpu", "soc", "mcu"]},
         lambda w: _engine(w) == "llama.cpp" and _kind(w) == "cpu",
         CPU,
-        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "together": 0.0},
+        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "together": 0.0,
+         "fill": 0.0},
         SLOW,
-        changes=(Change(before=2700, fitted=OLDER),),
+        # On macOS prompts were multiplied by Apple's library on the matrix coprocessor, of weights expanded to fp32
+        # (Makefile: Accelerate, unless turned off).
+        changes=(Change(before=2700, fitted=OLDER),
+                 Change(before=2700, families=("apple-cpu",), values={"library": 0.25}, fitted=("values/library",))),
         still=MOVES,
     ),
     "ik-processors": Backend(
@@ -204,11 +214,11 @@ BACKENDS = {
         {"kinds": ["npu"]},
         lambda w: _engine(w) in ("qairt", "rkllm"),
         dict.fromkeys(CLASSES, "int8"),
-        {"gap": 1e-5, "step": 2e-3, "acts": 0.5, "flight": 1e9, "acts_work": 0.0},
+        {"gap": 1e-5, "step": 2e-3, "acts": 0.5, "flight": 1e9, "acts_work": 0.0, "fill": 0.0},
         {c: {"memory": 0.7, "work": 0.0, "mac": 0.0, "rate": 0.5, "pad": 1.0} for c in CLASSES},
         changes=(Change(option="float", fitted=("values/step", "shared/memory", "shared/rate")),),
         still=("acts", "acts_work", "scores", "flight", "kv_work_flash", "kv_work_plain", "kv_plain", "attn_plain",
-               "scan", "experts", "grouped", "sync", "stages", "kv_tile"),
+               "scan", "experts", "grouped", "sync", "stages", "kv_tile", "fill"),
     ),
     "mlx": Backend(
         ("mlx",),

@@ -124,6 +124,7 @@ def _cut(w: GroupWork, op: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         "handed": handed,
         "elements": values["elements"] / cards,
         "weights": values["weights"] / cards,
+        "spare": values["spare"] * cards,
     }
 
 
@@ -156,7 +157,7 @@ def _op(w: GroupWork, op: Any, counts: Mapping[str, float], peaks: Mapping[str, 
             "touched": d["touched"] if op.kind == "moe" else 0.0,
             "experts": float(op.kind == "moe"), "near": near, "size": size,
             "memory": memory, "requests": requests, "issue": issue, "converted": op.bytes_of("act") * 2.0,
-            "peak": ondevice.peak(on, peaks[name]),
+            "peak": ondevice.peak(on, peaks[name]), "spare": ondevice.tiled(op, on),
         }  # fmt: skip
     if op.kind == "attention":
         fused = bool(op.options.get("flash", True))
@@ -208,7 +209,7 @@ def rates(f: Flat, like: Kit, coefficients: Array, place: NDArray[np.intp]) -> A
         fed = np.where((p["experts"] > 0) & (value["together"][row] == 0.0), p["rows"], p["fed"])
         read, multiply = ondevice.product(
             own, reach, p["issue"], p["peak"], p["rows"], p["elements"], p["weights"], fed,
-            np.where(kind < 2, 0.0, value["library"][row]), p["converted"],
+            np.where(kind < 2, 0.0, value["library"][row]), p["converted"], value["fill"][row] * p["spare"],
         )
         mixed = np.where(fed <= ondevice.FEW, value["experts"][row], value["grouped"][row])
         more = np.where(p["experts"] > 0, mixed, 1.0)

@@ -12,7 +12,7 @@ from tierwise import Batch, Scenario, evaluate
 from tierwise.core.numerics import Format, fmt
 from tierwise.cost import Target, efficiency
 from tierwise.cost.kits import kit
-from tierwise.cost.ondevice import class_of, peak, price, reading, started, with_kit
+from tierwise.cost.ondevice import class_of, peak, price, reading, started, tiled, with_kit
 from tierwise.cost.ondevice import product as by_rows
 from tierwise.machines import system
 from tierwise.models.load import load_model
@@ -146,6 +146,38 @@ def test_an_expert_of_few_rows_is_not_the_library_s() -> None:
     assert seconds_of(128.0, 0.05) > seconds_of(128.0, 0.0)
 
 
+def test_experts_multiplied_apart_take_the_kernel_for_few_rows() -> None:
+    """Of a prompt that a library multiplies, an expert's four rows are a matrix-vector product as four rows alone."""
+    c = {"memory": 0.9, "work": 8.0, "mac": 4.0, "rate": 0.05, "pad": 64.0}
+    args = (c, 2.5e11, 3e13, 6e13, 4.0, 4096.0**2, 4096.0**2 * 0.6)
+    assert by_rows(*args, 512.0, 0.3) == by_rows(*args, 4.0, 0.3)
+    assert sum(by_rows(*args, 512.0, 0.3)) < sum(by_rows(*args, 512.0, 0.0))
+
+
+def test_units_beyond_the_tiles_of_a_product_are_idle() -> None:
+    """A wave of tiles fills a chip of few units, and leaves most of one of many idle; wide matrices fill both."""
+    few, many = on("ryzen-ai-max-395"), on("rx-7900-xtx")
+    narrow, wide, gated = (
+        Op("matmul", "up", "mlp", {"m": 512.0, "n": n, "k": 4096.0}, 0.0, (), (), "fp16", options={"parts": parts})
+        for n, parts in ((4096.0, 1), (131072.0, 1), (8192.0, 2))
+    )
+    assert tiled(narrow, few) == pytest.approx(40.0 * 128.0 / 4096.0)
+    assert tiled(narrow, many) / tiled(narrow, few) == pytest.approx(96.0 / 40.0)
+    assert tiled(narrow, many) / tiled(wide, many) == pytest.approx(32.0)
+    # Gate and up of a block are one op and two kernels.
+    assert tiled(gated, few) == tiled(narrow, few)
+
+
+def test_idle_units_cost_a_share_of_a_tile() -> None:
+    c = {"memory": 0.9, "work": 8.0, "mac": 4.0, "rate": 0.4, "pad": 0.0}
+
+    def seconds_of(rows: float, spare: float) -> float:
+        return sum(by_rows(c, 2.5e12, 3e13, 6e13, rows, 4096.0**2, 1.0, spare=spare))
+
+    assert seconds_of(512.0, 0.5) == pytest.approx(seconds_of(512.0, 0.0) * (512.0 + 64.0) / 512.0)
+    assert seconds_of(32.0, 0.5) == pytest.approx(seconds_of(32.0, 0.0) * 1.5)
+
+
 def test_a_library_s_inputs_and_results_are_converted() -> None:
     c = {"memory": 0.5, "work": 8.0, "mac": 4.0, "rate": 0.4, "pad": 16.0}
     args = (c, 2.5e11, 3e13, 6e13, 512.0, 4096.0**2, 4096.0**2 * 0.6, 512.0)
@@ -214,3 +246,13 @@ def test_people_run_llama_cpp_on_their_own_machines() -> None:
         assert Scenario("llama-3.1-8b", machine).resolved().engine == engine
     # Prompts are cut into its micro-batches.
     assert Scenario("llama-3.1-8b", "m1-max").resolved().plan.chunk == 512.0
+
+
+def test_no_build_reaches_more_than_a_device_has() -> None:
+    """Shares are capped after what a build changes, as in the fit, whatever the file's own coefficients are."""
+    device = system("ryzen-ai-max-395").device
+    for engine in ("llama.cpp", "llama.cpp@5863", "llama.cpp@6077+hipblaslt+rocwmma", "llama.cpp-vulkan@6000"):
+        found = kit(engine, device)
+        assert found is not None
+        assert all(c["memory"] <= 1.0 and c["rate"] <= 1.0 for c in found.classes.values())
+        assert found.values["library"] <= 1.0

@@ -106,11 +106,17 @@ def _kit(name: str, build: int | None, family: str, options: frozenset[str] = fr
             and change.get("with", "") in ("", *options)
         ):
             _change(values, classes, change)
+    most = data.get("most", {})
     return Kit(
-        name, values, classes, data["peaks"], data["kernels"],
+        name, _capped(values, most), {k: _capped(v, most) for k, v in classes.items()}, data["peaks"], data["kernels"],
         {k: (float(low), float(high)) for k, (low, high) in data["intervals"].items()},
         frozenset(data["devices"]), str(data["source"]),
     )  # fmt: skip
+
+
+def _capped(values: Mapping[str, float], most: Mapping[str, float]) -> dict[str, float]:
+    """Coefficients at most what a share of something can be, whatever builds change."""
+    return {k: min(v, most.get(k, v)) for k, v in values.items()}
 
 
 def _change(values: dict[str, float], classes: dict[str, dict[str, float]], change: Mapping[str, Any]) -> None:

@@ -9,9 +9,10 @@ The issue rate counts units and their clock. Bandwidth is what memory gives to u
 flight [flight] over its latency (Little's law), which binds on cards with fast memory and few units.
 
 Many rows (a prompt, cut into micro-batches) are a matrix product on the fastest unit the backend uses, whose last tile
-is padded::
+is padded, and whose last wave of tiles leaves units idle, half of them on average::
 
-    matrix(rows) = max(bytes / (bandwidth × memory), 2 (rows + pad) columns × depth / (rate × peak))
+    matrix(rows) = max(bytes / (bandwidth × memory), 2 (rows + pad + idle) columns × depth / (rate × peak))
+    idle = fill × units × min(rows, tile) × tile / columns
 
 A product takes the lesser of both, where kernels for few rows exist, or goes to a library of 16-bit products after its
 weights were expanded [library]. Experts are such products, each touched one with its own rows, by the kernel that the
@@ -52,6 +53,8 @@ _EXPANDED = 4.0
 _CONVERTED = 2.0
 # Rows of a library's part-filled tile.
 _PADDED = 16.0
+# Rows and columns of a tile of a product's results.
+_TILE = constant("ondevice.tile")
 # Products of an expert; kernels for each that a library multiplies: three products, each after expanding its weights.
 _PRODUCTS = 3.0
 CALLS = 2.0 * _PRODUCTS
@@ -110,7 +113,7 @@ def class_of(format: Format) -> str:
 
 def product(
     c: Mapping[str, Num], memory: Num, issue: Num, peak: Num, rows: Num, elements: Num, weights: Num,
-    fed: Num | None = None, library: Num = 0.0, converted: Num = 0.0,
+    fed: Num | None = None, library: Num = 0.0, converted: Num = 0.0, spare: Num = 0.0,
 ) -> tuple[Num, Num]:  # fmt: skip
     """(seconds of reading and expanding weights, seconds of multiplying; the one that does not bind is 0) of products.
 
@@ -123,14 +126,18 @@ def product(
         library: share of the peak that a library of 16-bit products reaches, to which an engine expands the weights for
             more than [ondevice.library] rows; 0 where it does not. ``converted``: bytes of inputs and results, which it
             takes and gives in fp16.
+        spare: tiles of a wave that are left empty, over those that a column of tiles has (:func:`tiled`).
     """
     fed = rows if fed is None else fed
+    # Experts that are multiplied one after the other are so by the kernel that their own rows ask for.
+    fed = where(by_a_library(fed, library), rows, fed)
+    idle = spare * minimum(rows, _TILE)
     read = weights / (memory * c["memory"])
     expand = elements * (c["work"] + maximum(rows, 1.0) * c["mac"]) / issue
     one = (read**_SHARP + expand**_SHARP) ** (1.0 / _SHARP)
-    multiply = 2.0 * (rows + c["pad"]) * elements / (peak * c["rate"])
+    multiply = 2.0 * (rows + c["pad"] + idle) * elements / (peak * c["rate"])
     expanded = read + (elements * _EXPANDED + _CONVERTED * converted) / (memory * c["memory"])
-    expanded = expanded + 2.0 * (rows + _PADDED) * elements / (peak * maximum(library, 1e-9))
+    expanded = expanded + 2.0 * (rows + _PADDED + idle) * elements / (peak * maximum(library, 1e-9))
     by_library = by_a_library(rows, library)
     multiply = where(by_library, expanded, multiply)
     many = maximum(read, multiply)
@@ -138,6 +145,17 @@ def product(
     reads = (few & (np.asarray(one) <= np.asarray(many))) | (np.asarray(read) >= np.asarray(multiply))
     least = where(few, minimum(one, many), many)
     return where(reads, least, 0.0 * least), where(reads, 0.0 * least, least)
+
+
+def tiled(op: Op, on: Target) -> Num:
+    """Tiles that all units work on at once, over the columns of tiles that one kernel of a product has: several
+    products of one input, and the matrices of an expert, are kernels of their own; all experts share one."""
+    d, units = op.dims, on.rate("fp32", "vector")[1].units
+    if op.kind == "moe":
+        columns = d["touched"] * (d["up"] * d["inner"] + d["hidden"]) / (d["up"] + 1.0)
+    else:
+        columns = d["n"] * d.get("batch", 1.0) / float(str(op.options.get("parts", 1)))
+    return units * _TILE / maximum(columns, 1.0)
 
 
 def started(tokens: Num, library: Num, together: Num) -> Num:
@@ -176,12 +194,13 @@ def _product(
     op: Op, on: Target, k: Kit, rows: Num, elements: Num, weights: Num, fed: Num | None = None
 ) -> dict[str, Num]:
     issue, memory = issue_rate(on), bandwidth(on, k.values["flight"])
+    spare = k.values["fill"] * tiled(op, on)
 
     def of(name: str) -> dict[str, Num]:
         peak_rate = peak(on, k.peaks[name])
         library = 0.0 if name in _PLAIN else k.values["library"]
         read, multiply = product(k.classes[name], memory, issue, peak_rate, rows, elements, weights, fed, library,
-                                 op.bytes_of("act") * _FP32)  # fmt: skip
+                                 op.bytes_of("act") * _FP32, spare)  # fmt: skip
         return {on.memory.name: read, "compute": multiply}
 
     return _by_class(op, k, of)
@@ -333,4 +352,5 @@ _BY_KIND: Mapping[str, Callable[[Op, Target, Kit], Parts]] = {
     "matmul": _matmul, "moe": _moe, "attention": _attention, "scan": _scan,
 }  # fmt: skip
 
-__all__ = ["FEW", "by_a_library", "class_of", "decoding", "peak", "price", "product", "reading", "started", "with_kit"]
+__all__ = ["FEW", "by_a_library", "class_of", "decoding", "peak", "price", "product", "reading", "started", "tiled",
+           "with_kit"]  # fmt: skip

@@ -230,21 +230,24 @@ def _batched(row: Mapping[str, str], at: NDArray[np.intp], table: Table) -> Arra
     machine, model = batch_machine(row["device"]), model_of(row["model"], row["tierwise_model"])
     tier = row["offload"].rpartition(" ")[2]
     low = row["engine"].lower()
-    placement, schedule = Placement(), ""
+    placement, schedule, weights, kv = Placement(), "", fmt("fp16"), KV()
     if tier == "cpu":
         # Accelerate copies weights from memory as it was allocated (hooks.py); the others pin theirs.
         placement = replace(placement, pageable="accelerate" in low).with_tensors("weights", {"host": 1.0})
-        if "flexgen" in low:  # its policy: all caches on the host, attention there, weights ahead of their layer
-            placement = placement.with_tensors("kv", {"host": 1.0}).with_ops("attention", "host")
-            schedule = "prefetch:ahead=1"
-        elif "deepspeed" in low:
-            schedule = "prefetch:ahead=1"
-    four = "4-bit" in low
-    if four:
-        placement = Placement((("kv", (("host", 1.0),)),)) if tier == "cpu" else Placement()
-    form, narrow = fmt("fp16"), fmt("int4-g64")
-    plan = Plan(weights=narrow if four else form, kv=KV(narrow, narrow) if four else KV(), placement=placement,
-                schedule=schedule, framework="" if "flexgen" in low else "transformers")  # fmt: skip
+        schedule = "" if "accelerate" in low else "prefetch:ahead=1"
+    if "flexgen" in low:
+        # The policies that these rows were run with: benchmark/flexgen/bench_suite.py of their source.
+        four = "4-bit" in low
+        narrow = fmt("int4-g64")
+        kv = KV(narrow, narrow) if four else kv
+        if tier == "cpu":  # all caches on the host; a fifth of plain weights on the card, and attention on the host
+            placement = placement.with_tensors("kv", {"host": 1.0})
+            if not four:
+                placement = placement.with_tensors("weights", {"host": 0.8}).with_ops("attention", "host")
+        elif four:  # weights are compressed too
+            weights = narrow
+    plan = Plan(weights=weights, kv=kv, placement=placement, schedule=schedule,
+                framework="" if "flexgen" in low else "transformers")  # fmt: skip
     prompt, made = (float(np.asarray(table[n], float)[at[0]]) for n in ("prompt", "gen"))
     traffic = Batch(prompt, made, float(row["batch"] or 1.0))
     r = evaluate(Scenario(model, machine, traffic, plan, engine="kernels"))
