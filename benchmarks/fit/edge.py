@@ -264,6 +264,7 @@ def file_of(
         "intervals": {phase: [0.6, 1.7] if f is None else list(interval(f, held, phase))
                       for phase in ("decode", "prefill")},
         "peaks": dict(b.peaks), "kernels": dict(KERNELS), "most": dict(MOST),
+        **({"reads": dict(b.reads)} if b.reads else {}),
         "values": {k: _short(v) for k, v in now.values.items()},
         "classes": {c: {k: _short(v) for k, v in now.classes[c].items()} for c in now.classes},
         **({"changes": changes} if changes else {}),
@@ -317,7 +318,7 @@ def main() -> None:
         ws, others = ([w for w in found if b.keep(w)] for found in (everything, beside))
         if not ws:
             continue
-        start, names, f = first(name, b, done), keys([*ws, *others], b), flat(ws, KERNELS, b.peaks, others)
+        start, names, f = first(name, b, done), keys([*ws, *others], b), flat(ws, KERNELS, b.peaks, others, b.reads)
         t = trial(f, start, names)
         x = fitted(f, np.full(len(f.measured), True), t, names)
         done[name] = applied(start, names, x)

@@ -22,11 +22,12 @@ CLASS = {"memory": 0.9, "work": 8.0, "mac": 4.0, "rate": 0.2, "pad": 16.0}
 VALUES = {"gap": 3e-6, "step": 2e-4, "acts": 0.5, "experts": 1.2, "grouped": 1.2, "kv_flash": 0.6, "kv_plain": 0.5,
           "kv_work_flash": 2.0, "kv_work_plain": 2.0, "attn_flash": 0.3, "attn_plain": 0.2, "scan": 0.1,
           "sync": 3e-5, "link": 0.25, "stages": 0.75, "acts_work": 5.0, "kv_tile": 64.0,
-          "flight": 3.2e3, "scores": 0.5, "wide": 1.0, "library": 0.0, "fill": 0.5, "together": 1.0}  # fmt: skip
+          "flight": 3.2e3, "scores": 0.5, "wide": 1.0, "library": 0.0, "fill": 0.5, "apart": 0.0,
+          "alone": 0.0}  # fmt: skip
 # Not fitted: copies between cards without peer access pass the host's memory, so two of them share the link, each at
 # half of its rate.
-# Nor whether all tokens of a step together, not each expert's, ask for a kernel: on GPUs they do.
-FIXED = ("link", "together")
+# Nor kernels of each product of an expert that is multiplied by itself: on GPUs now one kernel multiplies all.
+FIXED = ("link", "apart", "alone")
 MOST = {"memory": 0.97, "rate": 0.95, "kv_flash": 0.95, "kv_plain": 0.95, "attn_flash": 0.9, "attn_plain": 0.9,
         "library": 0.95}
 
@@ -70,6 +71,7 @@ class Backend:
             from instead.
         still: coefficients that are not fitted: processors' prompts are too few to tell moving from multiplying.
         changes: what is different by build, family and option.
+        reads: what the backend's own bandwidth test reads of the memory's bandwidth, by family, where that is known.
     """
 
     engines: tuple[str, ...]
@@ -81,6 +83,7 @@ class Backend:
     changes: tuple[Change, ...] = ()
     like: str = ""
     still: tuple[str, ...] = ()
+    reads: Mapping[str, float] = field(default_factory=dict)
 
 
 def _engine(w: GroupWork) -> str:
@@ -114,6 +117,12 @@ HOPPER = Change(families=("hopper",), times=0.629)
 # 24404).
 ALCHEMIST = Change(families=("xe-hpg",), fitted=("shared/rate", "shared/work", "shared/memory", "values/experts"))
 
+# Before one kernel multiplied all experts of a step (pull request 13199, opened the day before build 5228 was current:
+# issue 13211), each expert's part of a product was five commands: a counter set to zero, its rows gathered, quantized,
+# multiplied and scattered (pull request 6505); of a single token, which has its own kernel since pull request 13014,
+# two.
+ONE_BY_ONE = (Change(before=5230, values={"apart": 5.0}), Change(before=5170, values={"alone": 2.0}))
+
 BACKENDS = {
     "cuda": Backend(
         ("llama.cpp",),
@@ -121,9 +130,10 @@ BACKENDS = {
         lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "NVIDIA",
         INT8,
         classes={"f16": {"rate": 0.4}, "bf16": {"rate": 0.4}},
-        # Norms with what scales and adds to them, gates with products, choosing experts, and rope with its cache became
-        # one kernel each from July to November 2025 (pull requests 14800, 15631, 16130, 16715, 16884).
-        changes=(HOPPER, Change(before=6000, fitted=("values/gap",)), Change(before=2000, fitted=OLDER)),
+        # Norms with what scales and adds to them became one kernel from July to September 2025 (pull requests 14800,
+        # 15631, 15715), choosing experts, gates and biases with products by the end of October (16130, 16715).
+        changes=(HOPPER, Change(before=6860, fitted=("values/gap",)), Change(before=6341, fitted=("values/gap",)),
+                 *ONE_BY_ONE, Change(before=2000, fitted=OLDER)),
     ),
     "metal": Backend(
         ("llama.cpp",),
@@ -145,6 +155,7 @@ BACKENDS = {
         # (GGML_HIP_GRAPHS is off by default), as they are on NVIDIA's, whose flash attention is another one.
         values={"wide": 0.5, "fill": 0.5, "gap": VALUES["gap"], "attn_flash": VALUES["attn_flash"]},
         changes=(
+            *ONE_BY_ONE,
             Change(families=("rdna4",), fitted=("shared/work", *RATES)),
             # Tiles of products are chosen by generation (pull requests 26284, 28935).
             Change(families=("rdna3-5",), fitted=RATES),
@@ -164,6 +175,8 @@ BACKENDS = {
         ),
         like="cuda",
         still=("flight",),
+        # 212 of 256 GB/s by rocm_bandwidth_test on a Ryzen AI Max+ 395 (r/LocalLLaMA, Strix Halo LLM GPU benchmarks).
+        reads={"rdna3-5": 0.828},
     ),
     "vulkan": Backend(
         # Intel's cards, for whose own backend (SYCL) there are no rows, are taken to run on Vulkan.
@@ -191,8 +204,8 @@ BACKENDS = {
         {"kinds": ["cpu", "soc", "mcu"]},
         lambda w: _engine(w) == "llama.cpp" and _kind(w) == "cpu",
         CPU,
-        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "together": 0.0,
-         "fill": 0.0},
+        {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "apart": 1.0,
+         "alone": 1.0, "fill": 0.0},
         SLOW,
         # On macOS prompts were multiplied by Apple's library on the matrix coprocessor, of weights expanded to fp32
         # (Makefile: Accelerate, unless turned off).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,15 +63,17 @@ class Flat:
 
 
 def flat(
-    own: Sequence[GroupWork], counts: Mapping[str, float], peaks: Mapping[str, str], beside: Sequence[GroupWork] = ()
+    own: Sequence[GroupWork], counts: Mapping[str, float], peaks: Mapping[str, str], beside: Sequence[GroupWork] = (),
+    reads: Mapping[str, float] = {},
 ) -> Flat:
     """The groups as columns.
 
     Args:
         counts: kernels of an op by its kind or name. ``peaks``: what classes are counted against. ``beside``: groups of
-            other tables.
+            other tables. ``reads``: shares of the memory's bandwidth that a backend's own test reads, by family.
     """
-    ws = [*own, *beside]
+    ws = [replace(w, on=ondevice.reading_at(w.on, reads.get(w.group.machine.device.family, 1.0)))
+          for w in (*own, *beside)]  # fmt: skip
     parts: dict[str, list[dict[str, Any]]] = {k: [] for k in ("products", "decoding", "reading", "scans", "others")}
     start = 0
     rows: list[tuple[Any, ...]] = []
@@ -206,14 +208,15 @@ def rates(f: Flat, like: Kit, coefficients: Array, place: NDArray[np.intp]) -> A
         row, kind = p["row"].astype(np.intp), p["class"].astype(np.intp)
         own = {k: table[k][row, kind] for k in fields}
         reach = ondevice.drawn(p["memory"], p["requests"], value["flight"][row])
-        fed = np.where((p["experts"] > 0) & (value["together"][row] == 0.0), p["rows"], p["fed"])
+        fed = np.where((p["experts"] > 0) & (value["apart"][row] > 0.0), p["rows"], p["fed"])
         read, multiply = ondevice.product(
             own, reach, p["issue"], p["peak"], p["rows"], p["elements"], p["weights"], fed,
             np.where(kind < 2, 0.0, value["library"][row]), p["converted"], value["fill"][row] * p["spare"],
         )
         mixed = np.where(fed <= ondevice.FEW, value["experts"][row], value["grouped"][row])
         more = np.where(p["experts"] > 0, mixed, 1.0)
-        calls = p["touched"] * ondevice.started(p["fed"], value["library"][row], value["together"][row])
+        apart = (value[k][row] for k in ("library", "apart", "alone"))
+        calls = p["touched"] * ondevice.started(p["fed"], p["rows"], *apart)
         c = Columns({**p.data, "kernels": p["kernels"] + calls})
         handed = p["waits"] * value["sync"][row] + p["handed"] / value["link"][row]
         add(

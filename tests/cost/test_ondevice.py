@@ -12,7 +12,7 @@ from tierwise import Batch, Scenario, evaluate
 from tierwise.core.numerics import Format, fmt
 from tierwise.cost import Target, efficiency
 from tierwise.cost.kits import kit
-from tierwise.cost.ondevice import class_of, peak, price, reading, started, tiled, with_kit
+from tierwise.cost.ondevice import class_of, peak, price, reading, reading_at, started, tiled, with_kit
 from tierwise.cost.ondevice import product as by_rows
 from tierwise.machines import system
 from tierwise.models.load import load_model
@@ -129,9 +129,12 @@ def test_what_products_are_counted_against() -> None:
 
 def test_experts_are_started_one_after_the_other_where_nothing_starts_them_together() -> None:
     """By a library in six kernels, on processors in three products each, elsewhere all at once; none without rows."""
-    assert started(512.0, 0.3, 1.0) == 6.0
-    assert started(512.0, 0.0, 1.0) == started(1.0, 0.3, 1.0) == 0.0
-    assert started(1.0, 0.0, 0.0) == started(512.0, 0.0, 0.0) == 3.0
+    assert started(512.0, 4.0, 0.3, 0.0, 0.0) == 6.0
+    assert started(512.0, 4.0, 0.0, 0.0, 0.0) == started(8.0, 1.0, 0.3, 0.0, 0.0) == 0.0
+    assert started(8.0, 1.0, 0.0, 1.0, 1.0) == started(512.0, 4.0, 0.0, 1.0, 1.0) == 3.0
+    # A token's own kernel came before that for all tokens of a step.
+    assert started(8.0, 1.0, 0.0, 5.0, 0.0) == 0.0
+    assert started(512.0, 4.0, 0.0, 5.0, 0.0) == 15.0
 
 
 def test_an_expert_of_few_rows_is_not_the_library_s() -> None:
@@ -256,3 +259,15 @@ def test_no_build_reaches_more_than_a_device_has() -> None:
         assert found is not None
         assert all(c["memory"] <= 1.0 and c["rate"] <= 1.0 for c in found.classes.values())
         assert found.values["library"] <= 1.0
+
+
+def test_a_backend_reads_what_its_bandwidth_test_does() -> None:
+    """212 GB/s by rocm_bandwidth_test on a chip whose memory carries 256; Vulkan is not held to it."""
+    device = system("ryzen-ai-max-395").device
+    rocm, vulkan = kit("llama.cpp", device), kit("llama.cpp-vulkan", device)
+    assert rocm is not None and vulkan is not None
+    assert device.memory.bandwidth * rocm.reads == pytest.approx(212e9, rel=0.005)
+    assert vulkan.reads == 1.0
+    target = on("ryzen-ai-max-395", "llama.cpp")
+    assert reading_at(target, 0.5).memory.bandwidth == target.memory.bandwidth / 2.0
+    assert reading_at(target, 0.5).device.cache == target.device.cache

@@ -80,6 +80,11 @@ def test_what_a_row_means() -> None:
     options = engine_of("llama.cpp 6077", "llama.cpp-rocwmma ROCm", "b= hipblaslt=1; mem = peak")
     assert options == "llama.cpp@6077+hipblaslt+rocwmma"
     assert engine_of("llama.cpp 6077", "llama.cpp-hip ROCm", "b= hipblaslt=; mem = peak") == "llama.cpp@6077"
+    # The day stands for a build that is not stated: llama.cpp issue 13211 names 5228 on 30 April 2025.
+    assert 5212 <= int(engine_of("llama.cpp", "CUDA", "someone 2025-04-30").partition("@")[2]) <= 5244
+    assert engine_of("llama.cpp 6077", "CUDA", "2025-04-30") == "llama.cpp@6077"
+    assert engine_of("llama.cpp", "CUDA", "2019-02-30, ub 512") == "llama.cpp"
+    assert engine_of("ik_llama.cpp", "CUDA", "2025-04-30") == "ik_llama.cpp"  # its builds are others
     assert weights_of("Q4_K - Medium", "4.9").name == "q4_k"
     assert weights_of("F16", "5.27").name == "mxfp4"  # gpt-oss, whose experts stay in MXFP4
 
@@ -91,6 +96,23 @@ def test_an_older_build_is_priced_as_it_was() -> None:
         for e in ("llama.cpp", "llama.cpp@1671")
     )
     assert float(evaluate(then).ttft) != pytest.approx(float(evaluate(now).ttft), rel=0.02)
+
+
+# llama.cpp pull requests 13014 (master, April 2025) and 6505 (its branch, April 2024, on a card a tenth faster).
+OLD_EXPERTS = """llm,RTX 3090,1,CUDA,llama.cpp 5150,deepseek-v2-lite,Q4_0,4.6,prefill,512,0,0,1,,,tokens/s,1885.98
+llm,RTX 3090,1,CUDA,llama.cpp 2650,mixtral-8x7b,Q3_K_S,3.5,prefill,512,0,0,1,,,tokens/s,1226.11
+llm,RTX 3090,1,CUDA,llama.cpp 9000,deepseek-v2-lite,Q4_0,4.6,prefill,512,0,0,1,,,tokens/s,1885.98
+"""
+
+
+def test_experts_were_once_multiplied_one_after_the_other_on_cards(tmp_path: Path) -> None:
+    """Many small experts cost older builds their launches, few large ones hardly any."""
+    path = tmp_path / "experts.csv"
+    path.write_text(HEADER + OLD_EXPERTS)
+    small, large, now = check(read(path)).predicted / check(read(path)).measured
+    assert 1.0 / 1.5 < small < 1.5
+    assert 1.0 / 1.3 < large < 1.3
+    assert now > 1.7 * small
 
 
 def test_a_mean_power_is_of_the_run_with_its_loading(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ class Kit:
         classes: coefficients by class of weight formats (``f16``, ``bf16``, ``q8``, ``q5``, ``q4``, ``k``, ``iq``).
         peaks: what products of a class are counted against (:func:`tierwise.cost.ondevice.peak`).
         kernels: kernels of an op, by its kind or name.
+        reads: what the backend's own bandwidth test reads of the memory's bandwidth, where that is known.
         intervals: factors on a step's time that 80 % of measurements lie between, by ``decode`` and ``prefill``.
         devices: those it was fitted on.
         source: data, rows and date.
@@ -42,6 +43,7 @@ class Kit:
     intervals: Mapping[str, tuple[float, float]]
     devices: frozenset[str]
     source: str
+    reads: float = 1.0
 
     def basis(self, device: str) -> str:
         """``calibrated`` on a device of the fit, ``transferred`` to its siblings."""
@@ -110,7 +112,7 @@ def _kit(name: str, build: int | None, family: str, options: frozenset[str] = fr
     return Kit(
         name, _capped(values, most), {k: _capped(v, most) for k, v in classes.items()}, data["peaks"], data["kernels"],
         {k: (float(low), float(high)) for k, (low, high) in data["intervals"].items()},
-        frozenset(data["devices"]), str(data["source"]),
+        frozenset(data["devices"]), str(data["source"]), float(data.get("reads", {}).get(family, 1.0)),
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ attention it writes the scores (in fp32) and reads them back. Every kernel leave
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,8 @@ _TILE = constant("ondevice.tile")
 # Products of an expert; kernels for each that a library multiplies: three products, each after expanding its weights.
 _PRODUCTS = 3.0
 CALLS = 2.0 * _PRODUCTS
+# Rows of each touched expert in a step of one token, within rounding: two tokens share experts now and then.
+_ONE_ROW = 1.0 + 1e-6
 # Elements of a head beyond which it is wide.
 _HEAD = constant("ondevice.head")
 # How sharply bytes in flight bind.
@@ -82,12 +85,21 @@ def price(op: Op, on: Target) -> Cost | None:
 def with_kit(op: Op, on: Target, k: Kit) -> Cost:
     """The cost of an op by given coefficients."""
     make: Callable[[Op, Target, Kit], Parts] = _BY_KIND.get(op.kind, _other)
+    on = reading_at(on, k.reads)
     parts, kernels, moved = make(op, on, k)
     serial = {"dispatch": kernels * k.values["gap"]}
     # A step's interval covers its ops (see tierwise.steps.corrections), but for those that another node computes.
     apart = (k.intervals["decode" if few_rows(op) else "prefill"]) if op.options.get("on") else (1.0, 1.0)
     cost = Cost(parts, serial, op.flops, {on.memory.name: moved}, k.basis(on.device.name), apart)
     return within_peaks(op, on, cost)
+
+
+def reading_at(on: Target, share: float) -> Target:
+    """The target as a backend sees it that reads a share of its memory's bandwidth."""
+    if share == 1.0:
+        return on
+    tiers = tuple(replace(t, bandwidth=t.bandwidth * share) if t is on.memory else t for t in on.device.tiers)
+    return replace(on, system=on.system.with_device(tiers=tiers))
 
 
 def few_rows(op: Op) -> bool:
@@ -158,11 +170,13 @@ def tiled(op: Op, on: Target) -> Num:
     return units * _TILE / maximum(columns, 1.0)
 
 
-def started(tokens: Num, library: Num, together: Num) -> Num:
-    """Products that are started for each touched expert, beside the step's kernels: where experts are multiplied one
-    after the other, by a library or by threads that divide each expert's products among them."""
-    apart = where(np.asarray(together) > 0.0, 0.0, _PRODUCTS)
-    return where(by_a_library(tokens, library), CALLS, apart)
+def started(tokens: Num, rows: Num, library: Num, apart: Num, alone: Num) -> Num:
+    """Kernels that are started for each touched expert, beside the step's: where experts are multiplied one after the
+    other, by a library, or by ``apart`` kernels for each of an expert's products (``alone`` where the step has one
+    token, so that an expert has one of the ``rows``; one where threads divide a product among them; 0 where one kernel
+    multiplies all experts)."""
+    single = np.asarray(rows) <= _ONE_ROW
+    return where(by_a_library(tokens, library), CALLS, _PRODUCTS * where(single, alone, apart))
 
 
 def by_a_library(rows: Num, library: Num) -> NDArray[np.bool_]:
@@ -290,13 +304,13 @@ def _matmul(op: Op, on: Target, k: Kit) -> Parts:
 
 def _moe(op: Op, on: Target, k: Kit) -> Parts:
     rows, elements = expert_work(op)
-    tokens = where(np.asarray(k.values["together"]) > 0.0, op.dims["tokens"], rows)
+    tokens = where(np.asarray(k.values["apart"]) > 0.0, rows, op.dims["tokens"])
     parts = _product(op, on, k, rows, elements, op.bytes_of("weight"), tokens)
     # Experts do not get the same rows, and start one after the other.
     more = where(np.asarray(tokens) <= FEW, k.values["experts"], k.values["grouped"])
     parts = {name: t * more for name, t in parts.items()}
     parts["activations"] = _activations(op, on, k)
-    calls = op.dims["touched"] * started(tokens, k.values["library"], k.values["together"])
+    calls = op.dims["touched"] * started(tokens, rows, *(k.values[name] for name in ("library", "apart", "alone")))
     return parts, k.kernels["moe"] + calls, op.bytes
 
 
@@ -352,5 +366,5 @@ _BY_KIND: Mapping[str, Callable[[Op, Target, Kit], Parts]] = {
     "matmul": _matmul, "moe": _moe, "attention": _attention, "scan": _scan,
 }  # fmt: skip
 
-__all__ = ["FEW", "by_a_library", "class_of", "decoding", "peak", "price", "product", "reading", "started", "tiled",
-           "with_kit"]  # fmt: skip
+__all__ = ["FEW", "by_a_library", "class_of", "decoding", "peak", "price", "product", "reading", "reading_at",
+           "started", "tiled", "with_kit"]  # fmt: skip

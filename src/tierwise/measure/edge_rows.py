@@ -41,6 +41,11 @@ _NEURAL_WEIGHTS = {"w4a16": Format("int4-channel", 4.0, 0.0, ""), "w4": Format("
                    "w8a8": Format("int8-channel", 8.0, 0.0, "")}  # fmt: skip
 # Build that a commit without a number is taken for: llama.cpp counts them since the summer of 2023.
 UNNUMBERED = 1000
+# Builds of llama.cpp as issues and pull requests name them on a day (TabbyML/tabby 4200, ik_llama.cpp 370,
+# AOSC-Dev/aosc-os-abbs 10794, llama.cpp 13729, janhq/jan 5703, llama.cpp 15715, xllamacpp 81, llama.cpp 17016,
+# lmstudio-bug-tracker 1308), by which runs that state a day and no build are of one.
+_DATED = (("2025-04-28", 5200), ("2025-05-04", 5274), ("2025-05-07", 5298), ("2025-05-23", 5466), ("2025-07-10", 5857),
+          ("2025-09-03", 6341), ("2025-09-13", 6451), ("2025-11-05", 6951), ("2025-12-14", 7394))  # fmt: skip
 # Options of llama.cpp's builds and runs by which its kernels differ: products by hipBLASLt (ROCBLAS_USE_HIPBLASLT),
 # flash attention by rocWMMA (GGML_HIP_ROCWMMA_FATTN).
 OPTIONS = ("hipblaslt", "rocwmma")
@@ -215,7 +220,21 @@ def engine_of(text: str, backend: str, note: str = "") -> str:
     kernels: ``llama.cpp@6077+hipblaslt+rocwmma``."""
     options = [o for o in OPTIONS if o in backend.lower() or re.search(rf"{o}=[1-9]", note.lower())]
     plain = _engine_of(text, backend)
+    if plain in ("llama.cpp", "llama.cpp-vulkan") and (build := _built_on(note)):
+        plain = f"{plain}@{build}"
     return plain + ("" if "@" in plain or not options else "@") + "".join(f"+{o}" for o in options)
+
+
+def _built_on(note: str) -> int:
+    """The build of the day that a note states; 0 where it states none, or one that no builds are on file for."""
+    days, builds = [np.datetime64(d).astype(int) for d, _ in _DATED], [b for _, b in _DATED]
+    if not (stated := re.search(r"\b20\d\d-[01]\d-[0-3]\d\b", note)):
+        return 0
+    try:
+        day = np.datetime64(stated[0]).astype(int)
+    except ValueError:
+        return 0
+    return int(np.interp(day, days, builds)) if days[0] <= day <= days[-1] else 0
 
 
 def _engine_of(text: str, backend: str) -> str:

@@ -74,7 +74,7 @@ def check(table: Table) -> OffloadAnswers:
     kinds = np.asarray(table["kind"], str)
     rows = np.flatnonzero(np.isin(kinds, KINDS) & np.isfinite(np.asarray(table["value"], float)))
     names = ("kind", "device", "ndev", "backend", "engine", "model", "tierwise_model", "quant", "bpw", "phase", "fa",
-             "ubatch", "kv_type", "threads", "offload", "batch")  # fmt: skip
+             "ubatch", "kv_type", "threads", "offload", "batch", "note")  # fmt: skip
     columns = {n: _column(table, n, rows) for n in names}
     keys: dict[tuple[str, ...], list[int]] = {}
     for i in range(len(rows)):
@@ -110,7 +110,7 @@ def _hybrid(row: Mapping[str, str], at: NDArray[np.intp], table: Table) -> Array
     layers, experts = moved(row["offload"], model)
     if used := re.search(r"\b(\d+) experts", row["offload"]):
         model = with_experts(model, float(used[1]))
-    engine = engine_name(row["engine"])
+    engine = engine_name(row["engine"], row["note"])
     if kit(engine, machine.device) is None and engines.load(engine).gpu_families is None:
         raise TierwiseError(f"{engine}: no kernels on file for {machine.device.name}")
     weights = _weights(row["quant"], row["bpw"])
@@ -143,7 +143,7 @@ def with_experts(model: Model, count: float) -> Model:
     return model.map_blocks(fewer)
 
 
-def engine_name(text: str) -> str:
+def engine_name(text: str, note: str = "") -> str:
     """The engine of a row: llama.cpp, its fork, or one that has kernels of theirs on the host."""
     low = text.lower()
     if "powerinfer" in low:
@@ -154,7 +154,7 @@ def engine_name(text: str) -> str:
         if "amx" in low:
             raise TierwiseError(f"{text}: its AMX kernels are not on file")
         return "ktransformers"
-    return engine_of(text, "")
+    return engine_of(text, "", note)
 
 
 def moved(text: str, model: Model) -> tuple[int, int]:
