@@ -47,6 +47,8 @@ class MemoryRules:
         window_share: tokens that layers with a window have room for over those of the others, whatever their window;
             None where they hold no more than it.
         extra_layers: which pipeline stages hold one layer more, see :mod:`tierwise.memory.stages`.
+        padded: by format and family of devices, what experts' widths are rounded up to, see
+            :class:`tierwise.engines.EngineDefaults`.
         whole_graph: the engine reserves the largest graph that it may build: the largest step at the end of the longest
             context, with the logits of every token of it and the rows they are made of; in 32 bits, as ggml does.
     """
@@ -61,6 +63,13 @@ class MemoryRules:
     extra_layers: str = "middle"
     window_share: float | None = None
     whole_graph: bool = False
+    padded: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
+
+    def held(self, model: Model, system: System, plan: Plan, node: str = "") -> dict[str, ByStage]:
+        """Bytes of weights of every stage as the engine holds them, by role (see :func:`stage_weights`)."""
+        family = system.device.family
+        padded = {f: by[key] for f, by in self.padded.items() if (key := family if family in by else "any") in by}
+        return stage_weights(model, plan, self.extra_layers, node, padded)
 
 
 @dataclass(frozen=True)
@@ -147,7 +156,7 @@ def account(
     Args:
         final: the last decode step, when caches are longest; its sequences are those of one micro-batch.
         programs: the passes that run, where ``rules`` name no step to profile.
-        weights: from :func:`stage_weights`, where they are known already; ``largest``: likewise from :func:`profiled`.
+        weights: from :meth:`MemoryRules.held`, where they are known already; ``largest``: likewise from :func:`profiled`.
     """
     device, capacity = system.device, system.device.memory.capacity
     budget: Num = 0.0 if rules.budget is None else rules.budget
@@ -168,7 +177,7 @@ def account(
         past = maximum(final.past + final.new - rules.budget, 0.0) if rules.whole_graph else 0.0
         live = profiled(model, plan, rules, past) if largest is None or rules.whole_graph else largest
         live = maximum(live, sampling(model, rules, sequences))
-    stages = stage_weights(model, plan, rules.extra_layers) if weights is None else weights
+    stages = rules.held(model, system, plan) if weights is None else weights
     if not is_zero(rules.draft):
         stages = {**stages, "draft model": [rules.draft * x for x in together(stages, but=("embed", ADAPTERS))]}
     total = together(stages)
@@ -180,7 +189,7 @@ def account(
     elsewhere: dict[str, Num] = {}
     cached: dict[str, Num] = {}
     for node in plan.placement.nodes:
-        there, kept = together(stage_weights(model, plan, rules.extra_layers, node)), caches(node)
+        there, kept = together(rules.held(model, system, plan, node)), caches(node)
         # Devices of all stages share a node, so each counts with their mean.
         held = (once + n * sequences for n, once in zip(kept.each, kept.shared, strict=True))
         cached[node] = sum(held, 0.0) / plan.pp

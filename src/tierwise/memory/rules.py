@@ -43,4 +43,5 @@ def rules(
         extra_layers=engine.extra_layers,
         window_share=engine.window_share,
         whole_graph=engine.whole_graph,
+        padded=engine.padded,
     )
