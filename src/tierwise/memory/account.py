@@ -44,6 +44,8 @@ class MemoryRules:
         logit_bytes: bytes that the sampler holds for each logit at its worst; ``drafts``: further tokens of a sequence
             that it does so for.
         draft: size of a draft model beside the model, of its weights and of its caches over the model's own.
+        states: recurrent states that a running sequence holds: its own, one for each draft token that may yet be
+            refused (a state cannot be cut back), and what a prefix cache keeps.
         window_share: tokens that layers with a window have room for over those of the others, whatever their window;
             None where they hold no more than it.
         extra_layers: which pipeline stages hold one layer more, see :mod:`tierwise.memory.stages`.
@@ -60,6 +62,7 @@ class MemoryRules:
     logit_bytes: Num = 0.0
     drafts: Num = 0.0
     draft: Num = 0.0
+    states: Num = 1.0
     extra_layers: str = "middle"
     window_share: float | None = None
     whole_graph: bool = False
@@ -163,6 +166,7 @@ def account(
 
     def caches(node: str) -> Caches:
         found = stage_caches(final, rules.extra_layers, budget, rules.window_share, node)
+        found = replace(found, state=[rules.states * x for x in found.state])
         return found if is_zero(rules.draft) else found.scaled(1.0 + rules.draft)
 
     home = caches("")
@@ -284,7 +288,7 @@ def cache_pool(model: Model, system: System, plan: Plan, rules: MemoryRules, lon
 
     def bytes_at(context: Num) -> tuple[Num, Num]:
         kv, state, _ = state_bytes(Step(model, plan, 1.0, 1.0, context - 1.0, "decode"))
-        return kv, state
+        return kv, rules.states * state
 
     (half, _), (whole, state) = bytes_at(longest / 2.0), bytes_at(longest)
     token = (whole - half) / (longest / 2.0)
