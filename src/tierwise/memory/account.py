@@ -159,7 +159,8 @@ def account(
     Args:
         final: the last decode step, when caches are longest; its sequences are those of one micro-batch.
         programs: the passes that run, where ``rules`` name no step to profile.
-        weights: from :meth:`MemoryRules.held`, where they are known already; ``largest``: likewise from :func:`profiled`.
+        weights: from :meth:`MemoryRules.held`, where they are known already; ``largest``: likewise from
+            :func:`profiled`.
     """
     device, capacity = system.device, system.device.memory.capacity
     budget: Num = 0.0 if rules.budget is None else rules.budget

@@ -73,6 +73,8 @@ def _ends(out: dict[str, ByStage], step: Step, block: Block, here: ByStage, node
     places = step.plan.placement
     for w in block.weights():
         _add(out, w.role, here, _local(step, w) * places.share(node, w.role, "weights"))
+        if not is_zero(step.plan.adapters) and not node and not is_zero(adapters := adapter_bytes(step.plan, w)):
+            _add(out, ADAPTERS, here, adapters)
     tied = block.facts().tied
     elsewhere = bool(places.fractions("embed")) and not node
     if not is_zero(tied) and not node and (elsewhere or not np.all(np.asarray(step.plan.pp) <= 1)):
@@ -98,7 +100,7 @@ def _local(step: Step, w: Weight) -> Num:
 
 def _padding(step: Step, w: Weight, padded: Mapping[str, tuple[int, int]] | None) -> Num:
     """What an expert takes with its widths on a device rounded up, over what it takes as it is."""
-    multiples = (padded or {}).get(step.weight(w.role).name)
+    multiples = (padded or {}).get(str(step.weight(w.role).name))
     if w.role != "expert" or w.sides is None or multiples is None:
         return 1.0
     outer, inner = w.sides
