@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tierwise import workloads
 from tierwise.core.num import Num, maximum, num, scalar, where
-from tierwise.memory.account import Memory, MemoryRules, account, profiled, stage_weights
+from tierwise.memory.account import Memory, MemoryRules, account, profiled
 from tierwise.memory.rules import rules
 from tierwise.memory.stages import ByStage
 from tierwise.models.lower import lower, running
@@ -39,7 +39,7 @@ def evaluate(scenario: Scenario) -> Result:
 def evaluate_resolved(r: Resolved) -> Result:
     """As :func:`evaluate`, for a scenario whose names were already looked up."""
     on = engine_on(r.model, r.plan, r.machine, r.engine)
-    weights = stage_weights(r.model, r.plan, rules_of(r, on).extra_layers)
+    weights = rules_of(r, on).held(r.model, r.machine, r.plan)
     batch = largest_batch(r, weights) if isinstance(r.traffic.batch, str) else num(r.traffic.batch)
     counted = maximum(batch, 1.0)
     passes = workloads.passes(r, counted)
@@ -102,7 +102,7 @@ def largest_batch(r: Resolved, weights: dict[str, ByStage] | None = None) -> Num
     """
     on = engine_on(r.model, r.plan, r.machine, r.engine)
     how = rules_of(r, on)
-    weights = weights if weights is not None else stage_weights(r.model, r.plan, how.extra_layers)
+    weights = weights if weights is not None else how.held(r.model, r.machine, r.plan)
     largest = None if how.budget is None else profiled(r.model, r.plan, how)
 
     def fits(per_rank: Num) -> NDArray[np.bool_]:
@@ -117,7 +117,7 @@ def longest_context(r: Resolved) -> Num:
     batch = 1.0 if isinstance(r.traffic.batch, str) else num(r.traffic.batch)
     on = engine_on(r.model, r.plan, r.machine, r.engine)
     how = rules_of(r, on)
-    weights = stage_weights(r.model, r.plan, how.extra_layers)
+    weights = how.held(r.model, r.machine, r.plan)
     largest = None if how.budget is None else profiled(r.model, r.plan, how)
 
     def fits(prompt: Num) -> NDArray[np.bool_]:

@@ -86,6 +86,10 @@ def test_a_degree_that_cuts_a_block_of_quantized_weights_is_refused() -> None:
     check_plan(tw.Plan(tp=8.0), load_model("qwen3-235b-a22b"), machine)
     chosen = default_plan(model, machine)
     assert (chosen.tp, chosen.ep) == (8.0, 8.0)
+    # Keys of 192 channels a head in blocks of 128, of four heads in some layers and eight in others: heads are loaded
+    # with the scales they touch (vllm-project/vllm#30836), and replicated where there are more devices.
+    for degree in (2.0, 4.0, 8.0, 16.0):
+        check_plan(tw.Plan(tp=degree, ep=degree), load_model("mimo-v2-flash"), system("16xh200-sxm"))
     dense = replace(load_model("llama-3.1-8b"), formats={"*": fmt("int4-g512")})
     assert default_plan(dense, machine).tp == 4.0  # 14336 / 8 = 3.5 groups of 512
 

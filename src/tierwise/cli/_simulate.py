@@ -168,10 +168,10 @@ def deployment(asked: Flags, scenario: Scenario, scheduler: str, router: str, kv
 
 def _modules(text: str, model: Any) -> str:
     """The matrices that adapters change, if the model has any such."""
-    from tierwise.models.lora import MODULES, changes
+    from tierwise.models.lora import MODULES, changes, ends, module
 
     layers = [w for stack in model.stacks if stack.active for layer, _ in stack.runs() for w in layer.weights()]
-    found = {w.name.split(".")[-1] for w in layers if changes("all", w)}
+    found = {module(w) for w in (*layers, *ends(model)) if changes(module(w), w)}
     given = [text] if text in MODULES else text.split("+")
     for name in given:
         if name not in MODULES and name not in found:

@@ -50,6 +50,9 @@ class EngineDefaults:
             :mod:`tierwise.memory.stages`).
         window_share: tokens that layers with a window have room for over those of the other layers, where an engine
             divides its caches once and for all; None where a sequence gives back what lies before the window.
+        prefix_states: further recurrent states of a running sequence that its prefix cache keeps.
+        padded: by format, the multiples that it rounds an expert's (outer, inner) width on a device up to, by family
+            of devices (``any``: those not named).
         gpu_families: families of GPUs it is documented to run on; None where nothing is documented.
         source: where the facts of its steps stand.
         framework: how it runs graphs that no engine steps, such as images (``cost/frameworks``); ``""`` for kernels
@@ -96,6 +99,8 @@ class EngineDefaults:
     latent_prompts: bool = False
     masked: bool = False
     host: str = ""
+    prefix_states: float = 0.0
+    padded: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
         """Batch sizes replayed from recorded graphs, ascending; empty when ``largest`` is 0."""
@@ -180,7 +185,7 @@ def _load(name: str) -> EngineDefaults:
         memory,
         ("share", "of", "logit_bytes", "budget", "max_seqs", "source"),
         f"{where}: memory",
-        ("window_share", "whole_graph"),
+        ("window_share", "whole_graph", "prefix_states", "padded"),
     )
     pipeline = _part({**typical, **data}, "pipeline", where) if "pipeline" in {**typical, **data} else {}
     _only(pipeline, ("extra_layers", "source") if pipeline else (), f"{where}: pipeline")
@@ -222,6 +227,8 @@ def _load(name: str) -> EngineDefaults:
         float(upload.get("rows", "inf")), bool(upload.get("spread", False)), bool(numa.get("one_socket", False)),
         bool(memory.get("whole_graph", False)), formats, files, bool(attention.get("latent_prompts", False)),
         bool(attention.get("masked", False)), str(host.get("engine", "")),
+        float(memory.get("prefix_states", 0.0)),
+        {f: {k: (int(a), int(b)) for k, (a, b) in by.items()} for f, by in memory.get("padded", {}).items()},
     )  # fmt: skip
 
 

@@ -44,9 +44,13 @@ class MemoryRules:
         logit_bytes: bytes that the sampler holds for each logit at its worst; ``drafts``: further tokens of a sequence
             that it does so for.
         draft: size of a draft model beside the model, of its weights and of its caches over the model's own.
+        states: recurrent states that a running sequence holds: its own, one for each draft token that may yet be
+            refused (a state cannot be cut back), and what a prefix cache keeps.
         window_share: tokens that layers with a window have room for over those of the others, whatever their window;
             None where they hold no more than it.
         extra_layers: which pipeline stages hold one layer more, see :mod:`tierwise.memory.stages`.
+        padded: by format and family of devices, what experts' widths are rounded up to, see
+            :class:`tierwise.engines.EngineDefaults`.
         whole_graph: the engine reserves the largest graph that it may build: the largest step at the end of the longest
             context, with the logits of every token of it and the rows they are made of; in 32 bits, as ggml does.
     """
@@ -58,9 +62,17 @@ class MemoryRules:
     logit_bytes: Num = 0.0
     drafts: Num = 0.0
     draft: Num = 0.0
+    states: Num = 1.0
     extra_layers: str = "middle"
     window_share: float | None = None
     whole_graph: bool = False
+    padded: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
+
+    def held(self, model: Model, system: System, plan: Plan, node: str = "") -> dict[str, ByStage]:
+        """Bytes of weights of every stage as the engine holds them, by role (see :func:`stage_weights`)."""
+        family = system.device.family
+        padded = {f: by[key] for f, by in self.padded.items() if (key := family if family in by else "any") in by}
+        return stage_weights(model, plan, self.extra_layers, node, padded)
 
 
 @dataclass(frozen=True)
@@ -147,13 +159,15 @@ def account(
     Args:
         final: the last decode step, when caches are longest; its sequences are those of one micro-batch.
         programs: the passes that run, where ``rules`` name no step to profile.
-        weights: from :func:`stage_weights`, where they are known already; ``largest``: likewise from :func:`profiled`.
+        weights: from :meth:`MemoryRules.held`, where they are known already; ``largest``: likewise from
+            :func:`profiled`.
     """
     device, capacity = system.device, system.device.memory.capacity
     budget: Num = 0.0 if rules.budget is None else rules.budget
 
     def caches(node: str) -> Caches:
         found = stage_caches(final, rules.extra_layers, budget, rules.window_share, node)
+        found = replace(found, state=[rules.states * x for x in found.state])
         return found if is_zero(rules.draft) else found.scaled(1.0 + rules.draft)
 
     home = caches("")
@@ -168,7 +182,7 @@ def account(
         past = maximum(final.past + final.new - rules.budget, 0.0) if rules.whole_graph else 0.0
         live = profiled(model, plan, rules, past) if largest is None or rules.whole_graph else largest
         live = maximum(live, sampling(model, rules, sequences))
-    stages = stage_weights(model, plan, rules.extra_layers) if weights is None else weights
+    stages = rules.held(model, system, plan) if weights is None else weights
     if not is_zero(rules.draft):
         stages = {**stages, "draft model": [rules.draft * x for x in together(stages, but=("embed", ADAPTERS))]}
     total = together(stages)
@@ -180,7 +194,7 @@ def account(
     elsewhere: dict[str, Num] = {}
     cached: dict[str, Num] = {}
     for node in plan.placement.nodes:
-        there, kept = together(stage_weights(model, plan, rules.extra_layers, node)), caches(node)
+        there, kept = together(rules.held(model, system, plan, node)), caches(node)
         # Devices of all stages share a node, so each counts with their mean.
         held = (once + n * sequences for n, once in zip(kept.each, kept.shared, strict=True))
         cached[node] = sum(held, 0.0) / plan.pp
@@ -275,7 +289,7 @@ def cache_pool(model: Model, system: System, plan: Plan, rules: MemoryRules, lon
 
     def bytes_at(context: Num) -> tuple[Num, Num]:
         kv, state, _ = state_bytes(Step(model, plan, 1.0, 1.0, context - 1.0, "decode"))
-        return kv, state
+        return kv, rules.states * state
 
     (half, _), (whole, state) = bytes_at(longest / 2.0), bytes_at(longest)
     token = (whole - half) / (longest / 2.0)

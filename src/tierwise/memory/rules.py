@@ -19,6 +19,7 @@ def rules(
     max_seqs: Num | None = None,
     drafts: Num = 0.0,
     draft: Num = 0.0,
+    prefix_cache: bool = False,
 ) -> MemoryRules:
     """The rules of an engine, or of a model without one (None).
 
@@ -27,6 +28,7 @@ def rules(
             plan's chunk unless given. ``max_seqs``: sequences of one step, its default unless given.
             ``drafts``: further tokens of each of them that it checks, made by a draft model of the size ``draft`` (over
             the model's; 0 where modules of its own draft).
+        prefix_cache: blocks of earlier requests are kept for those that begin alike.
     """
     left = 1.0 - plan.reserve
     if engine is None:
@@ -40,7 +42,9 @@ def rules(
         logit_bytes=engine.logit_bytes,
         drafts=drafts,
         draft=draft,
+        states=1.0 + drafts + (engine.prefix_states if prefix_cache else 0.0),
         extra_layers=engine.extra_layers,
         window_share=engine.window_share,
         whole_graph=engine.whole_graph,
+        padded=engine.padded,
     )

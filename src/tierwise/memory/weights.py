@@ -28,11 +28,14 @@ def weight_bytes(model: Model, plan: Plan, rule: str = "middle") -> dict[str, Nu
     return of_stage(found, fullest(together(found)))
 
 
-def stage_weights(model: Model, plan: Plan, rule: str = "middle", node: str = "") -> dict[str, ByStage]:
+def stage_weights(
+    model: Model, plan: Plan, rule: str = "middle", node: str = "", padded: Mapping[str, tuple[int, int]] | None = None
+) -> dict[str, ByStage]:  # fmt: skip
     """The same of every stage, by role.
 
     Args:
         node: whose part of them; ``""`` is the device's main memory.
+        padded: by format, what experts' (outer, inner) widths on a device are rounded up to.
     """
     step = Step(model, plan, 1.0, 1.0, 0.0, "decode")
     first, last = ends(plan.pp)
@@ -43,7 +46,8 @@ def stage_weights(model: Model, plan: Plan, rule: str = "middle", node: str = ""
         for kind, counts in zip(stack.kinds, layers(stack, plan.pp, rule), strict=True):
             there = plan.placement.of(kind.name)
             for w in kind.weights():
-                _add(out, w.role, counts, _local(step, w) * there.share(node, w.role, "weights") / kind.copies)
+                _add(out, w.role, counts,
+                     _local(step, w) * _padding(step, w, padded) * there.share(node, w.role, "weights") / kind.copies)
                 if not is_zero(plan.adapters):
                     _add(out, ADAPTERS, counts, adapter_bytes(plan, w) / kind.copies)
         text = stack.stream == "text"
@@ -69,6 +73,8 @@ def _ends(out: dict[str, ByStage], step: Step, block: Block, here: ByStage, node
     places = step.plan.placement
     for w in block.weights():
         _add(out, w.role, here, _local(step, w) * places.share(node, w.role, "weights"))
+        if not is_zero(step.plan.adapters) and not node and not is_zero(adapters := adapter_bytes(step.plan, w)):
+            _add(out, ADAPTERS, here, adapters)
     tied = block.facts().tied
     elsewhere = bool(places.fractions("embed")) and not node
     if not is_zero(tied) and not node and (elsewhere or not np.all(np.asarray(step.plan.pp) <= 1)):
@@ -90,6 +96,17 @@ def local_elements(plan: Plan, w: Weight) -> Num:
 def _local(step: Step, w: Weight) -> Num:
     """Bytes of the same."""
     return local_elements(step.plan, w) * step.density(w.role) * step.weight(w.role).bytes
+
+
+def _padding(step: Step, w: Weight, padded: Mapping[str, tuple[int, int]] | None) -> Num:
+    """What an expert takes with its widths on a device rounded up, over what it takes as it is."""
+    multiples = (padded or {}).get(str(step.weight(w.role).name))
+    if w.role != "expert" or w.sides is None or multiples is None:
+        return 1.0
+    outer, inner = w.sides
+    part = inner / maximum(step.plan.tp / step.plan.ep, 1.0)
+    sizes = ceil_div(outer, multiples[0]) * multiples[0] * (ceil_div(part, multiples[1]) * multiples[1])
+    return sizes / (outer * part)
 
 
 def _add(out: dict[str, ByStage], role: str, counts: ByStage, size: Num) -> None:

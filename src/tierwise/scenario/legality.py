@@ -97,7 +97,9 @@ def legal(plan: Plan, model: Model, machine: System) -> Legality:
 
 def cuts(plan: Plan, model: Model) -> list[Refusal]:
     """Degrees that would cut a block of weights which share a scale: no engine loads such a part (vLLM and SGLang:
-    "output_size ... is not divisible by weight quantization block_n")."""
+    "output_size ... is not divisible by weight quantization block_n"). Queries, keys and values are loaded with the
+    scales of all blocks that their heads touch (vLLM from 0.13, ``_maybe_allow_fp8_block_shape_mismatch``; SGLang's
+    ``skip_block_quant_check``): keys of 192 channels a head are none too few."""
     # Lowering knows plans, so it cannot be there before them.
     from tierwise.models.blocks.common import share
     from tierwise.models.step import Step
@@ -113,6 +115,8 @@ def cuts(plan: Plan, model: Model) -> list[Refusal]:
         if w.role == "expert":
             # Groups along the inputs of experts are dealt with by kernels of their own (moe_wna16).
             width, block, parts, grain = inner, outputs, np.maximum(tp / np.maximum(ep, 1.0), 1.0), 0.0
+        elif w.name in _HEADS and w.cut == "out":
+            continue
         elif w.shape is not None and w.cut:
             side = w.shape[0] if w.cut == "in" else w.shape[1]
             width, block, parts = side, inputs if w.cut == "in" else outputs, tp
@@ -133,6 +137,10 @@ def cuts(plan: Plan, model: Model) -> list[Refusal]:
             out.append(Refusal("tp", broken, None, f"degrees that leave whole blocks of {block} of the {_words(width)} "
                                f"channels{experts_only} ({w.name} in {step.weight(w.role)}){fits}{way}"))  # fmt: skip
     return out
+
+
+# What is cut between heads, which need not be whole blocks.
+_HEADS = ("q_proj", "k_proj", "v_proj")
 
 
 def _matrices(model: Model) -> Iterator[tuple[Weight, Num]]:

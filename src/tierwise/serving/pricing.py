@@ -177,7 +177,8 @@ def pool_of(model: Model, replicas: Replicas, longest: float) -> CachePool:
     how = rules(engine, plan, share=s.memory, budget=float(s.budget), max_seqs=float(s.max_seqs),
                 drafts=float(max(drafts.length, drafts.tree)),
                 # A step reads all weights: a draft that takes a share of its time has about that share of them.
-                draft=drafts.cost if drafts.length and not own else 0.0)  # fmt: skip
+                draft=drafts.cost if drafts.length and not own else 0.0,
+                prefix_cache=s.prefix_cache)  # fmt: skip
     plan = replace(plan, mtp=plan.mtp or (own and drafts.length > 0))
     return cache_pool(model, replicas.machine, plan, how, longest)
 
