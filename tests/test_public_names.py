@@ -58,3 +58,9 @@ def test_answers_say_what_made_them() -> None:
 
     for text in (repr(r), repr(c), r._repr_html_(), page(r)):
         assert made["code"][:8] in text and made["tables"][:8] in text
+
+
+def test_the_old_name_of_a_phases_ops_still_works_with_a_word() -> None:
+    phase = tw.evaluate(tw.Scenario("llama-3.2-1b", "h100-sxm", tw.Batch(prompt=64, output=2))).phase("decode")
+    with pytest.warns(DeprecationWarning, match=r"phase\.program now"):
+        assert phase.graph is phase.program

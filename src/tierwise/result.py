@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -50,6 +51,12 @@ class Phase:
     def program(self) -> Program:
         """The ops of one pass on one device."""
         return self.cost.program
+
+    @property
+    def graph(self) -> Program:
+        """What :attr:`program` was called; goes with the next minor version."""
+        warnings.warn("phase.graph is called phase.program now", DeprecationWarning, stacklevel=2)
+        return self.program
 
     @property
     def ops(self) -> tuple[PricedOp, ...]:
