@@ -197,7 +197,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> TrainingRows:
     refused: dict[int, str] = {}
     stated = [recipes.stated(r) for r in rows]
     # A batch that nobody stated is one micro-batch a replica: memory does not depend on it (and no time is compared).
-    rows = [{**r, "gbs": r.get("gbs") or (r.get("mbs") or 0.0) * (r.get("dp") or 1.0)} for r in stated]
+    rows = [{**r, "gbs": r.get("gbs") or _minibatch(r) or (r.get("mbs") or 0.0) * (r.get("dp") or 1.0)} for r in stated]
     for i, r in enumerate(rows):
         try:
             kinds.setdefault(_kind(r), []).append(i)
@@ -262,6 +262,12 @@ def _adapters(r: Mapping[str, Any]) -> tuple[float, float]:
     return float(stated[1]), held if "nf4" in said[1] else 2.0
 
 
+def _minibatch(r: Mapping[str, Any]) -> float:
+    """Sequences between updates, where flags alone say them; 0 where nothing does."""
+    stated = re.search(r"minibatch (\d+)", str(r.get("flags") or ""))
+    return float(stated[1]) if stated else 0.0
+
+
 def _precision(text: str) -> str:
     for start, name in (("mxfp8", "fp8"), ("fp8", "fp8"), ("nvfp4", "nvfp4"), ("fp16", "bf16"), ("bf16", "bf16")):
         if text.startswith(start):
@@ -315,7 +321,10 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         kv = 2.0 * h / float(heads[0]) * float(column("kv_heads", "heads")[0])
         # What a rank of one has on a layer's linear maps: on queries, keys and values; output; up; down.
         each = float(column("layers")[0]) * ((4.0 * h + kv) + 2.0 * h + parts * (h + up) + (up + h))
-        found = replace(found, recipe=replace(found.recipe, rank=adapters / each, parameters=frozen))
+        # LitGPT wraps a layer's adapters together with its frozen weights, and writes RMSNorm and gated activations as
+        # lines of PyTorch (litgpt/finetune/lora.py, litgpt/model.py; LayerNorm is PyTorch's own kernel).
+        own_ = {"rank": adapters / each, "parameters": frozen, "mixed": 1.0, "lines": float(gated)}
+        found = replace(found, recipe=replace(found.recipe, **own_))
     wide = column("head_dim", 0.0)
     attention = Attention(hidden, heads, column("kv_heads", "heads"), np.where(wide > 0, wide, hidden / heads))
     inner = column("ffn", 0.0)
