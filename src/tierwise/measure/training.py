@@ -234,7 +234,9 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
     if not known and (family.startswith(("t5", "bert", "hybrid", "multimodal", "mimo")) or (moe and not r.get("ffn"))):
         raise TierwiseError(f"{family}: the columns do not say its shape")
     gated = recipes.gated(r, family)
-    flash = "unfused" not in str(r.get("flags") or "")
+    flags = str(r.get("flags") or "")
+    # Megatron-Core's own attention writes its scores (core/transformer/dot_product_attention.py).
+    flash = "unfused" not in flags and ("transformer-impl=local" not in flags or "flash" in flags)
     form = _precision(str(r.get("precision") or "bf16"))
     if "fp4" in str(r.get("flags")):
         form = "nvfp4"
@@ -242,6 +244,8 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
     if (r.get("graphs") or "none") not in GRAPHS:
         raise TierwiseError(f"graphs {r['graphs']}: one of {', '.join(GRAPHS)}")
     own = tuple((k, r[k]) for k in recipes.FIELDS if r.get(k) not in (None, ""))
+    if str(r.get("precision")).startswith(("mxfp8", "nvfp4")) or form == "nvfp4":
+        own = (*own, ("scans", 0.0))  # Scales of blocks.
     return how, str(r["gpu"]), per_node, known, moe, gated, bool(r.get("tied")), flash, form, adapters, own
 
 
