@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.training.shapes import gpt
 from tierwise.machines.load import system
 from tierwise.models.load import load_model
 from tierwise.program.backward import backward
@@ -16,30 +17,30 @@ from tierwise.training.recipe import Recipe, framework
 from tierwise.training.step import TrainStep, train_step
 from tierwise.training.work import OUTPUT, lower, plan_of, training_step
 
-from tests.training.shapes import gpt
-
-# Seconds a step in bf16 and fp8 on H100, by the layout: NVIDIA's dgxc-benchmarking, llama3.1/README_8b.md and
-# README_70b.md (NeMo 24.09; the release before had 12.78 to 9.44 and 14.61 to 10.46).
-RUNS = {
-    "llama-3.1-8b": (8, {"cp": 2.0, "dp": 4.0}, 12.91, 9.67),
-    "llama-3.1-70b": (64, {"tp": 4.0, "pp": 4.0, "cp": 2.0, "dp": 2.0, "interleave": 5.0, "sequence_parallel": 1.0,
-                           "asynchronous": 1.0}, 14.72, 11.01),
-}  # fmt: skip
+# The layout, and how much faster a step was in eight bits than in 16 on H100, in two releases each: NVIDIA's
+# dgxc-benchmarking, llama3.1/README_8b.md, README_70b.md and README_405b.md (12.91 to 9.67 and 12.78 to 9.44 s; 14.72
+# to 11.01 and 14.61 to 10.46; 17.20 to 11.24 and 17.5 to 11.0). No row of it is in a fit.
+WIDE = {"sequence_parallel": 1.0, "asynchronous": 1.0, "cp": 2.0}
+RUNS: dict[str, tuple[int, dict[str, float], float, tuple[float, float]]] = {
+    "llama-3.1-8b": (8, {"cp": 2.0, "dp": 4.0}, 128.0, (1.335, 1.354)),
+    "llama-3.1-70b": (64, {**WIDE, "tp": 4.0, "pp": 4.0, "dp": 2.0, "interleave": 5.0}, 128.0, (1.337, 1.397)),
+    "llama-3.1-405b": (576, {**WIDE, "tp": 8.0, "pp": 9.0, "dp": 4.0, "interleave": 7.0}, 252.0, (1.530, 1.591)),
+}
 
 
 def ran(name: str, precision: str) -> TrainStep:
-    count, degrees, *_ = RUNS[name]
+    count, degrees, batch, _ = RUNS[name]
     how = framework("megatron")
-    layout = Layout(micro_batch=1.0, global_batch=128.0, seq=8192.0, zero=1.0, **degrees)
+    layout = Layout(micro_batch=1.0, global_batch=batch, seq=8192.0, zero=1.0, **degrees)
     return train_step(load_model(name), system(f"{count}xh100-sxm"), layout,
                       replace(how, recipe=replace(how.recipe, precision=precision)))  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_eight_bits_gain_what_was_published(name: str) -> None:
-    *_, wide, narrow = RUNS[name]
+    *_, published = RUNS[name]
     gain = float(ran(name, "bf16").time) / float(ran(name, "fp8").time)
-    assert gain == pytest.approx(wide / narrow, rel=0.07)
+    assert gain == pytest.approx(sum(published) / 2.0, rel=0.07)
 
 
 def passes(recipe: Recipe) -> tuple[Program, Program]:

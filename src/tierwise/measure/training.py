@@ -197,7 +197,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> TrainingRows:
     refused: dict[int, str] = {}
     stated = [recipes.stated(r) for r in rows]
     # A batch that nobody stated is one micro-batch a replica: memory does not depend on it (and no time is compared).
-    rows = [{**r, "gbs": r.get("gbs") or _minibatch(r) or (r.get("mbs") or 0.0) * (r.get("dp") or 1.0)} for r in stated]
+    rows = [{**r, "gbs": recipes.minibatch(r) or (r.get("mbs") or 0.0) * (r.get("dp") or 1.0)} for r in stated]
     for i, r in enumerate(rows):
         try:
             kinds.setdefault(_kind(r), []).append(i)
@@ -244,8 +244,7 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
     if (r.get("graphs") or "none") not in GRAPHS:
         raise TierwiseError(f"graphs {r['graphs']}: one of {', '.join(GRAPHS)}")
     own = tuple((k, r[k]) for k in recipes.FIELDS if r.get(k) not in (None, ""))
-    if str(r.get("precision")).startswith(("mxfp8", "nvfp4")) or form == "nvfp4":
-        own = (*own, ("scans", 0.0))  # Scales of blocks.
+    own += recipes.deepspeed(flags) if how == "megatron-deepspeed" else ()
     return how, str(r["gpu"]), per_node, known, moe, gated, bool(r.get("tied")), flash, form, adapters, own
 
 
@@ -264,12 +263,6 @@ def _adapters(r: Mapping[str, Any]) -> tuple[float, float]:
     # NF4 with a scale in fp32 for 64 weights, or with scales that are quantized themselves (arXiv:2305.14314).
     held = method("qlora:r=1", Recipe()).parameters if "nf4-dq" in said[1] else 0.5 + 4.0 / 64.0
     return float(stated[1]), held if "nf4" in said[1] else 2.0
-
-
-def _minibatch(r: Mapping[str, Any]) -> float:
-    """Sequences between updates, where flags alone say them; 0 where nothing does."""
-    stated = re.search(r"minibatch (\d+)", str(r.get("flags") or ""))
-    return float(stated[1]) if stated else 0.0
 
 
 def _precision(text: str) -> str:
@@ -314,9 +307,8 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         last=column("last", 0.0),
     )
     machine = _machine(_device(gpu), per_node)
-    found = framework(how)
+    found, at = framework(how), np.asarray(members)
     found = replace(found, recipe=replace(found.recipe, precision=form, **dict(own)))
-    at = np.asarray(members)
     if known:
         return TrainingGroup(at, catalog(known), machine, layout, None, found, flash)
     hidden, heads = column("hidden"), column("heads")
@@ -327,8 +319,8 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         each = float(column("layers")[0]) * ((4.0 * h + kv) + 2.0 * h + parts * (h + up) + (up + h))
         # LitGPT wraps a layer's adapters together with its frozen weights, and writes RMSNorm and gated activations as
         # lines of PyTorch (litgpt/finetune/lora.py, litgpt/model.py; LayerNorm is PyTorch's own kernel).
-        own_ = {"rank": adapters / each, "parameters": frozen, "mixed": 1.0, "lines": float(gated)}
-        found = replace(found, recipe=replace(found.recipe, **own_))
+        wrapped = {"rank": adapters / each, "parameters": frozen, "mixed": 1.0, "lines": float(gated)}
+        found = replace(found, recipe=replace(found.recipe, **wrapped))
     wide = column("head_dim", 0.0)
     attention = Attention(hidden, heads, column("kv_heads", "heads"), np.where(wide > 0, wide, hidden / heads))
     inner = column("ffn", 0.0)

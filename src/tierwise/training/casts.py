@@ -16,7 +16,7 @@ CAST = ".cast"
 
 
 def lowered(op: Op, body: str, stays: str) -> bool:
-    """Whether an op is a product in fewer bits: adapters, routers, and bodies whose names end with ``stays``, are not."""
+    """Whether an op is a product in fewer bits: adapters, routers and bodies whose names end with ``stays`` are not."""
     router = op.role == "moe" and not op.options.get("routed")
     return op.kind == "matmul" and not (router or body.endswith(stays) or op.options.get(ADAPTER))
 
@@ -29,8 +29,8 @@ def cast(program: Program, recipe: Recipe, stays: str) -> Program:
     matrix engines read eight bits in one order only, and scales of blocks run along the contracted axis (Transformer
     Engine's guide to low precision training, "Performance Considerations"). An input is cast in the forward pass for
     the gradients of weights too, a gradient once for both of its products. Weights are cast once a step, which is left
-    out. Where a layer's experts are one kernel, their casts are in it; where no scale has to be found first, a norm
-    writes its output in fewer bits as fast as in 16.
+    out. Where no scale has to be found first, a norm writes its output in fewer bits as fast as in 16. Experts' inputs
+    are cast by what sorts tokens for them, whose factor is fitted.
 
     Args:
         stays: what the names of bodies end with whose products keep 16 bits.
@@ -40,18 +40,15 @@ def cast(program: Program, recipe: Recipe, stays: str) -> Program:
     form = fmt(recipe.precision)
 
     def change(op: Op, body: str) -> list[Op | Body | Repeat]:
-        inside = recipe.grouped > 0 and bool(op.options.get("routed"))
-        if inside or op.name.endswith(WEIGHTS) or not lowered(op, body, stays):
+        if op.options.get("routed") or op.name.endswith(WEIGHTS) or not lowered(op, body, stays):
             return [op]
         given = next(o for o in op.reads if o.role != "weight")
         if given.name == "h" and recipe.scans <= 0:
             return [op]
         copy = replace(given, name=f"{given.name}.low", format=form)
         reads = (given,) * (2 if recipe.scans > 0 else 1)
-        # No work on single tokens' experts: one kernel casts what all of them read.
-        role = "mlp" if op.role == "moe" else op.role
-        made = Op("elementwise", op.name + CAST, role, {"elements": given.elements}, given.elements, reads,
-                  (copy, copy), "fp32", options={"routed": op.options.get("routed", False)})  # fmt: skip
+        made = Op("elementwise", op.name + CAST, op.role, {"elements": given.elements}, given.elements, reads,
+                  (copy, copy), "fp32")  # fmt: skip
         return [made, op]
 
     return each_op(program, change)

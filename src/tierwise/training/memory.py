@@ -216,9 +216,8 @@ def account(
     """The bytes of a device of one stage."""
     x, recipe, held = layout, how.recipe, own.layers
     layer, _ = parameters(model, x)
-    before, after = own.before, own.after
-    alone, whole = np.asarray(x.pp) <= 1, np.asarray(x.vocabulary) <= 0
-    after = after - shared(model, x, before, after)
+    before = own.before
+    after = own.after - shared(model, x, before, own.after)
     copies = of_schedule(x, lambda c: c.shape.copies)
     dense, experts = copies * held * layer["layer"] + before + after, copies * held * layer["experts"]
     # Adapters are trained instead of the weights, and kept in 16 bits beside them.

@@ -2,11 +2,11 @@
 
 With ``optimizer`` a device hands each micro-batch's gradients to the host as wide as they are added up there (DeepSpeed
 casts them before the copy, stage_1_and_2.py and stage3.py); the host unscales them in a pass of its own, updates the
-weights and hands its master copy back, which the device casts. With ``parameters`` the weights stay there too and are fetched for every pass. Kept activations can lie
-there apart from that: each micro-batch's go out as its forward pass makes them and come back for its backward pass.
-Copies run beside compute; what they take longer than it is waited for. Zeroth-order training has no gradients to hand
-over: a layer comes in, is updated and disturbed where it is used by all forward passes at once, and goes out again
-(ZO2, arXiv:2503.12668).
+weights and hands its master copy back, which the device casts. With ``parameters`` the weights stay there too and are
+fetched for every pass. Kept activations can lie there apart from that: each micro-batch's go out as its forward pass
+makes them and come back for its backward pass. Copies run beside compute; what they take longer than it is waited for.
+Zeroth-order training has no gradients to hand over: a layer comes in, is updated and disturbed where it is used by all
+forward passes at once, and goes out again (ZO2, arXiv:2503.12668).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ RESIDENT = 2.0
 # Bytes of a working weight on its way to a pass.
 _SENT = 2.0
 # What plain code on all of a memory node's cores reaches of its memory's rated bandwidth in an update. Chosen on four
-# logs of DeepSpeed's CPUAdam, each process bound to one of four nodes of an EPYC 7543P (two channels of DDR4-3200, seven
-# cores): 1.32 ns a parameter for 5.9 to 15.6 billion parameters, of which 0.16 are the way back
+# logs of DeepSpeed's CPUAdam, each process bound to one of four nodes of an EPYC 7543P (two channels of DDR4-3200,
+# seven cores): 1.32 ns a parameter for 5.9 to 15.6 billion parameters, of which 0.16 are the way back
 # (github.com/mauryaavinash95/deep-optimizer-states-results, act-output-*-scale-gaps-a100, prefetch0-flush_async0).
 # Processes that are not bound take 1.5 times as long (its act-output-13B-scale-DP).
 HOST_SHARE = 0.64
