@@ -88,6 +88,11 @@ def _letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+def fused(flags: str) -> bool:
+    """Whether attention is fused: Megatron-Core's own writes its scores (core/transformer/dot_product_attention.py)."""
+    return "unfused" not in flags and ("transformer-impl=local" not in flags or "flash" in flags)
+
+
 def deepspeed(flags: str) -> tuple[tuple[str, float], ...]:
     """What DeepSpeed's optimizers keep of gradients: that for bf16 adds autograd's, which it sets to zero and does not
     free, to others in fp32 (runtime/bf16_optimizer.py); that for fp16 accumulates in autograd's own 16 bits and casts

@@ -235,8 +235,7 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
         raise TierwiseError(f"{family}: the columns do not say its shape")
     gated = recipes.gated(r, family)
     flags = str(r.get("flags") or "")
-    # Megatron-Core's own attention writes its scores (core/transformer/dot_product_attention.py).
-    flash = "unfused" not in flags and ("transformer-impl=local" not in flags or "flash" in flags)
+    flash = recipes.fused(flags)
     form = _precision(str(r.get("precision") or "bf16"))
     if "fp4" in str(r.get("flags")):
         form = "nvfp4"
