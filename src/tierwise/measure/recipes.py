@@ -86,3 +86,25 @@ def known(name: str, hidden: float, layers: float) -> str:
 
 def _letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def fused(flags: str) -> bool:
+    """Whether attention is fused: Megatron-Core's own writes its scores (core/transformer/dot_product_attention.py)."""
+    return "unfused" not in flags and ("transformer-impl=local" not in flags or "flash" in flags)
+
+
+def deepspeed(flags: str) -> tuple[tuple[str, float], ...]:
+    """What DeepSpeed's optimizers keep of gradients: that for bf16 adds autograd's, which it sets to zero and does not
+    free, to others in fp32 (runtime/bf16_optimizer.py); that for fp16 accumulates in autograd's own 16 bits and casts
+    its share alone (runtime/zero/stage_1_and_2.py)."""
+    if "bf16 optimizer" in flags:
+        return (("gradients", 6.0),)
+    return (("gradients", 2.0),) if "fp16 optimizer" in flags else ()
+
+
+def minibatch(r: Mapping[str, Any]) -> float:
+    """Sequences between updates, as a row or its flags say; 0 where nothing does."""
+    if r.get("gbs"):
+        return float(r["gbs"])
+    stated = re.search(r"minibatch (\d+)", str(r.get("flags") or ""))
+    return float(stated[1]) if stated else 0.0

@@ -197,7 +197,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> TrainingRows:
     refused: dict[int, str] = {}
     stated = [recipes.stated(r) for r in rows]
     # A batch that nobody stated is one micro-batch a replica: memory does not depend on it (and no time is compared).
-    rows = [{**r, "gbs": r.get("gbs") or (r.get("mbs") or 0.0) * (r.get("dp") or 1.0)} for r in stated]
+    rows = [{**r, "gbs": recipes.minibatch(r) or (r.get("mbs") or 0.0) * (r.get("dp") or 1.0)} for r in stated]
     for i, r in enumerate(rows):
         try:
             kinds.setdefault(_kind(r), []).append(i)
@@ -234,7 +234,8 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
     if not known and (family.startswith(("t5", "bert", "hybrid", "multimodal", "mimo")) or (moe and not r.get("ffn"))):
         raise TierwiseError(f"{family}: the columns do not say its shape")
     gated = recipes.gated(r, family)
-    flash = "unfused" not in str(r.get("flags") or "")
+    flags = str(r.get("flags") or "")
+    flash = recipes.fused(flags)
     form = _precision(str(r.get("precision") or "bf16"))
     if "fp4" in str(r.get("flags")):
         form = "nvfp4"
@@ -242,6 +243,7 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
     if (r.get("graphs") or "none") not in GRAPHS:
         raise TierwiseError(f"graphs {r['graphs']}: one of {', '.join(GRAPHS)}")
     own = tuple((k, r[k]) for k in recipes.FIELDS if r.get(k) not in (None, ""))
+    own += recipes.deepspeed(flags) if how == "megatron-deepspeed" else ()
     return how, str(r["gpu"]), per_node, known, moe, gated, bool(r.get("tied")), flash, form, adapters, own
 
 
@@ -304,9 +306,8 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         last=column("last", 0.0),
     )
     machine = _machine(_device(gpu), per_node)
-    found = framework(how)
+    found, at = framework(how), np.asarray(members)
     found = replace(found, recipe=replace(found.recipe, precision=form, **dict(own)))
-    at = np.asarray(members)
     if known:
         return TrainingGroup(at, catalog(known), machine, layout, None, found, flash)
     hidden, heads = column("hidden"), column("heads")
@@ -315,7 +316,10 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         kv = 2.0 * h / float(heads[0]) * float(column("kv_heads", "heads")[0])
         # What a rank of one has on a layer's linear maps: on queries, keys and values; output; up; down.
         each = float(column("layers")[0]) * ((4.0 * h + kv) + 2.0 * h + parts * (h + up) + (up + h))
-        found = replace(found, recipe=replace(found.recipe, rank=adapters / each, parameters=frozen))
+        # LitGPT wraps a layer's adapters together with its frozen weights, and writes RMSNorm and gated activations as
+        # lines of PyTorch (litgpt/finetune/lora.py, litgpt/model.py; LayerNorm is PyTorch's own kernel).
+        wrapped = {"rank": adapters / each, "parameters": frozen, "mixed": 1.0, "lines": float(gated)}
+        found = replace(found, recipe=replace(found.recipe, **wrapped))
     wide = column("head_dim", 0.0)
     attention = Attention(hidden, heads, column("kv_heads", "heads"), np.where(wide > 0, wide, hidden / heads))
     inner = column("ffn", 0.0)

@@ -31,6 +31,7 @@ def kept_by_lines(model: Model, layout: Layout) -> Num:
                 stream = next((o for o in op.writes if o.name == "x"), op.reads[0])
                 # The copy in fp32 stands in place of the stream.
                 total = total + s.repeat * 4.0 * stream.elements / divided
-            elif op.kind == "elementwise" and op.name.endswith(".act") and op.reads[0].elements > op.writes[0].elements:
-                total = total + s.repeat * op.writes[0].bytes
+            elif op.kind == "elementwise" and op.name.endswith(".act"):
+                gated = np.asarray(op.reads[0].elements) > np.asarray(op.writes[0].elements)
+                total = total + where(gated, s.repeat * op.writes[0].bytes, 0.0)
     return total / decoder(model).depth

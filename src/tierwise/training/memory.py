@@ -216,11 +216,8 @@ def account(
     """The bytes of a device of one stage."""
     x, recipe, held = layout, how.recipe, own.layers
     layer, _ = parameters(model, x)
-    before, after = own.before, own.after
-    alone, whole = np.asarray(x.pp) <= 1, np.asarray(x.vocabulary) <= 0
-    if _tied(model):  # One matrix where both ends lie on one device.
-        both = (np.asarray(before) > 0) & (np.asarray(after) > 0)
-        after = where(both, after - _tied_elements(model, x) * where(alone | whole, 1.0, 1.0 / x.pp), after)
+    before = own.before
+    after = own.after - shared(model, x, before, own.after)
     copies = of_schedule(x, lambda c: c.shape.copies)
     dense, experts = copies * held * layer["layer"] + before + after, copies * held * layer["experts"]
     # Adapters are trained instead of the weights, and kept in 16 bits beside them.
@@ -291,7 +288,7 @@ def account(
         + adapters
         # Embedding and head stay in 16 bits where the layers are in fewer.
         + max(2.0 - recipe.parameters, 0.0) * (before + after),
-        "gradients": states["gradients"] + recipe.also * (mine + routed),
+        "gradients": states["gradients"] + recipe.also * (mine + routed) + _mixed(x, recipe, dense + experts),
         "optimizer states": states["optimizer states"],
         "activations": waiting,
         "buffers": how.overhead + 0.0 * dense,
@@ -300,6 +297,15 @@ def account(
         own.stage, parts, system.device.memory.capacity - system.device.reserve, how.memory_interval,
         host, _host_of(system), held * one, sized,
     )  # fmt: skip
+
+
+def _mixed(x: Layout, recipe: Recipe, held: Num) -> Num:
+    """Bytes of gradients of frozen weights that lie in one sharded unit with adapters: the unit has them all (PyTorch's
+    FSDP with ``use_orig_params``), and has them whole while micro-batches are added up without being averaged."""
+    if recipe.mixed <= 0 or recipe.rank <= 0:
+        return 0.0 * held
+    whole = recipe.parameters * held / where(np.asarray(x.micro_batches) > 1, 1.0, minimum(x.replicas, x.shard))
+    return where(np.asarray(x.zero) >= 3, whole, 0.0)
 
 
 def _host_of(system: System) -> float:
@@ -338,9 +344,8 @@ def _kept(layout: Layout, how: TrainingFramework, work: ModelWork) -> Num:
     return total
 
 
-def _tied(model: Model) -> bool:
-    return any(bool(np.any(np.asarray(b.facts().tied) > 0)) for s in model.stacks for b in s.after)
-
-
-def _tied_elements(model: Model, layout: Layout) -> Num:
-    return sum((b.facts().tied for s in model.stacks for b in s.after), 0.0) / layout.tp
+def shared(model: Model, x: Layout, before: Num, after: Num) -> Num:
+    """Parameters that both ends count and a device has once: those of a tied table, where both ends lie on it."""
+    table = sum((b.facts().tied for s in model.stacks for b in s.after), 0.0) / x.tp
+    divided = where(np.asarray(x.vocabulary) <= 0, 1.0, x.pp)
+    return where((np.asarray(before) > 0) & (np.asarray(after) > 0), table / divided, 0.0)

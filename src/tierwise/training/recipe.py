@@ -33,9 +33,12 @@ class Recipe:
             and only what they have more adds to the peak.
         dropout: 1 where the residual stream has dropout, whose masks (a byte an element, twice a layer) are kept.
         precision: arithmetic of matrix products, a number format.
+        scans: 1 where the scale of a tensor that is put into fewer bits is found by a pass over it before (current or
+            dynamic scaling); 0 where it is that of earlier steps (delayed scaling) or of blocks.
         rank: of low-rank adapters, which alone are trained (LoRA, arXiv:2106.09685); 0 trains all. ``adapted``: maps of
             a layer that have them, by the last part of their name, and how many of the parts that are fused into one
             map; without, every linear map.
+        mixed: 1 where adapters lie in one sharded unit with the frozen weights of their layer.
         slices: maps of a layer of which a share of the inputs is trained, and nothing else, by the last part of their
             name: ``(("o_proj", 0.05), ("down", 0.02))`` (S2FT, arXiv:2412.06289).
         forwards: forward passes of a micro-batch from which a step is told without a backward pass (zeroth-order:
@@ -78,6 +81,7 @@ class Recipe:
     precision: str = "bf16"
     rank: float = 0.0
     adapted: tuple[tuple[str, float], ...] = ()
+    mixed: float = 0.0
     slices: tuple[tuple[str, float], ...] = ()
     projection: float = 0.0
     forwards: float = 0.0
@@ -94,6 +98,7 @@ class Recipe:
     graphs: str = "none"
     score: float = 4.0
     lines: float = 0.0
+    scans: float = 1.0
 
     @property
     def frozen(self) -> bool:

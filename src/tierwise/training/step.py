@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +19,7 @@ from tierwise.schedule.closed import largest
 from tierwise.steps.price import KERNELS, engine_on
 from tierwise.training.averaging import averaged, packing, thinned, wired
 from tierwise.training.layout import Layout, of_schedule
-from tierwise.training.memory import TrainMemory, memory_of, parameters, share, trained
+from tierwise.training.memory import TrainMemory, memory_of, parameters, share, shared, trained
 from tierwise.training.offload import asked, offloaded
 from tierwise.training.pipeline import Stages, Three, beside, span, stages_of
 from tierwise.training.recipe import TrainingFramework
@@ -127,7 +127,7 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     parts["link"] = parts["link"] - hidden
     parts["bubble"] = span(x, stages) - m * slowest + hidden
     parts["hand-overs"] = _handed(on, model, x, stages)
-    moved = trained(x, how, work, *_held(stages.layers, layer, ends, x))
+    moved = trained(x, how, work, *_held(stages.layers, layer, ends, x, partial(shared, model, x)))
     # Zeroth-order replicas tell each other how much a loss changed: one number.
     told = tuple(0.0 * n for n in moved) if how.recipe.forwards > 0 else moved
     less = thinned(model, x, how) if how.recipe.forwards <= 0 else None
@@ -304,14 +304,24 @@ def exchange(on: Target, kind: str, size: Num, group: Num, stride: Num, far: Num
 
 
 def _held(
-    layers: tuple[Num, Num, Num], layer: Mapping[str, Num], ends: Mapping[str, Num], x: Layout
+    layers: tuple[Num, Num, Num],
+    layer: Mapping[str, Num],
+    ends: Mapping[str, Num],
+    x: Layout,
+    twice: Callable[[Num, Num], Num] = lambda before, after: 0.0,
 ) -> tuple[Num, Num]:
-    """Dense and expert parameters of the fullest stage."""
+    """Dense and expert parameters of the fullest stage.
+
+    Args:
+        twice: what parameters before and behind the layers count twice where one device has both.
+    """
     alone, whole = np.asarray(x.pp) <= 1, np.asarray(x.vocabulary) <= 0
-    both = ends[INPUT] + ends[OUTPUT]
-    own = [share(x, ends[INPUT], ends[OUTPUT], at) for at in (0, 1)]
+    parts = where(alone | whole, 1.0, x.pp)
+    both = (ends[INPUT] + ends[OUTPUT]) / parts - twice(ends[INPUT] / parts, ends[OUTPUT] / parts)
+    sides = [(share(x, ends[INPUT], 0.0, at), share(x, 0.0, ends[OUTPUT], at)) for at in (0, 1)]
+    own = [before + after - twice(before, after) for before, after in sides]
     most = maximum(maximum(*layers), 0.0) if np.any(np.asarray(x.first + x.last) > 0) else layers[0]
-    end = where(alone, both, where(whole, maximum(*own), both / x.pp))
+    end = where(whole & ~alone, maximum(*own), both)
     copies = of_schedule(x, lambda c: c.shape.copies)
     return copies * most * layer["layer"] + end, copies * most * layer["experts"]
 

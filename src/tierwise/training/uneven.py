@@ -23,7 +23,7 @@ from tierwise.schedule.types import Demand
 from tierwise.steps.price import KERNELS, engine_on
 from tierwise.training.averaging import averaged, thinned
 from tierwise.training.layout import Layout, chosen, pipelines
-from tierwise.training.memory import Portion, TrainMemory, account, parameters, trained
+from tierwise.training.memory import Portion, TrainMemory, account, parameters, shared, trained
 from tierwise.training.pipeline import Played, in_flight, passes_of
 from tierwise.training.recipe import TrainingFramework
 from tierwise.training.step import composed, exchange, updated, useful
@@ -214,7 +214,8 @@ class _Kind:
 
     def wire(self, i: int, n: int, slowest: float) -> tuple[float, float]:
         """Seconds in which a stage's gradients are averaged and nothing hides it, and those of its update."""
-        dense = n * self.sizes["layer"] + (i == 0) * self.ends[INPUT] + (i == self.last) * self.ends[OUTPUT]
+        before, after = (i == 0) * self.ends[INPUT], (i == self.last) * self.ends[OUTPUT]
+        dense = n * self.sizes["layer"] + before + after - shared(self.model, self.x, before, after)
         moved = trained(self.x, self.how, self.work, dense, n * self.sizes["experts"])
         small, thin = thinned(self.model, self.x, self.how), moved
         if small is not None:

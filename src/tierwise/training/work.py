@@ -22,6 +22,7 @@ from tierwise.scenario.types import Plan
 from tierwise.steps.cost import StepCost
 from tierwise.steps.price import KERNELS, engine_on, price_program
 from tierwise.steps.state import StepState
+from tierwise.training.casts import cast, lowered
 from tierwise.training.kernels import as_trained, kernels
 from tierwise.training.layout import Layout
 from tierwise.training.recipe import Recipe, SustainedRates, TrainingFramework, sustained
@@ -132,19 +133,22 @@ def work_of(
     step = training_step(model, plain, layout)
     trains = share(how.recipe)
     forward = adapted(as_trained(lower(step), how), how.recipe)
-    costs = _priced(model, system, plain, forward), _priced(model, system, plain, backward(forward, share=trains))
+    behind = backward(forward, share=trains)
+    both = cast(forward, how.recipe, OUTPUT), cast(behind, how.recipe, OUTPUT)
+    costs = _priced(model, system, plain, both[0]), _priced(model, system, plain, both[1])
     low = costs
     if how.recipe.low:
         less = plan_of(layout, how.recipe.precision, flash, ahead)
         again = adapted(as_trained(lower(training_step(model, less, layout)), how), how.recipe)
-        low = _priced(model, system, less, again), _priced(model, system, less, backward(again, share=trains))
+        ways = cast(again, how.recipe, OUTPUT), cast(backward(again, share=trains), how.recipe, OUTPUT)
+        low = _priced(model, system, less, ways[0]), _priced(model, system, less, ways[1])
     divided = where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
     counts = _repeats(forward)
     kept = how.recipe.compact
     factors, rates = kernels(system, how), sustained(system.device.family)
     on = engine_on(model, plain, system, KERNELS).target
     faster = on.rate(fmt(how.recipe.precision).arithmetic)[0] / on.rate("bf16")[0]
-    pieces = {name: _piece(name, costs, low, forward, counts[name], divided, plain.imbalance, kept, trains,
+    pieces = {name: _piece(name, costs, low, forward, behind, counts[name], divided, plain.imbalance, kept, trains,
                            how.recipe.rank, factors, rates, faster, how.recipe, on.device.dispatch.eager)
               for name in counts}  # fmt: skip
     layers = tuple(
@@ -192,6 +196,7 @@ def _piece(
     costs: tuple[StepCost, StepCost],
     low: tuple[StepCost, StepCost],
     forward: Program,
+    behind: Program,
     count: Num,
     divided: Num,
     imbalance: Num = 1.0,
@@ -218,7 +223,7 @@ def _piece(
             # The head stays in the format of the residual stream.
             time = a.cost.time
             if a.op.kind == "matmul":
-                fewer = costs is not low and not name.endswith(OUTPUT)
+                fewer = costs is not low and lowered(a.op, name, OUTPUT)
                 time = time * rates.matmul
                 # What a device sustains in fewer bits is no nearer to its peak than what it does in 16.
                 time = maximum(b.cost.time * rates.low, time / faster) if fewer else time
@@ -238,8 +243,8 @@ def _piece(
         backward=seconds(costs[1], low[1]),
         weights=seconds(costs[1], low[1], WEIGHTS),
         ends=seconds(costs[0], low[0], _ending(forward, name))["matmul"],
-        launches=(_launches(forward, name, recipe.graphs), _launches(costs[1].program, name, recipe.graphs)),
-        looped=(eager * _looped(forward, name, count, recipe), eager * _looped(costs[1].program, name, count, recipe)),
+        launches=(_launches(forward, name, recipe.graphs), _launches(behind, name, recipe.graphs)),
+        looped=(eager * _looped(forward, name, count, recipe), eager * _looped(behind, name, count, recipe)),
         # What the busiest rank does more than the mean is of no use.
         flops=sum((n * op.flops / (imbalance if op.options.get("routed") else 1.0) for op, n in own), 0.0),
         adapters=sum((op.dims["k"] * op.dims["n"] / rank for op in thin), 0.0)
