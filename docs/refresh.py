@@ -30,13 +30,14 @@ ALIKE = 0.75
 
 
 def run(command: str, env: dict[str, str] | None = None) -> str:
-    """What a command prints, standard error included."""
+    """What a command prints, standard error included; without the words of progress, which a slow computer adds."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "COLUMNS": "100", "NO_COLOR": "1", **(env or {})}
     done = subprocess.run(
         command, shell=True, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
-    return "".join(line.rstrip() + "\n" for line in done.stdout.splitlines())
+    progress = re.compile(r"^tierwise: .* …$")
+    return "".join(line.rstrip() + "\n" for line in done.stdout.splitlines() if not progress.match(line))
 
 
 def refreshed(text: str) -> str:

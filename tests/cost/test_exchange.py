@@ -92,5 +92,5 @@ def test_kernels_beside_normal_exchanges_have_the_other_multiprocessors() -> Non
         whole = price_step(on, StepState(chunks=(Chunk(4096.0, 0.0, 4.0),)))
         lines[schedule] = sum(float(p.time) * whole.parts for p in whole.on_device if p.op.kind == "moe")
         if schedule:
-            assert float(whole.time) < float(whole.line)
+            assert float(whole.time) < float(whole.serial_time)
     assert lines["two_batches"] == pytest.approx(lines[""] / (1.0 - exchange.UNITS / 132.0), rel=0.05)

@@ -28,7 +28,7 @@ def test_fewer_bits_are_faster_and_no_peak_is_beaten(machine: str, model: str) -
     narrow, half = (run(model, machine, f, f, 64.0) for f in ("int8", "fp16"))
     assert narrow.throughput > 1.2 * half.throughput
     for r in (narrow, half, run(model, machine, batch=64.0)):
-        assert 0.0 < r.mfu <= 1.0 and all(0.0 < p.least <= p.pass_time for p in r.phases)
+        assert 0.0 < r.mfu <= 1.0 and all(0.0 < p.time_at_peak <= p.pass_time for p in r.phases)
 
 
 def test_half_precision_weights_of_an_fp32_model_bring_its_activations() -> None:

@@ -107,7 +107,8 @@ def test_every_claim_has_a_source_every_gap_a_reason_and_every_value_is_a_number
         assert len({c.what for c in paper.claims}) == len(paper.claims), slug
         for o in outcomes:
             assert o.claim.source and not o.error, f"{slug}: {o.claim.what}: {o.error}"
-            assert o.state == "reproduced" or o.claim.why or o.claim.identity, f"{slug}: {o.claim.what}: {o.state}"
+            told = o.claim.why or o.claim.identity or o.claim.unread
+            assert o.state == "reproduced" or told, f"{slug}: {o.claim.what}: {o.state}"
             assert (o.claim.compute is None) == (not math.isfinite(o.value)), f"{slug}: {o.claim.what}"
 
 

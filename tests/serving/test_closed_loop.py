@@ -183,11 +183,11 @@ def test_prompts_that_are_all_read_first_come_in_waves() -> None:
     """Requests of equal length start and end together under an engine that reads waiting prompts before it decodes on;
     lengths that differ, or steps that do both, spread them out."""
     r = row(engine="sglang", model="qwen3-32b", dense="bf16", experts="bf16", concurrency=64.0, decode=EngineGroup(4))
-    waves, apart = (settled(r, together=t, spread=0.0) for t in (1.0, 0.0))
+    waves, apart = (settled(r, prefill_first=t, spread=0.0) for t in (1.0, 0.0))
     assert waves.ttft[0] > 1.5 * apart.ttft[0]
-    assert settled(r, together=1.0, spread=1.0).ttft[0] == settled(r, together=0.0, spread=1.0).ttft[0]
+    assert settled(r, prefill_first=1.0, spread=1.0).ttft[0] == settled(r, prefill_first=0.0, spread=1.0).ttft[0]
     # The mean prompt waits for half of all prompts.
-    twice = settled(replace(r, concurrency=128.0), together=1.0, spread=0.0)
+    twice = settled(replace(r, concurrency=128.0), prefill_first=1.0, spread=0.0)
     assert 1.7 < twice.ttft[0] / waves.ttft[0] < 2.1
 
 
