@@ -67,8 +67,6 @@ class Fault:
 
 Told = Callable[[Fault, int], None]  # hears of a fault and of its input's number
 
-# ------------------------------------------------------------------ reading
-
 
 def read(target: str, data: bytes, folder: Path) -> None:
     """Give an input to its reader, as a user would. Raises whatever the reader raises."""
@@ -217,9 +215,6 @@ def _place(error: BaseException) -> str:
     """The innermost line of ours."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f"{os.sep}tierwise{os.sep}" in f.filename]
     return f"{frames[-1].filename.split('tierwise' + os.sep)[-1]}:{frames[-1].lineno}" if frames else "nowhere of ours"
-
-
-# ------------------------------------------------------------------ many
 
 
 def case(seed: int, number: int) -> tuple[str, bytes]:
