@@ -179,11 +179,14 @@ def test_time_follows_once_two_factors_are_measured() -> None:
 
 
 def seconds(step: Callable[[], None], runs: int = 3) -> float:
-    """Median processor time of a step."""
+    """Median processor time of a step. Where a computer's own repeats differ by more than the tolerance (shared cores,
+    changing clocks), there is nothing to compare with, and the test is skipped, saying so."""
     step()
     out = []
     for _ in range(runs):
         before = time.process_time()
         step()
         out.append(time.process_time() - before)
+    if max(out) > 1.2 * min(out):
+        pytest.skip(f"one step took {min(out):.2f} to {max(out):.2f} s here: repeats differ by more than 20 %")
     return statistics.median(out)
