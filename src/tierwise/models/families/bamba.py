@@ -20,13 +20,17 @@ def build(c: Config, name: str) -> Model:
     attends = c.items("attn_layer_indices", default=[])
     bias = c.flag("attention_bias")
     attn = pre_norm("attention+mlp", hidden, attention(c, qkv_bias=bias, out_bias=bias), mlp)
-    mamba = pre_norm("mamba+mlp", hidden, _mamba(c, hidden), mlp)
+    mamba = pre_norm("mamba+mlp", hidden, mamba2(c, hidden, hidden * c.size("mamba_expand", default=2.0)), mlp)
     return decoder(c, name, [attn if i in attends else mamba for i in range(depth(c))])
 
 
-def _mamba(c: Config, hidden: float) -> Mamba2:
+def mamba2(c: Config, hidden: float, inner: float, normed: bool = True) -> Mamba2:
+    """A Mamba-2 block by the fields that Bamba and those after it have.
+
+    Args:
+        inner: channels of the block. ``normed``: the gate is followed by a norm.
+    """
     heads = c.size("mamba_n_heads", default=128.0)
-    inner = hidden * c.size("mamba_expand", default=2.0)
     width = c.raw("mamba_d_head", default="auto")
     return Mamba2(
         hidden,
@@ -38,4 +42,5 @@ def _mamba(c: Config, hidden: float) -> Mamba2:
         c.size("mamba_chunk_size", default=256.0),
         conv_bias=c.flag("mamba_conv_bias", default=True),
         bias=c.flag("mamba_proj_bias"),
+        normed=normed,
     )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.mlp import MLP
-from tierwise.models.blocks.ssm import Mamba2
 from tierwise.models.config import Config
 from tierwise.models.families._common import attention, decoder, depth
+from tierwise.models.families.bamba import mamba2
 from tierwise.models.types import Layer, Model
 
 TYPES = ("falcon_h1",)
@@ -20,25 +20,9 @@ ASIDE = ("mamba_d_ssm", "mamba_expand", "mamba_norm_before_gate", "mamba_use_mlp
 
 def build(c: Config, name: str) -> Model:
     hidden, bias = c.size("hidden_size"), c.flag("attention_bias")
-    mixers = (_mamba(c, hidden), attention(c, qkv_bias=bias, out_bias=bias))
+    inner = c.size("mamba_d_ssm", default=hidden * c.real("mamba_expand", default=2.0))
+    mamba = mamba2(c, hidden, inner, normed=c.flag("mamba_rms_norm", default=True))
+    mixers = (mamba, attention(c, qkv_bias=bias, out_bias=bias))
     ffn = MLP(hidden, c.size("intermediate_size"), bias=c.flag("mlp_bias"))
     layer = Layer("mamba|attention+mlp", (Norm(hidden), *mixers, Norm(hidden), ffn))
     return decoder(c, name, [layer] * depth(c))
-
-
-def _mamba(c: Config, hidden: float) -> Mamba2:
-    heads = c.size("mamba_n_heads", default=128.0)
-    inner = c.size("mamba_d_ssm", default=hidden * c.real("mamba_expand", default=2.0))
-    width = c.raw("mamba_d_head", default="auto")
-    return Mamba2(
-        hidden,
-        heads,
-        inner / heads if width == "auto" else c.size("mamba_d_head"),
-        c.size("mamba_d_state", default=256.0),
-        c.size("mamba_n_groups", default=1.0),
-        c.size("mamba_d_conv", default=4.0),
-        c.size("mamba_chunk_size", default=256.0),
-        conv_bias=c.flag("mamba_conv_bias", default=True),
-        bias=c.flag("mamba_proj_bias"),
-        normed=c.flag("mamba_rms_norm", default=True),
-    )
