@@ -21,7 +21,7 @@ import numpy as np
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.core.units import parse
 from tierwise.core.yamltext import Malformed, parsed
-from tierwise.memory.tensors import OperatorGraph, Task
+from tierwise.memory.tensors import NewTensor, OperatorGraph, Task, rewritten
 from tierwise.program.types import Op
 
 HERE = Path(__file__).parent / "arenas"
@@ -140,17 +140,15 @@ def padded(g: OperatorGraph, ops: Sequence[Op], each: float) -> OperatorGraph:
     """The graph with paddings that convolutions say themselves (:func:`tierwise.models.importers`) written out, by an
     operator before them, as interpreters whose convolutions do not know them run it."""
     own = {op.name: float(str(op.options["padded"])) for op in ops if op.kind == "conv" and op.options.get("padded")}
-    tasks, names_, size = [], list(g.names), list(g.size)
-    for task in g.tasks:
-        if task.name in own:
-            main, between = task.reads[0], len(names_)
-            names_.append(g.names[main] + PAD)
-            size.append(math.ceil(own[task.name] * each))
-            tasks.append(Task(task.name + PAD, (main,), (between,)))
-            tasks.append(Task(task.name, (between, *task.reads[1:]), task.writes))
-        else:
-            tasks.append(task)
-    return OperatorGraph(tuple(tasks), tuple(names_), tuple(size))
+
+    def change(_: int, task: Task, tensor: NewTensor) -> list[Task]:
+        if task.name not in own:
+            return [task]
+        main, *others = task.reads
+        between = tensor(g.names[main] + PAD, math.ceil(own[task.name] * each))
+        return [Task(task.name + PAD, (main,), (between,)), Task(task.name, (between, *others), task.writes)]
+
+    return rewritten(g, change)
 
 
 def buffered(g: OperatorGraph, ops: Sequence[Op], each: float) -> OperatorGraph:
@@ -158,16 +156,14 @@ def buffered(g: OperatorGraph, ops: Sequence[Op], each: float) -> OperatorGraph:
     as CMSIS-NN's) beside its tensors."""
     size_of = {op.name: math.ceil(2.0 * each * _of(op, "c_in") * _of(op, "kh") * _of(op, "kw"))
                for op in ops if depthwise(op)}  # fmt: skip
-    tasks, names_, size = [], list(g.names), list(g.size)
-    for task in g.tasks:
+
+    def change(_: int, task: Task, tensor: NewTensor) -> list[Task]:
         if task.name not in size_of:
-            tasks.append(task)
-            continue
-        tasks.append(Task(task.name, task.reads, (*task.writes, len(names_))))
-        tasks.append(Task(task.name + BUFFER, (len(names_),), ()))
-        names_.append(task.name + BUFFER)
-        size.append(size_of[task.name])
-    return OperatorGraph(tuple(tasks), tuple(names_), tuple(size))
+            return [task]
+        buffer = tensor(task.name + BUFFER, size_of[task.name])
+        return [Task(task.name, task.reads, (*task.writes, buffer)), Task(task.name + BUFFER, (buffer,), ())]
+
+    return rewritten(g, change)
 
 
 def _of(op: Op, dim: str) -> float:

@@ -17,7 +17,7 @@ from tierwise.memory.arenas import depthwise
 from tierwise.memory.packing import live
 from tierwise.memory.spill_search import Rules, search
 from tierwise.memory.spilling import belady, replayed
-from tierwise.memory.tensors import OperatorGraph, Task
+from tierwise.memory.tensors import NewTensor, OperatorGraph, Task, rewritten
 from tierwise.program.types import Op
 
 Range = tuple[int, int]
@@ -79,20 +79,17 @@ def in_place(g: OperatorGraph, ops: Sequence[Op], sums: bool = False) -> Operato
     """
     alone = {op.name for op in ops if depthwise(op)}
     last = {t: max(readers) for t, readers in enumerate(g.readers) if readers}
-    tasks, names, size = [], list(g.names), list(g.size)
-    for i, task in enumerate(g.tasks):
+
+    def change(i: int, task: Task, tensor: NewTensor) -> list[Task]:
         one = len(task.writes) == 1
         over = task.name in alone and len(task.reads) == 1 and one and len(g.readers[task.reads[0]]) == 1
         added = [t for t in task.reads[1:] if sums and one and last[t] == i and g.size[t] == g.size[task.writes[0]]]
         if not added and (not over or g.size[task.writes[0]] > g.size[task.reads[0]]):
-            tasks.append(task)
-            continue
-        between = len(names)
-        names.append(g.names[task.writes[0]] + IN_PLACE)
-        size.append(0)
-        tasks.append(Task(task.name, task.reads, (between,)))
-        tasks.append(Task(task.name + IN_PLACE, (between,), task.writes))
-    return OperatorGraph(tuple(tasks), tuple(names), tuple(size))
+            return [task]
+        between = tensor(g.names[task.writes[0]] + IN_PLACE, 0)
+        return [Task(task.name, task.reads, (between,)), Task(task.name + IN_PLACE, (between,), task.writes)]
+
+    return rewritten(g, change)
 
 
 def shapes(ops: Sequence[Op], g: OperatorGraph, form_bytes: float) -> Shapes:

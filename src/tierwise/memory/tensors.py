@@ -9,7 +9,7 @@ there, whatever the schedule.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,6 +27,9 @@ from tierwise.scenario.types import Plan
 
 # Accelerators apply what is pointwise on a product's way out.
 FUSED = KernelRules(merges_norms=True, joins=True, into_products=True)
+
+
+NewTensor = Callable[[str, int], int]
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,20 @@ class OperatorGraph:
     def working(self) -> tuple[int, ...]:
         """Bytes of each task's operands together."""
         return tuple(sum(self.size[t] for t in {*task.reads, *task.writes}) for task in self.tasks)
+
+
+def rewritten(g: OperatorGraph, change: Callable[[int, Task, NewTensor], Iterable[Task]]) -> OperatorGraph:
+    """The graph with each task (told with its number) replaced by others, over its tensors and those that ``change``
+    makes by calling its last argument with a name and bytes, which answers the tensor's number."""
+    names, size = list(g.names), list(g.size)
+
+    def tensor(name: str, bytes_: int) -> int:
+        names.append(name)
+        size.append(bytes_)
+        return len(names) - 1
+
+    tasks = tuple(new for i, task in enumerate(g.tasks) for new in change(i, task, tensor))
+    return OperatorGraph(tasks, tuple(names), tuple(size))
 
 
 def graph(ops: Sequence[Op], form: Format | None = None) -> OperatorGraph:
