@@ -132,24 +132,23 @@ def work_of(
     plain = plan_of(layout, flash=flash, ahead=ahead)
     step = training_step(model, plain, layout)
     trains = share(how.recipe)
-    forward = adapted(as_trained(lower(step), how), how.recipe)
-    behind = backward(forward, share=trains)
-    both = cast(forward, how.recipe, OUTPUT), cast(behind, how.recipe, OUTPUT)
-    costs = _priced(model, system, plain, both[0]), _priced(model, system, plain, both[1])
-    low = costs
-    if how.recipe.low:
-        less = plan_of(layout, how.recipe.precision, flash, ahead)
-        again = adapted(as_trained(lower(training_step(model, less, layout)), how), how.recipe)
-        ways = cast(again, how.recipe, OUTPUT), cast(backward(again, share=trains), how.recipe, OUTPUT)
-        low = _priced(model, system, less, ways[0]), _priced(model, system, less, ways[1])
+
+    def passes(plan: Plan) -> tuple[tuple[Program, Program], tuple[StepCost, StepCost]]:
+        """The forward and the backward pass, and what both cost with their casts."""
+        forward = adapted(as_trained(lower(training_step(model, plan, layout)), how), how.recipe)
+        both = forward, backward(forward, share=trains)
+        first, second = (_priced(model, system, plan, cast(p, how.recipe, OUTPUT)) for p in both)
+        return both, (first, second)
+
+    (forward, behind), costs = passes(plain)
+    low = passes(plan_of(layout, how.recipe.precision, flash, ahead))[1] if how.recipe.low else costs
     divided = where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
     counts = _repeats(forward)
-    kept = how.recipe.compact
     factors, rates = kernels(system, how), sustained(system.device.family)
     on = engine_on(model, plain, system, KERNELS).target
     faster = on.rate(fmt(how.recipe.precision).arithmetic)[0] / on.rate("bf16")[0]
-    pieces = {name: _piece(name, costs, low, forward, behind, counts[name], divided, plain.imbalance, kept, trains,
-                           how.recipe.rank, factors, rates, faster, how.recipe, on.device.dispatch.eager)
+    pieces = {name: _piece(name, costs, low, forward, behind, counts[name], divided, plain.imbalance, how.recipe,
+                           factors, rates, faster, on.device.dispatch.eager)
               for name in counts}  # fmt: skip
     layers = tuple(
         (p, num(counts[name]) if depth is None else depth)
@@ -199,16 +198,15 @@ def _piece(
     behind: Program,
     count: Num,
     divided: Num,
-    imbalance: Num = 1.0,
-    compact: Num = 1.0,
-    trains: Callable[[Op], float] = lambda op: 1.0,
-    rank: float = 0.0,
-    factor: Callable[[Op], Num] = lambda op: 1.0,
-    rates: SustainedRates = SustainedRates(),
-    faster: Num = 1.0,
-    recipe: Recipe = Recipe(),
-    eager: float = 0.0,
+    imbalance: Num,
+    recipe: Recipe,
+    factor: Callable[[Op], Num],
+    rates: SustainedRates,
+    faster: Num,
+    eager: float,
 ) -> BodyRun:
+    trains = share(recipe)
+
     def seconds(
         plain: StepCost, less: StepCost, only: str = "", of: Callable[[Op], bool] = lambda op: True
     ) -> dict[str, Num]:
@@ -233,7 +231,7 @@ def _piece(
         return out
 
     ops = [(op, s.repeat / count) for s in forward.segments if s.name == name for op in s.ops]
-    by_module, scores = kept_by_module(ops, divided, compact, trains)
+    by_module, scores = kept_by_module(ops, divided, recipe.compact, trains)
     kept = sum(by_module.values(), 0.0) + scores
     whole = {"norm": by_module["norm"], "act": by_module["act"], "mlp": by_module["act"] + by_module["mlp"]}
     own = [(op, n) for op, n in ops if not op.options.get(ADAPTER)]
@@ -247,7 +245,7 @@ def _piece(
         looped=(eager * _looped(forward, name, count, recipe), eager * _looped(behind, name, count, recipe)),
         # What the busiest rank does more than the mean is of no use.
         flops=sum((n * op.flops / (imbalance if op.options.get("routed") else 1.0) for op, n in own), 0.0),
-        adapters=sum((op.dims["k"] * op.dims["n"] / rank for op in thin), 0.0)
+        adapters=sum((op.dims["k"] * op.dims["n"] / recipe.rank for op in thin), 0.0)
         if thin
         else sum((float(str(op.options.get("parts", 1))) * op.dims["k"] + op.dims["n"]
                   for op, _ in own if op.kind == "matmul" and op.role in ADAPTED), 0.0),
@@ -274,7 +272,7 @@ def _ending(program: Program, name: str) -> str:
     return products[-1] if products else "none"
 
 
-def _launches(program: Program, name: str, graphs: str = "none") -> Num:
+def _launches(program: Program, name: str, graphs: str) -> Num:
     """Ops of a body that the host launches one by one, all experts' products as one; collectives of more than one
     device; nothing that is replayed as a graph (:attr:`Recipe.graphs`)."""
     some = [op for s in program.segments if s.name == name for op in s.ops if not _replayed(op, graphs)]
