@@ -24,6 +24,7 @@ from tierwise.evaluation import evaluate
 from tierwise.measure.columns import MEASURED, SIZE, complete, numbers
 from tierwise.measure.ops import Predictions, Table
 from tierwise.models.load import load_model, model_names
+from tierwise.models.names import letters
 from tierwise.models.types import Model
 from tierwise.scenario.types import Batch, Plan, Scenario
 
@@ -153,20 +154,16 @@ def model_file(name: str, folder: str) -> str | None:
     graphs = sorted(Path(folder).glob(f"{name}.*onnx")) if re.fullmatch(r"[\w-]+", name) else []
     if graphs:
         return str(graphs[0])
-    return _catalog().get(_plain(name))
+    return _catalog().get(letters(name))
 
 
 @lru_cache(maxsize=1)
 def _catalog() -> dict[str, str]:
     seeing = [n for n in model_names() if re.match(r"resnet|vit-|deit-", n)]
-    out = {_plain(n): n for n in seeing}
+    out = {letters(n): n for n in seeing}
     # timm names the size of patches and images, which papers leave out where there is one.
-    out |= {_plain(n) + "patch16224": n for n in seeing if n.startswith("deit-")}
+    out |= {letters(n) + "patch16224": n for n in seeing if n.startswith("deit-")}
     return out
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _positive(value: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tierwise.models.load import load_model, model_names
+from tierwise.models.names import letters
 from tierwise.training.work import decoder
 
 FILE = Path(__file__).with_suffix(".yaml")
@@ -37,7 +38,7 @@ def _rules() -> tuple[dict[str, Any], ...]:
 
 
 def _holds(rule: Mapping[str, Any], row: Mapping[str, Any], name: str) -> bool:
-    model = re.sub(r"[^a-z0-9]", "", str(row.get("model") or "").lower())
+    model = letters(str(row.get("model") or ""))
     form = str(row.get("precision") or "bf16")
     release = _release(name.rpartition(" ")[2])
     return (
@@ -75,17 +76,13 @@ def gated(r: Mapping[str, Any], family: str) -> bool:
 def known(name: str, hidden: float, layers: float) -> str:
     """The catalog's model with experts that a row names, where its width and depth are that model's: columns cannot say
     latent attention, windows, biases or layers of two kinds."""
-    said = _letters(name)
+    said = letters(name)
     for entry in model_names():
-        if len(_letters(entry)) > 5 and said.startswith(_letters(entry)):
+        if len(letters(entry)) > 5 and said.startswith(letters(entry)):
             found = load_model(entry)
             if (float(np.asarray(found.hidden)), float(decoder(found).depth)) == (hidden, layers):
                 return entry
     return ""
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def fused(flags: str) -> bool:

@@ -54,6 +54,11 @@ class Reading:
     known: bool = True
 
 
+def letters(name: str) -> str:
+    """A name's letters and digits alone, small, by which lists that spell it otherwise are matched."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
 def read_name(name: str, entries: Mapping[str, Sequence[str]], sizes: Mapping[str, float]) -> Reading | None:
     """The entry a name means, or None.
 
