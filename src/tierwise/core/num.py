@@ -50,6 +50,11 @@ def minimum(*xs: Num) -> Num:
     return out
 
 
+def greatest(x: Any) -> float:
+    """The largest of one number or many."""
+    return float(np.max(np.asarray(x)))
+
+
 def summed(xs: Iterable[Num]) -> Num:
     """Their sum, 0.0 of none. What varies in few ways is added up before what varies in many, so that most additions
     are of small arrays."""

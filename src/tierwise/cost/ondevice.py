@@ -28,7 +28,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.num import Num, is_array, maximum, minimum, where
+from tierwise.core.num import Num, greatest, is_array, maximum, minimum, where
 from tierwise.core.numerics import Format
 from tierwise.cost.constants import constant
 from tierwise.cost.kits import Kit, kit
@@ -112,7 +112,7 @@ def class_of(format: Format) -> str:
     """Which kernels read weights of a format: ``f16``, ``q8``, ``q5`` and ``q4`` (one scale a block: legacy formats,
     MXFP4, integers in groups), ``k`` (two levels of scales, IQ4_XS among them), ``iq`` (codebooks), or plain ``f16`` or
     ``bf16``."""
-    name, bits = str(format.name), float(np.max(np.asarray(format.bits)))
+    name, bits = str(format.name), greatest(format.bits)
     if name.startswith("iq") and not name.startswith("iq4"):
         return "iq"
     # There are no weights in q8_k: files of that name are of q8_0 and 16 bits.

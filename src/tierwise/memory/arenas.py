@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.num import greatest
 from tierwise.core.units import parse
 from tierwise.core.yamltext import Malformed, parsed
 from tierwise.memory.tensors import NewTensor, OperatorGraph, Task, rewritten
@@ -167,4 +168,4 @@ def buffered(g: OperatorGraph, ops: Sequence[Op], each: float) -> OperatorGraph:
 
 
 def _of(op: Op, dim: str) -> float:
-    return float(np.max(np.asarray(op.dims[dim])))
+    return greatest(op.dims[dim])

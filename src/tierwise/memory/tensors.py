@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from tierwise.core.errors import BadField, TierwiseError
+from tierwise.core.num import greatest
 from tierwise.core.numerics import Format
 from tierwise.machines.load import system
 from tierwise.models.lower import lower, running
@@ -120,7 +119,7 @@ def graph(ops: Sequence[Op], form: Format | None = None) -> OperatorGraph:
                 size.append(0.0)
             if o in writes or o.name not in written:
                 each = o.format if form is None else form
-                size[n] = max(size[n], float(np.max(np.asarray(o.elements * each.bytes))))
+                size[n] = max(size[n], greatest(o.elements * each.bytes))
         written.update(o.name for o in writes)
         if reads or writes:
             ins = tuple(dict.fromkeys(number[o.name] for o in reads))

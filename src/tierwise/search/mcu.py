@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from tierwise.core.errors import TierwiseError
+from tierwise.core.num import greatest
 from tierwise.core.numerics import fmt
 from tierwise.evaluation import evaluate
 from tierwise.machines.load import system
@@ -87,7 +86,7 @@ def on_chip(
     rules = arenas.load(runtime)
     model = load_model(spec)
     ops = model_ops(model, Plan())
-    each = float(np.max(np.asarray(fmt(form).bytes)))
+    each = greatest(fmt(form).bytes)
     g = rules.applied(graph(ops, fmt(form)), ops, each)
     g = in_place(g, ops) if rules.in_place else g
     beside = rules.sram(g, ops, each)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tierwise.core.num import greatest
 from tierwise.core.units import gb
 from tierwise.serving.fairness import Fairness, fairness
 from tierwise.serving.outcome import DONE, REJECTED, Series, SimulatedRun
@@ -247,8 +248,8 @@ def _crowded(run: SimulatedRun) -> str:
         if np.any(np.asarray(pool.room) > 0):
             continue
         found = pool.memory
-        weights = float(np.max(np.asarray(found.weight_bytes)))
-        if weights >= float(np.max(np.asarray(found.capacity - found.reserve))):
+        weights = greatest(found.weight_bytes)
+        if weights >= greatest(found.capacity - found.reserve):
             return f"find no engine: its weights take {gb(weights)} of a device of {gb(found.capacity)}"
         return (f"find no KV memory: what steps of {s.budget:,} tokens and {s.max_seqs:,} sequences take beside the "
                 "weights leaves none")  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise import engines
-from tierwise.core.num import Num, is_zero, num
+from tierwise.core.num import greatest, is_zero, num
 from tierwise.machines.types import System
 from tierwise.memory.account import CachePool, cache_pool
 from tierwise.memory.rules import rules
@@ -138,7 +138,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         reordered = Reordered(in_line[..., :3], _dense(yielding, seqs_at), alone, _dense(working, tokens_at),
                               tokens_at[rows], covering(on, tokens_of[rows], tokens[rows, 0], float(once[0])),
                               len(DRAWN) if on.parts > 1 else 1, once[:3],
-                              _number(on.actions.active) * devices / float(plan.pp))  # fmt: skip
+                              greatest(on.actions.active) * devices / float(plan.pp))  # fmt: skip
     for table in (tokens, heads, decode, mixed, prefill):
         table[0] = 0.0
         # Those of a whole engine, or of the stage that a step is in.
@@ -152,8 +152,8 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         host=np.array([fixes.step, fixes.sequence / ranks, fixes.chunk, fixes.token / ranks]), launch=launch,
         graph_sizes=graphs * int(ranks),
         mixed_graphs=int(graphs[-1] * ranks) if len(graphs) and facts is not None and facts.graphs_with_prefill else 0,
-        request=fixes.request, kv_token=_number(pool.token), kv_fixed=_number(pool.fixed),
-        kv_room=_number(pool.room), swap=ways.swap, transfer=ways.transfer, transfer_latency=ways.latency,
+        request=fixes.request, kv_token=greatest(pool.token), kv_fixed=greatest(pool.fixed),
+        kv_room=greatest(pool.room), swap=ways.swap, transfer=ways.transfer, transfer_latency=ways.latency,
         disk=ways.disk, power_idle=devices * (system.device.power.idle + system.overhead_power),
         power_left=_power_left(system) * devices / float(plan.pp), rent=devices * system.device.price.rent,
         interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), pace=_pace(on), decode_mixed=mixed,
@@ -165,7 +165,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
 def _pace(on: EngineOn) -> float:
     """Of a decode step, whose stages are as uneven as those of a prefill."""
     step = price_step(on, StepState.decoding(16.0, 1024.0))
-    return _number(slowest(step, on.model, on.plan, "middle" if on.facts is None else on.facts.extra_layers))
+    return greatest(slowest(step, on.model, on.plan, "middle" if on.facts is None else on.facts.extra_layers))
 
 
 def pool_of(model: Model, replicas: Replicas, longest: float) -> CachePool:
@@ -189,10 +189,6 @@ def with_adapters(replicas: Replicas) -> Plan:
     if not s.adapters:
         return replicas.plan
     return replace(replicas.plan, adapters=float(s.adapters), lora_rank=float(s.rank), lora_modules=s.modules)
-
-
-def _number(x: Num) -> float:
-    return float(np.max(np.asarray(x)))
 
 
 def _power_left(system: System) -> float:

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from itertools import count
-from typing import cast
-
-import numpy as np
 
 from tierwise.core.errors import TierwiseError
+from tierwise.core.num import greatest
 from tierwise.memory.activations import score_bytes
 from tierwise.memory.caching import TensorEvent, reserved
 from tierwise.memory.weights import local_elements
 from tierwise.models.lower import lower
 from tierwise.models.types import Block, Model
-from tierwise.program.types import Op, Operand
+from tierwise.program.types import Op
 from tierwise.training.layout import Layout
 from tierwise.training.recipe import Recipe, TrainingFramework
 from tierwise.training.work import decoder, plan_of, training_step
@@ -40,7 +38,7 @@ def reserved_of(model: Model, layout: Layout, how: TrainingFramework, flash: boo
     """
     if how.recipe.forwards <= 0:
         raise TierwiseError("what the allocator reserves is known of zeroth-order steps alone: --method zeroth")
-    if float(np.max(np.asarray(layout.devices))) > 1:
+    if greatest(layout.devices) > 1:
         raise TierwiseError("what the allocator reserves is known of one device")
     return float(reserved(_Steps(model, layout, how.recipe, flash).events()))
 
@@ -57,17 +55,17 @@ class _Steps:
         names = [s.name for s in program.segments]
 
         def weights(blocks: tuple[Block, ...]) -> list[float]:
-            return [float(np.max(np.asarray(local_elements(plan, w)))) * recipe.parameters
+            return [greatest(local_elements(plan, w)) * recipe.parameters
                     for b in blocks for w in b.weights()]  # fmt: skip
 
         self.before, self.after = weights(stack.before), weights(stack.after)
-        self.kinds = [(weights(k.blocks), n) for k, n in stack.runs() for n in [int(float(np.max(np.asarray(n))))]]
+        self.kinds = [(weights(k.blocks), int(greatest(n))) for k, n in stack.runs()]
         self.input, self.output = ops[names[0]], ops[names[-1]]
         self.bodies = [ops[n] for n in names[1:-1]]
         self.numbers, self.logits = count(), list[tuple[str, float]]()
 
     def events(self) -> Iterator[TensorEvent]:
-        away = float(np.max(np.asarray(self.layout.offload))) >= 2
+        away = greatest(self.layout.offload) >= 2
         layers = [(w, body) for (w, n), body in zip(self.kinds, self.bodies, strict=True) for _ in range(n)]
         resident = [*self.before, *self.after, *([] if away else [s for w, _ in layers for s in w])]
         for size in resident:
@@ -141,19 +139,19 @@ class _Steps:
         for i, op in enumerate(ops):
             made: list[str] = []
             inside: list[str] = []
-            scores = float(np.max(np.asarray(score_bytes(op, 1.0)))) if op.kind == "attention" else 0.0
+            scores = greatest(score_bytes(op, 1.0)) if op.kind == "attention" else 0.0
             if scores > 0:
                 yield from self._scores(scores, inside)
             results = [o for o in op.writes if o.role in ("act", "kv")]
             for o in results:
-                yield from self._take(_bytes(o), made)
+                yield from self._take(greatest(o.bytes), made)
             yield from self._go(inside)
             for o, name in zip(results, made, strict=True):
                 if o.name in held:
                     yield from self._go([held[o.name]])
                 held[o.name] = name
                 if o.name == "logits":
-                    self.logits.append((held.pop(o.name), _bytes(o)))
+                    self.logits.append((held.pop(o.name), greatest(o.bytes)))
             # Keys and values are kept for no later pass.
             yield from self._go([held.pop(n) for n in list(held) if last[n] <= i and n != "x"])
         return held.pop("x", "")
@@ -184,7 +182,3 @@ class _Steps:
             yield from self._go(inside)
         yield from self._go([*(name for name, _ in self.logits), *copies])
         self.logits.clear()
-
-
-def _bytes(o: Operand) -> float:
-    return float(np.max(np.asarray(cast(float, o.bytes))))
