@@ -32,6 +32,8 @@ from tierwise.papers.types import BLIND, OFF, PARTLY, REPRODUCED, UNREAD, Outcom
 
 # What a claim about time has to notice one of.
 TIMES = ("memory", "compute", "links", "host")
+# Of claims inside of their tolerance.
+CAME_OUT = (REPRODUCED, BLIND, UNREAD)
 # Fewer papers than this that notice a mutation leave what it breaks untested.
 FEWEST = 3
 
@@ -167,14 +169,13 @@ def broken_rules(found: list[Noticed]) -> list[str]:
 def blind(n: Noticed) -> list[str]:
     """Claims about time that came out and whose verdict no mutation of memory, compute, links or host changes."""
     parts = {m.name: m.part for m in mutations()}
-    timed = {o.claim.what for o in n.outcomes if o.claim.metric == "time" and o.state in (REPRODUCED, BLIND, UNREAD)}
+    timed = {o.claim.what for o in n.outcomes if o.claim.metric == "time" and o.state in CAME_OUT}
     return [what for what, by in n.claims.items() if what in timed and not any(parts[name] in TIMES for name in by)]
 
 
 def asking(outcomes: list[Outcome]) -> list[Outcome]:
     """The outcomes that count and were computed."""
-    came = (REPRODUCED, BLIND, UNREAD, OFF)
-    return [o for o in counted(outcomes) if o.claim.compute is not None and o.state in came]
+    return [o for o in counted(outcomes) if o.claim.compute is not None and o.state in (*CAME_OUT, OFF)]
 
 
 def _noticed(paper: Paper, base: list[Outcome], results: Mapping[str, list[float]]) -> Noticed:

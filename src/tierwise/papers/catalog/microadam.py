@@ -29,12 +29,10 @@ PAPER = Paper(
     title="MicroAdam: Accurate Adaptive Optimization with Low Space Overhead and Provable Convergence",
     source="arXiv:2405.15593",
     mechanism="Adam's moments are made anew from a few sparse gradients; what these leave out is kept in 4 bits.",
-    claims=(
-        *(
-            Claim(f"optimizer states of Llama-2-7B, {label}", published, "GiB", "memory", "section 3.2",
-                  partial(kept, name), extra=True, unread=True)
-            for name, label, published in STATES
-        ),
+    claims=tuple(
+        Claim(f"optimizer states of Llama-2-7B, {label}", published, "GiB", "memory", "section 3.2",
+              partial(kept, name), extra=True, unread=True)
+        for name, label, published in STATES
     ),
     assumptions=(
         "Ten gradients, a hundredth of each, as the authors set (MicroAdam's m and k).",
