@@ -64,16 +64,18 @@ def main() -> None:
         chip = next((c for word, c in CHIPS.items() if word.lower() in r["device"].lower()), None)
         network = NETWORKS.get(r["model"]) or NETWORKS.get(r["model"][:3])
         if r["kind"] == "tinyml" and chip and network and "float" not in r["device"]:
-            rows.append((*chip, network, runtime(r["device"], r["engine"]), r["metric"], r["value"]))
+            who = runtime(r["device"], r["engine"])
+            rules = RULES.get(who, "") if r["metric"] != "latency" else ""
+            rows.append((*chip, network, who, r["metric"], r["value"], rules))
     with tempfile.TemporaryDirectory() as at:
         write(Path(at))
         if a.fit:
             return fitted(Path(at), [r for r in rows if r[4] == "latency" and r[3] in TUNED])
-        asked = {(r[0], r[2], RULES.get(r[3], "") if r[4] != "latency" else "") for r in rows}
+        asked = {(r[0], r[2], r[6]) for r in rows}
         answers = {k: on_chip(str(Path(at) / f"{k[1]}.onnx"), k[0], runtime=k[2]) for k in asked}
     errors = defaultdict(list)
-    for machine, _, network, who, metric, value in rows:
-        found = answers[machine, network, RULES.get(who, "") if metric != "latency" else ""]
+    for machine, _, network, who, metric, value, rules in rows:
+        found = answers[machine, network, rules]
         said = {"latency": 1e3 * found.time, "sram": found.arena / 1e3, "flash": found.flash / 1e3}.get(metric)
         if said is not None:
             core = CORES.get(machine, "cortex-m33")
