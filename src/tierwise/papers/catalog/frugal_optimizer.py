@@ -29,8 +29,7 @@ def states(size: str, optimizer: str, share: float) -> float:
 
 
 def kept(size: str, optimizer: str, share: float) -> float:
-    adam = ("adamw", 1.0)
-    return states(size, *((optimizer, share) if optimizer == "adamw" else contrast(adam, (optimizer, share))))
+    return states(size, *contrast(("adamw", 1.0), (optimizer, share)))
 
 
 PAPER = Paper(

@@ -21,7 +21,7 @@ def states(optimizer: str) -> float:
 
 
 def kept(optimizer: str) -> float:
-    return states(optimizer if optimizer == "adamw" else contrast("adamw", optimizer))
+    return states(contrast("adamw", optimizer))
 
 
 PAPER = Paper(

@@ -63,7 +63,7 @@ TASKS: dict[str, tuple[Callable[[], Model], float]] = {
 def sent(task: str, compress: str) -> float:
     """MiB that a worker sends in an epoch."""
     model, batches = TASKS[task]
-    return batches * exchanged(model(), "none" if compress == "none" else contrast("none", compress)) / MiB
+    return batches * exchanged(model(), contrast("none", compress)) / MiB
 
 
 def _claims(task: str) -> list[Claim]:

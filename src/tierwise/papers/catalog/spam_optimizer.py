@@ -29,7 +29,7 @@ def memory(i: int, way: Way) -> float:
 
 
 def taken(i: int, way: Way) -> float:
-    return memory(i, way if way == ADAM else contrast(ADAM, way))
+    return memory(i, contrast(ADAM, way))
 
 
 PAPER = Paper(
