@@ -8,7 +8,7 @@ both) is the scenario made here; what differs is a technique applied to it, or o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from tierwise.memory.units import IMAGE, Unit, operators
 from tierwise.models.load import load_model
 from tierwise.models.types import Model
 from tierwise.scenario.types import Batch, Plan, Scenario
-from tierwise.training import Layout, TrainStep, framework, train_step
+from tierwise.training import Layout, TrainingFramework, TrainStep, framework, train_step
 from tierwise.training.averaging import sent
 from tierwise.training.layout import pipelines
 from tierwise.training.needed import needed
@@ -76,10 +76,8 @@ def trained(
         recipe: what the paper keeps in another format than the framework does, as of
             :class:`tierwise.training.Recipe`: ``optimizer="sgd-momentum"``.
     """
-    found = framework(how)
     which = load_model(model) if isinstance(model, str) else model
-    kept = replace(found, recipe=replace(found.recipe, **recipe))
-    return train_step(which, system(machine), layout, kept, flash)
+    return train_step(which, system(machine), layout, _keeping(how, recipe), flash)
 
 
 def segments(
@@ -91,11 +89,17 @@ def segments(
 
 
 def redistributed(
-    model: Model, machine: str, layout: Layout, layers: Sequence[int], how: str = "megatron"
+    model: Model, machine: str, layout: Layout, layers: Sequence[int], how: str = "megatron", **recipe: Any
 ) -> UnevenStep:
     """One optimizer step of a pipeline whose stages have layers of their own. See :func:`trained`."""
     found = system(machine)
-    return uneven_step(model, [found] * len(layers), layout, framework(how), layers, events=False)
+    return uneven_step(model, [found] * len(layers), layout, _keeping(how, recipe), layers, events=False)
+
+
+def _keeping(how: str, recipe: Mapping[str, Any]) -> TrainingFramework:
+    """A framework that keeps some things otherwise than its file says."""
+    found = framework(how)
+    return replace(found, recipe=replace(found.recipe, **recipe))
 
 
 def exchanged(model: Model, compress: str, how: str = "megatron") -> float:
