@@ -9,7 +9,9 @@ from tierwise.models.load import load_model
 from tierwise.papers.base import Layout, trained, training_rate
 from tierwise.papers.catalog import (
     cosmos_optimizer,
+    internevo_buff,
     megatron_lm_ptd_p,
+    oneflow,
     pytorch_fsdp,
     scmoe_shortcut_expert_parallelism,
     sequence_parallelism_rsa,
@@ -121,3 +123,22 @@ def test_exchanges_take_a_larger_share_over_a_slower_link() -> None:
     small = (scmoe_shortcut_expert_parallelism.GPT2_MEDIUM, 2048.0, 8.0)
     fast, slow = (scmoe_shortcut_expert_parallelism.share(m, *small) for m in ("8xa800-sxm", "8xa30"))
     assert 0.0 < fast < slow < 100.0
+
+
+def test_a_gpus_rate_falls_with_their_number_and_the_share_of_the_step_that_is_computed() -> None:
+    rates = [internevo_buff.rate(internevo_buff.Run(n, 2.0, 4.0, 1, 8.0, False, 0.0)) for n in internevo_buff.GPUS]
+    assert rates == sorted(rates, reverse=True)
+    few = internevo_buff.rate(internevo_buff.Run(1024, 2.0, 1.0, 1, 8.0, False, 0.0))
+    assert few < rates[-1]
+
+
+def test_one_port_a_server_slows_whatever_crosses_it() -> None:
+    alone, *_ = (r for r in oneflow.RUNS if (r.dp, r.width) == (1, 1536.0))
+    apart = [r for r in oneflow.RUNS if r.width == 1536.0 and r.tp == r.pp == 1 and r.dp in (8, 16, 32)]
+    rates = [oneflow.rate(r) for r in (alone, *apart)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_divided_loss_moves_more_of_each_logit_than_a_whole_one() -> None:
+    whole, divided = vocabulary_parallelism.LOSS, vocabulary_parallelism.LOSS_DIVIDED
+    assert all(more > less for more, less in zip(divided, whole, strict=True))
