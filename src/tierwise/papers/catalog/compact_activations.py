@@ -33,7 +33,7 @@ PAPER = Paper(
               "abstract; introduction", lambda: saved(1.0 / 8.0),
               why="33 before what norms and activations of `transformers` keep was counted"),
         Claim("peak memory saved in fine-tuning, RoBERTa-Base", 50.0, "%", "memory", "abstract; table 4",
-              missing=NEEDS_SETUP, why="padding and length of the sequences of RTE, and what the encoder's head keeps"),
+              missing=NEEDS_SETUP, why="lengths of RTE's sequences, cut at 512 (authors' script): 24 to 36 by length"),
     ),
     assumptions=(
         "The range is the authors' estimate for Llama-65B at a rank of an eighth of the width (introduction, Figure "

@@ -14,7 +14,8 @@ Way = tuple[str, tuple[float, ...]]
 ADAM: Way = ("adamw-bf16", (0.0,) * 4)
 GALORE: Way = ("galore-bf16", (128.0, 256.0, 256.0, 512.0))
 SPAM: Way = ("spam-bf16", (0.25,) * 4)
-# Of the table of memory-efficient optimizers: GiB of parameters and optimizer states.
+# GiB of parameters and optimizer states.
+SOURCE = "table of memory-efficient optimizers"
 TABLE = (("Adam", ADAM, (0.36, 0.76, 2.06, 7.80)), ("GaLore", GALORE, (0.24, 0.52, 1.22, 4.38)),
          ("SPAM, a quarter", SPAM, (0.24, 0.52, 1.22, 4.38)))  # fmt: skip
 
@@ -39,7 +40,8 @@ PAPER = Paper(
     mechanism="Moments are kept for a random share of each layer's matrices, drawn anew now and then.",
     claims=tuple(
         Claim(f"parameters and optimizer states of Llama-{size}, {label}", published[i], "GiB", "memory",
-              "table of memory-efficient optimizers", partial(taken, i, way), extra=True, unread=True,
+              SOURCE if way == SPAM else f"{SOURCE}; arXiv:2403.03507, table 2", partial(taken, i, way), extra=True,
+              unread=way == SPAM,
               why="the authors' code has a byte for each element that says whether it has moments "
               "(galore_torch/SPAM.py), which their estimate leaves out" if way == SPAM else "")
         for label, way, published in TABLE
@@ -50,6 +52,7 @@ PAPER = Paper(
         "caption). Embedding, head and norms keep two moments (torchrun_main.py: linear maps of attention and "
         "feed-forward alone).",
         "Rows of low-rank weights (LoRA, ReLoRA) are left out: adapters from the start are no way to pretrain here.",
-        "The paper's numbers are as remembered, written down before running; its text was not at hand.",
+        "The paper's numbers are as remembered, written down before running; its text was not at hand. Those of Adam "
+        "and GaLore are GaLore's, and were compared with GaLore's own table.",
     ),
 )  # fmt: skip
