@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tierwise.core.numerics import fmt
+from tierwise.papers.base import work_in_patches
 from tierwise.papers.catalog import instinfer, leyolo, mcunetv2, once_for_all, sambanova_sn40l
 
 
@@ -41,3 +43,12 @@ def test_networks_have_the_parameters_of_their_tables() -> None:
     # 9.1 million, of these 2.6 in the classifier and the layer before it.
     assert 8.8e6 < float(once_for_all.network().parameters) < 9.4e6
     assert mcunetv2.patches() < mcunetv2.whole()
+
+
+def test_patches_compute_their_borders_again_and_nothing_behind_them() -> None:
+    units, stage = mcunetv2.network()
+    (alone, all_alone), (some, all_) = (work_in_patches(units, mcunetv2.COARSE**2, fmt("int8"), stage, n)
+                                        for n in (1, 4))  # fmt: skip
+    assert some > alone and all_ - some == pytest.approx(all_alone - alone)
+    # MobileNetV2 has 300 million multiply-adds, 1.3 of them its classifier's.
+    assert all_alone == pytest.approx(300e6, rel=0.01)

@@ -34,7 +34,7 @@ from tierwise.training.uneven import UnevenStep, uneven_step
 __all__ = [
     "IMAGE", "KERNELS", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "UnevenStep", "Unit", "contrast",
     "driver", "exchanged", "in_patches", "in_turn", "needed", "redistributed", "scenario", "schedule", "segments",
-    "trained", "training_rate", "tuned", "whole",
+    "trained", "training_rate", "tuned", "whole", "work_in_patches",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -145,6 +145,15 @@ def in_patches(units: Sequence[Unit], tokens: float, form: Format, stage: int, g
     g = in_place(graph(ops, form), ops, sums=True)
     split = next(i for i, task in enumerate(g.tasks) if task.name == ops[stage].name)
     return patched(g, shapes(ops, g, float(form.bytes)), split, grid, True)
+
+
+def work_in_patches(units: Sequence[Unit], tokens: float, form: Format, stage: int, grid: int) -> tuple[float, float]:
+    """Multiply-adds of ``in_patches``: (of its first ``stage`` convolutions, of all)."""
+    ops = operators(units, tokens, form)
+    g = in_place(graph(ops, form), ops, sums=True)
+    more = dict(zip((task.name for task in g.tasks), in_patches(units, tokens, form, stage, grid).again, strict=False))
+    work = [float(op.flops) / 2.0 * more.get(op.name, 1.0) for op in ops]
+    return sum(work[:stage]), sum(work)
 
 
 def contrast(baseline: T, changed: T) -> T:

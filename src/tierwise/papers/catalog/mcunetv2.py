@@ -7,7 +7,7 @@ from functools import cache
 
 from tierwise.core.numerics import fmt
 from tierwise.models.blocks.conv import Conv
-from tierwise.papers.base import IMAGE, Unit, contrast, in_patches, in_turn
+from tierwise.papers.base import IMAGE, Unit, contrast, in_patches, in_turn, work_in_patches
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
 
 # MobileNetV2: widened by, channels, how many, stride of the first (arXiv:1801.04381, table 2).
@@ -58,6 +58,14 @@ def patches() -> float:
     return in_patches(units, COARSE**2, fmt("int8"), stage, GRID).peak / 1024.0
 
 
+@cache
+def work() -> tuple[float, float]:
+    """Millions of multiply-adds in patches: (of the blocks that run so, of all)."""
+    units, stage = network()
+    some, all_ = work_in_patches(units, COARSE**2, fmt("int8"), stage, GRID)
+    return some / 1e6, all_ / 1e6
+
+
 PAPER = Paper(
     slug="mcunetv2",
     title="MCUNetV2: Memory-Efficient Patch-based Inference for Tiny Deep Learning",
@@ -74,6 +82,9 @@ PAPER = Paper(
         Claim("MobileNetV2, one layer after the other", 1372.0, "kB", "memory", "figure 1", whole, extra=True),
         Claim("MobileNetV2, its first five blocks in patches", 172.0, "kB", "memory", "figure 1",
               contrast(whole, patches), extra=True),
+        Claim("multiply-adds of MobileNetV2 in patches", 330.0, "M", "count", "table 1", lambda: work()[1], extra=True),
+        Claim("multiply-adds of its first five blocks in patches", 130.0, "M", "count", "table 1", lambda: work()[0],
+              extra=True, why="every patch is taken with 75 x 75 pixels, those at the image's border too"),
     ),
     assumptions=(
         "MobileNetV2 at 224 x 224 in 8 bits, 4 x 4 patches of the first 5 blocks of 18, its first layer being one "
