@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from tierwise.core.num import Num
-from tierwise.core.numerics import Format
+from tierwise.core.numerics import Format, fmt
 from tierwise.engines import KERNELS
 from tierwise.machines.load import system
 from tierwise.memory.patches import Patched, in_place, least_room, patched, shapes
@@ -34,7 +34,7 @@ from tierwise.training.uneven import UnevenStep, uneven_step
 __all__ = [
     "IMAGE", "KERNELS", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "UnevenStep", "Unit", "contrast",
     "driver", "exchanged", "in_patches", "in_turn", "needed", "redistributed", "scenario", "schedule", "segments",
-    "trained", "training_rate", "tuned", "whole", "work_in_patches",
+    "stored", "trained", "training_rate", "tuned", "whole", "work_in_patches",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -86,6 +86,12 @@ def segments(
     """Bytes that PyTorch's allocator takes from the driver for such steps on one device. See :func:`trained`."""
     step = trained(model, machine, layout, how, flash=flash, **recipe)
     return reserved_of(model, step.layout, step.how, flash)
+
+
+def stored(s: Scenario, form: str) -> Scenario:
+    """Tables and head in a format too, which a plan's ``weights`` leaves as the checkpoint has them."""
+    shared = s.with_plan(weights=form, activations=form)
+    return replace(shared, model=replace(shared.resolved().model, formats={"*": fmt(form)}))
 
 
 def redistributed(

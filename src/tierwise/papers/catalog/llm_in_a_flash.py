@@ -11,7 +11,7 @@ from tierwise import techniques
 from tierwise.models.blocks.mlp import MLP
 from tierwise.models.load import load_model
 from tierwise.models.types import Block, Model
-from tierwise.papers.base import contrast, scenario
+from tierwise.papers.base import contrast, scenario, stored
 from tierwise.papers.types import Claim, Paper
 
 MODEL = "opt-6.7b"
@@ -53,7 +53,7 @@ def base(machine: str) -> tw.Scenario:
     traffic = tw.Batch(prompt=128, output=128, batch=1)
     if machine == GPU:
         return scenario(MODEL, machine, traffic, tw.Plan(), under=[techniques.eager("transformers")])
-    return scenario(MODEL, machine, traffic, tw.Plan()).with_plan(weights="fp32", activations="fp32")
+    return stored(scenario(MODEL, machine, traffic, tw.Plan()), "fp32")
 
 
 @cache

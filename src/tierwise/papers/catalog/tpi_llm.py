@@ -8,7 +8,7 @@ from functools import cache
 
 import tierwise as tw
 from tierwise import techniques
-from tierwise.papers.base import scenario
+from tierwise.papers.base import scenario, stored
 from tierwise.papers.types import NEEDS_FEATURE, NEEDS_SETUP, Claim, Paper
 
 
@@ -27,7 +27,7 @@ ROWS = (Row("llama-2-7b", 8.0), Row("llama-3.1-8b", 12.0), Row("llama-2-13b", 18
 def base(model: str) -> tw.Scenario:
     """A short prompt and twenty tokens in 32 bits, before the disk."""
     traffic = tw.Batch(prompt=8, output=20, batch=1)
-    return scenario(model, LAPTOP, traffic, tw.Plan()).with_plan(weights="fp32", activations="fp32")
+    return stored(scenario(model, LAPTOP, traffic, tw.Plan()), "fp32")
 
 
 @cache
