@@ -137,7 +137,7 @@ def _averaging(text: str) -> dict[str, float]:
 
 
 def _recompute(text: str) -> dict[str, float]:
-    """What is computed again: none, selective or full, or modules of a layer by name: attention,norm,act,mlp."""
+    """What is computed again: none, selective or full, or modules of a layer by name: attention,norm,act,mlp,up."""
     from tierwise.training.layout import RECOMPUTE
     from tierwise.training.work import MODULES
 

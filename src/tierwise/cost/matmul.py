@@ -85,8 +85,11 @@ def _calibrated(op: Op, on: Target, fit: Fit, rate: Num, engine: Engine) -> Cost
     first, second = op.reads[0], op.reads[1] if len(op.reads) > 1 else op.reads[0]
     weight = second.format.bytes * second.elements / maximum(d["n"] * d["k"] * batch, 1.0)
     narrow = native_bytes(op, first.format.bytes)
+    # What is added to something in memory reads it as well: it stands twice among what is written.
+    size = maximum(d["m"] * d["n"] * batch, 1.0)
+    out = sum((o.bytes for o in op.writes), 0.0) / size if op.writes else 2.0
     parts = kernel(on, fit, rate, engine, d["m"], d["n"], d["k"], batch=batch, weight=weight, act=narrow,
-                   out=op.writes[0].format.bytes if op.writes else 2.0, produced=second.role != "weight")  # fmt: skip
+                   out=out, produced=second.role != "weight")  # fmt: skip
     serial = dict(parts.serial)
     serial["quantize"] = quantize(on, fit, num(engine.units), d["m"], d["k"], narrow)
     moved = {on.memory.name: parts.moved, on.cache_name: parts.cached}

@@ -16,7 +16,7 @@ from tierwise.training.work import decoder
 
 FILE = Path(__file__).with_suffix(".yaml")
 # Fields of a recipe that rules set.
-FIELDS = ("dispatch", "aside", "grouped", "graphs", "ahead", "reduced")
+FIELDS = ("dispatch", "aside", "grouped", "graphs", "ahead", "reduced", "gradients")
 _SET = (*FIELDS, "recompute", "first", "last", "zero_stage")
 
 

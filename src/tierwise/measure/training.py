@@ -298,6 +298,7 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         recompute=recompute,
         again_norm=again("layernorm"),
         again_act=again("moe_act"),
+        again_up=again("mla_up_proj"),
         sequence_parallel=np.maximum(column("sp", 0.0), overlapped) * (column("tp") > 1),
         asynchronous=overlapped,
         zero=column("zero_stage", 0.0),

@@ -1,7 +1,7 @@
 """The backward pass of a body: for every op what computes its gradients, in reverse order.
 
 - A GEMM ``Y = X W`` has two of the same arithmetic: ``dX = dY Wᵀ`` and ``dW = Xᵀ dY``, which is added to a gradient
-  that stays in memory.
+  that stays in memory (read and written: it stands twice among what the op writes) or written by itself.
 - Fused attention recomputes its scores: five products where the forward pass has two (FlashAttention-2,
   arXiv:2307.08691, section 3.1), so it does its work 2.5 times over. Unfused attention keeps its softmax: its kernels
   go over the scores seven times (read the softmax for the gradient of values, write its gradient, read both and write
@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,37 +37,49 @@ _CONJUGATE = {"all_gather": "reduce_scatter", "reduce_scatter": "all_gather"}
 Share = Callable[[Op], float]
 
 
-def backward(program: Program, gradients: Format | None = None, share: Share = lambda op: 1.0) -> Program:
+def backward(
+    program: Program, gradients: Format | None = None, share: Share = lambda op: 1.0, added: Num = 1.0
+) -> Program:
     """The backward pass of every body of a program, bodies in reverse order.
 
     Args:
-        gradients: format that gradients of weights are accumulated in; fp32 unless given.
+        gradients: format that gradients of weights are written in; fp32 unless given.
         share: what of each op's weight is trained; 0 where it is frozen.
+        added: 1 where products add their gradients of weights to those of earlier micro-batches, 0 where they only
+            write them.
     """
-    form = gradients or fmt("fp32")
-    return Program(tuple(_item(item, form, share) for item in reversed(program.items)), program.role)
+    kept = _Kept(gradients or fmt("fp32"), added)
+    return Program(tuple(_item(item, kept, share) for item in reversed(program.items)), program.role)
 
 
-def _item(item: Body | Repeat, form: Format, share: Share) -> Body | Repeat:
+@dataclass(frozen=True)
+class _Kept:
+    """How gradients of weights are kept."""
+
+    form: Format
+    added: Num
+
+
+def _item(item: Body | Repeat, kept: _Kept, share: Share) -> Body | Repeat:
     if isinstance(item, Repeat):
-        return replace(item, bodies=tuple(_body(b, form, share) for b in item.bodies), pattern=item.pattern[::-1])
-    return _body(item, form, share)
+        return replace(item, bodies=tuple(_body(b, kept, share) for b in item.bodies), pattern=item.pattern[::-1])
+    return _body(item, kept, share)
 
 
-def _body(body: Body, form: Format, share: Share) -> Body:
+def _body(body: Body, kept: _Kept, share: Share) -> Body:
     items: list[Op | Body | Repeat] = []
     for item in reversed(body.items):
         if isinstance(item, Op):
-            items += _gradients(item, body.name, form, share(item))
+            items += _gradients(item, body.name, kept, share(item))
         else:
-            items.append(_item(item, form, share))
+            items.append(_item(item, kept, share))
     return Body(body.name, tuple(items))
 
 
-def _gradients(op: Op, body: str, form: Format, share: float) -> Iterator[Op | Repeat]:
+def _gradients(op: Op, body: str, kept: _Kept, share: float) -> Iterator[Op | Repeat]:
     """What computes the gradients of one op."""
     if op.kind == "matmul":
-        yield from _matmul(op, form, share)
+        yield from _matmul(op, kept, share)
     elif op.kind == "moe":
         yield replace(op, name=op.name + ".dgrad")
         if share > 0:
@@ -81,12 +93,12 @@ def _gradients(op: Op, body: str, form: Format, share: float) -> Iterator[Op | R
         yield replace(op, name=op.name + ".grad", options={**op.options, "collective": _CONJUGATE.get(how, how)})
     elif op.kind == "embedding":
         if share > 0:
-            yield _scattered(op, form)
+            yield _scattered(op, kept.form)
     else:
         yield _bound_by_memory(op)
 
 
-def _matmul(op: Op, form: Format, share: float) -> Iterator[Op]:
+def _matmul(op: Op, how: _Kept, share: float) -> Iterator[Op]:
     m, n, k = op.dims["m"], op.dims["n"], op.dims["k"]
     weight = next(o for o in op.reads if o.role == "weight")
     given, out = next(o for o in op.reads if o.role == "act"), op.writes[0]
@@ -101,14 +113,14 @@ def _matmul(op: Op, form: Format, share: float) -> Iterator[Op]:
     if share <= 0:
         return
     size: Num = op.dims.get("batch", 1.0) * n * k * share
-    kept = Operand(weight.name + ".grad", "grad", size, form)
+    kept = Operand(weight.name + ".grad", "grad", size, how.form)
     yield replace(
         op,
         name=op.name + WEIGHTS,
         dims={**op.dims, "m": n, "n": k * share, "k": m},
         flops=op.flops * share,
         reads=(upstream, replace(given, elements=given.elements * share)),
-        writes=(kept, kept),
+        writes=(kept, replace(kept, elements=how.added * size)),
         options={**op.options, "density": 1.0},
     )
 

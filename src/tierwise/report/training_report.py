@@ -40,7 +40,8 @@ PIPELINES = {
 }
 
 
-_MODULES = {"again_norm": "norms", "again_act": "activation functions", "again_mlp": "feed-forward layers"}
+_MODULES = {"again_norm": "norms", "again_act": "activation functions", "again_mlp": "feed-forward layers",
+            "again_up": "maps up from latents"}
 
 
 def described(d: Json) -> Report:

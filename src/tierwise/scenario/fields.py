@@ -125,7 +125,7 @@ _ROWS = (
     Field("cp", "training", "whole", "Context-parallel degree.", least=1),
     Field("interleave", "training", "whole", "Parts of the model on each pipeline stage.", least=1),
     Field("recompute", "training", "text", "What the backward pass computes again: none, selective (attention) or "
-          "full; or modules: attention,norm,act,mlp."),
+          "full; or modules: attention,norm,act,mlp,up."),
     Field("zero", "training", "whole", "What data-parallel ranks divide: 0 nothing, 1 optimizer states, 2 gradients "
           "too, 3 parameters too.", least=0, most=3),
     Field("shard", "training", "whole", "Replicas that --zero divides over, where that is not all of them (hybrid "

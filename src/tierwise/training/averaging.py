@@ -42,12 +42,14 @@ def averaged(
     whole = x.replicas * copies
     group, stride = whole / x.islands, x.tp
     fewer = maximum(copies * x.replicas * np.minimum(x.tp, x.ep) / x.ep / x.islands, 1.0)
+    # Ranks that share out the experts stand next to each other: replicas of one are as far apart as these are many.
+    routed = np.any(np.asarray(experts) > 0)
     zero = np.asarray(x.zero)
     packed = how.compress.kind != "none"
     if packed and how.compress.kind != "int8" and np.any(zero > 0):
         raise BadField("--compress", "zero", x.zero, "0: what is chosen or thin is averaged whole, on every replica")
 
-    def wire(count: Num, less: Num, among: Num) -> Num:
+    def wire(count: Num, less: Num, among: Num, stride: Num) -> Num:
         size, gathered = wired(how)
         near = minimum(among, x.shard)
         parted = exchange("reduce_scatter", count * size, near, stride) + exchange(
@@ -55,7 +57,7 @@ def averaged(
         )
         if packed:
             parted = parted + where(np.asarray(near) > 1, packing(on, how, count), 0.0)
-            plain = _compressed(on, exchange, x, how, count, less, among)
+            plain = _compressed(on, exchange, how, count, less, among, stride)
         else:
             plain = exchange("all_reduce", count * size, among, stride)
         return where(zero >= 1, parted, plain)
@@ -63,7 +65,7 @@ def averaged(
     total = where(
         zero >= 3,
         0.0,
-        wire(dense, thin[0], group) + (wire(experts, thin[1], fewer) if np.any(np.asarray(experts) > 0) else 0.0),
+        wire(dense, thin[0], group, stride) + (wire(experts, thin[1], fewer, maximum(x.ep, x.tp)) if routed else 0.0),
     )
     if np.any(np.asarray(x.shard) < np.asarray(group)):
         # Hybrid sharding: groups that each hold everything once average their shards over each other.
@@ -155,22 +157,22 @@ def _between(exchange: Exchange, x: Layout, size: Num, stride: Num) -> Num:
 
 
 def _compressed(
-    on: Target, exchange: Exchange, x: Layout, how: TrainingFramework, count: Num, thin: Num, among: Num
+    on: Target, exchange: Exchange, how: TrainingFramework, count: Num, thin: Num, among: Num, stride: Num
 ) -> Num:
     """Seconds on the wire, and of the passes over gradients that packing and unpacking take."""
     kind, value, full = how.compress.kind, how.compress.value, how.recipe.reduced
     small = message(how, count, thin)
     if kind == "int8":
         # Shards are unpacked, added and packed again between the two halves of an all-reduce.
-        wire = exchange("reduce_scatter", small, among, x.tp) + exchange("all_gather", small, among, x.tp)
+        wire = exchange("reduce_scatter", small, among, stride) + exchange("all_gather", small, among, stride)
         passes: Num = 2.0 * (full + 1.0)
     elif kind == "topk":
         # Everyone's own choice: values and positions of everybody reach everybody.
-        wire = exchange("all_gather", small * among, among, x.tp)
+        wire = exchange("all_gather", small * among, among, stride)
         passes = 2.0 * full + 8.0 * value * among
     else:
         # Both thin matrices are averaged one after the other; what is left out is kept for the next step.
-        wire = 2.0 * exchange("all_reduce", small / 2.0, among, x.tp)
+        wire = 2.0 * exchange("all_reduce", small / 2.0, among, stride)
         passes = 4.0 * full
     alone = np.asarray(among) <= 1
     return where(alone, 0.0, wire + how.memory * count * passes / on.memory.bandwidth)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tierwise.core.num import Num, maximum, where
+from tierwise.core.num import Num, maximum, minimum, where
 from tierwise.core.numerics import fmt
 from tierwise.machines.types import System
 from tierwise.program.program import Body, Program, Repeat, each_op
@@ -35,10 +35,10 @@ def as_trained(program: Program, how: TrainingFramework) -> Program:
 
 
 def _products(op: Op, body: str, recipe: Recipe) -> list[Op | Body | Repeat]:
-    """A GEMM in front of the activation and one behind it, each expert's rows by themselves (or of all experts as one
-    kernel), between kernels that sort rows by expert and put them back."""
+    """A GEMM in front of the activation and one behind it, each expert's rows by themselves (of as many experts at once
+    as there are streams, or of all as one kernel), between kernels that sort rows by expert and put them back."""
     d, touched = op.dims, maximum(op.dims["touched"], 1e-9)
-    batch = touched if recipe.grouped > 0 else 1.0
+    batch = touched if recipe.grouped > 0 else minimum(touched, recipe.streams)
     rows, wide = d["tokens"] / touched, d["up"] * d["inner"]
     given = next(o for o in op.reads if o.role == "act")
     weight = next(o for o in op.reads if o.role == "weight")

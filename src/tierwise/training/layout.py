@@ -31,8 +31,9 @@ class Layout:
         micro_batch: sequences of a micro-batch; ``global_batch``: sequences of a step; ``seq``: tokens of a sequence.
         sequence_parallel: 1 where what tensor parallelism leaves whole is divided along the sequence.
         recompute: what is computed again in the backward pass, an index into :data:`RECOMPUTE`.
-        again_norm, again_act, again_mlp: 1 where norms, activation functions or whole feed-forward layers are computed
-            again one by one (``recompute`` below 2).
+        again_norm, again_act, again_mlp, again_up: 1 where norms, activation functions, whole feed-forward layers or
+            maps from latents up to queries, keys and values (MLA) are computed again one by one (``recompute`` below
+            2).
         zero: 0 replicates everything over ``dp``; 1 divides optimizer states, 2 gradients too, 3 parameters too.
         shard: devices that ``zero`` divides over, when fewer than ``dp * cp`` (hybrid sharding).
         schedule: of the pipeline, an index into :func:`pipelines`.
@@ -68,6 +69,7 @@ class Layout:
     again_norm: Num = 0.0
     again_act: Num = 0.0
     again_mlp: Num = 0.0
+    again_up: Num = 0.0
     zero: Num = 0.0
     shard: Num = float("inf")
     schedule: Num = 0.0

@@ -47,6 +47,8 @@ class Recipe:
         loss: bytes that the loss reads and writes for a logit, and that its gradient does: of every kernel that the
             framework runs for it.
         beside: 1 where collectives of tensor parallelism in the backward pass run beside gradients of weights.
+        passing: 1 where interleaved stages hand over beside their work, but while the pipeline fills and empties
+            (Megatron-Core's ``overlap_p2p_comm``, its default). Other schedules wait for each message.
         around: bytes a parameter that kernels around the update read and write: unscaling and clipping gradients, their
             norm, zeroing them, copying weights back to the working copy.
         stops: 1 where recomputing a layer stops at the last tensor that its backward pass needs, before the product
@@ -56,6 +58,8 @@ class Recipe:
         aside: 1 where tokens travel to experts beside another micro-batch's work.
         grouped: 1 where a layer's experts are two kernels with activation and casting in them; 0 launches each
             expert's products by themselves.
+        streams: products of single experts that run beside each other, so that one begins while the last tiles of
+            another are done (Transformer Engine's GroupedLinear deals them to four streams).
         ahead: 1 where modules that predict tokens further ahead are trained too (MTP, arXiv:2412.19437, section 2.2):
             each a layer and a pass of the head more.
         graphs: what the host launches as a graph instead of one by one: one of :data:`GRAPHS`.
@@ -88,12 +92,14 @@ class Recipe:
     noise: float = 0.0
     loss: tuple[float, float] = (6.0, 8.0)
     beside: float = 0.0
+    passing: float = 0.0
     older_attention: float = 0.0
     around: float = 0.0
     stops: float = 0.0
     dispatch: float = 0.0
     aside: float = 0.0
     grouped: float = 0.0
+    streams: float = 1.0
     ahead: float = 0.0
     graphs: str = "none"
     score: float = 4.0

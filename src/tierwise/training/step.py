@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +22,7 @@ from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.memory import TrainMemory, memory_of, parameters, share, shared, trained
 from tierwise.training.offload import asked, offloaded
 from tierwise.training.pipeline import Stages, Three, beside, span, stages_of
+from tierwise.training.positions import kinds_on_stages
 from tierwise.training.recipe import TrainingFramework
 from tierwise.training.work import CLASSES, INPUT, MODULES, OUTPUT, BodyRun, ModelWork, plan_of, work_of
 
@@ -100,8 +101,8 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     packs = where(shards, packing(on, how, layer["layer"]), 0.0) if small else 0.0
 
     left = _left(on, x, how)
-    rows: list[tuple[dict[str, Num], dict[str, Num], Num, Num]] = []
-    for piece, n in work.layers:
+    rows: list[_Layer] = []
+    for piece, _ in work.layers:
         forward, behind, again, later = _times(piece, x, how, left)
         _pass_keys(on, x, how, piece, forward, behind)
         if how.recipe.also > 0:  # Autograd's own gradients are added to those that are kept, by kernels of their own.
@@ -109,14 +110,14 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
             behind["memory"] = behind["memory"] + how.memory * each / on.memory.bandwidth
         if how.recipe.forwards > 0:
             forward, behind, again, later = _alone(forward, behind, how)
-        rows.append((forward, {k: behind[k] + again[k] for k in behind}, later, n))
-    mean_f = {k: sum((r[0][k] * r[3] for r in rows), 0.0) / work.depth for k in rows[0][0]}
-    mean_b = {k: sum((r[1][k] * r[3] for r in rows), 0.0) / work.depth for k in rows[0][1]}
-    later = sum((r[2] * r[3] for r in rows), 0.0) / work.depth
+        rows.append((forward, {k: behind[k] + again[k] for k in behind}, later))
+    kinds = kinds_on_stages(x, work.pattern, [n for _, n in work.layers])
+    mean_f, mean_b, later = _mixed(rows, [kind.each for kind in kinds])
     wait_f = where(shards, maximum(gather - _total(mean_f), 0.0), 0.0)
     wait_b = where(shards, maximum(gather + scatter - _total(mean_b), 0.0), 0.0)
     one = _total(mean_f) + wait_f, _total(mean_b) + wait_b + packs - later, later
-    before, after = (_end(work, name, x, how) for name in (INPUT, OUTPUT))
+    before = _beyond(_end(work, INPUT, x, how), _mixed(rows, [kind.first for kind in kinds]))
+    after = _beyond(_end(work, OUTPUT, x, how), _mixed(rows, [kind.last for kind in kinds]))
     stages = stages_of(x, work.depth, one, before, after, sum(w[k] for w in (mean_f, mean_b) for k in ("link", "sent")))
     m, slowest = x.micro_batches, stages.passes.slowest
     fullest = _fullest(stages)
@@ -126,7 +127,7 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     hidden = beside(x, stages)
     parts["link"] = parts["link"] - hidden
     parts["bubble"] = span(x, stages) - m * slowest + hidden
-    parts["hand-overs"] = _handed(on, model, x, stages)
+    parts["hand-overs"] = _handed(on, model, x, stages, how.recipe.passing)
     moved = trained(x, how, work, *_held(stages.layers, layer, ends, x, partial(shared, model, x)))
     # Zeroth-order replicas tell each other how much a loss changed: one number.
     told = tuple(0.0 * n for n in moved) if how.recipe.forwards > 0 else moved
@@ -155,6 +156,24 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     return TrainStep(x, work, how, parts, stages, flops, memory, rate)
 
 
+# Seconds of a layer by class, forward and backward, and those of the backward pass that gradients of weights take.
+_Layer = tuple[dict[str, Num], dict[str, Num], Num]
+
+
+def _mixed(rows: Sequence[_Layer], counts: Sequence[Num]) -> _Layer:
+    """So many layers of each kind."""
+    each = list(zip(rows, counts, strict=True))
+    forward = {k: sum((f[k] * n for (f, _, _), n in each), 0.0) for k in rows[0][0]}
+    behind = {k: sum((b[k] * n for (_, b, _), n in each), 0.0) for k in rows[0][1]}
+    return forward, behind, sum((later * n for (_, _, later), n in each), 0.0)
+
+
+def _beyond(end: Three, layers: _Layer) -> Three:
+    """What an end stage has beyond as many layers as a middle one has."""
+    forward, behind, later = layers
+    return end[0] + _total(forward), end[1] + _total(behind) - later, end[2] + later
+
+
 def _fullest(stages: Stages) -> Num:
     """Layers of the slowest stage."""
     first, middle, last = stages.layers
@@ -163,19 +182,28 @@ def _fullest(stages: Stages) -> Num:
     return where(np.equal(totals[0], slowest), first, where(np.equal(totals[2], slowest), last, middle))
 
 
-def _handed(on: Target, model: Model, x: Layout, stages: Stages) -> Num:
+def _handed(on: Target, model: Model, x: Layout, stages: Stages, passing: float) -> Num:
     """Seconds in which stages hand over to each other: each way for every micro-batch and part of the model, and for
     every stage once to fill the pipeline. A divided vocabulary hears of the last stage's output, and tells of its
-    gradient, beside the next micro-batches' work (arXiv:2411.05288)."""
+    gradient, beside the next micro-batches' work (arXiv:2411.05288).
+
+    Args:
+        passing: as in the recipe: what is longer than the work on another part is waited for.
+    """
     size = x.micro_batch * x.seq / x.cp * model.hidden * 2.0
     whole = where(np.asarray(x.sequence_parallel) > 0, x.tp, 1.0)
     send = exchange(on, "send", size / whole, x.pp, x.tp * x.replicas)
-    count = x.micro_batches * stages.passes.parts + x.pp - 1.0
+    count = x.micro_batches * stages.passes.parts
+    # Passes before the first backward one (arXiv:2104.04473, section 2.2), of the mean stage.
+    filling = minimum(stages.passes.parts * x.pp - 1.0, count)
+    longer = maximum(send - 0.5 * stages.passes.slowest / stages.passes.parts, 0.0)
+    steady = where((np.asarray(x.interleave) > 1) & (passing > 0), longer, send)
     wire: Num = 0.0
     if np.any(np.asarray(x.vocabulary) > 0):
         told = 2.0 * exchange(on, "all_reduce", size / whole, x.pp, x.tp * x.replicas)
         wire = where(np.asarray(x.vocabulary) > 0, x.micro_batches * maximum(told - stages.passes.slowest, 0.0), 0.0)
-    return where(np.asarray(x.pp) <= 1, 0.0, 2.0 * send * count + wire)
+    both = 2.0 * (steady * (count - filling) + send * (filling + x.pp - 1.0))
+    return where(np.asarray(x.pp) <= 1, 0.0, both + wire)
 
 
 def _total(parts: Mapping[str, Num]) -> Num:

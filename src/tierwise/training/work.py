@@ -25,6 +25,7 @@ from tierwise.steps.state import StepState
 from tierwise.training.casts import cast, lowered
 from tierwise.training.kernels import as_trained, kernels
 from tierwise.training.layout import Layout
+from tierwise.training.positions import pattern_of
 from tierwise.training.recipe import Recipe, SustainedRates, TrainingFramework, sustained
 from tierwise.training.trains import ADAPTED, ADAPTER, adapted, share
 
@@ -33,8 +34,8 @@ CLASSES = ("matmul", "routed", "attention", "memory", "link", "sent")
 _CLASS = {"matmul": "matmul", "moe": "matmul", "attention": "attention", "collective": "link"}
 # Roles of linear maps whose inputs may be kept as projections.
 PROJECTED = ("attn", "mlp")
-# Modules of a layer that may be computed again one by one: norms, activation functions, whole feed-forward layers.
-MODULES = ("norm", "act", "mlp")
+# Modules of a layer that may be computed again one by one (:class:`tierwise.training.layout.Layout`).
+MODULES = ("norm", "act", "mlp", "up")
 _FEED_FORWARD = ("mlp", "moe")
 # What stands before the layers, and after them.
 INPUT, OUTPUT = "input", "output"
@@ -85,11 +86,16 @@ class BodyRun:
 
 @dataclass(frozen=True)
 class ModelWork:
-    """All bodies of a model: the ends, and each kind of layer with how many there are."""
+    """All bodies of a model: the ends, and each kind of layer with how many there are.
+
+    Attributes:
+        pattern: kinds of the layers in the order they are executed; empty where there is one kind.
+    """
 
     ends: Mapping[str, BodyRun]
     layers: tuple[tuple[BodyRun, Num], ...]
     logits: Num
+    pattern: tuple[int, ...] = ()
 
     @property
     def depth(self) -> Num:
@@ -131,12 +137,14 @@ def work_of(
     ahead = how.recipe.ahead > 0
     plain = plan_of(layout, flash=flash, ahead=ahead)
     step = training_step(model, plain, layout)
-    trains = share(how.recipe)
+    trains, form = share(how.recipe), fmt("bf16" if how.recipe.also > 0 or how.recipe.gradients <= 2 else "fp32")
+    # What is scattered after every micro-batch is added up where it arrives.
+    added = where(np.asarray(layout.zero) >= 3, 0.0, float(how.recipe.also <= 0))
 
     def passes(plan: Plan) -> tuple[tuple[Program, Program], tuple[StepCost, StepCost]]:
         """The forward and the backward pass, and what both cost with their casts."""
         forward = adapted(as_trained(lower(training_step(model, plan, layout)), how), how.recipe)
-        both = forward, backward(forward, share=trains)
+        both = forward, backward(forward, form, trains, added)
         first, second = (_priced(model, system, plan, cast(p, how.recipe, OUTPUT)) for p in both)
         return both, (first, second)
 
@@ -156,7 +164,8 @@ def work_of(
         if not name.endswith((INPUT, OUTPUT))
     )
     ends = {name: p for name, p in pieces.items() if name.endswith((INPUT, OUTPUT))}
-    return ModelWork(ends, layers, step.tokens * model.vocab / layout.tp)
+    order = pattern_of(forward, [name for name in pieces if name not in ends])
+    return ModelWork(ends, layers, step.tokens * model.vocab / layout.tp, order)
 
 
 def decoder(model: Model) -> Stack:
@@ -233,7 +242,7 @@ def _piece(
     ops = [(op, s.repeat / count) for s in forward.segments if s.name == name for op in s.ops]
     by_module, scores = kept_by_module(ops, divided, recipe.compact, trains)
     kept = sum(by_module.values(), 0.0) + scores
-    whole = {"norm": by_module["norm"], "act": by_module["act"], "mlp": by_module["act"] + by_module["mlp"]}
+    whole = {m: by_module[m] + (by_module["act"] if m == "mlp" else 0.0) for m in MODULES}
     own = [(op, n) for op, n in ops if not op.options.get(ADAPTER)]
     thin = [op for op, _ in ops if op.kind == "matmul" and op.options.get(ADAPTER)]
     return BodyRun(
@@ -287,7 +296,8 @@ def _looped(program: Program, name: str, count: Num, recipe: Recipe) -> Num:
         return 0.0
     casts = 2.0 if recipe.low else 1.0
     some = [(op, s.repeat / count) for s in program.segments if s.name == name for op in s.ops]
-    return sum((casts * n for op, n in some if op.kind == "matmul" and op.options.get("routed")), 0.0)
+    products = ((op, n) for op, n in some if op.kind == "matmul" and op.options.get("routed"))
+    return sum((casts * n * op.dims["batch"] for op, n in products), 0.0)
 
 
 def _replayed(op: Op, graphs: str) -> bool:
@@ -310,7 +320,7 @@ def kept_by_module(
 ) -> tuple[dict[str, Num], Num]:
     """Bytes of tensors that gradients need, each tensor once, by what would make them again, and those of attention
     scores: ``norm``: what norms wrote, ``act``: what activation functions did, ``mlp``: what else is inside of
-    feed-forward layers; ``""``: the rest.
+    feed-forward layers, ``up``: queries, keys and values made of latents; ``""``: the rest.
 
     A matrix product needs its input, attention its queries, keys, values, output and the logarithm of each row's sum
     (or, unfused, its scores, their softmax and what dropout left of it), a norm the stream it normalised, an activation
@@ -333,6 +343,8 @@ def kept_by_module(
         kept[key] = maximum(kept.get(key, 0.0), size / divided if fresh else size)
         made[key] = module
 
+    ops = list(ops)
+    latent = "up" if any(_OF["up"](op) for op, _ in ops) else ""
     for op, n in ops:
         acts = [o for o in op.reads if o.role == "act"]
         if op.kind == "matmul":
@@ -342,7 +354,7 @@ def kept_by_module(
             keep(acts[0].name, size, acts[0].name == "h", "norm" if acts[0].name == "h" else inside)
         elif op.kind == "attention":
             for o in acts:
-                keep(op.name + o.name, o.bytes)
+                keep(op.name + o.name, o.bytes, module=latent)
             scores = scores + _scores(op)
         for o in op.writes:
             version[o.name] = version.get(o.name, 0) + 1
@@ -369,6 +381,7 @@ _OF: Mapping[str, Callable[[Op], bool]] = {
     "norm": lambda op: op.kind == "norm",
     "act": lambda op: op.kind == "elementwise" and op.role in _FEED_FORWARD and op.name.endswith("act"),
     "mlp": lambda op: op.role in _FEED_FORWARD,
+    "up": lambda op: not {"q_up", "kv_up"}.isdisjoint(op.name.split(".")),
 }
 
 

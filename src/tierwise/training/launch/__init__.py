@@ -82,7 +82,7 @@ def files(step: TrainStep, model: Model, name: str) -> dict[str, str]:
     optimizer that projects gradients, slices or some maps alone, modules computed again one by one, replicas that
     average otherwise than all together)."""
     recipe, x = step.how.recipe, step.layout
-    apart = x.again_norm or x.again_act or x.again_mlp or x.averaging or x.late
+    apart = x.again_norm or x.again_act or x.again_mlp or x.again_up or x.averaging or x.late
     own = recipe.projection > 0 or recipe.optimizer in ("microadam", "frugal")
     if recipe.forwards > 0 or own or recipe.slices or recipe.adapted or apart:
         return {}
