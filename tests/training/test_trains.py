@@ -71,3 +71,12 @@ def test_ways_to_fine_tune_are_read_and_refused() -> None:
     for wrong in ("sliced", "sliced:o_proj", "sliced:o_proj=2", "lora:r=8,qkv_proj", "lora:on=down"):
         with pytest.raises(BadField):
             method(wrong, Recipe())
+
+
+def test_frozen_maps_of_four_bits_keep_inputs_of_their_own() -> None:
+    plain, small = (step(**{f: getattr(method(m, PLAIN.recipe), f) for f in ("rank", "parameters", "inputs")})
+                    for m in ("lora:r=16", "qlora:r=16"))  # fmt: skip
+    kept = [float(np.asarray(s.memory.kept)) for s in (plain, small)]
+    # What queries, keys and values, the output, up and down read: six times the stream of a GPT, in 16 bits.
+    assert kept[1] - kept[0] == pytest.approx(LAYERS * PLAIN.saves * 2.0 * 2048.0 * 7.0 * WIDTH, rel=0.2)
+    assert small.memory.peak < plain.memory.peak  # And yet a quarter of the bytes of the weights is worth more.

@@ -17,7 +17,7 @@ from tierwise.training.work import decoder
 FILE = Path(__file__).with_suffix(".yaml")
 # Fields of a recipe that rules set.
 FIELDS = ("dispatch", "aside", "grouped", "graphs", "ahead", "reduced", "gradients")
-_SET = (*FIELDS, "recompute", "first", "last", "zero_stage")
+_SET = (*FIELDS, "recompute", "first", "last", "zero_stage", "stage")
 
 
 def stated(row: Mapping[str, Any]) -> dict[str, Any]:

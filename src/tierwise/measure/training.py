@@ -319,8 +319,8 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         each = float(column("layers")[0]) * ((4.0 * h + kv) + 2.0 * h + parts * (h + up) + (up + h))
         # LitGPT wraps a layer's adapters together with its frozen weights, and writes RMSNorm and gated activations as
         # lines of PyTorch (litgpt/finetune/lora.py, litgpt/model.py; LayerNorm is PyTorch's own kernel).
-        wrapped = {"rank": adapters / each, "parameters": frozen, "mixed": 1.0, "lines": float(gated)}
-        found = replace(found, recipe=replace(found.recipe, **wrapped))
+        found = replace(found, recipe=replace(found.recipe, rank=adapters / each, parameters=frozen, mixed=1.0,
+                                              lines=float(gated), inputs=float(frozen < 2.0)))  # fmt: skip
     wide = column("head_dim", 0.0)
     attention = Attention(hidden, heads, column("kv_heads", "heads"), np.where(wide > 0, wide, hidden / heads))
     inner = column("ffn", 0.0)
@@ -390,11 +390,11 @@ def measured(t: TrainingRows) -> NDArray[np.float64]:
 def measured_memory(t: TrainingRows) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
     """(bytes at the peak of every row, nan where the file has none; the stage whose device they are of)."""
     none = np.full(len(t), None, dtype=object)
-    size, kind, status = (t.columns.get(n, none) for n in ("peak_mem_gb", "mem_kind", "status"))
+    size, kind, status, read_of = (t.columns.get(n, none) for n in ("peak_mem_gb", "mem_kind", "status", "stage"))
     out, stage = np.full(len(t), np.nan), np.full(len(t), "fullest", dtype="<U8")
     for i in range(len(t)):
         said = str(kind[i] or "")
-        stage[i] = "last" if "LAST" in said else "first" if "first PP" in said else "fullest"
+        stage[i] = "last" if "LAST" in said else "first" if "first PP" in said else read_of[i] or "fullest"
         if size[i] and status[i] == "ok" and "analytic" not in said:
             out[i] = float(size[i]) * (2.0**30 if "GiB" in said or "1024" in said else 1e9)
     return out, stage

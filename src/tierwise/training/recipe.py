@@ -38,6 +38,8 @@ class Recipe:
         rank: of low-rank adapters, which alone are trained (LoRA, arXiv:2106.09685); 0 trains all. ``adapted``: maps of
             a layer that have them, by the last part of their name, and how many of the parts that are fused into one
             map; without, every linear map.
+        inputs: 1 where products of frozen weights keep inputs of their own for a backward pass that needs none (of
+            four-bit weights: bitsandbytes' MatMul4Bit).
         mixed: 1 where adapters lie in one sharded unit with the frozen weights of their layer.
         slices: maps of a layer of which a share of the inputs is trained, and nothing else, by the last part of their
             name: ``(("o_proj", 0.05), ("down", 0.02))`` (S2FT, arXiv:2412.06289).
@@ -85,6 +87,7 @@ class Recipe:
     precision: str = "bf16"
     rank: float = 0.0
     adapted: tuple[tuple[str, float], ...] = ()
+    inputs: float = 0.0
     mixed: float = 0.0
     slices: tuple[tuple[str, float], ...] = ()
     projection: float = 0.0
@@ -162,7 +165,7 @@ def method(text: str, base: Recipe) -> Recipe:
     # NF4: 4 bits, an 8-bit scale for 64 weights, and an fp32 scale for 256 of those.
     held = base.parameters if name == "lora" else (4.0 + 8.0 / 64.0 + 32.0 / (64.0 * 256.0)) / 8.0
     on = tuple((part, float("inf")) for part in maps.split("+") if part)
-    return replace(base, parameters=held, rank=float(value), adapted=on)
+    return replace(base, parameters=held, rank=float(value), adapted=on, inputs=float(name == "qlora"))
 
 
 METHODS = ("full", "lora", "qlora", "sliced", "zeroth")

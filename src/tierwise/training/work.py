@@ -24,6 +24,7 @@ from tierwise.steps.price import KERNELS, engine_on, price_program
 from tierwise.steps.state import StepState
 from tierwise.training.casts import cast, lowered
 from tierwise.training.kernels import as_trained, kernels
+from tierwise.training.launches import launches, looped
 from tierwise.training.layout import Layout
 from tierwise.training.positions import pattern_of
 from tierwise.training.recipe import Recipe, SustainedRates, TrainingFramework, sustained
@@ -240,7 +241,7 @@ def _piece(
         return out
 
     ops = [(op, s.repeat / count) for s in forward.segments if s.name == name for op in s.ops]
-    by_module, scores = kept_by_module(ops, divided, recipe.compact, trains)
+    by_module, scores = kept_by_module(ops, divided, recipe.compact, trains, recipe.inputs)
     kept = sum(by_module.values(), 0.0) + scores
     whole = {m: by_module[m] + (by_module["act"] if m == "mlp" else 0.0) for m in MODULES}
     own = [(op, n) for op, n in ops if not op.options.get(ADAPTER)]
@@ -250,8 +251,8 @@ def _piece(
         backward=seconds(costs[1], low[1]),
         weights=seconds(costs[1], low[1], WEIGHTS),
         ends=seconds(costs[0], low[0], _ending(forward, name))["matmul"],
-        launches=(_launches(forward, name, recipe.graphs), _launches(behind, name, recipe.graphs)),
-        looped=(eager * _looped(forward, name, count, recipe), eager * _looped(behind, name, count, recipe)),
+        launches=(launches(forward, name, recipe.graphs), launches(behind, name, recipe.graphs)),
+        looped=(eager * looped(forward, name, count, recipe), eager * looped(behind, name, count, recipe)),
         # What the busiest rank does more than the mean is of no use.
         flops=sum((n * op.flops / (imbalance if op.options.get("routed") else 1.0) for op, n in own), 0.0),
         adapters=sum((op.dims["k"] * op.dims["n"] / recipe.rank for op in thin), 0.0)
@@ -281,32 +282,6 @@ def _ending(program: Program, name: str) -> str:
     return products[-1] if products else "none"
 
 
-def _launches(program: Program, name: str, graphs: str) -> Num:
-    """Ops of a body that the host launches one by one, all experts' products as one; collectives of more than one
-    device; nothing that is replayed as a graph (:attr:`Recipe.graphs`)."""
-    some = [op for s in program.segments if s.name == name for op in s.ops if not _replayed(op, graphs)]
-    one = [where(np.asarray(op.dims["group"]) > 1, 1.0, 0.0) if op.kind == "collective" else 1.0 for op in some]
-    return sum(one, 0.0)
-
-
-def _looped(program: Program, name: str, count: Num, recipe: Recipe) -> Num:
-    """Kernels of single experts, which one op launches in a loop (Transformer Engine's GroupedLinear, a product of
-    cuBLAS for each): in fewer bits a cast goes before each product."""
-    if recipe.grouped > 0 or recipe.graphs == "step":
-        return 0.0
-    casts = 2.0 if recipe.low else 1.0
-    some = [(op, s.repeat / count) for s in program.segments if s.name == name for op in s.ops]
-    products = ((op, n) for op, n in some if op.kind == "matmul" and op.options.get("routed"))
-    return sum((casts * n * op.dims["batch"] for op, n in products), 0.0)
-
-
-def _replayed(op: Op, graphs: str) -> bool:
-    """Whether a graph has an op. What follows the choice of experts has other shapes every time (arXiv:2603.07685)."""
-    routed = bool(op.options.get("routed")) or "choices" in op.dims
-    router = op.role == "moe" and not routed
-    return graphs == "step" or (graphs == "layers" and not routed) or (graphs == "router" and router)
-
-
 def _given(ops: Iterable[Op]) -> Num:
     """Bytes of the residual stream that a body starts from."""
     return next((o.bytes for op in ops for o in op.reads if o.name == "x"), 0.0)
@@ -317,6 +292,7 @@ def kept_by_module(
     divided: Num = 1.0,
     compact: Num = 1.0,
     trains: Callable[[Op], float] = lambda op: 1.0,
+    inputs: float = 0.0,
 ) -> tuple[dict[str, Num], Num]:
     """Bytes of tensors that gradients need, each tensor once, by what would make them again, and those of attention
     scores: ``norm``: what norms wrote, ``act``: what activation functions did, ``mlp``: what else is inside of
@@ -332,6 +308,7 @@ def kept_by_module(
         compact: share of its width in which each linear map of a layer keeps its input, by a projection of its own.
             What something else keeps anyway (attention its output) stays whole.
         trains: the share of an op's weight that has gradients, for which a product needs its input.
+        inputs: as in the recipe.
     """
     version: dict[str, int] = {}
     kept: dict[tuple[str, int], Num] = {}
@@ -352,6 +329,8 @@ def kept_by_module(
             size = n * acts[0].bytes * where(np.asarray(compact) < 1.0, thin, 1.0) * trains(op)
             inside = ("mlp" if acts[0].name == "permuted" else "act") if op.role in _FEED_FORWARD else ""
             keep(acts[0].name, size, acts[0].name == "h", "norm" if acts[0].name == "h" else inside)
+            if inputs > 0 and trains(op) <= 0 and op.role in PROJECTED:
+                keep(acts[0].name + " of a frozen map", n * acts[0].bytes)
         elif op.kind == "attention":
             for o in acts:
                 keep(op.name + o.name, o.bytes, module=latent)

@@ -40,12 +40,14 @@ def validate(paths: Sequence[Path], json: Path | None) -> None:
 def compared(t: TrainingRows) -> Json:
     """Errors of time and memory by source and framework; rows that nothing was predicted for, by reason."""
     seconds, (size, stage) = measured(t), measured_memory(t)
-    time, peak = np.full(len(t), np.nan), np.full(len(t), np.nan)
+    time, peak, most = (np.full(len(t), np.nan) for _ in range(3))
     bounds, held = np.full((2, len(t)), np.nan), np.full((2, len(t)), np.nan)
     name = np.full(len(t), "", dtype="<U24")
     for g in t.groups:
         step = g.step()
         time[g.rows], peak[g.rows], name[g.rows] = step.time, g.peak(stage[g.rows]), g.how.name
+        # A reading is of one stage's device; a run ends where any stage has no room.
+        most[g.rows] = step.memory.peak
         for i in (0, 1):
             bounds[i, g.rows] = step.interval[i]
             held[i, g.rows] = g.how.memory_interval[i] * peak[g.rows]
@@ -61,7 +63,7 @@ def compared(t: TrainingRows) -> Json:
     for i, why in t.refused.items():
         if np.isfinite(seconds[i]) or np.isfinite(size[i]):
             reasons[why] = reasons.get(why, 0) + 1
-    return {"rows": len(t), "errors": rows, "refused": reasons, "out_of_memory": _out_of_memory(t, peak)}
+    return {"rows": len(t), "errors": rows, "refused": reasons, "out_of_memory": _out_of_memory(t, most)}
 
 
 def _errors(mine: Array, true: Array, ends: Array) -> Json:
