@@ -133,3 +133,23 @@ def test_a_gradient_that_is_added_to_is_read_too(added: float) -> None:
     (found,) = [o for s in made.segments for o in s.ops if o.name.endswith(WEIGHTS)]
     assert sum(float(o.bytes) for o in found.writes) == 16.0 * 4.0 * (1.0 + added)
 
+
+
+def test_gradients_that_autograd_leaves_are_added_by_a_kernel() -> None:
+    model, machine, x = gpt(8, 2048.0, 16.0), a100s(1), Layout(global_batch=8.0, seq=1024.0)
+    fused, apart = (made(model, machine, x, apart=a) for a in (0.0, 1.0))
+    # Read once in 16 bits, and what they are added to read and written in fp32, for every micro-batch.
+    layers = 8.0 * 12.0 * 2048.0**2
+    least = 8.0 * layers * (2.0 + 8.0) / machine.device.memory.bandwidth
+    assert float(apart.parts["memory"] - fused.parts["memory"]) == pytest.approx(least, rel=0.01)
+    assert apart.memory.peak == fused.memory.peak
+
+
+def test_heads_whose_rows_are_not_aligned_take_vector_units_where_attention_is_not_fused() -> None:
+    def attention(heads: float, flash: bool) -> float:
+        x = Layout(global_batch=1.0, seq=2048.0)
+        step = train_step(gpt(4, 13824.0, heads), a100s(1), x, TrainingFramework("plain"), flash=flash)
+        return float(step.parts["attention"])
+
+    assert attention(128.0, False) > 5.0 * attention(96.0, False)  # Heads of 108, and of 144.
+    assert attention(128.0, True) < 2.0 * attention(96.0, True)

@@ -95,7 +95,7 @@ def deepspeed(flags: str) -> tuple[tuple[str, float], ...]:
     free, to others in fp32 (runtime/bf16_optimizer.py); that for fp16 accumulates in autograd's own 16 bits and casts
     its share alone (runtime/zero/stage_1_and_2.py)."""
     if "bf16 optimizer" in flags:
-        return (("gradients", 6.0),)
+        return (("also", 2.0),)
     return (("gradients", 2.0),) if "fp16 optimizer" in flags else ()
 
 

@@ -9,13 +9,15 @@ import numpy as np
 
 from tierwise.core.num import Num, maximum, minimum, where
 from tierwise.core.numerics import fmt
-from tierwise.machines.types import System
+from tierwise.cost import Target
 from tierwise.program.program import Body, Program, Repeat, each_op
 from tierwise.program.types import Op, Operand
 from tierwise.training.recipe import Recipe, TrainingFramework, sustained
 
 # Of what the choice of experts decides the shape.
 ROUTED = {"routed": True}
+# Elements of 16 bits in what a matrix engine's operands are loaded by.
+_ALIGNED = 8.0
 
 
 def as_trained(program: Program, how: TrainingFramework) -> Program:
@@ -94,15 +96,20 @@ def _loss(sample: Op) -> Op:
     return replace(sample, name="loss", dims={"elements": logits.elements}, flops=6.0 * logits.elements, writes=(wide,))
 
 
-def kernels(system: System, how: TrainingFramework) -> Callable[[Op], Num]:
+def kernels(on: Target, how: TrainingFramework) -> Callable[[Op], Num]:
     """What kernels of a framework take over those that ops are priced as.
 
     Of the loss, the bytes that all its kernels move. Of activations in the kernel of experts' products, nothing. Of
     unfused attention, dropout of the scores: a kernel that reads and writes them and a mask of a byte (5/2 of a pass,
     beside four in the forward pass and seven in the backward one).
     Of fused attention on devices whose matrix engines older instructions cannot fill, those instructions' share.
+    Of unfused attention whose heads' rows do not begin every 16 bytes, vector units in place of matrix engines: the
+    library's batched products load 16 bytes at a time for these (BLOOM's sweep of heads, bigscience tr11: 78 layers of
+    13,824 take 147 s with heads of 108, 104 to 107 with heads of 216 and 144; facebookresearch/xformers #434: rows of
+    197 take 3.4 times as long as their products have more work than rows of 128).
     """
-    recipe, share = how.recipe, sustained(system.device.family).older
+    recipe, share = how.recipe, sustained(on.device.family).older
+    vector = on.rate("bf16")[0] / on.rate("fp32", "vector")[0]
 
     def factor(op: Op) -> Num:
         if op.name in ("loss", "loss.grad"):
@@ -112,6 +119,8 @@ def kernels(system: System, how: TrainingFramework) -> Callable[[Op], Num]:
             return 0.0 if recipe.grouped > 0 and ".experts.act" in op.name else 1.0
         fused = np.asarray(op.options.get("flash", True), dtype=bool)
         dropped = 1.0 + recipe.dropout * 2.5 / (7.0 if op.name.endswith(".grad") else 4.0)
-        return where(fused, 1.0 / share if recipe.older_attention > 0 else 1.0, dropped)
+        apart = np.mod(op.dims["head_dim"], _ALIGNED) + np.mod(op.dims["v_dim"], _ALIGNED) > 0
+        unfused = where(apart, vector, 1.0) * dropped
+        return where(fused, 1.0 / share if recipe.older_attention > 0 else 1.0, unfused)
 
     return factor

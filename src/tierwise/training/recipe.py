@@ -22,6 +22,8 @@ class Recipe:
     Attributes:
         parameters: of the working copy. ``gradients``: of what is accumulated. ``also``: of gradients beside it (those
             that autograd leaves before they are added). ``master``: of the weights that the optimizer updates.
+        apart: 1 where a product writes the gradients of its weights by themselves, and a kernel adds them to those that
+            are kept (autograd without fused accumulation); so it is wherever there are any ``also``.
         optimizer: a key of :data:`OPTIMIZERS`. ``projection``: rank of what it projects gradients to.
         reduced: of a gradient on the wire. ``logits``: of a logit and its gradient while the loss is taken (16 bits,
             fp32, and the gradient in fp32).
@@ -108,11 +110,17 @@ class Recipe:
     score: float = 4.0
     lines: float = 0.0
     scans: float = 1.0
+    apart: float = 0.0
 
     @property
     def frozen(self) -> bool:
         """Whether most weights have no gradients."""
         return self.rank > 0 or bool(self.slices)
+
+    @property
+    def adds(self) -> bool:
+        """Whether a kernel of its own adds up gradients of weights."""
+        return self.also > 0 or self.apart > 0
 
     @property
     def low(self) -> bool:

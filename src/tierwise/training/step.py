@@ -105,8 +105,8 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     for piece, _ in work.layers:
         forward, behind, again, later = _times(piece, x, how, left)
         _pass_keys(on, x, how, piece, forward, behind)
-        if how.recipe.also > 0:  # Autograd's own gradients are added to those that are kept, by kernels of their own.
-            each = (how.recipe.also + 2.0 * how.recipe.gradients) * (layer["layer"] + layer["experts"])
+        if how.recipe.adds:  # Autograd's own gradients, in 16 bits, are added to those that are kept.
+            each = (2.0 + 2.0 * how.recipe.gradients) * (layer["layer"] + layer["experts"])
             behind["memory"] = behind["memory"] + how.memory * each / on.memory.bandwidth
         if how.recipe.forwards > 0:
             forward, behind, again, later = _alone(forward, behind, how)

@@ -138,9 +138,9 @@ def work_of(
     ahead = how.recipe.ahead > 0
     plain = plan_of(layout, flash=flash, ahead=ahead)
     step = training_step(model, plain, layout)
-    trains, form = share(how.recipe), fmt("bf16" if how.recipe.also > 0 or how.recipe.gradients <= 2 else "fp32")
+    trains, form = share(how.recipe), fmt("bf16" if how.recipe.adds or how.recipe.gradients <= 2 else "fp32")
     # What is scattered after every micro-batch is added up where it arrives.
-    added = where(np.asarray(layout.zero) >= 3, 0.0, float(how.recipe.also <= 0))
+    added = where(np.asarray(layout.zero) >= 3, 0.0, float(not how.recipe.adds))
 
     def passes(plan: Plan) -> tuple[tuple[Program, Program], tuple[StepCost, StepCost]]:
         """The forward and the backward pass, and what both cost with their casts."""
@@ -153,8 +153,8 @@ def work_of(
     low = passes(plan_of(layout, how.recipe.precision, flash, ahead))[1] if how.recipe.low else costs
     divided = where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
     counts = _repeats(forward)
-    factors, rates = kernels(system, how), sustained(system.device.family)
     on = engine_on(model, plain, system, KERNELS).target
+    factors, rates = kernels(on, how), sustained(system.device.family)
     faster = on.rate(fmt(how.recipe.precision).arithmetic)[0] / on.rate("bf16")[0]
     pieces = {name: _piece(name, costs, low, forward, behind, counts[name], divided, plain.imbalance, how.recipe,
                            factors, rates, faster, on.device.dispatch.eager)
