@@ -308,7 +308,14 @@ TRAINED_BY = {
     "local_steps": "--islands 2", "restart": "--mtbf 500h", "storage": "--mtbf 500h",
     "background": "--mtbf 500h --storage 5GB",
     "spares": "--mtbf 500h", "repair": "--mtbf 5000h", "offload": None,
-    "capacity": "--imbalance 2",
+    "capacity": "--imbalance 2", "moe_token_dispatcher_type": "alltoall", "overlap_moe_expert_parallel_comm": None,
+    "use_transformer_engine_op_fuser": None, "cuda_graph_scope": "full_iteration", "mtp_num_layers": "1",
+}  # fmt: skip
+# What only models with experts, or with a module that predicts further ahead, can be asked.
+ROUTED = {
+    **dict.fromkeys(("imbalance", "capacity", "moe_token_dispatcher_type", "overlap_moe_expert_parallel_comm",
+                     "use_transformer_engine_op_fuser"), ("mixtral-8x7b", *TRAINED[1:], "--ep", "4")),
+    "mtp_num_layers": ("deepseek-v3", "--on", "256xh100-sxm", "--train", "--ep", "64", "--global-batch", "256"),
 }  # fmt: skip
 VALUES = {"capacity": "1.2", "averaging": "gossip:1", "local_steps": "10", "restart": "9000s", "storage": "5GB",
           "spares": "2", "repair": "200h"}  # fmt: skip
@@ -344,7 +351,7 @@ def test_a_flag_of_training_changes_a_number_and_is_refused_without_it(
 ) -> None:
     beside = str(TRAINED_BY[name]).split() if str(TRAINED_BY[name]).startswith("--") else []
     flag = given(name, TRAINED_BY[name])
-    asking = ("mixtral-8x7b", *TRAINED[1:], "--ep", "4") if name in ("imbalance", "capacity") else TRAINED
+    asking = ROUTED.get(name, TRAINED)
     if name != "offload":  # which wants a machine with a host's memory
         assert numbers(capsys, *asking, *beside, *flag) != numbers(capsys, *asking, *beside)
     if asking is not TRAINED:

@@ -28,7 +28,9 @@ FORMATS = ("weights", "activations", "kv")
 KERNELS = ("chunk", "eager", "unfused", "framework", "schedule")
 TRAINING = ("train", "global_batch", "micro_batch", "seq", "cp", "interleave", "first_layers", "last_layers",
             "stage_layers", "recompute", "zero", "shard", "sequence_parallel", "vocabulary_parallel", "tp_overlap",
-            "grad_overlap", "offload", "offload_activations", "imbalance", "capacity", "lengths", "padded",
+            "grad_overlap", "offload", "offload_activations", "imbalance", "capacity", "moe_token_dispatcher_type",
+            "overlap_moe_expert_parallel_comm", "use_transformer_engine_op_fuser", "cuda_graph_scope", "mtp_num_layers",
+            "lengths", "padded",
             "straggler", "islands", "local_steps", "averaging", "late", "compress", "mtbf", "restart", "storage",
             "background", "spares", "repair", "optimizer", "precision", "trainer", "method",
             "train_tokens")  # fmt: skip

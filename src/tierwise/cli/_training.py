@@ -25,6 +25,8 @@ DEGREES = {
     **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps",
                                "late", "shard")},
 }  # fmt: skip
+# What only counts where there are experts.
+_EXPERTS = ("moe_token_dispatcher_type", "overlap_moe_expert_parallel_comm", "use_transformer_engine_op_fuser")
 # What only counts where devices fail.
 _FAILURES = ("restart", "storage", "background", "spares", "repair")
 # What a table of layouts leaves out: it is the same for all of them, or a picture.
@@ -49,7 +51,7 @@ def things(asked: Flags) -> tuple[Model, System, TrainingFramework]:
     model = load_model(asked.model)
     decoder(model)
     if experts(model) is None:
-        refuse(asked, ["imbalance", "capacity"], f"nothing: {model.name} has no routed experts")
+        refuse(asked, ["imbalance", "capacity", *_EXPERTS], f"nothing: {model.name} has no routed experts")
     if asked.imbalance is None:
         refuse(asked, ["capacity"], "nothing without --imbalance: no rank has more than the others")
     how = framework(asked.trainer)
@@ -59,12 +61,32 @@ def things(asked: Flags) -> tuple[Model, System, TrainingFramework]:
         recipe = replace(recipe, optimizer=name, projection=rank)
     if asked.precision not in ("bf16", "fp16", "fp8"):
         raise BadField("--precision", "value", asked.precision, "bf16, fp16 or fp8")
-    how = replace(how, recipe=replace(recipe, precision=asked.precision))
+    how = replace(how, recipe=replace(recipe, precision=asked.precision, **_launched(asked, model)))
     machine = kinds(asked.machine)[0]
     if math.isfinite(machine.power_cap):
         raise BadField("--power-cap", "value", f"{machine.power_cap:g} W", "nothing for training, whose steps know no "
                        "energy; --clock holds a machine back")  # fmt: skip
     return model, machine, replace(how, compress=compression(asked.compress or "none"))
+
+
+def _launched(asked: Flags, model: Model) -> dict[str, Any]:
+    """Fields of a recipe that flags of Megatron's own names give."""
+    out: dict[str, Any] = {}
+    if (how := asked.moe_token_dispatcher_type) is not None:
+        if how not in (ways := ("alltoall", "flex")):
+            raise UnknownName("dispatcher", how, ways, f"(there are {', '.join(ways)})")
+        out["dispatch"] = float(how == "flex")
+    if (scope := asked.cuda_graph_scope) is not None:
+        graphs = {"none": "none", "moe_router": "router", "attn": "layers", "full_iteration": "step"}
+        if scope not in graphs:
+            raise UnknownName("scope of graphs", scope, tuple(graphs), f"(there are {', '.join(graphs)})")
+        out["graphs"] = graphs[scope]
+    if asked.mtp_num_layers is not None:
+        if all(s.active or s.stream != "text" for s in model.stacks):
+            refuse(asked, ["mtp_num_layers"], f"nothing: {model.name} has no module that predicts further ahead")
+        out["ahead"] = float(asked.mtp_num_layers)
+    switches = {"overlap_moe_expert_parallel_comm": "aside", "use_transformer_engine_op_fuser": "grouped"}
+    return out | {to: float(value) for flag, to in switches.items() if (value := getattr(asked, flag)) is not None}
 
 
 def usual_length(asked: Flags, model: Model) -> Flags:
@@ -238,7 +260,7 @@ def layout_of(asked: Flags, model: Model, system: System) -> Layout:
     x = Layout(global_batch=asked.global_batch, seq=asked.seq, **given)
     text = decoder(model)
     heads = [float(b.facts().heads) for k in text.kinds for b in k.blocks if b.facts().heads is not None]  # type: ignore[arg-type]
-    check(x, float(text.depth), min(heads, default=1.0), float(system.count))
+    check(x, float(text.depth) + (asked.mtp_num_layers or 0), min(heads, default=1.0), float(system.count))
     return x
 
 

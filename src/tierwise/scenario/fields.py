@@ -148,6 +148,16 @@ _ROWS = (
           least=1),
     Field("capacity", "training", "number", "What a rank of experts takes at most, over the mean; tokens beyond it are "
           "dropped.", least=1),
+    Field("moe_token_dispatcher_type", "training", "text", "How tokens reach their experts: flex (once to each node: "
+          "DeepEP, HybridEP) or alltoall (every copy, by the library; default: the trainer's).", metavar="HOW"),
+    Field("overlap_moe_expert_parallel_comm", "training", "switch", "Tokens travel to experts beside another "
+          "micro-batch's work."),
+    Field("use_transformer_engine_op_fuser", "training", "switch", "A layer's experts are two kernels, with activation "
+          "and casts in them."),
+    Field("cuda_graph_scope", "training", "text", "What the host launches as a graph: none, moe_router, attn (all of a "
+          "layer but what follows the choice of experts) or full_iteration.", metavar="WHAT"),
+    Field("mtp_num_layers", "training", "whole", "Modules trained to predict tokens further ahead, where the model has "
+          "any: 0 or 1.", least=0, most=1),
     Field("lengths", "training", "text", "Tokens of documents, packed into sequences: lognormal:mean=600,cv=1.2, "
           "empirical:file=FILE, or your file.py.", metavar="RULE"),
     Field("padded", "training", "switch", "Documents are padded to a sequence each, not packed."),

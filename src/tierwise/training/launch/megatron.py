@@ -65,10 +65,14 @@ def files(step: TrainStep, shape: DecoderShape, name: str) -> dict[str, str]:
             ("num-experts", shape.experts),
             ("moe-router-topk", shape.top_k),
             ("moe-ffn-hidden-size", shape.expert_inner),
-            ("moe-token-dispatcher-type", "alltoall"),
+            ("moe-token-dispatcher-type", "flex" if recipe.dispatch else "alltoall"),
             ("moe-grouped-gemm", None),
             ("expert-model-parallel-size", int(x.ep)),
         ]
+        if recipe.aside:
+            rows.append(("overlap-moe-expert-parallel-comm", None))
+    if recipe.ahead:
+        rows.append(("mtp-num-layers", 1))
     if recipe.precision == "fp8":
         rows.append(("fp8-format", "hybrid"))
     lines = [f"  --{key}" + ("" if value is None else f" {value}") for key, value in rows]
