@@ -1,8 +1,8 @@
 """Fit one engine's classes of one op anew, from where they stand.
 
 ``python -m benchmarks.fit.again OP ENGINE [SYSTEM…]``; ``OP`` is ``attention_prefill``, ``attention_decode``,
-``mla_prefill`` or ``mla_decode``. Every class keeps its structure; what a change of a kernel's description or of a
-recording's touches is fitted again, all other classes stay as they are.
+``mla_prefill`` or ``mla_decode``. Classes of attention start from where they are and keep their structure. What a change
+of a kernel's description or of a recording's touches is fitted again, all other classes stay as they are.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def refitted(spec: Spec, own: Sequence[Part], engine: str, held: dict[str, Any])
     mine = rows_of(spec, own, held)
     if held["engine"].partition(":")[0] != engine or not mine:
         return held
-    made = row(replace(spec, donors=[(str(held["dtype"]), held["coefficients"])]), mine, held["engine"])
+    start = [(str(held["dtype"]), held["coefficients"])] if spec.kernels else []
+    made = row(replace(spec, donors=start), mine, held["engine"])
     print(own[0].system, held["dtype"], held["engine"], held["errors"], "->", made["errors"], flush=True)
     return {**held, **made}
 

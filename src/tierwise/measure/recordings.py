@@ -35,11 +35,10 @@ def recorded(rows: Mapping[str, NDArray[Any]], kind: str, what: str) -> NDArray[
     return out
 
 
-def typical_write(dtype: str) -> float:
-    """Vector operations an element of the kernel that writes the cache (:func:`tierwise.cost.flash.cache_write`), for
-    classes that were recorded without it; ``dtype``: of the class."""
-    by: dict[str, float] = _said()["write"]
-    return float(by.get(dtype, by["bf16"]))
+def typical(coefficient: str, dtype: str = "*") -> float:
+    """A coefficient of what only some rows hold, for classes that were recorded otherwise; ``dtype``: of the class."""
+    by: dict[str, float] = _said()["typical"][coefficient]
+    return float(by.get(dtype, by["*"]))
 
 
 @cache

@@ -17,7 +17,7 @@ from tierwise.core.num import maximum
 from tierwise.core.numerics import fmt
 from tierwise.cost import Cost, Target, price
 from tierwise.measure.columns import COUNT, SIZE
-from tierwise.measure.recordings import recorded, typical_write
+from tierwise.measure.recordings import recorded, typical
 from tierwise.program.types import Op, Operand
 
 COLUMNS = frozenset({"batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim", "kv_cache_dtype"})
@@ -88,7 +88,7 @@ def as_recorded(on: Target, unwritten: bool) -> Target:
             if unwritten and timed:
                 fits[key] = replace(fit, values={**k, "write": 0.0, "launch": maximum(k["launch"] - kernel, 0.0)})
             elif not unwritten and not timed:
-                fits[key] = replace(fit, values={**k, "write": typical_write(key[1]), "launch": k["launch"] + kernel})
+                fits[key] = replace(fit, values={**k, "write": typical("write", key[1]), "launch": k["launch"] + kernel})
     return replace(on, efficiency=replace(on.efficiency, fits=fits))
 
 
