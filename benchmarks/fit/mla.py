@@ -56,8 +56,8 @@ def spec(phase: str) -> Spec:
 def unfused(spec: Spec, parts: Sequence[Part]) -> Spec:
     """Modules recorded with norms and rotary embeddings as chains of kernels have passes of their own over those.
 
-    Of prompts, both they and the kernels between the products go with tokens and heads: the rows do not tell them apart,
-    and the latter are as usual (``between`` at its prior). Of the few tokens of a decode step the former are.
+    Of prompts, both they and the kernels between the products go with tokens and heads: the rows do not tell them
+    apart, and the latter are as usual (``between`` at its prior). Of the few tokens of a decode step the former are.
     """
     if not all(recorded(p.table, "mla", "unfused").all() for p in parts):
         return spec

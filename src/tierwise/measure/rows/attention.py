@@ -86,9 +86,12 @@ def as_recorded(on: Target, unwritten: bool) -> Target:
         if key[0].startswith("attention_"):
             k, timed = fit.values, bool(np.any(np.asarray(fit.values.get("write", 1.0)) != 0.0))
             if unwritten and timed:
-                fits[key] = replace(fit, values={**k, "write": 0.0, "launch": maximum(k["launch"] - kernel, 0.0)})
+                write, launch = 0.0, maximum(k["launch"] - kernel, 0.0)
             elif not unwritten and not timed:
-                fits[key] = replace(fit, values={**k, "write": typical("write", key[1]), "launch": k["launch"] + kernel})
+                write, launch = typical("write", key[1]), k["launch"] + kernel
+            else:
+                continue
+            fits[key] = replace(fit, values={**k, "write": write, "launch": launch})
     return replace(on, efficiency=replace(on.efficiency, fits=fits))
 
 

@@ -52,8 +52,8 @@ def classes(rows: Rows) -> np.ndarray:
 def module(rows: Rows, on: Target, k: Mapping[str, Num], decode: bool) -> Num:
     """Seconds of modules of one phase with given coefficients: those of attention, and ``gemm_compute``,
     ``gemm_memory`` (fractions), ``gemm_move`` (passes over operands), ``between`` (passes of the kernels between
-    the products), ``absorbed`` (attention in the latent space over the plain rate), ``unfused`` (passes over what chains
-    of plain kernels move, see :func:`chains`; a class of fused modules has none, and a usual one counts)."""
+    the products), ``absorbed`` (attention in the latent space over the plain rate), ``unfused`` (passes over what
+    chains of plain kernels move, see :func:`chains`; a class of fused modules has none, and a usual one counts)."""
     gemm = str(rows["gemm_type"][0])
     if gemm not in FORMATS:
         raise UnknownName("gemm_type", gemm, list(FORMATS))
@@ -84,10 +84,10 @@ def module(rows: Rows, on: Target, k: Mapping[str, Num], decode: bool) -> Num:
 def chains(on: Target, device: flash.Chip, tokens: Num, heads: Num, passes: Num) -> Num:
     """Seconds that norms and rotary embeddings take as chains of PyTorch's kernels beyond the fused ones.
 
-    A norm widens, squares, averages, adds, takes the root, multiplies, narrows and multiplies: 8 kernels and 36 bytes an
-    element. Rotating gathers angles and repeats cosines and sines, then for queries and keys negates, stacks, multiplies
-    twice and adds (20 bytes an element), and writes queries back (4). Three kernels are what it takes fused. The last
-    cache holds what one kernel hands to the next, of 8 bytes an element, while that fits.
+    A norm widens, squares, averages, adds, takes the root, multiplies, narrows and multiplies: 8 kernels and 36 bytes
+    an element. Rotating gathers angles and repeats cosines and sines, then for queries and keys negates, stacks,
+    multiplies twice and adds (20 bytes an element), and writes queries back (4). Three kernels are what it takes fused.
+    The last cache holds what one kernel hands to the next, of 8 bytes an element, while that fits.
     """
     kernels = 2.0 * 8.0 + 3.0 + 2.0 * 5.0 + 1.0 - 3.0
     normed, rotated = tokens * (Q_RANK + RANK), tokens * ROPE * (heads + 1.0)
