@@ -91,7 +91,7 @@ def chains(on: Target, device: flash.Chip, tokens: Num, heads: Num, passes: Num)
     """
     kernels = 2.0 * 8.0 + 3.0 + 2.0 * 5.0 + 1.0 - 3.0
     normed, rotated = tokens * (Q_RANK + RANK), tokens * ROPE * (heads + 1.0)
-    time = 0.0
+    time: Num = 0.0
     for elements, each in ((normed, 36.0), (rotated, 24.0)):
         handed = 8.0 * elements
         time = time + flash.warm_read(device, handed, 1.0, 1.0, 1.0) * each / 8.0
