@@ -10,7 +10,7 @@ from tierwise.cost import Target, efficiency, flash
 from tierwise.cost.types import Fit
 from tierwise.machines import system
 from tierwise.measure.recordings import recorded
-from tierwise.measure.rows import attention
+from tierwise.measure.rows import attention, mla
 
 
 def rows(version: str, tokens: float = 1.0, step: float = 1024.0) -> dict[str, np.ndarray]:
@@ -48,3 +48,21 @@ def test_the_write_takes_time_by_the_element() -> None:
     chip = flash.Chip(1e15, 1e13, 100.0, 1e12, 1e13, 1e7, 2e13)
     assert flash.cache_write(chip, {"write": 100.0}, 1e6) == 100.0 * 1e6 / 2e13
     assert flash.cache_write(chip, {}, 1e6) == 0.0
+
+
+def test_norms_and_rotary_embeddings_as_chains_cost_their_kernels_and_bytes() -> None:
+    """The same module under the same class: recorded on the B200 with fused kernels, on the B300 without."""
+    numbers = {"batch_size": 1.0, "isl": 1.0, "step": 8192.0, "num_heads": 64.0}
+    words = {"engine": "vllm", "version": "0.24.0", "kernel_source": "FLASHINFER_MLA", "mla_dtype": "bfloat16",
+             "kv_cache_dtype": "bfloat16", "gemm_type": "bfloat16", "model": ""}  # fmt: skip
+    machine = system("b300-sxm")
+    on = Target(machine, efficiency(machine.device, "vllm"))
+    fused, chained = (
+        {k: np.asarray([v]) for k, v in {**numbers, **words, "system": name}.items()}
+        for name in ("b200_sxm", "b300_sxm")
+    )
+    assert recorded(chained, "mla", "unfused").all() and not recorded(fused, "mla", "unfused").any()
+    more = float(mla.cost(chained, on).time[0] - mla.cost(fused, on).time[0])
+    launch = machine.device.dispatch.graph + machine.device.memory.latency
+    # Thirty kernels in place of three; a token's bytes are nothing beside that.
+    assert 27 * launch <= more < 30 * launch
