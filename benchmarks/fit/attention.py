@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 from benchmarks.fit import classes
-from benchmarks.fit.classes import Free, Spec, extend, run
+from benchmarks.fit.classes import Free, Part, Spec, extend, run
 from benchmarks.fit.common import Array
 
 from tierwise.cost import Efficiency, Target, price
 from tierwise.cost.attention import formats
 from tierwise.cost.types import Fit
 from tierwise.measure.ops import Table
+from tierwise.measure.recordings import recorded
 from tierwise.measure.rows import attention
 from tierwise.program.types import Op
 
@@ -35,6 +36,7 @@ PREFILL = {
     "unskipped": Free(0.05, 1e-4, 1.0),
     "move": Free(1.0, 0.01, 5.0),
 }
+WRITE = Free(100.0, 5.0, 3000.0)
 DECODE = {
     "launch": Free(6e-6, 5e-7, 1e-4),
     "memory": Free(0.85, 0.1, 1.0),
@@ -94,7 +96,18 @@ def kinds(phase: str) -> Spec:
     # by arithmetic, gains nothing from it.
     cycles, draws = (("launch", "start", "merge", "regroup"), ("unit",)) if phase == "decode" else ((), ())
     return Spec(f"attention_{phase}", f"attention_{phase}.parquet", dtype, prepare, seconds, free, choices, SHAPE, keep,
-                general=PLAIN[phase], cycles=cycles, draws=draws)  # fmt: skip
+                general=PLAIN[phase], cycles=cycles, draws=draws, of=written)  # fmt: skip
+
+
+def written(spec: Spec, parts: Sequence[Part]) -> Spec:
+    """vLLM and SGLang write the cache with kernels of their own (reshape_and_cache; RadixAttention's set_kv_buffer),
+    whose work a class of prefill has where its rows were timed with it."""
+    if not {p.engine for p in parts} <= {"vllm", "sglang"}:
+        return spec
+    if all(recorded(p.table, "attention", "unwritten").all() for p in parts):
+        donors = [(kind, {**k, "write": 0.0}) for kind, k in spec.donors]
+        return replace(spec, choices=[{**c, "write": 0.0} for c in spec.choices], donors=donors)
+    return replace(spec, free={**spec.free, "write": WRITE}) if spec.op.endswith("prefill") else spec
 
 
 def leave_out(name: str) -> Efficiency:

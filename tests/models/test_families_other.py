@@ -54,6 +54,39 @@ def test_parameters_are_the_published_ones(name: str) -> None:
     assert load_model(name).parameters == pytest.approx(millions * 1e6, rel=tolerance)
 
 
+# RWKV-7: the paper's formula (arXiv:2503.14456, appendix on parameters) at its ranks; 168M is in the name of the first.
+@pytest.mark.parametrize(("hidden", "layers", "vocab", "ranks", "millions"), [
+    (768, 12, 50304, (64, 64, 32, 128), 168), (768, 12, 65536, (64, 64, 32, 128), 191),
+    (2560, 32, 65536, (96, 96, 64, 320), 2948),
+])  # fmt: skip
+def test_rwkv_7_has_the_parameters_of_its_paper(
+    hidden: int, layers: int, vocab: int, ranks: tuple[int, ...], millions: int
+) -> None:
+    names = ("decay_low_rank_dim", "a_low_rank_dim", "v_low_rank_dim", "gate_low_rank_dim")
+    data = {"model_type": "rwkv7", "hidden_size": hidden, "num_hidden_layers": layers, "vocab_size": vocab,
+            "torch_dtype": "bfloat16", **dict(zip(names, ranks, strict=True))}  # fmt: skip
+    model = from_config(data, "rwkv7")
+    layer = hidden * (12 * hidden + 2 * sum(ranks) + 19)
+    assert model.parameters == 2 * hidden * vocab + 4 * hidden + layers * layer - (2 * hidden * ranks[2] + hidden)
+    assert model.parameters == pytest.approx(millions * 1e6, rel=0.003)
+    assert not model.notes
+    # A matrix of 64 by 64 numbers of 32 bits a head, and two tokens before: nothing that grows with the context.
+    for past in (100.0, 1e6):
+        kv, state, _ = state_bytes(Step(model, Plan(), 1.0, 1.0, past, "decode"))
+        assert (kv, state) == (0.0, layers * hidden * (64 * 4 + 2 * 2))
+
+
+def test_a_shared_block_is_stored_once_and_cached_at_each_return() -> None:
+    """Zamba2: nine hybrid layers take two shared transformer blocks in turn, each return with a cache of its own."""
+    shape = {"hidden_size": 2560, "num_hidden_layers": 54, "num_attention_heads": 32, "n_mamba_heads": 80,
+             "vocab_size": 32000, "num_mem_blocks": 2}  # fmt: skip
+    one, two = (from_config({"model_type": "zamba2", **shape, "num_mem_blocks": n}, "zamba2") for n in (1, 2))
+    hidden, inner = 2560.0, 10240.0
+    assert two.parameters - one.parameters == 3 * (2 * hidden) ** 2 + 2 * hidden**2 + 3 * hidden * inner + 3 * hidden
+    kv = [state_bytes(Step(m, Plan(), 1.0, 1.0, 999.0, "decode"))[0] for m in (one, two)]
+    assert kv[0] == kv[1] == 9 * 2 * 1000 * 2 * hidden * 2.0
+
+
 @pytest.mark.parametrize("name", ACTIVE)
 def test_active_parameters_are_the_published_ones(name: str) -> None:
     millions, tolerance = ACTIVE[name]

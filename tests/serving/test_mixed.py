@@ -80,8 +80,9 @@ def test_measured_calls_of_the_same_kernel(name: str, machine: str, most: float)
     on = Target(system(machine), efficiency(device, "vllm"))
     rate, engine = on.rate("bf16")
     assert device.cache is not None
-    chip = flash.Chip(rate, on.rate("fp32", "vector")[0], float(engine.units), on.memory.bandwidth,
-                      device.cache.bandwidth, on.cache_capacity)  # fmt: skip
+    vector = on.rate("fp32", "vector")[0]
+    chip = flash.Chip(rate, vector, float(engine.units), on.memory.bandwidth, device.cache.bandwidth,
+                      on.cache_capacity, vector)  # fmt: skip
     decode, prefill = (on.efficiency.fit(f"attention_{x}", "bf16") for x in ("decode", "prefill"))
     assert decode is not None and prefill is not None
     scratch = next(t.capacity for t in device.tiers if t.kind == "scratchpad")

@@ -17,6 +17,15 @@ from tierwise.models.hf import find_family, from_config
 pytestmark = pytest.mark.truth
 
 SMALL = 3e-3
+# Those that a family of their own reads, at sizes of published checkpoints: (class, what differs from its defaults).
+READ = {
+    "umt5": ("UMT5ForConditionalGeneration", {"d_model": 4096, "d_ff": 10240, "num_layers": 24, "num_heads": 64}),
+    "t5gemma": ("T5GemmaForConditionalGeneration", {}),
+    "recurrent_gemma": ("RecurrentGemmaForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 24576, "lru_width": 4096, "num_hidden_layers": 38,
+        "num_attention_heads": 16, "num_key_value_heads": 1}),
+    "zamba2": ("Zamba2ForCausalLM", {"n_mamba_heads": 80, "num_mem_blocks": 2, "use_shared_attention_adapter": True}),
+}  # fmt: skip
 EVERY = 3  # of all types, one in so many
 LEAST = 40
 # `transformers` gives weights to experts that pass their input through; checkpoints do not.
@@ -25,13 +34,13 @@ OURS = {"longcat_flash"}
 TOLD = ("counts ", "not understood", "left out", "is read though", "read by its fields", "read as the published code")
 
 
-def counted(kind: str, name: str) -> tuple[dict[str, Any], int] | None:
+def counted(kind: str, name: str, **sizes: Any) -> tuple[dict[str, Any], int] | None:
     import torch
     import transformers
     from transformers import CONFIG_MAPPING
 
     try:
-        config = CONFIG_MAPPING[kind]()
+        config = CONFIG_MAPPING[kind](**sizes)
         with torch.device("meta"):
             model = getattr(transformers, name)(config)
         model.tie_weights()
@@ -50,6 +59,16 @@ def kinds() -> list[tuple[str, str]]:
         for kind, name in mapping.items():
             found.setdefault(kind, name if isinstance(name, str) else name[0])
     return sorted(found.items())[::EVERY]
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_a_family_counts_what_the_class_builds(kind: str) -> None:
+    name, sizes = READ[kind]
+    reference = counted(kind, name, **sizes)
+    assert reference is not None
+    data, theirs = reference
+    model = from_config(data, kind)
+    assert model.family == kind and float(model.parameters) == theirs
 
 
 def test_no_type_is_counted_otherwise_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:

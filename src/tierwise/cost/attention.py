@@ -79,7 +79,7 @@ def chip(op: Op, on: Target) -> flash.Chip:
     cache = on.device.cache
     near = cache.bandwidth if cache is not None and not is_zero(cache.bandwidth) else on.memory.bandwidth
     return flash.Chip(rate, softmax_rate(on), num(engine.units), on.memory.bandwidth,
-                      near, on.cache_capacity)  # fmt: skip
+                      near, on.cache_capacity, on.rate("fp32", "vector")[0])  # fmt: skip
 
 
 def softmax_rate(on: Target) -> Num:

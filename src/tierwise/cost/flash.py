@@ -26,7 +26,8 @@ _WIDTH = 128.0
 
 @dataclass(frozen=True)
 class Chip:
-    """The datasheet as kernels meet it: FLOP/s of the matrix and vector engines, units, bytes/s and bytes."""
+    """The datasheet as kernels meet it: FLOP/s of the matrix engine, of the vector engine in softmax and in all else
+    (``plain``), units, bytes/s and bytes."""
 
     rate: Num
     vector: Num
@@ -34,6 +35,7 @@ class Chip:
     memory: Num
     cache: Num
     capacity: Num
+    plain: Num
 
 
 def smooth_maximum(a: Num, b: Num) -> Num:
@@ -64,7 +66,8 @@ def prefill(
     power law), ``softmax`` (vector operations a pair), ``start`` (seconds a tile) with power ``start_power``,
     ``alone`` (rate of a single tile on its unit), ``tail``, ``unskipped`` (share of the pairs outside a window that
     is computed all the same), ``memory``, ``cache`` (fractions), ``warm`` (share of the last cache that keeps
-    operands from their producer), ``move`` (further passes over the operands), ``launch`` (seconds).
+    operands from their producer), ``move`` (further passes over the operands), ``launch`` (seconds), ``write`` (see
+    :func:`cache_write`).
     """
     group = heads / kv_heads
     rows = k["rows"] * where(np.asarray(width) >= 192.0, 1.0 - 0.5 * k["halved"], 1.0)
@@ -90,7 +93,17 @@ def prefill(
     time = maximum(last / k["alone"], busy) + k["tail"] * minimum(last, busy)
     moved = 2.0 * batch * both * (q * (heads + kv_heads) + past * kv_heads)
     bytes_time = warm_read(chip, moved, k["warm"], k["cache"], k["memory"])
-    return time, bytes_time, k["launch"] + k["move"] * bytes_time
+    written = cache_write(chip, k, batch * q * kv_heads * both)
+    return time, bytes_time, k["launch"] + k["move"] * bytes_time + written
+
+
+def cache_write(chip: Chip, k: Mapping[str, Num], elements: Num) -> Num:
+    """Seconds beyond its launch of the kernel that copies new keys and values to their pages of the cache, where one
+    does (vLLM's reshape_and_cache, SGLang's set_kv_buffer): blocks of a token, bound by their units: ``write`` vector
+    operations an element. 0 for classes without ``write``, whose other coefficients hold it, and for those that
+    were recorded without the kernel, whose ``write`` is 0.
+    """
+    return k.get("write", 0.0) * elements / chip.plain
 
 
 def _extents(tiles: Num, per: Num, q: Num, past: Num, window: Num) -> tuple[Num, Num]:

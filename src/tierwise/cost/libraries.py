@@ -43,7 +43,9 @@ def stand_ins(engine: str, version: str, kernel: str, fits: Mapping[Key, Fit]) -
         named = [(k[2], f) for k, f in fits.items() if k[:2] == (op, dtype) and ":" in k[2]]
         same = [f for other, f in named if _library(op, dtype, other, f.version) == library]
         if same:
-            near = min(same, key=lambda f: ("calibrated", "transferred").index(f.basis))
+            # Of one device's, the engine's own commonest kernel first.
+            own = {id(f) for k, f in fits.items() if k == (op, dtype, engine)}
+            near = min(same, key=lambda f: (("calibrated", "transferred").index(f.basis), id(f) not in own))
             out[key] = replace(near, engine=key[2], basis="transferred")
     return out
 

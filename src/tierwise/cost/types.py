@@ -167,7 +167,8 @@ class Efficiency:
             op,
             "/".join(map(str, distinct)),
             parts[0].engine,
-            {name: pick([p.values[name] for p in parts]) for name in parts[0].values},
+            # What only some kernels have (``write``) is nothing in the others.
+            {name: pick([p.values.get(name, 0.0) for p in parts]) for name in {n: 0 for p in parts for n in p.values}},
             max((p.basis for p in parts), key=("calibrated", "transferred").index),
             (pick([p.interval[0] for p in parts]), pick([p.interval[1] for p in parts])),
             parts[0].source,

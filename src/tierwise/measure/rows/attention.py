@@ -1,7 +1,8 @@
 """Softmax attention: ``isl`` new tokens a sequence after ``step`` cached ones; one new token is a decode step.
 
 A prefill without cached tokens and of one token counts as prefill, which is how it was recorded. ``latency`` is the
-core alone (with the write of the cache where the kernel does it), timed in a loop over the same buffers.
+core alone, timed in a loop over the same buffers, and what writes the new keys and values to the cache, except where
+:mod:`tierwise.measure.recordings` says that it was left out.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ from dataclasses import replace
 import numpy as np
 
 from tierwise.core.errors import BadField
+from tierwise.core.num import maximum
 from tierwise.core.numerics import fmt
 from tierwise.cost import Cost, Target, price
 from tierwise.measure.columns import COUNT, SIZE
+from tierwise.measure.recordings import recorded, typical
 from tierwise.program.types import Op, Operand
 
 COLUMNS = frozenset({"batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim", "kv_cache_dtype"})
 DTYPE = "kv_cache_dtype"
 BOUNDS = dict.fromkeys(sorted(COLUMNS - {"step", DTYPE}), SIZE) | {"step": COUNT, "window_size": COUNT}
+
+# Trips to memory, one after the other, of the kernel that writes the cache.
+_TRIPS = 3.0
 
 Rows = Mapping[str, np.ndarray]
 
@@ -58,11 +64,35 @@ def names(column: np.ndarray) -> np.ndarray:
 
 def cost(rows: Rows, on: Target) -> Cost:
     """The price of the rows as they were timed: in a loop, caches warm."""
-    decode = decoding(rows)
-    masks = {"decode": decode, "prefill": ~decode}
-    parts = {p: price(op({c: v[m] for c, v in rows.items()}, p), replace(on, weight_copies=1.0))
-             for p, m in masks.items() if np.any(m)}  # fmt: skip
+    decode, unwritten = decoding(rows), recorded(rows, "attention", "unwritten")
+    parts, masks = {}, {}
+    for phase, here in (("decode", decode), ("prefill", ~decode)):
+        for apart in (False, True):
+            mask = here & (unwritten == apart)
+            if np.any(mask):
+                part = {c: v[mask] for c, v in rows.items()}
+                parts[f"{phase}-{apart}"] = price(op(part, phase), as_recorded(replace(on, weight_copies=1.0), apart))
+                masks[f"{phase}-{apart}"] = mask
     return join(parts, masks)
+
+
+def as_recorded(on: Target, unwritten: bool) -> Target:
+    """The target with classes for rows that were timed with or without the kernel that writes the cache, whichever way
+    a class was (``write`` is 0 in one that was recorded without): its launch, which waits for a slot, for values and
+    for their storing, and its work where that is known."""
+    kernel = on.device.dispatch.graph + _TRIPS * on.memory.latency
+    fits = dict(on.efficiency.fits)
+    for key, fit in fits.items():
+        if key[0].startswith("attention_"):
+            k, timed = fit.values, bool(np.any(np.asarray(fit.values.get("write", 1.0)) != 0.0))
+            if unwritten and timed:
+                write, launch = 0.0, maximum(k["launch"] - kernel, 0.0)
+            elif not unwritten and not timed:
+                write, launch = typical("write", key[1]), k["launch"] + kernel
+            else:
+                continue
+            fits[key] = replace(fit, values={**k, "write": write, "launch": launch})
+    return replace(on, efficiency=replace(on.efficiency, fits=fits))
 
 
 def join(parts: Mapping[str, Cost], masks: Mapping[str, np.ndarray]) -> Cost:

@@ -1,7 +1,8 @@
 """Whole latent-attention modules of DeepSeek-V3: projections, absorption or expansion, attention, output.
 
 ``latency`` covers every matrix product of the module: its floor at one token is the time to read their weights.
-Kernels named in ``ABSORBED`` attend in the latent space in prefill too.
+Kernels named in ``ABSORBED`` attend in the latent space in prefill too. Where :mod:`tierwise.measure.recordings` says
+that norms and rotary embeddings ran as chains of plain kernels, these count besides.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tierwise.core.numerics import fmt
 from tierwise.cost import Cost, Target, flash
 from tierwise.cost.attention import chip
 from tierwise.measure.columns import COUNT, SIZE
+from tierwise.measure.recordings import recorded, typical
 from tierwise.measure.rows.attention import join, names
 from tierwise.program.types import Op
 
@@ -50,7 +52,8 @@ def classes(rows: Rows) -> np.ndarray:
 def module(rows: Rows, on: Target, k: Mapping[str, Num], decode: bool) -> Num:
     """Seconds of modules of one phase with given coefficients: those of attention, and ``gemm_compute``,
     ``gemm_memory`` (fractions), ``gemm_move`` (passes over operands), ``between`` (passes of the kernels between
-    the products), ``absorbed`` (attention in the latent space over the plain rate)."""
+    the products), ``absorbed`` (attention in the latent space over the plain rate), ``unfused`` (passes over what
+    chains of plain kernels move, see :func:`chains`; a class of fused modules has none, and a usual one counts)."""
     gemm = str(rows["gemm_type"][0])
     if gemm not in FORMATS:
         raise UnknownName("gemm_type", gemm, list(FORMATS))
@@ -61,6 +64,8 @@ def module(rows: Rows, on: Target, k: Mapping[str, Num], decode: bool) -> Num:
     device = chip(blank, on)
     tokens = batch * q
     products = _products(on, k, tokens, heads, latent, FORMATS[gemm])
+    passes = k.get("unfused", typical("unfused"))
+    products = products + where(recorded(rows, "mla", "unfused"), chains(on, device, tokens, heads, passes), 0.0)
     element = np.where(names(rows["kv_cache_dtype"]) == "fp8", 1.0, 2.0)
     inf = float("inf")
     if decode:
@@ -74,6 +79,23 @@ def module(rows: Rows, on: Target, k: Mapping[str, Num], decode: bool) -> Num:
         where(latent, RANK, VALUE),
     )  # fmt: skip
     return products + flash.smooth_maximum(time, memory) + extra
+
+
+def chains(on: Target, device: flash.Chip, tokens: Num, heads: Num, passes: Num) -> Num:
+    """Seconds that norms and rotary embeddings take as chains of PyTorch's kernels beyond the fused ones.
+
+    A norm widens, squares, averages, adds, takes the root, multiplies, narrows and multiplies: 8 kernels and 36 bytes
+    an element. Rotating gathers angles and repeats cosines and sines, then for queries and keys negates, stacks,
+    multiplies twice and adds (20 bytes an element), and writes queries back (4). Three kernels are what it takes fused.
+    The last cache holds what one kernel hands to the next, of 8 bytes an element, while that fits.
+    """
+    kernels = 2.0 * 8.0 + 3.0 + 2.0 * 5.0 + 1.0 - 3.0
+    normed, rotated = tokens * (Q_RANK + RANK), tokens * ROPE * (heads + 1.0)
+    time: Num = 0.0
+    for elements, each in ((normed, 36.0), (rotated, 24.0)):
+        handed = 8.0 * elements
+        time = time + flash.warm_read(device, handed, 1.0, 1.0, 1.0) * each / 8.0
+    return kernels * (on.device.dispatch.graph + on.memory.latency) + passes * time
 
 
 def _products(on: Target, k: Mapping[str, Num], t: Num, h: Num, latent: np.ndarray, formats: tuple[str, str]) -> Num:

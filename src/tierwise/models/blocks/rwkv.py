@@ -1,7 +1,7 @@
 """RWKV: time mixing by decayed sums over the past, channel mixing by shifted tokens.
 
 Version 4 (arXiv:2305.13048) keeps an average per channel; version 6 (Finch, arXiv:2404.05892) a matrix per head
-with a decay that depends on the input.
+with a decay that depends on the input; version 7 (Goose, arXiv:2503.14456) updates that matrix by the delta rule.
 """
 
 from __future__ import annotations
@@ -170,41 +170,119 @@ class MatrixTimeMix:
 
 
 @dataclass(frozen=True)
-class ChannelMix:
-    """The MLP of both versions: ``sigmoid(R x) * V relu(K x)²`` on a mix of this token and the one before.
+class DeltaTimeMix:
+    """Version 7: receptance, key and value; low-rank decay, learning rate, gate and (``residual``, all layers but the
+    first) weight of the first layer's values; a matrix state per head, written by the delta rule.
 
     Attributes:
-        hidden, inner: widths.
+        hidden: width, of the residual stream and of the heads together. ``head_dim``: of a head.
+        decay_rank, rate_rank, gate_rank, value_rank: of the low-rank maps.
+        chunk: tokens per chunk of the prompt's chunked form.
+    """
+
+    hidden: Num
+    head_dim: Num
+    decay_rank: Num
+    rate_rank: Num
+    gate_rank: Num
+    value_rank: Num
+    residual: bool = True
+    chunk: Num = 64.0
+    name: str = "time_mix"
+
+    def _in(self) -> list[Linear]:
+        names = ("receptance", "key", "value")
+        return [Linear(n, self.hidden, self.hidden, role="ssm", split="out", grain=self.head_dim) for n in names]
+
+    def _low_rank(self) -> list[tuple[Linear, Linear]]:
+        ranks = [("decay", self.decay_rank), ("rate", self.rate_rank), ("gate", self.gate_rank)]
+        ranks += [("residual", self.value_rank)] if self.residual else []
+        return [
+            (
+                Linear(f"{n}_down", self.hidden, rank, role="ssm"),
+                Linear(f"{n}_up", rank, self.hidden, n != "gate", "ssm", "out", self.head_dim),
+            )
+            for n, rank in ranks
+        ]
+
+    def _out(self) -> Linear:
+        return Linear("output", self.hidden, self.hidden, role="ssm", split="in", grain=self.head_dim)
+
+    def weights(self) -> Iterator[Weight]:
+        for linear in (*self._in(), *(x for pair in self._low_rank() for x in pair), self._out()):
+            yield from linear.weights()
+        yield Weight("time_mix", 6.0 * self.hidden, "norm")
+        yield Weight("key_and_bonus_scales", 3.0 * self.hidden, "norm", "tp", 3.0 * self.head_dim)
+        yield Weight("group_norm", 2.0 * self.hidden, "norm", "tp", 2.0 * self.head_dim)
+
+    def ops(self, step: Step) -> Iterator[Op]:
+        t = step.tokens
+        h = share(self.hidden / self.head_dim, 1.0, step.plan.tp)
+        d = h * self.head_dim
+        yield _shift(step, f"{self.name}.shift", self.hidden, 6.0)
+        for linear in self._in():
+            yield matmul(step, f"{self.name}.{linear.name}", "ssm", t, [linear], "mixed", "rkv")
+        for down, up in self._low_rank():
+            yield matmul(step, f"{self.name}.{down.name}", "ssm", t, [down], "mixed", "z")
+            yield matmul(step, f"{self.name}.{up.name}", "ssm", t, [up], "z", "scan.decay")
+        # Keys are normed and scaled by the rate, values mixed with those of the first layer.
+        reads = {"rkv": 2.0 * t * d, "scan.decay": 2.0 * t * d}
+        writes = {"scan.qk": 2.0 * t * d, "scan.v": t * d}
+        yield elementwise(step, f"{self.name}.keys", "ssm", reads, writes, GATED_NORM)
+        yield scan(step, f"{self.name}.wkv", "delta", h, self.head_dim, self.head_dim, chunk=self.chunk, decays=d,
+                   gates=d, parameters=d, state_format=_FP32, state_name="wkv_state")  # fmt: skip
+        reads = {"scan.y": t * d, "rkv": 2.0 * t * d}
+        yield elementwise(step, f"{self.name}.norm_gate", "ssm", reads, {"o": t * d}, GATED_NORM)
+        yield matmul(step, f"{self.name}.output", "ssm", t, [self._out()], "o", "y")
+        yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
+
+    def state(self, step: Step) -> Iterator[SequenceState]:
+        h = share(self.hidden / self.head_dim, 1.0, step.plan.tp)
+        yield fixed_state("wkv_state", step, h * self.head_dim**2, _FP32)
+        yield fixed_state("shift_state", step, self.hidden, step.act)
+
+    def facts(self) -> BlockFacts:
+        return BlockFacts(heads=self.hidden / self.head_dim, state="wkv_state")
+
+
+@dataclass(frozen=True)
+class ChannelMix:
+    """The MLP: ``V relu(K x)²`` on a mix of this token and the one before, up to version 6 times ``sigmoid(R x)``.
+
+    Attributes:
+        hidden, inner: widths. ``gated``: by a receptance.
     """
 
     hidden: Num
     inner: Num
+    gated: bool = True
     name: str = "channel_mix"
 
-    def _linears(self) -> tuple[Linear, Linear, Linear]:
-        return (
+    def _linears(self) -> tuple[Linear, ...]:
+        linears = (
             Linear("key", self.hidden, self.inner, role="mlp", split="out"),
-            Linear("receptance", self.hidden, self.hidden, role="mlp"),
             Linear("value", self.inner, self.hidden, role="mlp", split="in"),
         )
+        return (*linears, Linear("receptance", self.hidden, self.hidden, role="mlp")) if self.gated else linears
 
     def weights(self) -> Iterator[Weight]:
         for linear in self._linears():
             yield from linear.weights()
-        yield Weight("time_mix", 2.0 * self.hidden, "norm")
+        yield Weight("time_mix", (2.0 if self.gated else 1.0) * self.hidden, "norm")
 
     def ops(self, step: Step) -> Iterator[Op]:
         t = step.tokens
-        key, receptance, value = self._linears()
+        key, value, *receptance = self._linears()
         u = t * share(self.inner, 0.0, step.plan.tp)
-        yield _shift(step, f"{self.name}.shift", self.hidden, 2.0)
+        yield _shift(step, f"{self.name}.shift", self.hidden, 2.0 if self.gated else 1.0)
         yield matmul(step, f"{self.name}.key", "mlp", t, [key], "mixed", "u")
         yield elementwise(step, f"{self.name}.act", "mlp", {"u": u}, {"a": u}, 2.0)
         yield matmul(step, f"{self.name}.value", "mlp", t, [value], "a", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
-        yield matmul(step, f"{self.name}.receptance", "mlp", t, [receptance], "mixed", "r")
-        size = t * self.hidden
-        yield elementwise(step, f"{self.name}.gate", "mlp", {"y": size, "r": size}, {"y": size}, GATE)
+        if receptance:
+            yield matmul(step, f"{self.name}.receptance", "mlp", t, receptance, "mixed", "r")
+            size = t * self.hidden
+            yield elementwise(step, f"{self.name}.gate", "mlp", {"y": size, "r": size}, {"y": size}, GATE)
 
     def state(self, step: Step) -> Iterator[SequenceState]:
         yield fixed_state("shift_state", step, self.hidden, step.act)

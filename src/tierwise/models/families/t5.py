@@ -1,11 +1,13 @@
-"""T5 (arXiv:1910.10683), T5 1.1, mT5 and Switch Transformers (arXiv:2101.03961): encoder and decoder.
+"""T5 (arXiv:1910.10683), T5 1.1, mT5, UMT5 and Switch Transformers (arXiv:2101.03961): encoder and decoder.
 
-Shapes after `transformers` (models/t5, models/switch_transformers): RMS norms before each block, no biases,
-one table of relative positions per stack, in its first layer. Switch replaces some MLPs by experts, one per
-token.
+Shapes after `transformers` (models/t5, models/umt5, models/switch_transformers): RMS norms before each block, no
+biases, one table of relative positions per stack, in its first layer; UMT5 has one in every layer. Switch replaces some
+MLPs by experts, one per token.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Extra, Norm
@@ -16,7 +18,8 @@ from tierwise.models.config import Config
 from tierwise.models.families._common import depth, pre_norm, stack
 from tierwise.models.types import Block, Layer, Model, Stack
 
-TYPES = ("t5", "mt5", "switch_transformers")
+TYPES = ("t5", "mt5", "umt5", "switch_transformers")
+ASIDE = ("scale_decoder_outputs",)
 
 
 def build(c: Config, name: str) -> Model:
@@ -39,10 +42,13 @@ def _stack(c: Config, name: str, n: int, before: tuple[Block, ...], after: tuple
     positions = Extra("relative_positions", c.size("relative_attention_num_buckets", default=32.0) * heads)
     period = _sparse_period(c, name, n)
     layers = [_layer(c, decodes, period == 1 or (period > 1 and i % period == 1)) for i in range(n)]
+    each = c.text("model_type") == "umt5"
+    if each:
+        layers = [replace(layer, blocks=(positions, *layer.blocks)) for layer in layers]
     return stack(
         name,
         layers,
-        before=(*before, positions),
+        before=before if each else (*before, positions),
         after=(Norm(hidden, name="final_norm"), *after),
         stream="text" if decodes else "encode",
     )

@@ -1,0 +1,68 @@
+"""What recorded rows hold beside their operation, or leave out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tierwise.cost import Target, efficiency, flash
+from tierwise.cost.types import Fit
+from tierwise.machines import system
+from tierwise.measure.recordings import recorded
+from tierwise.measure.rows import attention, mla
+
+
+def rows(version: str, tokens: float = 1.0, step: float = 1024.0) -> dict[str, np.ndarray]:
+    """One sequence of a grouped-query model on a B200, as vLLM's kernels were recorded."""
+    numbers = {"batch_size": 8.0, "isl": tokens, "step": step, "num_heads": 32.0, "num_key_value_heads": 8.0,
+               "head_dim": 128.0, "window_size": 0.0}  # fmt: skip
+    words = {"engine": "vllm", "version": version, "system": "b200_sxm", "kv_cache_dtype": "bfloat16"}
+    return {k: np.asarray([v]) for k, v in {**numbers, **words}.items()}
+
+
+def test_which_rows_lack_the_write_of_the_cache() -> None:
+    assert recorded(rows("0.22.0"), "attention", "unwritten").all()
+    assert not recorded(rows("0.24.0"), "attention", "unwritten").any()
+    assert not recorded({"step": np.ones(3)}, "attention", "unwritten").any()
+
+
+def test_a_row_with_the_write_takes_longer_by_a_kernel_and_its_elements() -> None:
+    """Whichever way the class was recorded, whose coefficients price the rows."""
+    machine = system("b200-sxm")
+    found = efficiency(machine.device, "vllm")
+    plain = found.fits["attention_prefill", "bf16", "vllm"]
+    assert plain.values["write"] == 0.0
+    for write in (0.0, 150.0):
+        fit: Fit = replace(plain, values={**plain.values, "write": write})
+        on = Target(machine, replace(found, fits={("attention_prefill", "bf16", "vllm"): fit}, engine="vllm"))
+        short, long = (
+            [float(attention.cost(rows(v, tokens, 0.0), on).time[0]) for v in ("0.22.0", "0.24.0")]
+            for tokens in (2.0, 4096.0)
+        )
+        assert 1e-6 < short[1] - short[0] < 4e-6
+        assert long[1] - long[0] > 2.0 * (short[1] - short[0])
+
+
+def test_the_write_takes_time_by_the_element() -> None:
+    chip = flash.Chip(1e15, 1e13, 100.0, 1e12, 1e13, 1e7, 2e13)
+    assert flash.cache_write(chip, {"write": 100.0}, 1e6) == 100.0 * 1e6 / 2e13
+    assert flash.cache_write(chip, {}, 1e6) == 0.0
+
+
+def test_norms_and_rotary_embeddings_as_chains_cost_their_kernels_and_bytes() -> None:
+    """The same module under the same class: recorded on the B200 with fused kernels, on the B300 without."""
+    numbers = {"batch_size": 1.0, "isl": 1.0, "step": 8192.0, "num_heads": 64.0}
+    words = {"engine": "vllm", "version": "0.24.0", "kernel_source": "FLASHINFER_MLA", "mla_dtype": "bfloat16",
+             "kv_cache_dtype": "bfloat16", "gemm_type": "bfloat16", "model": ""}  # fmt: skip
+    machine = system("b300-sxm")
+    on = Target(machine, efficiency(machine.device, "vllm"))
+    fused, chained = (
+        {k: np.asarray([v]) for k, v in {**numbers, **words, "system": name}.items()}
+        for name in ("b200_sxm", "b300_sxm")
+    )
+    assert recorded(chained, "mla", "unfused").all() and not recorded(fused, "mla", "unfused").any()
+    more = float(mla.cost(chained, on).time[0] - mla.cost(fused, on).time[0])
+    launch = machine.device.dispatch.graph + machine.device.memory.latency
+    # Thirty kernels in place of three; a token's bytes are nothing beside that.
+    assert 27 * launch <= more < 30 * launch
