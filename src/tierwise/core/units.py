@@ -142,8 +142,8 @@ def seconds(x: float) -> str:
 
 
 def dollars(x: float) -> str:
-    """``"$0.53"``, with enough digits for small sums."""
-    return f"${x:,.2f}" if x >= 0.1 or x == 0 else f"${x:.3g}"
+    """``"$0.53"``, with enough digits for small sums and no cents on large ones."""
+    return f"${x:,.0f}" if x >= 1000 else f"${x:,.2f}" if x >= 0.1 or x == 0 else f"${x:.3g}"
 
 
 def joules(x: float) -> str:

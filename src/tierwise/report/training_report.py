@@ -267,7 +267,7 @@ def _numbers(d: Json) -> list[tuple[str, str, str]]:
             )
         )
         if run["usd"] is not None:
-            out.append(("Rent", dollars(run["usd"]), "of the whole run, at the catalog's rent"))
+            out.append(("Rent", dollars(run["usd"]), "of the whole run, at the machine's rent"))
         out.append(("Energy", si(run["joules_at_rated_power"] / 3600.0, "Wh"), "of the devices, at rated power"))
     return out
 
