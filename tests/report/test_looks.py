@@ -77,9 +77,14 @@ def test_the_keyboard_gets_past_the_heading_and_through_a_chart_in_one_step() ->
     assert 'setAttribute("tabindex", "-1")' in source and "ArrowRight" in source
 
 
-def test_print_breaks_between_parts_and_keeps_two_columns() -> None:
+def test_print_breaks_between_parts_and_draws_charts_as_wide_as_the_paper() -> None:
     sheet = SHEET.split("@media print")[1]
-    assert "break-inside: auto" in sheet and ".pair, .words { grid-template-columns" in sheet
+    assert "break-inside: auto" in sheet and ".words { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr)" in sheet
+    assert ".pair { grid-template-columns: minmax(0, 1fr)" in sheet
+    # What stands beside a table is no larger than the text.
+    assert re.search(r"\.lead, \.note, \.legend[^{]*\{ font-size: 10\.5px; \}", sheet)
+    # What only a mouse does is not said on paper.
+    assert '<span class="screen">Drag' in asset("training.html")
     assert re.search(r"\.screen, \.skip[^{]*\{ display: none; \}", sheet)
 
 

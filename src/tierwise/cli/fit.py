@@ -67,13 +67,14 @@ def command(
     wanted = [(n, q, c) for n in names for q in quant or usual["formats"] for c in lengths]
     looked = (row(_scenario(model, n, q, c), n, q, c) for n, q, c in wanted)
     rows, stopped = each(looked, "looking what fits", len(wanted), lambda r: str(r["machine"]))
-    found = {"made_by": made_by(), "model": model, "rows": advise(rows)}
+    rows = advise(rows)
+    found = {"made_by": made_by(), "model": model, "rows": rows}
     if html is not None:
         from tierwise.report.page import page
 
         write(html, page(described(found), "fit", (), found))
     if table is not None:
-        write_table(table, found["rows"])
+        write_table(table, rows)
     if json is not None:
         write_json(json, found)
     if json != "-":

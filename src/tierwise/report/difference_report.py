@@ -7,6 +7,7 @@ from typing import Any
 
 from tierwise.core.units import dollars, gb, joules, seconds
 from tierwise.report.comparison import factor
+from tierwise.report.explain_words import resource
 from tierwise.report.layout import Cell, Column, Report, ReportSection, Sentences, Table
 from tierwise.report.made import text as made_text
 from tierwise.report.numbers import UNKNOWN, percent
@@ -33,7 +34,8 @@ def described(d: Json) -> Report:
         ("energy", "Energy", "joules of the batch", joules),
     ):
         if d[name]:
-            sections[name] = _causes(title, remark, d[name], unit)
+            rows = [_worded(x) for x in d[name]] if name == "resources" else d[name]
+            sections[name] = _causes(title, remark, rows, unit)
     before, after = (_called(d[side]) for side in ("before", "after"))
     time = next((x for x in d["numbers"] if x["field"] == "time_s"), None)
     return Report(
@@ -116,6 +118,11 @@ def _numbers(rows: list[Json]) -> ReportSection:
     return ReportSection(
         "What came out", Table(columns, cells, note, more="numbers", terminal_rows=24), element="numbers"
     )
+
+
+def _worded(x: Json) -> Json:
+    phase, name = x["cause"]
+    return {**x, "cause": [phase, resource(name)]}
 
 
 def _causes(title: str, remark: str, rows: list[Json], unit: Callable[[float], str]) -> ReportSection:

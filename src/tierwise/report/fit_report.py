@@ -99,7 +99,7 @@ def described(d: Json) -> Report:
     """The report of its JSON form."""
     rows = d["rows"]
     good = [r for r in rows if r.get("fits")]
-    columns = (
+    columns: tuple[Column, ...] = (
         Column("machine", left=True),
         Column("format", left=True),
         Column("context"),

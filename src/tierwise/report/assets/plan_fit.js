@@ -26,6 +26,8 @@ function drawTiers() {
       node.append(text(x - 4, y + 47, `has ${bytes(t.capacity)}`, { "text-anchor": "end" }));
     }
   });
+  const roles = new Set(rows.flatMap((t) => Object.keys(t.parts).map((k) => k.startsWith("weights") ? "weights" : k)));
+  legend(holder, [...roles].map((k) => [COLOURS[k] || "var(--t3)", k]));
 }
 function divided(x) {
   const parts = [["layers_on_host", "layers"], ["experts_on_host", "experts"], ["feed_forward_on_host", "ffn"], ["caches_on_host", "KV"]]
@@ -73,3 +75,5 @@ function drawTime() {
 function draw() { drawTiers(); drawSpeed(); drawTime(); }
 draw();
 addEventListener("resize", draw);
+addEventListener("beforeprint", draw);
+addEventListener("afterprint", draw);
