@@ -116,6 +116,19 @@ def si(x: float, unit: str = "") -> str:
     return _scaled(float(x), unit)
 
 
+def parameters(x: float) -> str:
+    """Parameters as models are named by them: ``"70.6 B"``, ``"22.7 M"``, ``"1.04 T"``."""
+    return si(x).replace(" G", " B")
+
+
+def in_words(x: float) -> str:
+    """A large number as people say it: ``"15 trillion"``, ``"100 billion"``."""
+    for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if abs(x) >= size:
+            return f"{x / size:.4g} {word}"
+    return f"{x:,.0f}"
+
+
 def gb(x: float) -> str:
     """Bytes in decimal units: ``"16.1 GB"``."""
     return _scaled(float(x), "B")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tierwise.core.num import num
-from tierwise.core.units import dollars, gb, seconds, si
+from tierwise.core.units import dollars, gb, parameters, seconds, si
 from tierwise.machines.types import Device, System
 from tierwise.models.step import Step
 from tierwise.models.types import Model, Stack
@@ -22,7 +22,7 @@ def show_models(to: str | None) -> None:
     if put_json(to, rows):
         return
     columns = ("model", "family", "parameters", "active", "layers", "KV per token", "context")
-    cells = [(r["name"], r["family"], si(r["parameters"]), si(r["active_parameters"]), str(r["layers"]),
+    cells = [(r["name"], r["family"], parameters(r["parameters"]), parameters(r["active_parameters"]), str(r["layers"]),
               gb(r["kv_bytes_per_token"]) if r["kv_bytes_per_token"] else UNKNOWN,
               f"{r['max_context']:,.0f}" if r["max_context"] else UNKNOWN) for r in rows]  # fmt: skip
     _print(f"{len(rows)} models. Also: a config.json, GGUF, safetensors or ONNX file, or hf:org/name.",
@@ -82,12 +82,13 @@ def show_model(name: str, to: str | None) -> None:
     row["notes"] = list(model.notes)
     if put_json(to, row):
         return
-    cells = [(stack["name"], str(kind["count"]), kind["name"], si(kind["parameters"]))
+    cells = [(stack["name"], str(kind["count"]), kind["name"], parameters(kind["parameters"]))
              for stack in row["stacks"] for kind in stack["kinds"]]  # fmt: skip
     formats = ", ".join(f"{role} {form}" for role, form in row["formats"].items())
     told = [f"stored as {formats}; KV cache {gb(row['kv_bytes_per_token'])} per token", *model.notes]
     told += [f"source: {model.source}"] if model.source else []
-    about = f"{model.family}, {si(row['parameters'])} parameters, {si(row['active_parameters'])} active per token"
+    every, active = (parameters(row[name]) for name in ("parameters", "active_parameters"))
+    about = f"{model.family}, {every} parameters, {active} active per token"
     _print("\n".join(told), ("stack", "layers", "what", "parameters each"), cells, (model.name, about))
 
 
