@@ -214,7 +214,7 @@ def test_an_argument_that_cannot_be_is_refused_by_name(
 def test_a_file_of_another_kind_gets_the_list_of_what_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"hello": [1, 2]}')
-    with pytest.raises(TierwiseError, match=r"no recorded run that is read.*aiperf.*guidellm.*vllm_bench"):
+    with pytest.raises(TierwiseError, match=r"no recorded run that is read.*AIPerf.*GuideLLM.*vLLM"):
         read_run(path)
 
 
@@ -238,3 +238,12 @@ def test_turns_of_guidellm_follow_their_answers(tmp_path: Path) -> None:
     trace = traffic.load(written(tmp_path, "guidellm", report))
     assert trace.after.tolist() == [-1, -1, 0]
     assert trace.think[2] == pytest.approx(max(ARRIVAL[2] - LAST[0], 0.0), abs=1e-6)
+
+
+def test_what_is_read_is_said_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(TierwiseError) as said:
+        read_run(tmp_path / "none.json")
+    told = str(said.value)
+    assert len(told) < 400 and "``" not in told
+    for tool in ("AIPerf's profile_export.jsonl", "GuideLLM's", "inference-perf's", "vLLM's bench serve"):
+        assert tool in told
