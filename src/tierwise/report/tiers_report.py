@@ -67,6 +67,12 @@ def described(d: Json) -> Report:
     )  # fmt: skip
 
 
+def rows(d: Json) -> list[Json]:
+    """One row a division of the model that was looked at, without its parts."""
+    found = d.get("policies") or [*d["candidates"], *d["narrower"], *(d["nearest"] or () if not d["fits"] else ())]
+    return [{k: x for k, x in row.items() if not isinstance(x, (list, dict))} for row in found]
+
+
 def _numbers(d: Json, a: Json | None) -> list[tuple[str, str, str]]:
     if a is None:
         return []
