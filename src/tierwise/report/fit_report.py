@@ -106,10 +106,10 @@ def described(d: Json) -> Report:
         Column("memory"),
         Column("tokens/s"),
         Column("instead", left=True, less=1),
-        Column("first token", less=4),
-        Column("requests", less=2),
-        Column("longest context", less=3),
-        Column("rent", less=5),
+        Column("first token", less=5),
+        Column("requests", less=3),
+        Column("longest context", less=4),
+        Column("rent", less=2),
         Column("rests on", left=True, less=6),
     )
     keep = [i for i, c in enumerate(columns)
