@@ -60,6 +60,18 @@ def test_words_on_bars_are_readable_and_bars_stand_off(scheme: dict[str, str]) -
     assert {n: c for n, c in bars.items() if n != "t1" and contrast(scheme["panel"], c) < 3.0} == {}
 
 
+@pytest.mark.parametrize("script", ["plan_fit.js", "training.js", "breakdown.js"])
+def test_bars_with_words_have_colours_that_words_are_readable_on(script: str) -> None:
+    """Of the tables of colours of bars: none is the accent or that of text, which in the dark are light."""
+    tables = re.findall(r"const [A-Z]+ = [\[{].*?;\n", asset(script), re.S)
+    colours = set(re.findall(r"--[a-z0-9-]+", "".join(tables)))
+    assert {c for c in colours if not re.fullmatch(r"--([cbr]-\w+|t[123])", c)} == set()
+
+
+def test_axes_have_fewer_labels_where_there_is_no_room() -> None:
+    assert "width < 560 ? 2 : 4" in asset("training.js") and "width < 560" in asset("plan_fit.js")
+
+
 def test_one_number_stands_out() -> None:
     text = page(result("llm"))
     assert text.count('<dl class="hero">') == 1

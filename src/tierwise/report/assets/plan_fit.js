@@ -1,7 +1,7 @@
 // Memory by tier against its capacity, tokens a second of each division, and one token from start to end.
 const fit = DATA.fit;
 const chosen = fit.policies ? fit.policies[0] : fit.answer || fit.nearest && fit.nearest[0];
-const COLOURS = { weights: "var(--accent)", "KV cache": "var(--t2)", "recurrent state": "var(--t3)", activations: "var(--t4, var(--t3))", "runtime reserve": "var(--soft)" };
+const COLOURS = { weights: "var(--r-weight)", "KV cache": "var(--r-kv)", "recurrent state": "var(--r-state)", activations: "var(--r-act)", "runtime reserve": "var(--r-refetched)" };
 function drawTiers() {
   const holder = document.getElementById("tiers-chart");
   holder.replaceChildren();
