@@ -68,6 +68,11 @@ def test_bars_with_words_have_colours_that_words_are_readable_on(script: str) ->
     assert {c for c in colours if not re.fullmatch(r"--([cbr]-\w+|t[123])", c)} == set()
 
 
+def test_shades_of_a_bar_are_darker_than_it() -> None:
+    mixed = re.findall(r"color-mix\(in srgb, var\(--[a-z-]+\) [^,]*, ([^)]*)\)", asset("tiers.js"))
+    assert mixed and set(mixed) == {"#000"}
+
+
 def test_axes_have_fewer_labels_where_there_is_no_room() -> None:
     assert "width < 560 ? 2 : 4" in asset("training.js") and "width < 560" in asset("plan_fit.js")
 
