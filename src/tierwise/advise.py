@@ -11,7 +11,7 @@ from tierwise.comparison import Comparison
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import num
 from tierwise.core.numerics import Format, fmt
-from tierwise.evaluation import evaluate, largest_batch, longest_context
+from tierwise.evaluation import evaluate, largest_batch, longest_prompt
 from tierwise.machines import several, system
 from tierwise.machines.types import System
 from tierwise.result import Result
@@ -191,7 +191,7 @@ def _shorter(r: Resolved) -> Iterator[Neighbour]:
     """The longest prompt that fits."""
     if r.model.task != "generate" or isinstance(r.traffic.batch, str):
         return
-    longest = float(num(longest_context(r)))
+    longest = float(num(longest_prompt(r)))
     if 1 <= longest < float(num(r.traffic.prompt)):
         change = FieldChange("traffic.prompt", float(num(r.traffic.prompt)), longest)
         yield "context", (change,), _changed(r, traffic=replace(r.traffic, prompt=longest))

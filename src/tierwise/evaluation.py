@@ -113,6 +113,12 @@ def largest_batch(r: Resolved, weights: dict[str, ByStage] | None = None) -> Num
 
 
 def longest_context(r: Resolved) -> Num:
+    """Tokens of the longest prompt that fits and the scenario's output together, 0 when none does."""
+    prompt = longest_prompt(r)
+    return where(np.asarray(prompt) > 0, prompt + num(r.traffic.output), 0.0)
+
+
+def longest_prompt(r: Resolved) -> Num:
     """The longest prompt (with the scenario's output) that fits at the scenario's batch, 0 when none does."""
     batch = 1.0 if isinstance(r.traffic.batch, str) else num(r.traffic.batch)
     on = engine_on(r.model, r.plan, r.machine, r.engine)

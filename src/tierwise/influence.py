@@ -36,7 +36,7 @@ class Moved:
     """What one input does to the answer.
 
     Attributes:
-        name: ``prompt``, ``hbm bandwidth``, ``tensor rate``, ``host``, an error's group.
+        name: ``prompt``, ``hbm bandwidth``, ``tensor engine rate``, ``time of the host``, an error's group.
         kind: ``traffic``, ``machine`` or ``error``.
         usual: its value in SI units; nan for an error, and for what is moved by a factor as a whole.
         low, high: the values that it was moved to; of errors and of what has no one value, factors.
@@ -139,7 +139,7 @@ def _machine(r: Resolved, by: float) -> Iterator[_Input]:
         if tier.kind == "memory":
             yield _Input(f"{tier.name} capacity", "machine", 1.0, ends, _of_tier(tier.name, _larger))
     for engine in device.engines:
-        yield _Input(f"{engine.name} rate", "machine", 1.0, ends, _of_engine(engine.name))
+        yield _Input(f"{engine.name} engine rate", "machine", 1.0, ends, _of_engine(engine.name))
     links = (("scale-up", r.machine.scale_up), ("scale-out", r.machine.scale_out), ("host", device.link("host")))
     named = [x.name for _, x in links if x is not None]
     for kind, link in links:
@@ -227,7 +227,7 @@ def _host(base: Result, by: float) -> Iterator[Moved]:
         return
     ends = [_answers(at(1.0 + way * by), 1) for way in (-1.0, 1.0)]
     both = {k: (float(ends[0][k][0]), float(ends[1][k][0])) for k in ANSWERS}
-    yield Moved("host", "machine", float("nan"), 1.0 - by, 1.0 + by, both)
+    yield Moved("time of the host", "machine", float("nan"), 1.0 - by, 1.0 + by, both)
 
 
 def _errors(base: Result) -> Iterator[Moved]:

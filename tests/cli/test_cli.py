@@ -139,13 +139,13 @@ def test_lists_are_long_and_come_as_json(
     monkeypatch.setattr("tierwise.papers.suite.run_all", lambda wanted, jobs: ran())
     code, out, _ = run(capsys, command)
     assert code == 0 and len(out.splitlines()) > 20
-    code, out, _ = run(capsys, command, "--json")
+    code, out, _ = run(capsys, command, "--json", "-")
     assert code == 0 and json.loads(out)
 
 
 def test_one_of_each_is_taken_apart(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "models", "deepseek-v3")
-    assert "671 G" in out and "moe" in out
+    assert "671 B" in out and "moe" in out
     _, out, _ = run(capsys, "machines", "8xh100-sxm")
     assert "nvlink" in out and "source" in out
 

@@ -88,3 +88,37 @@ def test_ordinary_machines_are_of_the_catalog() -> None:
     found = ordinary()
     assert all(system(name).device.memory.capacity > 1e10 for name in found["machines"])
     assert [weights for weights in found["formats"] if fmt(weights.lower()).bits]
+
+
+def test_what_does_not_fit_says_what_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, html = tmp_path / "fit.json", tmp_path / "fit.html"
+    asked = ("--on", "rtx-4070", "--on", "rtx-2060", "--quant", "bf16", "--quant", "Q4_K_M", "--context", "32k")
+    assert run("fit", "qwen3-14b", *asked, "--context", "8k", "--json", str(out), "--html", str(html)) == 0
+    said = capsys.readouterr().out
+    rows = {(r["machine"], r["format"], r["context"]): r for r in json.loads(out.read_text())["rows"]}
+    assert rows["rtx-4070", "bf16", 8e3]["change"] == "Q4_K_M"  # which fits there
+    shorter = rows["rtx-4070", "Q4_K_M", 32e3]
+    assert not shorter["fits"] and shorter["change"] == f"{shorter['longest']:,.0f} tokens"
+    # Tokens of a whole conversation, so the same however long the one asked about was.
+    assert shorter["longest"] == pytest.approx(rows["rtx-4070", "Q4_K_M", 8e3]["longest"], rel=0.01)
+    assert rows["rtx-2060", "bf16", 8e3]["change"] == "more memory" and "tierwise plan fit" in said
+    assert "what fits where" in html.read_text()
+
+
+def test_memory_is_counted_without_what_the_system_keeps(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of unified memory a share is the system's: what a model takes of it is not the model's."""
+    assert run("fit", "llama-3.1-8b", "--on", "m2-ultra-192gb", "--quant", "Q4_K_M", "--json", "-") == 0
+    row = json.loads(capsys.readouterr().out)["rows"][0]
+    assert row["kept"] > 40e9 and row["needs"] - row["kept"] < 8e9
+    assert run("fit", "llama-3.1-8b", "--on", "m2-ultra-192gb", "--quant", "Q4_K_M") == 0
+    assert " of 155 GB" in capsys.readouterr().out
+
+
+def test_a_size_without_its_unit_is_asked_about(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", "llama-3.1-8b", "--vram", "12") == 2
+    assert "12GB?" in capsys.readouterr().err
+
+
+def test_a_rented_machine_costs_its_whole_rent(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", "llama-3.2-1b", "--on", "aws:g6.12xlarge", "--quant", "fp8", "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["usd_per_hour"] == pytest.approx(4.6016)

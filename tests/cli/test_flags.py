@@ -67,6 +67,38 @@ def test_no_command_declares_by_hand_what_the_table_has(name: str) -> None:
             assert option.help.startswith(row.help.removesuffix(".")), option.name
 
 
+def test_files_are_asked_for_in_one_way_in_every_command() -> None:
+    """``--json``, ``--html`` and ``--table`` take a file wherever they are."""
+    takes: dict[str, set[str]] = {}
+    for name, command in commands().items():
+        for option in command.params:
+            if option.name in ("json", "html", "table", "trace_out"):
+                assert not option.is_flag, f"{name} --{option.name}"
+                takes.setdefault(option.name, set()).add(name)
+    assert takes["json"] >= {"explain", "fit", "papers", "models", "machines", "techniques", "traffic", "diff"}
+    assert takes["html"] >= {"explain", "fit", "compare", "papers", "diff", "simulate", "goodput", "plan", "allocate"}
+    assert takes["table"] >= {"explain", "fit", "compare", "papers", "diff", "models", "machines", "techniques"}
+
+
+@pytest.mark.parametrize(
+    "words", [("models", "llama-3.2-1b"), ("machines", "l4"), ("techniques", "quantize_kv"), ("papers", "run", "kivi")]
+)
+def test_lists_write_json_and_go_on_printing(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    code, said, _ = run(capsys, *words, "--json", str(out))
+    assert code == 0 and json.loads(out.read_text()) and words[-1] in said
+    assert json.loads(run(capsys, *words, "--json", "-")[1]) == json.loads(out.read_text())
+
+
+def test_papers_have_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "papers.html"
+    assert run(capsys, "papers", "run", "kivi", "--html", str(out))[0] == 0
+    text = out.read_text()
+    assert "KIVI: A Tuning-Free" in text and "reproduced" in text and "What it assumes" in text
+
+
 def test_requests_are_as_long_in_every_command_where_nobody_says() -> None:
     told = {name: [re.search(r"\(default: (\d+)\)", o.help) for o in command.params if o.name in ("prompt", "output")]
             for name, command in commands().items()}  # fmt: skip
@@ -292,7 +324,8 @@ SERVED = ("llama-3.1-8b", "--on", "4xh100-sxm", "--tp", "2", "--batch", "8")
 TRAINED = ("llama-3.1-8b", "--on", "16xh100-sxm", "--train", "--tp", "2", "--pp", "2", "--global-batch", "64")
 # A value of each flag that is another than its default, and where it takes another flag to mean something, that one.
 SERVED_BY = {
-    "clock": "0.7", "power_cap": "150W", "link_share": "0.2", "batch": "9", "prompt": "3000", "output": "300",
+    "clock": "0.7", "power_cap": "150W", "link_share": "0.2", "rent": "1.25/h", "batch": "9",
+    "prompt": "3000", "output": "300",
     "tp": "4", "pp": "2", "weights": "fp8", "activations": "fp8", "kv": "fp8", "chunk": "512", "eager": None,
     "unfused": None, "framework": "transformers", "schedule": "two_batches", "engine": "sglang",
     "technique": "slide_window:512",
@@ -340,7 +373,7 @@ def test_a_flag_of_inference_changes_a_number_and_is_refused_in_training(
 ) -> None:
     flag = given(name, SERVED_BY[name])
     assert numbers(capsys, *SERVED, *flag) != numbers(capsys, *SERVED)
-    if name not in ("clock", "link_share", "tp", "pp", "schedule"):
+    if name not in ("clock", "link_share", "rent", "tp", "pp", "schedule"):  # rent: what a whole run costs
         code, _, err = run(capsys, "explain", *TRAINED, *flag)
         assert code == 2 and flag[0] in err
 

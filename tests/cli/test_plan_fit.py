@@ -76,3 +76,18 @@ def test_bad_input_names_the_flag(asked: tuple[str, ...], said: str, capsys: pyt
 def test_a_model_too_large_for_a_board_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("explain", "qwen2.5-14b", "--on", "raspberry-pi-5") in (0, 1)
     assert "does not fit" in " ".join(capsys.readouterr().out.split())
+
+
+def test_its_divisions_are_a_table_and_its_command_stays_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    table, page = tmp_path / "fit.csv", tmp_path / "fit.html"
+    assert run("plan", "fit", "qwen2.5-14b", "--on", CARD, *ONE, "--table", str(table), "--html", str(page)) == 0
+    said = capsys.readouterr().out
+    head, *rows = table.read_text().splitlines()
+    assert {"weights", "layers_on_host", "tokens_per_s"} <= set(head.split(",")) and rows
+    # To be copied: one line, however narrow the terminal; in the page, in a box of its own.
+    command = next(line for line in said.splitlines() if "llama-server" in line)
+    assert len(command) > 80 and "--no-mmap" in command
+    assert "<pre" in page.read_text() and "llama-server" in page.read_text()

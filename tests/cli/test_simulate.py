@@ -126,3 +126,20 @@ def test_what_no_memory_holds_is_an_answer(
     assert simulate(*args, "--rate", "1/s", "--requests", "5") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "none of 5 requests finished" in out and said in out
+
+
+def test_the_answer_says_how_many_replicas_an_autoscaler_had_up(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("--rate", "40/s", "--prompt", "300", "--output", "40", "--requests", "200", "--tp", "1")
+    for more, said, other in (
+        (("--autoscaler", "queue_length"), "on up to 8 replicas", ""),
+        ((), "on 8 replicas", "up on average"),
+    ):
+        assert simulate("llama-3.1-8b", "--on", "8xh100-sxm", *args, *more) == 0
+        told = " ".join(capsys.readouterr().out.split())
+        assert said in told and (not other or other not in told) and (other or "up on average" in told)
+
+
+def test_adapters_are_said_with_their_rank(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("--rate", "4/s", "--prompt", "300", "--output", "20", "--requests", "50", "--adapters", "8")
+    assert simulate("llama-3.1-8b", "--on", "h100-sxm", *args, "--lora-rank", "32") == 0
+    assert "8 adapters of rank 32" in " ".join(capsys.readouterr().out.split())

@@ -36,7 +36,7 @@ def test_a_trace_is_summarized_with_its_arrivals_and_notices(
 def test_it_converts_and_makes_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "o.csv"
     args = ("--requests", "50", "--arrivals", "gamma:rate=2,cv=2", "--turns", "3", "--think", "exponential:mean=5s")
-    assert run(*args, "--out", str(out), "--json") == 0
+    assert run(*args, "--out", str(out), "--json", "-") == 0
     row = json.loads(capsys.readouterr().out)
     assert row["requests"] == len(traffic.load(out)) == 50
     assert row["sessions"] == 17

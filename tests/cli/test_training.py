@@ -73,7 +73,7 @@ def test_a_plan_with_launch_files(tmp_path: Path, capsys: pytest.CaptureFixture[
         == 0
     )
     said = capsys.readouterr().out
-    assert "Layouts" in said and "legal layouts" in said and "1.00 Ttokens" in said
+    assert "Layouts" in said and "legal layouts" in said and "1 trillion tokens" in said
     assert (out / "megatron" / "train.sh").is_file() and "Predicted" in (out / "README.md").read_text()
 
 

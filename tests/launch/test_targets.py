@@ -36,7 +36,7 @@ def test_dynamo_asks_for_the_deployments_devices_and_engines(deployment):
     for name in ENGINES:
         found = pools(as_engine(deployment, name), name, NAME)
         graph = _graph(dynamo.text(deployment, found, name, NAME))
-        workers = [c for c in graph["spec"]["components"] if c["type"] == "worker"]
+        workers = [c for c in graph["spec"]["components"] if c["type"] != "frontend"]
         asked = sum(
             c["replicas"] * c.get("multinode", {}).get("nodeCount", 1)
             * int(next(iter(c["podTemplate"]["spec"]["containers"][0]["resources"]["limits"].values())))
@@ -46,6 +46,7 @@ def test_dynamo_asks_for_the_deployments_devices_and_engines(deployment):
         for c, p in zip(workers, found, strict=True):
             args = c["podTemplate"]["spec"]["containers"][0]["args"]
             assert NAME in args
+            assert c["type"] == {"both": "worker"}.get(p.group.role, p.group.role)
             assert ("--disaggregation-mode" in args) == (p.group.role != "both")
             assert not {"--host", "--port", "--nnodes", "--node-rank", "--headless"} & set(args)
 

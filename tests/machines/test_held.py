@@ -99,3 +99,14 @@ def test_a_machines_file_takes_settings_and_its_own_engines(tmp_path: Path) -> N
     found = tw.load_system(f"{file}:link_share=0.5")
     assert found.scale_up is not None
     assert found.scale_up.bandwidth == pytest.approx(0.5 * tw.load_system(str(file)).scale_up.bandwidth)  # type: ignore[union-attr]
+
+
+def test_a_rent_of_ones_own_is_of_a_device_or_of_a_whole_instance() -> None:
+    assert tw.load_system("8xh100-sxm:rent=2.5/h").rent(8) * 3600 == pytest.approx(20.0)
+    # A cloud's instance type of eight devices is paid whole.
+    instance = tw.load_system("azure:nd96isr-h200-v5:rent=84/h")
+    assert instance.rent(1) * 3600 == instance.rent(8) * 3600 == pytest.approx(84.0)
+    assert run("h100-sxm:rent=9/h").time == run("h100-sxm").time
+    for wrong in ("98", "cheap", "-1/h"):
+        with pytest.raises(TierwiseError, match="rent"):
+            tw.load_system(f"h100-sxm:rent={wrong}")

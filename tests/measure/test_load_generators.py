@@ -214,7 +214,7 @@ def test_an_argument_that_cannot_be_is_refused_by_name(
 def test_a_file_of_another_kind_gets_the_list_of_what_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"hello": [1, 2]}')
-    with pytest.raises(TierwiseError, match=r"no recorded run that is read.*aiperf.*guidellm.*vllm_bench"):
+    with pytest.raises(TierwiseError, match=r"no recorded run that is read.*AIPerf.*GuideLLM.*vLLM"):
         read_run(path)
 
 
@@ -226,3 +226,24 @@ def test_a_result_is_replayed_from_the_command_line(tmp_path: Path, capsys: pyte
     assert stop.value.code == 0 and "TTFT measured" in capsys.readouterr().out
     found = json.loads((tmp_path / "out.json").read_text())["runs"][0]
     assert found["requests"] == 3 and found["quantities"]["TTFT"]["measured"]["median"] == pytest.approx(0.3)
+
+
+def test_turns_of_guidellm_follow_their_answers(tmp_path: Path) -> None:
+    """Conversations have an id and a turn in newer versions; a turn waits for the answer before it."""
+    report = guidellm("0.5")
+    benchmark = report["benchmarks"][-1]
+    benchmark["config"]["strategy"] = {"type_": "constant", "rate": 1.0}
+    for i, r in enumerate(benchmark["requests"]["successful"]):
+        r["info"] |= {"conversation_id": "b" if i == 1 else "a", "turn_index": int(i == 2)}
+    trace = traffic.load(written(tmp_path, "guidellm", report))
+    assert trace.after.tolist() == [-1, -1, 0]
+    assert trace.think[2] == pytest.approx(max(ARRIVAL[2] - LAST[0], 0.0), abs=1e-6)
+
+
+def test_what_is_read_is_said_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(TierwiseError) as said:
+        read_run(tmp_path / "none.json")
+    told = str(said.value)
+    assert len(told) < 400 and "``" not in told
+    for tool in ("AIPerf's profile_export.jsonl", "GuideLLM's", "inference-perf's", "vLLM's bench serve"):
+        assert tool in told

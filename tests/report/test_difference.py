@@ -106,3 +106,16 @@ def test_what_is_no_answer_is_refused(broken: Any) -> None:
         between(broken, form(BASE))
     with pytest.raises(TierwiseError):
         between(form(BASE), broken)
+
+
+def test_numbers_are_named_and_written_as_people_do() -> None:
+    d = difference(form(BASE), form(OTHERS["machine"]), ("runs/old.json", "runs/new.json"))
+    report = described(d)
+    assert (report.subject, report.place) == ("old.json", "and new.json")
+    numbers = {row[0]: row[1] for row in report.sections["numbers"].body.rows}
+    assert numbers["time to first token"].endswith(" ms") and numbers["energy"].endswith("J")
+    assert numbers["rent per million"].startswith("$") and numbers["MFU"].endswith(" %")
+    # What was said stands before what a machine is made of.
+    fields = [row[0] for row in report.sections["inputs"].body.rows]
+    assert fields[0] == "machine.name" and fields.index("machine.tiers.hbm.bandwidth") >= 3
+    assert report.numbers and report.numbers[0][1].endswith("×")

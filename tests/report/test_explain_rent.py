@@ -11,8 +11,8 @@ from tierwise.cli import main
 
 @pytest.mark.parametrize(
     ("machine", "said"),
-    [("gcp-g2-standard-24", "not known"), ("aws-p5e.48xlarge", "not known"), ("raspberry-pi-5", ""),
-     ("h100-sxm", "a device and hour")],
+    [("gcp-a4-highgpu-8g", "not known"), ("azure:nd96isr-h200-v5", "not known"), ("raspberry-pi-5", ""),
+     ("h100-sxm", "a device and hour"), ("gcp-a4-highgpu-8g:rent=80/h", "$10.00 a device and hour")],
 )  # fmt: skip
 def test_an_instance_without_a_rent_says_so(capsys: pytest.CaptureFixture[str], machine: str, said: str) -> None:
     for form in ((), ("--json", "-")):
@@ -24,3 +24,4 @@ def test_an_instance_without_a_rent_says_so(capsys: pytest.CaptureFixture[str], 
         else:
             rent = [line for line in out.splitlines() if line.strip().startswith("Rent")]
             assert [said in line for line in rent] == ([True] if said else [])
+            assert ("--rent" in out) == (said == "not known")

@@ -60,6 +60,23 @@ def test_words_on_bars_are_readable_and_bars_stand_off(scheme: dict[str, str]) -
     assert {n: c for n, c in bars.items() if n != "t1" and contrast(scheme["panel"], c) < 3.0} == {}
 
 
+@pytest.mark.parametrize("script", ["plan_fit.js", "training.js", "breakdown.js"])
+def test_bars_with_words_have_colours_that_words_are_readable_on(script: str) -> None:
+    """Of the tables of colours of bars: none is the accent or that of text, which in the dark are light."""
+    tables = re.findall(r"const [A-Z]+ = [\[{].*?;\n", asset(script), re.S)
+    colours = set(re.findall(r"--[a-z0-9-]+", "".join(tables)))
+    assert {c for c in colours if not re.fullmatch(r"--([cbr]-\w+|t[123])", c)} == set()
+
+
+def test_shades_of_a_bar_are_darker_than_it() -> None:
+    mixed = re.findall(r"color-mix\(in srgb, var\(--[a-z-]+\) [^,]*, ([^)]*)\)", asset("tiers.js"))
+    assert mixed and set(mixed) == {"#000"}
+
+
+def test_axes_have_fewer_labels_where_there_is_no_room() -> None:
+    assert "width < 560 ? 2 : 4" in asset("training.js") and "width < 560" in asset("plan_fit.js")
+
+
 def test_one_number_stands_out() -> None:
     text = page(result("llm"))
     assert text.count('<dl class="hero">') == 1
@@ -77,9 +94,14 @@ def test_the_keyboard_gets_past_the_heading_and_through_a_chart_in_one_step() ->
     assert 'setAttribute("tabindex", "-1")' in source and "ArrowRight" in source
 
 
-def test_print_breaks_between_parts_and_keeps_two_columns() -> None:
+def test_print_breaks_between_parts_and_draws_charts_as_wide_as_the_paper() -> None:
     sheet = SHEET.split("@media print")[1]
-    assert "break-inside: auto" in sheet and ".pair, .words { grid-template-columns" in sheet
+    assert "break-inside: auto" in sheet and ".words { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr)" in sheet
+    assert ".pair { grid-template-columns: minmax(0, 1fr)" in sheet
+    # What stands beside a table is no larger than the text.
+    assert re.search(r"\.lead, \.note, \.legend[^{]*\{ font-size: 10\.5px; \}", sheet)
+    # What only a mouse does is not said on paper.
+    assert '<span class="screen">Drag' in asset("training.html")
     assert re.search(r"\.screen, \.skip[^{]*\{ display: none; \}", sheet)
 
 

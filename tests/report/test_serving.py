@@ -245,7 +245,7 @@ def test_a_cluster_is_named_by_its_parts() -> None:
     groups = (replace(one, role="prefill", count=3), replace(one, role="decode"))
     d = to_dict(replace(r, deployment=replace(r.deployment, groups=groups, autoscaler="queue", pooled=True,
                                               failures=((1.0, 0, 5.0),))))  # fmt: skip
-    assert "on 3 prefill replicas of 1 × Test chip 40GB and 1 decode replica of" in d["text"]["headline"]
+    assert "on up to 3 prefill replicas of 1 × Test chip 40GB and 1 decode replica of" in d["text"]["headline"]
     told = dict(scenario(d))
     assert "1 failure" in told["Cluster"] and "queue autoscaler" in told["Cluster"] and "Engine, decode" in told
     assert subtitle(d).endswith("round_robin router · queue autoscaler")

@@ -10,6 +10,8 @@ from rich.console import Console
 from tierwise.core.errors import TierwiseError
 from tierwise.core.units import gb, seconds
 from tierwise.report.explain_report import show
+from tierwise.report.layout import Column, Report, ReportSection, Table
+from tierwise.report.terminal import show as show_report
 
 from .cases import ADVICE, HOSTILE, MORE_DEVICES, SCALAR, result
 
@@ -72,3 +74,17 @@ def test_encoders_and_cnns_have_no_tokens_to_wait_for() -> None:
 def test_a_sweep_is_refused() -> None:
     with pytest.raises(TierwiseError, match="scalar scenarios only"):
         shown("sweep")
+
+
+def test_columns_give_way_before_names_become_alike() -> None:
+    """Names that begin alike are what a reader chooses by: other columns go first, and it is said which."""
+    names = [f"h100-sxm + l40s {n}×TP1 + {m}×TP1" for n in (1, 2) for m in (1, 2, 3)]
+    columns = (Column("deployment", left=True), *(Column(n) for n in ("$/h", "TTFT", "TPOT", "targets")))
+    rows = [[n, "$1,234.00", "1.23 → 4.56 s", "12.3 → 45.6 ms", "missed"] for n in names]
+    report = Report("t", "s", "p", "", "h", "fits", False, (), (), {"a": ReportSection("A", Table(columns, rows))})
+    out = io.StringIO()
+    show_report(report, Console(file=out, width=70, no_color=True, highlight=False))
+    text = out.getvalue()
+    assert all(name in text or f"{name[:-4]}" in text for name in names)
+    shown_names = [line.split("  ")[1] for line in text.splitlines() if "h100-sxm" in line]
+    assert len(set(shown_names)) == len(names) and "no room at 70 characters:" in text

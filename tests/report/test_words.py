@@ -99,3 +99,15 @@ def test_more_context_than_a_model_was_made_for_is_said(prompt: float, said: boo
     d = to_dict(tw.evaluate(tw.Scenario("gpt2", "h100-sxm", tw.Batch(batch=1, prompt=prompt, output=10))))
     assert d["summary"]["fits"]
     assert any("made for 1,024 tokens" in x for x in words.why(d)) == said
+
+
+def test_the_measurement_that_would_narrow_most_is_a_sentence() -> None:
+    from tierwise.machines import system
+    from tierwise.report.measuring import text
+
+    d = {"what": "a serving run of this model", "command": "tierwise calibrate", "time": 1.0,
+         "factors": [0.72, 2.19], "factors_without": [0.98, 1.02]}  # fmt: skip
+    whole = text(d, system("pi-5"))
+    assert "(0.72× to 2.19×)" in whole and "8GB would narrow it most, to within 5 %:" in whole
+    part = text({**d, "time": 0.8, "factors_without": [0.9, 1.3]}, system("pi-5"))
+    assert "8GB, 80 % of the time, would narrow it most, to 0.90× to 1.30×:" in part

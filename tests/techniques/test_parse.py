@@ -142,7 +142,7 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 def test_the_command_lists_every_technique_and_explains_one(capsys: pytest.CaptureFixture[str]) -> None:
     listed = run(capsys, "techniques")
     assert all(f"\n{name}" in "\n" + listed for name in t.all_techniques())
-    rows = json.loads(run(capsys, "techniques", "--json"))
+    rows = json.loads(run(capsys, "techniques", "--json", "-"))
     assert {r["name"] for r in rows} == set(t.all_techniques())
     assert all(r["summary"] for r in rows)
     kivi = next(r for r in rows if r["name"] == "quantize_kv")

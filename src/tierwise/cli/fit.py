@@ -7,6 +7,7 @@ import typer
 from tierwise.scenario.fields import FIELDS
 
 MOST = 24  # machines of one table
+LEAST = 1e6  # bytes: no GPU has less memory
 _AS = FIELDS["read_as"]
 
 
@@ -25,6 +26,7 @@ def command(
         [], "--context", metavar="TOKENS", help="Tokens of a conversation; repeat for more (default: 8k)."
     ),
     read_as: str | None = typer.Option(None, _AS.option, help=_AS.help, metavar=_AS.metavar),
+    html: str | None = typer.Option(None, metavar="FILE", help=FIELDS["html"].help),
     table: str | None = typer.Option(None, metavar="FILE", help=FIELDS["table"].help),
     json: str | None = typer.Option(None, metavar="FILE", help='Write the table as JSON; "-" prints it.'),
 ) -> None:
@@ -33,13 +35,16 @@ def command(
     from tierwise.cli._files import write_json
     from tierwise.cli._progress import each
     from tierwise.core.errors import BadField, TierwiseError
-    from tierwise.core.files import check_writable
+    from tierwise.core.files import check_writable, write
     from tierwise.core.units import parse
     from tierwise.models.load import spelled_as
-    from tierwise.report.fit_report import described, of_size, ordinary, row
+    from tierwise.report.fit_report import advise, described, of_size, ordinary, row
     from tierwise.report.made import made_by
     from tierwise.report.tables import ENDINGS, write_table
 
+    for target in (html, json):
+        if target is not None:
+            check_writable(target)
     if table is not None:
         check_writable(table, ENDINGS)
     if machine and vram is not None:
@@ -53,13 +58,21 @@ def command(
     names = machine or usual["machines"]
     if vram is not None:
         size = parse(vram, "bytes", "--vram")
+        if size < LEAST:
+            bare = vram.removesuffix("B").strip()
+            raise TierwiseError(f"--vram: found {vram!r}, a size without its unit: {bare}GB?")
         names = of_size(size)[:MOST]
         if not names:
             raise BadField("--vram", "value", vram, "a size that a GPU of the catalog has, such as 8GB, 12GB, 24GB")
     wanted = [(n, q, c) for n in names for q in quant or usual["formats"] for c in lengths]
     looked = (row(_scenario(model, n, q, c), n, q, c) for n, q, c in wanted)
     rows, stopped = each(looked, "looking what fits", len(wanted), lambda r: str(r["machine"]))
+    rows = advise(rows)
     found = {"made_by": made_by(), "model": model, "rows": rows}
+    if html is not None:
+        from tierwise.report.page import page
+
+        write(html, page(described(found), "fit", (), found))
     if table is not None:
         write_table(table, rows)
     if json is not None:
@@ -69,6 +82,9 @@ def command(
         from tierwise.report.terminal import show
 
         show(described(found), console())
+        for what, place in (("report", html), ("table", table), ("JSON", json)):
+            if place is not None:
+                print(f"{what} written to {place}")
     if stopped:
         raise Stopped
 

@@ -10,12 +10,15 @@ from tierwise.scenario.fields import FIELDS
 def command(
     name: str | None = typer.Argument(None, help="A device or system to show; none lists the catalog."),
     table: str | None = typer.Option(None, metavar="FILE", help=FIELDS["table"].help),
-    json: bool = typer.Option(False, "--json", help="Print as JSON."),
+    json: str | None = typer.Option(None, metavar="FILE", help='Write it as JSON; "-" prints it.'),
 ) -> None:
     """List the machines, or show one with its sources."""
     from tierwise.cli._files import write_rows
+    from tierwise.core.files import check_writable
     from tierwise.report.catalog import device_rows, machine_rows, show_machine, show_machines
 
+    if json is not None:
+        check_writable(json)
     if table is not None:
         from tierwise.machines import system
 

@@ -19,8 +19,9 @@ def command(
     mutate: bool = typer.Option(False, "--mutate", help=_MUTATE),
     update: Path | None = typer.Option(None, "--update", help=_UPDATE),
     jobs: int | None = typer.Option(None, "--jobs", min=1, help="Processes; by default one a processor."),
+    html: str | None = typer.Option(None, metavar="FILE", help=FIELDS["html"].help),
     table: str | None = typer.Option(None, metavar="FILE", help=FIELDS["table"].help),
-    json: bool = typer.Option(False, "--json", help="Print as JSON."),
+    json: str | None = typer.Option(None, metavar="FILE", help='Write it as JSON; "-" prints it.'),
 ) -> None:
     """List the papers and where they stand, or run some: `tierwise papers run kivi ./my_paper.py`."""
     from tierwise import papers
@@ -28,10 +29,15 @@ def command(
     from tierwise.cli._files import write_rows
     from tierwise.cli._progress import each
     from tierwise.core.errors import TierwiseError
-    from tierwise.core.files import check_writable
+    from tierwise.core.files import check_writable, write
     from tierwise.papers.suite import run_all
     from tierwise.report import papers as report
+    from tierwise.report.console import console
+    from tierwise.report.page import page
+    from tierwise.report.papers_report import claims, states
+    from tierwise.report.plain import put_json
     from tierwise.report.tables import ENDINGS
+    from tierwise.report.terminal import show
 
     if action not in (None, "run"):
         raise TierwiseError(f"papers: found {action!r}; allowed: run SLUG… or run --all")
@@ -39,8 +45,13 @@ def command(
         raise TierwiseError("papers run: name at least one paper, or --all")
     if update is not None and not mutate:
         raise TierwiseError("papers: --update writes the table of --mutate; give both")
+    for target in (html, json):
+        if target is not None:
+            check_writable(target)
     if table is not None:
         check_writable(table, ENDINGS)
+    if mutate and html is not None:
+        raise TierwiseError("papers: --mutate has no page; --json FILE writes what it finds")
     wanted = slugs if slugs and not every else papers.slugs()
     if mutate:
         from tierwise.papers.mutations import mutated
@@ -53,11 +64,13 @@ def command(
         report.show_mutations(noticed, json)
         return
     found, stopped = each(run_all(wanted, jobs), "running papers", len(wanted), lambda one: one[0].slug)
+    shown = (claims if action == "run" else states)(found)
+    if html is not None:
+        write(html, page(shown, "papers", (), report.as_dict(found)))
+        print(f"report written to {html}")
     if table is not None:
         write_rows(table, report.claim_rows(found))
-    elif action == "run":
-        report.show_claims(found, json)
-    else:
-        report.show_states(found, json)
+    if not put_json(json, report.as_dict(found)) and table is None:
+        show(shown, console())
     if stopped:
         raise Stopped

@@ -13,7 +13,7 @@ def command(
     asked: Flags,
     file: str | None = typer.Argument(None, help="A trace (CSV, JSON, .gz) or a recorded run; none makes one up."),
     out: str | None = typer.Option(None, metavar="FILE", help="Write the requests as CSV (- prints)."),
-    json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
+    json: str | None = typer.Option(None, metavar="FILE", help='Write it as JSON; "-" prints it.'),
 ) -> None:
     """Summarize a trace, or traffic made up by rule: rate, lengths, and what prompts share."""
     from tierwise.core.files import check_writable, write
@@ -21,8 +21,9 @@ def command(
     from tierwise.serving import traffic
     from tierwise.serving.traffic.formats.simple import text
 
-    if out is not None:
-        check_writable(out)
+    for target in (out, json):
+        if target is not None:
+            check_writable(target)
     if file is None:
         found = traffic.synthetic(asked.requests, asked.arrivals, prompt=asked.prompt, output=asked.output,
                                   turns=asked.turns, think=asked.think, system=asked.shared,

@@ -36,7 +36,8 @@ class UnknownName(TierwiseError):
         if self.nearest:
             text += "; did you mean " + ", ".join(repr(n) for n in self.nearest) + "?"
         if hint:
-            text += f" {hint}"
+            sentence = hint[0].isupper() and not text.endswith("?")
+            text += f"{'.' if sentence else ''} {hint}"
         super().__init__(text)
 
 

@@ -116,6 +116,19 @@ def si(x: float, unit: str = "") -> str:
     return _scaled(float(x), unit)
 
 
+def parameters(x: float) -> str:
+    """Parameters as models are named by them: ``"70.6 B"``, ``"22.7 M"``, ``"1.04 T"``."""
+    return si(x).replace(" G", " B")
+
+
+def in_words(x: float) -> str:
+    """A large number as people say it: ``"15 trillion"``, ``"100 billion"``."""
+    for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if abs(x) >= size:
+            return f"{x / size:.4g} {word}"
+    return f"{x:,.0f}"
+
+
 def gb(x: float) -> str:
     """Bytes in decimal units: ``"16.1 GB"``."""
     return _scaled(float(x), "B")
@@ -142,8 +155,8 @@ def seconds(x: float) -> str:
 
 
 def dollars(x: float) -> str:
-    """``"$0.53"``, with enough digits for small sums."""
-    return f"${x:,.2f}" if x >= 0.1 or x == 0 else f"${x:.3g}"
+    """``"$0.53"``, with enough digits for small sums and no cents on large ones."""
+    return f"${x:,.0f}" if x >= 1000 else f"${x:,.2f}" if x >= 0.1 or x == 0 else f"${x:.3g}"
 
 
 def joules(x: float) -> str:

@@ -1,4 +1,4 @@
-"""A machine held back: its clock lowered, its power capped, its links shared with others.
+"""A machine as one has it: its clock lowered, its power capped, its links shared with others, its rent one's own.
 
 Settings follow a machine's name (``8xh100-sxm:clock=0.9,power_cap=500W,link_share=0.5``): whatever takes a name takes
 them: a flag, a saved scenario, a plan. They change numbers of the machine and nothing else; what that costs is the
@@ -16,17 +16,24 @@ from tierwise.core.errors import BadField, nearest
 from tierwise.core.units import parse
 from tierwise.machines.types import Device, Link, System
 
-SETTINGS = ("clock", "power_cap", "link_share")
+SETTINGS = ("clock", "power_cap", "link_share", "rent")
 _TAIL = re.compile(r"^(.+?):(\w+=[^:=,]*(?:,\w+=[^:=,]*)*)$", re.DOTALL)
 
 
-def hold(system: System, clock: float = 1.0, power_cap: float = float("nan"), link_share: float = 1.0) -> System:
-    """The machine at a share of its clock, under a cap of watts a device, with a share of its links.
+def hold(
+    system: System,
+    clock: float = 1.0,
+    power_cap: float = float("nan"),
+    link_share: float = 1.0,
+    rent: float = float("nan"),
+) -> System:
+    """The machine at a share of its clock, under a cap of watts a device, with a share of its links, at a rent.
 
     Args:
         clock: share of the clock, above 0 and at most 1: rates of engines and scratchpads follow it, memory does not.
         power_cap: watts that a device may draw; ``nan`` for what it is rated for.
         link_share: share of the bandwidth of every link, above 0 and at most 1, that others leave.
+        rent: dollars a second of a device, of a cloud's instance type of the whole instance; ``nan`` for the catalog's.
 
     Raises:
         BadField: a share out of bounds, or a cap below what the device draws idle.
@@ -40,6 +47,9 @@ def hold(system: System, clock: float = 1.0, power_cap: float = float("nan"), li
     device = clocked(system.device, clock) if clock < 1.0 else system.device
     if link_share < 1.0:
         device = replace(device, links=tuple(_shared(x, link_share) for x in device.links))
+    if not isnan(rent):
+        paid = replace(device.price, rent=rent / system.rented, date="", source="the rent as given")
+        device = replace(device, price=paid)
     return replace(
         system,
         device=device,
@@ -101,11 +111,15 @@ def read(system: System, tail: str) -> System:
     Raises:
         BadField: no number, or one that cannot be.
     """
-    kinds = {"power_cap": "power"}
-    given = (part.split("=", 1) for part in tail.split(","))
+    kinds = {"power_cap": "power", "rent": "money"}
+    given = [part.split("=", 1) for part in tail.split(",")]
+    for name, text in given:
+        if name == "rent" and not text.strip().endswith("/h"):
+            raise BadField("machine", name, text, "dollars an hour, as 2.50/h")
     found = {k: parse(v, kinds.get(k, "count"), "machine", k) for k, v in given}
     out = hold(system, **found)
-    title = f"{out.device.title} ({', '.join(_WORDS[k].format(found[k]) for k in found)})"
+    told = [_WORDS[k].format(x) for k, x in found.items() if k in _WORDS]
+    title = f"{out.device.title} ({', '.join(told)})" if told else out.device.title
     return replace(out, name=f"{system.name}:{tail}", device=replace(out.device, title=title))
 
 

@@ -152,7 +152,9 @@ def _composed(
 ) -> System:  # fmt: skip
     if len(cards) > 1 and len({c.device.name for _, c in cards}) > 1:
         names = ", ".join(c.name for _, c in cards)
-        raise BadField("machine", "cards", names, "cards of one kind: a plan deals equal parts of a model to them")
+        other = 'plan train --on "A + B", or plan serve --on A --on B --mode mixed'
+        allowed = f"cards of one kind, for equal parts of a model are dealt to them; different ones: {other}"
+        raise BadField("machine", "cards", names, allowed)
     if len(processors) > 1:
         raise BadField("machine", "processors", ", ".join(d.name for _, d in processors), "one kind of processor")
     if not cards and not processors and memory is None:

@@ -126,8 +126,7 @@ def read_run(path: Path) -> Recorded:
 
 def readable() -> str:
     """What is read as a recorded run, in words."""
-    files = "; ".join(f"{name}: {line}" for name, line in recorded_formats().items())
-    return f"a folder with requests.jsonl and meta.json, or a file of a load generator ({files})"
+    return f"a folder with requests.jsonl and meta.json, or a load generator's file ({', '.join(recorded_formats())})"
 
 
 def is_run(path: Path) -> bool:

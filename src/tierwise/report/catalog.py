@@ -7,23 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from tierwise.core.num import num
-from tierwise.core.units import dollars, gb, seconds, si
+from tierwise.core.units import dollars, gb, parameters, seconds, si
 from tierwise.machines.types import Device, System
 from tierwise.models.step import Step
 from tierwise.models.types import Model, Stack
 from tierwise.report.numbers import UNKNOWN
-from tierwise.report.plain import json_text
+from tierwise.report.plain import put_json
 from tierwise.scenario.types import Plan
 
 
-def show_models(as_json: bool) -> None:
+def show_models(to: str | None) -> None:
     """Every catalog model with its parameters."""
     rows = model_rows()
-    if as_json:
-        print(json_text(rows))
+    if put_json(to, rows):
         return
     columns = ("model", "family", "parameters", "active", "layers", "KV per token", "context")
-    cells = [(r["name"], r["family"], si(r["parameters"]), si(r["active_parameters"]), str(r["layers"]),
+    cells = [(r["name"], r["family"], parameters(r["parameters"]), parameters(r["active_parameters"]), str(r["layers"]),
               gb(r["kv_bytes_per_token"]) if r["kv_bytes_per_token"] else UNKNOWN,
               f"{r['max_context']:,.0f}" if r["max_context"] else UNKNOWN) for r in rows]  # fmt: skip
     _print(f"{len(rows)} models. Also: a config.json, GGUF, safetensors or ONNX file, or hf:org/name.",
@@ -72,7 +71,7 @@ def kv_per_token(model: Model) -> float:
     return sizes[1] - sizes[0]
 
 
-def show_model(name: str, as_json: bool) -> None:
+def show_model(name: str, to: str | None) -> None:
     """One model: stacks, layers, weights by role, formats."""
     from tierwise.models.load import load_model
 
@@ -81,15 +80,15 @@ def show_model(name: str, as_json: bool) -> None:
     row["stacks"] = [_stack(model, s) for s in model.stacks]
     row["formats"] = {role: str(form) for role, form in model.formats.items()}
     row["notes"] = list(model.notes)
-    if as_json:
-        print(json_text(row))
+    if put_json(to, row):
         return
-    cells = [(stack["name"], str(kind["count"]), kind["name"], si(kind["parameters"]))
+    cells = [(stack["name"], str(kind["count"]), kind["name"], parameters(kind["parameters"]))
              for stack in row["stacks"] for kind in stack["kinds"]]  # fmt: skip
     formats = ", ".join(f"{role} {form}" for role, form in row["formats"].items())
     told = [f"stored as {formats}; KV cache {gb(row['kv_bytes_per_token'])} per token", *model.notes]
     told += [f"source: {model.source}"] if model.source else []
-    about = f"{model.family}, {si(row['parameters'])} parameters, {si(row['active_parameters'])} active per token"
+    every, active = (parameters(row[name]) for name in ("parameters", "active_parameters"))
+    about = f"{model.family}, {every} parameters, {active} active per token"
     _print("\n".join(told), ("stack", "layers", "what", "parameters each"), cells, (model.name, about))
 
 
@@ -105,14 +104,13 @@ def _stack(model: Model, stack: Stack) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def show_machines(as_json: bool) -> None:
+def show_machines(to: str | None) -> None:
     """Every device and system of the catalog."""
     from tierwise.machines import system, system_names
 
     devices = device_rows()
     systems = [system_row(system(n)) for n in system_names()]
-    if as_json:
-        print(json_text({"devices": devices, "systems": systems}))
+    if put_json(to, {"devices": devices, "systems": systems}):
         return
     cells = [(r["name"], r["kind"], gb(r["memory"]) if r["memory"] else UNKNOWN,
               gb(r["bandwidth"]) + "/s" if r["bandwidth"] else UNKNOWN,
@@ -121,8 +119,9 @@ def show_machines(as_json: bool) -> None:
     _print(f"{len(devices)} devices; put a count before one (8xh100-sxm) or write your own YAML.",
            ("device", "kind", "memory", "bandwidth", "best rate", "power", "rent"), cells, left=2,
            less=("power", "kind"))  # fmt: skip
-    made = [(r["name"], str(r["count"]), f"{r['device']}, {r['per_node']} a node") for r in systems]
-    _print(f"{len(systems)} systems.", ("system", "devices", "made of"), made)
+    made = [(r["name"], str(r["count"]), f"{r['device']}, {r['per_node']} a node",
+             f"{dollars(r['rent_per_hour'])}/h" if r["rent_per_hour"] else UNKNOWN) for r in systems]  # fmt: skip
+    _print(f"{len(systems)} systems; the rent is that of the whole.", ("system", "devices", "made of", "rent"), made)
 
 
 def device_rows() -> list[dict[str, Any]]:
@@ -149,17 +148,18 @@ def device_row(d: Device) -> dict[str, Any]:
 
 
 def system_row(s: System) -> dict[str, Any]:
-    return {"name": s.name, "device": s.device.name, "count": s.count, "per_node": s.per_node, "source": s.source}
+    rent = float(num(s.rent(s.count))) * 3600.0
+    return {"name": s.name, "device": s.device.name, "count": s.count, "per_node": s.per_node,
+            "rent_per_hour": rent if math.isfinite(rent) else None, "source": s.source}  # fmt: skip
 
 
-def show_machine(name: str, as_json: bool) -> None:
+def show_machine(name: str, to: str | None) -> None:
     """One machine: every number with its source."""
     from tierwise.machines import system
 
     found = system(name)
     rows = machine_rows(found)
-    if as_json:
-        print(json_text({**device_row(found.device), "system": system_row(found), "numbers": rows}))
+    if put_json(to, {**device_row(found.device), "system": system_row(found), "numbers": rows}):
         return
     d = found.device
     count = f"{found.count} × " if found.count > 1 else ""

@@ -77,16 +77,19 @@ def _spread(c: Json) -> str:
 
 
 def _across(d: Json, names: list[str]) -> Table:
-    """One row a quantity, one column a scenario."""
+    """One row a quantity; a column of each scenario, behind all but the first its ratio to that and the interval."""
     rows: list[list[Cell | str]] = []
     for key, label, _, text in ROWS:
         ratios = [c["ratios"][key] for c in d["changes"]]
         if ratios[0]["before"] is not None:
-            rows.append([label.format(unit=d["unit"]), text(ratios[0]["before"]), *(_cell(r, text) for r in ratios)])
+            beside = [cell for r in ratios for cell in (_value(r, text), *_ratio(r))]
+            rows.append([label.format(unit=d["unit"]), text(ratios[0]["before"]), *beside])
     money = [d["usd_per_million"], *(c["usd_per_million"] for c in d["changes"])]
     if None not in money:
-        rows.append([f"per million {d['unit']}", *(dollars(x) for x in money)])
-    return Table((Column("quantity", left=True), *(Column(n) for n in names)), rows)
+        beside = [cell for x in money[1:] for cell in (dollars(x), factor(x / money[0]), "")]
+        rows.append([f"per million {d['unit']}", dollars(money[0]), *beside])
+    columns = [column for n in names[1:] for column in (Column(n), Column("×"), Column("80 %", left=True, less=1))]
+    return Table((Column("quantity", left=True), Column(names[0]), *columns), rows)
 
 
 def _down(d: Json, names: list[str]) -> Table:
@@ -111,9 +114,12 @@ def _down(d: Json, names: list[str]) -> Table:
     return Table(tuple(columns), rows, "×: throughput over that of the first.")
 
 
-def _cell(r: Json, text: Any) -> str:
+def _value(r: Json, text: Any) -> str:
+    return UNKNOWN if r["after"] is None else str(text(r["after"]))
+
+
+def _ratio(r: Json) -> tuple[str, str]:
     if r["ratio"] is None:
-        return UNKNOWN if r["after"] is None else str(text(r["after"]))
+        return "", ""
     low, high = r["interval"]
-    spread = f" ({factor(low)} to {factor(high)})" if high / low > 1.0001 else ""
-    return f"{text(r['after'])}  {factor(r['ratio'])}{spread}"
+    return factor(r["ratio"]), f"{factor(low)} to {factor(high)}" if high / low > 1.0001 else ""

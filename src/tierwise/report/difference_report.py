@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tierwise.core.units import gb, joules, seconds
+from tierwise.core.units import dollars, gb, joules, seconds
 from tierwise.report.comparison import factor
+from tierwise.report.explain_words import resource
 from tierwise.report.layout import Cell, Column, Report, ReportSection, Sentences, Table
 from tierwise.report.made import text as made_text
-from tierwise.report.numbers import UNKNOWN
+from tierwise.report.numbers import UNKNOWN, percent
 
 Json = dict[str, Any]
 
@@ -33,19 +34,32 @@ def described(d: Json) -> Report:
         ("energy", "Energy", "joules of the batch", joules),
     ):
         if d[name]:
-            sections[name] = _causes(title, remark, d[name], unit)
+            rows = [_worded(x) for x in d[name]] if name == "resources" else d[name]
+            sections[name] = _causes(title, remark, rows, unit)
+    before, after = (_called(d[side]) for side in ("before", "after"))
+    time = next((x for x in d["numbers"] if x["field"] == "time_s"), None)
     return Report(
-        title=f"Tierwise: {d['before']} and {d['after']}",
-        subject=d["before"],
-        place=f"and {d['after']}",
-        subtitle=f"{d['kind']}: the second beside the first",
+        title=f"Tierwise: {before} and {after}",
+        subject=before,
+        place=f"and {after}",
+        subtitle=f"two {_KINDS[d['kind']]}, the second beside the first",
         headline=_headline(d),
         state="fits",
         alarm=False,
         why=(),
-        numbers=(),
+        numbers=() if time is None else [(
+            "Time of the batch", factor(time["ratio"]), f"{seconds(time['before'])} → {seconds(time['after'])}")],
+        numbers_in_terminal=False,
         sections=sections,
     )
+
+
+_KINDS = {"tierwise.result": "answers of explain", "tierwise.plan": "plans", "tierwise.simulation": "simulations"}
+
+
+def _called(name: str) -> str:
+    """A file by its own name, without the folders it lies in; a command line as it is."""
+    return name if " " in name else name.replace("\\", "/").rpartition("/")[2]
 
 
 def _headline(d: Json) -> str:
@@ -79,7 +93,9 @@ def _made(d: Json) -> list[str]:
 
 
 def _fields(rows: list[Json]) -> Table:
-    cells = [[x["field"], f"{_shown(x['before'])} → {_shown(x['after'])}"] for x in rows]
+    # What a machine is made of follows from its name: below what else differs.
+    ordered = sorted(rows, key=lambda x: x["field"].startswith("machine.") and x["field"].count(".") > 1)
+    cells = [[x["field"], " → ".join(_named(x["field"])[1](x[side]) for side in ("before", "after"))] for x in ordered]
     return Table((Column("field", left=True), Column("before → after", left=True)), cells, more="fields",
                  terminal_rows=16)  # fmt: skip
 
@@ -94,14 +110,19 @@ def _numbers(rows: list[Json]) -> ReportSection:
         shown = "counted" if span and span[0] == span[1] else shown
         word = Cell({True: "beyond", False: "within", None: UNKNOWN}[beyond], "best" if beyond else "")
         told: list[Cell | str] = [shown, word] if sure else []
-        cells.append([x["field"], _shown(x["before"]), _shown(x["after"]), factor(x["ratio"]), *told])
+        name, unit = _named(x["field"])
+        cells.append([name, unit(x["before"]), unit(x["after"]), factor(x["ratio"]), *told])
     columns = (Column("number", left=True), *map(Column, ("before", "after", "ratio")))
     columns += (Column("interval", less=1), Column("change is")) if sure else ()
-    note = "Interval: where 80 % of measured ratios are expected; within it, the change may be none. " if sure else ""
-    note += "SI units."
+    note = "Interval: where 80 % of measured ratios are expected; within it, the change may be none." if sure else ""
     return ReportSection(
         "What came out", Table(columns, cells, note, more="numbers", terminal_rows=24), element="numbers"
     )
+
+
+def _worded(x: Json) -> Json:
+    phase, name = x["cause"]
+    return {**x, "cause": [phase, resource(name)]}
 
 
 def _causes(title: str, remark: str, rows: list[Json], unit: Callable[[float], str]) -> ReportSection:
@@ -129,6 +150,37 @@ def _rest(rows: list[Json], unit: Callable[[float], str]) -> list[Cell | str]:
 
 def _signed(x: float, unit: Callable[[float], str]) -> str:
     return ("+" if x >= 0 else "−") + unit(abs(x))
+
+
+# Numbers whose names in the JSON form do not say what people call them.
+_WORDS = {"ttft_s": "time to first token", "tpot_s": "time per output token", "time_s": "whole batch",
+          "cost_usd": "rent of the batch", "usd_per_million": "rent per million", "usd_per_hour": "rent an hour"}
+_SHORT = ("ttft", "tpot", "itl", "mfu", "mbu", "kv")
+
+
+def _named(field: str) -> tuple[str, Callable[[Any], str]]:
+    """A number of the JSON form as people call it, and how its values are written: its name ends on its unit."""
+    last = field.rpartition(".")[2]
+    words = _WORDS.get(field)
+    if "usd" in last:
+        return words or _spoken(field.replace("_usd", "").replace("usd_", "rent ")), dollars
+    for ending, unit in (("_s", seconds), ("_j", joules), ("_bytes", gb)):
+        if last.endswith(ending) and not last.endswith("_per" + ending):
+            return words or _spoken(field.removesuffix(ending)), _if_number(unit)
+    if last in ("capacity", "bandwidth"):
+        return _spoken(field), _if_number(gb if last == "capacity" else lambda x: f"{gb(x)}/s")
+    if last in ("mfu", "mbu"):
+        return _spoken(field), percent
+    return words or _spoken(field), _shown
+
+
+def _if_number(unit: Callable[[float], str]) -> Callable[[Any], str]:
+    return lambda x: unit(x) if isinstance(x, (int, float)) and not isinstance(x, bool) else _shown(x)
+
+
+def _spoken(field: str) -> str:
+    words = field.replace(".", " ").replace("_", " ").split()
+    return " ".join(w.upper() if w in _SHORT else w for w in words)
 
 
 def _shown(x: Any) -> str:

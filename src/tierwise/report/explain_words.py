@@ -270,7 +270,7 @@ def key_numbers(d: Json) -> list[tuple[str, str, str]]:
         price = f"at {dollars(hourly)} a device and hour{dated}"
         out.append(("Rent", f"{dollars(s['usd_per_million'])} / M {per}s", price))
     elif why := d["scenario"]["machine"].get("no_price"):
-        out.append(("Rent", "not known", f"{why}: the catalog has none of this machine"))
+        out.append(("Rent", "not known", f"{why}; say yours with --rent 2.50/h"))
     many = "requests of this length" if per == "token" else f"{per}s at once"
     # With "max" the caller looks for the longest of a lone request.
     alone = d["scenario"]["traffic"]["batch"] == "max"

@@ -29,7 +29,9 @@ class FittedTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         kept = list(range(len(self.table.columns)))
-        while len(kept) > 2 and self._width(console, options, kept) > options.max_width:
+        while len(kept) > 2 and (
+            self._width(console, options, kept) > options.max_width or self._alike(console, options, kept)
+        ):
             kept.remove(max(kept[1:], key=lambda i: (self.less[i], i)))
         names = [str(c.header) for i, c in enumerate(self.table.columns) if i not in kept]
         yield self._shortened(console, options, self._of(kept))
@@ -50,6 +52,15 @@ class FittedTable:
         if first.overflow == "fold" and first.no_wrap:
             return whole
         return whole - max(shown - max(LEAST_NAME, len(str(first.header))), 0)
+
+    def _alike(self, console: Console, options: ConsoleOptions, kept: Sequence[int]) -> bool:
+        """Whether names of the first column, as short as these columns leave room for, could no longer be told apart
+        that can be at the length that the column allows."""
+        first = self._shortened(console, options, self._of(kept)).columns[0]
+        whole = self.table.columns[0]
+        names = {cell.plain if isinstance(cell, Text) else str(cell) for cell in whole.cells}
+        most = whole.max_width or 10_000
+        return len({_cut(n, first.max_width or most) for n in names}) < len({_cut(n, most) for n in names})
 
     def _shortened(self, console: Console, options: ConsoleOptions, table: Table) -> Table:
         """The table with the names of its first column as short as the others leave room for; Rich takes from all."""
@@ -78,3 +89,7 @@ class FittedTable:
         t = self.table
         return Table(box=t.box, padding=t.padding, pad_edge=t.pad_edge, show_edge=t.show_edge,
                      show_header=t.show_header)  # fmt: skip
+
+
+def _cut(name: str, width: int) -> str:
+    return name if len(name) <= width else name[: max(width - 1, 0)]

@@ -89,7 +89,14 @@ class Facts:
     rows: Sequence[tuple[str, str]]
 
 
-Body: TypeAlias = Table | Bullets | Sentences | Facts
+@dataclass(frozen=True)
+class Command:
+    """A command line, to be copied: never broken by what shows it."""
+
+    text: str
+
+
+Body: TypeAlias = Table | Bullets | Sentences | Facts | Command
 
 
 @dataclass(frozen=True)

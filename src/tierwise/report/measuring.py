@@ -47,10 +47,13 @@ def named(group: str) -> str:
 
 def text(d: Json, system: System) -> str:
     """Which measurement, on what, by which command."""
-    low, high = d["factors"]
-    low_, high_ = d["factors_without"]
-    share = f", {percent(d['time'])} of the time" if d["time"] < 1.0 else ""
+    share = f", {percent(d['time'])} of the time," if d["time"] < 1.0 else ""
     return (
-        f"The interval is wide ({low:.2g}× to {high:.2g}×). Measuring {d['what']} on {system.device.title}{share}, "
-        f"would narrow it most, to {low_:.2g}× to {high_:.2g}×: `{d['command']}` there."
+        f"The interval is wide ({_span(d['factors'])}). Measuring {d['what']} on {system.device.title}{share} "
+        f"would narrow it most, to {_span(d['factors_without'])}: `{d['command']}` there."
     )
+
+
+def _span(factors: list[float]) -> str:
+    low, high = factors
+    return "within 5 %" if low >= 0.95 and high <= 1.05 else f"{low:.2f}× to {high:.2f}×"

@@ -75,7 +75,7 @@ def described(d: Json, name: str) -> Report:
         cells = [(r["id"], str(r["lower"]), str(r["upper"]), count(r["size"]), count(r["offset"])) for r in rows[:12]]
         columns = (Column("buffer", left=True), Column("from"), Column("until"), Column("bytes"), Column("offset"))
         sections["buffers"] = ReportSection(
-            "Largest buffers", Table(columns, cells, more="buffers", left_out=max(len(rows) - 12, 0))
+            "Largest buffers", Table(columns, cells, more="buffers", left_out=max(len(rows) - 12, 0)), element="buffers"
         )
     return Report(
         title=f"{name}: static allocation",

@@ -12,7 +12,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from tierwise.report.layout import Bullets, Cell, Facts, Report, ReportSection, Sentences, Table
+from tierwise.report.layout import Bullets, Cell, Command, Facts, Report, ReportSection, Sentences, Table
 from tierwise.report.made import made_by, text
 from tierwise.report.numbers import count, with_units_kept
 
@@ -28,13 +28,15 @@ def page(report: Report, template: str, scripts: Iterable[str], data: Json) -> s
     """The page, ready to write to a file as UTF-8.
 
     Args:
-        template: asset of that name with the charts, and with ``{{name}}`` where a section of the report stands; the
-            rest of the frame is the same for all reports. ``template.css`` is added where there is one.
+        template: asset of that name with the charts, and with ``{{name}}`` where a section of the report stands; where
+            there is none, the sections stand in their order. The rest of the frame is the same for all reports;
+            ``template.css`` is added where there is one.
         scripts: assets that draw the charts. ``data``: what they draw.
     """
     sections = {name: _section(section) for name, section in report.sections.items() if name != report.aside}
     # One number stands out: the one the report names, else its first.
     hero = [n for n in report.numbers if n[0] == report.hero][:1] or report.numbers[:1]
+    drawn = _there(f"{template}.html")
     sheets = [name for name in ("page.css", f"{template}.css") if _there(name)]
     return fill(
         asset("frame.html"),
@@ -47,7 +49,7 @@ def page(report: Report, template: str, scripts: Iterable[str], data: Json) -> s
         hero="".join(f'<dl class="hero">{_number(*n)}</dl>' for n in hero),
         cards="".join(f'<div class="card">{_number(*n)}</div>' for n in report.numbers if n not in hero),
         words=_words(report),
-        main=fill(asset(f"{template}.html"), **sections).strip(),
+        main=fill(asset(f"{template}.html"), **sections).strip() if drawn else "\n".join(sections.values()),
         style="".join(asset(name) for name in sheets),
         script="\n".join(['"use strict";', *(asset(name) for name in scripts)]),
         made=escape(text(made_by())),
@@ -113,6 +115,8 @@ def _body(section: ReportSection) -> str:
     if isinstance(body, Sentences):
         lead = f"<p><b>{escape(section.remark.capitalize())}.</b> " if section.remark else ""
         return _paragraphs(body.lines).replace("<p>", lead or "<p>", 1)
+    if isinstance(body, Command):
+        return f'<pre tabindex="0"><code>{escape(body.text)}</code></pre>'
     if isinstance(body, Bullets):
         return f'<ul class="plain">{"".join(_item(*item) for item in body.items)}</ul>'
     if isinstance(body, Facts):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,9 @@ from pathlib import Path
 
 from tierwise.core.errors import BadField
 from tierwise.papers.mutations import Noticed, blind, broken_rules, mutations
-from tierwise.papers.types import NEEDS_FEATURE, NEEDS_SETUP, REPRODUCED, Claim, Outcome, Paper, standing
+from tierwise.papers.types import Claim, Outcome, Paper, standing
+from tierwise.report.numbers import things
+from tierwise.report.plain import put_json
 
 _STYLE = {"reproduced": "green", "partly": "cyan", "off": "red", "identity": "dim", "blind": "dim", "unread": "dim"}
 Rows = Sequence[tuple[Paper, list[Outcome]]]
@@ -68,37 +69,10 @@ def _paper(p: Paper, outcomes: list[Outcome]) -> dict[str, object]:
     }
 
 
-def show_states(found: Rows, as_json: bool) -> None:
-    """One row a paper: where it stands and how many of its claims stand behind it."""
-    if as_json:
-        print(jsonlib.dumps(as_dict(found), indent=2))
-        return
-    from rich.table import Table
-
-    from tierwise.report.console import console
-
-    out = console()
-    table = Table(show_edge=False, pad_edge=False)
-    names = ("paper", "state", "claims reproduced", "off", "blind", "unread", "identity", NEEDS_SETUP, NEEDS_FEATURE)
-    for name in names:
-        table.add_column(name, justify="left" if name in names[:2] else "right")
-    for paper, outcomes in found:
-        count = Counter(o.state for o in outcomes)
-        table.add_row(paper.slug, _colored(outcomes), f"{count[REPRODUCED]} of {len(outcomes)}",
-                      *(str(count[s] or "") for s in names[3:]))  # fmt: skip
-    out.print(table)
-    out.print(_tally(found))
-    out.print(
-        "Reproduced: every claim of the abstract that the engine can express came out and no further result of the "
-        "same metric is off. Partly: n of the m claims that count. What follows from stated inputs alone (identity) "
-        "never counts; what comes out on wrong engines as well (blind) reproduces nothing, nor does a number "
-        "written down from memory until it is compared with its paper (unread)."
-    )
-
-
-def _tally(found: Rows) -> str:
+def tally(found: Rows) -> str:
+    """How many papers there are, and how many stand where."""
     states = Counter(standing(outcomes).state for _, outcomes in found)
-    return f"{len(found)} papers: " + ", ".join(f"{n} {s}" for s, n in states.most_common())
+    return f"{things(len(found), 'paper')}: " + ", ".join(f"{n} {s}" for s, n in states.most_common())
 
 
 def _colored(outcomes: list[Outcome]) -> str:
@@ -107,54 +81,16 @@ def _colored(outcomes: list[Outcome]) -> str:
     return f"[{_STYLE.get(stands.state, 'yellow')}]{stands}[/]{remark}"
 
 
-def show_claims(found: Rows, as_json: bool) -> None:
-    """Every claim with the published and the computed value."""
-    if as_json:
-        print(jsonlib.dumps(as_dict(found), indent=2))
-        return
-    from rich.table import Table
-
-    from tierwise.report.console import console
-
-    out = console()
-    for paper, outcomes in found:
-        out.print(f"[bold]{paper.slug}[/]  {_colored(outcomes)}  {paper.title}", highlight=False)
-        out.print(paper.mechanism, markup=False, highlight=False)
-        table = Table(show_edge=False, pad_edge=False)
-        for name in ("claim", "published", "engine", "deviation", "state"):
-            table.add_column(name, justify="left" if name in ("claim", "state") else "right")
-        for o in outcomes:
-            engine = f"{o.value:,.4g}" if math.isfinite(o.value) else "–"
-            if not math.isfinite(o.deviation):
-                deviation = "–"
-            elif o.claim.kind == "exponent":
-                deviation = f"{o.deviation:+.3f}"
-            else:
-                deviation = f"{o.deviation:+.1%}"
-            mark = " (further result)" if o.claim.extra else ""
-            shown = f"[{_STYLE.get(o.state, 'yellow')}]{o.state}[/]"
-            table.add_row(o.claim.what + mark, published(o.claim), engine, deviation, shown)
-        out.print(table)
-        for o in outcomes:
-            if o.state != REPRODUCED and (o.error or o.claim.why):
-                out.print(f"  {o.claim.what}: {o.error or o.claim.why}", markup=False, highlight=False)
-        for text in paper.assumptions:
-            out.print(f"  - {text}", markup=False, highlight=False)
-        out.print()
-
-
-def show_mutations(found: Sequence[Noticed], as_json: bool) -> None:
+def show_mutations(found: Sequence[Noticed], to: str | None) -> None:
     """Which wrong engines each paper notices, how many papers notice each, and what should not be."""
     by = {m.name: [n.paper.slug for n in found if m.name in n.by] for m in mutations()}
     broken = broken_rules(list(found))
-    if as_json:
-        papers = [
-            {"slug": n.paper.slug, "state": str(standing(n.outcomes)), "notices": list(n.by),
-             "claims": {what: list(names) for what, names in n.claims.items()}, "blind": blind(n)}
-            for n in found
-        ]  # fmt: skip
-        print(jsonlib.dumps({"schema": "tierwise.mutations/1", "papers": papers, "noticed_by": by,
-                             "broken": broken}, indent=2))  # fmt: skip
+    papers = [
+        {"slug": n.paper.slug, "state": str(standing(n.outcomes)), "notices": list(n.by),
+         "claims": {what: list(names) for what, names in n.claims.items()}, "blind": blind(n)}
+        for n in found
+    ]  # fmt: skip
+    if put_json(to, {"schema": "tierwise.mutations/1", "papers": papers, "noticed_by": by, "broken": broken}):
         return
     from rich.table import Table
 
@@ -189,7 +125,7 @@ def markdown(found: Rows, noticed: Sequence[Noticed]) -> str:
         stands = standing(outcomes)
         remark = "" if stands.abstract else f" ({NO_NUMBER})"
         lines.append(f"| {paper.slug} | {stands}{remark} | {', '.join(by.get(paper.slug, ()))} |")
-    return "\n".join([*lines, "", _tally(found) + "."])
+    return "\n".join([*lines, "", tally(found) + "."])
 
 
 def update(path: Path, found: Rows, noticed: Sequence[Noticed]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tierwise.core.files import write
 from tierwise.core.numerics import Format
 
 
@@ -28,6 +29,16 @@ def plain(x: Any) -> Any:
     if isinstance(x, Format):
         return plain(x.name)
     return str(x)
+
+
+def put_json(to: str | None, value: Any) -> bool:
+    """Write JSON to a file that somebody named, ``-`` to print it; whether that is all there is to print."""
+    if to is None:
+        return False
+    write(to, json_text(value))
+    if to != "-":
+        print(f"JSON written to {to}")
+    return to == "-"
 
 
 def json_text(value: Any) -> str:

@@ -116,7 +116,7 @@ def shortfall(d: Json, a: Json) -> str:
         target = q[name + "_s"]
         found = run[name + "_s"][q["statistic"]] if run else a[name + "_s"]
         if target is not None and found is not None and found > target:
-            times.append(f"a {name.upper()} of {seconds(found)} ({found / target:.2g}× the target)")
+            times.append(f"a {name.upper()} of {seconds(found)} ({found / target:.3g}× the target)")
     parts += [f"has {' and '.join(times)}"] if times else []
     if run and not run["keeps_up"]:
         parts.append(f"answers {rate(run['requests_per_s'])} requests/s and falls behind")

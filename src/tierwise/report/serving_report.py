@@ -77,6 +77,7 @@ def described(d: Json) -> Report:
         numbers=words.key_numbers(d),
         sections=sections,
         aside="notices" if notices else "",
+        hero="Goodput" if any(x is not None for x in d["targets"].values()) else "Throughput",
     )
 
 

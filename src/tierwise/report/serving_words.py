@@ -185,14 +185,15 @@ def _rejection(d: Json) -> str:
 
 
 def machines(d: Json) -> str:
-    """``2 replicas of 4 × NVIDIA H100 SXM5 80GB``."""
+    """``2 replicas of 4 × NVIDIA H100 SXM5 80GB``; ``up to 8`` where an autoscaler decides."""
     parts = []
     for g in d["deployment"]["groups"]:
         role = "" if g["role"] == "both" else g["role"] + " "
         one = f"{count(g['devices'])} × {g['device']}"
         many = g["count"] != 1 or role
         parts.append(f"{things(g['count'], f'{role}replica')} of {one}" if many else one)
-    return " and ".join(parts)
+    several = d["deployment"]["autoscaler"] and any("replica" in part for part in parts)
+    return ("up to " if several else "") + " and ".join(parts)
 
 
 def subtitle(d: Json) -> str:
@@ -208,6 +209,8 @@ def subtitle(d: Json) -> str:
     degrees = dict.fromkeys(", ".join(x["plan"]) or "tp 1" for x in deployment["groups"])
     parts += [f"{' and '.join(degrees)}, {things(replicas, 'replica')}"]
     parts += [f"{g['scheduler']} scheduler", f"{g['kv']} KV"]
+    if g["adapters"]:
+        parts.append(f"{things(g['adapters'], 'adapter')} of rank {g['rank']}")
     if replicas > 1:
         parts.append(f"{deployment['router']} router")
     if deployment["autoscaler"]:
@@ -230,6 +233,7 @@ def key_numbers(d: Json) -> list[tuple[str, str, str]]:
         ("Goodput", m["goodput_per_s"] if asked else None, lambda x: f"{rate(x)} requests/s",
          f"{percent(m['good_share'])} within the targets"),
         *times,
+        ("Replicas", _up(d), rate, f"up on average, {rate(d['peaks'].get('replicas'))} at most"),
         ("Batch", m["batch"], rate, f"requests running on average, {rate(m['batch_max'])} at most"),
         ("Waiting", m["waiting"], rate, f"requests on average, {rate(m['waiting_max'])} at most"),
         ("KV memory in use", m["kv"], percent, f"on average, {percent(m['kv_max'])} at most{wasted}"),
@@ -246,6 +250,12 @@ def key_numbers(d: Json) -> list[tuple[str, str, str]]:
          f"Jain's index over {count(tenants)} tenants, 1 is even"),
     ]  # fmt: skip
     return [(name, text(value), remark) for name, value, text, remark in rows if value is not None]
+
+
+def _up(d: Json) -> float | None:
+    """Replicas that were up in the mean, where an autoscaler decides how many are."""
+    known = [x for x in d["series"]["replicas"] if x is not None]
+    return sum(known) / len(known) if known and d["deployment"]["autoscaler"] else None
 
 
 def scenario(d: Json) -> list[tuple[str, str]]:

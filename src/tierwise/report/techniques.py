@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import json as jsonlib
 import re
 import textwrap
 from collections.abc import Callable
 from typing import Any
 
 from tierwise.core.errors import UnknownName
+from tierwise.report.plain import put_json
 
 _SOURCE = re.compile(r"arXiv:\d{4}\.\d{4,5}|\d{4}\.\d{4,5}(?=[),;])|[A-Z][\w, ]+, (?:19|20)\d\d")
 
@@ -27,13 +27,17 @@ def technique_row(name: str, maker: Callable[..., Any]) -> dict[str, Any]:
             "example": example(maker)}  # fmt: skip
 
 
-def show_techniques(as_json: bool) -> None:
-    """Every technique: one line, its arguments and where it comes from."""
+def technique_rows() -> list[dict[str, Any]]:
+    """Every technique as a row, by name."""
     from tierwise.techniques import all_techniques
 
-    rows = [technique_row(name, maker) for name, maker in sorted(all_techniques().items())]
-    if as_json:
-        print(jsonlib.dumps(rows, indent=2))
+    return [technique_row(name, maker) for name, maker in sorted(all_techniques().items())]
+
+
+def show_techniques(to: str | None) -> None:
+    """Every technique: one line, its arguments and where it comes from."""
+    rows = technique_rows()
+    if put_json(to, rows):
         return
     for row in rows:
         # A long list of arguments goes on below, after one of its commas.
@@ -50,7 +54,7 @@ def _wrapped(text: str, indent: str = "") -> str:
                          break_long_words=False)  # fmt: skip
 
 
-def show_technique(name: str, as_json: bool) -> None:
+def show_technique(name: str, to: str | None) -> None:
     """One technique: its arguments and what it says of itself.
 
     Raises:
@@ -58,15 +62,14 @@ def show_technique(name: str, as_json: bool) -> None:
     """
     from tierwise.techniques import all_techniques, makers_in
 
-    known = makers_in(name) if name.endswith(".py") else all_techniques()
-    wanted = sorted(known) if name.endswith(".py") else [name]
-    for each in wanted:
-        if each not in known:
-            raise UnknownName("technique", each, known)
-        row = technique_row(each, known[each])
-        text = inspect.getdoc(known[each]) or ""
-        if as_json:
-            print(jsonlib.dumps({**row, "text": text}, indent=2))
-        else:
-            print(f"{each}:{row['arguments']}" if row["arguments"] else each)
-            print("\n" + text)
+    own = name.endswith(".py")
+    known = makers_in(name) if own else all_techniques()
+    if not own and name not in known:
+        raise UnknownName("technique", name, known)
+    wanted = {each: known[each] for each in (sorted(known) if own else [name])}
+    rows = [{**technique_row(each, maker), "text": inspect.getdoc(maker) or ""} for each, maker in wanted.items()]
+    if put_json(to, rows if own else rows[0]):
+        return
+    for row in rows:
+        print(f"{row['name']}:{row['arguments']}".rstrip(":"))
+        print(f"\n{row['text']}")

@@ -13,7 +13,18 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from tierwise.report.fitted import FittedTable
-from tierwise.report.layout import PAGE_ONLY, WIDE, Bullets, Cell, Column, Report, ReportSection, Sentences, Table
+from tierwise.report.layout import (
+    PAGE_ONLY,
+    WIDE,
+    Bullets,
+    Cell,
+    Column,
+    Command,
+    Report,
+    ReportSection,
+    Sentences,
+    Table,
+)
 from tierwise.report.numbers import count, with_units_kept
 
 _STYLES = {"compute": "yellow", "memory": "blue", "cache": "cyan", "link": "red", "overhead": "dim",
@@ -85,6 +96,8 @@ def _section(console: Console, section: ReportSection) -> None:
     if isinstance(body, Sentences):
         for line in body.lines:
             paragraph(console, line, indent="  ")
+    elif isinstance(body, Command):
+        console.print(Text("  " + body.text), soft_wrap=True)
     elif isinstance(body, Bullets):
         for about, said in body.items:
             paragraph(console, f"{about} {said}".strip(), indent="    ", first="  • ")

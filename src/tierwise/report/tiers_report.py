@@ -7,7 +7,7 @@ from typing import Any
 from tierwise.core.units import gb, seconds
 from tierwise.report import tiers_words as words
 from tierwise.report.explain_words import BASES
-from tierwise.report.layout import Bullets, Cell, Column, Report, ReportSection, Sentences, Table
+from tierwise.report.layout import Bullets, Cell, Column, Command, Report, ReportSection, Sentences, Table
 from tierwise.report.numbers import count, percent, rate
 
 Json = dict[str, Any]
@@ -45,7 +45,7 @@ def described(d: Json) -> Report:
     if items := words.helping(d):
         sections["helps"] = ReportSection("What would help", Bullets(items), element="helps")
     if d["flags"]:
-        sections["flags"] = ReportSection("Run it", Sentences([d["flags"]]), element="flags")
+        sections["flags"] = ReportSection("Run it", Command(d["flags"]), element="flags")
     rests = [f"Machine: {d['assumed']}."] if d["assumed"] else []
     if chosen:
         rests.insert(0, f"Most of the time rests on {BASES[chosen['basis']]}.")
@@ -67,6 +67,12 @@ def described(d: Json) -> Report:
     )  # fmt: skip
 
 
+def rows(d: Json) -> list[Json]:
+    """One row a division of the model that was looked at, without its parts."""
+    found = d.get("policies") or [*d["candidates"], *d["narrower"], *(d["nearest"] or () if not d["fits"] else ())]
+    return [{k: x for k, x in row.items() if not isinstance(x, (list, dict))} for row in found]
+
+
 def _numbers(d: Json, a: Json | None) -> list[tuple[str, str, str]]:
     if a is None:
         return []
@@ -78,7 +84,7 @@ def _numbers(d: Json, a: Json | None) -> list[tuple[str, str, str]]:
         ("Time to first token", seconds(a["first_token_s"]), f"{seconds(first[0])} to {seconds(first[1])}"),
         ("Whole conversation", seconds(a["total_s"]), f"{count(d['question']['output'])} tokens generated"),
         ("On the device", gb(a["peak"]), f"of {gb(a['capacity'])}"),
-        ("Elsewhere", gb(host), "of each device's share"),
+        ("Elsewhere", gb(host), "on the host or a disk"),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tierwise.core.units import seconds
 from tierwise.report.numbers import things
-from tierwise.report.plain import json_text, plain
+from tierwise.report.plain import plain, put_json
 from tierwise.serving.traffic.summary import Lengths, rates, summarized
 from tierwise.serving.traffic.trace import Floats, Trace
 
@@ -16,10 +16,9 @@ BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 60
 
 
-def show_traffic(requests: Trace, as_json: bool = False) -> None:
-    """Print the summary of a trace, as text or JSON."""
-    if as_json:
-        print(json_text(traffic_row(requests)))
+def show_traffic(requests: Trace, to: str | None = None) -> None:
+    """Print the summary of a trace, as text or, where ``to`` names a file, as JSON."""
+    if put_json(to, traffic_row(requests)):
         return
     s = summarized(requests)
     print(requests.source)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tierwise.core.units import dollars, gb, seconds, si
+from tierwise.core.units import dollars, gb, in_words, seconds, si
 from tierwise.report.layout import Cell, Column, Report, ReportSection, Sentences, Table
-from tierwise.report.numbers import count, percent
+from tierwise.report.numbers import count, percent, rate
 
 Json = dict[str, Any]
 
@@ -186,11 +186,11 @@ def _layout(x: Json) -> str:
 
 
 def _headline(d: Json) -> str:
-    said = f"{seconds(d['seconds'])} a step, {si(d['tokens_per_s'], 'tokens/s')} in all, {percent(d['mfu'])} of the "
+    said = f"{seconds(d['seconds'])} a step, {rate(d['tokens_per_s'])} tokens/s in all, {percent(d['mfu'])} of the "
     said += "arithmetic there is (MFU)"
     run = d.get("run")
     if run:
-        said += f"; {si(run['tokens'], 'tokens')} take {seconds(run['seconds'])}"
+        said += f"; {in_words(run['tokens'])} tokens take {seconds(run['seconds'])}"
         if run["usd"] is not None:
             said += f" and {dollars(run['usd'])}"
     return said + "."
@@ -245,8 +245,8 @@ def _numbers(d: Json) -> list[tuple[str, str, str]]:
         ("Step", seconds(d["seconds"]), f"80 %: {seconds(low)} to {seconds(high)}"),
         (
             "Tokens",
-            si(d["tokens_per_s"], "tokens/s"),
-            f"{si(d['tokens_per_s'] / d['machine']['devices'], 'tokens/s')} a device",
+            f"{rate(d['tokens_per_s'])} tokens/s",
+            f"{rate(d['tokens_per_s'] / d['machine']['devices'])} a device",
         ),
         ("MFU", percent(d["mfu"]), "useful arithmetic over the peak"),
         ("Memory", gb(m["peak"]), f"of {gb(m['capacity'])} {_fullest(d)}"),
@@ -264,11 +264,11 @@ def _numbers(d: Json) -> list[tuple[str, str, str]]:
             (
                 "Run",
                 seconds(run["seconds"]),
-                f"{si(run['tokens'], 'tokens')}, {count(round(run['device_hours']))} device hours",
+                f"{in_words(run['tokens'])} tokens, {count(round(run['device_hours']))} device hours",
             )
         )
         if run["usd"] is not None:
-            out.append(("Rent", dollars(run["usd"]), "of the whole run, at the catalog's rent"))
+            out.append(("Rent", dollars(run["usd"]), "of the whole run, at the machine's rent"))
         out.append(("Energy", si(run["joules_at_rated_power"] / 3600.0, "Wh"), "of the devices, at rated power"))
     return out
 
@@ -327,7 +327,7 @@ def _table(rows: list[Json]) -> Table:
         (
             _layout(r["layout"]),
             seconds(r["seconds"]),
-            si(r["tokens_per_s"], ""),
+            rate(r["tokens_per_s"]),
             percent(r["mfu"]),
             gb(r["memory"]["peak"]),
             percent(r["parts"]["bubble"] / r["seconds"]),

@@ -89,7 +89,8 @@ def uneven_report(d: Json) -> Report:
     stages = ReportSection("Stages", Table(columns, rows), said, element="stages")
     rests = ReportSection("What this rests on", Sentences([
         f"Framework {d['framework']['name']}: {d['framework']['source']}. Its coefficients were fitted to runs whose "
-        "stages are all alike.", "The time is that of the pipeline played event by event."]))  # fmt: skip
+        "stages are all alike.", "The time is that of the pipeline played event by event.",
+    ]), element="basis")  # fmt: skip
     sections = {**report.sections, "rests": rests}
     return replace(report, sections={"time": sections.pop("time"), "stages": stages, **sections})
 

@@ -65,6 +65,8 @@ _ROWS = (
     Field("power_cap", "held", "power", "Watts that a device may draw: 500W."),
     Field("link_share", "held", "number", "Share of every link's bandwidth that others leave: 0.5.", least=0, most=1,
           above=True, metavar="SHARE"),
+    Field("rent", "held", "text", "What a device costs you an hour, or a cloud's whole instance: 2.50/h.",
+          metavar="DOLLARS/h"),
     Field("read_as", "model", "text", "Read the model's configuration as this model_type, or as generic (a decoder by "
           "its fields).", flag="--as", metavar="TYPE"),
     Field("engine", "", "text", "Software that runs the model: vllm, sglang, trtllm, typical (none in particular) or "

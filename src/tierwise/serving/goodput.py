@@ -6,7 +6,7 @@ nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ SHOWN = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
 # The capacity is looked for until its bounds are this close (relative), between what a deployment gives at most and
 # this share of it.
 CLOSE, LOWEST = 0.01, 1.0 / 128.0
+ALL_AT_ONCE = 1e6  # times as fast as they are: none waits for another to arrive
 
 
 @dataclass(frozen=True)
@@ -95,19 +96,24 @@ def goodput(
     try:
         if not rates:
             found = replace(found, capacity=_capacity(at, own, attainment))
-            rates = [found.capacity * x for x in SHOWN] if found.capacity else sorted(known)
+            rates = [found.capacity * x for x in SHOWN] if found.capacity else _played(known, own)
         for rate in rates:
             at(rate)
     except KeyboardInterrupt:
         found = replace(found, interrupted=True)
-        rates = sorted(known)
+        rates = _played(known, own)
     return replace(found, points=tuple(known[r] for r in sorted(set(rates)) if r in known))
+
+
+def _played(known: Iterable[float], own: float) -> list[float]:
+    """Rates that were played, without that of all at once, which only bounds what can be taken."""
+    return sorted(rate for rate in known if rate < own * ALL_AT_ONCE)
 
 
 def _capacity(at: Callable[[float], RatePoint], own: float, attainment: float) -> float:
     """The highest rate that holds: more arrivals make nothing faster, so it is looked for by halving (in logs)."""
     # What a deployment gives that never waits for requests bounds what it can take.
-    most = max(at(own * 1e6).metrics.request_rate, 1e-9) * 1.5
+    most = max(at(own * ALL_AT_ONCE).metrics.request_rate, 1e-9) * 1.5
     low, high = most * LOWEST, most
     if not at(low).holds(attainment):
         return 0.0

@@ -7,8 +7,8 @@ import typer
 from tierwise.cli._flags import Flags, flags
 
 
-@flags("machine", "batch", "engine", "weights", "kv", "out", "html", "json", "save", many=("weights", "kv"), batch=1.0,
-       engine="", weights=None, kv=None, repeat="Repeat to try several.",
+@flags("machine", "batch", "engine", "weights", "kv", "out", "html", "table", "json", "save", many=("weights", "kv"),
+       batch=1.0, engine="", weights=None, kv=None, repeat="Repeat to try several.",
        model="Catalog name, hf:org/name, or a config.json.")  # fmt: skip
 def command(
     asked: Flags,
@@ -26,9 +26,10 @@ def command(
     from tierwise.cli._files import check, told, write_json
     from tierwise.cli._plan._fit import answered
     from tierwise.core.files import write
-    from tierwise.report.tiers_report import described, page
+    from tierwise.report.tables import ENDINGS, write_table
+    from tierwise.report.tiers_report import described, page, rows
 
-    check(asked, "html", "json", "save")
+    check(asked, "html", "json", "save", table=ENDINGS)
     found, files, form = answered(asked, context, output, min_bits, goal, expert_skew)
     if asked.out is not None:
         from pathlib import Path
@@ -40,6 +41,8 @@ def command(
         form.save(asked.save)
     if asked.html is not None:
         write(asked.html, page(found))
+    if asked.table is not None:
+        write_table(asked.table, rows(found))
     if asked.json is not None:
         write_json(asked.json, found)
     if "-" not in (asked.json, asked.save):
@@ -47,6 +50,6 @@ def command(
         from tierwise.report.terminal import show
 
         show(described(found), console())
-        told(asked, "html", "out", "json", "save")
+        told(asked, "html", "table", "out", "json", "save")
     if not found["fits"]:
         raise typer.Exit(1)

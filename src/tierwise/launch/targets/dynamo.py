@@ -92,8 +92,10 @@ def _worker(pool: LaunchGroup, name: str, model: str, app: str) -> Json:
         main["volumeMounts"].append({"name": "config", "mountPath": CONFIG, "readOnly": True})
         volumes.append({"name": "config", "configMap": {"name": f"{app}-dynamo"}})
     spans = {"multinode": {"nodeCount": pool.nodes}} if pool.nodes > 1 else {}
+    # Roles are types of their own (the enum of deploy/operator/api/v1beta1/common.go).
+    kind = "worker" if pool.group.role == "both" else pool.group.role
     return {
-        "name": pool.name, "type": "worker", "replicas": pool.count, **spans,
+        "name": pool.name, "type": kind, "replicas": pool.count, **spans,
         "podTemplate": {"spec": {"containers": [main], "volumes": volumes}},
     }  # fmt: skip
 

@@ -84,3 +84,5 @@ function draw() {
 }
 draw();
 addEventListener("resize", draw);
+addEventListener("beforeprint", draw);
+addEventListener("afterprint", draw);

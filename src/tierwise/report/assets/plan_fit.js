@@ -1,7 +1,7 @@
 // Memory by tier against its capacity, tokens a second of each division, and one token from start to end.
 const fit = DATA.fit;
 const chosen = fit.policies ? fit.policies[0] : fit.answer || fit.nearest && fit.nearest[0];
-const COLOURS = { weights: "var(--accent)", "KV cache": "var(--t2)", "recurrent state": "var(--t3)", activations: "var(--t4, var(--t3))", "runtime reserve": "var(--soft)" };
+const COLOURS = { weights: "var(--r-weight)", "KV cache": "var(--r-kv)", "recurrent state": "var(--r-state)", activations: "var(--r-act)", "runtime reserve": "var(--r-refetched)" };
 function drawTiers() {
   const holder = document.getElementById("tiers-chart");
   holder.replaceChildren();
@@ -26,6 +26,8 @@ function drawTiers() {
       node.append(text(x - 4, y + 47, `has ${bytes(t.capacity)}`, { "text-anchor": "end" }));
     }
   });
+  const roles = new Set(rows.flatMap((t) => Object.keys(t.parts).map((k) => k.startsWith("weights") ? "weights" : k)));
+  legend(holder, [...roles].map((k) => [COLOURS[k] || "var(--t3)", k]));
 }
 function divided(x) {
   const parts = [["layers_on_host", "layers"], ["experts_on_host", "experts"], ["feed_forward_on_host", "ffn"], ["caches_on_host", "KV"]]
@@ -73,3 +75,5 @@ function drawTime() {
 function draw() { drawTiers(); drawSpeed(); drawTime(); }
 draw();
 addEventListener("resize", draw);
+addEventListener("beforeprint", draw);
+addEventListener("afterprint", draw);

@@ -42,7 +42,8 @@ function drawAlone(holder, p, one) {
   holder.append(html("p", { class: "note" }, "Time at the rates kernels reach. Within an op they work side by side, so the largest counts; kernel gaps and latency come on top."));
 }
 // Weights in shades of one blue, the largest the strongest.
-const SHADES = [100, 78, 62, 50, 40, 32].map((x) => `color-mix(in srgb, var(--r-weight) ${x}%, var(--panel))`);
+// Darker, never lighter: white words stand on them.
+const SHADES = [100, 84, 72, 62, 54, 48].map((x) => `color-mix(in srgb, var(--r-weight) ${x}%, #000)`);
 const PART_COLOURS = { "KV cache": "var(--r-kv)", "recurrent state": "var(--r-state)", activations: "var(--r-act)", "runtime reserve": "var(--c-norm)" };
 function drawMemory() {
   const holder = document.querySelector("#memory .chart"), m = R.memory;

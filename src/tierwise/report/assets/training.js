@@ -1,8 +1,8 @@
 // The pipeline as a Gantt chart: a row a stage, a bar an execution, drawn as pixels since there may be tens of thousands.
 const run = DATA.pipeline;
 const KINDS = { forward: ["--t2", "forward"], together: ["--c-embed", "forward and backward of two micro-batches"],
-  weights: ["--accent", "gradients of weights", 0.45], rest: ["--accent", "gradients of weights", 0.45] };
-const BACKWARD = ["--accent", "backward"];
+  weights: ["--b-memory", "gradients of weights", 0.45], rest: ["--b-memory", "gradients of weights", 0.45] };
+const BACKWARD = ["--b-memory", "backward"];
 const kindOf = (row) => KINDS[run.ops[row[1]].split(" ")[0]] || BACKWARD;
 if (!run || !run.rows.length) {
   document.getElementById("pipeline").hidden = true;
@@ -42,9 +42,10 @@ if (!run || !run.rows.length) {
     pen.textAlign = "left";
     run.lanes.forEach((lane, i) => pen.fillText(lane, 0, TOP + ROW * i + ROW / 2));
     pen.fillStyle = colour("--soft");
-    for (let i = 0; i <= 4; i += 1) {
-      pen.textAlign = ["left", "center", "center", "center", "right"][i];
-      const t = range[0] + (range[1] - range[0]) * i / 4;
+    const steps = width < 560 ? 2 : 4;
+    for (let i = 0; i <= steps; i += 1) {
+      pen.textAlign = { 0: "left", [steps]: "right" }[i] || "center";
+      const t = range[0] + (range[1] - range[0]) * i / steps;
       pen.fillText(t ? seconds(t) : "0", X(t), height - 10);
     }
   }

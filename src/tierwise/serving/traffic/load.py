@@ -82,10 +82,10 @@ def recorded(path: Path) -> ClientRun | None:
     return found
 
 
-def recorded_formats() -> dict[str, str]:
-    """The formats that hold times of tokens, and the first line of what each says of itself."""
-    said = {name: (m.__doc__ or "").strip().split("\n")[0] for name, m in named_formats() if hasattr(m, "bench")}
-    return {name: line.rstrip(".:,") for name, line in said.items()}
+def recorded_formats() -> list[str]:
+    """What holds times of tokens, as each format's file names it: its tool and the file that it writes."""
+    said = [(m.__doc__ or "").strip().split("\n")[0] for _, m in named_formats() if hasattr(m, "bench")]
+    return [line.partition(": ")[0].replace("``", "") for line in said]
 
 
 def named_formats() -> Iterator[tuple[str, ModuleType]]:

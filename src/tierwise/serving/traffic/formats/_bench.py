@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import BadJson, at, loads, text
@@ -39,6 +40,14 @@ def traced(b: ClientRun) -> Trace:
         other = {"after": after, "think": np.where((after >= 0) & (wait > 0), wait, 0.0)}
     rows = Rows(b.path, numbers, b.lines, shown, b.broken, b.notices, b.place)
     return built(rows, *numbers, absolute=True, left_out=(b.failed, b.called), closed_loop=b.closed, **other)
+
+
+def sessions(names: list[str], turns: list[float]) -> NDArray[np.int64]:
+    """Numbers of the sessions that requests are turns of (n,), -1 for those of none; empty where all are lone ones."""
+    known: dict[str, int] = {}
+    found = np.array([known.setdefault(name, len(known)) if name else -1 for name in names], np.int64)
+    several = len(known) < np.sum(found >= 0) and any(turn > 0 for turn in turns)
+    return found if several else found[:0]
 
 
 def column(values: list[Any]) -> Floats:

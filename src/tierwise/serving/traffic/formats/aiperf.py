@@ -14,7 +14,7 @@ import numpy as np
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import at, fields, number, text
 from tierwise.serving.traffic.bench import ClientRun
-from tierwise.serving.traffic.formats._bench import beside, column, named, traced
+from tierwise.serving.traffic.formats._bench import beside, column, named, sessions, traced
 from tierwise.serving.traffic.formats._jsonl import has, objects, source
 from tierwise.serving.traffic.trace import Trace
 
@@ -58,16 +58,14 @@ def bench(path: Path) -> ClientRun:
     origin = min((s for s in start if type(s) is int), default=0)
     arrival = column([s - origin if type(s) is int else s for s in start]) * NS
     failed = np.array([bool(r.get("error")) or at(r, "metadata", "was_cancelled") is True for r in rows])
-    turns = [named(r, ("metadata", "x_correlation_id")) for r in rows]
-    several = len(set(turns)) < len(turns) and any(number(at(r, "metadata", "turn_index")) > 0 for r in rows)
-    known: dict[str, int] = {}
-    session = np.array([known.setdefault(t, len(known)) if t else -1 for t in turns], np.int64)
+    session = sessions([named(r, ("metadata", "x_correlation_id")) for r in rows],
+                       [number(at(r, "metadata", "turn_index")) for r in rows])  # fmt: skip
     about = beside(path, SUMMARY)
     gpus = _gpus(about)
     return ClientRun(
         path, arrival, _metric(rows, "input_sequence_length"), _metric(rows, "output_sequence_length"),
         arrival + _metric(rows, "time_to_first_token"), arrival + _metric(rows, "request_latency"), failed,
-        np.array(places, np.int64), "line", broken=tuple(broken), session=session if several else session[:0],
+        np.array(places, np.int64), "line", broken=tuple(broken), session=session,
         closed=_closed(about), model=named(about, ("input_config", "endpoint", "model_names", 0)),
         machine=gpus[0] if gpus else "", count=len(gpus),
     )  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 from tierwise.core.errors import TierwiseError
 from tierwise.core.jsontext import at, fields, first, items, number
 from tierwise.serving.traffic.bench import ClientRun
-from tierwise.serving.traffic.formats._bench import column, document, named, traced
+from tierwise.serving.traffic.formats._bench import column, document, named, sessions, traced
 from tierwise.serving.traffic.trace import Trace
 
 NEEDS = ("benchmarks", "requests")
@@ -62,10 +62,13 @@ def bench(path: Path) -> ClientRun:
     n = len(requests)
     times = [column([first(r, *paths) for r in requests]) for paths in (_START, _FIRST, _LAST)]
     tokens = [column([first(r, *paths) for r in requests]) for paths in (_PROMPT, _OUTPUT)]
+    session = sessions([named(r, ("info", "conversation_id")) for r in requests],
+                       [number(at(r, "info", "turn_index")) for r in requests])  # fmt: skip
     notices = (f"the last of {len(found)} benchmarks",) if len(found) > 1 else ()
     model = named(one, *_MODEL) or named(report, ("args", "model")) or named(one, ("args", "model"))
     return ClientRun(path, times[0], tokens[0], tokens[1], times[1], times[2], np.arange(n) >= len(answered),
-                 np.arange(1, n + 1), notices=notices, closed=_closed(one), model=model)  # fmt: skip
+                 np.arange(1, n + 1), notices=notices, closed=_closed(one), session=session,
+                 model=model)  # fmt: skip
 
 
 def _others(one: dict[str, Any]) -> list[Any]:
