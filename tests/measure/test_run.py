@@ -124,8 +124,8 @@ def test_what_one_run_gives_holds_for_another_model(tmp_path: Path) -> None:
     known = corrections_of(served)
     truth = replace(known, arithmetic=0.8, bandwidth=0.85, gap=known.gap + 1e-3)
     # So many requests that no quantile hangs on the one step that a request just misses.
-    found = fit(read_run(played(folder, truth, n=300)))
-    other = read_run(played(tmp_path / "vllm-rtxpro6000-b", truth, "qwen3-8b", n=300))
+    found = fit(read_run(played(folder, truth, n=120)))
+    other = read_run(played(tmp_path / "vllm-rtxpro6000-b", truth, "qwen3-8b", n=120))
     before, after = compare(other), compare(other, adjust=found.adjustment)
     for quantity in ("TTFT", "TPOT", "latency"):
         assert np.all(np.abs(after.error(quantity)) < 0.05)
