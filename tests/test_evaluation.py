@@ -93,10 +93,13 @@ def test_a_pipeline_fills_and_then_flows(dense: Model) -> None:
     assert sent.op.dims["bytes"] == pytest.approx(prefill.step.tokens * 1024 * 2)
 
 
-def test_decode_time_lies_between_the_roofline_and_a_few_times_it() -> None:
-    r = run("llama-3.1-8b", batch=1, prompt=2048, output=128)
+def test_decode_time_lies_between_the_roofline_and_what_engines_were_measured_at() -> None:
+    """One request of an 8B model on an H100: published are 7.4 to 8.0 ms a token, 1.65 to 1.8 times what the memory
+    needs to give the weights (``benchmarks/accuracy/published/few_requests.yaml``)."""
+    r = run("llama-3.1-8b", batch=1, prompt=2000, output=2000)
     floor = r.phase("decode").reads("weight") / 3.35e12
-    assert floor < r.tpot < 1.5 * floor
+    assert floor < r.tpot < 8.04e-3
+    assert r.tpot > 0.85 * 7.38e-3
 
 
 def test_energy_lies_between_idle_and_rated_power(dense: Model) -> None:

@@ -1,14 +1,16 @@
-"""Fit the closed loop's coefficients to recorded serving measurements, and say how far they carry.
+"""Fit what steps of engines take beyond their ops, and the closed loop's coefficients, to recorded serving runs.
 
     python benchmarks/fit/serving.py ../shared/data/serving/inferencex_dev.csv [--configs DIR] [--write] [--folds 5]
 
 Maximum a posteriori: Cauchy losses on the log errors of TPOT and TTFT (a wrong row counts little), and normal priors
-in the log that pull every coefficient to its start, and every deviation of an engine, machine, format or client to
-none. Damped Gauss-Newton; deterministic. Repeats of one measurement share one weight. Errors are cross-validated by
-configuration (the same model architecture, machine, engine, precision, layout, lengths and concurrency are never on
-both sides), and by leaving out each engine build, machine and architecture in turn; which deviations there are was
-chosen by the errors of all of these together (docs/accuracy.md).
-``--write`` replaces ``src/tierwise/serving/calibration/serving.yaml``. Run it again after prices change.
+in the log that pull every coefficient to its start, and every deviation of an engine, family of devices, system or
+client to none. Ops have no base: they are expected to take what they took when they were measured alone, and a family
+of devices that nobody served on keeps that. Damped Gauss-Newton; deterministic. Repeats of one measurement share one
+weight. Errors are cross-validated by configuration (the same model architecture, machine, engine, precision, layout,
+lengths and concurrency are never on both sides), and by leaving out each engine build, machine and architecture in
+turn; which deviations there are was chosen by the errors of builds left out (docs/accuracy.md).
+``--write`` replaces ``src/tierwise/steps/corrections.yaml`` and ``src/tierwise/serving/calibration/serving.yaml``. Run
+it again after prices change.
 """
 
 from __future__ import annotations
@@ -24,24 +26,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.serving.coefficients import FILE, PRICED, levels, levels_of
+from tierwise.serving.coefficients import FILE, levels, levels_of
 from tierwise.serving.predict import Priced, priced, solve
 from tierwise.serving.recipes import key_of
 from tierwise.serving.rows import EngineGroup, ServingRow, read_rows
 from tierwise.serving.steady import START, Steady
+from tierwise.steps.corrections import FILE as CORRECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.fit.serving_file import document, write  # noqa: E402
+from benchmarks.fit.serving_file import documents, write  # noqa: E402
 from benchmarks.fit.serving_intervals import architecture, coverage, errors  # noqa: E402
 
 Array = NDArray[np.float64]
 NAMES = tuple(START)
 # Standard deviations of the priors, in the log.
-BASE = {"priced": 0.25, "host.poll": 0.15, "other": 0.7}
-SPREAD = {"engine": 0.2, "system": 0.1, "client": 0.4, "engine+client": 0.2, "dense": 0.12,
-          "experts": 0.12}  # fmt: skip
+BASE = {"host.poll": 0.15, "other": 0.7}
+SPREAD = {"engine": 0.4, "family": 0.1, "system": 0.1, "client": 0.4, "engine+client": 0.2}
+# Of the factor on ops: how well prices of ops carry over to engines and devices (docs/accuracy.md).
+OPS = {"engine": 0.05, "family": 0.15, "system": 0.05}
+# What is of no base: it starts at one, and only its deviations are fitted.
+FIXED = ("ops", "client.request")
 SIGMA = {"tpot": 0.05, "ttft": 0.18}  # what the losses call one deviation
 WEIGHT = {"tpot": 1.0, "ttft": 0.8, "disaggregated": 0.3}
 TAIL = 2.0  # Cauchy: squared deviations from which a row starts to count less
@@ -119,7 +125,7 @@ def _trust(r: ServingRow) -> float:
 
 def keys_of(level: dict[str, NDArray[np.str_]]) -> list[tuple[str, str, str]]:
     """Every parameter the rows can tell something about."""
-    out = [(name, "base", "") for name in NAMES]
+    out = [(name, "base", "") for name in NAMES if name not in FIXED]
     for name in NAMES:
         for by in levels_of(name):
             out += [(name, by, str(key)) for key in np.unique(level[by])]
@@ -136,10 +142,9 @@ def prior(keys: list[tuple[str, str, str]]) -> Array:
     out = []
     for name, by, _ in keys:
         if by == "base":
-            out.append(BASE["priced"] if name in PRICED else BASE.get(name, BASE["other"]))
+            out.append(BASE.get(name, BASE["other"]))
         else:
-            wide = 2.0 if by == "engine" and name not in PRICED else 1.0
-            out.append(SPREAD[by] * wide)
+            out.append((OPS if name == "ops" else SPREAD)[by])
     return np.asarray(out)
 
 
@@ -334,8 +339,10 @@ def main(argv: list[str] | None = None) -> None:
     print(line("disaggregated, held out by configuration", *results["configuration"], q, ~agg))
     print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr)
     if args.write:
-        write(document(found, q, results, args), FILE)
-        print(f"written: {FILE}", file=sys.stderr)
+        steps, loop = documents(found, q, results, args)
+        write(steps, CORRECTIONS, "What steps of engines take beyond their ops, and requests around them.")
+        write(loop, FILE, "Coefficients of the closed serving loop.")
+        print(f"written: {CORRECTIONS}, {FILE}", file=sys.stderr)
 
 
 if __name__ == "__main__":

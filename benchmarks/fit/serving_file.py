@@ -1,4 +1,4 @@
-"""The calibration file of the closed loop, from a fit and its errors on rows that were left out."""
+"""The files of steps' corrections and of the closed loop, from a fit and its errors on rows that were left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.fit.serving_intervals import errors, interval, wider, widest, widths
 from numpy.typing import NDArray
 
-from tierwise.serving.coefficients import unquantized
+from tierwise.serving.coefficients import STEPS, unquantized
 from tierwise.serving.steady import START
 
 if TYPE_CHECKING:
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-def document(
+def documents(
     found: Fit, q: Problem, results: dict[str, tuple[Array, Array]], args: argparse.Namespace
-) -> dict[str, Any]:
-    """The calibration file."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What corrects steps, and what is the loop's own."""
     agg = np.asarray([r.mode == "agg" for r in q.p.rows])
     one = np.asarray([r.prefill is None for r in q.p.rows])
-    coefficients: dict[str, Any] = {}
+    coefficients: dict[str, Any] = {name: {"base": START[name]} for name in START}
     for (name, by, key), value in zip(found.keys, found.theta, strict=True):
-        entry = coefficients.setdefault(name, {})
+        entry = coefficients[name]
         if by == "base":
             entry["base"] = float(f"{START[name] * np.exp(value):.4g}")
         elif abs(value) > 0.01:
@@ -47,10 +47,25 @@ def document(
         some_rows = q.p.take(np.flatnonzero(mask))
         intervals[label] = {name: interval(off["configuration"][i][mask], widths(some_rows, wide[name]))
                             for i, name in quantities}  # fmt: skip
-    return {
+    about = {
         "source": "serving measurements of InferenceX as sampled by AIConfigurator (Apache-2.0), "
         f"{len(q.tpot)} rows of {Path(args.data).name}; fitted by benchmarks/fit/serving.py",
         "date": args.date,
+    }
+    seen = {
+        "engine": sorted({r.engine for r in q.p.rows}),
+        "system": sorted({r.system.lower() for r in q.p.rows}),
+        "model": sorted({unquantized(m) for m in q.p.models}),
+    }
+    steps = {
+        **about,
+        "intervals": {basis: interval(tpot, np.ones(len(tpot))) for basis, tpot in
+                      (("calibrated", off["configuration"][0][one]), ("transferred", new[0]))},
+        "seen": seen,
+        "corrections": {name: coefficients.pop(name) for name in STEPS},
+    }
+    return steps, {
+        **about,
         "rows": {"agg": int(agg.sum()), "disagg": int((~agg).sum()), "left out of fitting": int((q.weight == 0).sum())},
         "errors": {
             f"held out by {by}": {
@@ -61,22 +76,17 @@ def document(
         },
         "intervals": intervals,
         "wider": {"calibrated": known, "transferred": wide},
-        "seen": {
-            "engine": sorted({r.engine for r in q.p.rows}),
-            "system": sorted({r.system.lower() for r in q.p.rows}),
-            "model": sorted({unquantized(m) for m in q.p.models}),
-        },
         "coefficients": coefficients,
     }
 
 
-def write(data: dict[str, Any], path: Path) -> None:
+def write(data: dict[str, Any], path: Path, title: str) -> None:
     """The file, a table a line."""
     import yaml
 
-    lines = ["# Coefficients of the closed serving loop. Written by benchmarks/fit/serving.py; do not edit by hand."]
+    lines = [f"# {title} Written by benchmarks/fit/serving.py; do not edit by hand."]
     for key, value in data.items():
-        if key in ("coefficients", "intervals", "wider", "errors", "seen"):
+        if key in ("corrections", "coefficients", "intervals", "wider", "errors", "seen"):
             lines.append(f"{key}:")
             for name, entry in value.items():
                 lines.append(f"  {name}:")

@@ -24,7 +24,7 @@ from tierwise.scenario.types import Resolved, Scenario
 BY = 0.1
 # What moves; each is a property of a result, in SI units.
 ANSWERS = ("time", "ttft", "tpot", "throughput", "energy")
-_HOST = ("gap", "step", "sequence", "chunk", "token", "launch")
+_HOST = ("gap", "gap_sequence", "gap_expert", "step", "sequence", "chunk", "token", "launch")
 
 Ends: TypeAlias = tuple[float, float]
 Floats: TypeAlias = NDArray[np.float64]

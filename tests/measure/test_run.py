@@ -123,8 +123,9 @@ def test_what_one_run_gives_holds_for_another_model(tmp_path: Path) -> None:
     served = deployment(read_run(folder))
     known = corrections_of(served)
     truth = replace(known, arithmetic=0.8, bandwidth=0.85, gap=known.gap + 1e-3)
-    found = fit(read_run(played(folder, truth)))
-    other = read_run(played(tmp_path / "vllm-rtxpro6000-b", truth, "qwen3-8b"))
+    # So many requests that no quantile hangs on the one step that a request just misses.
+    found = fit(read_run(played(folder, truth, n=120)))
+    other = read_run(played(tmp_path / "vllm-rtxpro6000-b", truth, "qwen3-8b", n=120))
     before, after = compare(other), compare(other, adjust=found.adjustment)
     for quantity in ("TTFT", "TPOT", "latency"):
         assert np.all(np.abs(after.error(quantity)) < 0.05)
@@ -214,7 +215,7 @@ def test_recorded_runs_without_data_about_the_card(name: str) -> None:
     c = compare(read_run(RUNS / name), WORKSTATION)
     for quantity in ("TTFT", "TPOT", "latency"):
         error = np.abs(c.error(quantity))
-        assert error[0] < 0.24 and error[-1] < 0.24
+        assert error[0] < 0.17 and error[-1] < 0.17
     running = c.series["running"]
     assert np.mean(np.abs(running[1] - running[0])) < 0.2 * running[0].mean()
     assert data(c)["basis"] == "transferred"
@@ -227,11 +228,12 @@ def test_recorded_runs_without_data_about_the_card(name: str) -> None:
      ("vllm-rtxpro6000-qwen3-32b", "vllm-rtxpro6000-llama-3.1-8b")],
 )  # fmt: skip
 def test_recorded_runs_calibrated_on_the_other(on: str, tested: str) -> None:
-    """Mean and p99 of each quantity within 17 %; wanted are 4 %, met before by corrections made for these runs."""
+    """Mean and p99 of each quantity; wanted are 4 %, met before by corrections made for these runs."""
+    most = {"TTFT": 0.18, "TPOT": 0.13, "latency": 0.15}
     c = compare(read_run(RUNS / tested), WORKSTATION, fit(read_run(RUNS / on), WORKSTATION).adjustment)
     for quantity in ("TTFT", "TPOT", "latency"):
         error = np.abs(c.error(quantity))
-        assert error[0] < 0.17 and error[-1] < 0.17
+        assert error[0] < most[quantity] and error[-1] < most[quantity]
 
 
 def test_a_request_that_lost_its_place_finds_blocks_again_where_they_are_cached(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def _engine() -> float:
     """What the engine's software adds to a step."""
     base = scenario("llama-2-7b", "h100-sxm", tw.Batch(512, 32, 16), engine="vllm")
     cost = tw.evaluate(base).phase("decode").cost
-    return float(cost.host + cost.corrections.gap)
+    return float(cost.host + cost.gap)
 
 
 def _launches() -> float:

@@ -132,7 +132,8 @@ def test_a_planner_and_a_simulation_have_the_same_seconds_around_a_step() -> Non
     for family in families_of(ask(on=("4xh100-sxm",))):
         fixes = corrections(family.engine, family.system.device, family.model.name)
         _, coef = coefficients(family)
-        for name, seconds in (("host.request", fixes.request), ("host.launch", fixes.launch)):
+        for name, seconds in (("request", fixes.request), ("launch", fixes.launch), ("gap", fixes.gap),
+                              ("gap_sequence", fixes.gap_sequence), ("gap_expert", fixes.gap_expert)):
             assert float(coef[name][0]) == seconds
 
 

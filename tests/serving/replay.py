@@ -45,7 +45,7 @@ def seconds(p: StepPrices, step: Step, yields: int) -> float:
     tokens, replayed = d + new, False
     if (not new or tokens <= p.mixed_graphs) and len(p.graph_sizes) and tokens <= p.graph_sizes[-1]:
         tokens, replayed = int(p.graph_sizes[np.searchsorted(p.graph_sizes, tokens)]), True
-    device = p.tokens[tokens, 0] + p.heads[yields, 0]
+    device = p.tokens[tokens, 0] + p.heads[yields, 0] + p.gap_sequence * yields
     if d:
         table = p.decode if p.decode_mixed is None or not new else p.decode_mixed
         context = sum(c for _, c in step.decoding) / d

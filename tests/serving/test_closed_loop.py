@@ -110,17 +110,6 @@ def test_prompts_that_wait_apart_share_a_pass_as_far_as_it_has_room() -> None:
     assert settled(one, budget=512.0).ttft[0] == pytest.approx(settled(one, budget=8192.0).ttft[0], rel=0.01)
 
 
-def test_the_fullest_rank_waits_for_its_work_and_not_for_what_kernels_take_anyway() -> None:
-    """Experts over eight ranks: more seconds where one rank has more to read, less than in proportion for what a kernel
-    takes whatever its work, none where every expert is read or all are on one rank."""
-    wide = row(model="gpt-oss-120b", system="h200_sxm", dense="mxfp4", experts="mxfp4", concurrency=8.0,
-               decode=EngineGroup(8, 1, 8))  # fmt: skip
-    p, _ = priced([wide, replace(wide, concurrency=8192.0), replace(wide, decode=EngineGroup(8))])
-    experts, excess = p.times.decode[2:4, 0].sum(axis=0), p.times.excess[:, 0].sum(axis=0)
-    assert 0.0 < excess[0] < 0.5 * experts[0]
-    assert excess[1] < 0.01 * experts[1] and excess[2] == 0.0
-
-
 def test_unknown_models_are_refused_alone() -> None:
     p, refused = priced(
         [row(), row(id="b", model="no-such-model"), row(id="c", system="abacus"), row(id="d", engine="unheard-of")]
@@ -221,8 +210,10 @@ def test_every_answer_has_an_interval_and_a_basis() -> None:
     assert found.basis == ("calibrated", "transferred")
     for table in (found.ttft_interval, found.tpot_interval):
         assert np.all(table[:, 0] < 1) and np.all(table[:, 1] > 1)
-    widths = np.log(found.tpot_interval[:, 1] / found.tpot_interval[:, 0])
-    assert widths[1] > widths[0]
+    ends = calibration().intervals
+    for quantity in ("tpot", "ttft"):  # of a machine that was not measured, wider where nothing else is known
+        known, new = (np.log(ends[basis][quantity][1] / ends[basis][quantity][0]) for basis in found.basis)
+        assert new > known
     assert all(np.all(np.isfinite(v)) for v in found.parts.values())
     assert {f.name for f in fields(p.point)} == {"tp", "dp", "ep", "flight", "isl", "osl", "draft"}
 
@@ -259,8 +250,8 @@ def test_a_solution_close_by_is_a_start() -> None:
     p, _ = priced([row(), row(concurrency=64.0, isl=4096.0)])
     coef = calibration().of([key_of(r) for r in p.rows])
     full = solve(p, coef)
-    near = solve(p, {**coef, "host.step": 1.01 * coef["host.step"]}, full)
-    again = solve(p, {**coef, "host.step": 1.01 * coef["host.step"]})
+    near = solve(p, {**coef, "gap": 1.01 * coef["gap"]}, full)
+    again = solve(p, {**coef, "gap": 1.01 * coef["gap"]})
     assert near.tpot == pytest.approx(again.tpot, rel=2e-3) and near.ttft == pytest.approx(again.ttft, rel=5e-3)
 
 

@@ -156,7 +156,7 @@ def test_a_plain_replay_in_python_gives_the_same_times(ahead: int, rate: int) ->
     host = np.array([1e-3, 1e-5, 2e-5, 1e-7])
     heads = np.tile(np.arange(65.0)[:, None] * 1e-5, (1, 5))
     prices = replace(plain_prices(max_seqs=64), ahead=ahead, host=host, heads=heads, launch=9e-3, mixed_graphs=20,
-                     graph_sizes=np.array([1, 2, 4, 8, 16, 32]))  # fmt: skip
+                     gap_sequence=3e-6, graph_sizes=np.array([1, 2, 4, 8, 16, 32]))  # fmt: skip
     prices = replace(prices, decode_mixed=1.7 * prices.decode)
     asked = poisson(200, rate)
     run = simulate(asked, served(max_seqs=32, budget=512), [prices])

@@ -128,6 +128,7 @@ def looked_up(p: StepPrices, on: EngineOn, decodes: float, context: float, chunk
             joules, working = other.work[min(int(tokens), len(other.work) - 1)]
             joules -= other.active * min(device - working - heads[0] - busy, 0.0)
             found = found - np.array([found[0] - device, 0.0, 0.0, 0.0, joules])
+    found = found + np.array([p.gap_sequence * yields, 0.0, 0.0, 0.0, 0.0])
     host = p.host[0] + p.host[1] * (decodes + len(chunks)) + p.host[2] * len(chunks) + p.host[3] * prompt
     time = float(np.asarray(step_time(found[0], 0.0 if replayed else p.launch, host, bool(p.ahead))))
     time = max(time, found[-1] / p.power_left)

@@ -100,7 +100,7 @@ def hosts(factor: float) -> Any:
     from tierwise.cost.types import Efficiency
     from tierwise.steps import corrections as steps
 
-    times = ("gap", "step", "sequence", "chunk", "token", "launch", "request")
+    times = ("gap", "gap_sequence", "gap_expert", "step", "sequence", "chunk", "token", "launch", "request")
     fit = Efficiency.fit
 
     def slower(self: Efficiency, *args: Any, **options: Any) -> Any:

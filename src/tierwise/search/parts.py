@@ -10,8 +10,8 @@ from tierwise.search.answer import Answer
 from tierwise.search.curves import engine_steps
 from tierwise.search.engines import Engines
 from tierwise.search.family import coefficients
-from tierwise.serving.steady import host_seconds
-from tierwise.serving.step_times import CLASSES, Array
+from tierwise.serving.steady import gap_seconds
+from tierwise.serving.step_times import KINDS, Array
 
 HOST = "host"
 # What a step waits because its devices draw no more than they may.
@@ -36,10 +36,9 @@ def parts(answer: Answer, rows: Sequence[int]) -> list[dict[str, float]]:
         kinds = Engines(some.tp, some.pp, some.dp, some.ep)
         _, times = engine_steps(answer.question, family, kinds, flight, some.draft)
         seconds: dict[str, Array] = {}
-        for c, priced in zip(CLASSES, times.decode[:, 0], strict=True):
-            kind = c.split(".", maxsplit=1)[0]
-            seconds[kind] = seconds.get(kind, 0.0 * flight) + coef[c] * priced
-        seconds[HOST] = host_seconds(times, coef) + coef["host.sequence"] * (flight / some.dp)
+        for kind, priced in zip(KINDS, times.decode[:, 0], strict=True):
+            seconds[kind] = coef["ops"] * priced
+        seconds[HOST] = gap_seconds(times, coef) + coef["gap_sequence"] * (1.0 + some.draft) * (flight / some.dp)
         total = np.maximum(sum(seconds.values(), 0.0 * flight), times.decode_power[0])
         if times.decode_power.any():
             seconds[POWER] = total - sum(seconds.values(), 0.0 * flight)

@@ -1,7 +1,8 @@
-"""The fitted numbers of the closed loop: a base for each, and how engines, machines and builds deviate from it.
+"""The fitted numbers of the closed loop: a base for each, and how engines and clients deviate from it.
 
 ``calibration/serving.yaml`` holds them. A coefficient of a row is its base times the deviations of whatever levels
-it is known to belong to; an engine or machine that was never measured gets the base alone.
+it is known to belong to; an engine that was never measured gets the base alone. What a step takes beyond its ops is not
+the loop's: it has the corrections that everybody has (:mod:`tierwise.steps.corrections`), fitted together with these.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.errors import BadField
+from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.yamltext import parsed
+from tierwise.machines import system
 from tierwise.serving.steady import START
-from tierwise.serving.step_times import CLASSES, Array
-from tierwise.steps.corrections import Corrections
+from tierwise.serving.step_times import Array
+from tierwise.steps.corrections import Corrections, serving_fit
 
 Flags = NDArray[np.bool_] | bool
 
 FILE = Path(__file__).parent / "calibration" / "serving.yaml"
-PRICED = frozenset(CLASSES)
-# Which coefficients may differ by what, beside engine: kernels by machine and number format, the client's and
-# scheduler's by client. Factors by build, or by engine and machine or format together, predict what was left out no
-# better (docs/accuracy.md): a build has what its engine's have in common, and what its recipe and version say.
-FLAT = frozenset({"accept", "draft", "routing", "imbalance", "host.poll", "disaggregated.request",
-                  "disaggregated.decode", "disaggregated.prefill"})  # fmt: skip
-BY_CLIENT = frozenset({"host.request", "host.prompt", "host.cold", "host.lost", "host.prefill", "burst", "queue",
-                       "prefill.batching", "rank.wait"})  # fmt: skip
-BY_SYSTEM = PRICED | {"host.step", "host.kernel"}
-BY_FORMAT = {"matmul.few": "dense", "matmul.many": "dense", "moe.few": "experts", "moe.many": "experts",
-             "attention.few": "dense", "host.cold": "dense"}  # fmt: skip
+# What corrects steps; the rest is the loop's own.
+STEPS = ("ops", "gap", "gap_sequence", "gap_expert", "launch", "request")
+# Which coefficients may differ by what, beside engine: a device's by its family and system, the client's and
+# scheduler's by client. Deviations by build predict builds that were left out worse (docs/accuracy.md): a build has
+# what its engine's have in common, and what its recipe and version say.
+FLAT = frozenset({"accept", "draft", "host.poll", "disaggregated.request", "disaggregated.decode",
+                  "disaggregated.prefill"})  # fmt: skip
+BY_CLIENT = frozenset({"client.request", "host.prompt", "host.cold", "host.lost", "burst", "queue", "prefill.batching",
+                       "rank.wait"})  # fmt: skip
+BY_SYSTEM = frozenset({"ops", "gap"})
 _SUFFIX = re.compile(r"[-_](fp8|nvfp4|fp4|int4|bf16|awq|gptq|w4a16|mxfp4|static|pertensor|dynamic|block|\d{4})$", re.I)
 
 
@@ -64,19 +65,29 @@ def levels(keys: Sequence[EngineKey]) -> dict[str, NDArray[np.str_]]:
         return np.asarray([of(key) for key in keys], dtype=np.str_)
 
     out = {"engine": column(lambda k: k.engine), "system": column(lambda k: k.system.lower())}
-    out |= {"client": column(lambda k: k.client)}
-    out |= {"dense": column(lambda k: _plain(k.dense)), "experts": column(lambda k: _plain(k.experts))}
+    out |= {"family": column(lambda k: family_of(k.system.lower()))}
+    out |= {"client": column(lambda k: k.client), "dense": column(lambda k: _plain(k.dense))}
     return {**out, "engine+client": np.char.add(np.char.add(out["engine"], "/"), out["client"])}
+
+
+@lru_cache(maxsize=256)
+def family_of(name: str) -> str:
+    """The family of a system's device, by the name that files of measurements give it; "" where it is not on file."""
+    try:
+        return system(name.replace("_", "-")).device.family if name else ""
+    except TierwiseError:
+        return ""
 
 
 def levels_of(name: str) -> tuple[str, ...]:
     """The levels by which a coefficient deviates."""
     if name in FLAT:
         return ()
+    if name == "client.request":  # an engine's own is that of ``request``
+        return ("client", "engine+client")
     out = ["engine"]
-    out += ["system"] if name in BY_SYSTEM else []
+    out += ["family", "system"] if name in BY_SYSTEM else []
     out += ["client", "engine+client"] if name in BY_CLIENT else []
-    out += [BY_FORMAT[name]] if name in BY_FORMAT else []
     return tuple(out)
 
 
@@ -142,8 +153,13 @@ class Calibration:
 
     def of(self, keys: Sequence[EngineKey]) -> dict[str, Array]:
         """Every coefficient of each key, shape (n,)."""
-        level, out = levels(keys), {}
+        level = levels(keys)
+        fitted, names = serving_fit(), list(zip(level["engine"], level["family"], level["system"], strict=True))
+        steps = {n: fitted.of(*map(str, n)) for n in dict.fromkeys(names)}
+        out = {name: np.asarray([steps[n][name] for n in names]) for name in STEPS}
         for name, start in START.items():
+            if name in STEPS:
+                continue
             value = np.full(len(keys), self.base.get(name, start))
             for by, table in self.factors.get(name, {}).items():
                 for key, factor in table.items():
@@ -159,15 +175,12 @@ class Calibration:
 
 
 def own_steps(coef: Mapping[str, Array], fixes: Corrections) -> dict[str, Array]:
-    """The coefficients of a loop whose steps are those of the step function: nothing multiplies their ops or spreads
-    their experts once more, and the host adds what is on file for the engine, around its steps too."""
+    """The coefficients of a loop whose steps were priced with their corrections: nothing multiplies their ops once
+    more, and what lies between and around them is what these say."""
     one = np.ones_like(coef["queue"])
-    neutral = dict.fromkeys(PRICED, one) | {"routing": one}
-    none = dict.fromkeys(("imbalance", "host.kernel", "host.expert"), 0.0 * one)
-    host = {"host.step": (fixes.gap + fixes.step) * one, "host.sequence": fixes.sequence * one,
-            "host.prefill": fixes.chunk * one, "host.launch": fixes.launch * one,
-            "host.request": fixes.request * one}  # fmt: skip
-    return {**coef, **neutral, **none, **host}
+    given = {"ops": 1.0, "gap": fixes.gap + fixes.step, "gap_sequence": fixes.gap_sequence + fixes.sequence,
+             "gap_expert": fixes.gap_expert, "launch": fixes.launch, "request": fixes.request}  # fmt: skip
+    return {**coef, **{name: value * one for name, value in given.items()}}
 
 
 @lru_cache(maxsize=8)
@@ -178,7 +191,7 @@ def calibration(path: Path = FILE) -> Calibration:
         BadField: a coefficient that the closed loop does not have.
     """
     data: dict[str, Any] = parsed(path.read_text())
-    if unknown := sorted(data["coefficients"].keys() - START.keys()):
+    if unknown := sorted(data["coefficients"].keys() - (START.keys() - set(STEPS))):
         raise BadField(str(path), "coefficients", unknown, "names of tierwise.serving.steady.START")
     base, factors = {}, {}
     for name, entry in data["coefficients"].items():
@@ -188,7 +201,6 @@ def calibration(path: Path = FILE) -> Calibration:
         basis: {q: (float(low), float(high)) for q, (low, high) in table.items()}
         for basis, table in data["intervals"].items()
     }
-    seen = {k: frozenset(map(str, v)) for k, v in data["seen"].items()}
     wider = {basis: {q: {name: float(x) for name, x in table.items()} for q, table in entry.items()}
              for basis, entry in data["wider"].items()}  # fmt: skip
-    return Calibration(base, factors, seen, intervals, wider, str(data["source"]))
+    return Calibration(base, factors, serving_fit().seen, intervals, wider, str(data["source"]))

@@ -24,7 +24,7 @@ from tierwise.serving.recipes import CacheFormat, Conditions, ExpertLayout, cond
 from tierwise.serving.rows import EngineGroup, RefusedLine, ServingRow
 from tierwise.serving.steady import Coefficients, Steady
 from tierwise.serving.step_times import (
-    CLASSES,
+    KINDS,
     PROMPTS,
     SHARES,
     Array,
@@ -216,9 +216,9 @@ def cache_format(model: Model, asked: CacheFormat = CacheFormat.OWN) -> str:
 
 
 def _empty(n: int) -> StepTimes:
-    c, s, p = len(CLASSES), len(SHARES), len(PROMPTS)
-    shapes = {"decode": (c, s, n), "launch": (s, n), "seqs": (s, n), "prefill": (c, p, n),
-              "decode_power": (s, n), "prefill_power": (p, n), "excess": (2, s, n)}
+    k, s, p = len(KINDS), len(SHARES), len(PROMPTS)
+    shapes = {"decode": (k, s, n), "launch": (s, n), "seqs": (s, n), "prefill": (p, n), "decode_power": (s, n),
+              "prefill_power": (p, n)}  # fmt: skip
     return StepTimes(**{f.name: np.zeros(shapes.get(f.name, (n,))) for f in fields(StepTimes)})
 
 

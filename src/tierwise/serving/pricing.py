@@ -31,6 +31,7 @@ from tierwise.steps.energy import may_exceed
 from tierwise.steps.kinds import Names, kinds
 from tierwise.steps.mixed import beside_chunks
 from tierwise.steps.price import EngineOn, engine_on, price_program, price_step
+from tierwise.steps.priced import mixtures
 from tierwise.steps.stages import slowest
 from tierwise.steps.state import Chunk, StepState
 
@@ -102,7 +103,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     once = np.minimum(decode[0, 0], prefill[0, 0])
     once[ENERGY] = 0.0
     launch = float(np.max(num(price_program(on, by_tokens, StepState(), 0.0).launch)))
-    tokens[:, 0] += once[0] + fixes.gap
+    tokens[:, 0] += once[0] + fixes.gap + fixes.gap_expert * num(mixtures(by_tokens))
     tokens[:, 1:] += once[1:]
     decode, mixed = np.maximum(decode - once, 0.0), np.maximum(mixed - once, 0.0)
     prefill = np.maximum(prefill - once, 0.0) / ranks
@@ -150,7 +151,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         decode_seqs=seqs, decode_context=context, decode=decode,
         prefill_new=new, prefill_context=past, prefill=prefill,
         host=np.array([fixes.step, fixes.sequence / ranks, fixes.chunk, fixes.token / ranks]), launch=launch,
-        graph_sizes=graphs * int(ranks),
+        gap_sequence=fixes.gap_sequence / ranks, graph_sizes=graphs * int(ranks),
         mixed_graphs=int(graphs[-1] * ranks) if len(graphs) and facts is not None and facts.graphs_with_prefill else 0,
         request=fixes.request, kv_token=greatest(pool.token), kv_fixed=greatest(pool.fixed),
         kv_room=greatest(pool.room), swap=ways.swap, transfer=ways.transfer, transfer_latency=ways.latency,

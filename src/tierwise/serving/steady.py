@@ -9,13 +9,13 @@ decide how many sequences decode, and the loop is iterated to its fixed point. A
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from tierwise.serving.constants import CONSTANTS
-from tierwise.serving.step_times import CLASSES, PROMPTS, SHARES, Array, ClosedLoopPoint, StepTimes
+from tierwise.serving.step_times import PROMPTS, SHARES, Array, ClosedLoopPoint, StepTimes
 
 Coefficients = Mapping[str, Array]
 
@@ -24,26 +24,22 @@ LOST_TO_SPREAD, LEAST_EXTRA = CONSTANTS["prefill.equal_lengths"], CONSTANTS["pre
 FULLEST, LEAST_DECODING = CONSTANTS["queue.fullest"], CONSTANTS["decoding.least"]
 DAMPING = CONSTANTS["fixed_point.damping"]
 
-_EXPERTS = ("moe.few", "moe.many")
-
-# What multiplies or adds to the prices, and where each starts. Times in seconds.
+# What multiplies or adds to the prices, and where each starts. Times in seconds. The first six correct steps whoever
+# prices them (:mod:`tierwise.steps.corrections`).
 START: Mapping[str, float] = {
-    **dict.fromkeys(CLASSES, 1.0),
-    "host.step": 1.0e-3,  # scheduling, sampling and launching one step
-    "host.kernel": 4.0e-6,  # the gap after a kernel beyond the dispatch already priced
-    "host.expert": 3.0e-5,  # routing, sorting and casting around the experts of one layer
-    "host.sequence": 5.0e-6,  # bookkeeping of one sequence of a rank in one step
-    "host.prefill": 2.0e-3,  # one more pass with prompts in it
-    "host.launch": 1.0e-5,  # launching a kernel of a pass with prompts, for which there is no recorded graph
-    "host.request": 2.0e-2,  # tokenizing, transport, first answer
+    "ops": 1.0,  # factor on all that the device computes and sends: prices were measured on it alone
+    "gap": 1.0e-3,  # scheduling, sampling and launching one step
+    "gap_sequence": 5.0e-6,  # sampling and bookkeeping of one sequence of a rank in one step
+    "gap_expert": 3.0e-5,  # routing, sorting and casting around the experts of one layer
+    "launch": 1.0e-5,  # launching a kernel of a pass with prompts, for which there is no recorded graph
+    "request": 2.0e-2,  # tokenizing, transport, first answer
+    "client.request": 1.0,  # over that, what the client that measured adds
     "host.prompt": 1.0e-6,  # the same per prompt token
     "host.poll": 1.0,  # steps before the scheduler takes a request, over those between its looks
     "host.cold": 0.1,  # seconds of compilation in the first wave, spread over all requests
     "host.lost": 0.05,  # slots of the batch that stay empty, so that a request waits for another's end
     "rank.wait": 0.5,  # share of the longest wait of attention-parallel ranks for each other's prompts
     "rank.gather": 0.5,  # how far such ranks take their prompts together (0: each when it comes)
-    "routing": 0.85,  # tokens choose experts as alike as tokens**routing independent ones
-    "imbalance": 0.5,  # weight of the fullest expert rank's excess
     "mix": 0.5,  # share of a decode step a prefill pass in the same step hides
     "prefill.batching": 0.3,  # exponent: a pass takes most**exponent prompts of the ``most`` it has room for
     "burst": 1.0,  # weight of the first wave, in which all requests arrive at once
@@ -173,7 +169,7 @@ def _in_waves(
 def request_seconds(point: ClosedLoopPoint, client: ClosedLoopClients, coef: Coefficients) -> Array:
     """Seconds of a request outside the engine, the first wave's compilation spread over all requests (n,)."""
     compiling = coef["host.cold"] * client.cold * (point.flight * point.isl >= client.budget)
-    return coef["host.request"] + coef["host.prompt"] * point.isl + compiling
+    return coef["request"] * coef["client.request"] + coef["host.prompt"] * point.isl + compiling
 
 
 def prefill_seconds(point: ClosedLoopPoint, times: StepTimes, client: ClosedLoopClients, coef: Coefficients) -> Array:
@@ -182,10 +178,10 @@ def prefill_seconds(point: ClosedLoopPoint, times: StepTimes, client: ClosedLoop
     Launching runs ahead of the device: the slower of both shows, with little of the other where they are close. Passes
     that are replayed from recorded graphs need none.
     """
-    busy = _weighted(times.prefill, coef, CLASSES)
+    busy = coef["ops"] * times.prefill
     tokens = np.asarray(PROMPTS)[:, None] * point.isl + point.flight / point.dp
-    launch = coef["host.launch"] * times.kernels * (tokens > client.captured)
-    return np.maximum(np.hypot(busy, launch) + coef["host.prefill"], times.prefill_power)
+    launch = coef["launch"] * times.kernels * (tokens > client.captured)
+    return np.asarray(np.maximum(np.hypot(busy, launch), times.prefill_power))
 
 
 @dataclass(frozen=True)
@@ -193,31 +189,24 @@ class StepCurve:
     """Seconds of a decode step by its sequences: what does not change while a fixed point is sought.
 
     Attributes:
-        rest, experts: of ops other than routed experts, and of these, at ``SHARES`` of the requests (points, n);
-            ``launch``: the least that launching takes (points, n), None where it takes nothing anywhere.
+        ops: of the device, at ``SHARES`` of the requests (points, n); ``launch``: the least that launching takes
+            (points, n), None where it takes nothing anywhere.
         fixed: beside the ops, whatever the sequences; ``each``: beside them, of one sequence of a rank (n,).
         power: the least that it takes at the watts that a device may draw (points, n), None where that is nothing.
-        ranks: requests of a rank; ``rows``: tokens of an engine's step for each sequence of a rank; ``alike``: the
-            power of the tokens that choose experts independently (n,).
+        ranks: requests of a rank (n,).
     """
 
-    rest: Array
-    experts: Array | None
+    ops: Array
     launch: Array | None
     power: Array | None
     fixed: Array
     each: Array
     ranks: Array
-    rows: Array
-    alike: Array
 
     def seconds(self, active: Array) -> Array:
         """Of one step of ``active`` sequences a rank, its drafting included (n,)."""
         share = active / self.ranks
-        step = _at(self.rest, share)
-        if self.experts is not None:
-            tokens = np.maximum(active * self.rows, 1.0)
-            step = step + _at(self.experts, active / tokens * tokens**self.alike / self.ranks)
+        step = _at(self.ops, share)
         if self.launch is not None:
             step = np.maximum(step, _at(self.launch, share))
         step = step + self.fixed + self.each * active
@@ -226,34 +215,22 @@ class StepCurve:
 
 def step_curve(point: ClosedLoopPoint, times: StepTimes, coef: Coefficients) -> StepCurve:
     """Decode steps of every deployment, by the sequences in them."""
-    rest = _weighted(times.decode, coef, [c for c in CLASSES if not c.startswith("moe")])
-    experts = _weighted(times.decode, coef, _EXPERTS)
-    experts += coef["imbalance"] * sum(coef[c] * more for c, more in zip(_EXPERTS, times.excess, strict=True))
-    drafting = (coef["host.kernel"] * times.kernels + rest[-1] + experts[-1]) / times.layers
-    fixed = host_seconds(times, coef) + point.draft * coef["draft"] * drafting
-    some, launch, power = (x if x.any() else None for x in (experts, times.launch, times.decode_power))
-    return StepCurve(rest, some, launch, power, fixed,
-                     coef["host.sequence"], point.flight / point.dp, point.dp * (1.0 + point.draft),
-                     np.minimum(coef["routing"], 1.0))  # fmt: skip
+    ops = coef["ops"] * times.decode.sum(axis=0)
+    fixed = gap_seconds(times, coef) + point.draft * coef["draft"] * ops[-1] / times.layers
+    launch, power = (x if x.any() else None for x in (times.launch, times.decode_power))
+    each = coef["gap_sequence"] * (1.0 + point.draft)
+    return StepCurve(ops, launch, power, fixed, each, point.flight / point.dp)
 
 
-def host_seconds(times: StepTimes, coef: Coefficients) -> Array:
-    """What the host adds to one decode step whatever its sequences (n,)."""
-    return np.asarray(coef["host.step"] + coef["host.kernel"] * times.kernels + coef["host.expert"] * times.mixtures)
+def gap_seconds(times: StepTimes, coef: Coefficients) -> Array:
+    """What the device waits between decode steps whatever their sequences (n,)."""
+    return np.asarray(coef["gap"] + coef["gap_expert"] * times.mixtures)
 
 
 def tokens_accepted(odds: Array, draft: Array) -> Array:
     """Tokens one step yields: the drafts up to the first wrong one, and the model's own."""
     p = odds / (1.0 + odds)
     return np.asarray((1.0 - p ** (draft + 1.0)) / (1.0 - p))
-
-
-def _weighted(seconds: Array, coef: Coefficients, classes: Sequence[str]) -> Array:
-    out = np.zeros(seconds.shape[1:])
-    one = np.empty_like(out)
-    for c in classes:
-        out += np.multiply(coef[c], seconds[CLASSES.index(c)], out=one)
-    return out
 
 
 def _at(values: Array, x: Array) -> Array:
@@ -279,5 +256,5 @@ def prefill_at(values: Array, prompts: Array) -> Array:
     return np.asarray(out)
 
 
-__all__ = ["PARTS", "START", "ClosedLoopClients", "Coefficients", "Steady", "StepCurve", "aggregated", "host_seconds",
+__all__ = ["PARTS", "START", "ClosedLoopClients", "Coefficients", "Steady", "StepCurve", "aggregated", "gap_seconds",
            "prefill_at", "prefill_seconds", "request_seconds", "step_curve", "tokens_accepted"]  # fmt: skip

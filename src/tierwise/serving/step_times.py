@@ -11,34 +11,28 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.num import Num
+from tierwise.core.num import Num, num
 from tierwise.core.numerics import Format, fmt
 from tierwise.machines.types import System
 from tierwise.memory.account import MemoryRules, account
 from tierwise.models.step import Step
 from tierwise.models.types import Model
-from tierwise.program.types import Op
 from tierwise.scenario.types import KV, Plan
-from tierwise.serving.constants import CONSTANTS
 from tierwise.steps.cost import StepCost
 from tierwise.steps.price import EngineOn, price_step
-from tierwise.steps.priced import kernels
+from tierwise.steps.priced import kernels, mixtures
 from tierwise.steps.state import Chunk, StepState
 
 Array = NDArray[np.float64]
 _Arrays = TypeVar("_Arrays")
 
-CLASSES = ("matmul.few", "matmul.many", "moe.few", "moe.many", "attention.few", "attention.many", "collective.few",
-           "collective.many", "other")  # fmt: skip
+# What a decode step's seconds are told apart by.
+KINDS = ("matmul", "moe", "attention", "collective", "other")
 # What files of measurements call formats without saying how values are scaled, and what checkpoints may have instead.
 _MAY_MEAN = {"fp8": ("fp8",), "int4": ("int4",), "nvfp4": ("mxfp4",)}
 # Fractions of the requests in flight at which a decode step is priced, and prompts in one prefill pass.
 SHARES = (1.0, 0.7, 0.45, 0.25, 0.12, 0.05, 0.02)
 PROMPTS = (1.0, 2.0, 4.0, 16.0)
-MOST_EXCESS = CONSTANTS["experts.most_excess"]
-# Rows, and bytes of collectives, up to which kernels are those of few rows, and from which those of many.
-FEW_ROWS, MANY_ROWS = CONSTANTS["rows.few"], CONSTANTS["rows.many"]
-FEW_BYTES, MANY_BYTES = CONSTANTS["bytes.few"], CONSTANTS["bytes.many"]
 
 
 @dataclass(frozen=True)
@@ -61,18 +55,15 @@ class ClosedLoopPoint:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds by op class of one pass on one device, shape (classes, points, n), and what else a step depends on.
+    """Seconds of one pass on one device, and what else a step depends on.
 
     Attributes:
-        decode: of a decode step with ``SHARES`` of the requests; ``launch``: seconds the host needs to launch it where
-            it is not replayed, less the engine's gap (points, n); ``seqs``: how many sequences that is per rank
-            (points, n).
-        prefill: of a pass over ``PROMPTS`` whole prompts on each rank.
+        decode: of a decode step with ``SHARES`` of the requests, by ``KINDS`` (kinds, points, n); ``launch``: seconds
+            the host needs to launch it where it is not replayed, less the engine's gap (points, n); ``seqs``: how many
+            sequences that is per rank (points, n).
+        prefill: of a pass over ``PROMPTS`` whole prompts on each rank (points, n).
         decode_power, prefill_power: seconds that either takes at the least because the device draws no more than it
             may (points, n); 0 where no step could ask for more.
-        excess: seconds of a decode step's experts on the fullest rank over those on the mean one, when tokens choose
-            experts at random, of few rows and of many (2, points, n); 0 without expert parallelism. What a kernel takes
-            whatever its work, it takes on both.
         layers, mixtures, kernels: of the text stack, those that route tokens to experts, and kernels of one
             decode step other than collectives (n,).
         room: requests per rank whose KV fits beside the weights (n,), see :func:`room`; inf where nobody asked.
@@ -84,7 +75,6 @@ class StepTimes:
     prefill: Array
     decode_power: Array
     prefill_power: Array
-    excess: Array
     layers: Array
     mixtures: Array
     kernels: Array
@@ -169,13 +159,14 @@ def step_times(on: EngineOn, point: ClosedLoopPoint) -> StepTimes:
     prompts = np.asarray(PROMPTS)[:, None] + 0.0 * ranks
     passes = price_step(on, StepState(chunks=(Chunk(point.isl, 0.0, prompts),)))
     shape = ranks.shape
-    launch = np.maximum(step.launch - step.corrections.gap, 0.0)
+    launch = np.maximum(step.launch - step.gap, 0.0)
     return StepTimes(
-        _by_class(step, seqs.shape), np.broadcast_to(launch, seqs.shape).astype(float), seqs,
-        _by_class(passes, prompts.shape), np.broadcast_to(step.least_time, seqs.shape).astype(float),
-        np.broadcast_to(passes.least_time, prompts.shape).astype(float), _excess(step, point.ep, seqs.shape),
+        _by_kind(step, seqs.shape), np.broadcast_to(launch, seqs.shape).astype(float), seqs,
+        np.broadcast_to(passes.device - passes.gap, prompts.shape).astype(float),
+        np.broadcast_to(step.least_time, seqs.shape).astype(float),
+        np.broadcast_to(passes.least_time, prompts.shape).astype(float),
         np.full(shape, float(text_layers(on.model))),
-        np.full(shape, sum(float(np.max(s.repeat)) for s, op in step.program.walk() if op.kind == "moe")),
+        np.full(shape, float(np.max(num(mixtures(step.program))))),
         np.broadcast_to(kernels(step.program), shape).astype(float),
         np.full(shape, np.inf),
     )  # fmt: skip
@@ -191,58 +182,11 @@ def room(model: Model, system: System, plan: Plan, how: MemoryRules, length: Arr
 _KINDS = {"matmul": "matmul", "conv": "matmul", "moe": "moe", "attention": "attention", "collective": "collective"}
 
 
-def regime(op: Op) -> tuple[str, Num]:
-    """The class of an op, and how far it has many rows (1) or few (0), between which kernels change their tiles: those
-    of a decode step and those of a prefill pass, whatever the step is called that they run in."""
-    kind = _KINDS.get(op.kind, "other")
-    if kind == "attention":
-        return kind, 0.0 if op.options.get("phase") == "decode" else 1.0
-    size = {"matmul": op.dims.get("m"), "moe": op.dims.get("reaching"), "collective": op.dims.get("bytes")}.get(kind)
-    if size is None:
-        return kind, 0.0
-    few, many = (FEW_BYTES, MANY_BYTES) if kind == "collective" else (FEW_ROWS, MANY_ROWS)
-    at = np.log(np.maximum(np.asarray(size, dtype=float), 1e-9) / few) / np.log(many / few)
-    return kind, np.clip(at, 0.0, 1.0)
-
-
-def _by_class(step: StepCost, shape: tuple[int, ...]) -> Array:
-    """Seconds of a step's ops by class (classes, *shape)."""
-    out = dict(zip(CLASSES, np.zeros((len(CLASSES), *shape)), strict=True))
+def _by_kind(step: StepCost, shape: tuple[int, ...]) -> Array:
+    """Seconds of a step's ops by kind (kinds, *shape)."""
+    out = dict(zip(KINDS, np.zeros((len(KINDS), *shape)), strict=True))
     for p in step.on_device:
-        (kind, many), seconds = regime(p.op), step.parts * p.time
-        if kind == "other":
-            out[kind] += seconds
-            continue
-        out[f"{kind}.few"] += (1.0 - many) * seconds
-        out[f"{kind}.many"] += many * seconds
-    if step.overlaps:  # what running beside each other takes off is no class's own
-        out["other"] += step.device - step.corrections.gap - step.serial_time
+        out[_KINDS.get(p.op.kind, "other")] += step.parts * p.time
+    # What is no op's own: launches that sequences share, and what running beside each other takes off.
+    out["other"] += step.device - step.gap - step.serial_time
     return np.asarray(list(out.values()))
-
-
-def _excess(step: StepCost, ranks: Array, shape: tuple[int, ...]) -> Array:
-    """Seconds by which the experts of the fullest of ``ranks`` take longer than those of the mean rank (2, *shape).
-
-    Touched experts are near-normal binomial counts, whose maximum of n lies about sqrt(2 ln n) deviations above
-    their mean. The fullest rank has so many more experts to read and rows to multiply.
-    """
-    out = np.zeros((2, *shape))
-    if np.all(ranks <= 1.0):
-        return out
-    for p in step.on_device:
-        if p.op.kind == "moe":
-            more = np.maximum(p.segment.repeat * step.priced(_fuller(p.op, ranks)).time - p.time, 0.0)
-            (_, many), more = regime(p.op), step.parts * more
-            out[0] += (1.0 - many) * more
-            out[1] += many * more
-    return out
-
-
-def _fuller(op: Op, ranks: Array) -> Op:
-    """The experts of the fullest rank."""
-    touched, local = np.maximum(op.dims["touched"], 1e-9), np.maximum(op.dims["experts"], 1.0)
-    variance = np.maximum(1.0 - touched / local, 0.0) / touched
-    more = 1.0 + np.minimum(np.sqrt(2.0 * np.log(np.maximum(ranks, 1.0)) * variance), MOST_EXCESS)
-    dims = {**op.dims, "touched": op.dims["touched"] * more, "tokens": op.dims["tokens"] * more}
-    reads, writes = (tuple(replace(o, elements=o.elements * more) for o in side) for side in (op.reads, op.writes))
-    return replace(op, dims=dims, flops=op.flops * more, reads=reads, writes=writes)

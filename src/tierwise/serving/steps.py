@@ -40,6 +40,7 @@ class StepPrices:
             sequence. ``decode_mixed`` and ``prefill`` are then those of ops one after the other.
         prefill_new, prefill_context, prefill: the same for one chunk of new tokens after cached ones (0 is a point).
         host: seconds per step, per sequence in it, per prefill chunk in it, per scheduled prompt token.
+        gap_sequence: seconds that the device waits for each token that is sampled.
         launch: seconds the host needs to launch a step's kernels one by one.
         graph_sizes: batch sizes replayed from recorded graphs, ascending; empty for none. ``mixed_graphs``: steps
             with prefill of at most so many tokens are replayed too.
@@ -69,6 +70,7 @@ class StepPrices:
     prefill: Floats
     host: Floats
     launch: float
+    gap_sequence: float
     graph_sizes: Ints
     mixed_graphs: int
     request: float
@@ -113,7 +115,7 @@ def plain_prices(
         decode_seqs=seqs, decode_context=context, decode=table(per_context * seqs[:, None] * context),
         prefill_new=new, prefill_context=context,
         prefill=table(quadratic * new[:, None] * (context + new[:, None] / 2.0)),
-        host=np.zeros(4), launch=0.0, graph_sizes=np.zeros(0, np.int64), mixed_graphs=0, request=0.0,
+        host=np.zeros(4), launch=0.0, gap_sequence=0.0, graph_sizes=np.zeros(0, np.int64), mixed_graphs=0, request=0.0,
         kv_token=kv_token, kv_fixed=0.0, kv_room=room, swap=25e9, transfer=50e9, transfer_latency=1e-5, disk=5e9,
         power_idle=100.0, rent=0.001,
     )  # fmt: skip

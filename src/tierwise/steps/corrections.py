@@ -1,8 +1,9 @@
 """How an engine's steps deviate from the bare sum of its ops: host times, gaps, and what a device was found to reach.
 
-By default they come from serving measurements (``corrections.yaml``): a factor on the ops and a gap a step, by engine,
-fitted to steps in which decoding dominates, and what launching a kernel and handling a request take. A run of one's own
-gives others: :mod:`tierwise.measure.fit_run`.
+By default they come from serving measurements (``corrections.yaml``, written by ``benchmarks/fit/serving.py``): a base
+for each, and how engines, families of devices and systems deviate from it. Whoever prices a step has them: ``explain``,
+``simulate``, the planner and the closed loop of recorded measurements. A run of one's own gives others:
+:mod:`tierwise.measure.fit_run`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,8 @@ class Corrections:
         ops: factor on the time of every op.
         arithmetic, bandwidth, link: factors on what the device's engines, its memory and the links between devices
             reach.
-        gap: seconds between steps in which the device waits.
+        gap: seconds between steps in which the device waits; ``gap_sequence``: more of them for each token that is
+            sampled on a rank, ``gap_expert``: for each layer that routes tokens to experts.
         step, sequence, chunk, token: host seconds per step, per sequence, per prefill chunk, per prompt token.
         launch: host seconds to launch one kernel.
         request: seconds a request spends outside the engine.
@@ -49,6 +52,8 @@ class Corrections:
     bandwidth: float = 1.0
     link: float = 1.0
     gap: float = 0.0
+    gap_sequence: float = 0.0
+    gap_expert: float = 0.0
     step: float = 0.0
     sequence: float = 0.0
     chunk: float = 0.0
@@ -97,25 +102,52 @@ def corrections(engine: str, device: Device, model: str) -> Corrections:
         return Corrections(step=own_kernels.values["step"], interval=own_kernels.intervals["decode"],
                            prefill=own_kernels.intervals["prefill"], basis=own_kernels.basis(device.name),
                            source=own_kernels.source)  # fmt: skip
-    engine = engine.partition("@")[0]
-    known, seen = _engines()
-    names = ((engine, "engine"), (device.name.replace("-", "_"), "system"), (model, "model"))
-    basis = "calibrated" if all(name in seen[kind] for name, kind in names) else "transferred"
-    return replace(known.get(engine, known["*"]), basis=basis)
+    engine, name = engine.partition("@")[0], device.name.replace("-", "_")
+    fitted = serving_fit()
+    known = {"engine": engine, "system": name, "model": model}
+    basis = "calibrated" if all(known[kind] in fitted.seen[kind] for kind in known) else "transferred"
+    found: dict[str, Any] = {**fitted.of(engine, device.family, name)}
+    return Corrections(**found, interval=fitted.intervals[basis], basis=basis, source=fitted.source)
+
+
+@dataclass(frozen=True)
+class ServingFit:
+    """What ``corrections.yaml`` says.
+
+    Attributes:
+        base: by correction; ``factors``: by correction, level (``engine``, ``family`` of devices, ``system``) and name,
+            multiplying it.
+        intervals: by basis, factors on a decode step that 80 % of measurements lie between.
+        seen: names at fit time by ``engine``, ``system`` and ``model``.
+    """
+
+    base: Mapping[str, float]
+    factors: Mapping[str, Mapping[str, Mapping[str, float]]]
+    intervals: Mapping[str, tuple[float, float]]
+    seen: Mapping[str, frozenset[str]]
+    source: str
+
+    def of(self, engine: str, family: str, system: str) -> dict[str, float]:
+        """Every correction of an engine on a system: of a name that was not measured, what the others share."""
+        names, out = {"engine": engine, "family": family, "system": system}, {}
+        for correction, base in self.base.items():
+            levels = self.factors[correction].items()
+            out[correction] = base * prod(table.get(names[by], 1.0) for by, table in levels)
+        return out
 
 
 @lru_cache(maxsize=1)
-def _engines() -> tuple[dict[str, Corrections], dict[str, frozenset[str]]]:
-    """By engine, and ``*`` for one that was not measured: the middle of those that were; and what was measured."""
+def serving_fit() -> ServingFit:
+    """The corrections on file."""
     data: dict[str, Any] = parsed(FILE.read_text())
-    out = {}
-    for name, x in data["engines"].items():
-        low, high = x["interval"]
-        out[name] = Corrections(ops=x["factor"], gap=x["gap"], sequence=x["sequence"], launch=x["launch"],
-                                request=x["request"], interval=(low, high), source=data["source"])  # fmt: skip
-    by_time = sorted(out, key=lambda name: out[name].ops)
-    middle = replace(out[by_time[len(by_time) // 2]], **data["others"])
-    return {**out, "*": middle}, {k: frozenset(map(str, v)) for k, v in data["seen"].items()}
+    base, factors = {}, {}
+    for name, entry in data["corrections"].items():
+        base[name] = float(entry["base"])
+        factors[name] = {by: {str(k): float(v) for k, v in table.items()}
+                         for by, table in entry.items() if by != "base"}  # fmt: skip
+    intervals = {basis: (float(low), float(high)) for basis, (low, high) in data["intervals"].items()}
+    return ServingFit(base, factors, intervals, {k: frozenset(map(str, v)) for k, v in data["seen"].items()},
+                      str(data["source"]))  # fmt: skip
 
 
 def read_corrections(path: Path) -> Corrections:

@@ -31,7 +31,7 @@ from tierwise.schedule.types import Demand, Order, Timeline
 from tierwise.steps.corrections import Corrections
 from tierwise.steps.energy import joules
 from tierwise.steps.kinds import Names as Ops
-from tierwise.steps.priced import PricedOp, corrected, in_whole_turns, scaled, split, step_time
+from tierwise.steps.priced import PricedOp, corrected, in_whole_turns, mixtures, scaled, split, step_time
 from tierwise.steps.state import StepState
 
 # What the engine and its host add, in the bounds of a step.
@@ -112,7 +112,13 @@ class StepCost:
         if not is_zero(self.overlap):
             beside = self.parts * self.played(BESIDE)[1].time
             time = beside if np.all(np.asarray(self.overlap) > 0) else where(self.overlap, beside, time)
-        return time - (self.shared - self.corrections.gap)
+        return time - (self.shared - self.gap)
+
+    @cached_property
+    def gap(self) -> Num:
+        """Seconds in which the device waits for the next step."""
+        c = self.corrections
+        return c.gap + c.gap_sequence * self.state.heads + c.gap_expert * mixtures(self.program)
 
     def ordered(self, schedule: str, priced: Sequence[PricedOp] | None = None) -> tuple[Order, list[Demand]]:
         """What each lane issues under a schedule, and what it asks for.

@@ -80,6 +80,11 @@ def kernels(program: Program) -> Num:
     return sum((s.repeat for s, op in program.walk() if op.kind not in ("collective", "copy")), 0.0)
 
 
+def mixtures(program: Program) -> Num:
+    """Layers of a program that route tokens to experts."""
+    return sum((s.repeat for s, op in program.walk() if op.kind == "moe"), 0.0)
+
+
 def step_time(device: Num, launch: Num, host: Num, ahead: bool | NDArray[np.bool_]) -> Num:
     """Seconds of a step from its parts (the loop of the simulator does the same, compiled)."""
     slower = maximum(num(device), num(launch))

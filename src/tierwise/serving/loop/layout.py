@@ -191,6 +191,7 @@ GROUP = np.dtype(
         ("mixed", "i8"),
         ("ahead", "i8"),
         ("launch", "f8"),
+        ("gap_sequence", "f8"),
         ("host_step", "f8"), ("host_sequence", "f8"), ("host_chunk", "f8"), ("host_token", "f8"),
         ("request", "f8"),
         ("kv_token", "f8"),

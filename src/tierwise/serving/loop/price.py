@@ -46,6 +46,7 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
         _add(tables, group.heads, group.heads_n, engine.yields + drafted, engine)
         if d > 0:
             _decode(tables, group, engine, group.mixing if prompt > 0 else group.decode)
+    engine.dt += group.gap_sequence * (engine.yields + drafted)
     if not replayed and engine.dt < group.launch:
         engine.dt = group.launch
     host = (group.host_step + group.host_sequence * (d + engine.prompts)
