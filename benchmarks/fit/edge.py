@@ -62,7 +62,7 @@ def keys(ws: list[GroupWork], b: Backend) -> list[Key]:
             out += [("changes", str(i), *k.split("/")) for k in change.fitted
                     if not k.startswith("classes") or k.split("/")[1] in seen]  # fmt: skip
     # What a backend does not have is not fitted.
-    absent = [k for k, v in (("wide", 1.0), ("library", 0.0)) if b.values.get(k, v) == v]
+    absent = [k for k, v in (("wide", 1.0), ("library", 0.0), ("unpack", 0.0)) if b.values.get(k, v) == v]
     return [k for k in out if k[:1] != ("values",) or k[1] not in absent]
 
 

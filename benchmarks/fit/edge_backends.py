@@ -22,7 +22,7 @@ CLASS = {"memory": 0.9, "work": 8.0, "mac": 4.0, "rate": 0.2, "pad": 16.0}
 VALUES = {"gap": 3e-6, "step": 2e-4, "acts": 0.5, "experts": 1.2, "grouped": 1.2, "kv_flash": 0.6, "kv_plain": 0.5,
           "kv_work_flash": 2.0, "kv_work_plain": 2.0, "attn_flash": 0.3, "attn_plain": 0.2, "scan": 0.1,
           "sync": 3e-5, "link": 0.25, "stages": 0.75, "acts_work": 5.0, "kv_tile": 64.0,
-          "flight": 3.2e3, "scores": 0.5, "wide": 1.0, "library": 0.0, "fill": 0.5, "apart": 0.0,
+          "flight": 3.2e3, "scores": 0.5, "wide": 1.0, "library": 0.0, "fill": 0.5, "unpack": 0.0, "apart": 0.0,
           "alone": 0.0}  # fmt: skip
 # Not fitted: copies between cards without peer access pass the host's memory, so two of them share the link, each at
 # half of its rate.
@@ -113,6 +113,8 @@ MOVES = ("acts", "acts_work", "scores", "flight", "fill")
 SLOW = {c: {"memory": 0.7, "work": 0.5, "mac": 1.0, "pad": 1.0} for c in CLASSES}
 # mma instructions, which these kernels use, reach 62.9 % of the peak of Hopper: luo2024.
 HOPPER = Change(families=("hopper",), times=0.629)
+# Cards with tensor cores for fp16.
+TENSOR = ("volta", "turing", "ampere", "ampere-gx", "ada", "hopper")
 # Intel's cards before Xe2: neither cooperative matrices nor, under Windows, int8 dot products (pull requests 14001 and
 # 24404).
 ALCHEMIST = Change(families=("xe-hpg",), fitted=("shared/rate", "shared/work", "shared/memory", "values/experts"))
@@ -130,10 +132,20 @@ BACKENDS = {
         lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "NVIDIA",
         INT8,
         classes={"f16": {"rate": 0.4}, "bf16": {"rate": 0.4}},
+        values={"fill": 0.0},
+        still=("fill",),
         # Norms with what scales and adds to them became one kernel from July to September 2025 (pull requests 14800,
         # 15631, 15715), choosing experts, gates and biases with products by the end of October (16130, 16715).
         changes=(HOPPER, Change(before=6860, fitted=("values/gap",)), Change(before=6341, fitted=("values/gap",)),
-                 *ONE_BY_ONE, Change(before=2000, fitted=OLDER)),
+                 *ONE_BY_ONE,
+                 # Until products of quantized weights had kernels for int8 tensor cores (pull requests 7676 and 7860)
+                 # and these were the default (8075, of 23 June 2024), those of more rows than 32 were expanded to fp16
+                 # for cuBLAS on Volta and later (3776).
+                 # Tiles are cut along the depth to fill the last wave since then too (stream-k: 8018).
+                 Change(before=3210, values={"fill": 0.5}, fitted=("values/fill",)),
+                 Change(before=3210, families=TENSOR, values={"library": 0.3}, fitted=("values/library",)),
+                 # Expanding read and wrote every weight twice, of one thread each, until January 2024 (4809; 4938).
+                 Change(before=2000, values={"unpack": 200.0}, fitted=(*OLDER, "values/unpack"))),
     ),
     "metal": Backend(
         ("llama.cpp",),
@@ -195,7 +207,7 @@ BACKENDS = {
         # By matrices of fp16 on vector units: 921 tokens a second of 8B on an RX 6800 XT (pull request 12135).
         classes={"bf16": {"rate": 0.7}},
         # Commands are recorded anew for every step; flash attention is a shader of its own.
-        values={"gap": VALUES["gap"], "attn_flash": VALUES["attn_flash"]},
+        values={"gap": VALUES["gap"], "attn_flash": VALUES["attn_flash"], "fill": VALUES["fill"]},
         like="cuda",
         still=("flight",),
     ),

@@ -212,8 +212,11 @@ def rates(f: Flat, like: Kit, coefficients: Array, place: NDArray[np.intp]) -> A
         read, multiply = ondevice.product(
             own, reach, p["issue"], p["peak"], p["rows"], p["elements"], p["weights"], fed,
             np.where(kind < 2, 0.0, value["library"][row]), p["converted"], value["fill"][row] * p["spare"],
+            value["unpack"][row],
         )
-        mixed = np.where(fed <= ondevice.FEW, value["experts"][row], value["grouped"][row])
+        alone = ondevice.by_a_library(p["rows"], np.where(kind < 2, 0.0, value["library"][row]))
+        many = np.where(alone, 1.0, value["grouped"][row])
+        mixed = np.where(fed <= ondevice.FEW, value["experts"][row], many)
         more = np.where(p["experts"] > 0, mixed, 1.0)
         apart = (value[k][row] for k in ("library", "apart", "alone"))
         calls = p["touched"] * ondevice.started(p["fed"], p["rows"], *apart)

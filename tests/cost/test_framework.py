@@ -7,7 +7,10 @@ import pytest
 
 import tierwise as tw
 from tierwise.core.errors import TierwiseError, UnknownName
+from tierwise.core.numerics import fmt
 from tierwise.cost import framework
+from tierwise.program.placement import Placement
+from tierwise.scenario.types import KV
 from tierwise.techniques import all_logits, concatenate_cache, eager, expand_heads
 
 
@@ -87,3 +90,40 @@ def test_logits_of_every_token_take_memory_and_arithmetic() -> None:
 def test_an_unknown_framework_is_refused() -> None:
     with pytest.raises(UnknownName, match="transformers"):
         eager("transformer")
+
+
+def decoding(machine: str, weights: str = "fp16", kv: str = "fp16", where: str = "") -> tw.Result:
+    """72 sequences of OPT-6.7B under FlexGen's own code."""
+    form = fmt(kv)
+    place = Placement() if not where else Placement().with_tensors("kv", {"host": 1.0}).with_ops(where, "host")
+    plan = tw.Plan(weights=fmt(weights), kv=KV(form, form), flash=False, framework="flexgen", placement=place)
+    return tw.evaluate(tw.Scenario("opt-6.7b", machine, tw.Batch(512.0, 2.0, 72.0), plan, engine="kernels"))
+
+
+def preparing(r: tw.Result, kind: str, phase: str = "decode") -> float:
+    return float(sum(np.max(p.cost.serial.get("preparing", 0.0)) for p in r.phase(phase).ops if p.op.kind == kind))
+
+
+def test_formats_without_kernels_are_expanded_before_every_product() -> None:
+    """Thirteen bytes of memory for each weight (the source's operations), and 16 bits read instead of 4."""
+    narrow, wide = decoding("t4", "int4-g64"), decoding("t4")
+    one = next(p for p in narrow.phase("decode").ops if p.op.kind == "matmul")
+    weights = sum(o.elements for o in one.op.reads if o.role == "weight")
+    on = narrow.scenario.machine.device.memory
+    assert one.cost.bytes[on.name] >= (13.0 + 2.0) * weights
+    assert one.cost.serial["preparing"] >= 13.0 * weights / on.bandwidth
+    assert narrow.phase("decode").pass_time > wide.phase("decode").pass_time
+    # A prompt's keys and values were just made: they are packed, not expanded.
+    packed = decoding("t4", "fp16", "int4-g64")
+    assert preparing(packed, "attention") > preparing(packed, "attention", "prefill") == 0.0
+
+
+def test_caches_are_laid_out_for_a_step_and_widened_on_the_host() -> None:
+    """Four bytes more for each key and value on the device, 24 on the host, beside the two that are read."""
+    for where, more in (("", 4.0), ("attention.decode", 24.0)):
+        r = decoding("t4 + xeon-6248 208GB ddr4-2666", where=where)
+        one = next(p for p in r.phase("decode").ops if p.op.kind == "attention")
+        kept = sum(o.elements for o in one.op.reads if o.role == "kv")
+        assert max(one.cost.bytes.values()) == pytest.approx((2.0 + more) * kept, rel=0.05)
+        # Attention of prompts stays on the device.
+        assert all(not p.op.options.get("on") for p in r.phase("prefill").ops)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from tierwise import engines
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, maximum, minimum
 from tierwise.cost.calibrate import efficiency
 from tierwise.cost.kits import kit
-from tierwise.cost.types import Target
+from tierwise.cost.types import Framework, Target
 from tierwise.machines.types import Device, Engine, Host
 
 
@@ -35,7 +37,8 @@ def at(on: Target, node: str) -> Target:
         own = efficiency(host.cpu)
         if kit(name, host.cpu) is not None:
             own = replace(efficiency(host.cpu, engines.plain(name)), engine=name)
-        return replace(on, system=replace(on.system, device=device), efficiency=own, framework=None, resident=0.0)
+        return replace(on, system=replace(on.system, device=device), efficiency=own, framework=_on_host(on.framework),
+                       resident=0.0)  # fmt: skip
     drives = host.storage if host is not None else ()
     able = {t.name: t for d in (*drives, on.device) for t in d.tiers if t.compute}
     if node not in able:
@@ -49,6 +52,13 @@ def at(on: Target, node: str) -> Target:
     device = replace(on.device, tiers=(tier,), engines=(engine,), measured={})
     plain = replace(on.efficiency, fits={}, basis="datasheet")
     return replace(on, system=replace(on.system, device=device), efficiency=plain, framework=None, resident=0.0)
+
+
+def _on_host(framework: Framework | None) -> Framework | None:
+    """A framework whose code the host's processors run too; None where only its products run there."""
+    if framework is None or np.isnan(framework.arranged_on_host):
+        return None
+    return replace(framework, arranged=framework.arranged_on_host)
 
 
 def _computing(engine: str) -> str:

@@ -125,7 +125,7 @@ def class_of(format: Format) -> str:
 
 def product(
     c: Mapping[str, Num], memory: Num, issue: Num, peak: Num, rows: Num, elements: Num, weights: Num,
-    fed: Num | None = None, library: Num = 0.0, converted: Num = 0.0, spare: Num = 0.0,
+    fed: Num | None = None, library: Num = 0.0, converted: Num = 0.0, spare: Num = 0.0, unpack: Num = 0.0,
 ) -> tuple[Num, Num]:  # fmt: skip
     """(seconds of reading and expanding weights, seconds of multiplying; the one that does not bind is 0) of products.
 
@@ -139,6 +139,7 @@ def product(
             more than [ondevice.library] rows; 0 where it does not. ``converted``: bytes of inputs and results, which it
             takes and gives in fp16.
         spare: tiles of a wave that are left empty, over those that a column of tiles has (:func:`tiled`).
+        unpack: vector FLOP by which a weight is expanded for a library.
     """
     fed = rows if fed is None else fed
     # Experts that are multiplied one after the other are so by the kernel that their own rows ask for.
@@ -148,7 +149,9 @@ def product(
     expand = elements * (c["work"] + maximum(rows, 1.0) * c["mac"]) / issue
     one = (read**_SHARP + expand**_SHARP) ** (1.0 / _SHARP)
     multiply = 2.0 * (rows + c["pad"] + idle) * elements / (peak * c["rate"])
-    expanded = read + (elements * _EXPANDED + _CONVERTED * converted) / (memory * c["memory"])
+    written = read + elements * _EXPANDED / (memory * c["memory"])
+    expanded = (written**_SHARP + (elements * unpack / issue) ** _SHARP) ** (1.0 / _SHARP)
+    expanded = expanded + _CONVERTED * converted / (memory * c["memory"])
     expanded = expanded + 2.0 * (rows + _PADDED + idle) * elements / (peak * maximum(library, 1e-9))
     by_library = by_a_library(rows, library)
     multiply = where(by_library, expanded, multiply)
@@ -214,7 +217,7 @@ def _product(
         peak_rate = peak(on, k.peaks[name])
         library = 0.0 if name in _PLAIN else k.values["library"]
         read, multiply = product(k.classes[name], memory, issue, peak_rate, rows, elements, weights, fed, library,
-                                 op.bytes_of("act") * _FP32, spare)  # fmt: skip
+                                 op.bytes_of("act") * _FP32, spare, k.values["unpack"])  # fmt: skip
         return {on.memory.name: read, "compute": multiply}
 
     return _by_class(op, k, of)
@@ -306,8 +309,11 @@ def _moe(op: Op, on: Target, k: Kit) -> Parts:
     rows, elements = expert_work(op)
     tokens = where(np.asarray(k.values["apart"]) > 0.0, rows, op.dims["tokens"])
     parts = _product(op, on, k, rows, elements, op.bytes_of("weight"), tokens)
-    # Experts do not get the same rows, and start one after the other.
-    more = where(np.asarray(tokens) <= FEW, k.values["experts"], k.values["grouped"])
+    # Experts do not get the same rows, and start one after the other; those a library multiplies are plain products.
+    weight = _weight(op)
+    plain = weight is None or (not is_array(weight.name) and class_of(weight) in _PLAIN)
+    many = where(by_a_library(rows, 0.0 if plain else k.values["library"]), 1.0, k.values["grouped"])
+    more = where(np.asarray(tokens) <= FEW, k.values["experts"], many)
     parts = {name: t * more for name, t in parts.items()}
     parts["activations"] = _activations(op, on, k)
     calls = op.dims["touched"] * started(tokens, rows, *(k.values[name] for name in ("library", "apart", "alone")))

@@ -193,6 +193,10 @@ class Framework:
         rules: how it takes graphs of ops apart and together, where it runs those; its kernels then are what is left,
             and the counts above do not hold.
         channels_last: its activations lie as tensor cores read them, so that convolutions transpose nothing.
+        unpack: bytes of memory moved for each element of weights and caches in a format, by its name, to expand them to
+            16 bits with plain tensor operations before what reads them. ``pack``: to bring new keys and values into it.
+        arranged: bytes moved for each key and value before a decoding step's products, to lay the cache out for them;
+            ``arranged_on_host``: where the host's processors compute attention, nan where it runs no code there.
     """
 
     name: str
@@ -206,6 +210,10 @@ class Framework:
     rules: KernelRules | None = None
     channels_last: bool = True
     alive: float | None = None
+    unpack: Dict[str, float] = field(default_factory=dict)
+    pack: Dict[str, float] = field(default_factory=dict)
+    arranged: float = 0.0
+    arranged_on_host: float = float("nan")
 
 
 # Wider formats a device falls back to when it has no arithmetic in the wanted one, in order.

@@ -42,6 +42,7 @@ from tierwise.models.types import Block, Model
 from tierwise.program.placement import Placement
 from tierwise.scenario.types import KV, Batch, Plan, Scenario
 from tierwise.steps.price import engine_on, price_step
+from tierwise.techniques.kv_layers import concatenate_cache
 from tierwise.techniques.tiers import partial_offload
 
 KINDS = ("moe_offload", "partial_offload", "offload_batch")
@@ -235,22 +236,27 @@ def _batched(row: Mapping[str, str], at: NDArray[np.intp], table: Table) -> Arra
         # Accelerate copies weights from memory as it was allocated (hooks.py); the others pin theirs.
         placement = replace(placement, pageable="accelerate" in low).with_tensors("weights", {"host": 1.0})
         schedule = "" if "accelerate" in low else "prefetch:ahead=1"
-    if "flexgen" in low:
-        # The policies that these rows were run with: benchmark/flexgen/bench_suite.py of their source.
+    ours = "flexgen" in low
+    if ours:
+        # The policies that these rows were run with: benchmark/flexgen/bench_suite.py of their source. Weights lie in
+        # pinned memory there, caches do not (pytorch_backend.py, init_cache_one_gpu_batch).
         four = "4-bit" in low
         narrow = fmt("int4-g64")
         kv = KV(narrow, narrow) if four else kv
         if tier == "cpu":  # all caches on the host; a fifth of plain weights on the card, and attention on the host
             placement = placement.with_tensors("kv", {"host": 1.0})
             if not four:
-                placement = placement.with_tensors("weights", {"host": 0.8}).with_ops("attention", "host")
+                placement = placement.with_tensors("weights", {"host": 0.8}).with_ops("attention.decode", "host")
+            placement = replace(placement, pageable="kv")
         elif four:  # weights are compressed too
             weights = narrow
-    plan = Plan(weights=weights, kv=kv, placement=placement, schedule=schedule,
-                framework="" if "flexgen" in low else "transformers")  # fmt: skip
+    # Both write the scores of attention to memory, as transformers did for this model then (modeling_opt.py, 4.26).
+    plan = Plan(weights=weights, kv=kv, placement=placement, schedule=schedule, flash=False,
+                framework="flexgen" if ours else "transformers")  # fmt: skip
     prompt, made = (float(np.asarray(table[n], float)[at[0]]) for n in ("prompt", "gen"))
     traffic = Batch(prompt, made, float(row["batch"] or 1.0))
-    r = evaluate(Scenario(model, machine, traffic, plan, engine="kernels"))
+    s = Scenario(model, machine, traffic, plan, engine="kernels")
+    r = evaluate(s if ours else s.apply(concatenate_cache()))
     return np.full(len(at), float(r.output_tokens) / float(r.time))
 
 

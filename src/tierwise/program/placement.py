@@ -35,7 +35,8 @@ class Placement:
         tensors: (group, ((node, fraction), ...)). A group is ``weights``, ``kv``, ``state`` or ``activations``, or the
             weights of one role of op (``attn``, ``mlp``, ``expert``, ``head``, ``embed``), which goes before
             ``weights``. What the fractions leave of 1 lies in the main memory.
-        ops: (kind or role of op, node that computes it); ``expert`` for routed experts alone, ``*`` for all.
+        ops: (kind or role of op, node that computes it); ``expert`` for routed experts alone, ``attention.decode`` for
+            that of a phase alone, ``*`` for all.
         parts: (mark, where the layers with that mark have things): a layer whose name ends in ``@mark``
             (:func:`tierwise.models.marks.marked`) goes by its part alone, all else by this placement.
         upload: rows from which an op that meets weights is computed by the device all the same, on copies of them
@@ -45,7 +46,8 @@ class Placement:
             recently used ones has no room for; a step reads what it needs of that.
         foreseen: share of the experts to read that are known before their layer's router has run, so that a schedule
             may read them ahead; as many as are not known are read in vain.
-        pageable: the host's memory is not pinned, so that a driver copies what passes to the device to a buffer first.
+        pageable: the host's memory is not pinned, so that a driver copies what passes to the device to a buffer first;
+            of one group alone where that is named.
     """
 
     tensors: tuple[tuple[str, tuple[tuple[str, Num], ...]], ...] = ()
@@ -55,7 +57,7 @@ class Placement:
     mapped: bool = False
     skew: Num = 0.0
     foreseen: Num = 1.0
-    pageable: bool = False
+    pageable: bool | str = False
 
     def __post_init__(self) -> None:
         for group, places in self.tensors:
@@ -113,7 +115,8 @@ class Placement:
     def node(self, op: Op) -> str:
         """Where an op is computed: ``""`` on the device itself."""
         named = dict(self.ops)
-        keys = (op.name, *(("expert",) if op.kind == "moe" else ()), op.kind, op.role, ANY)
+        phase = f"{op.kind}.{op.options.get('phase', '')}"
+        keys = (op.name, *(("expert",) if op.kind == "moe" else ()), phase, op.kind, op.role, ANY)
         node = next((named[key] for key in keys if key in named), "")
         return "" if node and self._uploads(op) else node
 
@@ -215,20 +218,26 @@ def _ops(ops: Sequence[Op], placement: Placement) -> Iterator[Op]:
         here, gone = _local(ops, nodes, i)
         reads = [o for o in op.reads if o.role != "act" or o.name not in here]
         writes = [o for o in op.writes if o.role != "act" or o.name not in gone]
-        early = [_copy(op, source, node, operands) for source, operands in _elsewhere(reads, op, placement, node)]
-        late = [_back(op, node, target, operands) for target, operands in _elsewhere(writes, op, placement, node)]
+        early = [_loose(_copy(op, source, node, operands), operands, placement)
+                 for source, operands in _elsewhere(reads, op, placement, node)]  # fmt: skip
+        late = [_loose(_back(op, node, target, operands), operands, placement)
+                for target, operands in _elsewhere(writes, op, placement, node)]  # fmt: skip
         if op.kind == "moe":
             early = [x for c in early for x in _experts_read(c, op, placement)]
         if placement.mapped:
             early = [replace(c, options={**c.options, "mapped": True}) for c in early]
-        if placement.pageable:
-            early = [replace(c, options={**c.options, "pageable": True}) for c in early]
         # Of no size: the bytes are those of the operands themselves, which are read where the copy put them.
         buffers = tuple(replace(o, elements=0.0) for c in early for o in c.writes)
         yield from early
         options = {**op.options, "on": node} if node else op.options
         yield replace(op, reads=(*op.reads, *buffers), stream=node or op.stream, options=options)
         yield from late
+
+
+def _loose(copy: Op, operands: Sequence[Operand], placement: Placement) -> Op:
+    """The copy, through a driver's buffer where the host's memory is not pinned for them."""
+    loose = placement.pageable in (True, _GROUPS[operands[0].role])
+    return replace(copy, options={**copy.options, "pageable": True}) if loose else copy
 
 
 def _local(ops: Sequence[Op], nodes: Sequence[str], at: int) -> tuple[set[str], set[str]]:
