@@ -11,7 +11,7 @@ from tierwise.cli import main
 from tierwise.core.errors import UnknownName
 from tierwise.core.numerics import fmt
 from tierwise.memory import arenas
-from tierwise.memory.patches import least_room
+from tierwise.memory.patches import in_place, least_room
 from tierwise.memory.tensors import graph, model_ops
 from tierwise.models.load import load_model
 from tierwise.scenario.types import Plan
@@ -66,6 +66,29 @@ def test_paddings_are_operators_only_where_a_file_says_them(networks: Path) -> N
     assert plain == more
     plain, more = plain_and_padded("mobilenetv2-0.3-64")
     assert plain == 32 * 32 * 48 + 16 * 16 * 48 and more == 32 * 32 * 48 + 34 * 34 * 48
+
+
+def test_buffers_and_results_in_place_are_no_operators(networks: Path) -> None:
+    """A runtime that keeps a buffer beside a kernel, or writes over an operand, runs as many operators as one that
+    does neither."""
+    path = str(networks / "visual-wake-words.onnx")  # its paddings are its convolutions' own
+    counts = {on_chip(path, "stm32h743", runtime=r).operators for r in ("", "tinyengine", "tflite-micro", "cmsis-nn")}
+    assert len(counts) == 1
+    ops = model_ops(load_model(path), Plan())
+    g, rules = graph(ops, fmt("int8")), arenas.load("tflite-micro")
+    assert rules.sram(in_place(g, ops), ops, 1.0) == rules.sram(g, ops, 1.0)
+
+
+# How many times as fast Plumerai's kernels became from MLPerf Tiny v1.0 to v1.1, visual wake words on one chip of each
+# core (M7, M4, M33).
+BECAME = {"stm32f746": 12.32 / 7.36, "stm32l4r5": 25.03 / 11.85, "stm32u575": 17.13 / 9.52}
+
+
+@pytest.mark.parametrize("chip", list(BECAME))
+def test_kernels_as_vendors_tuned_them_once_and_now(networks: Path, chip: str) -> None:
+    path = str(networks / "visual-wake-words.onnx")
+    then, now = (on_chip(path, chip, runtime=r).time for r in ("tuned-2022", ""))
+    assert then / now == pytest.approx(BECAME[chip], rel=0.25)
 
 
 def test_an_unknown_runtime_is_named(networks: Path, capsys: pytest.CaptureFixture[str]) -> None:

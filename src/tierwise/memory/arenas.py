@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.core.num import greatest
 from tierwise.core.units import parse
 from tierwise.core.yamltext import Malformed, parsed
-from tierwise.memory.tensors import NewTensor, OperatorGraph, Task, rewritten
+from tierwise.memory.tensors import BUFFER, NewTensor, OperatorGraph, Task, rewritten
 from tierwise.program.types import Op
 
 HERE = Path(__file__).parent / "arenas"
 SCRATCH = ("none", "padded-channel", "columns")
-PAD, BUFFER = " (padding)", " (buffer)"
-_FIELDS = ("in_place", "own_padding", "scratch", "ram", "flash", "source")
+PAD = " (padding)"
+_FIELDS = ("in_place", "own_padding", "scratch", "ram", "flash", "cycles", "source")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Arena:
         ram_channel, ram_operator, ram_own: bytes of the SRAM for each channel of a convolution's result, for each
             operator, and in all.
         flash_channel, flash_own: bytes of the flash likewise.
+        cycles: of its convolutions, depthwise ones (``depthwise``) and products (``matmul``) over those of the kernels
+            that vendors tune now, which machines' rates are of; 1 where not named.
     """
 
     name: str = ""
@@ -56,19 +58,24 @@ class Arena:
     flash_channel: float = 0.0
     flash_own: float = 0.0
     source: str = ""
+    cycles: Mapping[str, float] = field(default_factory=dict)
 
     def sram(self, g: OperatorGraph, ops: Sequence[Op], each: float) -> int:
         """Bytes of the SRAM beside tensors; ``each``: of an activation's element."""
         scratch = 0.0
         if self.scratch == "padded-channel":
             scratch = max((2.0 * each * _padded_side(op) ** 2 for op in ops if depthwise(op)), default=0.0)
-        held = self.ram_channel * channels(ops) + self.ram_operator * sum(not t.name.endswith(BUFFER) for t in g.tasks)
+        held = self.ram_channel * channels(ops) + self.ram_operator * len(g.operators)
         return math.ceil(scratch + held + self.ram_own)
 
     def applied(self, g: OperatorGraph, ops: Sequence[Op], each: float) -> OperatorGraph:
         """The graph as the runtime runs it, but for results in place."""
         g = padded(g, ops, each) if self.own_padding else g
         return buffered(g, ops, each) if self.scratch == "columns" else g
+
+    def slower(self, op: Op) -> float:
+        """Cycles of an operator over those of the kernels that vendors tune now."""
+        return self.cycles.get("depthwise" if depthwise(op) else op.kind, 1.0)
 
     def flash(self, ops: Sequence[Op]) -> int:
         """Bytes of the flash beside weights."""
@@ -97,16 +104,17 @@ def load(name: str = "") -> Arena:
 def _load(name: str) -> Arena:
     where = f"memory/arenas/{name}.yaml"
     data = _data(name)
-    for field in data:
-        if field not in _FIELDS:
-            raise BadField(where, field, data[field], f"one of {', '.join(_FIELDS)}")
+    for name_ in data:
+        if name_ not in _FIELDS:
+            raise BadField(where, name_, data[name_], f"one of {', '.join(_FIELDS)}")
     if data.get("scratch") not in SCRATCH:
         raise BadField(where, "scratch", data.get("scratch"), f"one of {', '.join(SCRATCH)}")
     ram, flash = data["ram"], data["flash"]
     sizes = {f"ram_{k}": parse(str(ram[k]), "bytes", where) for k in ("channel", "operator", "own")}
     sizes |= {f"flash_{k}": parse(str(flash[k]), "bytes", where) for k in ("channel", "own")}
     over, own = bool(data["in_place"]), bool(data["own_padding"])
-    return Arena(name, over, own, data["scratch"], source=data["source"], **sizes)
+    cycles = {str(k): float(v) for k, v in data.get("cycles", {}).items()}
+    return Arena(name, over, own, data["scratch"], source=data["source"], cycles=cycles, **sizes)
 
 
 def _data(name: str) -> Mapping[str, Any]:

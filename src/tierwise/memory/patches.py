@@ -17,11 +17,10 @@ from tierwise.memory.arenas import depthwise
 from tierwise.memory.packing import live
 from tierwise.memory.spill_search import Rules, search
 from tierwise.memory.spilling import belady, replayed
-from tierwise.memory.tensors import NewTensor, OperatorGraph, Task, rewritten
+from tierwise.memory.tensors import IN_PLACE, NewTensor, OperatorGraph, Task, rewritten
 from tierwise.program.types import Op
 
 Range = tuple[int, int]
-IN_PLACE = " (in place)"
 
 
 @dataclass(frozen=True)

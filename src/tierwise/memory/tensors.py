@@ -29,6 +29,8 @@ FUSED = KernelRules(merges_norms=True, joins=True, into_products=True)
 
 
 NewTensor = Callable[[str, int], int]
+# Ends of the names of tasks that compute nothing: a result takes its operand's place, a kernel's buffer is let go.
+IN_PLACE, BUFFER = " (in place)", " (buffer)"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class OperatorGraph:
     @cached_property
     def outputs(self) -> tuple[int, ...]:
         return tuple(t for t in range(len(self.size)) if not self.readers[t] and t in self.writer)
+
+    @property
+    def operators(self) -> tuple[Task, ...]:
+        """The tasks that compute or move something."""
+        return tuple(t for t in self.tasks if not t.name.endswith((IN_PLACE, BUFFER)))
 
     @property
     def compulsory(self) -> int:

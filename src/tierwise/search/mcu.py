@@ -18,7 +18,8 @@ from tierwise.core.numerics import fmt
 from tierwise.evaluation import evaluate
 from tierwise.machines.load import system
 from tierwise.memory import arenas
-from tierwise.memory.patches import IN_PLACE, Patched, Shapes, cuts, in_place, least_room, patched, shapes
+from tierwise.memory.arenas import Arena
+from tierwise.memory.patches import Patched, Shapes, cuts, in_place, least_room, patched, shapes
 from tierwise.memory.tensors import OperatorGraph, graph, model_ops
 from tierwise.models.load import load_model
 from tierwise.models.types import Model
@@ -92,7 +93,7 @@ def on_chip(
     beside = rules.sram(g, ops, each)
     known, whole = shapes(ops, g, each), least_room(g) + beside
     room = int(device.memory.capacity - device.reserve)
-    seconds, work = _times(spec, machine, form, ops, g)
+    seconds, work = _times(spec, machine, form, ops, g, rules)
     full = sum(seconds)
     split, time, again = None, full, 1.0
     if always or whole > room:
@@ -102,8 +103,8 @@ def on_chip(
             split, time, again = min(fitting, key=lambda x: x[1])
         elif found and (least := min(found, key=lambda x: (x[0].peak, x[1])))[0].peak + beside < whole:
             split, time, again = least
-    names = tuple(t.name for t in g.tasks[: split.stage] if not t.name.endswith(IN_PLACE)) if split else ()
-    count = sum(not t.name.endswith(IN_PLACE) for t in g.tasks)
+    names = tuple(t.name for t in g.operators if t in g.tasks[: split.stage]) if split else ()
+    count = len(g.operators)
     flash = _weights(model, each) + rules.flash(ops)
     return OnChip(
         whole, split, room, flash, int(storage.capacity), full, time, again, count, names, beside, rules.name
@@ -119,7 +120,9 @@ def splits(g: OperatorGraph, s: Shapes, image_outside: bool) -> Iterator[Patched
                 yield patched(g, s, stage, grid, image_outside)
 
 
-def _times(spec: str, machine: str, form: str, ops: Sequence[Op], g: OperatorGraph) -> tuple[list[float], list[float]]:
+def _times(
+    spec: str, machine: str, form: str, ops: Sequence[Op], g: OperatorGraph, rules: Arena
+) -> tuple[list[float], list[float]]:  # fmt: skip
     """(seconds, multiply-adds) of each task: those of one evaluation, each operator's at the task that has its weights,
     what has none shared out."""
     base = Scenario(model=spec, machine=machine, traffic=Batch(prompt=1, output=1, batch=1))
@@ -129,14 +132,16 @@ def _times(spec: str, machine: str, form: str, ops: Sequence[Op], g: OperatorGra
     rest = float(result.time) - sum({id(p): float(p.time) for p in priced
                                      if any(o.role == "weight" for o in p.op.reads)}.values())  # fmt: skip
     named = {op.name: op for op in ops}
-    seconds, work = [], []
+    seconds, work, slower = [], [], []
     for task in g.tasks:
         op = named.get(task.name)
         mine = [o.name for o in op.reads if o.role == "weight" and o.name in by_weight] if op is not None else []
-        seconds.append(max((by_weight[n] for n in mine), default=0.0))
+        alone = max((by_weight[n] for n in mine), default=0.0)
+        seconds.append(alone)
+        slower.append(rules.slower(op) if op is not None else 1.0)
         work.append(float(op.flops) / 2.0 if op is not None else 0.0)
     scale = (sum(seconds) + rest) / sum(seconds) if sum(seconds) else 1.0
-    return [t * scale for t in seconds], work
+    return [t * scale * s for t, s in zip(seconds, slower, strict=True)], work
 
 
 def _again(x: Patched, seconds: Sequence[float], work: Sequence[float]) -> tuple[float, float]:
