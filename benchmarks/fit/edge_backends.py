@@ -216,8 +216,10 @@ BACKENDS = {
         {"kinds": ["cpu", "soc", "mcu"]},
         lambda w: _engine(w) == "llama.cpp" and _kind(w) == "cpu",
         CPU,
+        # Threads meet once before all experts of a product (ggml-cpu.c, ggml_compute_forward_mul_mat_id), so those of
+        # one token do not start one after the other; of a prompt each is multiplied by its own rows.
         {"gap": 4e-6, "flight": 1e6, "acts": 0.5, "kv_work_flash": 0.5, "kv_work_plain": 0.5, "apart": 1.0,
-         "alone": 1.0, "fill": 0.0},
+         "fill": 0.0},
         SLOW,
         # On macOS prompts were multiplied by Apple's library on the matrix coprocessor, of weights expanded to fp32
         # (Makefile: Accelerate, unless turned off).
