@@ -176,8 +176,7 @@ def tiled(op: Op, on: Target) -> Num:
 def started(tokens: Num, rows: Num, library: Num, apart: Num, alone: Num) -> Num:
     """Kernels that are started for each touched expert, beside the step's: where experts are multiplied one after the
     other, by a library, or by ``apart`` kernels for each of an expert's products (``alone`` where the step has one
-    token, so that an expert has one of the ``rows``; one where threads divide a product among them; 0 where one kernel
-    multiplies all experts)."""
+    token, so that an expert has one of the ``rows``; 0 where one kernel multiplies all experts)."""
     single = np.asarray(rows) <= _ONE_ROW
     return where(by_a_library(tokens, library), CALLS, _PRODUCTS * where(single, alone, apart))
 

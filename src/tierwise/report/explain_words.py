@@ -148,9 +148,10 @@ _REASONS = {
     "unexplained": "on what measurements show and no term of its price explains",
     "latency": "waiting for the first byte of each read",
     "layout": "turning tensors into the layout that kernels read",
+    "preparing": "on expanding formats and laying out caches with plain tensor operations",
 }
 _SHORT = {"dispatch": "kernel gaps", "latency": "memory latency", "overlap": "imperfect overlap", "split": "split-K",
-          "throttle": "power limit", "layout": "layout changes"}  # fmt: skip
+          "throttle": "power limit", "layout": "layout changes", "preparing": "formats expanded"}  # fmt: skip
 
 
 def resource(name: str) -> str:
