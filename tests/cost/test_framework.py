@@ -45,10 +45,12 @@ def test_large_steps_hide_the_host_and_pay_for_the_traffic() -> None:
     assert slow.phase("decode").reads("kv") == pytest.approx(plain.phase("decode").reads("kv"))
 
 
-def test_a_framework_never_makes_a_pass_faster() -> None:
+def test_a_framework_never_makes_the_ops_of_a_pass_faster() -> None:
+    """The ops: a serving engine's scheduler waits between its steps, which a framework that schedules nothing does not."""
     batch = np.asarray([1.0, 8.0, 64.0, 512.0])
     plain, slow = (run(batch, 512.0, *t) for t in ((), (eager("transformers"),)))
-    assert np.all(slow.phase("decode").pass_time >= plain.phase("decode").pass_time)
+    served = plain.phase("decode")
+    assert np.all(slow.phase("decode").pass_time >= served.pass_time - served.bounds["host"])
     one = run(64.0, 512.0, eager("transformers"))
     assert np.asarray(slow.phase("decode").pass_time)[2] == pytest.approx(one.phase("decode").pass_time)
 
