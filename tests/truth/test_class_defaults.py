@@ -20,6 +20,8 @@ SMALL = 3e-3
 # Those that a family of their own reads, at sizes of published checkpoints: (class, what differs from its defaults).
 READ = {
     "umt5": ("UMT5ForConditionalGeneration", {"d_model": 4096, "d_ff": 10240, "num_layers": 24, "num_heads": 64}),
+    "nllb-moe": ("NllbMoeForConditionalGeneration", {"d_model": 2048, "encoder_layers": 24, "decoder_layers": 24,
+                                                     "encoder_ffn_dim": 8192, "decoder_ffn_dim": 8192}),
     "t5gemma": ("T5GemmaForConditionalGeneration", {}),
     "recurrent_gemma": ("RecurrentGemmaForCausalLM", {
         "hidden_size": 4096, "intermediate_size": 24576, "lru_width": 4096, "num_hidden_layers": 38,

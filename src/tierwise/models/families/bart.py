@@ -2,6 +2,7 @@
 
 Shapes after `transformers` (models/bart and the others): LayerNorm, biases everywhere, one table for both embeddings
 and the head. They differ in positions (learned, or computed and not counted) and norms at the ends of the stacks.
+NLLB's mixture has experts in some of its layers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.ends import Embedding, Head
 from tierwise.models.blocks.mlp import MLP
+from tierwise.models.blocks.moe import MoE
 from tierwise.models.config import Config
 from tierwise.models.families._common import depth, pre_norm, stack
 from tierwise.models.types import Block, Model, Stack
@@ -25,6 +27,7 @@ _STYLES: dict[str, tuple[float | None, bool, bool]] = {
     "pegasus": (0.0, False, True),
     "marian": (0.0, False, False),
     "m2m_100": (None, False, True),
+    "nllb-moe": (None, False, True),
 }
 TYPES = tuple(_STYLES)
 # Usual fields that no count follows from here (or that others say again).
@@ -55,8 +58,14 @@ def _stack(c: Config, side: str, after: tuple[Block, ...]) -> Stack:
     if normed_in:
         before.append(Norm(hidden, True, "embedding_norm", residual=False))
     ends: list[Block] = [Norm(hidden, True, "final_norm")] if normed_out else []
-    layer = pre_norm("attention+mlp", hidden, *blocks, MLP(hidden, inner, False, True), bias=True)
-    return stack(side, [layer] * depth(c, f"{side}_layers"), before=tuple(before), after=(*ends, *after),
+    dense = pre_norm("attention+mlp", hidden, *blocks, MLP(hidden, inner, False, True), bias=True)
+    layers = [dense] * (n := depth(c, f"{side}_layers"))
+    if c.text("model_type") == "nllb-moe" and (step := int(c.size(f"{side}_sparse_step", default=4.0, least=0))):
+        experts = MoE(hidden, c.size("num_experts", default=128.0), 2.0, inner, gated=False, bias=True,
+                      router_bias=c.flag("router_bias"))  # fmt: skip
+        sparse = pre_norm("attention+moe", hidden, *blocks, experts, bias=True)
+        layers = [sparse if (i + 1) % step == 0 else dense for i in range(n)]
+    return stack(side, layers, before=tuple(before), after=(*ends, *after),
                  stream="text" if decodes else "encode")  # fmt: skip
 
 
