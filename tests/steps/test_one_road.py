@@ -102,7 +102,7 @@ def looked_up(p: StepPrices, on: EngineOn, decodes: float, context: float, chunk
     other, yields = p.reordered, int(decodes + len(chunks))
     apart = other is not None and prompt and (decodes or len(chunks) > 1)
     heads = other.heads[yields] if apart else p.heads[yields]
-    found = p.tokens[int(tokens)] + heads
+    found = p.tokens[int(tokens)] + heads + np.array([p.gap_sequence * yields, 0.0, 0.0, 0.0, 0.0])
     if decodes:
         table = p.decode_mixed if prompt and p.decode_mixed is not None else p.decode
         found = found + between(table, p.decode_seqs, p.decode_context, decodes, context)
@@ -128,7 +128,6 @@ def looked_up(p: StepPrices, on: EngineOn, decodes: float, context: float, chunk
             joules, working = other.work[min(int(tokens), len(other.work) - 1)]
             joules -= other.active * min(device - working - heads[0] - busy, 0.0)
             found = found - np.array([found[0] - device, 0.0, 0.0, 0.0, joules])
-    found = found + np.array([p.gap_sequence * yields, 0.0, 0.0, 0.0, 0.0])
     host = p.host[0] + p.host[1] * (decodes + len(chunks)) + p.host[2] * len(chunks) + p.host[3] * prompt
     time = float(np.asarray(step_time(found[0], 0.0 if replayed else p.launch, host, bool(p.ahead))))
     time = max(time, found[-1] / p.power_left)

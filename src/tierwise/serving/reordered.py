@@ -88,7 +88,8 @@ def covering(on: EngineOn, rows: Floats, time: Floats, once: float) -> Floats:
     """
     bare, k = replace(on, graphs=0), on.kinds
     step = price_step(bare, StepState.decoding(rows[:, None], _CONTEXTS))
-    by_context, heads = _seconds(step, k.decode), _seconds(step, k.heads)[:, :1]
+    by_context = _seconds(step, k.decode)
+    heads = _seconds(step, k.heads)[:, :1] + on.fixes.gap_sequence * rows[:, None]
 
     def off(seconds: Floats, draws: tuple[Floats, ...] = ()) -> Floats:
         context = np.stack([np.interp(s, x, _CONTEXTS) for s, x in zip(seconds, by_context, strict=True)])

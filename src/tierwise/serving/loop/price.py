@@ -44,9 +44,9 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     else:
         _add(tables, group.tokens, group.tokens_n, tokens, engine)
         _add(tables, group.heads, group.heads_n, engine.yields + drafted, engine)
+        engine.dt += group.gap_sequence * (engine.yields + drafted)
         if d > 0:
             _decode(tables, group, engine, group.mixing if prompt > 0 else group.decode)
-    engine.dt += group.gap_sequence * (engine.yields + drafted)
     if not replayed and engine.dt < group.launch:
         engine.dt = group.launch
     host = (group.host_step + group.host_sequence * (d + engine.prompts)
@@ -75,9 +75,10 @@ def _reordered(tables, group, engine, tokens, yields):  # type: ignore[no-untype
     _add(tables, group.tokens, group.tokens_n, tokens, engine)
     before = engine.dt
     _add(tables, group.heads if alone else group.yielding, group.heads_n, yields, engine)
+    heads = engine.dt - before
+    engine.dt += group.gap_sequence * yields
     if alone:
         return
-    heads = engine.dt - before
     row, w = _place(tables, group.rows, group.rows_n, tokens)
     row, w = group.covering + row * group.covering_row, min(w, 1.0)
     if engine.decoding > 0:
