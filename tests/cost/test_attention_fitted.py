@@ -101,3 +101,15 @@ def test_a_device_without_its_own_measurements_says_transferred() -> None:
     assert price(made, replace(on("h100-sxm"), efficiency=replace(on("h100-sxm").efficiency, fits={}))).basis != (
         "calibrated"
     )
+
+
+def test_the_cache_is_written_by_an_op_of_its_own_in_a_program_and_by_this_one_in_a_recording() -> None:
+    made, found = op("prefill", 1, 4096, 0), on("h100-sxm", "vllm")
+    (fit,) = (f for k, f in found.efficiency.fits.items() if k == ("attention_prefill", "bf16", "vllm"))
+    assert fit.values["write"] > 0.0
+    without = replace(fit, values={**fit.values, "write": 0.0})
+    bare = replace(found.efficiency, fits={("attention_prefill", "bf16", "vllm"): without})
+    for copies in (0.0, 1.0):
+        program = replace(found, weight_copies=copies)
+        longer = price(made, program).time - price(made, replace(program, efficiency=bare)).time
+        assert np.all(longer > 0.0) if copies else np.all(longer == 0.0)

@@ -92,7 +92,9 @@ def softmax_rate(on: Target) -> Num:
 def _prefill(op: Op, on: Target, fit: Fit) -> Cost:
     d = op.dims
     past, window = maximum(d["columns"] - d["q"], 0.0), d.get("window", float("inf"))
-    time, memory, extra = flash.prefill(chip(op, on), fit.values, d["batch"], d["heads"], d["kv_heads"], d["q"], past,
+    # A program has an op of its own that writes new keys and values to the cache; recorded rows timed it with this one.
+    values = fit.values if on.weight_copies else {**fit.values, "write": 0.0}
+    time, memory, extra = flash.prefill(chip(op, on), values, d["batch"], d["heads"], d["kv_heads"], d["q"], past,
                                         d["head_dim"], window, d["v_dim"])  # fmt: skip
     # Pairs left out by sparsity, or added where queries see what comes after them.
     time = time * d["kv"] / _causal_pairs(d["q"], past, window)
