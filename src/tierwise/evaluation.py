@@ -54,17 +54,18 @@ def _phase(p: Pass, on: EngineOn, alone: EngineOn) -> Phase:
     """A pass priced as a step of the engine, or by its kernels alone where no engine steps."""
     if p.state is not None and on.facts is not None:
         cost = price_step(on, p.state)
-        return Phase(p.name, p.step, cost, p.times, _paced(p, cost, on.facts.extra_layers), p.share)
+        return Phase(p.name, p.step, cost, p.times, _paced(p, cost, on, on.facts.extra_layers), p.share)
     state = p.state if p.state is not None else StepState()
     step = p.step if alone.parts == 1 else p.step.but(seqs=p.step.seqs / alone.parts)
     cost = price_program(alone, lower(step), state)
-    return Phase(p.name, p.step, cost, p.times, _paced(p, cost, "middle"), p.share)
+    return Phase(p.name, p.step, cost, p.times, _paced(p, cost, alone, "middle"), p.share)
 
 
-def _paced(p: Pass, cost: StepCost, rule: str) -> Num:
+def _paced(p: Pass, cost: StepCost, on: EngineOn, rule: str) -> Num:
     """The pass's time end to end over its own where the slowest stage of a pipeline sets the pace.
 
-    Of n micro-batches the first passes all stages and each other one leaves a turn of the slowest stage later.
+    Of n micro-batches each takes a turn of the slowest stage, and one, the longest, passes all the others as well.
+    Where chunks of a prompt wait for each other, no more are under way than there are prompts.
     """
     pp = p.step.plan.pp
     if np.all(np.asarray(pp) <= 1) or p.step.phase not in ("prefill", "decode"):
@@ -73,9 +74,20 @@ def _paced(p: Pass, cost: StepCost, rule: str) -> Num:
     if p.step.phase == "decode":
         # A sequence waits until all micro-batches have passed; with one sequence each, there may be fewer.
         return where(np.asarray(p.step.seqs) > 1.0, pace, p.pipeline_stretch)
-    count = maximum(p.times, 1e-300)
-    first = 0.0 if p.follows else pp
-    return (first + (p.pipeline_stretch * count * pp - first) * pace) / (count * pp)
+    turn, passes = pace / pp, maximum(p.times, 1e-300)
+    count = p.pipeline_stretch * passes * pp - (0.0 if p.follows else pp - 1.0)
+    if not on.chunks_follow:
+        turn = maximum(turn, 1.0 / num(p.prompts))
+    first = 0.0 if p.follows else (1.0 - turn) * _deepest(p, cost, on)
+    return (count * turn + first) / passes
+
+
+def _deepest(p: Pass, cost: StepCost, on: EngineOn) -> Num:
+    """Time of the pass that sees most cached tokens over that of the mean one."""
+    if p.deepest is None or p.state is None or np.all(np.asarray(p.deepest) <= np.asarray(p.step.past)):
+        return 1.0
+    last = replace(p.state, chunks=tuple(replace(c, past=p.deepest) for c in p.state.chunks))
+    return price_step(on, last).time / cost.time
 
 
 def _memory(

@@ -99,7 +99,8 @@ def replay(
             continue
         coming = compose(now) if p.ahead else None
         ends = [i for i, _ in step.decoding] + [i for i, q, c in step.chunks if c + q == seqs[i].prompt]
-        now += seconds(p, step, len(ends))
+        # Logits of a chunk that does not end its prompt are computed too.
+        now += seconds(p, step, len(step.decoding) + len(step.chunks))
         steps += 1
         for i in ends:
             s = seqs[i]

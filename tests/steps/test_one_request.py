@@ -41,6 +41,35 @@ def test_explain_and_the_simulator_give_a_request_the_same_times(name: str) -> N
         assert tpot == pytest.approx(float(np.asarray(said.tpot)), rel=5e-3)
 
 
+PIPED = [("llama-3.1-70b", "8xh200-sxm", {"tp": 2.0, "pp": 4.0}), ("qwen3-32b", "4xl40s", {"pp": 4.0}),
+         ("llama-3.1-70b", "6xh100-sxm", {"tp": 2.0, "pp": 3.0}),
+         ("qwen3-30b-a3b", "2xh100-sxm", {"pp": 2.0})]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "machine", "plan"), PIPED)
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm", "trtllm@1.1"])
+def test_chunks_of_a_prompt_follow_each_other_through_stages_where_the_engine_lets_them(
+    name: str, machine: str, plan: dict[str, float], engine: str
+) -> None:
+    pytest.importorskip("numba")
+    from tierwise.serving.simulate import simulate
+
+    model, on = tw.load_model(name), tw.Plan(chunk=2048.0, **plan)  # type: ignore[arg-type]
+    settings = Settings(engine=engine, budget=2048, max_len=32768)
+    served = Deployment(model, (Replicas(system(machine), on, settings=settings),))
+    taken = {}
+    for prompt in (2048, 8 * 2048, 8 * 2048 + 700):
+        said = tw.evaluate(tw.Scenario(model, machine, tw.Batch(float(prompt), 20.0, 1.0), on, engine=engine))
+        run = simulate(trace([0.0], [prompt], [20]), served)
+        taken[prompt] = float(run.requests.first[0]) - said.request_overhead
+        assert taken[prompt] == pytest.approx(float(np.asarray(said.ttft)), rel=5e-3)
+        tpot = (float(run.requests.last[0]) - float(run.requests.first[0])) / 19
+        assert tpot == pytest.approx(float(np.asarray(said.tpot)), rel=5e-3)
+    # Eight chunks pass p stages in 8 + p - 1 turns of one, at the least, or in 8 p where each waits for the last.
+    turns, pp = 8.0 * taken[2048] / taken[8 * 2048], plan["pp"]
+    assert turns <= 1.0 if engine.endswith("1.1") else 1.0 < turns <= 8.0 * pp / (7.0 + pp)
+
+
 def test_passes_are_full_but_for_the_last_and_lose_no_token_nor_what_it_attends_to() -> None:
     rng = np.random.default_rng(5)
     rank, prompt = rng.integers(1, 300, 500) * 1.0, rng.integers(1, 50000, 500) * 1.0

@@ -157,16 +157,22 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         kv_room=greatest(pool.room), swap=ways.swap, transfer=ways.transfer, transfer_latency=ways.latency,
         disk=ways.disk, power_idle=devices * (system.device.power.idle + system.overhead_power),
         power_left=_power_left(system) * devices / float(plan.pp), rent=devices * system.device.price.rent,
-        interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), pace=_pace(on), decode_mixed=mixed,
+        interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), pace=_pace(on), follow=int(on.chunks_follow),
+        decode_mixed=mixed,
         ahead=int(facts is not None and facts.schedules_ahead and plan.pp == 1),
         reordered=reordered,
     )  # fmt: skip
 
 
-def _pace(on: EngineOn) -> float:
-    """Of a decode step, whose stages are as uneven as those of a prefill."""
-    step = price_step(on, StepState.decoding(16.0, 1024.0))
-    return greatest(slowest(step, on.model, on.plan, "middle" if on.facts is None else on.facts.extra_layers))
+def _pace(on: EngineOn) -> tuple[float, float]:
+    """Time of the slowest stage over an even share: of a step that decodes, in whose last stage the head weighs, and of
+    a chunk."""
+    if float(on.plan.pp) <= 1.0:
+        return 1.0, 1.0
+    rule = "middle" if on.facts is None else on.facts.extra_layers
+    steps = (StepState.decoding(16.0, 1024.0), StepState(chunks=(Chunk(2048.0),)))
+    decode, chunk = (greatest(slowest(price_step(on, state), on.model, on.plan, rule)) for state in steps)
+    return decode, chunk
 
 
 def pool_of(model: Model, replicas: Replicas, longest: float) -> CachePool:

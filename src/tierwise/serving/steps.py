@@ -54,7 +54,8 @@ class StepPrices:
             step (one stage's) may draw; ``rent``: dollars per second of the whole replica.
         interval: factors on the time that 80 % of measurements lie between; ``basis``: what the prices rest on.
         stages: pipeline stages: as many steps are in flight at once. ``pace``: how much longer than an even share of a
-            step its slowest stage takes.
+            step its slowest stage takes, of one that decodes and of one with chunks. ``follow``: a prompt's next chunk
+            enters the first stage while the one before it is in a later one, 0 or 1.
         ahead: steps put together while one is in flight (asynchronous scheduling), 0 or 1. With 1, a step that begins
             at t was put together when the step before it began: requests that came later, and places and blocks that
             the step before gave back, count from the next one on. An engine that stood idle begins at once.
@@ -86,7 +87,8 @@ class StepPrices:
     interval: tuple[float, float] = (1.0, 1.0)
     basis: str = "datasheet"
     stages: int = 1
-    pace: float = 1.0
+    follow: int = 1
+    pace: tuple[float, float] = (1.0, 1.0)
     decode_mixed: Floats | None = None
     ahead: int = 0
     reordered: Reordered | None = None

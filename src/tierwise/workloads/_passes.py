@@ -27,6 +27,9 @@ class Pass:
         times: how many there are; ``pipeline_stretch``: their time end to end over their own (filling of the pipeline).
         state: the step of a serving engine that a pass is; None where no engine steps (towers, encoders).
         follows: they go through a pipeline that the passes before have filled.
+        deepest: tokens that are cached before the last of them, where passes of a prefill see more and more.
+        prompts: of whose prefill they are parts, where engines may have these wait for each other; inf where a pass
+            is of whole prompts.
         share: of a pass's work that a device does in its time: less than 1 where pipeline stages have fewer
             micro-batches than there are stages, so that each stands idle in between.
         varies: what grows from one pass to the next: dim -> (mean over the passes, step).
@@ -40,6 +43,8 @@ class Pass:
     varies: Mapping[str, tuple[Num, Num]] = field(default_factory=dict)
     share: Num = 1.0
     follows: bool = False
+    deepest: Num | None = None
+    prompts: Num = float("inf")
 
 
 def towers(r: Resolved, rank: Num) -> list[Pass]:
@@ -81,12 +86,14 @@ class Chunks:
         seqs, new, past: sequences in a pass, new tokens of each, those that it has cached before (their mean, which is
             exact where attention is linear in it).
         times: how many passes; may be 0.
+        deepest: cached tokens before the last of a prompt's passes.
     """
 
     seqs: Num
     new: Num
     past: Num
     times: Num
+    deepest: Num
 
 
 def split(rank: Num, prompt: Num, chunk: Num) -> tuple[Chunks, Chunks]:
@@ -107,5 +114,8 @@ def split(rank: Num, prompt: Num, chunk: Num) -> tuple[Chunks, Chunks]:
     seqs = rest / last
     # The positions of all tokens add up to what they do in whole prompts.
     before = (total * prompt / 2.0 - rest * (past + last / 2.0)) / (total - rest) - new / 2.0
-    return (Chunks(each / new, new, maximum(before, 0.0), full),
-            Chunks(maximum(seqs, 1e-9), last, past, where(np.asarray(rest) > 0, 1.0, 0.0)))  # fmt: skip
+    before = maximum(before, 0.0)
+    left = where(np.asarray(rest) > 0, last, 0.0)
+    deepest = where(long, maximum(prompt - left - new, before), before)
+    return (Chunks(each / new, new, before, full, deepest),
+            Chunks(maximum(seqs, 1e-9), last, past, where(np.asarray(rest) > 0, 1.0, 0.0), past))  # fmt: skip

@@ -123,7 +123,8 @@ def _engine(
     e["keyed"] = scheduler.function("order") is not None and not e["by_tenant"]
     if scheduler.flag("UNLIMITED"):
         e["budget"] = UNLIMITED
-    e["stages"] = price.stages / price.pace
+    e["stages"], e["stages_prompt"] = (price.stages / pace for pace in price.pace)
+    e["follow"] = price.follow if price.stages > 1 else 0
     e["lanes"] = 2 if s.prefill_share > 0 else price.stages
     e["partition"], e["gate"] = s.prefill_share, np.inf
     e["ahead"] = price.ahead if e["lanes"] == 1 else 0

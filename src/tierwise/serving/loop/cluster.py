@@ -125,6 +125,7 @@ def fail(s, r, orders, blocks, route):  # type: ignore[no-untyped-def]
     e.free, e.adapters = e.blocks, 0
     e.running, e.waiting, e.width, e.tokens, e.load, e.fast_forwarding, e.fast_forwarded = 0, 0, 0, 0, 0, 0, 0
     e.next, e.at, e.idle, e.gate, e.leaving, e.returned = layout.IDLE, float("inf"), 1, float("inf"), 0, 0
+    e.exit = 0.0
     for k in range(e.lanes):
         of.flights(s)[r, k].at = float("inf")
     while back >= 0:

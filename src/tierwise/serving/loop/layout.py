@@ -153,6 +153,9 @@ ENGINE = np.dtype(
         ("lanes", "i8"),
         ("lane", "i8"),
         ("stages", "f8"),  # a step's time over that of its slowest pipeline stage
+        ("stages_prompt", "f8"),  # the same of a step with chunks
+        ("follow", "i8"),  # a prompt's next chunk enters the first stage while the one before is in a later one
+        ("exit", "f8"),  # when the last of the steps in flight leaves the last stage
         ("partition", "f8"),  # share of the units for prefill beside decode, 0 for stages
         ("gate", "f8"),  # when the next step may begin
         ("gate_after", "f8"),

@@ -80,7 +80,7 @@ def _running(s, r, lane, tokens, blocks):  # type: ignore[no-untyped-def]
         item = running[i]
         q = of.requests(s)[item]
         i += 1
-        if q.chunk > 0 or q.state == layout.MOVING:
+        if q.chunk > 0 or (q.chunk < 0 and q.lane == lane) or q.state == layout.MOVING:
             continue
         if q.state == layout.DONE:
             # A static batch goes on with those that are done in their places.
@@ -168,10 +168,16 @@ def take(s, r, q, n, more, lane, decodes):  # type: ignore[no-untyped-def]
         e.prompts += 1
         e.prompt_tokens += n
         chunk_price(of.groups(s)[e.group], of.tables(s), e, n, q.computed)
-        if n == q.left:
-            e.yields += q.samples
+        # Engines compute logits of a chunk that does not end its prompt too, and pass over them.
+        e.yields += q.samples if n == q.left else 1
         if e.unit > 0:
             publish(s, r, q, q.computed + n)
+        if e.follow > 0 and n < q.left:
+            # The next chunk need not wait for it.
+            q.chunk = -1
+            q.computed += n
+            e.tokens += n
+            e.load -= n
     e.left -= n
 
 
@@ -182,7 +188,7 @@ def _victim(s, r):  # type: ignore[no-untyped-def]
     best = -1
     for i in range(e.running - 1, -1, -1):
         q = of.requests(s)[running[i]]
-        if q.state != layout.RUNNING or q.chunk > 0:
+        if q.state != layout.RUNNING or q.chunk != 0:
             continue
         if e.keyed == 0:
             return i
