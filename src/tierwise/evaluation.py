@@ -21,7 +21,7 @@ from tierwise.steps.cost import StepCost
 from tierwise.steps.price import KERNELS, EngineOn, engine_on, price_program, price_step
 from tierwise.steps.stages import slowest
 from tierwise.steps.state import StepState
-from tierwise.workloads import Pass
+from tierwise.workloads import Pass, per_rank
 
 
 def evaluate(scenario: Scenario) -> Result:
@@ -94,7 +94,7 @@ def _memory(
     r: Resolved, on: EngineOn, weights: dict[str, ByStage], batch: Num, passes: list[Pass], largest: Num | None = None
 ) -> Memory:  # fmt: skip
     how = rules_of(r, on)
-    seqs = maximum(maximum(batch / r.plan.dp, 1.0) / r.plan.pp, 1.0 / r.plan.pp)
+    seqs = per_rank(r, batch)[0] / r.plan.pp
     seen = workloads.encoder_tokens(r)
     final = Step(r.model, r.plan, seqs, 1.0, workloads.final_length(r) - 1.0, "decode", 1.0, seen)
     programs = [lower(p.step) for p in passes] if how.budget is None else []

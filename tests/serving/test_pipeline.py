@@ -40,7 +40,8 @@ def test_chunks_of_a_prompt_pass_the_stages_behind_each_other(stages: int, promp
     chunks = [512] * (prompt // 512) + [prompt % 512] * (prompt % 512 > 0)
     steps = [seconds(p, new, 512 * i) for i, new in enumerate(chunks)]
     for follow, expected in ((1, shop(steps, stages)[-1]), (0, sum(steps))):
-        run = simulate(trace([0.0], [prompt], [2]), served(context=8192.0, budget=512), [replace(p, stages=stages, follow=follow)])
+        prices = replace(p, stages=stages, follow=follow)
+        run = simulate(trace([0.0], [prompt], [2]), served(context=8192.0, budget=512), [prices])
         assert run.requests.first[0] == pytest.approx(expected, rel=1e-9)
 
 

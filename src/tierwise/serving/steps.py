@@ -32,6 +32,8 @@ class StepPrices:
 
     Attributes:
         tokens: (budget + 1, 5), by tokens in the step: all but attention over the context and what follows.
+        experts: (budget + 1, 5), what of ``tokens`` follows from the tokens of all data-parallel ranks, not from those
+            of the busiest, which sets the step's pace; None where nothing does.
         heads: (max_seqs + 1, 5), by sequences that yield a token: last projection and sampling.
         decode_seqs, decode_context, decode: axes (a,), (b,) and table (a, b, 5) of attention of decode steps,
             bilinear between grid points; context is the mean over the sequences.
@@ -93,6 +95,7 @@ class StepPrices:
     ahead: int = 0
     reordered: Reordered | None = None
     power_left: float = float("inf")
+    experts: Floats | None = None
 
 
 def plain_prices(

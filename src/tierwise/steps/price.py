@@ -150,6 +150,9 @@ def price_step(on: EngineOn, state: StepState) -> StepCost:
     """
     part = state if on.parts == 1 else state.divided(on.parts)
     padded, replayed = recorded(on, part)
+    if not np.all(np.asarray(state.balance) == 1.0):
+        # Ranks that replay a graph are padded to the same size.
+        padded = replace(padded, balance=where(np.asarray(replayed) > 0, 1.0, state.balance))
     whole = plain(on.model, on.plan, padded)
     program, parts = (lower(whole), ()) if whole is not None else step_program(on.model, on.plan, padded, on.kinds)
     shared: Num = 0.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tierwise.core.num import Num, ceil_div, maximum, minimum, num, where
+from tierwise.core.num import Num, ceil_div, maximum, minimum, num, scalar, where
 from tierwise.models.lower import running
 from tierwise.models.step import Step
 from tierwise.scenario.types import Resolved
@@ -45,6 +45,16 @@ class Pass:
     follows: bool = False
     deepest: Num | None = None
     prompts: Num = float("inf")
+
+
+def per_rank(r: Resolved, batch: Num) -> tuple[Num, Num]:
+    """(requests of the busiest data-parallel rank, at least 1; those of the mean one over them).
+
+    A request runs on one rank, whole. Less than one on a rank is for sweeps over fractions of it.
+    """
+    mean = batch / r.plan.dp
+    busiest = maximum(np.ceil(mean * (1.0 - 1e-12)), 1.0)
+    return scalar(busiest), minimum(mean / busiest, 1.0)
 
 
 def towers(r: Resolved, rank: Num) -> list[Pass]:

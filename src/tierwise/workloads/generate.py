@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tierwise import engines
@@ -11,7 +13,7 @@ from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.scenario.types import Resolved
 from tierwise.steps.state import Chunk, StepState
-from tierwise.workloads._passes import LAST_PREFILL, Pass, encoder, encoder_tokens, split, towers
+from tierwise.workloads._passes import LAST_PREFILL, Pass, encoder, encoder_tokens, per_rank, split, towers
 
 
 def runs(model: Model) -> bool:
@@ -22,7 +24,7 @@ def runs(model: Model) -> bool:
 def passes(r: Resolved, batch: Num) -> list[Pass]:
     """Towers, encoder, prefill in passes of the plan's chunk, and decode steps at their mean context."""
     plan = r.plan
-    rank = maximum(batch / plan.dp, 1.0)
+    rank, balance = per_rank(r, batch)
     out = [*towers(r, rank), *encoder(r, rank)]
     seen = encoder_tokens(r)
     own = _engine_steps(r.model)
@@ -38,18 +40,22 @@ def passes(r: Resolved, batch: Num) -> list[Pass]:
         stretch = (c.times * parts + (0.0 if follows else plan.pp - 1.0)) / (maximum(c.times, 1.0) * plan.pp)
         seqs, past = c.seqs / parts, c.past + cached
         # Engines compute logits of the last token of each chunk, and pass over those of chunks that end no prompt.
-        step = Step(r.model, plan, seqs, c.new, past, "prefill", 1.0, seen, not is_zero(seen))
-        state = StepState(chunks=(Chunk(c.new, past, seqs),), logits=seqs)
+        step = Step(r.model, plan, seqs, c.new, past, "prefill", 1.0, seen, not is_zero(seen),
+                    balance=balance)  # fmt: skip
+        state = StepState(chunks=(Chunk(c.new, past, seqs),), logits=seqs, balance=balance)
         cut = where(np.asarray(c.new) < prompt - cached, rank, np.inf)
-        out.append(Pass(name, step, c.times, stretch, state if own else None, share=parts / plan.pp, follows=follows,
-                        deepest=c.deepest + cached, prompts=cut))  # fmt: skip
+        out.append(Pass(name, step, c.times, stretch, state if own else None, share=parts / plan.pp * balance,
+                        follows=follows, deepest=c.deepest + cached, prompts=cut))  # fmt: skip
     if not np.all(np.asarray(output) <= 1):
         micro = maximum(rank / plan.pp, 1.0)
         middle = prompt + maximum(output - 2.0, 0.0) / 2.0
-        decode = Step(r.model, plan, micro, 1.0, middle, "decode", 1.0, seen)
-        state = StepState.decoding(micro, middle)
+        # A rank without a request runs a token of none where its experts are needed.
+        mean = maximum(balance, 1.0 / rank)
+        decode = Step(r.model, plan, micro, 1.0, middle, "decode", 1.0, seen, balance=mean)
+        state = replace(StepState.decoding(micro, middle), balance=mean)
+        works = where(np.asarray(plan.ep) > plan.tp, mean, balance)
         out.append(Pass("decode", decode, maximum(output - 1.0, 0.0), 1.0, state if own else None,
-                        {"context": (middle, 1.0)}, rank / plan.pp / micro))  # fmt: skip
+                        {"context": (middle, 1.0)}, rank / plan.pp / micro * works))  # fmt: skip
     return out
 
 

@@ -27,7 +27,7 @@ def arrive(s, item, orders, blocks, route):  # type: ignore[no-untyped-def]
         if e.role == other or whole > e.max_len or q.samples > e.max_seqs:
             continue
         need = blocks[e.policy](e, q, (q.prompt if e.role == layout.PREFILL else whole - 1) + e.speculate)
-        if need + e.fixed * q.samples > e.blocks:
+        if need + e.fixed * q.samples > e.blocks // e.ranks:
             continue
         could = True
         if e.open == 1:

@@ -47,6 +47,9 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
         if d > 0:
             _decode(tables, group, engine, group.mixing if prompt > 0 else group.decode)
     engine.dt += group.gap_sequence * (engine.yields + drafted)
+    if engine.rows > 0 and group.experts_n > 0 and not replayed:
+        # Experts see the tokens of all ranks, everything else those of one.
+        _swap(tables, group.experts, group.experts_n, tokens, engine.rows, engine)
     if not replayed and engine.dt < group.launch:
         engine.dt = group.launch
     host = (group.host_step + group.host_sequence * (d + engine.prompts)
@@ -184,6 +187,18 @@ def _add(tables, start, n, at, engine):  # type: ignore[no-untyped-def]
         engine.memory += tables[row + 2] + f * (tables[after + 2] - tables[row + 2])
         engine.link += tables[row + 3] + f * (tables[after + 3] - tables[row + 3])
         engine.joules += tables[row + 4] + f * (tables[after + 4] - tables[row + 4])
+
+
+@jit
+def _swap(tables, start, n, out, to, engine):  # type: ignore[no-untyped-def]
+    """A table's price at ``to`` in place of that at ``out``."""
+    dt, compute, memory, link, joules = engine.dt, engine.compute, engine.memory, engine.link, engine.joules
+    engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
+    _add(tables, start, n, out, engine)
+    dt, compute, memory = dt - engine.dt, compute - engine.compute, memory - engine.memory
+    link, joules = link - engine.link, joules - engine.joules
+    engine.dt, engine.compute, engine.memory, engine.link, engine.joules = dt, compute, memory, link, joules
+    _add(tables, start, n, to, engine)
 
 
 @jit

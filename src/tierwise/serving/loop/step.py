@@ -7,8 +7,9 @@ from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.admit import admit
 from tierwise.serving.loop.kv import publish, release, take_blocks
-from tierwise.serving.loop.price import chunk_price, step_price
+from tierwise.serving.loop.price import chunk_price
 from tierwise.serving.loop.queue import join_queue
+from tierwise.serving.loop.ranks import decode_on, empty, given, left_for, prefill_on, step_seconds
 from tierwise.serving.loop.settle import give_back
 from tierwise.serving.loop.speculate import drafts
 
@@ -34,15 +35,19 @@ def begin(s, r, tokens, order, blocks):  # type: ignore[no-untyped-def]
         e.leaving, e.returned = 0, 0
     if e.speculate > 0:
         e.drafts = drafts(s, r)
+    if e.ranks > 1:
+        empty(s, r)
     lost = _compose(s, r, lane, tokens, order, blocks)
     if early and e.left == e.budget:
         # What the last step gave back is all there is: an empty step takes no time, the next one has it.
         e.seen, e.leaving, e.returned, e.blocked = e.at, 0, 0, 0
+        if e.ranks > 1:
+            empty(s, r)
         lost = _compose(s, r, lane, tokens, order, blocks)
     if e.left == e.budget:
         return False
     group = of.groups(s)[e.group]
-    step_price(group, of.tables(s), of.graphs(s), e)
+    step_seconds(s, r)
     if e.copied > 0.0:
         e.dt += e.copied / group.swap
         of.cluster(s)[0].swapped += e.copied
@@ -86,12 +91,15 @@ def _running(s, r, lane, tokens, blocks):  # type: ignore[no-untyped-def]
             # A static batch goes on with those that are done in their places.
             e.decoding += q.samples
             e.context += q.samples * q.computed
+            if e.ranks > 1:
+                of.ranks(s)[r, q.rank].decoding += q.samples
+                of.ranks(s)[r, q.rank].context += q.samples * q.computed
             continue
         q.left = q.prompt + q.made - q.computed
         decodes = q.made > 0 and q.left == 1
         if e.lanes > 1 and e.partition > 0.0 and decodes != (lane == 1):
             continue
-        n = min(tokens(e, q, of.tenants(s)[r, q.tenant]), q.left, e.left)
+        n = min(given(s, r, q, tokens), q.left, left_for(s, r, q))
         if n <= 0:
             continue
         grown = 1 + min(e.drafts, q.output - q.made - 1) if decodes else n
@@ -143,7 +151,7 @@ def _waiting(s, r, lane, tokens, order, blocks):  # type: ignore[no-untyped-def]
             continue
         q.left = q.prompt + q.made - q.computed
         decodes = q.made > 0 and q.left == 1
-        n = min(q.wanted, q.left, e.left)
+        n = min(q.wanted, q.left, left_for(s, r, q))
         more = blocks(e, q, q.computed + n) + e.fixed * q.samples - q.held - q.shared
         take(s, r, q, n, more, lane, decodes)
 
@@ -159,7 +167,9 @@ def take(s, r, q, n, more, lane, decodes):  # type: ignore[no-untyped-def]
     of.tenants(s)[r, q.tenant].served += q.samples if decodes else n
     if decodes:
         q.chunk = 1
-        n = min(e.left, q.samples * (1 + e.tree * e.drafts // max(e.speculate, 1)))
+        n = min(left_for(s, r, q), q.samples * (1 + e.tree * e.drafts // max(e.speculate, 1)))
+        if e.ranks > 1:
+            decode_on(s, r, q, n)
         e.decoding += q.samples
         e.context += q.samples * (q.computed + 1)
         e.yields += q.samples
@@ -168,6 +178,8 @@ def take(s, r, q, n, more, lane, decodes):  # type: ignore[no-untyped-def]
         e.prompts += 1
         e.prompt_tokens += n
         chunk_price(of.groups(s)[e.group], of.tables(s), e, n, q.computed)
+        if e.ranks > 1:
+            prefill_on(s, r, q, n)
         # Engines compute logits of a chunk that does not end its prompt too, and pass over them.
         e.yields += q.samples if n == q.left else 1
         if e.unit > 0:
