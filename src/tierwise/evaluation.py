@@ -18,6 +18,7 @@ from tierwise.models.step import Step
 from tierwise.result import Phase, Result
 from tierwise.scenario.types import Resolved, Scenario
 from tierwise.steps.cost import StepCost
+from tierwise.steps.kinds import shared
 from tierwise.steps.price import KERNELS, EngineOn, engine_on, price_program, price_step
 from tierwise.steps.stages import slowest
 from tierwise.steps.state import StepState
@@ -45,23 +46,24 @@ def evaluate_resolved(r: Resolved) -> Result:
     passes = workloads.passes(r, counted)
     runs = r.engine if on.facts is not None and on.facts.framework else KERNELS
     alone = on if on.facts is None else engine_on(r.model, r.plan, r.machine, runs, alone=True)
-    phases = tuple(_phase(p, on, alone) for p in passes)
+    phases = tuple(_phase(p, on, alone, after) for p, after in zip(passes, [*passes[1:], None], strict=True))
     memory = _memory(r, on, weights, counted, passes)
     return Result(r, batch, phases, memory)
 
 
-def _phase(p: Pass, on: EngineOn, alone: EngineOn) -> Phase:
-    """A pass priced as a step of the engine, or by its kernels alone where no engine steps."""
+def _phase(p: Pass, on: EngineOn, alone: EngineOn, after: Pass | None) -> Phase:
+    """A pass priced as a step of the engine, or by its kernels alone where no engine steps; ``after``: the next one."""
     if p.state is not None and on.facts is not None:
         cost = price_step(on, p.state)
-        return Phase(p.name, p.step, cost, p.times, _paced(p, cost, on, on.facts.extra_layers), p.share)
+        stretch = _paced(p, cost, on, on.facts.extra_layers, after)
+        return Phase(p.name, p.step, cost, p.times, stretch, _share(p, cost, on))
     state = p.state if p.state is not None else StepState()
     step = p.step if alone.parts == 1 else p.step.but(seqs=p.step.seqs / alone.parts)
     cost = price_program(alone, lower(step), state)
-    return Phase(p.name, p.step, cost, p.times, _paced(p, cost, alone, "middle"), p.share)
+    return Phase(p.name, p.step, cost, p.times, _paced(p, cost, alone, "middle", after), p.share)
 
 
-def _paced(p: Pass, cost: StepCost, on: EngineOn, rule: str) -> Num:
+def _paced(p: Pass, cost: StepCost, on: EngineOn, rule: str, after: Pass | None) -> Num:
     """The pass's time end to end over its own where the slowest stage of a pipeline sets the pace.
 
     Of n micro-batches each takes a turn of the slowest stage, and one, the longest, passes all the others as well.
@@ -78,16 +80,33 @@ def _paced(p: Pass, cost: StepCost, on: EngineOn, rule: str) -> Num:
     count = p.pipeline_stretch * passes * pp - (0.0 if p.follows else pp - 1.0)
     if not on.chunks_follow:
         turn = maximum(turn, 1.0 / num(p.prompts))
-    first = 0.0 if p.follows else (1.0 - turn) * _deepest(p, cost, on)
+    first = 0.0 if p.follows else (1.0 - turn) * _longest(p, cost, on, after)
     return (count * turn + first) / passes
 
 
-def _deepest(p: Pass, cost: StepCost, on: EngineOn) -> Num:
-    """Time of the pass that sees most cached tokens over that of the mean one."""
+def _share(p: Pass, cost: StepCost, on: EngineOn) -> Num:
+    """Of the pass's work, what the mean device does: where ranks share experts, all of these, and elsewhere a rank
+    without a request computes one token."""
+    balance = np.asarray(p.step.balance)
+    if np.all(balance == 1.0) or not (common := shared(p.step.model, p.step.plan)):
+        return p.share
+    whole, experts = cost.spent(on.actions), cost.spent(on.actions, common)
+    idle = price_step(on, replace(StepState.decoding(1.0, 1.0), balance=p.step.balance))
+    least = idle.spent(on.actions) - idle.spent(on.actions, common)
+    mean = experts + balance * (whole - experts) + (1.0 - balance) * least
+    # Ranks that replay a graph run as many rows, with a request or without.
+    return p.share / balance * where(np.asarray(cost.replayed) > 0, 1.0, mean / whole)
+
+
+def _longest(p: Pass, cost: StepCost, on: EngineOn, after: Pass | None) -> Num:
+    """Time of the longest of a prefill's passes over that of the mean one: those that see most cached tokens."""
     if p.deepest is None or p.state is None or np.all(np.asarray(p.deepest) <= np.asarray(p.step.past)):
         return 1.0
-    last = replace(p.state, chunks=tuple(replace(c, past=p.deepest) for c in p.state.chunks))
-    return price_step(on, last).time / cost.time
+    deepest = replace(p.state, chunks=tuple(replace(c, past=p.deepest) for c in p.state.chunks))
+    longest = price_step(on, deepest).time
+    if after is not None and after.follows and after.state is not None:
+        longest = maximum(longest, where(np.asarray(after.times) > 0, price_step(on, after.state).time, 0.0))
+    return longest / cost.time
 
 
 def _memory(

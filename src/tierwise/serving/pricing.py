@@ -159,20 +159,20 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         kv_room=greatest(pool.room), swap=ways.swap, transfer=ways.transfer, transfer_latency=ways.latency,
         disk=ways.disk, power_idle=devices * (system.device.power.idle + system.overhead_power),
         power_left=_power_left(system) * devices / float(plan.pp), rent=devices * system.device.price.rent,
-        interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), pace=_pace(on), follow=int(on.chunks_follow),
-        decode_mixed=mixed,
+        interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), pace=_pace(on, s.budget),
+        follow=int(on.chunks_follow), decode_mixed=mixed,
         ahead=int(facts is not None and facts.schedules_ahead and plan.pp == 1),
         reordered=reordered, experts=None if experts is None else _dense(experts, tokens_at),
     )  # fmt: skip
 
 
-def _pace(on: EngineOn) -> tuple[float, float]:
+def _pace(on: EngineOn, budget: int) -> tuple[float, float]:
     """Time of the slowest stage over an even share: of a step that decodes, in whose last stage the head weighs, and of
-    a chunk."""
+    a chunk of the budget."""
     if float(on.plan.pp) <= 1.0:
         return 1.0, 1.0
     rule = "middle" if on.facts is None else on.facts.extra_layers
-    steps = (StepState.decoding(16.0, 1024.0), StepState(chunks=(Chunk(2048.0),)))
+    steps = (StepState.decoding(16.0, 1024.0), StepState(chunks=(Chunk(float(budget)),)))
     decode, chunk = (greatest(slowest(price_step(on, state), on.model, on.plan, rule)) for state in steps)
     return decode, chunk
 

@@ -152,7 +152,7 @@ ENGINE = np.dtype(
         ("span", "f8"),  # longest of them
         # Data-parallel ranks, which step together.
         ("ranks", "i8"),
-        ("rows", "i8"),  # tokens of all of them in the step that is priced; 0 where each has as many
+        ("rows", "i8"),  # of those that share experts, tokens of all; less than 0: of the graph they replay
         # Several steps in flight.
         ("lanes", "i8"),
         ("lane", "i8"),

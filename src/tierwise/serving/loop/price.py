@@ -35,10 +35,9 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
         engine.memory, engine.link = chunks[2] + share * engine.memory, chunks[3] + share * engine.link
         engine.joules = chunks[4] + share * engine.joules
     tokens, replayed = d + drafted + prompt, False
-    if (prompt == 0 or tokens <= group.mixed) and group.graphs_n > 0:
-        padded = _padded(graphs, group.graphs, group.graphs_n, tokens)
-        if padded > 0:
-            tokens, replayed = padded, True
+    padded = replayable(group, graphs, tokens, prompt) if engine.rows == 0 else -engine.rows
+    if padded > 0:
+        tokens, replayed = padded, True
     if group.reordered > 0 and prompt > 0:
         _reordered(tables, group, engine, tokens, engine.yields + drafted)
     else:
@@ -48,6 +47,7 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
             _decode(tables, group, engine, group.mixing if prompt > 0 else group.decode)
     engine.dt += group.gap_sequence * (engine.yields + drafted)
     if engine.rows > 0 and group.experts_n > 0 and not replayed:
+    if engine.rows > 0:
         # Experts see the tokens of all ranks, everything else those of one.
         _swap(tables, group.experts, group.experts_n, tokens, engine.rows, engine)
     if not replayed and engine.dt < group.launch:
@@ -59,6 +59,14 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     # What would draw more than it may takes longer.
     if engine.joules > group.power * engine.dt:
         engine.dt = engine.joules / group.power
+
+
+@jit
+def replayable(group, graphs, tokens, prompt):  # type: ignore[no-untyped-def]
+    """Tokens of the recorded graph that replays a step, ``prompt`` of whose tokens are of prompts; 0 for none."""
+    if group.graphs_n == 0 or (prompt > 0 and tokens > group.mixed):
+        return 0
+    return _padded(graphs, group.graphs, group.graphs_n, tokens)
 
 
 @jit

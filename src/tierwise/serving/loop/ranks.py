@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
-from tierwise.serving.loop.price import chunk_price, step_price
+from tierwise.serving.loop.price import chunk_price, replayable, step_price
 
 
 @jit
@@ -97,9 +97,15 @@ def step_seconds(s, r):  # type: ignore[no-untyped-def]
         return
     n, experts = e.ranks, group.experts_n > 0
     drafted = e.tree * e.drafts // max(e.speculate, 1)
+    rows, most = 0, 0
     for k in range(n):
         rank = of.ranks(s)[r, k]
-        e.rows += max(rank.decoding * (1 + drafted) + rank.prompt_tokens, 1)
+        tokens = rank.decoding * (1 + drafted) + rank.prompt_tokens
+        rows, most = rows + max(tokens, 1), max(most, tokens)
+    # Ranks that share experts replay a graph together, of one size, or none does.
+    if experts:
+        padded = replayable(group, of.graphs(s), n * most, e.prompt_tokens)
+        e.rows = rows if padded == 0 else -padded
     whole = (e.decoding, e.context, e.prompts, e.prompt_tokens, e.yields)
     dt, compute, memory, link, joules = 0.0, 0.0, 0.0, 0.0, 0.0
     for k in range(n):

@@ -27,7 +27,8 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
         if p.reordered is not None:
             o = p.reordered
             other += [("in_line", o.decode.ravel()), ("yielding", o.heads), ("alone", o.alone),
-                      ("work", o.work.ravel()), ("levels", LEVELS), ("rows", o.rows), ("covering", o.covering.ravel())]  # fmt: skip
+                      ("work", o.work.ravel()), ("levels", LEVELS),
+                      ("rows", o.rows), ("covering", o.covering.ravel())]  # fmt: skip
             g["work_n"] = len(o.work)
             g["reordered"], g["draws"], g["active"], g["covering_row"] = 1, o.draws, o.active, o.covering.shape[1]
             g["once"], g["once_compute"], g["once_memory"] = o.once
