@@ -60,7 +60,7 @@ def _phase(p: Pass, on: EngineOn, alone: EngineOn, after: Pass | None) -> Phase:
     state = p.state if p.state is not None else StepState()
     step = p.step if alone.parts == 1 else p.step.but(seqs=p.step.seqs / alone.parts)
     cost = price_program(alone, lower(step), state)
-    return Phase(p.name, p.step, cost, p.times, _paced(p, cost, alone, "middle", after), p.share)
+    return Phase(p.name, p.step, cost, p.times, _paced(p, cost, alone, "middle", after), p.share * p.busy)
 
 
 def _paced(p: Pass, cost: StepCost, on: EngineOn, rule: str, after: Pass | None) -> Num:
@@ -87,15 +87,16 @@ def _paced(p: Pass, cost: StepCost, on: EngineOn, rule: str, after: Pass | None)
 def _share(p: Pass, cost: StepCost, on: EngineOn) -> Num:
     """Of the pass's work, what the mean device does: where ranks share experts, all of these, and elsewhere a rank
     without a request computes one token."""
-    balance = np.asarray(p.step.balance)
-    if np.all(balance == 1.0) or not (common := shared(p.step.model, p.step.plan)):
-        return p.share
+    if p.state is None or np.all(np.asarray(p.busy) == 1.0) or not (common := shared(p.step.model, p.step.plan)):
+        return p.share * p.busy
     whole, experts = cost.spent(on.actions), cost.spent(on.actions, common)
-    idle = price_step(on, replace(StepState.decoding(1.0, 1.0), balance=p.step.balance))
-    least = idle.spent(on.actions) - idle.spent(on.actions, common)
-    mean = experts + balance * (whole - experts) + (1.0 - balance) * least
+    token = price_step(on, StepState.decoding(1.0, 1.0))
+    least = token.spent(on.actions) - token.spent(on.actions, common)
     # Ranks that replay a graph run as many rows, with a request or without.
-    return p.share / balance * where(np.asarray(cost.replayed) > 0, 1.0, mean / whole)
+    k = on.kinds
+    rows = cost.spent(on.actions, (k.tokens | k.heads) - common) + token.spent(on.actions, k.decode)
+    least = where(np.asarray(cost.replayed) > 0, rows, least)
+    return p.share * (experts + p.busy * (whole - experts) + (1.0 - p.busy) * least) / whole
 
 
 def _longest(p: Pass, cost: StepCost, on: EngineOn, after: Pass | None) -> Num:

@@ -76,7 +76,7 @@ def replay(
             s = seqs[i]
             if s.planned >= s.prompt:
                 if s.planned < s.prompt + s.output - 1 and left:
-                    decoding.append((i, s.planned + 1))
+                    decoding.append((i, s.planned))
                     s.planned, left = s.planned + 1, left - 1
             elif left:
                 q = min(s.prompt - s.planned, left)

@@ -32,6 +32,7 @@ class Pass:
             is of whole prompts.
         share: of a pass's work that a device does in its time: less than 1 where pipeline stages have fewer
             micro-batches than there are stages, so that each stands idle in between.
+        busy: requests of the mean data-parallel rank over those of the busiest, which the step is of.
         varies: what grows from one pass to the next: dim -> (mean over the passes, step).
     """
 
@@ -42,6 +43,7 @@ class Pass:
     state: StepState | None = None
     varies: Mapping[str, tuple[Num, Num]] = field(default_factory=dict)
     share: Num = 1.0
+    busy: Num = 1.0
     follows: bool = False
     deepest: Num | None = None
     prompts: Num = float("inf")

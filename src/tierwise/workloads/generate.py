@@ -25,6 +25,8 @@ def passes(r: Resolved, batch: Num) -> list[Pass]:
     """Towers, encoder, prefill in passes of the plan's chunk, and decode steps at their mean context."""
     plan = r.plan
     rank, balance = per_rank(r, batch)
+    # A rank without a request runs a token of none where its experts are needed.
+    idle = where(np.asarray(rank) > 1.0, 0.0, 1.0 - balance)
     out = [*towers(r, rank), *encoder(r, rank)]
     seen = encoder_tokens(r)
     own = _engine_steps(r.model)
@@ -41,21 +43,20 @@ def passes(r: Resolved, batch: Num) -> list[Pass]:
         seqs, past = c.seqs / parts, c.past + cached
         # Engines compute logits of the last token of each chunk, and pass over those of chunks that end no prompt.
         step = Step(r.model, plan, seqs, c.new, past, "prefill", 1.0, seen, not is_zero(seen),
-                    balance=balance)  # fmt: skip
-        state = StepState(chunks=(Chunk(c.new, past, seqs),), logits=seqs, balance=balance)
+                    balance=balance + idle / maximum(c.seqs * c.new, 1.0))  # fmt: skip
+        state = StepState(chunks=(Chunk(c.new, past, seqs),), logits=seqs, balance=step.balance)
         cut = where(np.asarray(c.new) < prompt - cached, rank, np.inf)
-        out.append(Pass(name, step, c.times, stretch, state if own else None, share=parts / plan.pp * balance,
-                        follows=follows, deepest=c.deepest + cached, prompts=cut))  # fmt: skip
+        out.append(Pass(name, step, c.times, stretch, state if own else None, share=parts / plan.pp,
+                        busy=balance, follows=follows, deepest=c.deepest + cached, prompts=cut))  # fmt: skip
     if not np.all(np.asarray(output) <= 1):
         micro = maximum(rank / plan.pp, 1.0)
         middle = prompt + maximum(output - 2.0, 0.0) / 2.0
-        # A rank without a request runs a token of none where its experts are needed.
-        mean = maximum(balance, 1.0 / rank)
+        mean = balance + idle
         decode = Step(r.model, plan, micro, 1.0, middle, "decode", 1.0, seen, balance=mean)
         state = replace(StepState.decoding(micro, middle), balance=mean)
-        works = where(np.asarray(plan.ep) > plan.tp, mean, balance)
         out.append(Pass("decode", decode, maximum(output - 1.0, 0.0), 1.0, state if own else None,
-                        {"context": (middle, 1.0)}, rank / plan.pp / micro * works))  # fmt: skip
+                        {"context": (middle, 1.0)}, rank / plan.pp / micro,
+                        balance))  # fmt: skip
     return out
 
 

@@ -63,7 +63,7 @@ def decode_on(s, r, q, n):  # type: ignore[no-untyped-def]
     rank.left -= n
     rank.decoding += q.samples
     rank.yields += q.samples
-    rank.context += q.samples * (q.computed + 1)
+    rank.context += q.samples * q.computed
 
 
 @jit

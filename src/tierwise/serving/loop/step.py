@@ -171,7 +171,7 @@ def take(s, r, q, n, more, lane, decodes):  # type: ignore[no-untyped-def]
         if e.ranks > 1:
             decode_on(s, r, q, n)
         e.decoding += q.samples
-        e.context += q.samples * (q.computed + 1)
+        e.context += q.samples * q.computed
         e.yields += q.samples
     else:
         q.chunk = n
