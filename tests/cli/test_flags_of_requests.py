@@ -148,3 +148,60 @@ GOOD = (*ENGINES, "--requests", "60", "--prompt", "400", "--output", "30", "--tt
 def test_a_flag_of_goodput_changes_a_number(name: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     changed = (*without(GOOD, FIELDS[name].option), *given(name, value))
     assert found(capsys, "goodput", *changed)["curves"] != found(capsys, "goodput", *GOOD)["curves"]
+
+
+SERVE = ("llama-3.1-8b", "--on", "4xh100-sxm", "--rate", "20/s", "--prompt", "1000", "--output", "200", "--ttft",
+         "500ms", "--tpot", "20ms")  # fmt: skip
+FIT = ("mixtral-8x7b", "--on", "rtx-4090 + 64GB ddr5-5600")
+PLANS = {
+    "budget": "8/h", "prompt": "3000", "output": "900", "rate": "60/s", "rate_scale": "3", "ttft": "50ms",
+    "tpot": "8ms", "objective": "throughput", "confidence": "50", "engine": "sglang", "mode": "disaggregated",
+    "weights": "fp8", "kv": "fp8", "draft": "3", "tokens": "512", "sensitivity": True,
+}  # fmt: skip
+FITS = {"--batch": "4", "--engine": "ik_llama.cpp", "--weights": "q8_0", "--kv": "q8_0", "--context": "32k",
+        "--output": "100", "--min-bits": "5", "--goal": "throughput"}  # fmt: skip
+
+
+def planned(capsys: pytest.CaptureFixture[str], *args: str) -> Any:
+    """What a plan is, without what was asked and how long it took."""
+    if args not in kept():
+        code, out, err = run(capsys, "plan", *args, "--json", "-")
+        assert code in (0, 1) and out, err
+        asked = ("made_by", "question", "scenario", "text", "seconds")
+        kept()[args] = {k: v for k, v in json.loads(out).items() if k not in asked}
+    return kept()[args]
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_flag_of_plan_serve_changes_a_number(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = (*without(SERVE, FIELDS[name].option), *given(name, PLANS[name]), "--no-confirm")
+    assert planned(capsys, "serve", *changed) != planned(capsys, "serve", *SERVE, "--no-confirm")
+
+
+@pytest.mark.parametrize(("name", "value"), [("statistic", "p99"), ("router", "random"), ("seed", "1")])
+def test_what_is_simulated_for_a_plan_follows_its_flags(
+    name: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert planned(capsys, "serve", *SERVE, *given(name, value)) != planned(capsys, "serve", *SERVE)
+    if name != "router":  # which launch files have
+        code, _, err = run(capsys, "plan", "serve", *SERVE, *given(name, value), "--no-confirm")
+        assert code == 2 and "--no-confirm" in err
+    closed = (*without(SERVE, "--rate"), "--concurrency", "64", "--rate-scale", "2")
+    assert run(capsys, "plan", "serve", *closed)[0] == 2
+
+
+@pytest.mark.parametrize("flag", FITS)
+def test_a_flag_of_plan_fit_changes_a_number(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert planned(capsys, "fit", *FIT, flag, FITS[flag]) != planned(capsys, "fit", *FIT)
+
+
+def test_popular_experts_are_no_fault_where_nothing_is_read_from_a_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    skewed, alike = (planned(capsys, "fit", *FIT, *more)["answer"] for more in (("--expert-skew", "1.0"), ()))
+    assert skewed["tokens_per_s"] == pytest.approx(alike["tokens_per_s"])
+
+
+@pytest.mark.parametrize("more", [("--technique", "quantize_kv:bits=2,group=32"), ("--engine", "sglang")])
+def test_a_flag_of_compare_changes_a_number(more: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("llama-3.1-8b --on h100-sxm --batch 8", "… --batch 64")
+    plain, changed = (run(capsys, "compare", *asked, *x, "--json", "-")[1] for x in ((), more))
+    assert json.loads(plain)["changes"] != json.loads(changed)["changes"]
