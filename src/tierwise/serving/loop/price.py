@@ -46,7 +46,6 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
         if d > 0:
             _decode(tables, group, engine, group.mixing if prompt > 0 else group.decode)
     engine.dt += group.gap_sequence * (engine.yields + drafted)
-    if engine.rows > 0 and group.experts_n > 0 and not replayed:
     if engine.rows > 0:
         # Experts see the tokens of all ranks, everything else those of one.
         _swap(tables, group.experts, group.experts_n, tokens, engine.rows, engine)
