@@ -85,9 +85,11 @@ def test_a_pipeline_fills_and_then_flows(dense: Model) -> None:
     deep = run(even, "4xh100-sxm", tw.Plan(pp=4.0), batch=64, prompt=512, output=8)
     # A step of a quarter of the sequences passes all layers: never slower than the whole batch on one device.
     assert deep.tpot <= flat.tpot
-    prefill = deep.phase("prefill")
-    micro_batches = 4 * prefill.passes
-    assert prefill.pipeline_stretch * prefill.passes == pytest.approx((micro_batches + 3) / 4)
+    # An engine sends whole passes into the stages; without any, each is cut into as many micro-batches.
+    bare = tw.evaluate(tw.Scenario(even, "4xh100-sxm", tw.Batch(512.0, 8.0, 64.0), tw.Plan(pp=4.0), engine="kernels"))
+    for found, parts in ((deep, 1), (bare, 4)):
+        prefill = found.phase("prefill")
+        assert prefill.pipeline_stretch * prefill.passes == pytest.approx((parts * prefill.passes + 3) / 4)
     sent = next(p for p in prefill.ops if p.op.name == "pipeline.send")
     assert sent.segment.repeat == 3
     assert sent.op.dims["bytes"] == pytest.approx(prefill.step.tokens * 1024 * 2)

@@ -18,10 +18,11 @@ from tierwise.models.step import Step
 from tierwise.result import Phase, Result
 from tierwise.scenario.types import Resolved, Scenario
 from tierwise.steps.cost import StepCost
+from tierwise.steps.kinds import shared
 from tierwise.steps.price import KERNELS, EngineOn, engine_on, price_program, price_step
 from tierwise.steps.stages import slowest
 from tierwise.steps.state import StepState
-from tierwise.workloads import Pass
+from tierwise.workloads import Pass, per_rank
 
 
 def evaluate(scenario: Scenario) -> Result:
@@ -45,26 +46,28 @@ def evaluate_resolved(r: Resolved) -> Result:
     passes = workloads.passes(r, counted)
     runs = r.engine if on.facts is not None and on.facts.framework else KERNELS
     alone = on if on.facts is None else engine_on(r.model, r.plan, r.machine, runs, alone=True)
-    phases = tuple(_phase(p, on, alone) for p in passes)
+    phases = tuple(_phase(p, on, alone, after) for p, after in zip(passes, [*passes[1:], None], strict=True))
     memory = _memory(r, on, weights, counted, passes)
     return Result(r, batch, phases, memory)
 
 
-def _phase(p: Pass, on: EngineOn, alone: EngineOn) -> Phase:
-    """A pass priced as a step of the engine, or by its kernels alone where no engine steps."""
+def _phase(p: Pass, on: EngineOn, alone: EngineOn, after: Pass | None) -> Phase:
+    """A pass priced as a step of the engine, or by its kernels alone where no engine steps; ``after``: the next one."""
     if p.state is not None and on.facts is not None:
         cost = price_step(on, p.state)
-        return Phase(p.name, p.step, cost, p.times, _paced(p, cost, on.facts.extra_layers), p.share)
+        stretch = _paced(p, cost, on, on.facts.extra_layers, after)
+        return Phase(p.name, p.step, cost, p.times, stretch, _share(p, cost, on))
     state = p.state if p.state is not None else StepState()
     step = p.step if alone.parts == 1 else p.step.but(seqs=p.step.seqs / alone.parts)
     cost = price_program(alone, lower(step), state)
-    return Phase(p.name, p.step, cost, p.times, _paced(p, cost, "middle"), p.share)
+    return Phase(p.name, p.step, cost, p.times, _paced(p, cost, alone, "middle", after), p.share * p.busy)
 
 
-def _paced(p: Pass, cost: StepCost, rule: str) -> Num:
+def _paced(p: Pass, cost: StepCost, on: EngineOn, rule: str, after: Pass | None) -> Num:
     """The pass's time end to end over its own where the slowest stage of a pipeline sets the pace.
 
-    Of n micro-batches the first passes all stages and each other one leaves a turn of the slowest stage later.
+    Of n micro-batches each takes a turn of the slowest stage, and one, the longest, passes all the others as well.
+    Where chunks of a prompt wait for each other, no more are under way than there are prompts.
     """
     pp = p.step.plan.pp
     if np.all(np.asarray(pp) <= 1) or p.step.phase not in ("prefill", "decode"):
@@ -73,16 +76,45 @@ def _paced(p: Pass, cost: StepCost, rule: str) -> Num:
     if p.step.phase == "decode":
         # A sequence waits until all micro-batches have passed; with one sequence each, there may be fewer.
         return where(np.asarray(p.step.seqs) > 1.0, pace, p.pipeline_stretch)
-    count = maximum(p.times, 1e-300)
-    first = 0.0 if p.follows else pp
-    return (first + (p.pipeline_stretch * count * pp - first) * pace) / (count * pp)
+    turn, passes = pace / pp, maximum(p.times, 1e-300)
+    count = p.pipeline_stretch * passes * pp - (0.0 if p.follows else pp - 1.0)
+    if not on.chunks_follow:
+        turn = maximum(turn, 1.0 / num(p.prompts))
+    first = 0.0 if p.follows else (1.0 - turn) * _longest(p, cost, on, after)
+    return (count * turn + first) / passes
+
+
+def _share(p: Pass, cost: StepCost, on: EngineOn) -> Num:
+    """Of the pass's work, what the mean device does: where ranks share experts, all of these, and elsewhere a rank
+    without a request computes one token."""
+    if p.state is None or np.all(np.asarray(p.busy) == 1.0) or not (common := shared(p.step.model, p.step.plan)):
+        return p.share * p.busy
+    whole, experts = cost.spent(on.actions), cost.spent(on.actions, common)
+    token = price_step(on, StepState.decoding(1.0, 1.0))
+    least = token.spent(on.actions) - token.spent(on.actions, common)
+    # Ranks that replay a graph run as many rows, with a request or without.
+    k = on.kinds
+    rows = cost.spent(on.actions, (k.tokens | k.heads) - common) + token.spent(on.actions, k.decode)
+    least = where(np.asarray(cost.replayed) > 0, rows, least)
+    return p.share * (experts + p.busy * (whole - experts) + (1.0 - p.busy) * least) / whole
+
+
+def _longest(p: Pass, cost: StepCost, on: EngineOn, after: Pass | None) -> Num:
+    """Time of the longest of a prefill's passes over that of the mean one: those that see most cached tokens."""
+    if p.deepest is None or p.state is None or np.all(np.asarray(p.deepest) <= np.asarray(p.step.past)):
+        return 1.0
+    deepest = replace(p.state, chunks=tuple(replace(c, past=p.deepest) for c in p.state.chunks))
+    longest = price_step(on, deepest).time
+    if after is not None and after.follows and after.state is not None:
+        longest = maximum(longest, where(np.asarray(after.times) > 0, price_step(on, after.state).time, 0.0))
+    return longest / cost.time
 
 
 def _memory(
     r: Resolved, on: EngineOn, weights: dict[str, ByStage], batch: Num, passes: list[Pass], largest: Num | None = None
 ) -> Memory:  # fmt: skip
     how = rules_of(r, on)
-    seqs = maximum(maximum(batch / r.plan.dp, 1.0) / r.plan.pp, 1.0 / r.plan.pp)
+    seqs = per_rank(r, batch)[0] / r.plan.pp
     seen = workloads.encoder_tokens(r)
     final = Step(r.model, r.plan, seqs, 1.0, workloads.final_length(r) - 1.0, "decode", 1.0, seen)
     programs = [lower(p.step) for p in passes] if how.budget is None else []

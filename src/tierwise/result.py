@@ -215,10 +215,10 @@ class Result:
         of = self._actions
         out: dict[str, Num] = {}
         for p in self.phases:
-            # A pipeline that fills keeps its devices on, though they do no more.
-            for name, x in p.cost.joules(of, p.pass_time * p.pipeline_stretch).items():
-                # Nor do stages that stand idle for want of micro-batches.
-                done = 1.0 if name == "idle" else p.share
+            for name, x in p.cost.joules(of, p.pass_time).items():
+                # A pipeline that fills keeps its devices on, though they do no more, nor do stages that stand idle for
+                # want of micro-batches; passes that follow each other share the time, each with its own work.
+                done = p.pipeline_stretch if name == "idle" else p.share
                 out[name] = out.get(name, 0.0) + self.devices * p.passes * done * x
         out["system"] = self.devices * self.scenario.machine.overhead_power * self.time
         return out
@@ -226,13 +226,13 @@ class Result:
     def energy_by_op(self, phase: Phase) -> tuple[list[dict[str, Num]], dict[str, Num]]:
         """Joules of the whole system for the batch in a phase, by component: of every op, in the order of its ``ops``,
         and what is drawn between them. Over all phases, with ``system``, they add up to :attr:`energy`."""
-        c, seconds = phase.cost, phase.pass_time * phase.pipeline_stretch
+        c, seconds = phase.cost, phase.pass_time
         priced = [(c.parts * p.segment.repeat, p.op, p.cost) for p in c.on_device]
         each, left = by_op(priced, seconds, minimum(num(c.busy), num(seconds)), self._actions)
         whole = self.devices * phase.passes
 
         def done(parts: dict[str, Num]) -> dict[str, Num]:
-            return {k: whole * (1.0 if k == "idle" else phase.share) * x for k, x in parts.items()}
+            return {k: whole * (phase.pipeline_stretch if k == "idle" else phase.share) * x for k, x in parts.items()}
 
         return [done(parts) for parts in each], done(left)
 

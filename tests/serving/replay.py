@@ -76,7 +76,7 @@ def replay(
             s = seqs[i]
             if s.planned >= s.prompt:
                 if s.planned < s.prompt + s.output - 1 and left:
-                    decoding.append((i, s.planned + 1))
+                    decoding.append((i, s.planned))
                     s.planned, left = s.planned + 1, left - 1
             elif left:
                 q = min(s.prompt - s.planned, left)
@@ -99,7 +99,8 @@ def replay(
             continue
         coming = compose(now) if p.ahead else None
         ends = [i for i, _ in step.decoding] + [i for i, q, c in step.chunks if c + q == seqs[i].prompt]
-        now += seconds(p, step, len(ends))
+        # Logits of a chunk that does not end its prompt are computed too.
+        now += seconds(p, step, len(step.decoding) + len(step.chunks))
         steps += 1
         for i in ends:
             s = seqs[i]

@@ -48,6 +48,7 @@ SETUP = st.fixed_dictionaries({
     "draft": st.sampled_from([(0, False), (3, False), (3, True)]),
     "split": st.sampled_from([None, None, (1, 1), (2, 2)]),
     "fails": st.booleans(), "stages": st.sampled_from([1, 1, 2]), "ahead": st.sampled_from([0, 1]),
+    "ranks": st.sampled_from([1.0, 1.0, 3.0]),
 })  # fmt: skip
 
 
@@ -68,7 +69,8 @@ def built(w: dict[str, Any]) -> tuple[Deployment, list[StepPrices]]:
         watermark=w["watermark"], swap=w["swap"], adapters=w["adapters"], prefill_share=w["share"],
         speculation=Speculation(w["draft"][0], 0.7, adaptive=w["draft"][1]),
     )  # fmt: skip
-    d = replace(d, router=w["router"])
+    ranked = replace(d.groups[0], plan=replace(d.groups[0].plan, dp=w["ranks"]))
+    d = replace(d, router=w["router"], groups=(ranked,))
     if w["split"]:
         d = split(d, *w["split"])
     if w["fails"]:

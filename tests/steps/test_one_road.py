@@ -329,7 +329,8 @@ def test_a_cap_on_power_holds_in_the_tables_as_it_does_in_a_step(kind: str, i: i
 
 
 @pytest.mark.parametrize(("plan", "machine"), [({}, "1xh100-sxm"), ({"tp": 2.0}, "2xh100-sxm"), ({"pp": 2.0}, "2xl40s"),
-                                               ({"tp": 2.0, "overlap": True}, "2xl40s")])  # fmt: skip
+                                               ({"tp": 2.0, "overlap": True}, "2xl40s"), ({"dp": 2.0}, "2xl40s"),
+                                               ({"pp": 4.0, "chunk": 64.0}, "4xl40s")])  # fmt: skip
 def test_a_request_takes_the_joules_in_the_simulator_that_explain_says(plan: dict[str, float], machine: str) -> None:
     pytest.importorskip("numba")
     from tierwise.serving.simulate import simulate
@@ -337,7 +338,8 @@ def test_a_request_takes_the_joules_in_the_simulator_that_explain_says(plan: dic
     model, run_as = tw.load_model("llama-3.1-8b"), tw.Plan(**plan)  # type: ignore[arg-type]
     r = tw.evaluate(tw.Scenario(model, machine, tw.Batch(512.0, 65.0, 1.0), run_as, engine="vllm"))
     said = sum(float(np.asarray(v)) for k, v in r.energy_parts.items() if k not in ("idle", "system"))
-    served = Deployment(model, (Replicas(system(machine), run_as, settings=Settings(engine="vllm")),))
+    settings = Settings(engine="vllm", budget=int(run_as.chunk))
+    served = Deployment(model, (Replicas(system(machine), run_as, settings=settings),))
     run = simulate(trace([0.0], [512], [65]), served)
     idle = float(r.devices) * (r.scenario.machine.device.power.idle + r.scenario.machine.overhead_power)
     found = run.totals["energy"] - idle * run.totals["replica_seconds"]

@@ -22,11 +22,12 @@ def curves(asked: Flags) -> tuple[list[str], list[GoodputCurve]]:
         TierwiseError: whatever ``simulate`` would refuse; a rate that is not above zero.
     """
     from tierwise.cli._progress import compiling, progress
-    from tierwise.cli._simulate import deployment, engine_scenario, traffic
+    from tierwise.cli._simulate import deployment, engine_scenario, heeded, traffic
     from tierwise.serving.goodput import goodput
     from tierwise.serving.pricing import step_prices
     from tierwise.steps.corrections import read_corrections
 
+    heeded(asked)
     rates = asked.several("rate") if asked.asks("rate") else []
     for rate in rates:
         if not (np.isfinite(rate) and rate > 0):

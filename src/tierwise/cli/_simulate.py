@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tierwise.cli._flags import DEGREES, Flags
+from tierwise.cli._flags import DEGREES, Flags, refuse
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.units import parse
 from tierwise.scenario.fields import FIELDS, bad, known
@@ -38,6 +38,32 @@ def traffic(asked: Flags) -> Trace:
 
     found = _traffic(asked)
     return found if asked.search is None else searching(found, asked.search, seed=asked.seed)
+
+
+def heeded(asked: Flags) -> None:
+    """Refuse flags that nothing would follow beside the others: of requests that a trace has, of what is not there.
+
+    Raises:
+        TierwiseError: names the first of them.
+    """
+    load = asked.load()
+    if "trace" in load:
+        refuse(asked, ("requests", "prompt", "output", "turns", "think", "shared"), "nothing beside --trace, which has "
+               "requests of its own")  # fmt: skip
+    else:
+        refuse(asked, ("format", "limit"), "nothing without --trace FILE")
+    if "concurrency" in load:
+        refuse(asked, ("arrivals", "rate_scale"), "nothing beside --concurrency, whose requests come as others end")
+    for names, there, other in (
+        (("think",), asked.asks("turns") or "trace" in load, "--turns above 1"),
+        (("accept",), asked.draft, "--draft"),
+        (("startup",), asked.autoscaler, "--autoscaler"),
+        (("host_cache", "disk_cache"), asked.prefix_cache, "the prefix cache, which --no-prefix-cache leaves out"),
+        (("pooled",), asked.host_cache or asked.disk_cache, "--host-cache or --disk-cache"),
+        (("lora_rank", "lora_modules"), asked.adapters or "trace" in load, "--adapters, or a trace that names some"),
+    ):
+        if not there:
+            refuse(asked, names, f"nothing without {other}")
 
 
 def _traffic(asked: Flags) -> Trace:
@@ -159,6 +185,8 @@ def deployment(asked: Flags, scenario: Scenario, scheduler: str, router: str, kv
         adapters=asked.adapters, rank=asked.lora_rank, modules=_modules(asked.lora_modules, model),
         prefill_share=asked.prefill_share,
     )  # fmt: skip
+    if asked.prefill_share and float(plan.pp) > 1.0:
+        raise bad("--prefill-share", asked.prefill_share, "nothing with --pp above 1, whose stages have a step each")
     first = _prefill_plan(asked, plan)
     check_plan(first, model, machine)
     groups = _groups(asked, machine, plan, first, settings)

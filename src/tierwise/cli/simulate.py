@@ -17,10 +17,11 @@ def command(asked: Flags) -> None:
     from itertools import product
 
     from tierwise.cli._files import check
-    from tierwise.cli._simulate import deployment, engine_scenario, played, traffic, written
+    from tierwise.cli._simulate import deployment, engine_scenario, heeded, played, traffic, written
     from tierwise.report.tables import ENDINGS
 
     check(asked, "html", "trace_out", "json", "save", table=ENDINGS)
+    heeded(asked)
     scenario, form = engine_scenario(asked, POLICIES)
     policies = [[x] if isinstance(x := getattr(asked, name), str) else x for name in POLICIES]
     chosen = list(product(*policies))

@@ -7,6 +7,7 @@ which nothing is known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -48,6 +49,8 @@ class EngineDefaults:
             its worst; ``budget``, ``max_seqs``: tokens and sequences of its largest step.
         extra_layers: which pipeline stages hold one layer more where layers do not divide (see
             :mod:`tierwise.memory.stages`).
+        chunks_follow_since: with pipeline stages, the first version whose scheduler sends a prompt's next chunk into
+            the first stage while the one before is in a later one; ``""`` where every version does.
         window_share: tokens that layers with a window have room for over those of the other layers, where an engine
             divides its caches once and for all; None where a sequence gives back what lies before the window.
         prefix_states: further recurrent states of a running sequence that its prefix cache keeps.
@@ -101,6 +104,7 @@ class EngineDefaults:
     host: str = ""
     prefix_states: float = 0.0
     padded: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
+    chunks_follow_since: str = ""
 
     def graph_sizes(self, max_seqs: int, largest: int) -> NDArray[np.int64]:
         """Batch sizes replayed from recorded graphs, ascending; empty when ``largest`` is 0."""
@@ -109,6 +113,12 @@ class EngineDefaults:
         ranges = [np.arange(first, end, step) for (first, step), end in zip(self.graph_steps, ends, strict=False)]
         sizes = np.unique(np.concatenate([np.asarray(self.extra_graph_sizes, np.int64), *ranges]))
         return sizes[sizes <= most].astype(np.int64)
+
+    def chunks_follow(self, engine: str) -> bool:
+        """Whether chunks of one prompt follow each other through pipeline stages in the version that an engine is asked
+        for by (``trtllm@1.1``); without one, in the newest."""
+        asked, since = (re.findall(r"\d+", x) for x in (engine.partition("@")[2], self.chunks_follow_since))
+        return not asked or [*map(int, asked)] >= [*map(int, since)]
 
     def runs_on(self, kind: str, family: str) -> bool:
         """Whether it is documented to run on a GPU; other kinds of machine are taken at the asker's word."""
@@ -188,7 +198,7 @@ def _load(name: str) -> EngineDefaults:
         ("window_share", "whole_graph", "prefix_states", "padded"),
     )
     pipeline = _part({**typical, **data}, "pipeline", where) if "pipeline" in {**typical, **data} else {}
-    _only(pipeline, ("extra_layers", "source") if pipeline else (), f"{where}: pipeline")
+    _only(pipeline, ("extra_layers", "source") if pipeline else (), f"{where}: pipeline", ("chunks_follow_since",))
     extra = pipeline.get("extra_layers", "middle")
     if extra not in EXTRA_LAYERS:
         raise BadField(f"{where}: pipeline", "extra_layers", extra, ", ".join(EXTRA_LAYERS))
@@ -229,6 +239,7 @@ def _load(name: str) -> EngineDefaults:
         bool(attention.get("masked", False)), str(host.get("engine", "")),
         float(memory.get("prefix_states", 0.0)),
         {f: {k: (int(a), int(b)) for k, (a, b) in by.items()} for f, by in memory.get("padded", {}).items()},
+        str(pipeline.get("chunks_follow_since", "")),
     )  # fmt: skip
 
 

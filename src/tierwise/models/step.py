@@ -37,6 +37,8 @@ class Step:
         encoder: encoder tokens per sequence, for cross-attention.
         fresh_encoder: the encoder's keys and values are computed in this pass.
         ahead: tokens that layers with a window hold beyond it while a prompt is read: those of the chunk in work.
+        balance: tokens of the mean data-parallel rank over those of this one, the busiest: experts that ranks share see
+            those of all of them.
         ranks: devices that each hold ``new`` tokens of every sequence, where attention that is not causal looks at
             those of all of them (context parallelism).
     """
@@ -52,6 +54,7 @@ class Step:
     fresh_encoder: bool = False
     ahead: Num = 0.0
     ranks: Num = 1.0
+    balance: Num = 1.0
 
     @property
     def tokens(self) -> Num:

@@ -285,7 +285,8 @@ def _elsewhere(
 
 def _experts_read(copy: Op, op: Op, placement: Placement) -> Iterator[Op]:
     """Copies of the experts that a step needs and no cache holds: those foreseen, and those the router asks for."""
-    if not any(o.role == "weight" for o in op.reads) or copy.options["to"] != placement.node(op):
+    results = any(o.role == "act" for o in copy.reads)
+    if results or not any(o.role == "weight" for o in op.reads) or copy.options["to"] != placement.node(op):
         yield copy
         return
     source = str(copy.options["from"])

@@ -28,7 +28,7 @@ from tierwise.serving.reordered import DRAWN, JOULES, Reordered, covering, work
 from tierwise.serving.steps import QUANTITIES, StepPrices
 from tierwise.steps.corrections import Corrections, corrections
 from tierwise.steps.energy import may_exceed
-from tierwise.steps.kinds import Names, kinds
+from tierwise.steps.kinds import Names, kinds, shared
 from tierwise.steps.mixed import beside_chunks
 from tierwise.steps.price import EngineOn, engine_on, price_program, price_step
 from tierwise.steps.priced import mixtures
@@ -60,7 +60,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     """The prices of one engine of ``replicas``.
 
     Where attention is data parallel (``plan.dp`` ranks in one engine), settings hold for each rank as engines mean
-    them, tables cover the whole engine's tokens and sequences, and ranks are taken to share them evenly.
+    them, tables cover the whole engine's tokens and sequences, and say what steps take whose ranks share them evenly.
 
     A model whose weights leave no memory for KV is priced all the same, with ``kv_room`` 0.
 
@@ -90,6 +90,8 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     by_seqs = lower(Step(model, plan, np.maximum(seqs_at, 1.0) / ranks, 1.0, 1.0, "decode"))
     tokens = _total(on, by_tokens, of.tokens, tokens_at.shape)
     heads = _total(on, by_seqs, of.heads, seqs_at.shape)
+    common = shared(model, plan) if ranks > 1.0 else frozenset()
+    experts = _total(on, by_tokens, common, tokens_at.shape) if common else None
 
     d, c = np.meshgrid(np.maximum(seqs, 1.0) / ranks, context, indexing="ij")
     decode = _total(on, lower(Step(model, plan, d, 1.0, c, "decode")), of.decode, d.shape)
@@ -140,7 +142,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
                               tokens_at[rows], covering(on, tokens_of[rows], tokens[rows, 0], float(once[0])),
                               len(DRAWN) if on.parts > 1 else 1, once[:3],
                               greatest(on.actions.active) * devices / float(plan.pp))  # fmt: skip
-    for table in (tokens, heads, decode, mixed, prefill):
+    for table in (tokens, heads, decode, mixed, prefill, *([] if experts is None else [experts])):
         table[0] = 0.0
         # Those of a whole engine, or of the stage that a step is in.
         table[..., ENERGY] *= devices / float(plan.pp)
@@ -157,16 +159,22 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         kv_room=greatest(pool.room), swap=ways.swap, transfer=ways.transfer, transfer_latency=ways.latency,
         disk=ways.disk, power_idle=devices * (system.device.power.idle + system.overhead_power),
         power_left=_power_left(system) * devices / float(plan.pp), rent=devices * system.device.price.rent,
-        interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), pace=_pace(on), decode_mixed=mixed,
+        interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), pace=_pace(on, s.budget),
+        follow=int(on.chunks_follow), decode_mixed=mixed,
         ahead=int(facts is not None and facts.schedules_ahead and plan.pp == 1),
-        reordered=reordered,
+        reordered=reordered, experts=None if experts is None else _dense(experts, tokens_at),
     )  # fmt: skip
 
 
-def _pace(on: EngineOn) -> float:
-    """Of a decode step, whose stages are as uneven as those of a prefill."""
-    step = price_step(on, StepState.decoding(16.0, 1024.0))
-    return greatest(slowest(step, on.model, on.plan, "middle" if on.facts is None else on.facts.extra_layers))
+def _pace(on: EngineOn, budget: int) -> tuple[float, float]:
+    """Time of the slowest stage over an even share: of a step that decodes, in whose last stage the head weighs, and of
+    a chunk of the budget."""
+    if float(on.plan.pp) <= 1.0:
+        return 1.0, 1.0
+    rule = "middle" if on.facts is None else on.facts.extra_layers
+    steps = (StepState.decoding(16.0, 1024.0), StepState(chunks=(Chunk(float(budget)),)))
+    decode, chunk = (greatest(slowest(price_step(on, state), on.model, on.plan, rule)) for state in steps)
+    return decode, chunk
 
 
 def pool_of(model: Model, replicas: Replicas, longest: float) -> CachePool:

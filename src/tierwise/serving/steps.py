@@ -32,6 +32,8 @@ class StepPrices:
 
     Attributes:
         tokens: (budget + 1, 5), by tokens in the step: all but attention over the context and what follows.
+        experts: (budget + 1, 5), what of ``tokens`` follows from the tokens of all data-parallel ranks, not from those
+            of the busiest, which sets the step's pace; None where nothing does.
         heads: (max_seqs + 1, 5), by sequences that yield a token: last projection and sampling.
         decode_seqs, decode_context, decode: axes (a,), (b,) and table (a, b, 5) of attention of decode steps,
             bilinear between grid points; context is the mean over the sequences.
@@ -54,7 +56,8 @@ class StepPrices:
             step (one stage's) may draw; ``rent``: dollars per second of the whole replica.
         interval: factors on the time that 80 % of measurements lie between; ``basis``: what the prices rest on.
         stages: pipeline stages: as many steps are in flight at once. ``pace``: how much longer than an even share of a
-            step its slowest stage takes.
+            step its slowest stage takes, of one that decodes and of one with chunks. ``follow``: a prompt's next chunk
+            enters the first stage while the one before it is in a later one, 0 or 1.
         ahead: steps put together while one is in flight (asynchronous scheduling), 0 or 1. With 1, a step that begins
             at t was put together when the step before it began: requests that came later, and places and blocks that
             the step before gave back, count from the next one on. An engine that stood idle begins at once.
@@ -86,11 +89,13 @@ class StepPrices:
     interval: tuple[float, float] = (1.0, 1.0)
     basis: str = "datasheet"
     stages: int = 1
-    pace: float = 1.0
+    follow: int = 1
+    pace: tuple[float, float] = (1.0, 1.0)
     decode_mixed: Floats | None = None
     ahead: int = 0
     reordered: Reordered | None = None
     power_left: float = float("inf")
+    experts: Floats | None = None
 
 
 def plain_prices(

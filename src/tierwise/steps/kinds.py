@@ -51,6 +51,12 @@ def kinds(model: Model, plan: Plan) -> Kinds:
                  frozenset(prefill[0].keys() - known))  # fmt: skip
 
 
+def shared(model: Model, plan: Plan) -> Names:
+    """Ops whose work follows from the tokens of all data-parallel ranks: experts that these share."""
+    even, half = (_signatures(lower(Step(model, plan, 64.0, 1.0, 100.0, "decode", balance=x))) for x in (1.0, 0.5))
+    return frozenset(name for name, s in even.items() if not _same(s, half[name]))
+
+
 Signature = tuple[Num, ...]
 
 

@@ -45,7 +45,8 @@ class EngineOn:
         target: what ops are priced on. ``fixes``: what was measured of the engine.
         facts: what it does by default; None for kernels alone.
         device: as its file has it, whatever was measured of the engine. ``max_seqs``: sequences of a step; ``graphs``:
-            largest batch that is replayed from a recorded graph (0 for none).
+            largest batch that is replayed from a recorded graph (0 for none). ``chunks_follow``: with pipeline stages,
+            the next chunk of a prompt enters the first one while the chunk before it is in a later one.
     """
 
     model: Model
@@ -56,6 +57,7 @@ class EngineOn:
     device: Device
     max_seqs: int = 256
     graphs: int = 512
+    chunks_follow: bool = True
 
     @property
     def parts(self) -> int:
@@ -136,7 +138,7 @@ def engine_on(
     read = sum((size for role, size in weight_bytes(model, plan).items() if role != "embed"), 0.0)
     resident = where(np.asarray(read) <= target.cache_capacity, 1.0, 0.0)
     return EngineOn(model, plan, found.target(replace(target, resident=resident)), found, facts, device, max_seqs,
-                    graphs if np.any(plan.graphs) else 0)  # fmt: skip
+                    graphs if np.any(plan.graphs) else 0, facts is None or facts.chunks_follow(asked))  # fmt: skip
 
 
 def price_step(on: EngineOn, state: StepState) -> StepCost:
@@ -148,6 +150,9 @@ def price_step(on: EngineOn, state: StepState) -> StepCost:
     """
     part = state if on.parts == 1 else state.divided(on.parts)
     padded, replayed = recorded(on, part)
+    if not np.all(np.asarray(state.balance) == 1.0):
+        # Ranks that replay a graph are padded to the same size.
+        padded = replace(padded, balance=where(np.asarray(replayed) > 0, 1.0, state.balance))
     whole = plain(on.model, on.plan, padded)
     program, parts = (lower(whole), ()) if whole is not None else step_program(on.model, on.plan, padded, on.kinds)
     shared: Num = 0.0

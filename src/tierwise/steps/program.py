@@ -47,29 +47,31 @@ def step_program(model: Model, plan: Plan, state: StepState, k: Kinds) -> tuple[
         k: what each op's work follows from.
     """
     parts = sequence_parts(model, plan, state, k)
-    by_rows = lower(rows_step(model, plan, state.tokens + state.padding))
+    by_rows = lower(rows_step(model, plan, state.tokens + state.padding, state.balance))
     rows = _named(by_rows, k.tokens) | _named(lower(rows_step(model, plan, state.heads)), k.heads)
     base = parts[0].program if parts else by_rows
     items = tuple(_filled(item, rows, k, parts) for item in base.items)
     return Program(items), parts
 
 
-def rows_step(model: Model, plan: Plan, rows: Num) -> Step:
+def rows_step(model: Model, plan: Plan, rows: Num, balance: Num = 1.0) -> Step:
     """A step of so many tokens whose sequences do not matter."""
-    return Step(model, plan, rows, 1.0, 1.0, "decode")
+    return Step(model, plan, rows, 1.0, 1.0, "decode", balance=balance)
 
 
 def decode_step(model: Model, plan: Plan, state: StepState) -> Step:
     """The decoding sequences of a step."""
     new = 1.0 + state.drafts
     logits = new if state.logits is None else state.logits / maximum(state.decodes, 1e-30)
-    return Step(model, plan, state.decodes, new, state.mean_context, "decode", logits, state.encoder)
+    return Step(model, plan, state.decodes, new, state.mean_context, "decode", logits, state.encoder,
+                balance=state.balance)  # fmt: skip
 
 
 def chunk_step(model: Model, plan: Plan, state: StepState, chunk: Chunk) -> Step:
     """A step that is chunks of one kind."""
     logits = 1.0 if state.logits is None else state.logits / maximum(chunk.count, 1e-30)
-    return Step(model, plan, chunk.count, chunk.new, chunk.past, "prefill", logits, state.encoder, state.fresh_encoder)
+    return Step(model, plan, chunk.count, chunk.new, chunk.past, "prefill", logits, state.encoder, state.fresh_encoder,
+                balance=state.balance)  # fmt: skip
 
 
 def sequence_parts(model: Model, plan: Plan, state: StepState, k: Kinds) -> tuple[StepPart, ...]:

@@ -21,7 +21,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class StepState:
-    """One step, as one data-parallel rank sees it. Every size may be an array.
+    """One step, as the busiest data-parallel rank sees it. Every size may be an array.
 
     Attributes:
         decodes: sequences that decode; ``context``: their cached tokens, summed over them.
@@ -31,6 +31,8 @@ class StepState:
         padding: rows that compute nothing, up to the next recorded batch size.
         encoder: tokens of the encoder that a decoder's sequence attends to; ``fresh_encoder``: its keys and values are
             computed in this step.
+        balance: rows of the mean rank over those of this one, the busiest, which sets the step's pace: experts that
+            ranks share see the rows of all of them.
         each: cached tokens of a decoding sequence, where they are known; ``context`` over ``decodes`` unless given.
     """
 
@@ -43,6 +45,7 @@ class StepState:
     encoder: Num = 0.0
     fresh_encoder: bool = False
     each: Num | None = None
+    balance: Num = 1.0
 
     @classmethod
     def decoding(cls, sequences: Num, each: Num, drafts: Num = 0.0) -> StepState:

@@ -18,7 +18,7 @@ from tierwise.models.lower import lower
 from tierwise.models.types import Model
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.scenario.types import Resolved
-from tierwise.workloads._passes import Pass, encoder_tokens
+from tierwise.workloads._passes import Pass, encoder_tokens, per_rank
 
 
 @cache
@@ -69,4 +69,4 @@ def program(some: list[Pass]) -> Program:
     return Program(items)
 
 
-__all__ = ["Pass", "encoder_tokens", "final_length", "load", "names", "passes", "program", "usual"]
+__all__ = ["Pass", "encoder_tokens", "final_length", "load", "names", "passes", "per_rank", "program", "usual"]

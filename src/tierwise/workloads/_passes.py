@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tierwise.core.num import Num, ceil_div, maximum, minimum, num, where
+from tierwise.core.num import Num, ceil_div, maximum, minimum, num, scalar, where
 from tierwise.models.lower import running
 from tierwise.models.step import Step
 from tierwise.scenario.types import Resolved
@@ -27,8 +27,12 @@ class Pass:
         times: how many there are; ``pipeline_stretch``: their time end to end over their own (filling of the pipeline).
         state: the step of a serving engine that a pass is; None where no engine steps (towers, encoders).
         follows: they go through a pipeline that the passes before have filled.
+        deepest: tokens that are cached before the last of them, where passes of a prefill see more and more.
+        prompts: of whose prefill they are parts, where engines may have these wait for each other; inf where a pass
+            is of whole prompts.
         share: of a pass's work that a device does in its time: less than 1 where pipeline stages have fewer
             micro-batches than there are stages, so that each stands idle in between.
+        busy: requests of the mean data-parallel rank over those of the busiest, which the step is of.
         varies: what grows from one pass to the next: dim -> (mean over the passes, step).
     """
 
@@ -39,7 +43,20 @@ class Pass:
     state: StepState | None = None
     varies: Mapping[str, tuple[Num, Num]] = field(default_factory=dict)
     share: Num = 1.0
+    busy: Num = 1.0
     follows: bool = False
+    deepest: Num | None = None
+    prompts: Num = float("inf")
+
+
+def per_rank(r: Resolved, batch: Num) -> tuple[Num, Num]:
+    """(requests of the busiest data-parallel rank, at least 1; those of the mean one over them).
+
+    A request runs on one rank, whole. Less than one on a rank is for sweeps over fractions of it.
+    """
+    mean = batch / r.plan.dp
+    busiest = maximum(np.ceil(mean * (1.0 - 1e-12)), 1.0)
+    return scalar(busiest), minimum(mean / busiest, 1.0)
 
 
 def towers(r: Resolved, rank: Num) -> list[Pass]:
@@ -81,12 +98,14 @@ class Chunks:
         seqs, new, past: sequences in a pass, new tokens of each, those that it has cached before (their mean, which is
             exact where attention is linear in it).
         times: how many passes; may be 0.
+        deepest: cached tokens before the last of a prompt's passes.
     """
 
     seqs: Num
     new: Num
     past: Num
     times: Num
+    deepest: Num
 
 
 def split(rank: Num, prompt: Num, chunk: Num) -> tuple[Chunks, Chunks]:
@@ -107,5 +126,8 @@ def split(rank: Num, prompt: Num, chunk: Num) -> tuple[Chunks, Chunks]:
     seqs = rest / last
     # The positions of all tokens add up to what they do in whole prompts.
     before = (total * prompt / 2.0 - rest * (past + last / 2.0)) / (total - rest) - new / 2.0
-    return (Chunks(each / new, new, maximum(before, 0.0), full),
-            Chunks(maximum(seqs, 1e-9), last, past, where(np.asarray(rest) > 0, 1.0, 0.0)))  # fmt: skip
+    before = maximum(before, 0.0)
+    left = where(np.asarray(rest) > 0, last, 0.0)
+    deepest = where(long, maximum(prompt - left - new, before), before)
+    return (Chunks(each / new, new, before, full, deepest),
+            Chunks(maximum(seqs, 1e-9), last, past, where(np.asarray(rest) > 0, 1.0, 0.0), past))  # fmt: skip

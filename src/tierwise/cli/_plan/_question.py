@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tierwise.cli._flags import Flags
+from tierwise.cli._flags import Flags, refuse
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.numerics import Format, fmt
 from tierwise.core.units import parse
@@ -36,6 +36,12 @@ def question(asked: Flags) -> Question:
     from tierwise.serving import policies
 
     one_of_each(asked.saved, asked.source, ("draft", "tokens"))
+    if not asked.confirm:
+        # A percentile of a trace's own bursts is known without.
+        drawn = ("seed",) if "trace" in asked.load() else ("seed", "statistic")
+        refuse(asked, drawn, "nothing with --no-confirm: only what is simulated is drawn, and has percentiles")
+    if "concurrency" in asked.load():
+        refuse(asked, ("rate_scale",), "nothing beside --concurrency, whose requests come as others end")
     model = _model(asked)
     known("--statistic", asked.statistic, STATISTICS)
     known("--objective", asked.objective, OBJECTIVES)

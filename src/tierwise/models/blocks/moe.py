@@ -108,7 +108,7 @@ class MoE:
         local = ceil_div(self.experts, plan.ep)
         slices = maximum(plan.tp / plan.ep, 1.0)
         ranks = maximum(plan.ep / plan.tp, 1.0)
-        return local, slices, step.tokens * ranks
+        return local, slices, step.tokens * where(np.asarray(ranks) > 1.0, ranks * step.balance, 1.0)
 
     def ops(self, step: Step) -> Iterator[Op]:
         for _ in range(self.iterations):

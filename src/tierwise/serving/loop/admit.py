@@ -9,6 +9,7 @@ from tierwise.serving.loop.heap import pop_waiting
 from tierwise.serving.loop.kv import below, matched, publish, spare_of, take_blocks, use_units
 from tierwise.serving.loop.move import fetch, pull
 from tierwise.serving.loop.queue import leave_queue
+from tierwise.serving.loop.ranks import given, least_loaded
 
 
 @jit
@@ -33,7 +34,9 @@ def admit(s, r, tokens, order, blocks):  # type: ignore[no-untyped-def]
         spare = spare_of(s, r, q, units)
     had = q.computed if q.computed > 0 else units * e.unit_tokens
     q.left = q.prompt + q.made - had
-    q.wanted = min(tokens(e, q, of.tenants(s)[r, q.tenant]), q.left)
+    if e.ranks > 1:
+        q.rank = least_loaded(s, r)
+    q.wanted = min(given(s, r, q, tokens), q.left)
     if q.wanted <= 0:
         return -1
     whole = blocks(e, q, q.prompt + q.made) + e.fixed * q.samples - units * e.unit

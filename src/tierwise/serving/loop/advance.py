@@ -91,7 +91,7 @@ def _end(s, r, orders, blocks, route):  # type: ignore[no-untyped-def]
     out = end(s, r, lane)
     if e.lanes > 1:
         of.flights(s)[r, lane].at = INFINITY
-        e.gate = min(e.gate, max(e.at, e.gate_after))
+        e.gate = max(e.at, e.gate_after)
         next_of_lanes(s, r)
     else:
         e.next = layout.BEGIN

@@ -51,7 +51,7 @@ _pointer: Any = intrinsic(_address)
 
 
 _CLUSTER, _REQUEST, _ENGINE, _GROUP = layout.CLUSTER, layout.REQUEST, layout.ENGINE, layout.GROUP
-_FLIGHT, _TENANT = layout.FLIGHT, layout.TENANT
+_FLIGHT, _RANK, _TENANT = layout.FLIGHT, layout.RANK, layout.TENANT
 _FLOATS, _INTS, _SHORT, _TINY = np.dtype("f8"), np.dtype("i8"), np.dtype("i4"), np.dtype("i1")
 
 
@@ -78,6 +78,11 @@ def groups(s):  # type: ignore[no-untyped-def]
 @jit
 def flights(s):  # type: ignore[no-untyped-def]
     return carray(_pointer(s.flights), (s.flights_0, s.flights_1), _FLIGHT)
+
+
+@jit
+def ranks(s):  # type: ignore[no-untyped-def]
+    return carray(_pointer(s.ranks), (s.ranks_0, s.ranks_1), _RANK)
 
 
 @jit

@@ -40,13 +40,14 @@ def build(
     tenants["id"] = np.arange(tenants.shape[1])
     flights = np.zeros((count, int(engines["lanes"].max())), layout.FLIGHT)
     flights["at"] = np.inf
+    ranks = np.zeros((count, int(engines["ranks"].max())), layout.RANK)
     groups, table, graphs = tables(deployment, prices)
     tiers = 3 if (engines["host_units"] + engines["disk_units"]).any() else 1
     adapters = int(trace.adapter.max(initial=-1)) + 1
     most, room = int(engines["max_seqs"].max()), n + 4 * count + 2 * len(deployment.failures) + 64
     return LoopState(
         cluster=_cluster(trace, deployment, seed, width), requests=_requests(trace), engines=engines, groups=groups,
-        flights=flights, tenants=tenants, running=np.zeros((count, most), np.int64),
+        flights=flights, ranks=ranks, tenants=tenants, running=np.zeros((count, most), np.int64),
         queues=np.full((count, tenants.shape[1] if engines["by_tenant"].any() else 1), -1, np.int64),
         tables=table, graphs=graphs,
         event_time=np.zeros(room), event_kind=np.zeros(room, np.int64), event_item=np.zeros(room, np.int64),
@@ -106,7 +107,7 @@ def _engine(
 ) -> None:
     s, scheduler = group.settings, policies[0]
     # Settings hold for each rank of data-parallel attention, the engine is all of them.
-    ranks = int(group.plan.dp)
+    ranks = e["ranks"] = int(group.plan.dp)
     e["id"], e["group"], e["role"], e["open"], e["since"] = r, g, _ROLES[group.role], 1, 0.0
     e["next"], e["at"], e["idle"], e["begun"] = layout.IDLE, np.inf, 1, -np.inf
     e["budget"], e["max_seqs"], e["block"] = s.budget * ranks, s.max_seqs * ranks, s.block
@@ -123,7 +124,8 @@ def _engine(
     e["keyed"] = scheduler.function("order") is not None and not e["by_tenant"]
     if scheduler.flag("UNLIMITED"):
         e["budget"] = UNLIMITED
-    e["stages"] = price.stages / price.pace
+    e["stages"], e["stages_prompt"] = (price.stages / pace for pace in price.pace)
+    e["follow"] = price.follow if price.stages > 1 else 0
     e["lanes"] = 2 if s.prefill_share > 0 else price.stages
     e["partition"], e["gate"] = s.prefill_share, np.inf
     e["ahead"] = price.ahead if e["lanes"] == 1 else 0

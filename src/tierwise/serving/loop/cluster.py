@@ -27,7 +27,7 @@ def arrive(s, item, orders, blocks, route):  # type: ignore[no-untyped-def]
         if e.role == other or whole > e.max_len or q.samples > e.max_seqs:
             continue
         need = blocks[e.policy](e, q, (q.prompt if e.role == layout.PREFILL else whole - 1) + e.speculate)
-        if need + e.fixed * q.samples > e.blocks:
+        if need + e.fixed * q.samples > e.blocks // e.ranks:
             continue
         could = True
         if e.open == 1:
@@ -125,6 +125,7 @@ def fail(s, r, orders, blocks, route):  # type: ignore[no-untyped-def]
     e.free, e.adapters = e.blocks, 0
     e.running, e.waiting, e.width, e.tokens, e.load, e.fast_forwarding, e.fast_forwarded = 0, 0, 0, 0, 0, 0, 0
     e.next, e.at, e.idle, e.gate, e.leaving, e.returned = layout.IDLE, float("inf"), 1, float("inf"), 0, 0
+    e.exit = 0.0
     for k in range(e.lanes):
         of.flights(s)[r, k].at = float("inf")
     while back >= 0:

@@ -11,7 +11,7 @@ from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.kv import take_blocks
-from tierwise.serving.loop.price import step_price
+from tierwise.serving.loop.ranks import grow, step_seconds
 from tierwise.serving.loop.record import count_gaps, spread
 from tierwise.serving.loop.settle import account
 
@@ -39,7 +39,7 @@ def fast_forward_begin(s, r):  # type: ignore[no-untyped-def]
 def fast_forward(s, r, horizon, blocks):  # type: ignore[no-untyped-def]
     """Steps of engine r, which stands at the beginning of one, while they only go on and end before ``horizon``.
     Returns False where the next has to be put together in full."""
-    e, group = of.engines(s)[r], of.groups(s)[of.engines(s)[r].group]
+    e = of.engines(s)[r]
     while True:
         more = of.growth(s)[r, e.fast_forwarded % e.grow] * e.grown if e.grow > 0 else 0
         if e.dirty > 0 or e.fast_forwarded >= e.fast_forward_limit or more > e.free + e.spare - e.returned:
@@ -49,7 +49,9 @@ def fast_forward(s, r, horizon, blocks):  # type: ignore[no-untyped-def]
             take_blocks(s, r, more)
         e.dt, e.compute, e.memory, e.link, e.joules = 0.0, 0.0, 0.0, 0.0, 0.0
         e.context += e.decoding
-        step_price(group, of.tables(s), of.graphs(s), e)
+        if e.ranks > 1:
+            grow(s, r)
+        step_seconds(s, r)
         e.begun, e.next = e.at, layout.END
         e.at = e.begun + e.dt
         if e.at >= horizon:

@@ -22,13 +22,17 @@ def begin_lanes(s, r, tokens, order, blocks):  # type: ignore[no-untyped-def]
             continue
         e.at, e.lane = now, lane
         if begin(s, r, tokens, order, blocks):
+            turn = e.dt / (e.stages_prompt if e.prompt_tokens > 0 else e.stages)
+            if e.partition <= 0.0:
+                # Steps pass the stages one behind the other: none leaves the last before the one ahead of it has.
+                e.at = e.exit = max(e.at, e.exit + turn)
             flight.at, flight.begun, flight.dt = e.at, now, e.dt
             flight.decoding, flight.prompts, flight.prompt_tokens = e.decoding, e.prompts, e.prompt_tokens
             flight.compute, flight.memory, flight.link, flight.joules = e.compute, e.memory, e.link, e.joules
             flight.drafts = e.drafts
             if e.partition <= 0.0:
                 # The first stage is free again when the step has moved on.
-                e.gate = e.gate_after = now + e.dt / e.stages
+                e.gate = e.gate_after = now + turn
                 break
             e.gate_after = now
         elif e.partition <= 0.0:

@@ -41,6 +41,7 @@ REQUEST = np.dtype(
         ("wanted", "i8"),  # what the scheduler would give it on admission
         ("chunk", "i8"),  # tokens the step in flight computes of it
         ("lane", "i8"),  # and which of several in flight that is
+        ("rank", "i8"),  # the data-parallel rank that holds it
         ("held", "i8"),  # KV blocks of its own
         ("shared", "i8"),  # KV blocks it shares through the prefix cache
         ("units", "i8"),  # leading units of its prompt that it uses in the prefix cache
@@ -149,10 +150,16 @@ ENGINE = np.dtype(
         ("fast_forwarded", "i8"),
         ("fast_forward_limit", "i8"),
         ("span", "f8"),  # longest of them
+        # Data-parallel ranks, which step together.
+        ("ranks", "i8"),
+        ("rows", "i8"),  # of those that share experts, tokens of all; less than 0: of the graph they replay
         # Several steps in flight.
         ("lanes", "i8"),
         ("lane", "i8"),
         ("stages", "f8"),  # a step's time over that of its slowest pipeline stage
+        ("stages_prompt", "f8"),  # the same of a step with chunks
+        ("follow", "i8"),  # a prompt's next chunk enters the first stage while the one before is in a later one
+        ("exit", "f8"),  # when the last of the steps in flight leaves the last stage
         ("partition", "f8"),  # share of the units for prefill beside decode, 0 for stages
         ("gate", "f8"),  # when the next step may begin
         ("gate_after", "f8"),
@@ -165,6 +172,13 @@ ENGINE = np.dtype(
     ]
 )
 
+# What a data-parallel rank has in the step being put together.
+RANK = np.dtype(
+    [("left", "i8"), ("decoding", "i8"), ("context", "i8"), ("prompts", "i8"), ("prompt_tokens", "i8"),
+     ("yields", "i8"), ("past", "i8"), ("width", "i8"), ("dt", "f8"), ("compute", "f8"), ("memory", "f8"),
+     ("link", "f8"), ("joules", "f8")]
+)  # fmt: skip
+
 # A step in flight beside others.
 FLIGHT = np.dtype(
     [("at", "f8"), ("begun", "f8"), ("decoding", "i8"), ("prompts", "i8"), ("prompt_tokens", "i8"), ("drafts", "i8"),
@@ -175,6 +189,7 @@ GROUP = np.dtype(
     [
         ("tokens", "i8"), ("tokens_n", "i8"),
         ("heads", "i8"), ("heads_n", "i8"),
+        ("experts", "i8"), ("experts_n", "i8"),
         ("seqs", "i8"), ("seqs_n", "i8"),
         ("contexts", "i8"), ("contexts_n", "i8"),
         ("decode", "i8"), ("mixing", "i8"),
@@ -258,7 +273,7 @@ class LoopState(NamedTuple):
 
     Attributes:
         cluster: (1,) CLUSTER; requests: (n,) REQUEST; engines: (r,) ENGINE; groups: (g,) GROUP.
-        flights: (r, lanes) FLIGHT; tenants: (r, t) TENANT.
+        flights: (r, lanes) FLIGHT; ranks: (r, most ranks) RANK; tenants: (r, t) TENANT.
         running: (r, most sequences) requests in order of admission.
         queues: (r, 1 or t) roots of the waiting queues, -1 when empty.
         tables: prices, one after the other; where each begins is in GROUP. graphs: batch sizes of recorded graphs.
@@ -279,6 +294,7 @@ class LoopState(NamedTuple):
     engines: Any
     groups: Any
     flights: Any
+    ranks: Any
     tenants: Any
     running: Any
     queues: Any

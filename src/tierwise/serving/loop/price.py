@@ -35,10 +35,9 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
         engine.memory, engine.link = chunks[2] + share * engine.memory, chunks[3] + share * engine.link
         engine.joules = chunks[4] + share * engine.joules
     tokens, replayed = d + drafted + prompt, False
-    if (prompt == 0 or tokens <= group.mixed) and group.graphs_n > 0:
-        padded = _padded(graphs, group.graphs, group.graphs_n, tokens)
-        if padded > 0:
-            tokens, replayed = padded, True
+    padded = replayable(group, graphs, tokens, prompt) if engine.rows == 0 else -engine.rows
+    if padded > 0:
+        tokens, replayed = padded, True
     if group.reordered > 0 and prompt > 0:
         _reordered(tables, group, engine, tokens, engine.yields + drafted)
     else:
@@ -47,6 +46,9 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
         engine.dt += group.gap_sequence * (engine.yields + drafted)
         if d > 0:
             _decode(tables, group, engine, group.mixing if prompt > 0 else group.decode)
+    if engine.rows > 0:
+        # Experts see the tokens of all ranks, everything else those of one.
+        _swap(tables, group.experts, group.experts_n, tokens, engine.rows, engine)
     if not replayed and engine.dt < group.launch:
         engine.dt = group.launch
     host = (group.host_step + group.host_sequence * (d + engine.prompts)
@@ -56,6 +58,14 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     # What would draw more than it may takes longer.
     if engine.joules > group.power * engine.dt:
         engine.dt = engine.joules / group.power
+
+
+@jit
+def replayable(group, graphs, tokens, prompt):  # type: ignore[no-untyped-def]
+    """Tokens of the recorded graph that replays a step, ``prompt`` of whose tokens are of prompts; 0 for none."""
+    if group.graphs_n == 0 or (prompt > 0 and tokens > group.mixed):
+        return 0
+    return _padded(graphs, group.graphs, group.graphs_n, tokens)
 
 
 @jit
@@ -185,6 +195,18 @@ def _add(tables, start, n, at, engine):  # type: ignore[no-untyped-def]
         engine.memory += tables[row + 2] + f * (tables[after + 2] - tables[row + 2])
         engine.link += tables[row + 3] + f * (tables[after + 3] - tables[row + 3])
         engine.joules += tables[row + 4] + f * (tables[after + 4] - tables[row + 4])
+
+
+@jit
+def _swap(tables, start, n, out, to, engine):  # type: ignore[no-untyped-def]
+    """A table's price at ``to`` in place of that at ``out``."""
+    dt, compute, memory, link, joules = engine.dt, engine.compute, engine.memory, engine.link, engine.joules
+    engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
+    _add(tables, start, n, out, engine)
+    dt, compute, memory = dt - engine.dt, compute - engine.compute, memory - engine.memory
+    link, joules = link - engine.link, joules - engine.joules
+    engine.dt, engine.compute, engine.memory, engine.link, engine.joules = dt, compute, memory, link, joules
+    _add(tables, start, n, to, engine)
 
 
 @jit

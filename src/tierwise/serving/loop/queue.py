@@ -50,7 +50,7 @@ def wake(s, r):  # type: ignore[no-untyped-def]
     e = of.engines(s)[r]
     now = of.cluster(s)[0].time
     if e.lanes > 1:
-        e.gate = min(e.gate, max(now, e.gate_after))
+        e.gate = max(now, e.gate_after)
         next_of_lanes(s, r)
     elif e.next == layout.IDLE:
         e.next, e.at = layout.BEGIN, now

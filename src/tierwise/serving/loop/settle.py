@@ -21,8 +21,9 @@ def end(s, r, lane):  # type: ignore[no-untyped-def]
         item = running[i]
         q = of.requests(s)[item]
         n, tokens = q.chunk, 0
-        if n > 0 and q.lane == lane:
+        if n != 0 and q.lane == lane:
             q.chunk = 0
+        if n > 0 and q.lane == lane:
             if q.computed + n == q.prompt + q.made:
                 tokens = _yield(s, e, q, seen)
                 made += tokens * q.samples

@@ -7,8 +7,9 @@ from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.admit import admit
 from tierwise.serving.loop.kv import publish, release, take_blocks
-from tierwise.serving.loop.price import chunk_price, step_price
+from tierwise.serving.loop.price import chunk_price
 from tierwise.serving.loop.queue import join_queue
+from tierwise.serving.loop.ranks import decode_on, empty, given, left_for, prefill_on, step_seconds
 from tierwise.serving.loop.settle import give_back
 from tierwise.serving.loop.speculate import drafts
 
@@ -34,15 +35,19 @@ def begin(s, r, tokens, order, blocks):  # type: ignore[no-untyped-def]
         e.leaving, e.returned = 0, 0
     if e.speculate > 0:
         e.drafts = drafts(s, r)
+    if e.ranks > 1:
+        empty(s, r)
     lost = _compose(s, r, lane, tokens, order, blocks)
     if early and e.left == e.budget:
         # What the last step gave back is all there is: an empty step takes no time, the next one has it.
         e.seen, e.leaving, e.returned, e.blocked = e.at, 0, 0, 0
+        if e.ranks > 1:
+            empty(s, r)
         lost = _compose(s, r, lane, tokens, order, blocks)
     if e.left == e.budget:
         return False
     group = of.groups(s)[e.group]
-    step_price(group, of.tables(s), of.graphs(s), e)
+    step_seconds(s, r)
     if e.copied > 0.0:
         e.dt += e.copied / group.swap
         of.cluster(s)[0].swapped += e.copied
@@ -80,18 +85,21 @@ def _running(s, r, lane, tokens, blocks):  # type: ignore[no-untyped-def]
         item = running[i]
         q = of.requests(s)[item]
         i += 1
-        if q.chunk > 0 or q.state == layout.MOVING:
+        if q.chunk > 0 or (q.chunk < 0 and q.lane == lane) or q.state == layout.MOVING:
             continue
         if q.state == layout.DONE:
             # A static batch goes on with those that are done in their places.
             e.decoding += q.samples
             e.context += q.samples * q.computed
+            if e.ranks > 1:
+                of.ranks(s)[r, q.rank].decoding += q.samples
+                of.ranks(s)[r, q.rank].context += q.samples * q.computed
             continue
         q.left = q.prompt + q.made - q.computed
         decodes = q.made > 0 and q.left == 1
         if e.lanes > 1 and e.partition > 0.0 and decodes != (lane == 1):
             continue
-        n = min(tokens(e, q, of.tenants(s)[r, q.tenant]), q.left, e.left)
+        n = min(given(s, r, q, tokens), q.left, left_for(s, r, q))
         if n <= 0:
             continue
         grown = 1 + min(e.drafts, q.output - q.made - 1) if decodes else n
@@ -143,7 +151,7 @@ def _waiting(s, r, lane, tokens, order, blocks):  # type: ignore[no-untyped-def]
             continue
         q.left = q.prompt + q.made - q.computed
         decodes = q.made > 0 and q.left == 1
-        n = min(q.wanted, q.left, e.left)
+        n = min(q.wanted, q.left, left_for(s, r, q))
         more = blocks(e, q, q.computed + n) + e.fixed * q.samples - q.held - q.shared
         take(s, r, q, n, more, lane, decodes)
 
@@ -159,19 +167,29 @@ def take(s, r, q, n, more, lane, decodes):  # type: ignore[no-untyped-def]
     of.tenants(s)[r, q.tenant].served += q.samples if decodes else n
     if decodes:
         q.chunk = 1
-        n = min(e.left, q.samples * (1 + e.tree * e.drafts // max(e.speculate, 1)))
+        n = min(left_for(s, r, q), q.samples * (1 + e.tree * e.drafts // max(e.speculate, 1)))
+        if e.ranks > 1:
+            decode_on(s, r, q, n)
         e.decoding += q.samples
-        e.context += q.samples * (q.computed + 1)
+        e.context += q.samples * q.computed
         e.yields += q.samples
     else:
         q.chunk = n
         e.prompts += 1
         e.prompt_tokens += n
         chunk_price(of.groups(s)[e.group], of.tables(s), e, n, q.computed)
-        if n == q.left:
-            e.yields += q.samples
+        if e.ranks > 1:
+            prefill_on(s, r, q, n)
+        # Engines compute logits of a chunk that does not end its prompt too, and pass over them.
+        e.yields += q.samples if n == q.left else 1
         if e.unit > 0:
             publish(s, r, q, q.computed + n)
+        if e.follow > 0 and n < q.left:
+            # The next chunk need not wait for it.
+            q.chunk = -1
+            q.computed += n
+            e.tokens += n
+            e.load -= n
     e.left -= n
 
 
@@ -182,7 +200,7 @@ def _victim(s, r):  # type: ignore[no-untyped-def]
     best = -1
     for i in range(e.running - 1, -1, -1):
         q = of.requests(s)[running[i]]
-        if q.state != layout.RUNNING or q.chunk > 0:
+        if q.state != layout.RUNNING or q.chunk != 0:
             continue
         if e.keyed == 0:
             return i

@@ -23,11 +23,12 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
     at = 0
     for g, p, group in zip(groups, prices, deployment.groups, strict=True):
         mixing = p.decode if p.decode_mixed is None else p.decode_mixed
-        other: list[tuple[str, Any]] = []
+        other: list[tuple[str, Any]] = [] if p.experts is None else [("experts", p.experts)]
         if p.reordered is not None:
             o = p.reordered
-            other = [("in_line", o.decode.ravel()), ("yielding", o.heads), ("alone", o.alone), ("work", o.work.ravel()),
-                     ("levels", LEVELS), ("rows", o.rows), ("covering", o.covering.ravel())]  # fmt: skip
+            other += [("in_line", o.decode.ravel()), ("yielding", o.heads), ("alone", o.alone),
+                      ("work", o.work.ravel()), ("levels", LEVELS),
+                      ("rows", o.rows), ("covering", o.covering.ravel())]  # fmt: skip
             g["work_n"] = len(o.work)
             g["reordered"], g["draws"], g["active"], g["covering_row"] = 1, o.draws, o.active, o.covering.shape[1]
             g["once"], g["once_compute"], g["once_memory"] = o.once
