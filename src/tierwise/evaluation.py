@@ -147,7 +147,7 @@ def _bisect(fits: Callable[[Num], NDArray[np.bool_]], limit: float) -> Num:
 
     def held(candidates: NDArray[np.float64]) -> NDArray[np.intp]:
         ok = fits(candidates if at_once > 1 else scalar(candidates[0]))
-        return np.logical_and.accumulate(np.broadcast_to(ok, candidates.shape)).sum(axis=0)
+        return np.asarray(np.logical_and.accumulate(np.broadcast_to(ok, candidates.shape)).sum(axis=0))
 
     grows = low > 0
     while np.any(grows):

@@ -13,10 +13,13 @@ import numba
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array, populate_array
+from numba.np import arrayobj as _arrayobj
 
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.layout import LoopState
+
+numpy_arrays: Any = _arrayobj
+WORD = 8  # bytes of an address or a size
 
 HANDLE = np.dtype(
     [(name, "i8") for name in LoopState._fields]
@@ -38,7 +41,8 @@ def handle(state: LoopState) -> Any:
 
 def _array(name: str, kind: Any, dims: int) -> Any:
     """The array of that name, of ``dims`` dimensions of ``kind``, as a function of the record of addresses."""
-    found: Any = types.Array(numba.from_dtype(np.dtype(kind)), dims, "C")
+    dtype = np.dtype(kind)
+    array: Any = types.Array(numba.from_dtype(dtype), dims, "C")
 
     def view(typingctx, s):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -46,22 +50,21 @@ def _array(name: str, kind: Any, dims: int) -> Any:
             words = builder.bitcast(args[0], word.as_pointer())
 
             def field(name: str) -> Any:
-                return builder.load(builder.gep(words, [word(s.offset(name) // word_size)]))
+                return builder.load(builder.gep(words, [word(s.offset(name) // WORD)]))
 
-            array = make_array(found)(context, builder)
-            item = context.get_constant(types.intp, found.dtype.bitwidth // 8 if plain else found.dtype.size)
-            shape, stride = [field(f"{name}_{k}") for k in range(dims)], item
-            strides = []
-            for size in reversed(shape):
-                strides.insert(0, stride)
-                stride = builder.mul(stride, size)
-            data = builder.inttoptr(field(name), context.get_data_type(found.dtype).as_pointer())
-            populate_array(array, data=data, shape=shape, strides=strides, itemsize=item, meminfo=None)
-            return array._getvalue()
+            shape = [field(f"{name}_{k}") for k in range(dims)]
+            strides = [word(dtype.itemsize)]
+            for size in shape[:0:-1]:
+                strides = [builder.mul(strides[0], size), *strides]
+            data = builder.inttoptr(field(name), context.get_data_type(array.dtype).as_pointer())
+            made = numpy_arrays.make_array(array)(context, builder)
+            numpy_arrays.populate_array(
+                made, data=data, shape=shape, strides=strides, itemsize=word(dtype.itemsize), meminfo=None
+            )
+            return made._getvalue()
 
-        return found(s), codegen
+        return array(s), codegen
 
-    word_size, plain = 8, not isinstance(found.dtype, types.Record)
     return intrinsic(view)
 
 
