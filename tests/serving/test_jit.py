@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 pytest.importorskip("numba")
-from tierwise.serving import jit  # noqa: E402
-from tierwise.serving.loop.compile import by_arrival, loop, policy  # noqa: E402
+from tierwise.serving import jit
+from tierwise.serving.loop.compile import by_arrival, loop, policy
 
 
 @pytest.fixture
