@@ -98,7 +98,7 @@ def test_what_lasts_is_said_in_a_pipe_with_what_was_asked_and_before_the_answer(
 
     with beginning(["explain", "llama-3.1-8b"]):
         until(heard)
-        assert "".join(said) == "tierwise explain llama-3.1-8b: loading …\n"
+        assert "".join(said) == "tierwise: explain llama-3.1-8b: loading …\n"
         monkeypatch.setattr(_progress, "AGAIN_S", 0.0)
     with beginning(["explain", "llama-3.1-8b"]):
         until(heard)
@@ -148,5 +148,5 @@ def test_every_command_that_works_says_so_before_its_answer(
     names = [name for name, _ in heard]
     first = names.index("answer")
     assert stop.value.code == 0
-    assert heard[0][0] == "said" and heard[0][1].startswith(f"tierwise {' '.join(words)}: ")
+    assert heard[0][0] == "said" and heard[0][1].startswith(f"tierwise: {' '.join(words)}: ")
     assert "said" not in names[first:]

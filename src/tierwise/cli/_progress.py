@@ -48,7 +48,7 @@ def beginning(words: Sequence[str]) -> Iterator[Callable[[], None]]:
         with _line(f"{asked}: loading"[: max(shutil.get_terminal_size().columns - 3, 0)] + " …") as over:
             yield over
     else:
-        with _log(lambda: "loading", asked):
+        with _log(lambda: "loading", f"tierwise: {' '.join(words)}"):
             yield lambda: None
 
 
