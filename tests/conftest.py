@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -57,3 +58,11 @@ def machine() -> Callable[..., System]:
         return replace(found, device=replace(found.device, tiers=tiers))
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs of commands say nothing of what lasts: whether something does is the computer's affair."""
+    from tierwise.cli import _progress
+
+    monkeypatch.setattr(_progress, "FIRST_S", threading.TIMEOUT_MAX)

@@ -176,3 +176,16 @@ def test_a_pattern_of_zeros_may_be_swept(model: str, machine: str) -> None:
     many, one = prefill(np.array([True, False])), [prefill(x) for x in (True, False)]
     assert many == pytest.approx(one, rel=1e-12)
     assert one[0] < one[1]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("limit", [2.0**24, 2.0**30])
+@pytest.mark.parametrize("elements", [1, 3, 200])
+def test_the_largest_that_fits_is_found_to_the_last_one(limit: float, elements: int) -> None:
+    from tierwise.evaluation import _bisect
+
+    edges = [0.0, 1.0, 2.0, 3.0, 64.0, 65.0, 4095.0, limit - 1.0, limit, limit + 5.0]
+    room = np.array([*edges, *np.floor(limit ** np.linspace(0.0, 1.0, 40))])
+    for lot in np.resize(room, (max(1, len(room) // elements), elements)):
+        assert np.array_equal(_bisect(lambda x, lot=lot: np.asarray(x) <= lot, limit), np.minimum(lot, limit))  # type: ignore[misc]
+    one = [_bisect(lambda x, most=most: np.asarray(x) <= most, limit) for most in room]  # type: ignore[misc]
+    assert np.array_equal(one, np.minimum(room, limit))

@@ -158,8 +158,8 @@ def tierwise(house: Path) -> Tierwise:
 
 
 def at(house: Path) -> dict[str, str]:
-    """Its package before any other, and compiled code of its own."""
-    return {"PYTHONPATH": str(house), "XDG_CACHE_HOME": str(house / "cache")}
+    """Its package before any other. What was compiled or parsed before holds for it: it is known by what files say."""
+    return {"PYTHONPATH": str(house)}
 
 
 def number(found: object, *path: str) -> float:
@@ -198,7 +198,7 @@ def test_a_technique(tierwise: Tierwise) -> None:
 
 
 def test_a_scheduler_a_router_and_the_steps_of_an_engine(tierwise: Tierwise) -> None:
-    """Together: each call of its own compiles the loop anew."""
+    """Together, as one deployment has them."""
     pytest.importorskip("numba")
     given = ("--scheduler", "newcomer", "--router", "newcomer", "--engine", "newcomer")
     said = json.loads(

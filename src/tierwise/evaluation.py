@@ -165,21 +165,30 @@ def longest_prompt(r: Resolved) -> Num:
     return _bisect(fits, limit=2.0**30)
 
 
+_CANDIDATES = 64  # of one evaluation, where there is one element
+
+
 def _bisect(fits: Callable[[Num], NDArray[np.bool_]], limit: float) -> Num:
-    """The largest whole number for which a monotone test holds, elementwise; 0 when it never does."""
-    first = fits(1.0)
-    low = np.where(first, 1.0, 0.0)
-    high = 2.0 * np.ones_like(low)
-    while True:
-        ok = fits(scalar(high)) & (low > 0)
-        low = np.where(ok, high, low)
-        if not np.any(ok) or np.all(high >= limit):
-            break
-        high = np.where(ok, high * 2.0, high)
-    while np.any(high - low > 1.0):
-        middle = np.floor((low + high) / 2.0)
-        ok = fits(scalar(middle)) & (low > 0)
-        low = np.where(ok & (middle > low), middle, low)
-        high = np.where(ok | (middle <= low), high, middle)
-        high = np.where(low == 0, low, high)
+    """The largest whole number up to ``limit``, a power of two, for which a monotone test holds, elementwise; 0 when it
+    never does. Several candidates are one evaluation along a leading axis: as long as there are few elements, many cost
+    hardly more than one.
+    """
+    low = np.where(fits(1.0), 1.0, 0.0)
+    at_once = max(1, _CANDIDATES // max(low.size, 1))
+    turns = np.arange(1.0, at_once + 1.0).reshape(-1, *(1,) * low.ndim)
+
+    def held(candidates: NDArray[np.float64]) -> NDArray[np.intp]:
+        ok = fits(candidates if at_once > 1 else scalar(candidates[0]))
+        return np.asarray(np.logical_and.accumulate(np.broadcast_to(ok, candidates.shape)).sum(axis=0))
+
+    grows = low > 0
+    while np.any(grows):
+        n = held(np.minimum(low * 2.0**turns, limit))
+        low = np.where(grows, np.minimum(low * 2.0**n, limit), low)
+        grows = grows & (n == at_once) & (low < limit)
+    gap = np.where(low < limit, low, 0.0)  # low holds and low + gap does not
+    while np.any(gap > 1.0):
+        step = np.ceil(gap / (at_once + 1.0))
+        n = np.minimum(held(low + step * turns), np.ceil(gap / np.maximum(step, 1.0)) - 1.0)
+        low, gap = low + n * step, np.minimum(step, gap - n * step)
     return scalar(low)

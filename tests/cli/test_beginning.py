@@ -1,12 +1,17 @@
-"""What a terminal shows while a command is loaded: said at once, gone before anything is printed, never in a pipe."""
+"""What is said while a command works: on a terminal at once, and gone before anything is printed; elsewhere a line of
+what lasts, before the answer, and nothing of what does not."""
 
 from __future__ import annotations
 
+import io
 import sys
+import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
-from tierwise.cli import main
+from tierwise.cli import _progress, main
 from tierwise.cli._progress import beginning
 
 
@@ -63,8 +68,85 @@ def test_help_and_the_version_need_no_such_line(
     assert capsys.readouterr().err == ""
 
 
-def test_a_pipe_holds_only_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_holds_only_the_answer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_progress, "FIRST_S", threading.TIMEOUT_MAX)
     with pytest.raises(SystemExit) as stop:
         main(["machines", "l4"])
     out = capsys.readouterr()
     assert (stop.value.code, out.err) == (0, "") and "NVIDIA L4" in out.out
+
+
+def until(come: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if come():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it was not said")
+
+
+def test_what_lasts_is_said_in_a_pipe_with_what_was_asked_and_before_the_answer(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_progress, "FIRST_S", 0.0)
+    said: list[str] = []
+
+    def heard() -> bool:
+        out = capsys.readouterr()
+        said.append(out.err)
+        assert out.out == ""
+        return "\n" in out.err
+
+    with beginning(["explain", "llama-3.1-8b"]):
+        until(heard)
+        assert "".join(said) == "tierwise: explain llama-3.1-8b: loading …\n"
+        monkeypatch.setattr(_progress, "AGAIN_S", 0.0)
+    with beginning(["explain", "llama-3.1-8b"]):
+        until(heard)
+        said.clear()
+        with _progress.progress("pricing one pass"):
+            until(heard)
+            assert "".join(said) == "tierwise: pricing one pass …\n"
+        print("the answer")
+        capsys.readouterr()
+        time.sleep(0.05)
+        assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["explain", "llama-3.2-1b", "--on", "l4"],
+        ["compare", "llama-3.2-1b --on l4", "… --weights fp8"],
+        ["fit", "llama-3.2-1b", "--on", "l4"],
+        ["simulate", "llama-3.2-1b", "--on", "l4", "--rate", "1/s", "--requests", "20"],
+        ["goodput", "llama-3.2-1b", "--on", "l4", "--ttft", "500ms", "--tpot", "50ms", "--requests", "20"],
+        ["plan", "serve", "llama-3.2-1b", "--on", "l4", "--rate", "1/s"],
+        ["plan", "train", "llama-3.2-1b", "--on", "8xh100-sxm"],
+        ["plan", "fit", "llama-3.2-1b", "--on", "l4"],
+    ],
+)
+def test_every_command_that_works_says_so_before_its_answer(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard output and standard error of one file, as a log has them: what is done, then the answer."""
+    monkeypatch.setattr(_progress, "FIRST_S", 0.0)
+    heard: list[tuple[str, str]] = []
+
+    def stream(name: str) -> object:
+        class Stream(io.StringIO):
+            def write(self, text: str) -> int:
+                if text.strip():
+                    heard.append((name, text))
+                return len(text)
+
+        return Stream()
+
+    monkeypatch.setattr(sys, "stdout", stream("answer"))
+    monkeypatch.setattr(sys, "stderr", stream("said"))
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    names = [name for name, _ in heard]
+    first = names.index("answer")
+    assert stop.value.code == 0
+    assert heard[0][0] == "said" and heard[0][1].startswith(f"tierwise: {' '.join(words)}: ")
+    assert "said" not in names[first:]

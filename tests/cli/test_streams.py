@@ -38,7 +38,7 @@ def test_closed_streams_are_no_fault(shell: str) -> None:
 
 def test_an_ascii_terminal_gets_ascii_for_every_sign() -> None:
     said = tierwise(*MACHINE, PYTHONIOENCODING="ascii")
-    assert said.returncode == 0 and said.stderr == ""
+    assert said.returncode == 0 and "Traceback" not in said.stderr
     assert said.stdout.isascii() and "?" not in said.stdout and "24GB" in said.stdout
 
 

@@ -46,7 +46,7 @@ def test_large_steps_hide_the_host_and_pay_for_the_traffic() -> None:
 
 
 def test_a_framework_never_makes_the_ops_of_a_pass_faster() -> None:
-    """The ops: a serving engine's scheduler waits between its steps, which a framework that schedules nothing does not."""
+    """The ops: a serving engine's scheduler waits between its steps, which a framework without one does not."""
     batch = np.asarray([1.0, 8.0, 64.0, 512.0])
     plain, slow = (run(batch, 512.0, *t) for t in ((), (eager("transformers"),)))
     served = plain.phase("decode")

@@ -84,7 +84,7 @@ def test_the_weights_of_a_role_go_before_those_of_all() -> None:
     both = Placement().with_tensors("weights", {"host": 1.0}).with_tensors("attn", {"nvme": 0.5})
     found = ops(program(both))
     assert "qkv.weight_from_host" not in found and found["qkv.weight_from_nvme"].dims["bytes"] == 100.0
-    assert both.at_home("attn", "weights") == 0.5
+    assert both.share("", "attn", "weights") == 0.5
 
 
 @given(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeAlias, get_type_hints
 
 import typer
@@ -190,16 +191,8 @@ def parsed(words: Sequence[str], settings: Sequence[str]) -> tuple[str, dict[str
     Raises:
         TierwiseError: a flag or value that cannot be.
     """
-    found: list[tuple[str, dict[str, Any]]] = []
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-    @flags(*settings)
-    def one(asked: Flags) -> None:
-        found.append((asked.source or asked.model, dict(asked.said)))  # a type it is read as is in the name
-
-    app.command("scenario", add_help_option=False)(one)
     try:
-        typer.main.get_command(app)(list(words), standalone_mode=False)
+        found: tuple[str, dict[str, Any]] = _scenario(tuple(settings))(list(words), standalone_mode=False)
     except TierwiseError:
         raise
     except Exception as error:
@@ -207,7 +200,20 @@ def parsed(words: Sequence[str], settings: Sequence[str]) -> tuple[str, dict[str
         if not hasattr(error, "format_message"):
             raise
         raise TierwiseError(f"in the scenario text: {error.format_message()}") from None
-    return found[0]
+    return found
+
+
+@cache
+def _scenario(settings: tuple[str, ...]) -> Any:
+    """A command that answers what :func:`parsed` does."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    @flags(*settings)
+    def one(asked: Flags) -> tuple[str, dict[str, Any]]:
+        return asked.source or asked.model, dict(asked.said)  # a type it is read as is in the name
+
+    app.command("scenario", add_help_option=False)(one)
+    return typer.main.get_command(app)
 
 
 _METAVARS = {"text": "TEXT", "whole": "N", "number": "X", "count": "N", "length": "N", "batch": "N", "time": "TIME",

@@ -1,6 +1,8 @@
-"""What is being done, said on standard error while it lasts: a line that moves on a terminal, else a line now and then.
+"""What is being done, said on standard error while it lasts; answers go to standard output.
 
-Nothing is printed for what ends within two seconds where nobody watches a terminal, so that logs hold answers.
+A terminal has a line that moves, from the moment a command begins. Elsewhere nothing is said of what ends at once, so
+that logs hold answers; of what does not, there is a line within a second, which says what was asked, and one now and
+then.
 """
 
 from __future__ import annotations
@@ -11,14 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeAlias, TypeVar
 
 # What is done, how much of it is, of how much (0: nobody knows), and what else to say.
 Tell: TypeAlias = Callable[[str, int, int, str], None]
 T = TypeVar("T")
-FIRST_S, AGAIN_S = 2.0, 10.0
+FIRST_S, AGAIN_S = 0.5, 10.0
 # Answered at once, from the command's own text.
 ASKS_ABOUT_ITSELF = {"-h", "--help", "--version", "--completion"}
+# What the log of this command is to say next; nothing where there is no log.
+_SAID: ContextVar[list[Callable[[], str]] | None] = ContextVar("said", default=None)
 
 
 @contextmanager
@@ -34,18 +39,29 @@ def progress(what: str) -> Iterator[Tell]:
 
 @contextmanager
 def beginning(words: Sequence[str]) -> Iterator[Callable[[], None]]:
-    """A line on a terminal, while what a command needs is loaded: which command begins. Gone at the end, or once the
-    function that comes back is called."""
-    line = f"tierwise {' '.join(words)}: loading"[: max(shutil.get_terminal_size().columns - 3, 0)] + " …"
-    shown = [sys.stderr.isatty() and bool(words) and not ASKS_ABOUT_ITSELF.intersection(words) and line.isprintable()]
+    """Which command begins, while what it needs is loaded. On a terminal a line, at once: gone at the end, or when the
+    function that comes back is called. Elsewhere the first line of a log."""
+    asked = f"tierwise {' '.join(words)}"
+    if not words or ASKS_ABOUT_ITSELF.intersection(words) or not asked.isprintable():
+        yield lambda: None
+    elif sys.stderr.isatty():
+        with _line(f"{asked}: loading"[: max(shutil.get_terminal_size().columns - 3, 0)] + " …") as over:
+            yield over
+    else:
+        with _log(lambda: "loading", f"tierwise: {' '.join(words)}"):
+            yield lambda: None
+
+
+@contextmanager
+def _line(text: str) -> Iterator[Callable[[], None]]:
+    print(text, end="", file=sys.stderr, flush=True)
+    shown = [True]
 
     def over() -> None:
         if shown[0]:
-            print(f"\r{' ' * len(line)}\r", end="", file=sys.stderr, flush=True)
+            print(f"\r{' ' * len(text)}\r", end="", file=sys.stderr, flush=True)
         shown[0] = False
 
-    if shown[0]:
-        print(line, end="", file=sys.stderr, flush=True)
     try:
         yield over
     finally:
@@ -75,24 +91,11 @@ def each(things: Iterable[T], what: str, whole: int, name: Callable[[T], str]) -
 def lines(what: str) -> Iterator[None]:
     """Whole lines about what prints its own output as it goes: one at once where somebody watches a terminal, and one
     now and then with the seconds so far."""
-    over, began = threading.Event(), time.monotonic()
-    watched = sys.stderr.isatty()
+    began, watched = time.monotonic(), sys.stderr.isatty()
     if watched:
         print(f"tierwise: {what} …", file=sys.stderr, flush=True)
-
-    def watch() -> None:
-        wait = AGAIN_S if watched else FIRST_S
-        while not over.wait(wait):
-            print(f"tierwise: {what}, {time.monotonic() - began:.0f} s so far …", file=sys.stderr, flush=True)
-            wait = AGAIN_S
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
+    with _log(lambda: f"{what}, {time.monotonic() - began:.0f} s so far", first=AGAIN_S if watched else None):
         yield
-    finally:
-        over.set()
-        watcher.join()
 
 
 @contextmanager
@@ -113,25 +116,47 @@ def _moving(what: str) -> Iterator[Tell]:
 
 @contextmanager
 def _lines(what: str) -> Iterator[Tell]:
-    now, over = [what], threading.Event()
+    now = [what]
 
     def tell(what: str, done: int = 0, total: int = 0, said: str = "") -> None:
         now[0] = what + (f" {done:,} of {total:,}" if total else "") + (f": {said}" if said else "")
 
-    def watch() -> None:
-        last, wait = "", FIRST_S
-        while not over.wait(wait):
-            if now[0] != last:
-                print(f"tierwise: {now[0]} …", file=sys.stderr, flush=True)
-            last, wait = now[0], AGAIN_S
+    with _log(lambda: now[0]):
+        yield tell
 
-    watcher = threading.Thread(target=watch, daemon=True)
+
+@contextmanager
+def _log(say: Callable[[], str], asked: str = "tierwise", first: float | None = None) -> Iterator[None]:
+    """Lines on standard error of what ``say`` says by then, where it changed: the first after ``first`` seconds, by
+    usual ``FIRST_S``. Inside another log it is that one that says it, in its own time, and nothing once it is done:
+    then the answer comes."""
+    log = _SAID.get()
+    if log is not None:
+        log.append(say)
+        try:
+            yield
+        finally:
+            log.remove(say)
+            log[0] = lambda: ""
+        return
+    says, over = [say], threading.Event()
+
+    def watch() -> None:
+        last, wait, who = "", FIRST_S if first is None else first, asked
+        while not over.wait(wait):
+            now = says[-1]()
+            if now and now != last:
+                print(f"{who}: {now} …", file=sys.stderr, flush=True)
+                last, wait, who = now, AGAIN_S, "tierwise"
+
+    watcher, token = threading.Thread(target=watch, daemon=True), _SAID.set(says)
     watcher.start()
     try:
-        yield tell
+        yield
     finally:
         over.set()
         watcher.join()
+        _SAID.reset(token)
 
 
 def compiling() -> str:

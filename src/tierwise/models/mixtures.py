@@ -7,8 +7,10 @@ matrix only where a type cannot do without one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -112,12 +114,11 @@ def stored_as(model: Model, weights: Format | None) -> Model:
         return _each(model, np.asarray(name))
     if name not in MIXTURES:
         return model
-    parts: dict[str, dict[str, tuple[Format, float]]] = {}
+    parts: dict[str, dict[str, float]] = {}
     for role, kind, elements in _tensors(model, name):
-        form = fmt(kind)
-        held = parts.setdefault(role, {}).get(kind, (form, 0.0))[1]
-        parts[role][kind] = (form, held + elements)
-    formats = {role: mixture(list(shares.values())) for role, shares in parts.items()}
+        shares = parts.setdefault(role, {})
+        shares[kind] = shares.get(kind, 0.0) + elements
+    formats = {role: mixture([(fmt(kind), n) for kind, n in shares.items()]) for role, shares in parts.items()}
     formats = {**model.formats, **{role: replace(f, arithmetic="") if role not in _EXACT else f
                                    for role, f in formats.items()}}  # fmt: skip
     return replace(model, formats=formats, pinned=model.pinned.union(parts), stored_bytes=None)
@@ -154,12 +155,21 @@ def _tensors(model: Model, name: str) -> Iterator[tuple[str, str, float]]:
             yield w.role, _end(model, stack, w, name), float(w.elements)
             if w.role == "embed" and (tied := sum(float(np.max(facts_of(b).tied)) for b in stack.after)):
                 yield "head", _end(model, stack, w, name), tied  # read as it is stored, and copied so
-        kinds = [[(w, part, elements, _row(part, w, elements, model)) for b in k.blocks for w in b.weights()
-                  for part, elements in projections(w, facts_of(b))] for k in stack.kinds]  # fmt: skip
-        for layer, index in enumerate(stack.pattern):
-            at = _At(layer, stack.depth, gqa, experts, fused)
-            for w, part, elements, row in kinds[index]:
-                yield w.role, _narrowed(_inner(part, w.role, name, at), row), elements
+        for index, kind in enumerate(stack.kinds):
+            layers = tuple(layer for layer, k in enumerate(stack.pattern) if k == index)
+            for w, facts in ((w, facts_of(b)) for b in kind.blocks for w in b.weights()):
+                for part, elements in projections(w, facts):
+                    row = _row(part, w, elements, model)
+                    for inner, count in _by_layer(part, w.role, name, layers, stack.depth, gqa, experts, fused).items():
+                        yield w.role, _narrowed(inner, row), elements * count
+
+
+@cache
+def _by_layer(
+    part: str, role: str, name: str, layers: tuple[int, ...], depth: int, gqa: bool, experts: float, fused: bool
+) -> Mapping[str, int]:
+    """Types of a weight of several layers, and how many of them have each."""
+    return Counter(_inner(part, role, name, _At(layer, depth, gqa, experts, fused)) for layer in layers)
 
 
 def _inner(part: str, role: str, name: str, at: _At) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -66,20 +67,28 @@ class Placement:
             if low or bool(np.any(np.asarray(whole) > 1.0 + _NOTHING)):
                 raise BadField("placement", group, dict(places), "fractions from 0 that add up to at most 1")
 
-    def fractions(self, group: str, other: str = "") -> Mapping[str, Num]:
-        """Fractions of a group by node, the main memory apart; those of ``other`` where the group is not named."""
-        named = dict(self.tensors)
-        return dict(named.get(group, named.get(other, ())))
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], Mapping[str, Num]]:
+        return {}
 
-    def at_home(self, group: str, other: str = "") -> Num:
-        """The fraction that lies in the device's main memory."""
-        left = 1.0 - sum(self.fractions(group, other).values(), 0.0)
-        # 0.7 and 0.3 leave nothing, whatever their last bits say.
-        return where(np.asarray(left) < _NOTHING, 0.0, left)
+    def places(self, group: str, other: str = "") -> Mapping[str, Num]:
+        """Fractions of a group by node, ``""`` the device's main memory; those of ``other`` where it is not named."""
+        found = self._places.get((group, other))
+        if found is None:
+            named = dict(self.tensors)
+            away = dict(named.get(group, named.get(other, ())))
+            left = 1.0 - sum(away.values(), 0.0)
+            # 0.7 and 0.3 leave nothing, whatever their last bits say.
+            found = self._places[group, other] = {**away, "": where(np.asarray(left) < _NOTHING, 0.0, left)}
+        return found
+
+    def fractions(self, group: str, other: str = "") -> Mapping[str, Num]:
+        """The same of the other nodes alone, without the main memory."""
+        return {node: share for node, share in self.places(group, other).items() if node}
 
     def share(self, node: str, group: str, other: str = "") -> Num:
         """The fraction of a group that lies on a node; ``""`` is the device's main memory."""
-        return self.fractions(group, other).get(node, 0.0) if node else self.at_home(group, other)
+        return self.places(group, other).get(node, 0.0)
 
     def of(self, layer: str) -> Placement:
         """What holds for a layer, by the mark in its name."""
@@ -274,11 +283,9 @@ def _elsewhere(
         if group is None:
             continue
         own = ("expert" if op.kind == "moe" else op.role) if group == "weights" else group
-        places = {**placement.fractions(own, group), "": placement.at_home(own, group)}
-        for name, fraction in places.items():
-            part = replace(o, elements=o.elements * fraction)
-            if name != node and not is_zero(part.elements):
-                found.setdefault((name, o.role == "act"), []).append(part)
+        for name, fraction in placement.places(own, group).items():
+            if name != node and not is_zero(elements := o.elements * fraction):
+                found.setdefault((name, o.role == "act"), []).append(replace(o, elements=elements))
     for (name, _), parts in found.items():
         yield name, parts
 

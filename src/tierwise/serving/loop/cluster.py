@@ -9,7 +9,7 @@ from tierwise.serving.loop.fast_forward import fast_forward_end
 from tierwise.serving.loop.heap import pop_waiting, push_event
 from tierwise.serving.loop.kv import drop_cache, matched
 from tierwise.serving.loop.queue import count_waiting, join_queue, wake
-from tierwise.serving.loop.record import spread
+from tierwise.serving.loop.record import bins, spread
 from tierwise.serving.loop.settle import count_state
 
 
@@ -166,7 +166,9 @@ def shut(s, r):  # type: ignore[no-untyped-def]
     """Replica r takes no more requests and its rent ends."""
     e = of.engines(s)[r]
     if e.since < of.cluster(s)[0].time:
-        spread(of.cluster(s)[0], of.series(s), layout.S_REPLICAS, e.since, of.cluster(s)[0].time, 1.0)
+        cluster, series = of.cluster(s)[0], of.series(s)
+        among = bins(cluster, series, e.since, cluster.time)
+        spread(cluster, series, among, layout.S_REPLICAS, e.since, cluster.time, 1.0)
         e.up += of.cluster(s)[0].time - e.since
     e.since, e.open = float("nan"), 0
 

@@ -11,6 +11,7 @@ from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.kv import take_blocks
+from tierwise.serving.loop.price import steady_base, steady_price
 from tierwise.serving.loop.ranks import grow, step_seconds
 from tierwise.serving.loop.record import count_gaps, spread
 from tierwise.serving.loop.settle import account
@@ -39,7 +40,8 @@ def fast_forward_begin(s, r):  # type: ignore[no-untyped-def]
 def fast_forward(s, r, horizon, blocks):  # type: ignore[no-untyped-def]
     """Steps of engine r, which stands at the beginning of one, while they only go on and end before ``horizon``.
     Returns False where the next has to be put together in full."""
-    e = of.engines(s)[r]
+    e, group = of.engines(s)[r], of.groups(s)[of.engines(s)[r].group]
+    base = steady_base(group, of.tables(s), of.graphs(s), e)
     while True:
         more = of.growth(s)[r, e.fast_forwarded % e.grow] * e.grown if e.grow > 0 else 0
         if e.dirty > 0 or e.fast_forwarded >= e.fast_forward_limit or more > e.free + e.spare - e.returned:
@@ -47,11 +49,12 @@ def fast_forward(s, r, horizon, blocks):  # type: ignore[no-untyped-def]
             return False
         if more > 0:
             take_blocks(s, r, more)
-        e.dt, e.compute, e.memory, e.link, e.joules = 0.0, 0.0, 0.0, 0.0, 0.0
         e.context += e.decoding
         if e.ranks > 1:
             grow(s, r)
-        step_seconds(s, r)
+            step_seconds(s, r)
+        else:
+            steady_price(group, of.tables(s), e, base)
         e.begun, e.next = e.at, layout.END
         e.at = e.begun + e.dt
         if e.at >= horizon:
@@ -66,7 +69,7 @@ def fast_forward_step(s, r):  # type: ignore[no-untyped-def]
     """A step of engine r that only went on is over."""
     e, cluster = of.engines(s)[r], of.cluster(s)[0]
     d = e.decoding
-    account(s, e)
+    among = account(s, e)
     seen = e.at + of.groups(s)[e.group].request
     gap = seen - e.seen
     count_gaps(cluster, of.edges(s), of.itl(s), gap, d)
@@ -76,7 +79,7 @@ def fast_forward_step(s, r):  # type: ignore[no-untyped-def]
     e.tokens += d
     e.load -= d
     cluster.output_tokens += d
-    spread(cluster, of.series(s), layout.S_OUTPUT, e.begun, e.at, d / max(e.at - e.begun, 1e-12))
+    spread(cluster, of.series(s), among, layout.S_OUTPUT, e.begun, e.at, d / max(e.at - e.begun, 1e-12))
     e.next = layout.BEGIN
 
 

@@ -34,10 +34,11 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
         engine.dt, engine.compute = chunks[0] + share * engine.dt, chunks[1] + share * engine.compute
         engine.memory, engine.link = chunks[2] + share * engine.memory, chunks[3] + share * engine.link
         engine.joules = chunks[4] + share * engine.joules
-    tokens, replayed = d + drafted + prompt, False
-    padded = replayable(group, graphs, tokens, prompt) if engine.rows == 0 else -engine.rows
-    if padded > 0:
-        tokens, replayed = padded, True
+    tokens, replayed = d + drafted + prompt, engine.rows < 0
+    if engine.rows == 0:
+        tokens, replayed = _rows(group, graphs, tokens, prompt)
+    elif engine.rows < 0:
+        tokens = -engine.rows
     if group.reordered > 0 and prompt > 0:
         _reordered(tables, group, engine, tokens, engine.yields + drafted)
     else:
@@ -49,6 +50,42 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     if engine.rows > 0:
         # Experts see the tokens of all ranks, everything else those of one.
         _swap(tables, group.experts, group.experts_n, tokens, engine.rows, engine)
+    _finish(group, engine, replayed)
+
+
+@jit
+def steady_base(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
+    """What is the same in all steps in which the same sequences decode and nothing else is done, for
+    :func:`steady_price`."""
+    engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
+    tokens, replayed = _rows(group, graphs, engine.decoding, 0)
+    _add(tables, group.tokens, group.tokens_n, tokens, engine)
+    _add(tables, group.heads, group.heads_n, engine.yields, engine)
+    engine.dt += group.gap_sequence * engine.yields
+    a, u = _place(tables, group.seqs, group.seqs_n, engine.decoding)
+    return replayed, a, u, engine.dt, engine.compute, engine.memory, engine.link, engine.joules
+
+
+@jit
+def steady_price(group, tables, engine, base):  # type: ignore[no-untyped-def]
+    """Seconds of such a step at the context of ``engine``: to the last bit those of :func:`step_price`."""
+    replayed, a, u, engine.dt, engine.compute, engine.memory, engine.link, engine.joules = base
+    b, v = _place(tables, group.contexts, group.contexts_n, engine.context / engine.decoding)
+    _between(tables, group.decode, group.contexts_n, a, u, b, v, engine)
+    _finish(group, engine, replayed)
+
+
+@jit
+def _rows(group, graphs, tokens, prompt):  # type: ignore[no-untyped-def]
+    """Rows of a step of so many tokens, and whether it replays a recorded graph."""
+    padded = replayable(group, graphs, tokens, prompt)
+    return (padded, True) if padded > 0 else (tokens, False)
+
+
+@jit
+def _finish(group, engine, replayed):  # type: ignore[no-untyped-def]
+    """Of what the device does: at least what launches take, with the host's work, and within the power it may draw."""
+    d, prompt = engine.decoding, engine.prompt_tokens
     if not replayed and engine.dt < group.launch:
         engine.dt = group.launch
     host = (group.host_step + group.host_sequence * (d + engine.prompts)

@@ -6,7 +6,7 @@ from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.heap import push_waiting
-from tierwise.serving.loop.record import spread
+from tierwise.serving.loop.record import bins, spread
 
 
 @jit
@@ -40,7 +40,9 @@ def count_waiting(s, r, now):  # type: ignore[no-untyped-def]
     e = of.engines(s)[r]
     if now > e.queued:
         if e.waiting > 0:
-            spread(of.cluster(s)[0], of.series(s), layout.S_WAITING, e.queued, now, e.waiting)
+            cluster, series = of.cluster(s)[0], of.series(s)
+            among = bins(cluster, series, e.queued, now)
+            spread(cluster, series, among, layout.S_WAITING, e.queued, now, e.waiting)
         e.queued = now
 
 

@@ -9,12 +9,18 @@ from tierwise.serving.loop.layout import BINS, ITL_BINS, ITL_DECADES, ITL_LOW
 
 
 @jit
-def spread(cluster, series, column, start, end, value):  # type: ignore[no-untyped-def]
-    """Add ``value`` x seconds over [start, end) to a column of the series, bin by bin."""
+def bins(cluster, series, start, end):  # type: ignore[no-untyped-def]
+    """First and last bin of the series of [start, end); it has room for them from here on. Found once for all columns:
+    divisions are most of what writing down costs."""
     if end >= cluster.width * BINS:
         _widen(cluster, series, end)
-    width = cluster.width
-    a, b = int(start / width), int(end / width)
+    return int(start / cluster.width), int(end / cluster.width)
+
+
+@jit
+def spread(cluster, series, among, column, start, end, value):  # type: ignore[no-untyped-def]
+    """Add ``value`` x seconds over [start, end), which lies ``among`` :func:`bins`, to a column of the series."""
+    width, (a, b) = cluster.width, among
     if a == b:
         series[a, column] += value * (end - start)
         return

@@ -6,7 +6,7 @@ from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.kv import publish_answer, release
-from tierwise.serving.loop.record import count_gaps, log_step, spread
+from tierwise.serving.loop.record import bins, count_gaps, log_step, spread
 from tierwise.serving.loop.speculate import accepted
 
 
@@ -15,7 +15,7 @@ def end(s, r, lane):  # type: ignore[no-untyped-def]
     """The step in flight is over. Returns how many requests it finished or hands over; they stand in ``scratch``."""
     e, running = of.engines(s)[r], of.running(s)[r]
     seen = e.at + of.groups(s)[e.group].request
-    account(s, e)
+    among = account(s, e)
     kept, out, made, alive = 0, 0, 0, 0
     for i in range(e.running):
         item = running[i]
@@ -55,7 +55,7 @@ def end(s, r, lane):  # type: ignore[no-untyped-def]
         kept = 0
     e.running = kept
     of.cluster(s)[0].output_tokens += made
-    spread(of.cluster(s)[0], of.series(s), layout.S_OUTPUT, e.begun, e.at, made / max(e.at - e.begun, 1e-12))
+    spread(of.cluster(s)[0], of.series(s), among, layout.S_OUTPUT, e.begun, e.at, made / max(e.at - e.begun, 1e-12))
     return out
 
 
@@ -117,7 +117,7 @@ def _hand_over(s, r, q):  # type: ignore[no-untyped-def]
 
 @jit
 def account(s, e):  # type: ignore[no-untyped-def]
-    """Write down the step in flight of engine e, which ends now."""
+    """Write down the step in flight of engine e, which ends now. Returns the bins of the series that it is in."""
     cluster, series = of.cluster(s)[0], of.series(s)
     start, now = e.begun, e.at
     span = max(now - start, 1e-12)
@@ -126,14 +126,16 @@ def account(s, e):  # type: ignore[no-untyped-def]
     cluster.prompt_tokens += e.prompt_tokens
     cluster.energy += e.joules
     count_state(s, e, now)
+    among = bins(cluster, series, start, now)
     if e.prompt_tokens > 0:
-        spread(cluster, series, layout.S_PROMPT, start, now, e.prompt_tokens / span)
+        spread(cluster, series, among, layout.S_PROMPT, start, now, e.prompt_tokens / span)
     # Of several steps in flight each keeps its stage busy only a part of the time.
     part = 1.0 / (span * max(e.stages, 1))
-    spread(cluster, series, layout.S_COMPUTE, start, now, min(e.compute, span) * part)
-    spread(cluster, series, layout.S_MEMORY, start, now, min(e.memory, span) * part)
+    spread(cluster, series, among, layout.S_COMPUTE, start, now, min(e.compute, span) * part)
+    spread(cluster, series, among, layout.S_MEMORY, start, now, min(e.memory, span) * part)
     if e.link > 0.0:
-        spread(cluster, series, layout.S_LINK, start, now, min(e.link, span) * part)
+        spread(cluster, series, among, layout.S_LINK, start, now, min(e.link, span) * part)
+    return among
 
 
 @jit
@@ -143,11 +145,12 @@ def count_state(s, e, now):  # type: ignore[no-untyped-def]
     if now <= start:
         return
     e.counted = now
+    among = bins(cluster, series, start, now)
     used = e.blocks - e.free - e.spare
     if e.running > 0:
-        spread(cluster, series, layout.S_RUNNING, start, now, e.width)
+        spread(cluster, series, among, layout.S_RUNNING, start, now, e.width)
     if used > 0:
-        spread(cluster, series, layout.S_KV, start, now, used / e.blocks)
+        spread(cluster, series, among, layout.S_KV, start, now, used / e.blocks)
         empty = used - e.tokens / e.block
         if empty > 0.0:
-            spread(cluster, series, layout.S_FRAGMENTATION, start, now, empty / e.blocks)
+            spread(cluster, series, among, layout.S_FRAGMENTATION, start, now, empty / e.blocks)
