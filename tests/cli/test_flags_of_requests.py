@@ -41,7 +41,7 @@ CASES: dict[str, Any] = {
     "disk_cache": (SESSIONS, "8GB"), "pooled": ((*SESSIONS, "--host-cache", "8GB"), True), "swap": (SCARCE, True),
     "prefill_share": "0.4", "draft": "3", "accept": ((*PLAYED, "--draft", "3"), "0.4"), "adapters": "4",
     "lora_rank": ((*PLAYED, "--adapters", "4"), "64"), "lora_modules": ((*PLAYED, "--adapters", "4"), "attention"),
-    "fail": "0.3s:0:0.5s", "ttft": "1ms", "tpot": "1ms",
+    "fail": "0.3s:0:0.5s", "ttft": "1ms", "tpot": "1ms", "rent": "2/h",
 }  # fmt: skip
 # Where nothing would follow them, with what they would wait for.
 IDLE = {

@@ -151,7 +151,9 @@ def test_bad_input_is_one_line(args: list[str], said: str, capsys: pytest.Captur
     if args[0] in ("--prompt", "--ttft"):
         place = asked.index(args[0])
         asked[place + 1], args = args[1], args[2:]
-    assert plan("serve", *asked, *args, "--no-confirm") == 2
+    # Only what is simulated has percentiles.
+    quick = [] if "--statistic" in args else ["--no-confirm"]
+    assert plan("serve", *asked, *args, *quick) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and said in captured.err
     assert captured.err.startswith("tierwise: ") and captured.err.count("\n") == 1
