@@ -113,6 +113,16 @@ def test_every_token_is_made_once_and_no_block_is_lost(
         assert np.array_equal(getattr(run.requests, name), getattr(again.requests, name), equal_nan=True), name
 
 
+def test_what_no_decoding_engine_has_room_for_leaves_the_one_that_prefilled_it() -> None:
+    """Drafts take a reserved block of a power of two over the next one, which fits where it is prefilled and nowhere
+    else: the next request, which waits for those blocks, comes in."""
+    d = split(served(1, kv="reserve_exact", max_len=2048, speculation=Speculation(3, 0.7, adaptive=False)), 1, 1)
+    asked = trace(np.zeros(2), np.array([1000, 900]), np.array([24, 6]), samples=np.array([2, 2]))
+    run = simulate(asked, d, [PRICES] * 2)
+    conserved(run)
+    assert run.requests.state.tolist() == [REJECTED, DONE]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 4e6]), st.booleans(), st.sampled_from(["paged", "virtual"]))
 def test_shared_prefixes_are_conserved_too(seed: int, host: float, parted: bool, kv: str) -> None:

@@ -118,11 +118,8 @@ def _happen(s, orders, blocks, route, replicas):  # type: ignore[no-untyped-def]
     elif kind == layout.LANDED:
         q = of.requests(s)[item]
         if q.state == layout.MOVING and q.until == cluster.time:
-            source = landed(s, item)
+            landed(s, item)
             wake(s, q.replica)
-            if source >= 0 and of.engines(s)[source].waiting > 0:
-                wake(s, source)
-                of.engines(s)[source].dirty = 1
     elif kind == layout.DOWN:
         fail(s, item, orders, blocks, route)
     elif kind == layout.UP:

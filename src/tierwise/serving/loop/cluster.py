@@ -8,6 +8,7 @@ from tierwise.serving.loop import layout
 from tierwise.serving.loop.fast_forward import fast_forward_end
 from tierwise.serving.loop.heap import pop_waiting, push_event
 from tierwise.serving.loop.kv import drop_cache, matched
+from tierwise.serving.loop.move import forget
 from tierwise.serving.loop.queue import count_waiting, join_queue, wake
 from tierwise.serving.loop.record import bins, spread
 from tierwise.serving.loop.settle import count_state
@@ -37,6 +38,7 @@ def arrive(s, item, orders, blocks, route):  # type: ignore[no-untyped-def]
             count += 1
     if not could:
         q.state = layout.REJECTED
+        forget(s, q)
         follow(s, item)
         return
     if count == 0:

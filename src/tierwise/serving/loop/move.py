@@ -7,6 +7,7 @@ from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.heap import push_event
 from tierwise.serving.loop.kv import release
+from tierwise.serving.loop.queue import wake
 
 
 @jit
@@ -39,11 +40,20 @@ def fetch(s, r, q, host, disk):  # type: ignore[no-untyped-def]
 
 @jit
 def landed(s, item):  # type: ignore[no-untyped-def]
-    """What request ``item`` waited for is there: its source may forget it. Returns the source, -1 for none."""
+    """What request ``item`` waited for is there: its source may forget it."""
     q = of.requests(s)[item]
     q.state = layout.RUNNING
+    forget(s, q)
+
+
+@jit
+def forget(s, q):  # type: ignore[no-untyped-def]
+    """The engine that prefilled request q, if it holds it still, frees its blocks, and what waits there may come in."""
     source = q.source
-    if source >= 0:
-        release(s, source, q, q.source_held, q.source_units)
-        q.source, q.source_held, q.source_units = -1, 0, 0
-    return source
+    if source < 0:
+        return
+    release(s, source, q, q.source_held, q.source_units)
+    q.source, q.source_held, q.source_units = -1, 0, 0
+    if of.engines(s)[source].waiting > 0:
+        wake(s, source)
+        of.engines(s)[source].dirty = 1
