@@ -4,6 +4,7 @@ what lasts, before the answer, and nothing of what does not."""
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 import threading
 import time
@@ -150,3 +151,13 @@ def test_every_command_that_works_says_so_before_its_answer(
     assert stop.value.code == 0
     assert heard[0][0] == "said" and heard[0][1].startswith(f"tierwise: {' '.join(words)}: ")
     assert "said" not in names[first:]
+
+
+@pytest.mark.parametrize("command", ["techniques", "machines --json -"])
+def test_a_reader_that_has_seen_enough_is_no_failure(command: str) -> None:
+    """Both ways in which lists are printed: line by line, and as one text."""
+    run = subprocess.Popen([sys.executable, "-m", "tierwise", *command.split()], stdout=subprocess.PIPE,
+                           stderr=subprocess.DEVNULL)  # fmt: skip
+    assert run.stdout is not None
+    run.stdout.close()
+    assert run.wait(timeout=60) == 0

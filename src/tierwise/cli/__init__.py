@@ -87,6 +87,7 @@ def _run(args: list[str]) -> int:
     from tierwise.cli._progress import beginning
     from tierwise.core.errors import TierwiseError
 
+    stream = sys.stdout
     try:
         with beginning(args) as begun:
             app = _app(args, begun)
@@ -96,6 +97,11 @@ def _run(args: list[str]) -> int:
         return code if isinstance(code, int) else 0
     except Stopped:
         return INTERRUPTED
+    except SystemExit:
+        # Typer wraps the stream of a reader that went away, and makes a failure of it.
+        if sys.stdout is stream:
+            raise
+        raise BrokenPipeError from None
     except TierwiseError as error:
         return _fail(str(error))
     except BrokenPipeError:
