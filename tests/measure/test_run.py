@@ -229,7 +229,7 @@ def test_recorded_runs_without_data_about_the_card(name: str) -> None:
 )  # fmt: skip
 def test_recorded_runs_calibrated_on_the_other(on: str, tested: str) -> None:
     """Mean and p99 of each quantity; wanted are 4 %, met before by corrections made for these runs."""
-    most = {"TTFT": 0.18, "TPOT": 0.13, "latency": 0.15}
+    most = {"TTFT": 0.17, "TPOT": 0.13, "latency": 0.15}
     c = compare(read_run(RUNS / tested), WORKSTATION, fit(read_run(RUNS / on), WORKSTATION).adjustment)
     for quantity in ("TTFT", "TPOT", "latency"):
         error = np.abs(c.error(quantity))
