@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise import workloads
-from tierwise.core.num import Num, maximum, num, scalar, where
+from tierwise.core.num import Num, is_zero, maximum, minimum, num, scalar, where
 from tierwise.memory.account import Memory, MemoryRules, account, profiled
 from tierwise.memory.rules import rules
 from tierwise.memory.stages import ByStage
@@ -54,13 +54,34 @@ def evaluate_resolved(r: Resolved) -> Result:
 def _phase(p: Pass, on: EngineOn, alone: EngineOn, after: Pass | None) -> Phase:
     """A pass priced as a step of the engine, or by its kernels alone where no engine steps; ``after``: the next one."""
     if p.state is not None and on.facts is not None:
-        cost = price_step(on, p.state)
+        cost = _launched(p, price_step(on, p.state), on)
         stretch = _paced(p, cost, on, on.facts.extra_layers, after)
         return Phase(p.name, p.step, cost, p.times, stretch, _share(p, cost, on))
     state = p.state if p.state is not None else StepState()
     step = p.step if alone.parts == 1 else p.step.but(seqs=p.step.seqs / alone.parts)
     cost = price_program(alone, lower(step), state)
     return Phase(p.name, p.step, cost, p.times, _paced(p, cost, alone, "middle", after), p.share * p.busy)
+
+
+def _launched(p: Pass, cost: StepCost, on: EngineOn) -> StepCost:
+    """The cost of the mean of a prompt's chunks, with launches that pace only the first of them: those take the device
+    less time than the last, in equal steps, as attention does."""
+    if p.deepest is None or is_zero(cost.launch) or np.all(np.asarray(p.deepest) <= np.asarray(p.step.past)):
+        return cost
+    n = maximum(2.0 * (p.deepest - p.step.past) / p.step.new + 1.0, 1.0)
+    last = minimum(_deepest(p, p.deepest, on).device, 2.0 * cost.device)
+    first = 2.0 * cost.device - last
+    more = maximum((last - first) / maximum(n - 1.0, 1e-9), 1e-30)
+    paced = np.clip(np.ceil((cost.launch - first) / more), 0.0, n)
+    rest = (n - paced) * (first + more * paced + last) / 2.0
+    waits = (n > 1.0) & (np.asarray(cost.launch) > 0.0)
+    return replace(cost, least_launch=where(waits, (paced * cost.launch + rest) / n, 0.0))
+
+
+def _deepest(p: Pass, past: Num, on: EngineOn) -> StepCost:
+    """The cost of those of a prefill's passes that see most cached tokens, ``past`` of them."""
+    assert p.state is not None
+    return price_step(on, replace(p.state, chunks=tuple(replace(c, past=past) for c in p.state.chunks)))
 
 
 def _paced(p: Pass, cost: StepCost, on: EngineOn, rule: str, after: Pass | None) -> Num:
@@ -103,8 +124,7 @@ def _longest(p: Pass, cost: StepCost, on: EngineOn, after: Pass | None) -> Num:
     """Time of the longest of a prefill's passes over that of the mean one: those that see most cached tokens."""
     if p.deepest is None or p.state is None or np.all(np.asarray(p.deepest) <= np.asarray(p.step.past)):
         return 1.0
-    deepest = replace(p.state, chunks=tuple(replace(c, past=p.deepest) for c in p.state.chunks))
-    longest = price_step(on, deepest).time
+    longest = _deepest(p, p.deepest, on).time
     if after is not None and after.follows and after.state is not None:
         longest = maximum(longest, where(np.asarray(after.times) > 0, price_step(on, after.state).time, 0.0))
     return longest / cost.time

@@ -126,13 +126,8 @@ PIPED = [("llama-3.1-70b", "8xh200-sxm", {"tp": 2.0, "pp": 4.0}), ("qwen3-32b", 
          ("qwen3-30b-a3b", "2xh100-sxm", {"pp": 2.0})]  # fmt: skip
 
 
-# Its launches pace the first chunks and not the last: `explain`, which prices the mean one, is 3.1 % short.
-MEAN_CHUNK = pytest.mark.xfail(strict=True, reason="launches pace some chunks of a prompt, explain prices the mean one")
-
-
-@pytest.mark.parametrize(("name", "machine", "plan", "engine"), [
-    pytest.param(*piped, engine, marks=MEAN_CHUNK if (piped[0], engine) == ("qwen3-30b-a3b", "sglang") else ())
-    for engine in ("vllm", "sglang", "trtllm", "trtllm@1.1") for piped in PIPED])  # fmt: skip
+@pytest.mark.parametrize(("name", "machine", "plan"), PIPED)
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm", "trtllm@1.1"])
 def test_chunks_of_a_prompt_follow_each_other_through_stages_where_the_engine_lets_them(
     name: str, machine: str, plan: dict[str, float], engine: str
 ) -> None:

@@ -60,6 +60,8 @@ class StepCost:
         kernels: kernels of a step, collectives aside.
         power: what actions cost, where the machine could be asked for more than it may draw; None elsewhere. ``cap``:
             watts that it may draw.
+        least_launch: seconds that launching takes at the least, of a step that stands for several: the mean of what
+            each of them waits for, its device or its launches.
         shared: seconds of launches that ops of several sequences' kinds share, to be taken off the sum; negative where
             they get in each other's way.
     """
@@ -75,6 +77,7 @@ class StepCost:
     replayed: Num = 1.0
     ahead: bool | NDArray[np.bool_] = False
     kernels: Num = 0.0
+    least_launch: Num = 0.0
     shared: Num = 0.0
     power: Actions | None = None
     cap: Num = float("nan")
@@ -187,6 +190,8 @@ class StepCost:
     def launch(self) -> Num:
         """Seconds the host needs to launch the kernels one by one; 0 where they are replayed."""
         engine = where(np.asarray(self.replayed) > 0, 0.0, self.corrections.launch * self.kernels)
+        if not is_zero(self.least_launch):
+            engine = maximum(num(engine), num(self.least_launch))
         if np.all(self.target.graphs):
             return engine
         walked = zip(self.program.walk(), self.costs, strict=True)
