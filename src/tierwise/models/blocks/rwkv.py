@@ -155,15 +155,10 @@ class MatrixTimeMix:
             state_format=_FP32,
             state_name="wkv_state",
         )
-        reads = {"scan.y": t * d, "rkvg": t * d}
-        yield elementwise(step, f"{self.name}.norm_gate", "ssm", reads, {"o": t * d}, GATED_NORM)
-        yield matmul(step, f"{self.name}.output", "ssm", t, [self._out()], "o", "y")
-        yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
+        yield from _leave(step, self.name, self._out(), {"scan.y": t * d, "rkvg": t * d})
 
     def state(self, step: Step) -> Iterator[SequenceState]:
-        h = share(self.hidden / self.head_dim, 1.0, step.plan.tp)
-        yield fixed_state("wkv_state", step, h * self.head_dim**2, _FP32)
-        yield fixed_state("shift_state", step, self.hidden, step.act)
+        return _states(step, self.hidden, self.head_dim)
 
     def facts(self) -> BlockFacts:
         return BlockFacts(heads=self.hidden / self.head_dim, state="wkv_state")
@@ -231,18 +226,27 @@ class DeltaTimeMix:
         yield elementwise(step, f"{self.name}.keys", "ssm", reads, writes, GATED_NORM)
         yield scan(step, f"{self.name}.wkv", "delta", h, self.head_dim, self.head_dim, chunk=self.chunk, decays=d,
                    gates=d, parameters=d, state_format=_FP32, state_name="wkv_state")  # fmt: skip
-        reads = {"scan.y": t * d, "rkv": 2.0 * t * d}
-        yield elementwise(step, f"{self.name}.norm_gate", "ssm", reads, {"o": t * d}, GATED_NORM)
-        yield matmul(step, f"{self.name}.output", "ssm", t, [self._out()], "o", "y")
-        yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
+        yield from _leave(step, self.name, self._out(), {"scan.y": t * d, "rkv": 2.0 * t * d})
 
     def state(self, step: Step) -> Iterator[SequenceState]:
-        h = share(self.hidden / self.head_dim, 1.0, step.plan.tp)
-        yield fixed_state("wkv_state", step, h * self.head_dim**2, _FP32)
-        yield fixed_state("shift_state", step, self.hidden, step.act)
+        return _states(step, self.hidden, self.head_dim)
 
     def facts(self) -> BlockFacts:
         return BlockFacts(heads=self.hidden / self.head_dim, state="wkv_state")
+
+
+def _leave(step: Step, name: str, out: Linear, reads: dict[str, Num]) -> Iterator[Op]:
+    """What follows the scan: the norm of its results by head, their gate, and the output ``out``."""
+    gated = {"o": reads["scan.y"]}
+    yield elementwise(step, f"{name}.norm_gate", "ssm", reads, gated, GATED_NORM)
+    yield matmul(step, f"{name}.output", "ssm", step.tokens, [out], "o", "y")
+    yield from all_reduce(step, f"{name}.all_reduce", out.d_out, "y")
+
+
+def _states(step: Step, hidden: Num, head_dim: Num) -> Iterator[SequenceState]:
+    """A matrix by head, and the token before."""
+    yield fixed_state("wkv_state", step, share(hidden / head_dim, 1.0, step.plan.tp) * head_dim**2, _FP32)
+    yield fixed_state("shift_state", step, hidden, step.act)
 
 
 @dataclass(frozen=True)
