@@ -81,6 +81,8 @@ ONCE = [
     ("played", b"schema: tierwise.scenario/1\nmodel: llama-3.2-1b\nmachine: 2xl4\ntraffic:\nserving:\n"),
     ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", "traffic": {"batch": 1'
               + b"0" * 400 + b"}}"),
+    ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "2xl4", "plan": {"tp": [-.inf]}}'),
+    ("config", b'{"model_type": "llama4", "text_config": {}, "vision_config": {"pixel_shuffle_ratio": 1e308}}'),
 ]
 
 
@@ -100,7 +102,7 @@ def test_spoiled_inputs_are_answered_or_refused(tmp_path: Path, target: str) -> 
         assert found is None, (found.data, found.trace)
 
 
-@pytest.mark.parametrize("line", ["models", "papers --json", "calibrate -o m.yaml --engine numpy --no-disk"])
+@pytest.mark.parametrize("line", ["models", "papers --json -", "calibrate -o m.yaml --engine numpy --no-disk"])
 def test_long_commands_are_understood_soon_and_write_where_they_are_told(tmp_path: Path, line: str) -> None:
     before = set(Path.cwd().iterdir())
     assert fuzz.judged("command", json.dumps(line.split()).encode(), tmp_path) is None

@@ -88,7 +88,7 @@ class Config:
         value = self.raw(*names, default=default)
         if value is default and default is not _MISSING:
             return value  # type: ignore[no-any-return]
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
         if not good or value != int(value) or value < least or value > MOST:
             allowed = f"a whole number of at least {least:.0f}"
             raise BadField(self.where, self.path + names[0], value,
@@ -96,12 +96,12 @@ class Config:
         return float(value)
 
     def real(self, *names: str, default: Any = _MISSING) -> float:
-        """Any finite number."""
+        """A number of a size that can be squared."""
         value = self.raw(*names, default=default)
         if value is default and default is not _MISSING:
             return value  # type: ignore[no-any-return]
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-            raise BadField(self.where, self.path + names[0], value, "a finite number")
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= MOST:
+            raise BadField(self.where, self.path + names[0], value, f"a number from {-MOST:.0e} to {MOST:.0e}")
         return float(value)
 
     def flag(self, *names: str, default: bool = False) -> bool:

@@ -197,10 +197,15 @@ def _divisors(heads: Any, count: Any) -> str:
 def _show(x: Any, where: Any) -> object:
     """The values that break a rule: one, or the first eight."""
     x, where = np.broadcast_arrays(x, where)
-    values = [int(v) if v == np.floor(v) else float(v) for v in np.unique(x[where])[:8]]
+    values = _whole(x[where])[:8]
     return values[0] if len(values) == 1 else values
 
 
 def _words(x: Any) -> object:
-    whole = [int(v) if float(v).is_integer() else v for v in np.unique(x).tolist()]
-    return whole[0] if np.ndim(x) == 0 else whole
+    values = _whole(x)
+    return values[0] if np.ndim(x) == 0 else values
+
+
+def _whole(x: Any) -> list[float]:
+    """The distinct numbers of it, without a point where they need none."""
+    return [int(v) if float(v).is_integer() else v for v in np.unique(x).tolist()]
