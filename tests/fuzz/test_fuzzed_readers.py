@@ -81,8 +81,10 @@ ONCE = [
     ("played", b"schema: tierwise.scenario/1\nmodel: llama-3.2-1b\nmachine: 2xl4\ntraffic:\nserving:\n"),
     ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", "traffic": {"batch": 1'
               + b"0" * 400 + b"}}"),
-    ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "2xl4", "plan": {"tp": [-.inf]}}'),
+    ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", "plan": {"tp": [-.inf]}}'),
     ("config", b'{"model_type": "llama4", "text_config": {}, "vision_config": {"pixel_shuffle_ratio": 1e308}}'),
+    ("explain", b'{"model_type": "vig", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, '
+                b'"expand_k": 0.0}'),
 ]
 
 

@@ -104,6 +104,13 @@ class Config:
             raise BadField(self.where, self.path + names[0], value, f"a number from {-MOST:.0e} to {MOST:.0e}")
         return float(value)
 
+    def ratio(self, *names: str, default: Any = _MISSING) -> float:
+        """A number above 0, of a size that can be squared."""
+        value = self.real(*names, default=default)
+        if value is not default and not value > 0.0:
+            raise BadField(self.where, self.path + names[0], value, "a number above 0")
+        return value
+
     def flag(self, *names: str, default: bool = False) -> bool:
         """A boolean."""
         value = self.raw(*names, default=default)

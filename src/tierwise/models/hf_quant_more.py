@@ -137,8 +137,8 @@ def _aqlm(q: Config) -> QuantizationRules:
 
 
 def _exl(q: Config) -> QuantizationRules:
-    head = Format("exl-head", q.real("head_bits", default=6.0), 0.0, "")
-    return QuantizationRules(Format("exl", q.real("bits"), 0.0, ""), [], [(["lm_head"], head)])
+    head = Format("exl-head", q.ratio("head_bits", default=6.0), 0.0, "")
+    return QuantizationRules(Format("exl", q.ratio("bits"), 0.0, ""), [], [(["lm_head"], head)])
 
 
 def _narrow(bits: str) -> Callable[[Config], QuantizationRules]:

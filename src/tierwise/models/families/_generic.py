@@ -229,7 +229,7 @@ def _adjusted(c: Config, inner: float) -> float:
     if not c.flag("block_auto_adjust_ff_dim"):
         return inner
     multiple = c.size("block_multiple_of", default=256.0)
-    narrow = int(c.real("block_ffn_dim_multiplier", default=1.0) * int(2.0 * inner / 3.0))
+    narrow = int(c.ratio("block_ffn_dim_multiplier", default=1.0) * int(2.0 * inner / 3.0))
     return -(-narrow // multiple) * multiple
 
 

@@ -76,7 +76,7 @@ def _side(v: Config, *names: str) -> float:
 def _image(c: Config, v: Config, text_hidden: float) -> Stack:
     hidden, patch = v.size(*_HIDDEN), _side(v, "patch_size")
     gated = v.text("hidden_act", default="") in ("silu", "swish") or _of(v, c, _GATED)
-    inner = v.size(*_INNER, default=None) or hidden * v.real("mlp_ratio", default=4.0)
+    inner = v.size(*_INNER, default=None) or hidden * v.ratio("mlp_ratio", default=4.0)
     if _of(v, c, _GLM):  # its wide MLP is the projector's
         inner = v.size("out_hidden_size", default=text_hidden)
     heads = v.size(*_HEADS)
@@ -108,7 +108,7 @@ def _merge(c: Config, v: Config) -> float:
     if own is not None:
         return own
     whole = c.size("spatial_merge_size", "scale_factor", "downsample_factor", default=None)
-    ratio = c.real("downsample_ratio", default=1.0)
+    ratio = c.ratio("downsample_ratio", default=1.0)
     return whole if whole is not None else max(round(1.0 / ratio), 1) if ratio > 0.0 else 1.0
 
 

@@ -20,7 +20,7 @@ ASIDE = ("mamba_d_ssm", "mamba_expand", "mamba_norm_before_gate", "mamba_use_mlp
 
 def build(c: Config, name: str) -> Model:
     hidden, bias = c.size("hidden_size"), c.flag("attention_bias")
-    inner = c.size("mamba_d_ssm", default=hidden * c.real("mamba_expand", default=2.0))
+    inner = c.size("mamba_d_ssm", default=hidden * c.ratio("mamba_expand", default=2.0))
     mamba = mamba2(c, hidden, inner, normed=c.flag("mamba_rms_norm", default=True))
     mixers = (mamba, attention(c, qkv_bias=bias, out_bias=bias))
     ffn = MLP(hidden, c.size("intermediate_size"), bias=c.flag("mlp_bias"))

@@ -53,7 +53,7 @@ def _tower(v: Config, width: float) -> Stack:
     """Patches and a class token; a pixel shuffle makes one token of each square, then two maps."""
     hidden, (_, patch, patches) = v.size("hidden_size"), grid(v)
     inner, out = v.size("intermediate_size"), v.size("projector_output_dim")
-    part = v.real("pixel_shuffle_ratio", default=0.5) ** 2
+    part = v.ratio("pixel_shuffle_ratio", default=0.5) ** 2
     embed = PatchEmbed(v.size("num_channels", default=3.0), patch, hidden, patches + 1.0, extra=1.0, bias=False)
     return tower(
         hidden,

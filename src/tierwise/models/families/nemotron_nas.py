@@ -58,5 +58,5 @@ def _mlp(block: Config, hidden: float) -> Block | None:
         return None
     if f.flag("replace_with_linear"):
         return Projection(Linear("mlp.linear", hidden, hidden, role="mlp"))
-    inner = float(int(2.0 * f.real("ffn_mult") * hidden / 3.0))
+    inner = float(int(2.0 * f.ratio("ffn_mult") * hidden / 3.0))
     return MLP(hidden, math.ceil(inner / 256.0) * 256.0)

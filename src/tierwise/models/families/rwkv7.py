@@ -31,7 +31,7 @@ def build(c: Config, name: str) -> Model:
         c.size("v_low_rank_dim", default=_rank(1.7, hidden, width)),
         residual=False,
     )
-    ratio = c.real("hidden_ratio", default=4.0)
+    ratio = c.ratio("hidden_ratio", default=4.0)
     mlp = ChannelMix(hidden, c.size("intermediate_size", default=32.0 * math.ceil(hidden * ratio / 32.0)), gated=False)
     mixes = [first, *[replace(first, residual=True)] * (depth(c) - 1)]
     layers = [pre_norm("rwkv", hidden, mix, mlp, bias=True) for mix in mixes]

@@ -30,11 +30,11 @@ def build(c: Config, name: str) -> Model:
     hidden, patch = c.size("hidden_size"), side(c, "patch_size", 16.0)
     heads = c.size("num_attention_heads")
     tokens = (side(c, "image_size", 224.0) // patch) ** 2
-    value = hidden * c.real("expand_v", default=1.0) / heads
+    value = hidden * c.ratio("expand_v", default=1.0) / heads
     attn = LinearAttention(
         hidden,
         heads,
-        hidden * c.real("expand_k", default=0.5) / heads,
+        hidden * c.ratio("expand_k", default=0.5) / heads,
         value,
         decay_rank=_DECAY_RANK,
         gate_bias=True,
@@ -45,7 +45,7 @@ def build(c: Config, name: str) -> Model:
         role="vision",
     )
     # As many parameters as a plain MLP of that ratio, rounded up to a multiple of 256.
-    inner = 256.0 * math.ceil(hidden * c.real("mlp_ratio", default=4.0) * 2.0 / 3.0 / 256.0)
+    inner = 256.0 * math.ceil(hidden * c.ratio("mlp_ratio", default=4.0) * 2.0 / 3.0 / 256.0)
     mlp = MLP(hidden, inner, role="vision")
     half, stride = hidden / 2.0, patch / 2.0
     tower = stack(
