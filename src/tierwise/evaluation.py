@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise import workloads
-from tierwise.core.num import Num, is_zero, maximum, minimum, num, scalar, where
+from tierwise.core.num import Num, maximum, num, scalar, where
 from tierwise.memory.account import Memory, MemoryRules, account, profiled
 from tierwise.memory.rules import rules
 from tierwise.memory.stages import ByStage
@@ -54,7 +54,7 @@ def evaluate_resolved(r: Resolved) -> Result:
 def _phase(p: Pass, on: EngineOn, alone: EngineOn, after: Pass | None) -> Phase:
     """A pass priced as a step of the engine, or by its kernels alone where no engine steps; ``after``: the next one."""
     if p.state is not None and on.facts is not None:
-        cost = _launched(p, price_step(on, p.state), on)
+        cost = _of_several(p, price_step(on, p.state), on)
         stretch = _paced(p, cost, on, on.facts.extra_layers, after)
         return Phase(p.name, p.step, cost, p.times, stretch, _share(p, cost, on))
     state = p.state if p.state is not None else StepState()
@@ -63,19 +63,12 @@ def _phase(p: Pass, on: EngineOn, alone: EngineOn, after: Pass | None) -> Phase:
     return Phase(p.name, p.step, cost, p.times, _paced(p, cost, alone, "middle", after), p.share * p.busy)
 
 
-def _launched(p: Pass, cost: StepCost, on: EngineOn) -> StepCost:
-    """The cost of the mean of a prompt's chunks, with launches that pace only the first of them: those take the device
-    less time than the last, in equal steps, as attention does."""
-    if p.deepest is None or is_zero(cost.launch) or np.all(np.asarray(p.deepest) <= np.asarray(p.step.past)):
+def _of_several(p: Pass, cost: StepCost, on: EngineOn) -> StepCost:
+    """The cost of the mean of a prompt's chunks, which knows how many there are and what the last of them costs."""
+    if p.deepest is None or on.fixes.launch == 0.0 or np.all(np.asarray(p.deepest) <= np.asarray(p.step.past)):
         return cost
-    n = maximum(2.0 * (p.deepest - p.step.past) / p.step.new + 1.0, 1.0)
-    last = minimum(_deepest(p, p.deepest, on).device, 2.0 * cost.device)
-    first = 2.0 * cost.device - last
-    more = maximum((last - first) / maximum(n - 1.0, 1e-9), 1e-30)
-    paced = np.clip(np.ceil((cost.launch - first) / more), 0.0, n)
-    rest = (n - paced) * (first + more * paced + last) / 2.0
-    waits = (n > 1.0) & (np.asarray(cost.launch) > 0.0)
-    return replace(cost, least_launch=where(waits, (paced * cost.launch + rest) / n, 0.0))
+    count = maximum(2.0 * (p.deepest - p.step.past) / p.step.new + 1.0, 1.0)
+    return replace(cost, several=count, last=_deepest(p, p.deepest, on))
 
 
 def _deepest(p: Pass, past: Num, on: EngineOn) -> StepCost:

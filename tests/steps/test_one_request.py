@@ -162,3 +162,11 @@ def test_passes_are_full_but_for_the_last_and_lose_no_token_nor_what_it_attends_
     assert np.all((full.seqs * full.new)[more] == pytest.approx(chunk[more])) and more.any()
     pairs = sum(t * (c.past + c.new / 2.0) for t, c in zip(tokens, (full, last), strict=True))
     assert pairs == pytest.approx(rank * prompt**2 / 2.0, rel=1e-6)
+
+
+def test_who_asks_for_decode_alone_does_not_have_the_prompt_priced() -> None:
+    said = tw.evaluate(tw.Scenario("llama-3.1-8b", "h100-sxm", tw.Batch(np.array([16e3, 64e3]), 20.0, 1.0),
+                                   tw.Plan(chunk=2048.0), engine="vllm"))  # fmt: skip
+    assert np.all(said.tpot > 0.0)
+    prompt = said.phase("prefill").cost
+    assert "costs" not in vars(prompt) and np.all(prompt.time > 0.0) and "costs" in vars(prompt)

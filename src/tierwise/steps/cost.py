@@ -60,8 +60,7 @@ class StepCost:
         kernels: kernels of a step, collectives aside.
         power: what actions cost, where the machine could be asked for more than it may draw; None elsewhere. ``cap``:
             watts that it may draw.
-        least_launch: seconds that launching takes at the least, of a step that stands for several: the mean of what
-            each of them waits for, its device or its launches.
+        several: steps that this one is the mean of, ``last`` the longest of them, where they differ in equal parts.
         shared: seconds of launches that ops of several sequences' kinds share, to be taken off the sum; negative where
             they get in each other's way.
     """
@@ -77,7 +76,8 @@ class StepCost:
     replayed: Num = 1.0
     ahead: bool | NDArray[np.bool_] = False
     kernels: Num = 0.0
-    least_launch: Num = 0.0
+    several: Num = 1.0
+    last: StepCost | None = None
     shared: Num = 0.0
     power: Actions | None = None
     cap: Num = float("nan")
@@ -190,13 +190,23 @@ class StepCost:
     def launch(self) -> Num:
         """Seconds the host needs to launch the kernels one by one; 0 where they are replayed."""
         engine = where(np.asarray(self.replayed) > 0, 0.0, self.corrections.launch * self.kernels)
-        if not is_zero(self.least_launch):
-            engine = maximum(num(engine), num(self.least_launch))
+        if self.last is not None:
+            engine = self._waited(engine, self.last.device)
         if np.all(self.target.graphs):
             return engine
         walked = zip(self.program.walk(), self.costs, strict=True)
         each = sum((s.repeat * c.overlapped.get(LAUNCH, 0.0) for (s, _), c in walked), 0.0)
         return maximum(num(engine), num(self.parts * each))
+
+    def _waited(self, launch: Num, last: Num) -> Num:
+        """Launching that makes the mean of several steps take what they take on average, of which it may pace the
+        first and the device the others; ``last``: seconds of the device in the longest."""
+        n, last = self.several, minimum(last, 2.0 * self.device)
+        first = 2.0 * self.device - last
+        more = maximum((last - first) / maximum(n - 1.0, 1e-9), 1e-30)
+        waiting = np.clip(np.ceil((launch - first) / more), 0.0, n)
+        rest = (n - waiting) * (first + more * waiting + last) / 2.0
+        return where((np.asarray(n) > 1.0) & (np.asarray(launch) > 0.0), (waiting * launch + rest) / n, launch)
 
     @cached_property
     def host(self) -> Num:
