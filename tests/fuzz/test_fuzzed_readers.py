@@ -85,6 +85,13 @@ ONCE = [
     ("config", b'{"model_type": "llama4", "text_config": {}, "vision_config": {"pixel_shuffle_ratio": 1e308}}'),
     ("explain", b'{"model_type": "vig", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, '
                 b'"expand_k": 0.0}'),
+    ("machine", b"like: a10-0g\n"),
+    ("command", b'["traffic", "--requests", "50", "--arrivals", "poisson:rate=3", '
+                b'"--output", "uniform:low=0,high=1e300"]'),
+    ("explain", b'{"model_type":"vit","":[""],"":4,"":6,"num_hidden_layers":4,"image_size":3,"":true,"":1,"":""}'),
+    ("config", b'{"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, '
+               b'"intermediate_size": 64, "vocab_size": 99, "quantization_config": {"quant_method": "fp8", '
+               b'"ignored_layers": ["model.layers.' + b"1" * 5002 + b'.mlp"]}}'),
 ]
 
 

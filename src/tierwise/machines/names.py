@@ -94,4 +94,4 @@ def _shorter(plain: str) -> Iterator[tuple[list[str], list[float]]]:
 
 def _holds(held: Iterable[float], capacity: float) -> bool:
     """Whether one of the memories is what a name speaks of, within what makers count differently."""
-    return any(abs(c / capacity - 1.0) < 0.15 for c in held)
+    return any(abs(c - capacity) < 0.15 * capacity for c in held)

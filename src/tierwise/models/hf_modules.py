@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from tierwise.core.errors import TierwiseError
 from tierwise.models.hf_names import spellings
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|blocks|h)\.(\d+|\*)(.*)$")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|blocks|h)\.(\d{1,9}|\*)(?!\d)(.*)$")
 _FFN = frozenset({"mlp", "expert", "shared_expert", "router"})
 _EVERY = frozenset({"*"})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tierwise.core.errors import BadField
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.mlp import MLP
@@ -38,6 +39,13 @@ def architecture(c: Config) -> str:
     """The first of ``architectures``, or nothing."""
     names = c.items("architectures", default=[])
     return names[0] if names and isinstance(names[0], str) else ""
+
+
+def patches(c: Config, side: float, patch: float) -> float:
+    """Patches of a square image of so many pixels a side."""
+    if patch > side:
+        raise BadField(c.where, c.path + "patch_size", patch, f"at most image_size = {side:.0f}")
+    return (side // patch) ** 2
 
 
 def side(c: Config, name: str, default: float) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tierwise.core.errors import BadField
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Extra
 from tierwise.models.blocks.mlp import MLP
 from tierwise.models.config import Config
 from tierwise.models.families._common import pre_norm, sandwich, stack
+from tierwise.models.families._encoder import patches
 from tierwise.models.types import Block, Layer, Stack
 
 
@@ -74,6 +74,4 @@ def tower(
 def grid(v: Config) -> tuple[float, float, float]:
     """(pixels along a side of the image, of a patch, patches of an image) of a tower's configuration."""
     side, patch = v.size("image_size"), v.size("patch_size")
-    if patch > side:
-        raise BadField(v.where, v.path + "patch_size", patch, f"at most image_size = {side:.0f}")
-    return side, patch, (side // patch) ** 2
+    return side, patch, patches(v, side, patch)

@@ -18,6 +18,7 @@ from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.patch import Merger, PatchEmbed
 from tierwise.models.config import Config
 from tierwise.models.families._common import depth
+from tierwise.models.families._encoder import patches
 from tierwise.models.families._tower import tower
 from tierwise.models.types import Block, Stack
 
@@ -81,7 +82,7 @@ def _image(c: Config, v: Config, text_hidden: float) -> Stack:
         inner = v.size("out_hidden_size", default=text_hidden)
     heads = v.size(*_HEADS)
     side = _side(v, "image_size") if v.has("image_size") else None
-    tokens = v.size("num_position_embeddings", "num_patches", default=(side // patch) ** 2 if side else 1024.0)
+    tokens = v.size("num_position_embeddings", "num_patches", default=patches(v, side, patch) if side else 1024.0)
     rows = 0.0 if _of(v, c, _ROTARY) else tokens
     merge = _merge(c, v)
     bias = not _of(v, c, ("pixtral", "aimv2", "ovis2", *_GLM))

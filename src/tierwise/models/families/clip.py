@@ -10,7 +10,7 @@ from tierwise.models.blocks.ends import Embedding
 from tierwise.models.blocks.patch import PatchEmbed
 from tierwise.models.config import Config
 from tierwise.models.families._common import context, depth, stack, with_defaults
-from tierwise.models.families._encoder import encoder_layer
+from tierwise.models.families._encoder import encoder_layer, patches
 from tierwise.models.types import Model, Stack
 
 TYPES = ("clip",)
@@ -28,18 +28,18 @@ def build(c: Config, name: str) -> Model:
 
 def _vision(v: Config, shared: float) -> Stack:
     hidden, patch = v.size("hidden_size", default=768.0), v.size("patch_size", default=32.0)
-    tokens = (v.size("image_size", default=224.0) // patch) ** 2 + 1.0
+    tokens = patches(v, v.size("image_size", default=224.0), patch) + 1.0
     layer = encoder_layer(
         hidden,
         v.size("num_attention_heads", default=12.0),
         v.size("intermediate_size", default=3072.0),
         role="vision",
     )
-    patches = PatchEmbed(v.size("num_channels", default=3.0), patch, hidden, tokens, 1.0, bias=False)
+    embed = PatchEmbed(v.size("num_channels", default=3.0), patch, hidden, tokens, 1.0, bias=False)
     return stack(
         "vision",
         [layer] * depth(with_defaults(v, num_hidden_layers=12)),
-        before=(patches, Norm(hidden, bias=True, name="pre_norm", residual=False)),
+        before=(embed, Norm(hidden, bias=True, name="pre_norm", residual=False)),
         after=(
             Norm(hidden, bias=True, name="final_norm"),
             Projection(Linear("visual_projection", hidden, shared, role="vision"), once=True),

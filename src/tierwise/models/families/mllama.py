@@ -8,6 +8,7 @@ from __future__ import annotations
 from tierwise.models.blocks.common import Extra
 from tierwise.models.config import Config
 from tierwise.models.families._common import attention, decoder, depth, mlp, pre_norm
+from tierwise.models.families._encoder import patches
 from tierwise.models.families._towers import towers
 from tierwise.models.types import Layer, Model
 
@@ -32,8 +33,8 @@ def build(c: Config, name: str) -> Model:
 def _tile_positions(v: Config) -> float:
     """Positions of the patches of every tile, for every shape of an image in tiles and for none."""
     shapes = len(v.items("supported_aspect_ratios", default=[])) or 8
-    patches = (v.size("image_size") // v.size("patch_size")) ** 2 + 1.0
-    return (shapes + 1.0) * v.size("max_num_tiles", default=4.0) * patches * v.size("hidden_size")
+    own = patches(v, v.size("image_size"), v.size("patch_size")) + 1.0
+    return (shapes + 1.0) * v.size("max_num_tiles", default=4.0) * own * v.size("hidden_size")
 
 
 def _whole_tower(c: Config) -> Config:

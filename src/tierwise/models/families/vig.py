@@ -18,7 +18,7 @@ from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.patch import Mean
 from tierwise.models.config import Config
 from tierwise.models.families._common import depth, pre_norm, stack
-from tierwise.models.families._encoder import labels, side
+from tierwise.models.families._encoder import labels, patches, side
 from tierwise.models.types import Model
 
 TYPES = ("vig",)
@@ -29,7 +29,7 @@ _DECAY_RANK = 16.0  # width of the decay gate's bottleneck in the published mode
 def build(c: Config, name: str) -> Model:
     hidden, patch = c.size("hidden_size"), side(c, "patch_size", 16.0)
     heads = c.size("num_attention_heads")
-    tokens = (side(c, "image_size", 224.0) // patch) ** 2
+    tokens = patches(c, side(c, "image_size", 224.0), patch)
     value = hidden * c.ratio("expand_v", default=1.0) / heads
     attn = LinearAttention(
         hidden,

@@ -14,7 +14,7 @@ from tierwise.models.blocks.patch import PatchEmbed
 from tierwise.models.blocks.ssm import Mamba
 from tierwise.models.config import Config
 from tierwise.models.families._common import depth, pre_norm, stack
-from tierwise.models.families._encoder import labels, side
+from tierwise.models.families._encoder import labels, patches, side
 from tierwise.models.types import Model
 
 TYPES = ("vim",)
@@ -22,7 +22,7 @@ TYPES = ("vim",)
 
 def build(c: Config, name: str) -> Model:
     hidden, patch = c.size("hidden_size"), side(c, "patch_size", 16.0)
-    tokens = (side(c, "image_size", 224.0) // patch) ** 2 + 1.0
+    tokens = patches(c, side(c, "image_size", 224.0), patch) + 1.0
     block = Mamba(
         hidden,
         hidden * c.size("expand", default=2.0),

@@ -11,7 +11,7 @@ from tierwise.models.blocks.ends import Head
 from tierwise.models.blocks.patch import PatchEmbed
 from tierwise.models.config import Config
 from tierwise.models.families._common import depth, stack
-from tierwise.models.families._encoder import architecture, encoder_layer, labels, side
+from tierwise.models.families._encoder import architecture, encoder_layer, labels, patches, side
 from tierwise.models.types import Block, Model
 
 TYPES = ("vit", "deit")
@@ -23,7 +23,7 @@ def build(c: Config, name: str) -> Model:
     image, patch = side(c, "image_size", 224.0), side(c, "patch_size", 16.0)
     distilled = c.text("model_type") == "deit"
     extra = 2.0 if distilled else 1.0
-    tokens = (image // patch) ** 2 + extra
+    tokens = patches(c, image, patch) + extra
     bias = c.flag("qkv_bias", default=True)
     layer = encoder_layer(hidden, heads, inner, role="vision", qkv_bias=bias)
     tower = stack(

@@ -24,7 +24,7 @@ from tierwise.models.importers._gguf_config import ARCHITECTURES, Meta
 from tierwise.models.importers._gguf_header import GgufTensor, Header, Skipped
 from tierwise.models.types import Block, Layer, Model, Stack
 
-_BLOCK = re.compile(r"^blk\.(\d+)\.(.+)$")
+_BLOCK = re.compile(r"^blk\.(\d{1,9})\.(.+)$")
 _NOTED = 0.005  # share of the parameters below which further tensors are not worth a note
 # Encoders, recurrences and parts of other models that are not decoders of such layers.
 _OTHERS = ("bert", "rwkv", "t5", "clip", "wavtokenizer", "arwkv", "cogvlm", "chameleon", "llama-embed",
