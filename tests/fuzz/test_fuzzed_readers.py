@@ -86,6 +86,11 @@ ONCE = [
     ("explain", b'{"model_type": "vig", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, '
                 b'"expand_k": 0.0}'),
     ("machine", b"like: a10-0g\n"),
+    ("chip", b"like: raspberry-pi-4\ntitle: slow\nreleased: 2026-01\n"
+             b"tiers: [{name: dram, latency: 1e99, source: mine}]\n"),
+    ("command", b'["explain", "llama-3.2-1b", "--on", "8xh100-sxm", "--train", "--tp", "2", "--pp", "2", '
+                b'"--micro-batch", "1", "--global-batch", "1e99", "--seq", "1024"]'),
+    ("command", b'["plan", "train", "llama-3.2-1b", "--on", "8xh100-sxm", "--global-batch", "1e99"]'),
     ("command", b'["traffic", "--requests", "50", "--arrivals", "poisson:rate=3", '
                 b'"--output", "uniform:low=0,high=1e300"]'),
     ("explain", b'{"model_type":"vit","":[""],"":4,"":6,"num_hidden_layers":4,"image_size":3,"":true,"":1,"":""}'),

@@ -120,10 +120,10 @@ _ROWS = (
           "interleaved:PARTS, gpipe, zero_bubble, zero_bubble_v, v_half, v_min, dual_pipe."),
     # ------------------------------------------------------------ training
     Field("train", "training", "switch", "One optimizer step of training, not inference.", False),
-    Field("global_batch", "training", "count", "Sequences of an optimizer step, over all devices.", 512.0, 1),
+    Field("global_batch", "training", "count", "Sequences of an optimizer step, over all devices.", 512.0, 1, 1e9),
     Field("micro_batch", "training", "batch", 'Sequences of a micro-batch, or "max" for as many as fit (default: 1; a '
           "plan tries them).", least=1),
-    Field("seq", "training", "count", "Tokens of a sequence.", 4096.0, 1),
+    Field("seq", "training", "count", "Tokens of a sequence.", 4096.0, 1, 1e9),
     Field("cp", "training", "whole", "Context-parallel degree.", least=1),
     Field("interleave", "training", "whole", "Parts of the model on each pipeline stage.", least=1),
     Field("recompute", "training", "text", "What the backward pass computes again: none, selective (attention) or "
@@ -327,7 +327,9 @@ def _number(row: Field, value: Any, where: str) -> float:
 def _allowed(row: Field) -> str:
     if row.kind in ("count", "length", "batch"):
         more = {"batch": ' or "max"', "length": ", or a rule such as lognormal:mean=1000,cv=1"}
-        return "a whole number" + (f" of at least {row.least:,}" if row.least else "") + more.get(row.kind, "")
+        ends = f" of at least {row.least:,}" if row.least else ""
+        ends = f" from {row.least:,} to {row.most:,.0f}" if row.most is not None else ends
+        return "a whole number" + ends + more.get(row.kind, "")
     kind = "a whole number" if row.kind == "whole" else "a number"
     if row.most is not None and row.least is not None:
         low = f"above {row.least:,}" if row.above else f"from {row.least:,}"
