@@ -86,6 +86,7 @@ ONCE = [
     ("explain", b'{"model_type": "vig", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, '
                 b'"expand_k": 0.0}'),
     ("machine", b"like: a10-0g\n"),
+    ("chip", b"like: rtx-5090\ntitle: unrated\nreleased: 2025-03\npower: null\n"),
     ("chip", b"like: raspberry-pi-4\ntitle: slow\nreleased: 2026-01\n"
              b"tiers: [{name: dram, latency: 1e99, source: mine}]\n"),
     ("command", b'["explain", "llama-3.2-1b", "--on", "8xh100-sxm", "--train", "--tp", "2", "--pp", "2", '

@@ -184,9 +184,10 @@ def carry(data: Mapping[str, Any], clock: Num, unit_share: Num) -> dict[str, Num
 
 
 def _watts(device: Device) -> Num:
-    """Rated watts for each 16-bit FLOP per second of the peak; 0 where there is none."""
+    """Rated watts for each 16-bit FLOP per second of the peak; 0 where either is not known."""
     peak = maximum(0.0, *(e.rates.get(d, 0.0) for e in device.engines for d in ("bf16", "fp16")))
-    return 0.0 if is_zero(peak) else device.power.rated / peak
+    rated = where(np.isnan(np.asarray(device.power.rated)), 0.0, device.power.rated)
+    return 0.0 if is_zero(peak) else rated / peak
 
 
 def _sustained(measured: tuple[str, ...], watts: Num) -> Num:
