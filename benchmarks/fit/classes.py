@@ -83,7 +83,7 @@ class Spec:
     at: Mapping[str, float] = field(default_factory=dict)
     even: bool = False
     donors: Sequence[tuple[str, Mapping[str, float]]] = ()
-    of: Callable[[Spec, Sequence[Part]], Spec] | None = None
+    of: Callable[[Spec, Sequence[Part]], Spec] = lambda spec, parts: spec
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def held_out(spec: Spec, parts: Sequence[Part], values: Values) -> Array:
 
 def row(spec: Spec, parts: Sequence[Part], engine: str, check: bool = True) -> dict[str, object]:
     """One class as the file has it."""
-    spec = spec.of(spec, parts) if spec.of is not None else spec
+    spec = spec.of(spec, parts)
     values = near(spec, parts) if spec.donors else fit(spec, parts)
     measured = np.concatenate([p.measured for p in parts])
     predicted = predictor(spec, parts)(values)
@@ -293,7 +293,7 @@ def classes(spec: Spec, parts: Sequence[Part], quick: bool = False) -> list[dict
             most = max(count, key=lambda k: count[k])
             common[engine] = [p for p in own if p.kernel == most] if spec.kernels else own
             if quick:
-                found[engine] = fit(spec.of(spec, common[engine]) if spec.of else spec, common[engine])
+                found[engine] = fit(spec.of(spec, common[engine]), common[engine])
                 continue
             for kernel in count if spec.kernels else (most,):
                 rows = [p for p in own if p.kernel == kernel] if spec.kernels else own

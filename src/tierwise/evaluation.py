@@ -64,17 +64,13 @@ def _phase(p: Pass, on: EngineOn, alone: EngineOn, after: Pass | None) -> Phase:
 
 
 def _of_several(p: Pass, cost: StepCost, on: EngineOn) -> StepCost:
-    """The cost of the mean of a prompt's chunks, which knows how many there are and what the last of them costs."""
-    if p.deepest is None or on.fixes.launch == 0.0 or np.all(np.asarray(p.deepest) <= np.asarray(p.step.past)):
+    """The cost of the mean of a prompt's chunks, which knows how many there are and what the last of them costs, which
+    sees most cached tokens."""
+    if p.deepest is None or p.state is None or np.all(np.asarray(p.deepest) <= np.asarray(p.step.past)):
         return cost
     count = maximum(2.0 * (p.deepest - p.step.past) / p.step.new + 1.0, 1.0)
-    return replace(cost, several=count, last=_deepest(p, p.deepest, on))
-
-
-def _deepest(p: Pass, past: Num, on: EngineOn) -> StepCost:
-    """The cost of those of a prefill's passes that see most cached tokens, ``past`` of them."""
-    assert p.state is not None
-    return price_step(on, replace(p.state, chunks=tuple(replace(c, past=past) for c in p.state.chunks)))
+    last = replace(p.state, chunks=tuple(replace(c, past=p.deepest) for c in p.state.chunks))
+    return replace(cost, several=count, last=price_step(on, last))
 
 
 def _paced(p: Pass, cost: StepCost, on: EngineOn, rule: str, after: Pass | None) -> Num:
@@ -94,7 +90,7 @@ def _paced(p: Pass, cost: StepCost, on: EngineOn, rule: str, after: Pass | None)
     count = p.pipeline_stretch * passes * pp - (0.0 if p.follows else pp - 1.0)
     if not on.chunks_follow:
         turn = maximum(turn, 1.0 / num(p.prompts))
-    first = 0.0 if p.follows else (1.0 - turn) * _longest(p, cost, on, after)
+    first = 0.0 if p.follows else (1.0 - turn) * _longest(cost, on, after)
     return (count * turn + first) / passes
 
 
@@ -113,11 +109,11 @@ def _share(p: Pass, cost: StepCost, on: EngineOn) -> Num:
     return p.share * (experts + p.busy * (whole - experts) + (1.0 - p.busy) * least) / whole
 
 
-def _longest(p: Pass, cost: StepCost, on: EngineOn, after: Pass | None) -> Num:
-    """Time of the longest of a prefill's passes over that of the mean one: those that see most cached tokens."""
-    if p.deepest is None or p.state is None or np.all(np.asarray(p.deepest) <= np.asarray(p.step.past)):
+def _longest(cost: StepCost, on: EngineOn, after: Pass | None) -> Num:
+    """Time of the longest of a prefill's passes over that of the mean one: the last, or what is left of the prompts."""
+    if cost.last is None:
         return 1.0
-    longest = _deepest(p, p.deepest, on).time
+    longest = cost.last.time
     if after is not None and after.follows and after.state is not None:
         longest = maximum(longest, where(np.asarray(after.times) > 0, price_step(on, after.state).time, 0.0))
     return longest / cost.time

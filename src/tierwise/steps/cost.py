@@ -190,7 +190,7 @@ class StepCost:
     def launch(self) -> Num:
         """Seconds the host needs to launch the kernels one by one; 0 where they are replayed."""
         engine = where(np.asarray(self.replayed) > 0, 0.0, self.corrections.launch * self.kernels)
-        if self.last is not None:
+        if self.last is not None and not is_zero(engine):
             engine = self._waited(engine, self.last.device)
         if np.all(self.target.graphs):
             return engine
