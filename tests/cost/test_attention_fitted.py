@@ -43,6 +43,22 @@ def test_decode_is_never_faster_than_its_cache_through_the_memory(
     assert np.all(price(made, target).time >= made.bytes_of("kv") / target.memory.bandwidth)
 
 
+@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("engine", ["", "vllm", "trtllm", "sglang"])
+def test_drafts_of_a_sequence_are_verified_with_one_reading_of_its_cache(name: str, engine: str) -> None:
+    one, queries = op("decode", 32, 1, 8192), np.arange(1.0, 9.0)
+    target = on(name, engine)
+    cost = price(replace(one, dims={**one.dims, "q": queries}, flops=one.flops * queries), target)
+    times = np.asarray(cost.time)
+    assert np.all(np.diff(times) >= 0.0) and times[0] == pytest.approx(np.asarray(price(one, target).time))
+    # 4.3 GB of cache; eight queries of four heads are 32 rows, less than one tile of any kernel.
+    assert times[-1] < 1.35 * times[0]
+    # Many heads of a group are more rows than a tile has, and their arithmetic is what it is.
+    many = op("decode", 32, 1, 8192, heads=128, kv_heads=1)
+    many = replace(many, dims={**many.dims, "q": queries}, flops=many.flops * queries)
+    assert np.all(np.asarray(price(many, target).time) >= many.flops / target.rate("bf16")[0])
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(DEVICES), st.integers(1, 64), st.integers(1, 16384))
 def test_prefill_is_never_faster_than_its_arithmetic(name: str, batch: int, q: int) -> None:

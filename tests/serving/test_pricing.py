@@ -11,12 +11,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierwise import Batch, Scenario, engines, evaluate
+from tierwise import Batch, Scenario, engines, evaluate, techniques
 from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.machines import system
 from tierwise.models.load import load_model
 from tierwise.scenario.types import Plan
-from tierwise.serving.deployment import Replicas, Settings
+from tierwise.serving.deployment import Deployment, Replicas, Settings
+from tierwise.serving.loop.tables import tables
 from tierwise.serving.pricing import step_prices
 from tierwise.serving.steps import StepPrices
 from tierwise.steps.corrections import Corrections, as_data, read_corrections
@@ -200,3 +201,14 @@ def test_an_engine_that_is_not_on_file_is_refused() -> None:
         step_prices(
             load_model("llama-3.1-8b"), Replicas(system("1xh100-sxm"), Plan(), settings=Settings(engine="vlmm"))
         )
+
+
+def test_steps_of_techniques_that_leave_nothing_to_do_have_a_price() -> None:
+    """A context shorter than one chunk of landmarks leaves products of no rows."""
+    asked = Scenario("llama-3.1-8b", "1xa100-sxm-80gb", Batch(30000.0, 30.0, 2.0), Plan(), engine="vllm")
+    r = asked.apply(techniques.rebuild_keys(rank=160, chunk=8, budget=1024)).resolved()
+    p = step_prices(r.model, Replicas(r.machine, r.plan, settings=Settings(max_len=65536)))
+    assert all(np.isfinite(t).all() for t in (p.tokens, p.heads, p.decode, p.prefill))
+    broken = replace(p, decode=p.decode * np.nan)
+    with pytest.raises(TierwiseError, match="no finite price of a step \\(decode\\)"):
+        tables(Deployment(r.model, (Replicas(r.machine, r.plan),)), [broken])

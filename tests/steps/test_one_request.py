@@ -11,7 +11,8 @@ import pytest
 import tierwise as tw
 from tierwise.machines import system
 from tierwise.serving.coefficients import own_steps
-from tierwise.serving.deployment import Deployment, Replicas, Settings
+from tierwise.serving.deployment import Deployment, Replicas, Settings, Speculation
+from tierwise.serving.drafts import verification
 from tierwise.serving.pricing import engine_of, step_prices
 from tierwise.serving.steady import START, step_curve
 from tierwise.serving.step_times import ClosedLoopPoint, step_times
@@ -110,6 +111,59 @@ def test_a_request_alone_is_one_answer_whoever_is_asked(kind: str) -> None:
             power = float(said.devices) * (machine.device.power.idle + machine.overhead_power)
             found = run.totals["energy"] - power * run.totals["replica_seconds"]
             assert found == pytest.approx(work, rel=1e-2), (kind, i)
+
+
+LOADED = [("llama-3.1-8b", "1xh100-sxm", {}, 64, 1000, 400),
+          ("qwen3-30b-a3b", "2xh100-sxm", {"tp": 2.0}, 128, 512, 300),
+          ("llama-3.1-70b", "8xh200-sxm", {"tp": 2.0, "pp": 4.0}, 64, 2000, 300),
+          ("deepseek-v2-lite", "8xa100-sxm-80gb", {"dp": 8.0, "ep": 8.0}, 64, 700, 300),
+          ("qwen3-32b", "4xa100-sxm-80gb", {"tp": 4.0, "schedule": "two_batches"}, 64, 1000, 300)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "machine", "plan", "batch", "prompt", "output"), LOADED)
+def test_a_full_batch_is_one_answer_whoever_is_asked(
+    name: str, machine: str, plan: dict[str, float], batch: int, prompt: int, output: int
+) -> None:
+    """All requests at once. The last prompt waits for the others, beside whose tokens it is read; then all decode."""
+    pytest.importorskip("numba")
+    from tierwise.serving.simulate import simulate
+
+    model, on = tw.load_model(name), tw.Plan(**plan)  # type: ignore[arg-type]
+    for engine in ("vllm", "sglang"):
+        said = tw.evaluate(tw.Scenario(model, machine, tw.Batch(float(prompt), float(output), float(batch)), on,
+                                       engine=engine))  # fmt: skip
+        settings = Settings(engine=engine, max_len=8192, max_seqs=512, prefix_cache=False)
+        asks = trace([0.0] * batch, [prompt] * batch, [output] * batch)
+        run = simulate(asks, Deployment(model, (Replicas(system(machine), on, settings=settings),))).requests
+        last = int(np.argmax(run.first))
+        tpot = float(run.last[last] - run.first[last]) / (output - 1)
+        assert tpot == pytest.approx(float(np.asarray(said.tpot)), rel=0.01)
+        rate = batch * output / float(np.max(run.last))
+        assert rate == pytest.approx(float(np.asarray(said.throughput)), rel=0.03)
+
+
+DRAFTED = [("llama-3.1-8b", "1xh100-sxm", {}, 1, 4, 0.0), ("llama-3.1-70b", "4xh100-sxm", {"tp": 4.0}, 1, 3, 0.1),
+           ("gpt-oss-20b", "1xh200-sxm", {}, 16, 2, 0.0), ("deepseek-v2-lite", "1xh100-sxm", {}, 8, 1, 0.05),
+           ("llama-3.1-70b", "8xh200-sxm", {"tp": 4.0, "pp": 2.0}, 1, 3, 0.0)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "machine", "plan", "batch", "drafts", "cost"), DRAFTED)
+@pytest.mark.parametrize("right", [1.0, 0.0])
+def test_a_cycle_of_drafts_is_one_answer_whoever_is_asked(
+    name: str, machine: str, plan: dict[str, float], batch: int, drafts: int, cost: float, right: float
+) -> None:
+    pytest.importorskip("numba")
+    from tierwise.serving.simulate import simulate
+
+    model, on, output = tw.load_model(name), tw.Plan(**plan), 30 * (drafts + 1) + 1  # type: ignore[arg-type]
+    asked = tw.Scenario(model, machine, tw.Batch(500.0, float(output), float(batch)), on, engine="vllm")
+    cycle = float(np.asarray(verification(asked, float(drafts)).cost.time))
+    cycle += drafts * cost * float(np.asarray(tw.evaluate(asked).tpot))
+    settings = Settings(engine="vllm", max_len=8192, prefix_cache=False, speculation=Speculation(drafts, right, cost))
+    run = simulate(trace([0.0] * batch, [500] * batch, [output] * batch),
+                   Deployment(model, (Replicas(system(machine), on, settings=settings),))).requests  # fmt: skip
+    cycles = (output - 1) / (drafts + 1 if right else 1)
+    assert float(run.last[0] - run.first[0]) / cycles == pytest.approx(cycle, rel=5e-3)
 
 
 def planned(on: EngineOn, prompt: int, output: int) -> float:

@@ -117,8 +117,8 @@ def _decode(op: Op, on: Target, fit: Fit) -> Cost:
     values = fit.values if on.weight_copies else {**fit.values, "warm": 0.0}
     window = d.get("window", float("inf"))
     context = where(np.isfinite(np.asarray(window)), maximum(d["columns"], d["kv"]), d["kv"])
-    time, memory, extra = flash.decode(chip(op, on), values, d["batch"] * d["q"], d["heads"], d["kv_heads"], context,
-                                       d["head_dim"], window, cached, narrow, d["v_dim"])  # fmt: skip
+    time, memory, extra = flash.decode(chip(op, on), values, d["batch"], d["heads"], d["kv_heads"], context,
+                                       d["head_dim"], window, cached, narrow, d["v_dim"], d["q"])  # fmt: skip
     return _cost(op, on, fit, time, memory, extra, flash.kept(chip(op, on), op.bytes_of("kv"), values["warm"]))
 
 

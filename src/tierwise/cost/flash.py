@@ -128,18 +128,20 @@ def decode(
     token: Num,
     narrow: Num,
     v_width: Num | None = None,
+    queries: Num = 1.0,
 ) -> tuple[Num, Num, Num]:
-    """(seconds of the blocks, seconds of the memory, seconds on top) of one query token a sequence.
+    """(seconds of the blocks, seconds of the memory, seconds on top) of ``queries`` query tokens a sequence, one but
+    where drafts are verified.
 
     ``token`` bytes are cached for a position and KV head, ``narrow`` is 1 where they must be widened.
-    A block reads one KV head's keys and values, for all query heads of its group at once; too few blocks are cut
-    along the context (split-KV) and merged after. A unit alone cannot draw more than ``unit`` of its share of the
-    bandwidth, and a cache read again and again stays in the last cache while it fits. Coefficients: ``memory`` and
-    ``cache`` (fractions of the bandwidths), ``warm`` (share of the last cache that stays warm), ``unit``,
-    ``occupancy`` (blocks a unit that splitting aims at), ``chunk`` (fewest positions of a split; 1e9: never split),
-    ``start`` (seconds a block) with power ``start_power``, ``merge`` (seconds) and ``merge_bytes``, ``rows`` (query
-    rows a group is padded to), ``compute``, ``softmax``, ``dequant`` (extra time a narrow element), ``wave`` (how
-    far a part-filled last wave counts), ``unskipped``, ``move`` (passes over queries and outputs), ``launch``
+    A block reads one KV head's keys and values, for all query heads of its group and all their tokens at once; too
+    few blocks are cut along the context (split-KV) and merged after. A unit alone cannot draw more than ``unit`` of
+    its share of the bandwidth, and a cache read again and again stays in the last cache while it fits. Coefficients:
+    ``memory`` and ``cache`` (fractions of the bandwidths), ``warm`` (share of the last cache that stays warm),
+    ``unit``, ``occupancy`` (blocks a unit that splitting aims at), ``chunk`` (fewest positions of a split; 1e9: never
+    split), ``start`` (seconds a block) with power ``start_power``, ``merge`` (seconds) and ``merge_bytes``, ``rows``
+    (query rows a group is padded to), ``compute``, ``softmax``, ``dequant`` (extra time a narrow element), ``wave``
+    (how far a part-filled last wave counts), ``unskipped``, ``move`` (passes over queries and outputs), ``launch``
     (seconds), and ``mode``, when kernels take query heads one by one (``apart``), their steps and starts longer by
     ``single`` and ``single_start``:
 
@@ -158,7 +160,8 @@ def decode(
         apart = apart | ((mode == 1) & (one | many | np.asarray(few)))
     apart = apart | ((mode == 3) & many) | ((mode == 4) & (one | many))
     per = maximum(k["rows"], _HEADS)
-    blocks_heads = where(apart, heads, kv_heads * ceil_div(scalar(group), per))
+    tall = scalar(group) * queries
+    blocks_heads = where(apart, heads * ceil_div(queries, per), kv_heads * ceil_div(tall, per))
     items = batch * blocks_heads
     total = batch * kv_heads * seen * token
     splits = maximum(minimum(chip.units * k["occupancy"] / items, ceil_div(seen, k["chunk"])), 1.0)
@@ -168,19 +171,19 @@ def decode(
     uneven = where(np.asarray(splits) <= 1.0, 1.0 + (minimum(whole, 2.0) - 1.0) * k["wave"], 1.0)
     waves = maximum(blocks / chip.units, 1.0) * uneven
     alone = token * chip.units / (chip.memory * k["unit"])
-    padded = minimum(ceil_div(scalar(group), k["rows"]) * k["rows"], per)
+    padded = minimum(ceil_div(tall, k["rows"]) * k["rows"], per)
     pair = 2.0 * (width + (width if v_width is None else v_width)) * chip.units / (chip.rate * k["compute"])
     work = padded * (pair + k["softmax"] * chip.units / chip.vector)
     step = where(apart, alone * k["single"], maximum(alone, work)) * (1.0 + narrow * k["dequant"])
     start = k["start"] * (width / _WIDTH) ** k["start_power"] * where(apart, k["single_start"], 1.0)
     time = (start + seen / splits * step) * waves
     memory = warm_read(chip, total, k["warm"], k["cache"], k["memory"])
-    merged = items * (heads / blocks_heads) * splits * width * 8.0 / chip.cache
+    merged = items * (heads * queries / blocks_heads) * splits * width * 8.0 / chip.cache
     # Between one piece and two only some heads are cut.
     split = minimum(splits - 1.0, 1.0) * (k["merge"] + k["merge_bytes"] * merged)
     copied = (mode == 2) & ~apart & (np.asarray(kv_heads) > 1.0) & (np.asarray(batch) > 1.0)
     regroup = where(copied, k["regroup"], 0.0)
-    return time, memory, k["launch"] + split + regroup + k["move"] * batch * heads * width * 4.0 / chip.cache
+    return time, memory, k["launch"] + split + regroup + k["move"] * batch * queries * heads * width * 4.0 / chip.cache
 
 
 def warm_read(chip: Chip, size: Num, warm: Num, cache: Num, memory: Num) -> Num:

@@ -102,6 +102,7 @@ def kernel(
     for tm, tn, barred in _shapes(engine, fit["aim"], m):
         lag = 2.0 * tm * tn * units * (1.0 + fit["shape"] * maximum(1.0 / tm + 1.0 / tn - _LARGEST, 0.0)) / speed
         tiles = ceil_div(m, tm) * ceil_div(n, tn) * batch
+        tiles = where(tiles > 0.0, tiles, 1.0)  # nothing to do takes a launch
         streamed = maximum(tiles * ((tm + tn) * per_k) * k, weights + acts) + results
         hbm = (cold + fetch * streamed) / memory
         most = maximum(minimum(np.floor(units / tiles), maximum(k / _LEAST_K, 1.0)), 1.0)

@@ -32,15 +32,19 @@ class Served:
         return replace(self, prices=tuple(replace(p, kv_room=size or tokens * p.kv_token) for p in self.prices))
 
     def but(self, **settings: Any) -> Served:
-        """The same engines at the same prices with other settings, of those that no price depends on (a scheduler, a
-        KV manager, drafts).
+        """The same engines with other settings, of those that no price depends on (a scheduler, a KV manager), or with
+        other drafts, whose steps are priced anew; room for keys and values stays what it is.
 
         Raises:
             BadField: a setting that prices depend on.
         """
         for name in sorted(set(settings) & set(_PRICED)):
             raise BadField("settings", name, settings[name], f"none of {', '.join(_PRICED)}: prices depend on these")
-        return replace(self, deployment=self.deployment.with_settings(**settings))
+        other, prices = self.deployment.with_settings(**settings), self.prices
+        if "speculation" in settings:
+            prices = tuple(replace(step_prices(other.model, g), kv_room=p.kv_room)
+                           for g, p in zip(other.groups, prices, strict=True))  # fmt: skip
+        return replace(self, deployment=other, prices=prices)
 
     @property
     def context_room(self) -> float:

@@ -22,7 +22,7 @@ from tierwise.models.step import Step
 from tierwise.models.types import Model
 from tierwise.program.program import Program
 from tierwise.scenario.types import Plan
-from tierwise.serving.deployment import Deployment, Replicas
+from tierwise.serving.deployment import Deployment, Replicas, Speculation
 from tierwise.serving.kv_paths import kv_paths
 from tierwise.serving.reordered import DRAWN, JOULES, Reordered, covering, work
 from tierwise.serving.steps import QUANTITIES, StepPrices
@@ -96,6 +96,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     d, c = np.meshgrid(np.maximum(seqs, 1.0) / ranks, context, indexing="ij")
     decode = _total(on, lower(Step(model, plan, d, 1.0, c, "decode")), of.decode, d.shape)
     mixed = decode + _beside_chunks(on, d, c)
+    verifying = _verifying(on, s.speculation, d, c, of.decode) - decode
     q, p = np.meshgrid(np.maximum(new, 1.0), past, indexing="ij")
     prefilling = lower(Step(model, plan, 1.0, q, p, "prefill"))
     prefill = _total(on, prefilling, of.prefill, q.shape)
@@ -142,7 +143,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
                               tokens_at[rows], covering(on, tokens_of[rows], tokens[rows, 0], float(once[0])),
                               len(DRAWN) if on.parts > 1 else 1, once[:3],
                               greatest(on.actions.active) * devices / float(plan.pp))  # fmt: skip
-    for table in (tokens, heads, decode, mixed, prefill, *([] if experts is None else [experts])):
+    for table in (tokens, heads, decode, mixed, prefill, *([] if experts is None else [experts]), *verifying):
         table[0] = 0.0
         # Those of a whole engine, or of the stage that a step is in.
         table[..., ENERGY] *= devices / float(plan.pp)
@@ -160,7 +161,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         disk=ways.disk, power_idle=devices * (system.device.power.idle + system.overhead_power),
         power_left=_power_left(system) * devices / float(plan.pp), rent=devices * system.device.price.rent,
         interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), pace=_pace(on, s.budget),
-        follow=int(on.chunks_follow), decode_mixed=mixed,
+        follow=int(on.chunks_follow), decode_mixed=mixed, verifying=verifying,
         ahead=int(facts is not None and facts.schedules_ahead and plan.pp == 1),
         reordered=reordered, experts=None if experts is None else _dense(experts, tokens_at),
     )  # fmt: skip
@@ -229,6 +230,15 @@ def _total(
         for i, seconds in enumerate(busy, start=1):
             out[..., i] += times * np.minimum(seconds, cost.time)
     out[..., ENERGY] = step.spent(on.actions, names)
+    return out
+
+
+def _verifying(on: EngineOn, drafts: Speculation, seqs: Floats, context: Floats, names: Names) -> Floats:
+    """Attention of decoding sequences that each bring 1, 2, ... ``drafts.length`` drafts: (length, *shape, 5)."""
+    out = np.zeros((drafts.length, *seqs.shape, len(QUANTITIES)))
+    for i in range(drafts.length):
+        rows = 1.0 + max(drafts.tree, drafts.length) * (i + 1) // drafts.length
+        out[i] = _total(on, lower(Step(on.model, on.plan, seqs, rows, context, "decode")), names, seqs.shape)
     return out
 
 

@@ -142,8 +142,11 @@ def _check(trace: Trace, deployment: Deployment, prices: Sequence[StepPrices]) -
         raise TierwiseError(f"{len(deployment.groups)} groups of replicas but prices of {len(prices)}")
     if not deployment.groups or sum(g.count for g in deployment.groups) < 1:
         raise TierwiseError("a deployment needs at least one replica")
-    for group in deployment.groups:
+    for group, price in zip(deployment.groups, prices, strict=True):
         settings = group.settings
+        if price.verifying is not None and settings.speculation.length > len(price.verifying):
+            raise TierwiseError(f"steps are priced with at most {len(price.verifying)} drafts, and "
+                                f"{settings.speculation.length} are to be verified")  # fmt: skip
         for name in ("max_seqs", "budget", "block"):
             if getattr(settings, name) < 1:
                 raise BadField("settings", name, getattr(settings, name), "a whole number of at least 1")

@@ -38,6 +38,8 @@ class StepPrices:
         decode_seqs, decode_context, decode: axes (a,), (b,) and table (a, b, 5) of attention of decode steps,
             bilinear between grid points; context is the mean over the sequences.
         decode_mixed: the table for steps with prefill, where one kernel serves both kinds of rows; None: ``decode``.
+        verifying: (k, a, b, 5), what attention takes more in steps in which each decoding sequence brings 1, 2, ... k
+            drafts to verify; None: it is never asked.
         reordered: where collectives run beside compute, or ops in another order: steps that are more than one kind of
             sequence. ``decode_mixed`` and ``prefill`` are then those of ops one after the other.
         prefill_new, prefill_context, prefill: the same for one chunk of new tokens after cached ones (0 is a point).
@@ -92,6 +94,7 @@ class StepPrices:
     follow: int = 1
     pace: tuple[float, float] = (1.0, 1.0)
     decode_mixed: Floats | None = None
+    verifying: Floats | None = None
     ahead: int = 0
     reordered: Reordered | None = None
     power_left: float = float("inf")

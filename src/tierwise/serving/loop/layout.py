@@ -192,7 +192,7 @@ GROUP = np.dtype(
         ("experts", "i8"), ("experts_n", "i8"),
         ("seqs", "i8"), ("seqs_n", "i8"),
         ("contexts", "i8"), ("contexts_n", "i8"),
-        ("decode", "i8"), ("mixing", "i8"),
+        ("decode", "i8"), ("mixing", "i8"), ("verifying", "i8"),
         ("news", "i8"), ("news_n", "i8"),
         ("cacheds", "i8"), ("cacheds_n", "i8"),
         ("prefill", "i8"),

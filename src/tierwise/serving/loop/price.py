@@ -47,6 +47,9 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
         engine.dt += group.gap_sequence * (engine.yields + drafted)
         if d > 0:
             _decode(tables, group, engine, group.mixing if prompt > 0 else group.decode)
+    if drafted > 0 and group.verifying > 0:
+        one = group.seqs_n * group.contexts_n * WIDTH
+        _decode(tables, group, engine, group.verifying + (engine.drafts - 1) * one)
     if engine.rows > 0:
         # Experts see the tokens of all ranks, everything else those of one.
         _swap(tables, group.experts, group.experts_n, tokens, engine.rows, engine)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tierwise.core.errors import TierwiseError
 from tierwise.models.lora import one_adapter
 from tierwise.models.types import Model
 from tierwise.serving.deployment import Deployment, Replicas
@@ -24,6 +25,8 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
     for g, p, group in zip(groups, prices, deployment.groups, strict=True):
         mixing = p.decode if p.decode_mixed is None else p.decode_mixed
         other: list[tuple[str, Any]] = [] if p.experts is None else [("experts", p.experts)]
+        if p.verifying is not None:
+            other.append(("verifying", p.verifying))
         if p.reordered is not None:
             o = p.reordered
             other += [("in_line", o.decode.ravel()), ("yielding", o.heads), ("alone", o.alone),
@@ -38,6 +41,9 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
             ("prefill", p.prefill), *other,
         ):  # fmt: skip
             flat = np.ascontiguousarray(table, dtype=np.float64)
+            if not np.isfinite(flat).all():
+                raise TierwiseError(f"{deployment.model.name} on {group.machine.name}: no finite price of a step "
+                                    f"({name}); the loop cannot look it up")  # fmt: skip
             assert flat.ndim == 1 or flat.shape[-1] == layout.WIDTH, name
             g[name] = at
             if name != "work" and name + "_n" in (layout.GROUP.names or ()):
