@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +63,7 @@ class BodyRun:
             the body's input alone; ``whole``: what inputs take more where they are kept as gathered; ``working``: the
             largest op's tensors, while it runs.
         attending: bytes of attention's own tensors, and how many scores it writes (none where it is fused).
+        freed: bytes of `saved` that belong to what runs behind attention: its backward pass finds them gone.
     """
 
     forward: Mapping[str, Num]
@@ -83,6 +84,7 @@ class BodyRun:
     whole: Num
     working: Num
     attending: tuple[Num, Num]
+    freed: Num
 
 
 @dataclass(frozen=True)
@@ -272,6 +274,8 @@ def _piece(
             0.0, *(n * sum((o.bytes for o in (*op.reads, *op.writes) if o.role == "act"), 0.0) for op, n in ops)
         ),
         attending=_attending(op for op, _ in ops),
+        freed=kept - scores - sum(kept_by_module(_until_attention(ops), divided, recipe.compact, trains,
+                                                 recipe.inputs)[0].values(), 0.0),
     )
 
 
@@ -362,6 +366,12 @@ _OF: Mapping[str, Callable[[Op], bool]] = {
     "mlp": lambda op: op.role in _FEED_FORWARD,
     "up": lambda op: not {"q_up", "kv_up"}.isdisjoint(op.name.split(".")),
 }
+
+
+def _until_attention(ops: Sequence[tuple[Op, Num]]) -> Sequence[tuple[Op, Num]]:
+    """A body's ops up to its last attention; all of one that has none."""
+    last = max((i for i, (op, _) in enumerate(ops) if op.kind == "attention"), default=len(ops) - 1)
+    return ops[: last + 1]
 
 
 def _attending(ops: Iterable[Op]) -> tuple[Num, Num]:
