@@ -237,7 +237,7 @@ def account(
         0.0,
     )
     blind = recipe.forwards > 0
-    more = kept_by_lines(model, x) if recipe.lines > 0 and not blind else 0.0
+    more = kept_by_lines(model, x, recipe.casts) if recipe.lines > 0 and not blind else 0.0
     one = 0.0 * dense if blind else _kept(x, how, work) + where(np.asarray(x.recompute) >= 2, 0.0, more)
     peak = maximum(0.0, *(p.working for p, _ in work.layers))
     # Autograd frees what a kernel kept once its backward pass has run: attention's comes behind the feed-forward's.
