@@ -71,6 +71,9 @@ class Recipe:
             one kernel for each does (:mod:`tierwise.training.lines`). ``casts``: 1 where such norms work in fp32, as
             `transformers`' do, 0 where they work in the stream's format.
         older_attention: 1 where fused attention was written for instructions before Hopper's (FlashAttention-2).
+        queries: 1 where queries go round the ranks of context parallelism in a backward pass, with their gradients and
+            those of the output, in place of keys, values and the gradients of both (BurstAttention, arXiv:2403.09347,
+            algorithm 2).
         score: bytes of a score of unfused attention that are there at once: it and its softmax in 16 bits, or in a
             backward pass the gradients of both. Lines of PyTorch that take the softmax of fp16 in fp32 and cast it: 8
             in a forward pass.
@@ -111,6 +114,7 @@ class Recipe:
     score: float = 4.0
     lines: float = 0.0
     casts: float = 1.0
+    queries: float = 0.0
     scans: float = 1.0
     apart: float = 0.0
 

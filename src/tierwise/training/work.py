@@ -56,7 +56,9 @@ class BodyRun:
             kernels of single experts take it beside them.
         flops: of the forward pass.
         adapters: parameters that a rank of one adds to all linear maps. ``sliced``: those in slices that are trained.
-        keys: bytes of the keys and values that attention computes anew.
+        keys: bytes of the keys and values that attention computes anew; ``queries``: of its queries, and ``sums``: of
+            two numbers in fp32 for each row of scores. ``sent``: bytes that a device sends in the collectives of both
+            passes.
         saved: bytes kept for the backward pass; ``scores``: of them, what selective recomputation drops; ``dropped``:
             what recomputation of a module drops (:data:`MODULES`), and ``redone``: the seconds that it takes, by module
             and class (``"norm memory"``); ``given``:
@@ -76,6 +78,9 @@ class BodyRun:
     adapters: Num
     sliced: Num
     keys: Num
+    queries: Num
+    sums: Num
+    sent: Num
     saved: Num
     scores: Num
     dropped: Mapping[str, Num]
@@ -263,6 +268,11 @@ def _piece(
                   for op, _ in own if op.kind == "matmul" and op.role in ADAPTED), 0.0),
         sliced=sum((trains(op) * op.dims["k"] * op.dims["n"] for op, _ in own if op.kind == "matmul"), 0.0),
         keys=sum((o.bytes for op, _ in ops if op.kind == "attention" for o in op.reads[1:] if o.role == "act"), 0.0),
+        queries=sum((op.reads[0].bytes for op, _ in ops if op.kind == "attention"), 0.0),
+        sums=sum((8.0 * op.dims["batch"] * op.dims["heads"] * op.dims["q"] for op, _ in ops if op.kind == "attention"),
+                 0.0),
+        sent=sum((s.repeat / count * sent(op) for p in (forward, behind) for s in p.segments if s.name == name
+                  for op in s.ops if op.kind == "collective"), 0.0),
         saved=kept,
         scores=scores,
         dropped=whole,
@@ -277,6 +287,12 @@ def _piece(
         freed=kept - scores - sum(kept_by_module(_until_attention(ops), divided, recipe.compact, trains,
                                                  recipe.inputs)[0].values(), 0.0),
     )
+
+
+def sent(op: Op) -> Num:
+    """Bytes that each device of a collective sends."""
+    n = maximum(op.dims["group"], 1.0)
+    return (2.0 if op.options.get("collective") == "all_reduce" else 1.0) * (n - 1.0) / n * op.dims["bytes"]
 
 
 def _ending(program: Program, name: str) -> str:
