@@ -35,8 +35,8 @@ from tierwise.training.uneven import UnevenStep, uneven_step
 
 __all__ = [
     "IMAGE", "KERNELS", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "UnevenStep", "Unit", "contrast",
-    "driver", "exchanged", "in_patches", "in_turn", "needed", "passed_on", "redistributed", "scenario", "schedule",
-    "segments", "stored", "trained", "training_rate", "tuned", "whole", "work_in_patches",
+    "driver", "exchanged", "in_patches", "in_turn", "joined", "needed", "passed_on", "redistributed", "scenario",
+    "schedule", "segments", "stored", "trained", "training_rate", "tuned", "whole", "work_in_patches",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -88,6 +88,13 @@ def trained(
     which = load_model(model) if isinstance(model, str) else model
     on = system(machine) if isinstance(machine, str) else machine
     return train_step(which, on, layout, _keeping(how, recipe), flash)
+
+
+def joined(machine: str, share: float) -> System:
+    """A machine of several nodes whose network has a share of the bandwidth that the catalog says."""
+    found = system(machine)
+    way = found.scale_out
+    return found if way is None else replace(found, scale_out=replace(way, bandwidth=way.bandwidth * share))
 
 
 def segments(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache, partial
 
 from tierwise import Batch, Plan, evaluate
-from tierwise.machines.load import system
-from tierwise.machines.types import System
-from tierwise.papers.base import Layout, TrainStep, contrast, passed_on, scenario, trained
+from tierwise.papers.base import Layout, TrainStep, contrast, joined, passed_on, scenario, trained
 from tierwise.papers.types import NEEDS_FEATURE, Claim, Paper
 
 CLUSTER, DEVICES, TOKENS = "32xa100-pcie-80gb", 32.0, 131072.0
@@ -35,19 +32,12 @@ TABLES = {
 }  # fmt: skip
 
 
-def cluster() -> System:
-    """Four nodes of eight cards, joined as the authors' are."""
-    found = system(CLUSTER)
-    assert found.scale_out is not None
-    return replace(found, scale_out=replace(found.scale_out, bandwidth=found.scale_out.bandwidth * NETWORK))
-
-
 @cache
 def step(ring: bool) -> TrainStep:
     """One sequence over all devices."""
     shape = {"seq": TOKENS, "micro_batch": 1.0, "global_batch": 1.0}
     layout = Layout(cp=DEVICES, zero=3.0, **shape) if ring else Layout(tp=DEVICES, sequence_parallel=1.0, **shape)
-    return trained("llama-2-7b", cluster(), layout, queries=float(ring))
+    return trained("llama-2-7b", joined(CLUSTER, NETWORK), layout, queries=float(ring))
 
 
 def less() -> float:
