@@ -6,8 +6,10 @@ import pytest
 
 from tierwise.machines.load import system
 from tierwise.models.load import load_model
-from tierwise.papers.base import Layout, trained, training_rate
+from tierwise.papers.base import Layout, passed_on, trained, training_rate
 from tierwise.papers.catalog import (
+    burstattention,
+    compact_activations,
     cosmos_optimizer,
     internevo_buff,
     megatron_lm_ptd_p,
@@ -97,15 +99,24 @@ def test_where_the_host_sets_the_pace_smaller_weights_are_no_faster() -> None:
 
 
 def test_a_ring_shares_bidirectional_scores_and_a_longer_ring_holds_more() -> None:
-    sizes = [sequence_parallelism_rsa.batch(Layout(cp=float(n))) for n in (1, 4, 16, 64)]
+    base = sequence_parallelism_rsa.BASE
+    sizes = [sequence_parallelism_rsa.batch(base, Layout(cp=float(n))) for n in (1, 4, 16, 64)]
     assert sizes == sorted(sizes) and sizes[0] > 0.0
     # One device alone and a ring of one are the same; tensor parallelism divides less.
-    assert sequence_parallelism_rsa.batch(Layout(tp=4.0)) < sizes[1]
-    one, two = (
-        trained(sequence_parallelism_rsa.bert(), "64xp100-sxm", Layout(cp=n, seq=512.0), "megatron-2022", flash=False)
-        for n in (1.0, 2.0)
-    )
+    assert sequence_parallelism_rsa.batch(base, Layout(tp=4.0)) < sizes[1]
+    one, two = (sequence_parallelism_rsa.step(base, Layout(cp=n), seq=512.0) for n in (1.0, 2.0))
     assert float(two.memory.kept) == pytest.approx(float(one.memory.kept) / 2.0)
+
+
+def test_a_ring_that_queries_take_back_sends_less_than_tensor_parallelism() -> None:
+    ring, tensor = (passed_on(burstattention.step(x)) for x in (True, False))
+    # Five widths of a sequence and a few numbers for each head, in place of eight.
+    assert 5.0 / 8.0 < ring / tensor < 6.0 / 8.0
+
+
+def test_thinner_inputs_leave_more_memory_the_thinner_they_are() -> None:
+    peaks = [compact_activations.small(share) for share in (1.0, 0.5, 0.25, 0.125)]
+    assert peaks == sorted(peaks, reverse=True) and peaks[-1] > 0.5 * peaks[0]
 
 
 def test_zo2_holds_fewer_layers_the_more_there_are() -> None:
@@ -120,8 +131,9 @@ def test_cosmos_keeps_between_muon_and_adam() -> None:
 
 
 def test_exchanges_take_a_larger_share_over_a_slower_link() -> None:
-    small = (scmoe_shortcut_expert_parallelism.GPT2_MEDIUM, 2048.0, 8.0)
-    fast, slow = (scmoe_shortcut_expert_parallelism.share(m, *small) for m in ("8xa800-sxm", "8xa30"))
+    scmoe = scmoe_shortcut_expert_parallelism
+    small = (scmoe.mixture(scmoe.GPT2_MEDIUM), 2048.0, 8.0)
+    fast, slow = (scmoe.share(m, *small) for m in ("8xa800-sxm", "8xa30"))
     assert 0.0 < fast < slow < 100.0
 
 

@@ -45,6 +45,15 @@ def test_without_a_gate_only_norms_keep_more() -> None:
     assert kept(LINES, gated=False) - kept(PLAIN, gated=False) == pytest.approx(2 * 2 * 2.0 * 128.0 * WIDTH * 2.0)
 
 
+def test_norms_that_work_in_16_bits_keep_no_copies_in_fp32() -> None:
+    """Lines of a norm without casts: autograd keeps the stream and what was normalised, four bytes an element for six
+    (saved_tensors_hooks, PyTorch 2.13)."""
+    thin = replace(LINES, recipe=replace(LINES.recipe, casts=0.0))
+    elements = 2.0 * 128.0 * WIDTH
+    assert kept(LINES) - kept(thin) == pytest.approx(2.0 * 2.0 * elements)
+    assert kept(thin, gated=False) - kept(PLAIN, gated=False) == pytest.approx(2.0 * 2.0 * elements)
+
+
 def test_recomputed_layers_keep_it_only_while_they_run() -> None:
     assert kept(LINES, recompute=2.0) == pytest.approx(kept(PLAIN, recompute=2.0))
     again = replace(SHAPE, recompute=2.0)

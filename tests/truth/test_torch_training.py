@@ -21,15 +21,18 @@ torch = pytest.importorskip("torch")
 
 HIDDEN, HEADS, LAYERS, VOCAB, RANK = 256, 4, 8, 2048, 8
 BATCH, SEQ = 4, 512
+# Sequences, and tokens of each, where scores are written out: so long that these and not the logits decide.
+LONG = (1, 2048)
 # PyTorch in bf16 throughout: weights, gradients and both moments (which "lion"'s four bytes are as many as); the logits
 # in 16 bits, their logarithm and the gradient of it while the loss is taken. Gradients are freed after every step.
 EAGER = TrainingFramework("eager", Recipe(2.0, 2.0, 0.0, 0.0, "lion", logits=6.0, transient=1.0))
 
 
 class Block(torch.nn.Module):  # type: ignore[misc, name-defined]
-    def __init__(self, hidden: int, rank: int) -> None:
+    def __init__(self, hidden: int, rank: int, fused: bool = True) -> None:
         super().__init__()
         nn = torch.nn
+        self.fused = fused
         self.one, self.two = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
         sizes = {"qkv": (hidden, 3 * hidden), "out": (hidden, hidden), "up": (hidden, 4 * hidden),
                  "down": (4 * hidden, hidden)}  # fmt: skip
@@ -47,17 +50,27 @@ class Block(torch.nn.Module):  # type: ignore[misc, name-defined]
         b, s, h = x.shape
         q, k, v = (t.view(b, s, HEADS, h // HEADS).transpose(1, 2) for t in
                    self.apply_map("qkv", self.one(x)).split(h, dim=-1))  # fmt: skip
-        a = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        a = (
+            torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            if self.fused
+            else written(q, k, v)
+        )
         x = x + self.apply_map("out", a.transpose(1, 2).reshape(b, s, h))
         return x + self.apply_map("down", torch.nn.functional.gelu(self.apply_map("up", self.two(x))))
 
 
+def written(q: Any, k: Any, v: Any) -> Any:
+    """Attention whose scores, their softmax and what dropout leaves of it are tensors."""
+    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
+    return torch.matmul(torch.native_dropout(torch.softmax(scores, -1), 0.1, True)[0], v)
+
+
 class Net(torch.nn.Module):  # type: ignore[misc, name-defined]
-    def __init__(self, hidden: int, layers: int, rank: int, again: bool) -> None:
+    def __init__(self, hidden: int, layers: int, rank: int, again: bool, fused: bool = True) -> None:
         super().__init__()
         self.again = again
         self.table = torch.nn.Embedding(VOCAB, hidden)
-        self.blocks = torch.nn.ModuleList(Block(hidden, rank) for _ in range(layers))
+        self.blocks = torch.nn.ModuleList(Block(hidden, rank, fused) for _ in range(layers))
         self.norm, self.head = torch.nn.LayerNorm(hidden), torch.nn.Linear(hidden, VOCAB, bias=False)
 
     def forward(self, tokens: Any) -> Any:
@@ -72,13 +85,14 @@ class Net(torch.nn.Module):  # type: ignore[misc, name-defined]
 def made(kind: str, hidden: int = HIDDEN, layers: int = LAYERS) -> tuple[Any, Any, Callable[[], None]]:
     """(model, optimizer, a step)."""
     torch.manual_seed(0)
-    net = Net(hidden, layers, RANK if kind == "lora" else 0, kind == "recomputed").to(torch.bfloat16)
+    net = Net(hidden, layers, RANK if kind == "lora" else 0, kind == "recomputed", kind != "unfused")
+    net = net.to(torch.bfloat16)
     if kind == "lora":
         for name, p in net.named_parameters():
             p.requires_grad_(".thin." in name)
     learned = [p for p in net.parameters() if p.requires_grad]
     best = torch.optim.AdamW(learned, foreach=False)
-    tokens = torch.randint(0, VOCAB, (BATCH, SEQ))
+    tokens = torch.randint(0, VOCAB, LONG if kind == "unfused" else (BATCH, SEQ))
 
     def step() -> None:
         loss = torch.nn.functional.cross_entropy(net(tokens).view(-1, VOCAB), tokens.view(-1))
@@ -94,9 +108,10 @@ def predicted(
 ) -> Any:
     if kind == "lora":
         how = replace(how, recipe=method(f"lora:r={RANK}", how.recipe))
-    layout = Layout(micro_batch=BATCH, global_batch=BATCH, seq=SEQ, recompute=2.0 if kind == "recomputed" else 0.0)
+    batch, seq = LONG if kind == "unfused" else (BATCH, SEQ)
+    layout = Layout(micro_batch=batch, global_batch=batch, seq=seq, recompute=2.0 if kind == "recomputed" else 0.0)
     model = gpt(layers, float(hidden), float(HEADS), float(VOCAB), tied=False)
-    return train_step(model, system(on), layout, how)
+    return train_step(model, system(on), layout, how, kind != "unfused")
 
 
 def peak(net: Any, best: Any, step: Callable[[], None]) -> float:
@@ -141,7 +156,7 @@ def peak(net: Any, best: Any, step: Callable[[], None]) -> float:
     return float(most)
 
 
-@pytest.mark.parametrize("kind", ["plain", "recomputed", "lora"])
+@pytest.mark.parametrize("kind", ["plain", "recomputed", "lora", "unfused"])
 def test_memory_is_what_pytorch_holds(kind: str) -> None:
     net, best, step = made(kind)
     step()  # states of the optimizer are there from now on

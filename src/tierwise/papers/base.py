@@ -16,6 +16,7 @@ from tierwise.core.num import Num
 from tierwise.core.numerics import Format, fmt
 from tierwise.engines import KERNELS
 from tierwise.machines.load import system
+from tierwise.machines.types import System
 from tierwise.memory.patches import Patched, in_place, least_room, patched, shapes
 from tierwise.memory.tensors import graph
 from tierwise.memory.units import IMAGE, Unit, operators
@@ -26,6 +27,7 @@ from tierwise.training import Layout, TrainingFramework, TrainStep, framework, t
 from tierwise.training.averaging import sent
 from tierwise.training.layout import pipelines
 from tierwise.training.needed import needed
+from tierwise.training.passed import passed
 from tierwise.training.recipe import compression
 from tierwise.training.reserved import reserved_of
 from tierwise.training.tuned import TunedMemory, Tuning, tuned, whole
@@ -33,8 +35,8 @@ from tierwise.training.uneven import UnevenStep, uneven_step
 
 __all__ = [
     "IMAGE", "KERNELS", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "UnevenStep", "Unit", "contrast",
-    "driver", "exchanged", "in_patches", "in_turn", "needed", "redistributed", "scenario", "schedule", "segments",
-    "stored", "trained", "training_rate", "tuned", "whole", "work_in_patches",
+    "driver", "exchanged", "in_patches", "in_turn", "joined", "needed", "passed_on", "redistributed", "scenario",
+    "schedule", "segments", "stored", "trained", "training_rate", "tuned", "whole", "work_in_patches",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -65,19 +67,34 @@ def scenario(
 
 
 def trained(
-    model: Model | str, machine: str, layout: Layout, how: str = "megatron", *, flash: bool = True, **recipe: Any
+    model: Model | str,
+    machine: System | str,
+    layout: Layout,
+    how: str = "megatron",
+    *,
+    flash: bool = True,
+    **recipe: Any,
 ) -> TrainStep:
     """One optimizer step of a model that a paper trains: its ``time``, ``mfu`` and ``memory``.
 
     Args:
-        model, machine: as of :class:`tierwise.Scenario`. ``layout``: how the step is divided; arrays for many at once.
+        model, machine: as of :class:`tierwise.Scenario`; or a machine that is in no catalog. ``layout``: how the step
+            is divided; arrays for many at once.
         how: the framework that the paper trained with, or the nearest that was measured.
         flash: fused attention.
         recipe: what the paper keeps in another format than the framework does, as of
             :class:`tierwise.training.Recipe`: ``optimizer="sgd-momentum"``.
     """
     which = load_model(model) if isinstance(model, str) else model
-    return train_step(which, system(machine), layout, _keeping(how, recipe), flash)
+    on = system(machine) if isinstance(machine, str) else machine
+    return train_step(which, on, layout, _keeping(how, recipe), flash)
+
+
+def joined(machine: str, share: float) -> System:
+    """A machine of several nodes whose network has a share of the bandwidth that the catalog says."""
+    found = system(machine)
+    way = found.scale_out
+    return found if way is None else replace(found, scale_out=replace(way, bandwidth=way.bandwidth * share))
 
 
 def segments(
@@ -115,6 +132,11 @@ def exchanged(model: Model, compress: str, how: str = "megatron") -> float:
         compress: how they are sent, as of ``--compress``; ``how``: the framework that says their format.
     """
     return float(sent(model, Layout(), replace(framework(how), compress=compression(compress))))
+
+
+def passed_on(step: TrainStep) -> float:
+    """Bytes that a device sends for one layer in both passes of a micro-batch."""
+    return float(passed(step.work, step.layout, step.how.recipe))
 
 
 def schedule(name: str) -> float:

@@ -17,8 +17,12 @@ from tierwise.training.layout import Layout
 from tierwise.training.work import INPUT, OUTPUT, decoder, plan_of
 
 
-def kept_by_lines(model: Model, layout: Layout) -> Num:
-    """Bytes that one layer keeps more of one micro-batch on a device (mean over the layers)."""
+def kept_by_lines(model: Model, layout: Layout, casts: float = 1.0) -> Num:
+    """Bytes that one layer keeps more of one micro-batch on a device (mean over the layers).
+
+    Args:
+        casts: as in the recipe: norms that work in 16 bits keep the stream and what they have normalised.
+    """
     divided = where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
     total: Num = 0.0
     # Neither norms nor activations ask what came before.
@@ -30,7 +34,7 @@ def kept_by_lines(model: Model, layout: Layout) -> Num:
             if op.kind == "norm":
                 stream = next((o for o in op.writes if o.name == "x"), op.reads[0])
                 # The copy in fp32 stands in place of the stream.
-                total = total + s.repeat * 4.0 * stream.elements / divided
+                total = total + s.repeat * (2.0 + 2.0 * casts) * stream.elements / divided
             elif op.kind == "elementwise" and op.name.endswith(".act"):
                 gated = np.asarray(op.reads[0].elements) > np.asarray(op.writes[0].elements)
                 total = total + where(gated, s.repeat * op.writes[0].bytes, 0.0)

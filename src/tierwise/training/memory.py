@@ -237,10 +237,12 @@ def account(
         0.0,
     )
     blind = recipe.forwards > 0
-    more = kept_by_lines(model, x) if recipe.lines > 0 and not blind else 0.0
+    more = kept_by_lines(model, x, recipe.casts) if recipe.lines > 0 and not blind else 0.0
     one = 0.0 * dense if blind else _kept(x, how, work) + where(np.asarray(x.recompute) >= 2, 0.0, more)
     peak = maximum(0.0, *(p.working for p, _ in work.layers))
-    peak = maximum(peak, *(p.attending[0] + recipe.score * p.attending[1] for p, _ in work.layers))
+    # Autograd frees what a kernel kept once its backward pass has run: attention's comes behind the feed-forward's.
+    gone = 0.0 if blind else how.saves
+    peak = maximum(peak, *(p.attending[0] + recipe.score * p.attending[1] - gone * p.freed for p, _ in work.layers))
     saved = maximum(0.0, *(p.saved for p, _ in work.layers)) * how.saves + more
     again = where(np.asarray(x.recompute) >= 2, saved, 0.0)
     # What is computed again of a layer is there while its backward pass runs.

@@ -68,8 +68,12 @@ class Recipe:
             each a layer and a pass of the head more.
         graphs: what the host launches as a graph instead of one by one: one of :data:`GRAPHS`.
         lines: 1 where norms and activations are lines of PyTorch, as in `transformers`' modules, which keep more than
-            one kernel for each does (:mod:`tierwise.training.lines`).
+            one kernel for each does (:mod:`tierwise.training.lines`). ``casts``: 1 where such norms work in fp32, as
+            `transformers`' do, 0 where they work in the stream's format.
         older_attention: 1 where fused attention was written for instructions before Hopper's (FlashAttention-2).
+        queries: 1 where queries go round the ranks of context parallelism in a backward pass, with their gradients and
+            those of the output, in place of keys, values and the gradients of both (BurstAttention, arXiv:2403.09347,
+            algorithm 2).
         score: bytes of a score of unfused attention that are there at once: it and its softmax in 16 bits, or in a
             backward pass the gradients of both. Lines of PyTorch that take the softmax of fp16 in fp32 and cast it: 8
             in a forward pass.
@@ -109,6 +113,8 @@ class Recipe:
     graphs: str = "none"
     score: float = 4.0
     lines: float = 0.0
+    casts: float = 1.0
+    queries: float = 0.0
     scans: float = 1.0
     apart: float = 0.0
 

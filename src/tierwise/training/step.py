@@ -21,6 +21,7 @@ from tierwise.training.averaging import averaged, packing, thinned, wired
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.memory import TrainMemory, memory_of, parameters, share, shared, trained
 from tierwise.training.offload import asked, offloaded
+from tierwise.training.passed import around
 from tierwise.training.pipeline import Stages, Three, beside, span, stages_of
 from tierwise.training.positions import kinds_on_stages
 from tierwise.training.recipe import TrainingFramework
@@ -284,13 +285,13 @@ def _alone(
 def _pass_keys(
     on: Target, x: Layout, how: TrainingFramework, piece: BodyRun, forward: dict[str, Num], behind: dict[str, Num]
 ) -> None:
-    """Context parallelism: keys and values go round the ranks while attention works on those already there
-    (arXiv:2310.01889); in the backward pass their gradients go round with them."""
-    if np.all(np.asarray(x.cp) <= 1):
+    """Context parallelism: what goes round the ranks does so while attention works on what is already there."""
+    there, back = around(piece, how.recipe)
+    if np.all(np.asarray(x.cp) <= 1) or np.all(np.asarray(there) <= 0):
         return
-    ring = how.link * exchange(on, "all_gather", piece.keys * x.cp, x.cp, x.tp)
+    ring = how.link * exchange(on, "all_gather", there * x.cp, x.cp, x.tp)
     forward["link"] = forward["link"] + maximum(ring - forward["attention"], 0.0)
-    behind["link"] = behind["link"] + maximum(2.0 * ring - behind["attention"], 0.0)
+    behind["link"] = behind["link"] + maximum(back / maximum(there, 1.0) * ring - behind["attention"], 0.0)
 
 
 def _end(work: ModelWork, name: str, x: Layout, how: TrainingFramework) -> Three:

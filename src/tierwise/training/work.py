@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,13 +56,16 @@ class BodyRun:
             kernels of single experts take it beside them.
         flops: of the forward pass.
         adapters: parameters that a rank of one adds to all linear maps. ``sliced``: those in slices that are trained.
-        keys: bytes of the keys and values that attention computes anew.
+        keys: bytes of the keys and values that attention computes anew; ``queries``: of its queries, and ``sums``: of
+            two numbers in fp32 for each row of scores. ``sent``: bytes that a device sends in the collectives of both
+            passes.
         saved: bytes kept for the backward pass; ``scores``: of them, what selective recomputation drops; ``dropped``:
             what recomputation of a module drops (:data:`MODULES`), and ``redone``: the seconds that it takes, by module
             and class (``"norm memory"``); ``given``:
             the body's input alone; ``whole``: what inputs take more where they are kept as gathered; ``working``: the
             largest op's tensors, while it runs.
         attending: bytes of attention's own tensors, and how many scores it writes (none where it is fused).
+        freed: bytes of `saved` that belong to what runs behind attention: its backward pass finds them gone.
     """
 
     forward: Mapping[str, Num]
@@ -75,6 +78,9 @@ class BodyRun:
     adapters: Num
     sliced: Num
     keys: Num
+    queries: Num
+    sums: Num
+    sent: Num
     saved: Num
     scores: Num
     dropped: Mapping[str, Num]
@@ -83,6 +89,7 @@ class BodyRun:
     whole: Num
     working: Num
     attending: tuple[Num, Num]
+    freed: Num
 
 
 @dataclass(frozen=True)
@@ -261,6 +268,11 @@ def _piece(
                   for op, _ in own if op.kind == "matmul" and op.role in ADAPTED), 0.0),
         sliced=sum((trains(op) * op.dims["k"] * op.dims["n"] for op, _ in own if op.kind == "matmul"), 0.0),
         keys=sum((o.bytes for op, _ in ops if op.kind == "attention" for o in op.reads[1:] if o.role == "act"), 0.0),
+        queries=sum((op.reads[0].bytes for op, _ in ops if op.kind == "attention"), 0.0),
+        sums=sum((8.0 * op.dims["batch"] * op.dims["heads"] * op.dims["q"] for op, _ in ops if op.kind == "attention"),
+                 0.0),
+        sent=sum((s.repeat / count * sent(op) for p in (forward, behind) for s in p.segments if s.name == name
+                  for op in s.ops if op.kind == "collective"), 0.0),
         saved=kept,
         scores=scores,
         dropped=whole,
@@ -272,7 +284,15 @@ def _piece(
             0.0, *(n * sum((o.bytes for o in (*op.reads, *op.writes) if o.role == "act"), 0.0) for op, n in ops)
         ),
         attending=_attending(op for op, _ in ops),
+        freed=kept - scores - sum(kept_by_module(_until_attention(ops), divided, recipe.compact, trains,
+                                                 recipe.inputs)[0].values(), 0.0),
     )
+
+
+def sent(op: Op) -> Num:
+    """Bytes that each device of a collective sends."""
+    n = maximum(op.dims["group"], 1.0)
+    return (2.0 if op.options.get("collective") == "all_reduce" else 1.0) * (n - 1.0) / n * op.dims["bytes"]
 
 
 def _ending(program: Program, name: str) -> str:
@@ -362,6 +382,12 @@ _OF: Mapping[str, Callable[[Op], bool]] = {
     "mlp": lambda op: op.role in _FEED_FORWARD,
     "up": lambda op: not {"q_up", "kv_up"}.isdisjoint(op.name.split(".")),
 }
+
+
+def _until_attention(ops: Sequence[tuple[Op, Num]]) -> Sequence[tuple[Op, Num]]:
+    """A body's ops up to its last attention; all of one that has none."""
+    last = max((i for i, (op, _) in enumerate(ops) if op.kind == "attention"), default=len(ops) - 1)
+    return ops[: last + 1]
 
 
 def _attending(ops: Iterable[Op]) -> tuple[Num, Num]:
