@@ -43,7 +43,7 @@ def sparse() -> float:
 
 
 _FILES = (
-    "With attention in the drive as here, FlexGen would have to read its files at 1.2 to 1.4 GB/s; those of such a "
+    "With attention in the drive as here, FlexGen would have to read its files at 1.4 GB/s; those of such a "
     "drive give 3.2 GB/s here. Its copies from file to pinned memory to the GPU by threads of Python are not priced."
 )
 
