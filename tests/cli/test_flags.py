@@ -341,17 +341,21 @@ TRAINED_BY = {
     "local_steps": "--islands 2", "restart": "--mtbf 500h", "storage": "--mtbf 500h",
     "background": "--mtbf 500h --storage 5GB",
     "spares": "--mtbf 500h", "repair": "--mtbf 5000h", "offload": None,
+    **dict.fromkeys(("offload_disk", "offload_share", "early_update", "device_update"), "--offload optimizer"),
     "capacity": "--imbalance 2", "moe_token_dispatcher_type": "alltoall", "overlap_moe_expert_parallel_comm": None,
     "use_transformer_engine_op_fuser": None, "cuda_graph_scope": "full_iteration", "mtp_num_layers": "1",
 }  # fmt: skip
-# What only models with experts, or with a module that predicts further ahead, can be asked.
+# A computer with a host's memory and disks.
+COMPUTER = ("llama-2-7b", "--on", "4xa100-sxm-80gb + epyc-7742 + 2x nvme-gen4-dc", "--train", "--global-batch", "64")
+# What only models with experts, or with a module that predicts further ahead, can be asked; and only such a computer.
 ROUTED = {
+    **dict.fromkeys(("offload_disk", "offload_share", "early_update", "device_update"), COMPUTER),
     **dict.fromkeys(("imbalance", "capacity", "moe_token_dispatcher_type", "overlap_moe_expert_parallel_comm",
                      "use_transformer_engine_op_fuser"), ("mixtral-8x7b", *TRAINED[1:], "--ep", "4")),
     "mtp_num_layers": ("deepseek-v3", "--on", "256xh100-sxm", "--train", "--ep", "64", "--global-batch", "256"),
 }  # fmt: skip
-VALUES = {"capacity": "1.2", "averaging": "gossip:1", "local_steps": "10", "restart": "9000s", "storage": "5GB",
-          "spares": "2", "repair": "200h"}  # fmt: skip
+VALUES = {"capacity": "1.2", "device_update": "0.5", "offload_share": "0.5", "averaging": "gossip:1",
+          "local_steps": "10", "restart": "9000s", "storage": "5GB", "spares": "2", "repair": "200h"}  # fmt: skip
 
 
 def given(name: str, value: Any) -> tuple[str, ...]:

@@ -29,7 +29,9 @@ FORMATS = ("weights", "activations", "kv")
 KERNELS = ("chunk", "eager", "unfused", "framework", "schedule")
 TRAINING = ("train", "global_batch", "micro_batch", "seq", "cp", "interleave", "first_layers", "last_layers",
             "stage_layers", "recompute", "zero", "shard", "sequence_parallel", "vocabulary_parallel", "tp_overlap",
-            "grad_overlap", "offload", "offload_activations", "imbalance", "capacity", "moe_token_dispatcher_type",
+            "grad_overlap", "offload", "offload_activations", "offload_disk", "offload_share", "early_update",
+            "device_update",
+            "imbalance", "capacity", "moe_token_dispatcher_type",
             "overlap_moe_expert_parallel_comm", "use_transformer_engine_op_fuser", "cuda_graph_scope", "mtp_num_layers",
             "lengths", "padded",
             "straggler", "islands", "local_steps", "averaging", "late", "compress", "mtbf", "restart", "storage",

@@ -22,8 +22,8 @@ DEGREES = {
     **{name: name for name in ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero", "sequence_parallel")},
     "first_layers": "first", "last_layers": "last", "vocabulary_parallel": "vocabulary", "tp_overlap": "asynchronous",
     "grad_overlap": "overlap",
-    **{name: name for name in ("offload_activations", "imbalance", "capacity", "straggler", "islands", "local_steps",
-                               "late", "shard")},
+    **{name: name for name in ("offload_activations", "offload_disk", "offload_share", "early_update", "device_update",
+                               "imbalance", "capacity", "straggler", "islands", "local_steps", "late", "shard")},
 }  # fmt: skip
 # What only counts where there are experts.
 _EXPERTS = ("moe_token_dispatcher_type", "overlap_moe_expert_parallel_comm", "use_transformer_engine_op_fuser")
@@ -106,9 +106,12 @@ def kinds(text: str) -> tuple[System, ...]:
     if len(named) < 2:
         return (system(text),)
     try:
-        return tuple(map(system, named))
+        found = tuple(map(system, named))
     except TierwiseError:
         return (system(text),)  # a computer from its parts
+    parts = {machine.device.kind for machine in found}
+    # A processor or disks beside other devices are the computer those are in.
+    return (system(text),) if "storage" in parts or ("cpu" in parts and len(parts) > 1) else found
 
 
 def uneven(asked: Flags) -> bool:
@@ -214,7 +217,8 @@ def form(asked: Flags, x: Layout) -> dict[str, Any]:
 
     settled: dict[str, Any] = {flag: float(getattr(x, to)) for flag, to in DEGREES.items()}
     settled |= {flag: bool(settled[flag]) for flag in ("sequence_parallel", "vocabulary_parallel", "tp_overlap",
-                                                       "grad_overlap", "offload_activations", "late")}  # fmt: skip
+                                                       "grad_overlap", "offload_activations", "offload_disk",
+                                                       "early_update", "late")}  # fmt: skip
     settled = {k: v for k, v in settled.items() if k not in ("first_layers", "last_layers") or v}
     for name in ("capacity", "shard"):  # as said: without a limit unless there is one
         settled.pop(name)

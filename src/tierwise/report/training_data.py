@@ -157,6 +157,7 @@ def _one(step: TrainStep, ratio: float) -> Json:
             "fits": bool(step.memory.fits),
             "stage": _number(step.memory.stage),
             "host": _number(step.memory.host),
+            "disk": _number(step.memory.disk),
         },
         "played_over_summed": ratio,
     }

@@ -166,7 +166,10 @@ def _layout(x: Json) -> str:
     if x["asynchronous"]:
         out += ", TP collectives beside products"
     if x["offload"] != "none":
-        out += f", {x['offload']} in host memory"
+        out += f", {x['offload']} {'on disks' if x['offload_disk'] else 'in host memory'}"
+        out += f", {percent(x['offload_share'])} of the states" if x["offload_share"] < 1 else ""
+        out += ", updated beside the backward pass" if x["early_update"] else ""
+        out += f", {percent(x['device_update'])} of them updated by the device" if x["device_update"] else ""
     if x["offload_activations"]:
         out += ", activations in host memory"
     if x["islands"] > 1:
@@ -258,6 +261,8 @@ def _numbers(d: Json) -> list[tuple[str, str, str]]:
     ]
     if m["host"] > 0:
         out.append(("Host memory", gb(m["host"]), "that a device's share takes"))
+    if m["disk"] > 0:
+        out.append(("Disks", gb(m["disk"]), "that a device's share takes"))
     run = d.get("run")
     if run:
         out.append(

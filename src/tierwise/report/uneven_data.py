@@ -57,6 +57,7 @@ def uneven_data(step: UnevenStep, model: Model, tokens: float | None = None) -> 
             "fits": step.fits,
             "stage": float(fullest),
             "host": float(np.asarray(memory.host)),
+            "disk": float(np.asarray(memory.disk)),
         },
         "played_over_summed": 1.0,
         "pipeline": pipeline(step.run),

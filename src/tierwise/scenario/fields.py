@@ -146,6 +146,13 @@ _ROWS = (
     Field("offload", "training", "text", "What lies in the host's memory: none, optimizer, parameters (and the "
           "optimizer).", metavar="WHAT"),
     Field("offload_activations", "training", "switch", "Keep activations in the host's memory."),
+    Field("offload_disk", "training", "switch", "What --offload moves lies on the host's disks, a part on each."),
+    Field("offload_share", "training", "number", "Share of the optimizer states that --offload moves; the device keeps "
+          "and updates the others (0 to 1, default: 1; Twin-Flow).", least=0),
+    Field("early_update", "training", "switch", "The host updates a layer beside the backward pass of those before "
+          "it."),
+    Field("device_update", "training", "number", "Share of the states that --offload moves which the device updates, "
+          "beside the host's updates (0 to 1).", least=0),
     Field("imbalance", "training", "number", "Load of the busiest rank of experts over the mean (default: 1).",
           least=1),
     Field("capacity", "training", "number", "What a rank of experts takes at most, over the mean; tokens beyond it are "

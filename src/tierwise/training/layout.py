@@ -53,6 +53,13 @@ class Layout:
             for an average, which arrives during the next round (arXiv:2401.16265, 2401.09135).
         offload: what lies in the host's memory, an index into :data:`tierwise.training.offload.OFFLOAD`.
         offload_activations: 1 where kept activations lie there.
+        offload_disk: 1 where weights and optimizer states that ``offload`` takes off the device lie on the host's
+            disks, a part on each.
+        offload_share: of the optimizer states (and their gradients) that ``offload`` takes off the device; it keeps and
+            updates the others (Twin-Flow of DeepSpeed's ZeRO-Offload++).
+        early_update: 1 where the host updates a layer's weights beside the backward pass of those before it.
+        device_update: share of the optimizer states off the device that it updates itself, while the host updates the
+            others: they come in and go out again (arXiv:2410.21316).
     """
 
     tp: Num = 1.0
@@ -90,6 +97,10 @@ class Layout:
     late: Num = 0.0
     offload: Num = 0.0
     offload_activations: Num = 0.0
+    offload_disk: Num = 0.0
+    offload_share: Num = 1.0
+    early_update: Num = 0.0
+    device_update: Num = 0.0
 
     @property
     def devices(self) -> Num:
@@ -212,10 +223,23 @@ def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
     if x.shard < x.replicas:
         _need("shard", x.shard, x.replicas, f"a divisor of the {float(np.asarray(x.replicas)):.0f} replicas")
     _need("islands", x.islands, x.dp, f"a divisor of the {float(np.asarray(x.dp)):.0f} replicas")
+    _away(x)
     if x.interleave != 1 and x.pp == 1:
         raise BadField("layout", "interleave", x.interleave, "1 without pipeline stages")
     if x.interleave != 1 and x.micro_batches % x.pp:
         raise BadField("layout", "micro_batches", x.micro_batches, f"a multiple of pp = {x.pp:.0f} when interleaved")
+
+
+def _away(x: Layout) -> None:
+    """What says how states off the device are kept and updated, and that there are any."""
+    if not x.offload:
+        for name in ("offload_disk", "offload_share", "early_update", "device_update"):
+            if getattr(x, name) != float(name == "offload_share"):
+                raise BadField("layout", name, getattr(x, name), "nothing without offload, when all states are on the "
+                               "device")  # fmt: skip
+    for name in ("device_update", "offload_share"):
+        if not 0 <= getattr(x, name) <= 1:
+            raise BadField("layout", name, getattr(x, name), "a share of the states, 0 to 1")
 
 
 def _stages(x: Layout, depth: float) -> None:

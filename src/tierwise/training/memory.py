@@ -16,7 +16,7 @@ from tierwise.scenario.types import Plan
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.layout import held as layers_of
 from tierwise.training.lines import kept_by_lines
-from tierwise.training.offload import RESIDENT, asked
+from tierwise.training.offload import RESIDENT, asked, disk_room
 from tierwise.training.optimizers import OPTIMIZERS, SHAPED, shaped, spared
 from tierwise.training.pipeline import in_flight
 from tierwise.training.recipe import Recipe, TrainingFramework
@@ -33,7 +33,7 @@ class TrainMemory:
         capacity: what a device has, its driver's reserve left out.
         interval: factors on the peak that 80 % of measurements lie between.
         host: bytes of the host's memory that a device's share takes; ``host_capacity``: what there is of it for each
-            device, infinite where nobody said.
+            device, infinite where nobody said. ``disk``, ``disk_capacity``: of its disks.
         kept: bytes that one micro-batch's forward pass keeps.
         shaped: bytes of optimizer states, wherever they lie, that depend on the shapes of matrices.
     """
@@ -44,6 +44,8 @@ class TrainMemory:
     interval: tuple[float, float] = (1.0, 1.0)
     host: Num = 0.0
     host_capacity: Num = float("inf")
+    disk: Num = 0.0
+    disk_capacity: Num = float("inf")
     kept: Num = 0.0
     shaped: Num = 0.0
 
@@ -54,7 +56,8 @@ class TrainMemory:
 
     @property
     def fits(self) -> NDArray[np.bool_]:
-        return np.asarray((self.peak <= self.capacity) & (np.asarray(self.host) <= self.host_capacity))
+        near = (self.peak <= self.capacity) & (np.asarray(self.host) <= self.host_capacity)
+        return np.asarray(near & (np.asarray(self.disk) <= self.disk_capacity))
 
 
 def parameters(
@@ -163,6 +166,7 @@ def memory_of(
             stage=where(more, one.stage, two.stage),
             parts=parts,
             host=maximum(one.host, two.host),
+            disk=maximum(one.disk, two.disk),
             kept=maximum(one.kept, two.kept),
             shaped=maximum(one.shaped, two.shaped),
         )
@@ -266,6 +270,7 @@ def account(
     }
     kept: Num = own.flying * held * one
     host: Num = 0.0
+    disk: Num = 0.0
     if asked(x):
         level, acts = np.asarray(x.offload), np.asarray(x.offload_activations) > 0
         layer_size = RESIDENT * (layer["layer"] + layer["experts"]) / where(zero >= 1, shards, 1.0)
@@ -274,8 +279,16 @@ def account(
         bounds = {"optimizer states": (1.0, 0.0), "gradients": (1.0, recipe.gradients * layer_size),
                   "parameters": (2.0, recipe.parameters * (layer_size + ends_size))}  # fmt: skip
         for name, (least, left) in bounds.items():
-            away = where(level >= least, maximum(states[name] - left, 0.0), 0.0)
-            host, states[name] = host + away, states[name] - away
+            # Gradients of what the device updates stay there; those of a layer that is updated at once wait nowhere.
+            share = 1.0 if name == "parameters" else x.offload_share
+            share = share * (1.0 - x.device_update) if name == "gradients" else share
+            away = where(level >= least, maximum(states[name] * share - left, 0.0), 0.0)
+            states[name] = states[name] - away
+            if name == "gradients":
+                host = host + where(np.asarray(x.early_update) > 0, 0.0, away)
+            else:
+                far = np.asarray(x.offload_disk) > 0
+                host, disk = host + where(far, 0.0, away), disk + where(far, away, 0.0)
         away = where(acts, maximum(kept - 2.0 * one, 0.0), 0.0)
         host, kept = host + away, kept - away
     # A weight is changed before it is used, or after: beside the residual stream, not beside what an op works on.
@@ -297,7 +310,7 @@ def account(
     }
     return TrainMemory(
         own.stage, parts, system.device.memory.capacity - system.device.reserve, how.memory_interval,
-        host, _host_of(system), held * one, sized,
+        host, _host_of(system), disk, disk_room(system), held * one, sized,
     )  # fmt: skip
 
 

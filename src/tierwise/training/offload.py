@@ -5,6 +5,11 @@ casts them before the copy, stage_1_and_2.py and stage3.py); the host unscales t
 weights and hands its master copy back, which the device casts. With ``parameters`` the weights stay there too and are
 fetched for every pass. Kept activations can lie there apart from that: each micro-batch's go out as its forward pass
 makes them and come back for its backward pass. Copies run beside compute; what they take longer than it is waited for.
+States can lie on the host's disks instead (ZeRO-Infinity), each disk with a part of every tensor: then they are read,
+updated and written one after the other when the backward pass is over, as DeepSpeed does by default (``pipeline_read``
+and ``pipeline_write`` of its configuration), or layer by layer beside the backward pass (arXiv:2403.06504). And the
+device can update a share of the states itself, which come in and go out while the host updates the others
+(arXiv:2410.21316): both then draw on the host's memory.
 Zeroth-order training has no gradients to hand over: a layer comes in, is updated and disturbed where it is used by all
 forward passes at once, and goes out again (ZO2, arXiv:2503.12668).
 """
@@ -18,6 +23,7 @@ import numpy as np
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num, maximum, where
 from tierwise.cost import Target, price
+from tierwise.machines.graph import graph
 from tierwise.machines.types import System
 from tierwise.program.types import Op
 from tierwise.training.layout import Layout
@@ -65,30 +71,87 @@ def offloaded(
         passes: seconds of a micro-batch's forward and backward pass.
 
     Raises:
-        TierwiseError: the device has no link to a host, or nobody said how fast the host's memory is.
+        TierwiseError: the device has no link to a host, or nobody said how fast the host's memory is, or that it has
+            disks.
     """
     level, acts = np.asarray(x.offload), np.asarray(x.offload_activations) > 0
     if how.recipe.forwards > 0:
+        if any(np.any(np.asarray(n) > 0) for n in (x.offload_disk, x.early_update, x.device_update)):
+            raise BadField("layout", "offload", "states on disks or shared updates", "the host's memory alone: "
+                           "zeroth-order training has no states")  # fmt: skip
         size = own * how.recipe.parameters
         ways = maximum(_copy(on, size, inward=False), _copy(on, size, inward=True))
         waited = maximum(where(level >= 2, ways, 0.0) - passes[0], 0.0)
         return Offloaded(x.micro_batches * waited, 0.0 * own)
-    out = _copy(on, own * how.recipe.gradients, inward=False)
-    fetched = _copy(on, own * _SENT, inward=True)
-    back = _copy(on, own * how.recipe.master, inward=True)
-    out_acts = _copy(on, kept, inward=False) if np.any(acts) else 0.0
-    in_acts = _copy(on, kept, inward=True) if np.any(acts) else 0.0
-    outwards = where(level >= 1, out, 0.0)
+    lanes = _update(on, system, x, how, own)
+    share, disk = np.asarray(x.device_update), np.asarray(x.offload_disk) > 0
+    sent = (1.0 - share) * x.offload_share * own
+    out = where(level >= 1, _copy(on, sent * how.recipe.gradients, inward=False), 0.0)
     # Weights come in once for each pass.
-    inwards = where(level >= 2, fetched, 0.0)
-    forward = maximum(maximum(inwards + 0.0 * out_acts, where(acts, out_acts, 0.0)) - passes[0], 0.0)
-    backward = maximum(maximum(inwards + where(acts, in_acts, 0.0), outwards) - passes[1], 0.0)
-    # The host reads and writes gradients to unscale them, then all states once: its memory sets the pace.
-    recipe = how.recipe
-    each = recipe.update - recipe.around + max(recipe.around, 2.0 * recipe.gradients)
-    pace = own * each / (HOST_SHARE * _host_bandwidth(system)) if np.any(level > 0) else 0.0
-    update = where(level >= 1, pace + where(level >= 2, 0.0, back), 0.0)
+    fetched = where(level >= 2, _copy(on, own * _SENT, inward=True), 0.0)
+    weights = where((level >= 2) & disk, _disks(on, own * _SENT, inward=True), 0.0) if np.any(disk) else 0.0
+    waits = (how.recipe.waits > 0) & (np.asarray(x.zero) >= 3) & (level >= 1)
+    handed = where(waits, _handed(on, system, sent, how.recipe.gradients), 0.0) if np.any(waits) else 0.0
+    beside = where(waits, 0.0, out)
+    out_acts = where(acts, _copy(on, kept, inward=False), 0.0) if np.any(acts) else 0.0
+    in_acts = where(acts, _copy(on, kept, inward=True), 0.0) if np.any(acts) else 0.0
+    forward = maximum(maximum(maximum(fetched, out_acts), weights) - passes[0], 0.0)
+    backward = maximum(maximum(maximum(fetched + in_acts, beside), weights) - passes[1], 0.0) + handed
+    # One after the other; or side by side, when the slowest lane sets the pace.
+    turns = lanes.read + lanes.pace + lanes.written + where(level >= 2, 0.0, lanes.inwards)
+    longest = maximum(maximum(lanes.pace, lanes.read + lanes.written), maximum(lanes.inwards, lanes.outwards))
+    after = where(share > 0, longest, turns)
+    all_lanes = maximum(
+        maximum(lanes.pace, lanes.read + lanes.written + weights),
+        maximum(lanes.inwards + fetched, lanes.outwards + beside),
+    )
+    early = maximum(all_lanes - passes[1] - backward, 0.0)
+    update = where(level >= 1, where(np.asarray(x.early_update) > 0, early, after), 0.0)
     return Offloaded(x.micro_batches * (forward + backward), update)
+
+
+@dataclass(frozen=True)
+class _Lanes:
+    """Seconds in which an update keeps the host's memory (``pace``), the link's directions and the disks busy."""
+
+    pace: Num
+    inwards: Num
+    outwards: Num
+    read: Num
+    written: Num
+
+
+def _update(on: Target, system: System, x: Layout, how: TrainingFramework, own: Num) -> _Lanes:
+    """What an update moves: see :func:`offloaded`."""
+    level, disk = np.asarray(x.offload), np.asarray(x.offload_disk) > 0
+    if not np.any(level > 0):
+        return _Lanes(*[0.0 * own] * 5)
+    recipe, share = how.recipe, x.device_update
+    own = x.offload_share * own
+    states = recipe.states * own
+    fresh = where(level >= 2, recipe.parameters * own, 0.0)
+    # The host reads and writes gradients to unscale them, then all states once; what the device updates is read and
+    # written on its way, and so is what lies on disks.
+    each = recipe.update - recipe.around + max(recipe.around, 2.0 * recipe.gradients)
+    stored = where(disk, 2.0 * states + fresh, 0.0)
+    traffic = (1.0 - share) * own * each + 2.0 * share * states + stored
+    back = where(level >= 2, 0.0, (1.0 - share) * recipe.master * own)
+    return _Lanes(
+        traffic / (HOST_SHARE * _host_bandwidth(system)),
+        _copy(on, share * states + back, inward=True),
+        _copy(on, share * (states + fresh), inward=False) if np.any(np.asarray(share) > 0) else 0.0,
+        where(disk, _disks(on, states, inward=True), 0.0) if np.any(disk) else 0.0,
+        where(disk, _disks(on, states + fresh, inward=False), 0.0) if np.any(disk) else 0.0,
+    )
+
+
+def _handed(on: Target, system: System, size: Num, wide: float) -> Num:
+    """Seconds in which gradients reach the host in a copy that the pass waits for: in the 16 bits they were made in, to
+    memory that is not pinned, where the host casts them to ``wide`` bytes (PyTorch's aten/src/ATen/native/cuda/Copy.cu:
+    blocking copies between formats convert on the CPU; DeepSpeed's stage3.py of 2024 copies so)."""
+    ends = {"from": "", "to": "host", "pageable": True}
+    copied = price(Op("copy", "offload", "copy", {"bytes": size * _SENT}, 0.0, (), (), "", options=ends), on).time
+    return copied + size * (_SENT + wide) / (HOST_SHARE * _host_bandwidth(system))
 
 
 def _host_bandwidth(system: System) -> float:
@@ -104,7 +167,36 @@ def _host_bandwidth(system: System) -> float:
     return bandwidth / system.per_node
 
 
-def _copy(on: Target, size: Num, inward: bool) -> Num:
-    """Seconds of a copy between a device and its host."""
-    ends = {"from": "host", "to": ""} if inward else {"from": "", "to": "host"}
+def _copy(on: Target, size: Num, inward: bool, far: str = "host", near: str = "") -> Num:
+    """Seconds of a copy between a device and its host, or between two other places."""
+    ends = {"from": far, "to": near} if inward else {"from": near, "to": far}
     return price(Op("copy", "offload", "copy", {"bytes": size}, 0.0, (), (), "", options=ends), on).time
+
+
+def _disks(on: Target, size: Num, inward: bool) -> Num:
+    """Seconds in which the host's disks, each with an equal part, are read or written.
+
+    Raises:
+        BadField: there are none.
+    """
+    names = disks(on.system)
+    if not names:
+        raise BadField(on.system.name, "disks", "none", "a machine with disks: 1xrtx4090 + epyc-7742 + 2x nvme-gen4")
+    each = [_copy(on, size / len(names), inward, name, "host") for name in names]
+    longest = each[0]
+    for other in each[1:]:
+        longest = maximum(longest, other)
+    return longest
+
+
+def disks(system: System) -> tuple[str, ...]:
+    """Names of the disks of a machine's host."""
+    storage = () if system.host is None else system.host.storage
+    return tuple(n.name for n in graph(system).memories() if n.kind == "storage")[-len(storage):] if storage else ()
+
+
+def disk_room(system: System) -> float:
+    """Bytes of the host's disks for each of its devices, equal parts on each; infinite where nobody named any."""
+    nodes = graph(system).nodes
+    sizes = [float(nodes[name].capacity) for name in disks(system)]
+    return len(sizes) * min(sizes) / system.per_node if sizes else float("inf")

@@ -22,6 +22,8 @@ class Recipe:
     Attributes:
         parameters: of the working copy. ``gradients``: of what is accumulated. ``also``: of gradients beside it (those
             that autograd leaves before they are added). ``master``: of the weights that the optimizer updates.
+        waits: 1 where a pass waits for gradients of fully sharded weights to reach the host, if that updates them
+            (DeepSpeed's stage 3 until 2024); 0 copies them beside it.
         apart: 1 where a product writes the gradients of its weights by themselves, and a kernel adds them to those that
             are kept (autograd without fused accumulation); so it is wherever there are any ``also``.
         optimizer: a key of :data:`OPTIMIZERS`. ``projection``: rank of what it projects gradients to.
@@ -117,6 +119,7 @@ class Recipe:
     queries: float = 0.0
     scans: float = 1.0
     apart: float = 0.0
+    waits: float = 0.0
 
     @property
     def frozen(self) -> bool:

@@ -144,7 +144,8 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
         extra = offloaded(on, system, x, how, _shared(x, moved), memory.kept, both)
         parts["copies to the host"] = extra.copies
         if how.recipe.forwards <= 0:
-            parts["update"] = where(np.asarray(x.offload) > 0, extra.update, parts["update"])
+            near = (1.0 - x.offload_share) * parts["update"]
+            parts["update"] = where(np.asarray(x.offload) > 0, extra.update + near, parts["update"])
     if np.any(np.asarray(x.straggler) > 0):
         # The slowest of n devices whose speeds are spread normally (Cramer, Mathematical Methods of Statistics, 28.6).
         # Islands that do not wait for each other wait for their own slowest alone.

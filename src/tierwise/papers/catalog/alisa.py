@@ -103,13 +103,13 @@ PAPER = Paper(
     ),
     assumptions=(
         "V100 of 16 and 32 GB and H100 of 80 GB, OPT 6.7B, 13B and 30B, prompts of 128 and answers of 512 tokens, 4 to "
-        "64 requests at once, four fifths of the cache not attended to, 8 bits (section VI, as a public summary gives "
-        "it); each model on the cards that hold its weights with some room",
+        "64 requests at once, four fifths of the cache not attended to, 8 bits (section VI); each model on the "
+        "cards that hold its weights with some room",
         "links to the host as the cards' slots have them; the paper gives 20 GB/s for all",
         "half of what is attended to is the newest and on the GPU (section IV): here what is attended to lies on the "
         "host in the proportion of the whole cache, so up to twice as much is fetched",
         "FlexGen's weights stay on the GPU, and its attention is computed there or on the host (--cpu-cache-compute of "
-        "its code), whichever is faster. The authors' host is not known: one EPYC 7742 on eight channels of DDR4.",
+        "its code), whichever is faster. The authors' host is a Xeon of 2.6 GHz with 128 GB: taken for one EPYC 7742.",
         "Eager launches on both sides; recomputing instead of fetching, which the paper counts as 1.2 to 1.3 times, is "
         "left out",
     ),

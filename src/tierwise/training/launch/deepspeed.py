@@ -10,16 +10,18 @@ from tierwise.training.step import TrainStep
 
 
 def files(step: TrainStep, shape: DecoderShape, name: str) -> dict[str, str]:
-    """``ds_config.json``; nothing where tensors or layers are divided."""
+    """``ds_config.json``; nothing where tensors or layers are divided, or updates are shared or come early."""
     x = step.layout
-    if x.tp > 1 or x.pp > 1 or x.cp > 1:
+    if x.tp > 1 or x.pp > 1 or x.cp > 1 or x.early_update or x.device_update:
         return {}
     zero: dict[str, object] = {"stage": int(x.zero), "overlap_comm": True, "contiguous_gradients": True}
     level = OFFLOAD[int(x.offload)]
+    where = {"device": "nvme", "nvme_path": "/local_nvme"} if x.offload_disk else {"device": "cpu"}
     if level != "none":
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+        part = {"ratio": float(x.offload_share)} if x.offload_share < 1 else {}
+        zero["offload_optimizer"] = {**where, "pin_memory": True, **part}
     if level == "parameters":
-        zero["offload_param"] = {"device": "cpu", "pin_memory": True}
+        zero["offload_param"] = {**where, "pin_memory": True}
     found = {
         "train_batch_size": int(x.global_batch),
         "train_micro_batch_size_per_gpu": int(x.micro_batch),
