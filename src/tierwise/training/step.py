@@ -114,8 +114,8 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
         rows.append((forward, {k: behind[k] + again[k] for k in behind}, later))
     kinds = kinds_on_stages(x, work.pattern, [n for _, n in work.layers])
     mean_f, mean_b, later = _mixed(rows, [kind.each for kind in kinds])
-    wait_f = where(shards, maximum(gather - _total(mean_f), 0.0), 0.0)
-    wait_b = where(shards, maximum(gather + scatter - _total(mean_b), 0.0), 0.0)
+    wait_f = where(shards, _waits(gather, _total(mean_f), how), 0.0)
+    wait_b = where(shards, _waits(gather + scatter, _total(mean_b), how), 0.0)
     one = _total(mean_f) + wait_f, _total(mean_b) + wait_b + packs - later, later
     before = _beyond(_end(work, INPUT, x, how), _mixed(rows, [kind.first for kind in kinds]))
     after = _beyond(_end(work, OUTPUT, x, how), _mixed(rows, [kind.last for kind in kinds]))
@@ -256,6 +256,12 @@ def _times(
         for k in CLASSES:
             again[k] = again[k] + x.again(module) * factors[k] * piece.redone[f"{module} {k}"]
     return forward, behind, again, later
+
+
+def _waits(wire: Num, work: Num, how: TrainingFramework) -> Num:
+    """Seconds that collectives beside a layer's work add to it: its kernels run on the multiprocessors that are left
+    while there is anything on the wire, or are done first."""
+    return maximum(how.contended * wire, wire - work)
 
 
 def _left(on: Target, x: Layout, how: TrainingFramework) -> Num:

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
-from tierwise.models.blocks.attention import Attention
-from tierwise.models.blocks.ends import Embedding, Head
-from tierwise.models.blocks.mlp import MLP
-from tierwise.models.family import pre_norm, stack
-from tierwise.models.types import Model
 from tierwise.papers.base import Layout, contrast, trained
 from tierwise.papers.types import NEEDS_SETUP, Claim, Paper
 
@@ -47,22 +41,13 @@ KEPT = ((8, 2, 4, 4103), (16, 2, 4, 3939), (32, 2, 4, 3919), (64, 2, 4, 3944), (
         (512, 2, 4, 3900), (1024, 2, 4, 3625), (512, 2, 2, 3084), (1024, 2, 1, 2346), (1024, 2, 2, 2817))  # fmt: skip
 
 
-@cache
-def model() -> Model:
-    """InternLM-7B."""
-    width, vocab = 4096.0, 103168.0
-    attention = Attention(width, 32.0, 32.0, 128.0, qkv_bias=True, out_bias=True)
-    layer = pre_norm("layer", width, attention, MLP(width, 11008.0))
-    ends = {"before": (Embedding(vocab, width),), "after": (Head(width, vocab),)}
-    return Model("internlm-7b", "llama", width, vocab, (stack("decoder", [layer] * 32, **ends),))
-
-
 def rate(run: Run) -> float:
     """Tokens a second and GPU."""
     dp = run.gpus / run.tp
     x = Layout(tp=float(run.tp), dp=dp, micro_batch=run.sequences, global_batch=dp * run.sequences * run.micro_batches,
                seq=2048.0, zero=1.0, shard=contrast(ALL, run.shared), recompute=2.0 * run.again)  # fmt: skip
-    step = trained(model(), f"{run.gpus // 8}xaws-p4de.24xlarge", x, "nanotron", gradients=2.0, reduced=2.0)
+    step = trained("internlm-7b", f"{run.gpus // 8}xaws-p4de.24xlarge", x, "nanotron", gradients=2.0, reduced=2.0,
+                   turns=1.0)  # fmt: skip
     return float(step.tokens) / run.gpus
 
 
