@@ -93,18 +93,26 @@ def main(argv: Sequence[str]) -> None:
         found = products([r for r in dense if r.family == family])
         data["families"].setdefault(family, {}).update({k: float(f"{v:.3g}") for k, v in found.items()})
         print(family, data["families"][family], flush=True)
-    sharded = np.concatenate([g.rows for g in t.groups if np.all(np.asarray(g.layout.zero) >= 3)])
-    among = [r for r in dense if r.at[sharded].sum() >= ENOUGH]
-
-    def loss(contended: float) -> list[float]:
-        return [r.loss(r.held({"matmul": data["families"][r.family]["matmul"]}) | {"contended": contended}, {})
-                for r in among]  # fmt: skip
-
-    data["contended"] = float(f"{least(loss, CONTENDED):.2g}")
-    print("contended", [(r.name, r.family, int(r.at.sum())) for r in among], data["contended"], flush=True)
+    among = [r for r in dense if sharded(r) >= ENOUGH]
+    data["contended"] = float(f"{contended(among, data['families']):.2g}")
+    print("contended", [(r.name, r.family, sharded(r)) for r in among], data["contended"], flush=True)
     if a.write:
         head = "".join(line + "\n" for line in FAMILIES.read_text().splitlines() if line.startswith("#"))
         FAMILIES.write_text(head + yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120))
+
+
+def sharded(r: Recorded) -> int:
+    """Rows that divide every layer over all devices."""
+    return sum(int((r.at[g.rows] & (np.broadcast_to(g.layout.zero, len(g.rows)) >= 3)).sum()) for g in r.groups)
+
+
+def contended(among: Sequence[Recorded], families: Mapping[str, Mapping[str, float]]) -> float:
+    """The share by which work beside collectives is longer, with a family's factor of products held."""
+
+    def losses(x: float) -> list[float]:
+        return [r.loss(r.held({"matmul": families[r.family]["matmul"]}) | {"contended": x}, {}) for r in among]
+
+    return least(losses, CONTENDED)
 
 
 def products(some: Sequence[Recorded]) -> dict[str, float]:

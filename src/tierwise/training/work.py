@@ -10,6 +10,7 @@ import numpy as np
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, maximum, minimum, num, where
 from tierwise.core.numerics import fmt
+from tierwise.cost.types import Cost
 from tierwise.machines.types import System
 from tierwise.memory.activations import score_bytes
 from tierwise.models.lower import lower, running
@@ -32,6 +33,7 @@ from tierwise.training.trains import ADAPTED, ADAPTER, adapted, share
 
 # ``sent``: tokens on their way to experts and back; ``link``: all other collectives inside layers.
 CLASSES = ("matmul", "routed", "attention", "memory", "link", "sent")
+PORTS = "ports"
 _CLASS = {"matmul": "matmul", "moe": "matmul", "attention": "attention", "collective": "link"}
 # Roles of linear maps whose inputs may be kept as projections.
 PROJECTED = ("attn", "mlp")
@@ -49,7 +51,8 @@ class BodyRun:
     """One execution of a body for one micro-batch.
 
     Attributes:
-        forward, backward: seconds by class of op (:data:`CLASSES`). ``weights``: of the backward pass, gradients of
+        forward, backward: seconds by class of op (:data:`CLASSES`), and ``ports``, what the ports of a device take for
+            the bytes of its ``link`` at their full rate. ``weights``: of the backward pass, gradients of
             weights, which no other pass waits for.
         ends: seconds of the product that ends the forward pass.
         launches: ops of the forward pass, and of the backward pass, that the host launches; ``looped``: seconds that
@@ -164,7 +167,7 @@ def work_of(
     factors, rates = kernels(on, how), sustained(system.device.family)
     faster = on.rate(fmt(how.recipe.precision).arithmetic)[0] / on.rate("bf16")[0]
     pieces = {name: _piece(name, costs, low, forward, behind, counts[name], divided, plain.imbalance, how.recipe,
-                           factors, rates, faster, on.device.dispatch.eager)
+                           factors, rates, faster, on.device.dispatch.eager, at_full_rate(on.system))
               for name in counts}  # fmt: skip
     layers = tuple(
         (p, num(counts[name]) if depth is None else depth)
@@ -199,6 +202,16 @@ def _priced(model: Model, system: System, plan: Plan, program: Program) -> StepC
     return price_program(engine_on(model, plan, system, KERNELS), program, StepState())
 
 
+def at_full_rate(system: System) -> Callable[[Cost], Num]:
+    """Seconds that the bytes of a collective take on a device's ports, if nothing else did."""
+    over = {"link": system.scale_up, "network": system.scale_out}
+
+    def seconds(cost: Cost) -> Num:
+        return maximum(0.0, *(cost.bytes.get(k, 0.0) / way.bandwidth for k, way in over.items() if way is not None))
+
+    return seconds
+
+
 def _repeats(program: Program) -> dict[str, Num]:
     """How often each body runs; what it repeats inside (its experts) has its name too, and comes later."""
     out: dict[str, Num] = {}
@@ -221,13 +234,14 @@ def _piece(
     rates: SustainedRates,
     faster: Num,
     eager: float,
+    ports: Callable[[Cost], Num],
 ) -> BodyRun:
     trains = share(recipe)
 
     def seconds(
         plain: StepCost, less: StepCost, only: str = "", of: Callable[[Op], bool] = lambda op: True
     ) -> dict[str, Num]:
-        out: dict[str, Num] = dict.fromkeys(CLASSES, 0.0)
+        out: dict[str, Num] = dict.fromkeys((*CLASSES, PORTS), 0.0)
         for a, b in zip(plain.on_device, less.on_device, strict=True):
             if a.segment.name != name or not a.op.name.endswith(only) or not of(a.op):
                 continue
@@ -245,6 +259,8 @@ def _piece(
             if kind == "memory" and a.op.role in ("norm", "embed"):
                 time = time / divided
             out[kind] = out[kind] + factor(a.op) * time * a.segment.repeat / count
+            if kind == "link":
+                out[PORTS] = out[PORTS] + ports(a.cost) * a.segment.repeat / count
         return out
 
     ops = [(op, s.repeat / count) for s in forward.segments if s.name == name for op in s.ops]
