@@ -5,8 +5,8 @@
 In three stages, each of its own rows, so that no coefficient answers for what another one is of:
 
 1. of device families and of the library of collectives: :mod:`benchmarks.fit.training_families`;
-2. of a framework, on its dense models: factors on attention, kernels that memory binds and collectives of layers; the
-   share of data-parallel traffic that nothing hides; host seconds a kernel;
+2. of a framework, on its dense models: factors on attention, kernels that memory binds and collectives of layers; host
+   seconds a kernel;
 3. of a framework, on its models with experts: what permutes tokens for them, and host seconds a kernel in place of the
    dense models.
 
@@ -40,7 +40,6 @@ START: Mapping[str, tuple[float, float]] = {
     "attention": (1.2, 4.0),
     "memory": (2.5, 4.0),
     "link": (1.0, 3.0),
-    "exposed": (0.3, 3.3),
     "launch": (2e-5, 30.0),
 }
 # Launches of models with experts start from what those frameworks have whose dense models are slow by them (nanotron,

@@ -6,7 +6,8 @@ Of a device family, what products in 16 bits take over short runs of them: what 
 recorded on it together, each with coefficients of its own, and every framework counting the same. In fewer bits, over
 the frameworks that were recorded in both (else it answers for all the rest). Of the library of collectives, how much
 longer work takes while they run beside it: what is best for all families and frameworks together of which enough runs
-divide every layer over all devices.
+divide every layer over all devices; and how much of gradients' averaging shows: of those of which enough runs average
+them from node to node.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ from scipy.optimize import minimize_scalar
 from tierwise.measure.training import TrainingGroup, TrainingRows, measured, table
 from tierwise.training.recipe import FAMILIES, sustained
 
-MATMUL, CONTENDED = (0.8, 1.5), (0.0, 1.0)
+MATMUL, SHARE = (0.8, 1.5), (0.0, 1.0)
 LOW = {"low": (0.9, 1.5)}
-FREE = {"contended": (0.4, 3.0)}
+FREE = {"contended": (0.4, 3.0), "exposed": (0.3, 3.3)}
 # Rows of a family and framework from which its factor of products is told, and from which a framework is fitted.
 FEW, ENOUGH = 8, 20
 
@@ -93,9 +94,10 @@ def main(argv: Sequence[str]) -> None:
         found = products([r for r in dense if r.family == family])
         data["families"].setdefault(family, {}).update({k: float(f"{v:.3g}") for k, v in found.items()})
         print(family, data["families"][family], flush=True)
-    among = [r for r in dense if sharded(r) >= ENOUGH]
-    data["contended"] = float(f"{contended(among, data['families']):.2g}")
-    print("contended", [(r.name, r.family, sharded(r)) for r in among], data["contended"], flush=True)
+    for name, count in (("contended", sharded), ("exposed", averaging)):
+        among = [r for r in dense if count(r) >= ENOUGH]
+        data[name] = float(f"{shared(name, among, data['families']):.2g}")
+        print(name, [(r.name, r.family, count(r)) for r in among], data[name], flush=True)
     if a.write:
         head = "".join(line + "\n" for line in FAMILIES.read_text().splitlines() if line.startswith("#"))
         FAMILIES.write_text(head + yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120))
@@ -106,13 +108,24 @@ def sharded(r: Recorded) -> int:
     return sum(int((r.at[g.rows] & (np.broadcast_to(g.layout.zero, len(g.rows)) >= 3)).sum()) for g in r.groups)
 
 
-def contended(among: Sequence[Recorded], families: Mapping[str, Mapping[str, float]]) -> float:
-    """The share by which work beside collectives is longer, with a family's factor of products held."""
+def averaging(r: Recorded) -> int:
+    """Rows that average gradients over replicas on several nodes."""
+    out = 0
+    for g in r.groups:
+        x = g.layout
+        apart = (x.dp > 1) & (x.devices > g.system.per_node) & (np.asarray(x.zero) < 3)
+        out += int((r.at[g.rows] & np.broadcast_to(apart, len(g.rows))).sum())
+    return out
+
+
+def shared(name: str, among: Sequence[Recorded], families: Mapping[str, Mapping[str, float]]) -> float:
+    """A share that is the same everywhere, with a family's factor of products held."""
 
     def losses(x: float) -> list[float]:
-        return [r.loss(r.held({"matmul": families[r.family]["matmul"]}) | {"contended": x}, {}) for r in among]
+        free = {k: v for k, v in FREE.items() if k != name}
+        return [r.loss(r.held({"matmul": families[r.family]["matmul"]}) | {name: x}, free) for r in among]
 
-    return least(losses, CONTENDED)
+    return least(losses, SHARE)
 
 
 def products(some: Sequence[Recorded]) -> dict[str, float]:

@@ -261,7 +261,7 @@ class TrainingFramework:
             that memory binds and of collectives of a layer: what was measured over what single ops were, and of
             products over what the device family sustains.
         low: as ``matmul``, of products in fewer bits. ``routed``: of kernels around experts, over `memory`.
-        exposed: share of the traffic that averages a step's gradients which compute does not hide.
+        exposed: share of the traffic that averages a step's gradients which compute does not hide, of all frameworks.
         contended: of the time of collectives that run beside every layer's work (ZeRO-3's), the share by which that
             work takes longer, having fewer multiprocessors: the library's, of all frameworks.
         far: power of the number of nodes by which data-parallel traffic over them is slower than on its own fabric.
@@ -351,7 +351,7 @@ def framework(name: str) -> TrainingFramework:
     for key in ("interval", "routed_interval", "memory_interval"):
         if key in data:
             data[key] = tuple(map(float, data[key]))
-    data.setdefault("contended", _shared()["contended"])
+    data = {name: _shared()[name] for name in ("contended", "exposed")} | data
     if "schedules" in data:
         data["schedules"] = tuple(data["schedules"])
     return TrainingFramework(name, recipe, **_known(TrainingFramework, data, path))
