@@ -81,3 +81,18 @@ def test_broadcasts_in_turn_grow_with_the_devices_and_gathering_hardly_does() ->
 @pytest.mark.parametrize("name", frameworks())
 def test_every_framework_shares_its_device_with_the_library(name: str) -> None:
     assert 0.0 < framework(name).contended < 1.0
+
+
+def test_a_stream_cut_for_the_way_is_sent_in_parts_and_gathered_there() -> None:
+    x = Layout(tp=8.0, pp=4.0, global_batch=64.0, micro_batch=1.0, seq=2048.0)
+
+    def handed(x: Layout, **recipe: float) -> float:
+        how = TrainingFramework("plain", Recipe(**recipe))  # type: ignore[arg-type]
+        return float(np.asarray(train_step(MODEL, system("4xaws-p4de.24xlarge"), x, how).parts["hand-overs"]))
+
+    whole, cut = handed(x), handed(x, cut=1.0)
+    divided = handed(replace(x, sequence_parallel=1.0))
+    # Four of the servers' ports are between the eight devices: parts travel in an eighth of the time, and are gathered.
+    assert divided < cut < whole
+    assert handed(replace(x, sequence_parallel=1.0), cut=1.0) == divided
+    assert handed(replace(x, tp=1.0), cut=1.0) == pytest.approx(handed(replace(x, tp=1.0)))

@@ -56,6 +56,8 @@ class Recipe:
         beside: 1 where collectives of tensor parallelism in the backward pass run beside gradients of weights.
         passing: 1 where interleaved stages hand over beside their work, but while the pipeline fills and empties
             (Megatron-Core's ``overlap_p2p_comm``, its default). Other schedules wait for each message.
+        cut: 1 where what stages hand over is cut among a tensor-parallel group for the way and gathered there
+            (Megatron-LM's ``scatter_gather_tensors_in_pipeline``, the default until sequence parallelism did so).
         returns: 1 where new parameters of a shared update are gathered beside the next step's forward pass
             (Megatron-Core's ``overlap_param_gather``); 0 where it begins when all of them are there. ``turns``: 1 where
             every device broadcasts those it has updated, one after the other.
@@ -108,6 +110,7 @@ class Recipe:
     loss: tuple[float, float] = (6.0, 8.0)
     beside: float = 0.0
     passing: float = 0.0
+    cut: float = 0.0
     returns: float = 0.0
     turns: float = 0.0
     older_attention: float = 0.0
