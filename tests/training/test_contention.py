@@ -96,3 +96,14 @@ def test_a_stream_cut_for_the_way_is_sent_in_parts_and_gathered_there() -> None:
     assert divided < cut < whole
     assert handed(replace(x, sequence_parallel=1.0), cut=1.0) == divided
     assert handed(replace(x, tp=1.0), cut=1.0) == pytest.approx(handed(replace(x, tp=1.0)))
+
+
+def test_no_factor_makes_a_collective_faster_than_its_ports() -> None:
+    x = Layout(tp=8.0, micro_batch=4.0, global_batch=4.0, seq=2048.0)
+    fast, faster = (
+        train_step(MODEL, a100s(8), x, TrainingFramework("plain", link=f)).parts["link"] for f in (0.1, 0.01)
+    )
+    # Two all-reduces a layer and pass, each 2 (n - 1) / n of the stream at the 300 GB/s of an A100's links.
+    stream = 4.0 * 2048.0 * 2048.0 * 2.0
+    assert float(np.asarray(fast)) == pytest.approx(8 * 2 * 2 * (2 * 7 / 8 * stream) / 300e9, rel=0.05)
+    assert float(np.asarray(faster)) == float(np.asarray(fast))
