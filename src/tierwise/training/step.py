@@ -18,6 +18,7 @@ from tierwise.program.types import Op, Operand
 from tierwise.schedule.closed import largest
 from tierwise.steps.price import KERNELS, engine_on
 from tierwise.training.averaging import averaged, packing, thinned, wired
+from tierwise.training.kept import MODULES
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.memory import TrainMemory, memory_of, parameters, share, shared, trained
 from tierwise.training.offload import asked, offloaded
@@ -25,7 +26,7 @@ from tierwise.training.passed import around
 from tierwise.training.pipeline import Stages, Three, beside, span, stages_of
 from tierwise.training.positions import kinds_on_stages
 from tierwise.training.recipe import TrainingFramework
-from tierwise.training.work import CLASSES, INPUT, MODULES, OUTPUT, PORTS, BodyRun, ModelWork, plan_of, work_of
+from tierwise.training.work import CLASSES, INPUT, OUTPUT, PORTS, BodyRun, ModelWork, plan_of, work_of
 
 
 @dataclass(frozen=True)
