@@ -41,6 +41,9 @@ def step(row: Mapping[str, Any]) -> TrainStep:
     if found.refused:
         raise ValueError(f"{row['name']}: {found.refused[0]}")
     group = found.groups[0]
+    far = group.system.scale_out
+    if "port" in row and far is not None:
+        group = replace(group, system=replace(group.system, scale_out=replace(far, bandwidth=float(row["port"]))))
     if row.get("plain"):
         return group.step(replace(TrainingFramework("plain"), recipe=Recipe(precision=group.how.recipe.precision)))
     return group.step()
@@ -64,8 +67,10 @@ def beside(row: Mapping[str, Any], made: TrainStep) -> tuple[str, float, float]:
         return "s", float(row["seconds"]), seconds
     if "mfu" in row:
         return "MFU %", 100.0 * row["mfu"], 100.0 * float(np.asarray(made.mfu).reshape(-1)[0]) * summed / seconds
-    steps = row["tokens"] / (row["gbs"] * row["seq"])
     devices = float(np.asarray(made.layout.devices).reshape(-1)[0])
+    if "rate" in row:
+        return "t/s", float(row["rate"]), row["gbs"] * row["seq"] / (seconds * devices)
+    steps = row["tokens"] / (row["gbs"] * row["seq"])
     return "h", float(row["hours"]), steps * seconds * devices / 3600.0
 
 

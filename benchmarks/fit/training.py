@@ -1,14 +1,12 @@
 """Coefficients of training frameworks, fitted to recorded steps.
 
     python -m benchmarks.fit.training FILE... [--write] [--framework NAME] [--folds 8]
-    python -m benchmarks.fit.training FILE... --families [--write]
 
 In three stages, each of its own rows, so that no coefficient answers for what another one is of:
 
-1. of a device family (``--families``): matrix products in 16 bits on dense models, the mean over the frameworks that
-   were recorded on it; and in fewer bits, over those that were recorded in both (else it answers for all the rest);
-2. of a framework, on its dense models: factors on attention, kernels that memory binds and collectives of layers; the
-   share of data-parallel traffic that nothing hides; host seconds a kernel;
+1. of device families and of the library of collectives: :mod:`benchmarks.fit.training_families`;
+2. of a framework, on its dense models: factors on attention, kernels that memory binds and collectives of layers; host
+   seconds a kernel;
 3. of a framework, on its models with experts: what permutes tokens for them, and host seconds a kernel in place of the
    dense models.
 
@@ -30,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.measure.training import TrainingGroup, TrainingRows, measured, measured_memory, read, table
-from tierwise.training.recipe import FOLDER, TrainingFramework, sustained
+from tierwise.training.recipe import FOLDER, TrainingFramework
 
 Array = NDArray[np.float64]
 # Coefficients, and the rows that are asked for (all, where none are given), to predictions of those.
@@ -42,13 +40,11 @@ START: Mapping[str, tuple[float, float]] = {
     "attention": (1.2, 4.0),
     "memory": (2.5, 4.0),
     "link": (1.0, 3.0),
-    "exposed": (0.3, 3.3),
     "launch": (2e-5, 30.0),
 }
 # Launches of models with experts start from what those frameworks have whose dense models are slow by them (nanotron,
 # Megatron of 2022).
 ROUTED: Mapping[str, tuple[float, float]] = {"routed": (2.0, 6.0), "launch": (1.5e-4, 4.0)}
-FAMILY: Mapping[str, tuple[float, float]] = {"matmul": (1.1, 1.4), "low": (0.9, 1.5)}
 MEMORY: Mapping[str, tuple[float, float]] = {"saves": (1.1, 1.8), "overhead": (1.5e9, 6.0), "logits": (8.0, 2.5)}
 FOLDS = 8
 # A hundredth of a coefficient's room, and a hundredth of a percent of the error, are as fine as any of this is.
@@ -213,12 +209,9 @@ def main(argv: Sequence[str]) -> None:
     p.add_argument("--framework", default="")
     p.add_argument("--write", action="store_true")
     p.add_argument("--folds", type=int, default=FOLDS)
-    p.add_argument("--families", action="store_true")
     a = p.parse_args(argv)
     priced_once()
     rows = rows_of(a.files)
-    if a.families:
-        return _families(rows, a.write)
     found: dict[str, dict[str, float]] = {}
     bounds: dict[str, dict[str, tuple[float, float, int]]] = {}
     for what, start_at in (("time", START), ("memory", MEMORY)):
@@ -323,47 +316,6 @@ def _certain(t: TrainingRows) -> NDArray[np.bool_]:
 def _routed(t: TrainingRows) -> NDArray[np.bool_]:
     """Rows of models with experts."""
     return np.asarray([float(x or 0) > 1 for x in t.columns.get("experts", np.zeros(len(t)))])
-
-
-def _families(rows: Sequence[Mapping[str, Any]], write: bool) -> None:
-    """Fit what device families do, on each framework's dense models by themselves, and print or write the means."""
-    import yaml
-
-    whole = table(rows)
-    t = table([r for r, ok in zip(rows, usable(whole, measured(whole)), strict=True) if ok])
-    m, labels, routed = measured(t), groups_of(t), _routed(t)
-    source = np.asarray([str(x) for x in t.columns.get("source", np.full(len(t), "vtrain", dtype=object))])
-    found: dict[tuple[str, str], list[float]] = {}
-    for name, family in sorted({(g.how.name, g.system.device.family) for g in t.groups}):
-        groups = [g for g in t.groups if (g.how.name, g.system.device.family) == (name, family)]
-        at = np.zeros(len(t), dtype=bool)
-        for g in groups:
-            at[g.rows] = (~routed & _certain(t))[g.rows]
-        if at.sum() < 8:
-            continue
-        kinds = {bool(g.how.recipe.low) for g in groups if at[g.rows].any()}
-        free = {"matmul": FAMILY["matmul"]} if False in kinds else {}
-        free |= {"low": FAMILY["low"]} if kinds == {False, True} else {}
-        if not free:
-            continue
-
-        def predict(v: Mapping[str, float], rows: Any = None, groups: Sequence[TrainingGroup] = groups) -> Array:
-            return predicted(groups, len(t), lambda f: changed(f, v))
-
-        values = fit(predict, {**START, **free}, m, at, weights_of(labels, at, source))
-        mine = sustained(family)
-        own = {k: values[k] * getattr(mine, k) for k in free}
-        print(name, family, f"n={at.sum()}", own, _errors(predict(values)[at] / m[at]), flush=True)
-        for k, v in own.items():
-            found.setdefault((family, k), []).append(v)
-    path = FOLDER.with_name("families.yaml")
-    data = yaml.safe_load(path.read_text())
-    for (family, k), some in found.items():
-        data["families"].setdefault(family, {})[k] = float(f"{np.exp(np.mean(np.log(some))):.3g}")
-    print(data["families"])
-    if write:
-        head = "".join(line + "\n" for line in path.read_text().splitlines() if line.startswith("#"))
-        path.write_text(head + yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120))
 
 
 def _errors(ratio: Array) -> str:

@@ -8,16 +8,20 @@ from benchmarks.accuracy.published_training import beside, columns, kept, publis
 
 DATA = published()
 # Largest error of each source's rows as documented; what the formulas of a paper say of memory is close.
-BOUNDS = {"korthikanti": 0.09, "llama3": 0.12, "deepseek": 0.12, "mtnlg": 0.06, "palm": 0.03}
+BOUNDS = {"korthikanti": 0.09, "llama3": 0.12, "deepseek": 0.06, "mtnlg": 0.06, "palm": 0.03, "fsdp": 0.15}
+# Rows beyond what is wanted of their source, and by how much they are off: docs/accuracy.md says so.
+MISSED = {"Llama 3 405B, 8,192 GPUs": 0.15}
 
 
 @pytest.mark.parametrize("of", list(BOUNDS))
 def test_published_times_are_as_near_as_documented(of: str) -> None:
-    errors = []
-    for row in (columns(r, DATA["usual"]) for r in DATA["rows"] if r["of"] == of):
+    rows = [columns(r, DATA["usual"]) for r in DATA["rows"] if r["of"] == of]
+    assert rows
+    for row in rows:
         _, said, found = beside(row, step(row))
-        errors.append(abs(found / said - 1.0))
-    assert errors and max(errors) <= BOUNDS[of]
+        error, missed = abs(found / said - 1.0), MISSED.get(row["name"])
+        assert error <= (missed or BOUNDS[of]), row["name"]
+        assert missed is None or error > BOUNDS[of], f"{row['name']} is met: it is no longer one of MISSED"
 
 
 def test_memory_is_what_the_paper_derives() -> None:
@@ -33,6 +37,6 @@ def test_memory_is_what_the_paper_derives() -> None:
 def test_every_row_has_a_source_and_says_what_it_assumes() -> None:
     for row in DATA["rows"]:
         assert row["of"] in DATA["sources"]
-        assert ("seconds" in row) + ("mfu" in row) + ("hours" in row) == 1
+        assert sum(name in row for name in ("seconds", "mfu", "hours", "rate")) == 1
         if row["of"] != "korthikanti":
             assert row["assumed"]

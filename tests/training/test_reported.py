@@ -28,9 +28,11 @@ def test_what_a_recipe_says_is_what_even_experts_take_and_it_does_not_fit() -> N
 
 
 def test_sharding_over_a_slow_network_is_slow() -> None:
-    assert cases.sharded("96xh100-sxm", 96.0, None, 4096.0) == pytest.approx(890.0, rel=0.1)
-    # How slow it was the thread does not say; a fortieth of what the machine should have is enough.
-    assert cases.sharded("32xh200-sxm", 32.0, 1.25e9) < 0.25 * cases.sharded("32xh200-sxm", 32.0)
+    elsewhere = cases.sharded("96xh100-sxm", 96.0, None, 4096.0, 2.0)
+    assert elsewhere == pytest.approx(890.0, rel=0.1)
+    # 200 where 890 were expected (0.22). How slow the network was the thread does not say; a fortieth of what the
+    # machine should have is enough.
+    assert cases.sharded("32xh200-sxm", 32.0, 1.25e9) < 0.25 * elsewhere
 
 
 def test_two_cards_of_24_gib_are_all_but_full_of_a_70b_in_four_bits() -> None:

@@ -163,8 +163,8 @@ def _averaging(text: str) -> dict[str, float]:
 
 def _recompute(text: str) -> dict[str, float]:
     """What is computed again: none, selective or full, or modules of a layer by name: attention,norm,act,mlp,up."""
+    from tierwise.training.kept import MODULES
     from tierwise.training.layout import RECOMPUTE
-    from tierwise.training.work import MODULES
 
     if text in RECOMPUTE:
         return {"recompute": float(RECOMPUTE.index(text))}
@@ -211,9 +211,9 @@ def form(asked: Flags, x: Layout) -> dict[str, Any]:
     """The canonical form of a training run with this layout: ``explain`` takes it apart, ``plan train`` asks again."""
     from tierwise.cli._flags import TRAINING
     from tierwise.scenario.schema import version
+    from tierwise.training.kept import MODULES
     from tierwise.training.layout import AVERAGING, RECOMPUTE, pipelines
     from tierwise.training.offload import OFFLOAD
-    from tierwise.training.work import MODULES
 
     settled: dict[str, Any] = {flag: float(getattr(x, to)) for flag, to in DEGREES.items()}
     settled |= {flag: bool(settled[flag]) for flag in ("sequence_parallel", "vocabulary_parallel", "tp_overlap",

@@ -49,24 +49,27 @@ def averaged(
     if packed and how.compress.kind != "int8" and np.any(zero > 0):
         raise BadField("--compress", "zero", x.zero, "0: what is chosen or thin is averaged whole, on every replica")
 
-    def wire(count: Num, less: Num, among: Num, stride: Num) -> Num:
+    def wire(count: Num, less: Num, among: Num, stride: Num) -> tuple[Num, Num]:
+        """Seconds of gradients, and of new parameters where devices share the update."""
         size, gathered = wired(how)
         near = minimum(among, x.shard)
-        parted = exchange("reduce_scatter", count * size, near, stride) + exchange(
-            "all_gather", count * gathered, near, stride
-        )
+        parted = exchange("reduce_scatter", count * size, near, stride)
+        # A broadcast goes round the ring like the pieces of a gathering, of which each device waits for the last.
+        turns = where(how.recipe.turns > 0, near, 1.0)
+        back = turns * exchange("all_gather", count * gathered / turns, near, stride)
         if packed:
             parted = parted + where(np.asarray(near) > 1, packing(on, how, count), 0.0)
             plain = _compressed(on, exchange, how, count, less, among, stride)
         else:
             plain = exchange("all_reduce", count * size, among, stride)
-        return where(zero >= 1, parted, plain)
+        return where(zero >= 1, parted, plain), where(zero >= 1, back, 0.0)
 
-    total = where(
-        zero >= 3,
-        0.0,
-        wire(dense, thin[0], group, stride) + (wire(experts, thin[1], fewer, maximum(x.ep, x.tp)) if routed else 0.0),
-    )
+    total, back = (where(zero >= 3, 0.0, seconds) for seconds in wire(dense, thin[0], group, stride))
+    if routed:
+        more, further = wire(experts, thin[1], fewer, maximum(x.ep, x.tp))
+        total, back = total + where(zero >= 3, 0.0, more), back + where(zero >= 3, 0.0, further)
+    if how.recipe.returns > 0:
+        total, back = total + back, 0.0
     if np.any(np.asarray(x.shard) < np.asarray(group)):
         # Hybrid sharding: groups that each hold everything once average their shards over each other.
         own = minimum(x.shard, group)
@@ -74,7 +77,7 @@ def averaged(
         total = total + where((zero >= 1) & (np.asarray(own) < np.asarray(group)), between, 0.0)
     # Hidden, at most, behind the backward pass of the last micro-batch and the forward pass of the next step's first.
     hidden = where(np.asarray(x.overlap) > 0, 1.0 - how.exposed, 0.0)
-    seconds: Num = (1.0 - hidden) * total + maximum(hidden * total - slowest, 0.0)
+    seconds: Num = (1.0 - hidden) * total + maximum(hidden * total - slowest, 0.0) + back
     if np.any(np.asarray(x.islands) > 1):
         waits = _between(exchange, x, 4.0 * (dense + experts), stride * group)
         # Nobody waits for what arrives before the next round is over.

@@ -13,6 +13,7 @@ from tierwise.machines.types import System
 from tierwise.memory.weights import local_elements
 from tierwise.models.types import Block, Model, Weight
 from tierwise.scenario.types import Plan
+from tierwise.training.kept import MODULES, PROJECTED
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.layout import held as layers_of
 from tierwise.training.lines import kept_by_lines
@@ -20,7 +21,7 @@ from tierwise.training.offload import RESIDENT, asked, disk_room
 from tierwise.training.optimizers import OPTIMIZERS, SHAPED, shaped, spared
 from tierwise.training.pipeline import in_flight
 from tierwise.training.recipe import Recipe, TrainingFramework
-from tierwise.training.work import INPUT, MODULES, OUTPUT, PROJECTED, ModelWork, plan_of
+from tierwise.training.work import INPUT, OUTPUT, ModelWork, plan_of
 
 
 @dataclass(frozen=True)

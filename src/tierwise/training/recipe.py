@@ -13,6 +13,7 @@ from tierwise.core.num import Num
 from tierwise.training.optimizers import OPTIMIZERS
 
 FOLDER = Path(__file__).with_name("frameworks")
+FAMILIES = FOLDER.with_name("families.yaml")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Recipe:
         beside: 1 where collectives of tensor parallelism in the backward pass run beside gradients of weights.
         passing: 1 where interleaved stages hand over beside their work, but while the pipeline fills and empties
             (Megatron-Core's ``overlap_p2p_comm``, its default). Other schedules wait for each message.
+        cut: 1 where what stages hand over is cut among a tensor-parallel group for the way and gathered there
+            (Megatron-LM's ``scatter_gather_tensors_in_pipeline``, the default until sequence parallelism did so).
+        returns: 1 where new parameters of a shared update are gathered beside the next step's forward pass
+            (Megatron-Core's ``overlap_param_gather``); 0 where it begins when all of them are there. ``turns``: 1 where
+            every device broadcasts those it has updated, one after the other.
         around: bytes a parameter that kernels around the update read and write: unscaling and clipping gradients, their
             norm, zeroing them, copying weights back to the working copy.
         stops: 1 where recomputing a layer stops at the last tensor that its backward pass needs, before the product
@@ -104,6 +110,9 @@ class Recipe:
     loss: tuple[float, float] = (6.0, 8.0)
     beside: float = 0.0
     passing: float = 0.0
+    cut: float = 0.0
+    returns: float = 0.0
+    turns: float = 0.0
     older_attention: float = 0.0
     around: float = 0.0
     stops: float = 0.0
@@ -255,7 +264,9 @@ class TrainingFramework:
             that memory binds and of collectives of a layer: what was measured over what single ops were, and of
             products over what the device family sustains.
         low: as ``matmul``, of products in fewer bits. ``routed``: of kernels around experts, over `memory`.
-        exposed: share of the data-parallel traffic of a step that compute does not hide.
+        exposed: share of the traffic that averages a step's gradients which compute does not hide, of all frameworks.
+        contended: of the time of collectives that run beside every layer's work (ZeRO-3's), the share by which that
+            work takes longer, having fewer multiprocessors: the library's, of all frameworks.
         far: power of the number of nodes by which data-parallel traffic over them is slower than on its own fabric.
         launch: host seconds an op; a pass is never faster than its launches.
         overhead: bytes of buffers and fragmentation on every device; ``saves``: activations kept over those that the
@@ -277,6 +288,7 @@ class TrainingFramework:
     memory: Num = 1.0
     link: Num = 1.0
     exposed: Num = 0.3
+    contended: Num = 0.0
     far: Num = 0.0
     launch: Num = 0.0
     overhead: Num = 0.0
@@ -307,11 +319,15 @@ class SustainedRates:
 @cache
 def sustained(family: str) -> SustainedRates:
     """What is on file of a device family; as measured where nothing is."""
+    return SustainedRates(**_known(SustainedRates, _shared()["families"].get(family, {}), FAMILIES))
+
+
+@cache
+def _shared() -> dict[str, Any]:
     import yaml
 
-    path = FOLDER.with_name("families.yaml")
-    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["families"].get(family, {})
-    return SustainedRates(**_known(SustainedRates, data, path))
+    data: dict[str, Any] = yaml.safe_load(FAMILIES.read_text(encoding="utf-8"))
+    return data
 
 
 def frameworks() -> tuple[str, ...]:
@@ -338,6 +354,7 @@ def framework(name: str) -> TrainingFramework:
     for key in ("interval", "routed_interval", "memory_interval"):
         if key in data:
             data[key] = tuple(map(float, data[key]))
+    data = {name: _shared()[name] for name in ("contended", "exposed")} | data
     if "schedules" in data:
         data["schedules"] = tuple(data["schedules"])
     return TrainingFramework(name, recipe, **_known(TrainingFramework, data, path))

@@ -18,6 +18,7 @@ from tierwise.program.types import Op, Operand
 from tierwise.schedule.closed import largest
 from tierwise.steps.price import KERNELS, engine_on
 from tierwise.training.averaging import averaged, packing, thinned, wired
+from tierwise.training.kept import MODULES
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.memory import TrainMemory, memory_of, parameters, share, shared, trained
 from tierwise.training.offload import asked, offloaded
@@ -25,7 +26,7 @@ from tierwise.training.passed import around
 from tierwise.training.pipeline import Stages, Three, beside, span, stages_of
 from tierwise.training.positions import kinds_on_stages
 from tierwise.training.recipe import TrainingFramework
-from tierwise.training.work import CLASSES, INPUT, MODULES, OUTPUT, BodyRun, ModelWork, plan_of, work_of
+from tierwise.training.work import CLASSES, INPUT, OUTPUT, PORTS, BodyRun, ModelWork, plan_of, work_of
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
         rows.append((forward, {k: behind[k] + again[k] for k in behind}, later))
     kinds = kinds_on_stages(x, work.pattern, [n for _, n in work.layers])
     mean_f, mean_b, later = _mixed(rows, [kind.each for kind in kinds])
-    wait_f = where(shards, maximum(gather - _total(mean_f), 0.0), 0.0)
-    wait_b = where(shards, maximum(gather + scatter - _total(mean_b), 0.0), 0.0)
+    wait_f = where(shards, _waits(gather, _total(mean_f), how), 0.0)
+    wait_b = where(shards, _waits(gather + scatter, _total(mean_b), how), 0.0)
     one = _total(mean_f) + wait_f, _total(mean_b) + wait_b + packs - later, later
     before = _beyond(_end(work, INPUT, x, how), _mixed(rows, [kind.first for kind in kinds]))
     after = _beyond(_end(work, OUTPUT, x, how), _mixed(rows, [kind.last for kind in kinds]))
@@ -128,7 +129,7 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     hidden = beside(x, stages)
     parts["link"] = parts["link"] - hidden
     parts["bubble"] = span(x, stages) - m * slowest + hidden
-    parts["hand-overs"] = _handed(on, model, x, stages, how.recipe.passing)
+    parts["hand-overs"] = _handed(on, model, x, stages, how)
     moved = trained(x, how, work, *_held(stages.layers, layer, ends, x, partial(shared, model, x)))
     # Zeroth-order replicas tell each other how much a loss changed: one number.
     told = tuple(0.0 * n for n in moved) if how.recipe.forwards > 0 else moved
@@ -184,28 +185,37 @@ def _fullest(stages: Stages) -> Num:
     return where(np.equal(totals[0], slowest), first, where(np.equal(totals[2], slowest), last, middle))
 
 
-def _handed(on: Target, model: Model, x: Layout, stages: Stages, passing: float) -> Num:
+def _handed(on: Target, model: Model, x: Layout, stages: Stages, how: TrainingFramework) -> Num:
     """Seconds in which stages hand over to each other: each way for every micro-batch and part of the model, and for
     every stage once to fill the pipeline. A divided vocabulary hears of the last stage's output, and tells of its
     gradient, beside the next micro-batches' work (arXiv:2411.05288).
 
-    Args:
-        passing: as in the recipe: what is longer than the work on another part is waited for.
+    Where the framework passes beside its work on another part, what is longer than that is waited for.
     """
     size = x.micro_batch * x.seq / x.cp * model.hidden * 2.0
     whole = where(np.asarray(x.sequence_parallel) > 0, x.tp, 1.0)
-    send = exchange(on, "send", size / whole, x.pp, x.tp * x.replicas)
+    send = passed(on, size, x, how, x.tp * x.replicas)
     count = x.micro_batches * stages.passes.parts
     # Passes before the first backward one (arXiv:2104.04473, section 2.2), of the mean stage.
     filling = minimum(stages.passes.parts * x.pp - 1.0, count)
     longer = maximum(send - 0.5 * stages.passes.slowest / stages.passes.parts, 0.0)
-    steady = where((np.asarray(x.interleave) > 1) & (passing > 0), longer, send)
+    steady = where((np.asarray(x.interleave) > 1) & (how.recipe.passing > 0), longer, send)
     wire: Num = 0.0
     if np.any(np.asarray(x.vocabulary) > 0):
         told = 2.0 * exchange(on, "all_reduce", size / whole, x.pp, x.tp * x.replicas)
-        wire = where(np.asarray(x.vocabulary) > 0, x.micro_batches * maximum(told - stages.passes.slowest, 0.0), 0.0)
+        wire = where(np.asarray(x.vocabulary) > 0, x.micro_batches * _waits(told, stages.passes.slowest, how), 0.0)
     both = 2.0 * (steady * (count - filling) + send * (filling + x.pp - 1.0))
     return where(np.asarray(x.pp) <= 1, 0.0, both + wire)
+
+
+def passed(on: Target, size: Num, x: Layout, how: TrainingFramework, stride: Num) -> Num:
+    """Seconds in which a stage gives a micro-batch's stream to the next one. Devices of a tensor-parallel group hold
+    the same, or a part each where the sequence is divided; where the framework cuts it for the way as well, the group
+    gathers it there (arXiv:2104.04473, section 4.1)."""
+    divided = np.asarray(x.sequence_parallel) > 0
+    cut = ~divided & (how.recipe.cut > 0)
+    send = exchange(on, "send", size / where(divided | cut, x.tp, 1.0), x.pp, stride)
+    return send + where(cut, exchange(on, "all_gather", size, x.tp, 1.0), 0.0)
 
 
 def _total(parts: Mapping[str, Num]) -> Num:
@@ -230,6 +240,9 @@ def _times(
     factors["attention"] = factors["attention"] * x.attended
     forward = {k: factors[k] * piece.forward[k] for k in CLASSES}
     behind = {k: factors[k] * piece.backward[k] for k in CLASSES}
+    # A framework may be nearer to its ports' rate than the library was measured to be, not beyond it.
+    forward["link"] = maximum(forward["link"], piece.forward[PORTS])
+    behind["link"] = maximum(behind["link"], piece.backward[PORTS])
     later = sum((factors[k] * piece.weights[k] for k in CLASSES), 0.0)
     if np.any(np.asarray(x.asynchronous) > 0):
         for way in (forward, behind):
@@ -256,6 +269,12 @@ def _times(
         for k in CLASSES:
             again[k] = again[k] + x.again(module) * factors[k] * piece.redone[f"{module} {k}"]
     return forward, behind, again, later
+
+
+def _waits(wire: Num, work: Num, how: TrainingFramework) -> Num:
+    """Seconds that collectives beside a layer's work add to it: its kernels run on the multiprocessors that are left
+    while there is anything on the wire, or are done first."""
+    return maximum(how.contended * wire, wire - work)
 
 
 def _left(on: Target, x: Layout, how: TrainingFramework) -> Num:

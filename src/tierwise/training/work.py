@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import Num, maximum, minimum, num, where
 from tierwise.core.numerics import fmt
+from tierwise.cost.types import Cost
 from tierwise.machines.types import System
 from tierwise.memory.activations import score_bytes
 from tierwise.models.lower import lower, running
@@ -23,6 +24,7 @@ from tierwise.steps.cost import StepCost
 from tierwise.steps.price import KERNELS, engine_on, price_program
 from tierwise.steps.state import StepState
 from tierwise.training.casts import cast, lowered
+from tierwise.training.kept import MODULES, OF, kept_by_module, until_attention
 from tierwise.training.kernels import as_trained, kernels
 from tierwise.training.launches import launches, looped
 from tierwise.training.layout import Layout
@@ -32,16 +34,11 @@ from tierwise.training.trains import ADAPTED, ADAPTER, adapted, share
 
 # ``sent``: tokens on their way to experts and back; ``link``: all other collectives inside layers.
 CLASSES = ("matmul", "routed", "attention", "memory", "link", "sent")
+PORTS = "ports"
 _CLASS = {"matmul": "matmul", "moe": "matmul", "attention": "attention", "collective": "link"}
-# Roles of linear maps whose inputs may be kept as projections.
-PROJECTED = ("attn", "mlp")
-# Modules of a layer that may be computed again one by one (:class:`tierwise.training.layout.Layout`).
-MODULES = ("norm", "act", "mlp", "up")
-_FEED_FORWARD = ("mlp", "moe")
 # What stands before the layers, and after them.
 INPUT, OUTPUT = "input", "output"
-# Kernels that are linear in what they read: their gradients need nothing of it.
-_LINEAR = ("rope", "merge", "permute", "positions", "experts.bias")
+
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,8 @@ class BodyRun:
     """One execution of a body for one micro-batch.
 
     Attributes:
-        forward, backward: seconds by class of op (:data:`CLASSES`). ``weights``: of the backward pass, gradients of
+        forward, backward: seconds by class of op (:data:`CLASSES`), and ``ports``, what the ports of a device take for
+            the bytes of its ``link`` at their full rate. ``weights``: of the backward pass, gradients of
             weights, which no other pass waits for.
         ends: seconds of the product that ends the forward pass.
         launches: ops of the forward pass, and of the backward pass, that the host launches; ``looped``: seconds that
@@ -164,7 +162,7 @@ def work_of(
     factors, rates = kernels(on, how), sustained(system.device.family)
     faster = on.rate(fmt(how.recipe.precision).arithmetic)[0] / on.rate("bf16")[0]
     pieces = {name: _piece(name, costs, low, forward, behind, counts[name], divided, plain.imbalance, how.recipe,
-                           factors, rates, faster, on.device.dispatch.eager)
+                           factors, rates, faster, on.device.dispatch.eager, at_full_rate(on.system))
               for name in counts}  # fmt: skip
     layers = tuple(
         (p, num(counts[name]) if depth is None else depth)
@@ -199,6 +197,16 @@ def _priced(model: Model, system: System, plan: Plan, program: Program) -> StepC
     return price_program(engine_on(model, plan, system, KERNELS), program, StepState())
 
 
+def at_full_rate(system: System) -> Callable[[Cost], Num]:
+    """Seconds that the bytes of a collective take on a device's ports, if nothing else did."""
+    over = {"link": system.scale_up, "network": system.scale_out}
+
+    def seconds(cost: Cost) -> Num:
+        return maximum(0.0, *(cost.bytes.get(k, 0.0) / way.bandwidth for k, way in over.items() if way is not None))
+
+    return seconds
+
+
 def _repeats(program: Program) -> dict[str, Num]:
     """How often each body runs; what it repeats inside (its experts) has its name too, and comes later."""
     out: dict[str, Num] = {}
@@ -221,13 +229,14 @@ def _piece(
     rates: SustainedRates,
     faster: Num,
     eager: float,
+    ports: Callable[[Cost], Num],
 ) -> BodyRun:
     trains = share(recipe)
 
     def seconds(
         plain: StepCost, less: StepCost, only: str = "", of: Callable[[Op], bool] = lambda op: True
     ) -> dict[str, Num]:
-        out: dict[str, Num] = dict.fromkeys(CLASSES, 0.0)
+        out: dict[str, Num] = dict.fromkeys((*CLASSES, PORTS), 0.0)
         for a, b in zip(plain.on_device, less.on_device, strict=True):
             if a.segment.name != name or not a.op.name.endswith(only) or not of(a.op):
                 continue
@@ -245,6 +254,8 @@ def _piece(
             if kind == "memory" and a.op.role in ("norm", "embed"):
                 time = time / divided
             out[kind] = out[kind] + factor(a.op) * time * a.segment.repeat / count
+            if kind == "link":
+                out[PORTS] = out[PORTS] + ports(a.cost) * a.segment.repeat / count
         return out
 
     ops = [(op, s.repeat / count) for s in forward.segments if s.name == name for op in s.ops]
@@ -276,7 +287,7 @@ def _piece(
         saved=kept,
         scores=scores,
         dropped=whole,
-        redone={f"{m} {k}": v for m in MODULES for k, v in seconds(costs[0], low[0], of=_OF[m]).items()},
+        redone={f"{m} {k}": v for m in MODULES for k, v in seconds(costs[0], low[0], of=OF[m]).items()},
         given=_given(op for op, _ in ops) / divided,
         whole=(1.0 - 1.0 / divided)
         * sum((o.bytes for op, _ in ops if op.kind == "matmul" for o in op.reads if o.name == "h"), 0.0),
@@ -284,7 +295,7 @@ def _piece(
             0.0, *(n * sum((o.bytes for o in (*op.reads, *op.writes) if o.role == "act"), 0.0) for op, n in ops)
         ),
         attending=_attending(op for op, _ in ops),
-        freed=kept - scores - sum(kept_by_module(_until_attention(ops), divided, recipe.compact, trains,
+        freed=kept - scores - sum(kept_by_module(until_attention(ops), divided, recipe.compact, trains,
                                                  recipe.inputs)[0].values(), 0.0),
     )
 
@@ -307,99 +318,8 @@ def _given(ops: Iterable[Op]) -> Num:
     return next((o.bytes for op in ops for o in op.reads if o.name == "x"), 0.0)
 
 
-def kept_by_module(
-    ops: Iterable[tuple[Op, Num]],
-    divided: Num = 1.0,
-    compact: Num = 1.0,
-    trains: Callable[[Op], float] = lambda op: 1.0,
-    inputs: float = 0.0,
-) -> tuple[dict[str, Num], Num]:
-    """Bytes of tensors that gradients need, each tensor once, by what would make them again, and those of attention
-    scores: ``norm``: what norms wrote, ``act``: what activation functions did, ``mlp``: what else is inside of
-    feed-forward layers, ``up``: queries, keys and values made of latents; ``""``: the rest.
-
-    A matrix product needs its input, attention its queries, keys, values, output and the logarithm of each row's sum
-    (or, unfused, its scores, their softmax and what dropout left of it), a norm the stream it normalised, an activation
-    what it was applied to.
-
-    Args:
-        ops: with how often each runs (once for every expert).
-        divided: devices among which the residual stream and its normalised copies are divided.
-        compact: share of its width in which each linear map of a layer keeps its input, by a projection of its own.
-            What something else keeps anyway (attention its output) stays whole.
-        trains: the share of an op's weight that has gradients, for which a product needs its input.
-        inputs: as in the recipe.
-    """
-    version: dict[str, int] = {}
-    kept: dict[tuple[str, int], Num] = {}
-    made: dict[tuple[str, int], str] = {}
-    scores: Num = 0.0
-
-    def keep(name: str, size: Num, fresh: bool = False, module: str = "") -> None:
-        key = (name, version.get(name, 0))
-        kept[key] = maximum(kept.get(key, 0.0), size / divided if fresh else size)
-        made[key] = module
-
-    ops = list(ops)
-    latent = "up" if any(_OF["up"](op) for op, _ in ops) else ""
-    for op, n in ops:
-        acts = [o for o in op.reads if o.role == "act"]
-        if op.kind == "matmul":
-            thin = float(str(op.options.get("parts", 1))) * compact if op.role in PROJECTED else 1.0
-            size = n * acts[0].bytes * where(np.asarray(compact) < 1.0, thin, 1.0) * trains(op)
-            inside = ("mlp" if acts[0].name == "permuted" else "act") if op.role in _FEED_FORWARD else ""
-            keep(acts[0].name, size, acts[0].name == "h", "norm" if acts[0].name == "h" else inside)
-            if inputs > 0 and trains(op) <= 0 and op.role in PROJECTED:
-                keep(acts[0].name + " of a frozen map", n * acts[0].bytes)
-        elif op.kind == "attention":
-            for o in acts:
-                keep(op.name + o.name, o.bytes, module=latent)
-            scores = scores + _scores(op)
-        for o in op.writes:
-            version[o.name] = version.get(o.name, 0) + 1
-        if op.kind == "attention":
-            out = op.writes[0]
-            keep(out.name, out.bytes)
-            keep("sums", op.dims["batch"] * op.dims["heads"] * op.dims["q"] * 4.0)
-        elif op.kind == "norm":
-            x = next((o for o in op.writes if o.name == "x"), op.reads[0])
-            keep("x", x.bytes, fresh=True)
-        elif op.kind == "elementwise" and not any(word in op.name for word in _LINEAR) and op.name != "loss":
-            for o in acts:
-                key = (op.name + o.name, 0)
-                kept[key] = n * o.bytes
-                made[key] = "mlp" if op.role in _FEED_FORWARD else ""
-    total: dict[str, Num] = {"": 0.0, **dict.fromkeys(MODULES, 0.0)}
-    for key, size in kept.items():
-        total[made[key]] = total[made[key]] + size
-    return total, scores
-
-
-# What runs again for each module.
-_OF: Mapping[str, Callable[[Op], bool]] = {
-    "norm": lambda op: op.kind == "norm",
-    "act": lambda op: op.kind == "elementwise" and op.role in _FEED_FORWARD and op.name.endswith("act"),
-    "mlp": lambda op: op.role in _FEED_FORWARD,
-    "up": lambda op: not {"q_up", "kv_up"}.isdisjoint(op.name.split(".")),
-}
-
-
-def _until_attention(ops: Sequence[tuple[Op, Num]]) -> Sequence[tuple[Op, Num]]:
-    """A body's ops up to its last attention; all of one that has none."""
-    last = max((i for i, (op, _) in enumerate(ops) if op.kind == "attention"), default=len(ops) - 1)
-    return ops[: last + 1]
-
-
 def _attending(ops: Iterable[Op]) -> tuple[Num, Num]:
     """(bytes of attention's own tensors, scores that it writes), each of the op that has most."""
     found = [op for op in ops if op.kind == "attention"]
     own = (sum((o.bytes for o in (*op.reads, *op.writes) if o.role == "act"), 0.0) for op in found)
     return maximum(0.0, *own), maximum(0.0, *(score_bytes(op, 1.0) for op in found))
-
-
-def _scores(op: Op) -> Num:
-    """Of unfused attention: scores, their softmax (16 bits each) and a mask of a byte."""
-    if bool(np.all(np.asarray(op.options.get("flash", True), dtype=bool))):
-        return 0.0
-    d = op.dims
-    return 5.0 * d["batch"] * d["heads"] * d["q"] * d["columns"]
