@@ -33,6 +33,10 @@ CHOICES = {
                 "softmax": 0.0, "unskipped": 0.0, "move": 0.0, "single": 1.0,
                 "single_start": 1.0, "regroup": 0.0} for r in (16.0, 64.0, 128.0)],
 }  # fmt: skip
+NEAR = {
+    "prefill": {"cycles": ("launch", "start"), "rates": ("compute", "gemm_compute"), "counts": ("softmax",)},
+    "decode": {"cycles": ("launch", "start", "merge"), "rates": ("compute", "gemm_compute")},
+}
 SHAPE = ("batch_size", "isl", "step", "num_heads")
 
 
@@ -50,7 +54,7 @@ def spec(phase: str) -> Spec:
         return table, target
 
     return Spec(f"mla_{phase}", f"mla_{phase}.parquet", mla.classes, prepare, seconds, free, CHOICES[phase], SHAPE,
-                kernels=False, of=unfused)  # fmt: skip
+                kernels=False, near=NEAR[phase], of=unfused)  # fmt: skip
 
 
 def unfused(spec: Spec, parts: Sequence[Part]) -> Spec:

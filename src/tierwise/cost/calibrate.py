@@ -55,10 +55,10 @@ def efficiency(device: Device, engine: str = "", without: frozenset[str] = froze
             for them. Classes pooled over a vendor's devices, which saw these too, do not count then either.
     """
     names = (device.name, device.family, f"{device.vendor}-{device.kind}".lower(), "generic")
-    clock, share, watts = device.clock, device.unit_share, _watts(device)
+    numbers = device.clock, device.unit_share, unit_rate(device), _watts(device)
     # A swept machine has arrays there, which no cache can hold.
-    load = _load if not any(is_array(x) for x in (clock, share, watts)) else _load.__wrapped__
-    found = load(device.name, names, engine, clock, share, watts, without)  # type: ignore[arg-type]
+    load = _load if not any(is_array(x) for x in numbers) else _load.__wrapped__
+    found = load(device.name, names, engine, *numbers, without)  # type: ignore[arg-type]
     if not device.measured:
         return found
     # A machine that brings its own measurements rests on those; fractions only remain for its links.
@@ -68,8 +68,8 @@ def efficiency(device: Device, engine: str = "", without: frozenset[str] = froze
 
 @lru_cache(maxsize=256)
 def _load(
-    device: str, names: tuple[str, ...], engine: str, clock: Num = nan, unit_share: Num = nan, watts: Num = 0.0,
-    without: frozenset[str] = frozenset(),
+    device: str, names: tuple[str, ...], engine: str, clock: Num = nan, unit_share: Num = nan, peak: Num = nan,
+    watts: Num = 0.0, without: frozenset[str] = frozenset(),
 ) -> Efficiency:  # fmt: skip
     who, _, kernel = engine.partition(":")
     who, _, asked = who.partition("@")
@@ -83,7 +83,7 @@ def _load(
                 data = _read(path)
                 if without and (not data["devices"] or not without.isdisjoint(data["devices"])):
                     continue
-                factors = carry(data, clock, unit_share)
+                factors = carry(data, clock, unit_share, peak)
                 if path.stem in _PRODUCTS and device not in data["devices"]:
                     factors["compute"] = _sustained(tuple(data["devices"]), watts)
                 wider = _carried_by(names[2], path.stem) if name == names[1] or name == device else {}
@@ -168,24 +168,42 @@ def _nearer(version: str, held: str, asked: str) -> bool:
     return a > b if all(within) else within[0] or (not within[1] and a < b)
 
 
-def carry(data: Mapping[str, Any], clock: Num, unit_share: Num) -> dict[str, Num]:
+def carry(data: Mapping[str, Any], clock: Num, unit_share: Num, peak: Num = nan) -> dict[str, Num]:
     """Factors that carry coefficients from the device they were fitted on (``at``) to one of another clock.
 
     What a kernel spends in chains of dependent instructions and cache misses is a number of cycles (``cycles`` names
     such coefficients), and what one unit draws of the memory a number of bytes a cycle (``draws``: fractions of the
-    unit's share of the bandwidth). Nothing is carried where a clock is not known.
+    unit's share of the bandwidth). Where two datasheets state the same peak of a unit for different clocks, the clock
+    says how fast it is: ``rates`` are fractions of such peaks, ``counts`` are operations counted against them.
+    Nothing is carried where a clock is not known.
     """
     at = data.get("at", {})
     slower = float(at.get("clock", nan)) / clock
     if not np.all(np.isfinite(slower)):
         return {}
-    share = float(at["unit_share"]) / unit_share / slower
-    return {**dict.fromkeys(data.get("cycles", ()), slower), **dict.fromkeys(data.get("draws", ()), share)}
+    out = {**dict.fromkeys(data.get("cycles", ()), slower)}
+    if "draws" in data:
+        out |= dict.fromkeys(data["draws"], float(at["unit_share"]) / unit_share / slower)
+    if "unit_rate" in at:
+        alike = np.isclose(peak, float(at["unit_rate"]), rtol=1e-3)
+        out |= dict.fromkeys(data.get("counts", ()), where(alike, slower, 1.0))
+        out |= dict.fromkeys(data.get("rates", ()), where(alike, 1.0 / slower, 1.0))
+    return out
+
+
+def unit_rate(device: Device) -> Num:
+    """16-bit FLOP per second of the peak that fall to one vector unit; nan without one."""
+    units = next((e.units for e in device.engines if e.kind == "vector"), nan)
+    return _peak(device) / units
+
+
+def _peak(device: Device) -> Num:
+    return maximum(0.0, *(e.rates.get(d, 0.0) for e in device.engines for d in ("bf16", "fp16")))
 
 
 def _watts(device: Device) -> Num:
     """Rated watts for each 16-bit FLOP per second of the peak; 0 where either is not known."""
-    peak = maximum(0.0, *(e.rates.get(d, 0.0) for e in device.engines for d in ("bf16", "fp16")))
+    peak = _peak(device)
     rated = where(np.isnan(np.asarray(device.power.rated)), 0.0, device.power.rated)
     return 0.0 if is_zero(peak) else rated / peak
 
@@ -230,7 +248,7 @@ def _fits(
             dtype=str(row["dtype"]),
             engine=str(row.get("engine", "*")),
             values={
-                name: _carried(name, value, factors.get(name, 1.0))
+                name: _carried(name, value, factors.get(name, 1.0), op)
                 for name, value in {**data.get("shared", {}), **row.get("coefficients", {})}.items()
             },
             basis=basis,
@@ -247,8 +265,8 @@ def _fits(
     return out
 
 
-def _carried(name: str, value: float, factor: Num) -> Num:
-    if name == "compute":
+def _carried(name: str, value: float, factor: Num, op: str) -> Num:
+    if name == "compute" and op in _PRODUCTS:
         return where(np.asarray(factor) > 1.0, minimum(value * factor, max(value, _BEST)), value * factor)
     return value * factor
 
