@@ -42,6 +42,7 @@ CHOICES = (
     {"tile": 128.0, "by_tokens": 0.0},
     {"tile": 64.0, "by_tokens": 1.0},
     {"tile": 64.0, "by_tokens": 2.0},
+    {"tile": 64.0, "by_tokens": 3.0},
 )
 CYCLES = ("launch", "step", "per_expert", "per_slot", "per_touched")
 SHAPE = ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size")
