@@ -1,9 +1,9 @@
 """Fit one engine's classes of one op anew, from where they stand.
 
 ``python -m benchmarks.fit.again OP ENGINE [SYSTEM…]``; ``OP`` is ``attention_prefill``, ``attention_decode``,
-``mla_prefill``, ``mla_decode`` or ``moe``; one kernel of an engine is ``ENGINE:KERNEL``. Classes of attention start from
-where they are and keep their structure. What a change of a kernel's description or of a recording's touches is fitted
-again, all other classes stay as they are.
+``mla_prefill``, ``mla_decode`` or ``moe``; one kernel of an engine is ``ENGINE:KERNEL``. Classes of attention start
+from where they are and keep their structure. What a change of a kernel's description or of a recording's touches is
+fitted again, all other classes stay as they are.
 """
 
 from __future__ import annotations
