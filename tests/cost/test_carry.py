@@ -50,6 +50,19 @@ def test_kernels_of_a_sibling_take_as_many_cycles() -> None:
     assert there["memory"] == own["memory"]
 
 
+def test_a_peak_of_instructions_that_kernels_lack_makes_them_no_faster() -> None:
+    """The B300's peak in four bits is 1.5 times the B200's, whose kernels run on both: at the B200's rate."""
+    b200, b300 = system("b200-sxm").device, system("b300-sxm").device
+    for op, dtype, name in (("matmul", "fp4", "compute"), ("mla_prefill", "bf16-nvfp4", "gemm_compute")):
+        own = efficiency(b200, "vllm").fit(op, dtype)
+        there = efficiency(b300, "vllm", frozenset({"b300-sxm"})).fit(op, dtype)
+        assert own is not None and there is not None
+        # 1.04 for the clock, or the power, that products carry with besides.
+        assert there[name] / own[name] == pytest.approx(1.0 / 1.5, rel=0.045)
+    wide, carried = (efficiency(d, "vllm", frozenset({"b300-sxm"})).fit("matmul", "bf16") for d in (b200, b300))
+    assert wide is not None and carried is not None and carried["compute"] / wide["compute"] > 1.0
+
+
 def with_clock(device: Device, factor: float) -> Device:
     engines = tuple(replace(e, clock=e.clock * factor) for e in device.engines)
     return replace(device, name="like-it", engines=engines)

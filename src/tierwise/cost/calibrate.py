@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import exp, nan
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def efficiency(device: Device, engine: str = "", without: frozenset[str] = froze
             for them. Classes pooled over a vendor's devices, which saw these too, do not count then either.
     """
     names = (device.name, device.family, f"{device.vendor}-{device.kind}".lower(), "generic")
-    numbers = device.clock, device.unit_share, unit_rate(device), _watts(device)
+    numbers = device.clock, device.unit_share, unit_rate(device), _watts(device), _unused(device)
     # A swept machine has arrays there, which no cache can hold.
     load = _load if not any(is_array(x) for x in numbers) else _load.__wrapped__
     found = load(device.name, names, engine, *numbers, without)  # type: ignore[arg-type]
@@ -69,8 +69,10 @@ def efficiency(device: Device, engine: str = "", without: frozenset[str] = froze
 @lru_cache(maxsize=256)
 def _load(
     device: str, names: tuple[str, ...], engine: str, clock: Num = nan, unit_share: Num = nan, peak: Num = nan,
-    watts: Num = 0.0, without: frozenset[str] = frozenset(),
+    watts: Num = 0.0, unused: Num = 1.0, without: frozenset[str] = frozenset(),
 ) -> Efficiency:  # fmt: skip
+    from tierwise.machines import device as known
+
     who, _, kernel = engine.partition(":")
     who, _, asked = who.partition("@")
     fits: dict[tuple[str, str, str], Fit] = {}
@@ -86,8 +88,10 @@ def _load(
                 factors = carry(data, clock, unit_share, peak)
                 if path.stem in _PRODUCTS and device not in data["devices"]:
                     factors["compute"] = _sustained(tuple(data["devices"]), watts)
+                used = _unused(known(data["devices"][0])) if name != device and data["devices"] else unused
                 wider = _carried_by(names[2], path.stem) if name == names[1] or name == device else {}
-                for key, fit in _fits(path.stem, data, device, factors, wider, asked).items():
+                for key, made in _fits(path.stem, data, device, factors, wider, asked).items():
+                    fit = _same_instructions(made, used / unused)
                     if f"{key[2].partition(':')[0]}@{fit.version}" in without:
                         continue
                     if key[1].endswith("-host") and device not in data["devices"] and name in names[:2]:
@@ -224,6 +228,28 @@ def _sustained(measured: tuple[str, ...], watts: Num) -> Num:
     return 1.0 if is_zero(known) or is_zero(watts) else num((watts / known) ** (1.0 / 3.0))
 
 
+def _same_instructions(fit: Fit, factor: Num) -> Fit:
+    """A class of a sibling at the rate its kernels had there: ``factor`` is how much further its peak was above that."""
+    if is_zero(factor - 1.0) or not set(_instructions()["classes"]) & set(fit.dtype.split("-")):
+        return fit
+    # A module of latent attention has a rate of its own for its core, which is in no such format.
+    name = "gemm_compute" if fit.op.startswith("mla_") else "compute"
+    return replace(fit, values={**fit.values, name: _at_most(float(fit[name]), factor)})
+
+
+def _unused(device: Device) -> Num:
+    """How many times the narrowest format's peak is what kernels of the family use (``kernels/instructions.yaml``)."""
+    rule = _instructions()
+    narrow = maximum(0.0, *(e.rates.get(rule["format"], 0.0) for e in device.engines))
+    known = device.family == rule["family"] and not is_zero(narrow)
+    return maximum(1.0, narrow / (float(rule["times"]) * _peak(device))) if known else 1.0
+
+
+@cache
+def _instructions() -> dict[str, Any]:
+    return dict(parsed((_HERE.with_name("kernels") / "instructions.yaml").read_text()))
+
+
 def _fits(
     op: str, data: Mapping[str, Any], device: str, factors: Mapping[str, Num],
     wider: Mapping[str, Mapping[str, float]], asked: str,
@@ -266,9 +292,12 @@ def _fits(
 
 
 def _carried(name: str, value: float, factor: Num, op: str) -> Num:
-    if name == "compute" and op in _PRODUCTS:
-        return where(np.asarray(factor) > 1.0, minimum(value * factor, max(value, _BEST)), value * factor)
-    return value * factor
+    return _at_most(value, factor) if name == "compute" and op in _PRODUCTS else value * factor
+
+
+def _at_most(value: float, factor: Num) -> Num:
+    """A fraction of a peak times a factor, as far as products go at all."""
+    return where(np.asarray(factor) > 1.0, minimum(value * factor, max(value, _BEST)), value * factor)
 
 
 def _devices(path: Path) -> list[str]:
