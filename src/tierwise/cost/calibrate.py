@@ -229,7 +229,7 @@ def _sustained(measured: tuple[str, ...], watts: Num) -> Num:
 
 
 def _same_instructions(fit: Fit, factor: Num) -> Fit:
-    """A class of a sibling at the rate its kernels had there: ``factor`` is how much further its peak was above that."""
+    """A class of a sibling at the rate its kernels had there: ``factor`` is how much further above it the peak was."""
     if is_zero(factor - 1.0) or not set(_instructions()["classes"]) & set(fit.dtype.split("-")):
         return fit
     # A module of latent attention has a rate of its own for its core, which is in no such format.
