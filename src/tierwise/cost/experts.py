@@ -23,7 +23,7 @@ def tile_rows(k: Mapping[str, Num], rows: Num, touched: Num, tokens: Num, expert
     up to 32 tokens, 32 up to 96, 64 up to 512, then 128.
 
     Source of 3: vLLM from 0.17 on, ``get_default_config`` of ``fused_moe.py`` (vllm-project/vllm#34846), which with
-    weights in blocks of 8 bits does 1; before, and SGLang, 2 (1 in the oldest).
+    weights in blocks of 8 bits does 1; until then 2, two branches on the number of experts (vllm-project/vllm#44152).
     """
     mean = np.asarray(rows / touched)
     fits = where(mean <= 16.0, 16.0, where(mean <= 32.0, 32.0, where(mean <= 64.0, 64.0, 128.0)))

@@ -33,7 +33,8 @@ ABSORBED = ("FLASHMLA", "FLASH_ATTN_MLA", "FLASHINFER_MLA", "TRITON_MLA", "CUTLA
 FORMATS = {"bfloat16": ("bf16", "bf16"), "fp8_block": ("fp8-block", "fp8"), "nvfp4": ("nvfp4", "fp4"),
            "fp8": ("fp8", "fp8")}  # fmt: skip
 
-# Threads a unit holds at most (CUDA C++ Programming Guide, compute capabilities 8.0, 9.0 and 10.0).
+# Threads a unit holds at most (CUDA C++ Programming Guide, compute capabilities 8.0, 9.0 and 10.0; 1536 in cards, whose
+# memories are slower than either).
 _THREADS = 2048.0
 
 Rows = Mapping[str, np.ndarray]
