@@ -1,8 +1,9 @@
 """Fit one engine's classes of one op anew, from where they stand.
 
 ``python -m benchmarks.fit.again OP ENGINE [SYSTEM…]``; ``OP`` is ``attention_prefill``, ``attention_decode``,
-``mla_prefill`` or ``mla_decode``. Classes of attention start from where they are and keep their structure. What a
-change of a kernel's description or of a recording's touches is fitted again, all other classes stay as they are.
+``mla_prefill``, ``mla_decode`` or ``moe``; one kernel of an engine is ``ENGINE:KERNEL``. Classes of attention start
+from where they are and keep their structure. What a change of a kernel's description or of a recording's touches is
+fitted again, all other classes stay as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import yaml
-from benchmarks.fit import attention, mla
+from benchmarks.fit import attention, mla, moe
 from benchmarks.fit.classes import Part, Spec, _typical, parts_of, row
 from benchmarks.fit.common import CALIBRATION, home, write
 
@@ -21,8 +22,9 @@ from benchmarks.fit.common import CALIBRATION, home, write
 def main() -> None:
     op, engine, *systems = sys.argv[1:]
     name, _, phase = op.partition("_")
-    spec = attention.kinds(phase) if name == "attention" else mla.spec(phase)
-    every = parts_of(spec)
+    spec = {"attention": attention.kinds, "mla": mla.spec, "moe": lambda _: moe.SPEC}[name](phase)
+    engine, _, kernel = engine.partition(":")
+    every = [p for p in parts_of(spec) if p.engine != engine or kernel in ("", p.kernel)]
     for system in systems or sorted({p.system for p in every if p.engine == engine}):
         again(spec, [p for p in every if p.system == system], engine)
 
@@ -41,8 +43,8 @@ def again(spec: Spec, own: Sequence[Part], engine: str) -> None:
             common = {r["engine"]: rows_of(spec, own, r) for _, r in same}
             out[i] = {**held, **_typical(spec, str(held["dtype"]), common, found)}
     plain = next(r for r in out if r["engine"] == "*" and r["dtype"] in ("bf16", "bf16-bf16"))
-    out = [{**plain, "dtype": "*", "interval": [x**2 for x in plain["interval"]]} if r["dtype"] == "*" else r
-           for r in out]  # fmt: skip
+    out = [{**{k: plain[k] for k in r}, "dtype": "*", "interval": [x**2 for x in plain["interval"]]}
+           if r["dtype"] == "*" else r for r in out]  # fmt: skip
     write(folder, spec.op, {**data, "classes": out})
 
 
@@ -58,7 +60,7 @@ def refitted(spec: Spec, own: Sequence[Part], engine: str, held: dict[str, Any])
     mine = rows_of(spec, own, held)
     if held["engine"].partition(":")[0] != engine or not mine:
         return held
-    start = [(str(held["dtype"]), held["coefficients"])] if spec.kernels else []
+    start = [(str(held["dtype"]), held["coefficients"])] if spec.op.startswith("attention") else []
     made = row(replace(spec, donors=start), mine, held["engine"])
     print(own[0].system, held["dtype"], held["engine"], held["errors"], "->", made["errors"], flush=True)
     return {**held, **made}

@@ -67,6 +67,11 @@ PLAIN = {
     "prefill": [{"rows": r, "packed": p, "halved": 0.0, "cut": 0.0} for r, p in product((64.0, 128.0), (0.0, 1.0))],
     "decode": [{"rows": 16.0, "mode": 0.0, "chunk": c} for c in (64.0, 256.0)],
 }
+NEAR = {
+    "prefill": {"cycles": ("launch", "start"), "rates": ("compute",), "counts": ("softmax", "write")},
+    "decode": {"cycles": ("launch", "start", "merge", "regroup"), "draws": ("unit",), "rates": ("compute",),
+               "counts": ("softmax",)},
+}  # fmt: skip
 SHAPE = ("batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim", "window_size")
 
 
@@ -96,7 +101,7 @@ def kinds(phase: str) -> Spec:
     # by arithmetic, gains nothing from it.
     cycles, draws = (("launch", "start", "merge", "regroup"), ("unit",)) if phase == "decode" else ((), ())
     return Spec(f"attention_{phase}", f"attention_{phase}.parquet", dtype, prepare, seconds, free, choices, SHAPE, keep,
-                general=PLAIN[phase], cycles=cycles, draws=draws, of=written)  # fmt: skip
+                general=PLAIN[phase], cycles=cycles, draws=draws, near=NEAR[phase], of=written)  # fmt: skip
 
 
 def written(spec: Spec, parts: Sequence[Part]) -> Spec:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from tierwise.cost import Target, efficiency
-from tierwise.cost.calibrate import carry
+from tierwise.cost.calibrate import carry, siblings, unit_rate
 from tierwise.cost.types import Efficiency, Fit
 from tierwise.cost.versions import release
 from tierwise.machines import system
@@ -61,7 +61,8 @@ class Spec:
         kernels: fit each kernel of an engine apart.
         general: structures tried for several devices together (default: ``choices``).
         cycles, draws: coefficients that carry to another device with its clock, see ``tierwise.cost.calibrate``.
-        at: clock and unit share they are given at; empty: those of the one device that is fitted.
+        at: clock, unit share and peak they are given at; empty: those of the one device that is fitted.
+        near: what carries instead within a family, where two of its devices were measured and show that it does.
         even: systems count the same in a pool, however many rows there are of each.
         donors: classes of other devices to start from instead of trying every structure, see :func:`near`.
         of: the spec as it is for one class's rows, where classes have coefficients of their own.
@@ -81,6 +82,7 @@ class Spec:
     cycles: Sequence[str] = ()
     draws: Sequence[str] = ()
     at: Mapping[str, float] = field(default_factory=dict)
+    near: Mapping[str, Sequence[str]] = field(default_factory=dict)
     even: bool = False
     donors: Sequence[tuple[str, Mapping[str, float]]] = ()
     of: Callable[[Spec, Sequence[Part]], Spec] = lambda spec, parts: spec
@@ -157,19 +159,25 @@ def predictor(spec: Spec, parts: Sequence[Part]) -> Callable[[Mapping[str, float
 
 def reference(device: Device) -> dict[str, float]:
     """What coefficients are fitted at, as the file says it."""
-    return {"clock": device.clock, "unit_share": device.unit_share}
+    return {"clock": device.clock, "unit_share": device.unit_share, "unit_rate": float(unit_rate(device))}
 
 
 def carried(spec: Spec, device: Device) -> dict[str, float]:
     """Factors on the spec's coefficients for a device."""
-    return carry(stated(spec, spec.at or reference(device)), device.clock, device.unit_share)
+    return carry(stated(spec, spec.at or reference(device)), device.clock, device.unit_share, unit_rate(device))
 
 
 def stated(spec: Spec, at: Mapping[str, float]) -> dict[str, object]:
     """How coefficients carry to another device, as the file says it; nothing where none do."""
-    if not spec.cycles and not spec.draws:
-        return {}
-    return {"at": dict(at), "cycles": list(spec.cycles), "draws": list(spec.draws)}
+    lists = {n: list(v) for n, v in {"cycles": spec.cycles, "draws": spec.draws}.items() if v}
+    return {"at": dict(at), **lists} if lists else {}
+
+
+def family(spec: Spec, device: Device) -> dict[str, object]:
+    """The same, as the file of a family says it."""
+    if not siblings(device, spec.op, frozenset({device.name})):
+        return stated(spec, reference(device))
+    return {"at": reference(device), **{n: list(v) for n, v in spec.near.items()}} if spec.near else {}
 
 
 def thin(parts: Sequence[Part], most: int = MOST, even: bool = False) -> list[Part]:
@@ -335,7 +343,7 @@ def extend(spec: Spec, asked: Sequence[str]) -> None:
             device = own[0].target.device
             rows = classes(replace(spec, donors=donors(spec.op, device.name)), own)
             head = {"source": source(spec) + "; from the nearest classes of other devices", "devices": [device.name],
-                    **stated(spec, reference(device))}  # fmt: skip
+                    **family(spec, device)}  # fmt: skip
             write(home(device, spec.op), spec.op, {**head, "classes": rows + _any(rows)})
 
 
@@ -351,7 +359,7 @@ def run(spec: Spec, only_pool: bool = False) -> None:
         own = [p for p in every if p.system == name]
         device = own[0].target.device
         rows = classes(spec, own)
-        head = {"source": source(spec), "devices": [device.name], **stated(spec, reference(device))}
+        head = {"source": source(spec), "devices": [device.name], **family(spec, device)}
         write(home(device, spec.op), spec.op, {**head, "classes": rows + _any(rows)})
     common = reference(every[0].target.device)
     few = replace(spec, choices=spec.general or spec.choices, at=common)

@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from benchmarks.fit.classes import reference
 from benchmarks.fit.common import DATE, SHARED, Free, errors, folds, home, interval, sample, solve, write
 from numpy.typing import NDArray
 
 from tierwise.cost import Efficiency, Target, efficiency
+from tierwise.cost.calibrate import siblings
 from tierwise.cost.matmul import kernel_class
 from tierwise.cost.types import Fit
 from tierwise.cost.versions import release
 from tierwise.machines import system
+from tierwise.machines.types import Device
 from tierwise.measure.ops import Table, groups, read
 from tierwise.measure.rows import gemm
 
@@ -52,6 +55,8 @@ QUANTIZE = {
 }
 HOST = {"host": Free(1e-4, 1e-5, 1e-3)}
 ABSENT = dict.fromkeys((*QUANTIZE, *HOST, "aim"), 0.0)
+# What carries to a sibling with its clock, see ``tierwise.cost.calibrate``.
+CYCLES = ("launch", "wake", "step", "split", "quantize", "rows")
 # How kernels pick their tiles: the best of the menu, or tiles half as tall as there are rows.
 AIMS = (0.0, 0.5)
 PLAIN = ("bf16", "int8-wo", "int4-wo")
@@ -234,6 +239,12 @@ def _between(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     return min(a[0], float(np.sqrt(a[0] * b[0]))), max(a[1], float(np.sqrt(a[1] * b[1])))
 
 
+def near(device: Device) -> dict[str, object]:
+    """What carries to siblings, where two devices of the family were measured and show that it does."""
+    shown = siblings(device, "matmul", frozenset({device.name}))
+    return {"at": reference(device), "cycles": list(CYCLES)} if shown else {}
+
+
 def main() -> None:
     """All devices and all together; of the systems given as arguments only their own classes."""
     every, asked = blocks(), sys.argv[1:]
@@ -248,7 +259,8 @@ def main() -> None:
             if str(r["dtype"]) in strange:
                 r["transferred"] = _between(r["interval"], strange[str(r["dtype"])]["interval"])  # type: ignore
         write(home(device, "matmul"), "matmul",
-              {"source": SOURCE, "devices": [device.name], "shared": fixed, "classes": rows})  # fmt: skip
+              {"source": SOURCE, "devices": [device.name], **near(device), "shared": fixed,
+               "classes": rows})  # fmt: skip
     if asked:
         return
     rows = pooled(every)

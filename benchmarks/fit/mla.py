@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 
 import numpy as np
 from benchmarks.fit import classes
 from benchmarks.fit.attention import DECODE, PREFILL
-from benchmarks.fit.classes import Free, Part, Spec, extend, run
+from benchmarks.fit.classes import Free, Spec, extend, run
 from benchmarks.fit.common import Array
 
 from tierwise.cost import Efficiency, Target
 from tierwise.measure.ops import Table
-from tierwise.measure.recordings import recorded, typical
 from tierwise.measure.rows import mla
 
 PRODUCTS = {
@@ -33,6 +31,10 @@ CHOICES = {
                 "softmax": 0.0, "unskipped": 0.0, "move": 0.0, "single": 1.0,
                 "single_start": 1.0, "regroup": 0.0} for r in (16.0, 64.0, 128.0)],
 }  # fmt: skip
+NEAR = {
+    "prefill": {"cycles": ("launch", "start"), "rates": ("compute", "gemm_compute"), "counts": ("softmax",)},
+    "decode": {"cycles": ("launch", "start", "merge"), "rates": ("compute", "gemm_compute")},
+}
 SHAPE = ("batch_size", "isl", "step", "num_heads")
 
 
@@ -50,21 +52,7 @@ def spec(phase: str) -> Spec:
         return table, target
 
     return Spec(f"mla_{phase}", f"mla_{phase}.parquet", mla.classes, prepare, seconds, free, CHOICES[phase], SHAPE,
-                kernels=False, of=unfused)  # fmt: skip
-
-
-def unfused(spec: Spec, parts: Sequence[Part]) -> Spec:
-    """Modules recorded with norms and rotary embeddings as chains of kernels have passes of their own over those.
-
-    Of prompts, both they and the kernels between the products go with tokens and heads: the rows do not tell them
-    apart, and the latter are as usual (``between`` at its prior). Of the few tokens of a decode step the former are.
-    """
-    if not all(recorded(p.table, "mla", "unfused").all() for p in parts):
-        return spec
-    if spec.op == "mla_decode":
-        return replace(spec, choices=[{**c, "unfused": typical("unfused")} for c in spec.choices])
-    free = {n: f for n, f in spec.free.items() if n != "between"} | {"unfused": Free(1.0, 0.1, 20.0)}
-    return replace(spec, free=free, choices=[{**c, "between": PRODUCTS["between"].start} for c in spec.choices])
+                kernels=False, near=NEAR[phase])  # fmt: skip
 
 
 def leave_out(name: str) -> Efficiency:

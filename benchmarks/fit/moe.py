@@ -42,7 +42,9 @@ CHOICES = (
     {"tile": 128.0, "by_tokens": 0.0},
     {"tile": 64.0, "by_tokens": 1.0},
     {"tile": 64.0, "by_tokens": 2.0},
+    {"tile": 64.0, "by_tokens": 3.0},
 )
+CYCLES = ("launch", "step", "per_expert", "per_slot", "per_touched")
 SHAPE = ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size")
 # Class of number formats by the names recorded files use.
 CLASSES = {name: str(formats(moe.op({**dict.fromkeys(moe.COLUMNS, np.ones(1)), "moe_dtype": np.asarray([name]),
@@ -61,7 +63,7 @@ def seconds(ready: object, values: Mapping[str, float]) -> Array:
 
 
 SPEC = Spec("moe", "moe.parquet", lambda t: np.asarray([CLASSES[str(d)] for d in t["moe_dtype"]]), prepare, seconds,
-            FREE, CHOICES, SHAPE)  # fmt: skip
+            FREE, CHOICES, SHAPE, near={"cycles": CYCLES})  # fmt: skip
 
 
 def leave_out(name: str) -> Efficiency:

@@ -47,3 +47,24 @@ def test_with_an_eight_bit_cache_queries_must_be_of_one_width() -> None:
     assert set(of) == {"bf16", "kv8"}
     older = efficiency(system("b200-sxm").device, "vllm@0.22.0").fit("attention_decode", "kv8")
     assert older is not None and of["kv8"].version == "0.22.0" and of["bf16"].version == "0.5.14"
+
+
+def test_kernels_of_few_tokens_are_their_librarys_not_their_engines() -> None:
+    """TensorRT-LLM runs few tokens on the generated kernels that SGLang calls, and all others on CUTLASS."""
+    found = efficiency(system("b300-sxm").device, "trtllm", frozenset({"b200-sxm"}))
+    kernel = "moe_torch_flow_min_latency"
+    few = stand_ins("trtllm", "", kernel, found.fits)["moe", "nvfp4", f"trtllm:{kernel}"]
+    sglang, cutlass = found.fits["moe", "nvfp4", "sglang"], found.fits["moe", "nvfp4", "trtllm"]
+    assert few.values == sglang.values != cutlass.values
+
+
+def test_where_eight_bits_were_not_recorded_a_kernel_is_as_in_sixteen() -> None:
+    """With one scale a tensor the main loop of 8-bit experts is that of 16-bit ones; launched as the engine's version
+    does it: tiles by the number of tokens."""
+    found = efficiency(system("b300-sxm").device, "vllm@0.22.0", frozenset({"b200-sxm"}))
+    stands = stand_ins("vllm", "0.22.0", "vllm_fused_moe", found.fits)["moe", "fp8", "vllm:vllm_fused_moe"]
+    wide = found.fits["moe", "bf16", "sglang:sglang_fused_moe_triton"]
+    assert ("moe", "fp8", "sglang:sglang_fused_moe_triton") not in found.fits
+    assert stands.values == {**wide.values, "by_tokens": 3.0} and stands.dtype == "fp8"
+    older = stand_ins("vllm", "0.14.0", "vllm_fused_moe", found.fits)["moe", "fp8", "vllm:vllm_fused_moe"]
+    assert older.values["by_tokens"] == 2.0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests import recorded
 
 from tierwise.cost import Target, efficiency, price
+from tierwise.cost.experts import tile_rows
 from tierwise.machines import system
 from tierwise.measure.rows import moe
 from tierwise.program.types import Op
@@ -50,6 +53,27 @@ def test_a_power_law_loads_its_worst_rank_more_but_not_beyond_all() -> None:
     worst = moe.load(1024, 8, 128, 8, "power_law_1.2")[0]
     assert even < worst < 1024 * 8
     assert moe.load(2, 8, 256, 8, "power_law_1.2")[1] < 16
+
+
+@pytest.mark.parametrize("name", ["b200-sxm", "h100-sxm", "l40s", "rtx-pro-6000-server"])
+def test_one_scale_a_tensor_is_no_work_so_coefficients_of_sixteen_bits_do_for_eight(name: str) -> None:
+    """TensorRT-LLM's CUTLASS experts, where both formats were recorded."""
+    target = on(name, "trtllm")
+    fits = target.efficiency.fits
+    eight = op(2 ** np.arange(2, 15, 2), "fp8")
+    own, wide = (
+        price(eight, replace(target, efficiency=replace(target.efficiency, fits={("moe", "*", "*"): fits[k]}))).time
+        for k in (("moe", "fp8", "trtllm"), ("moe", "bf16", "trtllm"))
+    )
+    assert np.median(np.abs(np.log(wide / own))) < np.log(1.2)
+
+
+def test_tiles_go_by_tokens_as_the_version_of_an_engine_has_it() -> None:
+    tokens = np.asarray([1.0, 32.0, 33.0, 96.0, 97.0, 512.0, 513.0])
+    by = [tile_rows({"by_tokens": b, "tile": 64.0}, 8.0 * tokens, 64.0, tokens, 128.0) for b in (1.0, 2.0, 3.0)]
+    assert by[0].tolist() == [16, 16, 16, 64, 64, 64, 64]  # 64 tokens
+    assert by[1].tolist() == [16, 16, 16, 16, 16, 64, 64]  # as many as there are experts
+    assert by[2].tolist() == [16, 16, 32, 32, 64, 64, 128]
 
 
 def test_recorded_measurements_are_met() -> None:

@@ -11,6 +11,7 @@ from tierwise.cost.types import Fit
 from tierwise.machines import system
 from tierwise.measure.recordings import recorded
 from tierwise.measure.rows import attention, mla
+from tierwise.program.types import Op
 
 
 def rows(version: str, tokens: float = 1.0, step: float = 1024.0) -> dict[str, np.ndarray]:
@@ -63,6 +64,20 @@ def test_norms_and_rotary_embeddings_as_chains_cost_their_kernels_and_bytes() ->
     )
     assert recorded(chained, "mla", "unfused").all() and not recorded(fused, "mla", "unfused").any()
     more = float(mla.cost(chained, on).time[0] - mla.cost(fused, on).time[0])
-    launch = machine.device.dispatch.graph + machine.device.memory.latency
-    # Thirty kernels in place of three; a token's bytes are nothing beside that.
+    launch = machine.device.dispatch.graph + 2.0 * machine.device.memory.latency
+    # Thirty kernels in place of three, each with a load and a store that the next waits for; a token's bytes are
+    # nothing beside that.
     assert 27 * launch <= more < 30 * launch
+
+
+def test_plain_kernels_reach_what_their_threads_have_on_the_way_or_the_memory() -> None:
+    """Seconds of a long prompt's chains over those of their bytes at the memory's bandwidth: one where the memory is
+    slower than all threads with 4 bytes each on the way, more where it is faster, and never faster than either."""
+    for name, least, most in (("l40s", 1.0, 1.05), ("h100-sxm", 1.05, 1.3), ("b300-sxm", 2.0, 2.6)):
+        machine = system(name)
+        on = Target(machine, efficiency(machine.device, "vllm"))
+        chip = mla.chip(Op("attention", "core", "attn", {}, 0.0, (), (), "bf16"), on)
+        short, long = (float(mla.chains(on, chip, tokens, 128.0)) for tokens in (1e6, 2e6))
+        bytes_a_token = 36.0 * (mla.Q_RANK + mla.RANK) + 24.0 * mla.ROPE * 129.0
+        plain = 1e6 * bytes_a_token / machine.device.memory.bandwidth
+        assert least <= (long - short) / plain <= most, name

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import exp, nan
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,10 @@ def efficiency(device: Device, engine: str = "", without: frozenset[str] = froze
             for them. Classes pooled over a vendor's devices, which saw these too, do not count then either.
     """
     names = (device.name, device.family, f"{device.vendor}-{device.kind}".lower(), "generic")
-    clock, share, watts = device.clock, device.unit_share, _watts(device)
+    numbers = device.clock, device.unit_share, unit_rate(device), _watts(device), _unused(device)
     # A swept machine has arrays there, which no cache can hold.
-    load = _load if not any(is_array(x) for x in (clock, share, watts)) else _load.__wrapped__
-    found = load(device.name, names, engine, clock, share, watts, without)  # type: ignore[arg-type]
+    load = _load if not any(is_array(x) for x in numbers) else _load.__wrapped__
+    found = load(device.name, names, engine, *numbers, without)  # type: ignore[arg-type]
     if not device.measured:
         return found
     # A machine that brings its own measurements rests on those; fractions only remain for its links.
@@ -68,9 +68,11 @@ def efficiency(device: Device, engine: str = "", without: frozenset[str] = froze
 
 @lru_cache(maxsize=256)
 def _load(
-    device: str, names: tuple[str, ...], engine: str, clock: Num = nan, unit_share: Num = nan, watts: Num = 0.0,
-    without: frozenset[str] = frozenset(),
+    device: str, names: tuple[str, ...], engine: str, clock: Num = nan, unit_share: Num = nan, peak: Num = nan,
+    watts: Num = 0.0, unused: Num = 1.0, without: frozenset[str] = frozenset(),
 ) -> Efficiency:  # fmt: skip
+    from tierwise.machines import device as known
+
     who, _, kernel = engine.partition(":")
     who, _, asked = who.partition("@")
     fits: dict[tuple[str, str, str], Fit] = {}
@@ -83,11 +85,13 @@ def _load(
                 data = _read(path)
                 if without and (not data["devices"] or not without.isdisjoint(data["devices"])):
                     continue
-                factors = carry(data, clock, unit_share)
+                factors = carry(data, clock, unit_share, peak)
                 if path.stem in _PRODUCTS and device not in data["devices"]:
                     factors["compute"] = _sustained(tuple(data["devices"]), watts)
+                used = _unused(known(data["devices"][0])) if name != device and data["devices"] else unused
                 wider = _carried_by(names[2], path.stem) if name == names[1] or name == device else {}
-                for key, fit in _fits(path.stem, data, device, factors, wider, asked).items():
+                for key, made in _fits(path.stem, data, device, factors, wider, asked).items():
+                    fit = _same_instructions(made, used / unused)
                     if f"{key[2].partition(':')[0]}@{fit.version}" in without:
                         continue
                     if key[1].endswith("-host") and device not in data["devices"] and name in names[:2]:
@@ -168,24 +172,42 @@ def _nearer(version: str, held: str, asked: str) -> bool:
     return a > b if all(within) else within[0] or (not within[1] and a < b)
 
 
-def carry(data: Mapping[str, Any], clock: Num, unit_share: Num) -> dict[str, Num]:
+def carry(data: Mapping[str, Any], clock: Num, unit_share: Num, peak: Num = nan) -> dict[str, Num]:
     """Factors that carry coefficients from the device they were fitted on (``at``) to one of another clock.
 
     What a kernel spends in chains of dependent instructions and cache misses is a number of cycles (``cycles`` names
     such coefficients), and what one unit draws of the memory a number of bytes a cycle (``draws``: fractions of the
-    unit's share of the bandwidth). Nothing is carried where a clock is not known.
+    unit's share of the bandwidth). Where two datasheets state the same peak of a unit for different clocks, the clock
+    says how fast it is: ``rates`` are fractions of such peaks, ``counts`` are operations counted against them.
+    Nothing is carried where a clock is not known.
     """
     at = data.get("at", {})
     slower = float(at.get("clock", nan)) / clock
     if not np.all(np.isfinite(slower)):
         return {}
-    share = float(at["unit_share"]) / unit_share / slower
-    return {**dict.fromkeys(data.get("cycles", ()), slower), **dict.fromkeys(data.get("draws", ()), share)}
+    out = {**dict.fromkeys(data.get("cycles", ()), slower)}
+    if "draws" in data:
+        out |= dict.fromkeys(data["draws"], float(at["unit_share"]) / unit_share / slower)
+    if "unit_rate" in at:
+        alike = np.isclose(peak, float(at["unit_rate"]), rtol=1e-3)
+        out |= dict.fromkeys(data.get("counts", ()), where(alike, slower, 1.0))
+        out |= dict.fromkeys(data.get("rates", ()), where(alike, 1.0 / slower, 1.0))
+    return out
+
+
+def unit_rate(device: Device) -> Num:
+    """16-bit FLOP per second of the peak that fall to one vector unit; nan without one."""
+    units = next((e.units for e in device.engines if e.kind == "vector"), nan)
+    return _peak(device) / units
+
+
+def _peak(device: Device) -> Num:
+    return maximum(0.0, *(e.rates.get(d, 0.0) for e in device.engines for d in ("bf16", "fp16")))
 
 
 def _watts(device: Device) -> Num:
     """Rated watts for each 16-bit FLOP per second of the peak; 0 where either is not known."""
-    peak = maximum(0.0, *(e.rates.get(d, 0.0) for e in device.engines for d in ("bf16", "fp16")))
+    peak = _peak(device)
     rated = where(np.isnan(np.asarray(device.power.rated)), 0.0, device.power.rated)
     return 0.0 if is_zero(peak) else rated / peak
 
@@ -204,6 +226,28 @@ def _sustained(measured: tuple[str, ...], watts: Num) -> Num:
 
     known = _watts(device(measured[0])) if measured else 0.0
     return 1.0 if is_zero(known) or is_zero(watts) else num((watts / known) ** (1.0 / 3.0))
+
+
+def _same_instructions(fit: Fit, factor: Num) -> Fit:
+    """A class of a sibling at the rate its kernels had there: ``factor`` is how much further above it the peak was."""
+    if is_zero(factor - 1.0) or not set(_instructions()["classes"]) & set(fit.dtype.split("-")):
+        return fit
+    # A module of latent attention has a rate of its own for its core, which is in no such format.
+    name = "gemm_compute" if fit.op.startswith("mla_") else "compute"
+    return replace(fit, values={**fit.values, name: _at_most(float(fit[name]), factor)})
+
+
+def _unused(device: Device) -> Num:
+    """How many times the narrowest format's peak is what kernels of the family use (``kernels/instructions.yaml``)."""
+    rule = _instructions()
+    narrow = maximum(0.0, *(e.rates.get(rule["format"], 0.0) for e in device.engines))
+    known = device.family == rule["family"] and not is_zero(narrow)
+    return maximum(1.0, narrow / (float(rule["times"]) * _peak(device))) if known else 1.0
+
+
+@cache
+def _instructions() -> dict[str, Any]:
+    return dict(parsed((_HERE.with_name("kernels") / "instructions.yaml").read_text()))
 
 
 def _fits(
@@ -230,7 +274,7 @@ def _fits(
             dtype=str(row["dtype"]),
             engine=str(row.get("engine", "*")),
             values={
-                name: _carried(name, value, factors.get(name, 1.0))
+                name: _carried(name, value, factors.get(name, 1.0), op)
                 for name, value in {**data.get("shared", {}), **row.get("coefficients", {})}.items()
             },
             basis=basis,
@@ -247,10 +291,13 @@ def _fits(
     return out
 
 
-def _carried(name: str, value: float, factor: Num) -> Num:
-    if name == "compute":
-        return where(np.asarray(factor) > 1.0, minimum(value * factor, max(value, _BEST)), value * factor)
-    return value * factor
+def _carried(name: str, value: float, factor: Num, op: str) -> Num:
+    return _at_most(value, factor) if name == "compute" and op in _PRODUCTS else value * factor
+
+
+def _at_most(value: float, factor: Num) -> Num:
+    """A fraction of a peak times a factor, as far as products go at all."""
+    return where(np.asarray(factor) > 1.0, minimum(value * factor, max(value, _BEST)), value * factor)
 
 
 def _devices(path: Path) -> list[str]:

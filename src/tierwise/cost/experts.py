@@ -19,12 +19,19 @@ _STEP = constant("experts.step")
 
 def tile_rows(k: Mapping[str, Num], rows: Num, touched: Num, tokens: Num, experts: Num) -> Num:
     """Rows of the tile a kernel picks: the smallest that holds an expert's mean rows, at most ``tile``; kernels
-    with ``by_tokens`` take 16 up to so many tokens (1: 64 tokens, 2: as many as there are experts), then 64."""
+    with ``by_tokens`` take 16 up to so many tokens (1: 64 tokens, 2: as many as there are experts), then 64, or (3) 16
+    up to 32 tokens, 32 up to 96, 64 up to 512, then 128.
+
+    Source of 3: vLLM from 0.17 on, ``get_default_config`` of ``fused_moe.py`` (vllm-project/vllm#34846), which with
+    weights in blocks of 8 bits does 1; until then 2, two branches on the number of experts (vllm-project/vllm#44152).
+    """
     mean = np.asarray(rows / touched)
     fits = where(mean <= 16.0, 16.0, where(mean <= 32.0, 32.0, where(mean <= 64.0, 64.0, 128.0)))
     by = np.asarray(k["by_tokens"])
-    untuned = where(np.asarray(tokens) <= where(by > 1.0, experts, 64.0), 16.0, 64.0)
-    return where(by > 0, untuned, minimum(fits, k["tile"]))
+    tokens = np.asarray(tokens)
+    untuned = where(tokens <= where(by > 1.0, experts, 64.0), 16.0, 64.0)
+    ladder = where(tokens <= 32.0, 16.0, where(tokens <= 96.0, 32.0, where(tokens <= 512.0, 64.0, 128.0)))
+    return where(by > 0, where(by > 2.0, ladder, untuned), minimum(fits, k["tile"]))
 
 
 def grouped(

@@ -37,22 +37,44 @@ def stand_ins(engine: str, version: str, kernel: str, fits: Mapping[Key, Fit]) -
     for key, name in {**main, **dict(zip(of_engine, (k[2] for k in of_engine), strict=True)), **wanted}.items():
         op, dtype, _ = key
         held = fits.get(key)
-        library = _library(op, dtype, name, version or (held.version if held is not None else ""))
+        at = version or (held.version if held is not None else "")
+        library = _library(op, dtype, name, at)
         if not library or (held is not None and library == _library(op, dtype, name, held.version)):
             continue
-        named = [(k[2], f) for k, f in fits.items() if k[:2] == (op, dtype) and ":" in k[2]]
-        same = [f for other, f in named if _library(op, dtype, other, f.version) == library]
+        same = _same(op, dtype, library, fits) or _same(op, _beside(library, dtype), library, fits)
         if same:
             # Of one device's, the engine's own commonest kernel first.
             own = {id(f) for k, f in fits.items() if k == (op, dtype, engine)}
             near = min(same, key=lambda f: (("calibrated", "transferred").index(f.basis), id(f) not in own))
-            out[key] = replace(near, engine=key[2], basis="transferred")
+            values = {**near.values, **_launched(op, dtype, name, at)}
+            out[key] = replace(near, dtype=dtype, engine=key[2], values=values, basis="transferred")
     return out
 
 
-@cache
+def _same(op: str, dtype: str, library: str, fits: Mapping[Key, Fit]) -> list[Fit]:
+    """The classes of a library's kernels, whoever calls them."""
+    named = [(k[2], f) for k, f in fits.items() if k[:2] == (op, dtype) and ":" in k[2]]
+    return [f for other, f in named if _library(op, dtype, other, f.version) == library]
+
+
+def _beside(library: str, dtype: str) -> str:
+    """The format whose kernels are nearest to those of a format."""
+    return next((str(x.get("beside", {}).get(dtype, "")) for x in _libraries() if x["name"] == library), "")
+
+
 def _library(op: str, dtype: str, name: str, version: str) -> str:
     """The library that a kernel (``engine:kernel``) of a version is of; ``""`` where none is known."""
+    return _member(op, dtype, name, version)[0]
+
+
+def _launched(op: str, dtype: str, name: str, version: str) -> dict[str, float]:
+    """Coefficients that say how a version of an engine launches a kernel, whoever else does it otherwise."""
+    return dict(_member(op, dtype, name, version)[1].get("with", {}).get(dtype, {}))
+
+
+@cache
+def _member(op: str, dtype: str, name: str, version: str) -> tuple[str, dict[str, Any]]:
+    """(library, what it says of the kernel); ``""`` and nothing where none is known."""
     at = release(version)
     for library in _libraries():
         if op not in library["ops"] or dtype not in library.get("formats", (dtype,)):
@@ -61,8 +83,8 @@ def _library(op: str, dtype: str, name: str, version: str) -> str:
             later = "since" not in member or not version or at >= release(member["since"])
             sooner = "before" not in member or (version and at < release(member["before"]))
             if later and sooner and re.fullmatch(member["of"], name):
-                return str(library["name"])
-    return ""
+                return str(library["name"]), member
+    return "", {}
 
 
 @cache

@@ -18,7 +18,7 @@ from tierwise.core.numerics import fmt
 from tierwise.cost import Cost, Target, flash
 from tierwise.cost.attention import chip
 from tierwise.measure.columns import COUNT, SIZE
-from tierwise.measure.recordings import recorded, typical
+from tierwise.measure.recordings import recorded
 from tierwise.measure.rows.attention import join, names
 from tierwise.program.types import Op
 
@@ -32,6 +32,10 @@ HIDDEN, Q_RANK, RANK, ROPE, NOPE, VALUE = 7168.0, 1536.0, 512.0, 64.0, 128.0, 12
 ABSORBED = ("FLASHMLA", "FLASH_ATTN_MLA", "FLASHINFER_MLA", "TRITON_MLA", "CUTLASS_MLA")
 FORMATS = {"bfloat16": ("bf16", "bf16"), "fp8_block": ("fp8-block", "fp8"), "nvfp4": ("nvfp4", "fp4"),
            "fp8": ("fp8", "fp8")}  # fmt: skip
+
+# Threads a unit holds at most (CUDA C++ Programming Guide, compute capabilities 8.0, 9.0 and 10.0; 1536 in cards, whose
+# memories are slower than either).
+_THREADS = 2048.0
 
 Rows = Mapping[str, np.ndarray]
 
@@ -52,8 +56,7 @@ def classes(rows: Rows) -> np.ndarray:
 def module(rows: Rows, on: Target, k: Mapping[str, Num], decode: bool) -> Num:
     """Seconds of modules of one phase with given coefficients: those of attention, and ``gemm_compute``,
     ``gemm_memory`` (fractions), ``gemm_move`` (passes over operands), ``between`` (passes of the kernels between
-    the products), ``absorbed`` (attention in the latent space over the plain rate), ``unfused`` (passes over what
-    chains of plain kernels move, see :func:`chains`; a class of fused modules has none, and a usual one counts)."""
+    the products), ``absorbed`` (attention in the latent space over the plain rate)."""
     gemm = str(rows["gemm_type"][0])
     if gemm not in FORMATS:
         raise UnknownName("gemm_type", gemm, list(FORMATS))
@@ -64,8 +67,7 @@ def module(rows: Rows, on: Target, k: Mapping[str, Num], decode: bool) -> Num:
     device = chip(blank, on)
     tokens = batch * q
     products = _products(on, k, tokens, heads, latent, FORMATS[gemm])
-    passes = k.get("unfused", typical("unfused"))
-    products = products + where(recorded(rows, "mla", "unfused"), chains(on, device, tokens, heads, passes), 0.0)
+    products = products + where(recorded(rows, "mla", "unfused"), chains(on, device, tokens, heads), 0.0)
     element = np.where(names(rows["kv_cache_dtype"]) == "fp8", 1.0, 2.0)
     inf = float("inf")
     if decode:
@@ -81,21 +83,26 @@ def module(rows: Rows, on: Target, k: Mapping[str, Num], decode: bool) -> Num:
     return products + flash.smooth_maximum(time, memory) + extra
 
 
-def chains(on: Target, device: flash.Chip, tokens: Num, heads: Num, passes: Num) -> Num:
+def chains(on: Target, device: flash.Chip, tokens: Num, heads: Num) -> Num:
     """Seconds that norms and rotary embeddings take as chains of PyTorch's kernels beyond the fused ones.
 
     A norm widens, squares, averages, adds, takes the root, multiplies, narrows and multiplies: 8 kernels and 36 bytes
     an element. Rotating gathers angles and repeats cosines and sines, then for queries and keys negates, stacks,
     multiplies twice and adds (20 bytes an element), and writes queries back (4). Three kernels are what it takes fused.
     The last cache holds what one kernel hands to the next, of 8 bytes an element, while that fits.
+
+    A kernel waits for its values and, before the next starts, for their storing. Its threads have an element of 4 bytes
+    each on the way, one trip after the other: all that the units hold move 3.5 TB/s on the B200 (Little's law), below
+    half of its bandwidth, and more than their devices' on the L40S and the RTX PRO 6000.
     """
     kernels = 2.0 * 8.0 + 3.0 + 2.0 * 5.0 + 1.0 - 3.0
     normed, rotated = tokens * (Q_RANK + RANK), tokens * ROPE * (heads + 1.0)
     time: Num = 0.0
     for elements, each in ((normed, 36.0), (rotated, 24.0)):
-        handed = 8.0 * elements
-        time = time + flash.warm_read(device, handed, 1.0, 1.0, 1.0) * each / 8.0
-    return kernels * (on.device.dispatch.graph + on.memory.latency) + passes * time
+        handed, passed = 8.0 * elements, each / 8.0
+        waits = handed * on.memory.latency / (device.units * _THREADS * 4.0)
+        time = time + passed * flash.smooth_maximum(flash.warm_read(device, handed, 1.0, 1.0, 1.0), waits)
+    return kernels * (on.device.dispatch.graph + 2.0 * on.memory.latency) + time
 
 
 def _products(on: Target, k: Mapping[str, Num], t: Num, h: Num, latent: np.ndarray, formats: tuple[str, str]) -> Num:
