@@ -180,3 +180,15 @@ def test_memory_that_is_not_pinned_halves_the_link_and_nothing_else(machine: Cal
     fast, slow = price(plain, target), price(loose, target)
     assert slow.overlapped["host.in"] == pytest.approx(2.0 * fast.overlapped["host.in"])
     assert slow.overlapped["hbm"] == fast.overlapped["hbm"] and slow.serial == fast.serial
+
+
+def test_what_is_gathered_is_copied_once_more_on_the_device(machine: Callable[..., System]) -> None:
+    target = on(machine("a100-80gb"))
+    plain = copy(1e9, "host", "")
+    once = price(plain, target)
+    twice = price(replace(plain, options={**plain.options, "gathered": True}), target)
+    assert twice.overlapped == once.overlapped
+    # Read and written again, and not before it has come.
+    more = sum(twice.serial.values()) - sum(once.serial.values())
+    assert more >= 2e9 / target.memory.bandwidth
+    assert twice.bytes["hbm"] == pytest.approx(once.bytes["hbm"] + 2e9)

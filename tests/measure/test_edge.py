@@ -11,8 +11,8 @@ import pytest
 from tierwise import Batch, Plan, Scenario, evaluate
 from tierwise.cli import main
 from tierwise.core.numerics import fmt
-from tierwise.measure.edge import check, power, summary
-from tierwise.measure.edge_rows import NEURAL, engine_of, machine_of, stored, weights_of
+from tierwise.measure.edge import check, lengths, power, summary
+from tierwise.measure.edge_rows import NEURAL, EdgeGroup, engine_of, machine_of, micro_batch, stored, weights_of
 from tierwise.measure.ops import read
 from tierwise.memory.weights import weight_bytes
 from tierwise.models.load import load_model
@@ -87,6 +87,23 @@ def test_what_a_row_means() -> None:
     assert engine_of("ik_llama.cpp", "CUDA", "2025-04-30") == "ik_llama.cpp"  # its builds are others
     assert weights_of("Q4_K - Medium", "4.9").name == "q4_k"
     assert weights_of("F16", "5.27").name == "mxfp4"  # gpt-oss, whose experts stay in MXFP4
+
+
+def test_a_micro_batch_holds_no_more_than_its_batch() -> None:
+    assert micro_batch("", "b=-b 256 hipblaslt=; mem = peak VRAM+GTT") == 256.0
+    assert micro_batch("128", "-b 256") == 128.0
+    assert micro_batch("2048", "llama-bench -ub 2048") == 2048.0 and micro_batch("") == 512.0
+
+
+@pytest.mark.parametrize(("prompt", "batch", "at_once"), [(512, 32, 2048), (512, 2, 1024), (8192, 4, 2048)])
+def test_sequences_read_together_share_micro_batches(prompt: float, batch: float, at_once: float) -> None:
+    card = machine_of("RTX 4090 24GB", "CUDA")
+    g = EdgeGroup(np.array([0]), card, "llama.cpp", load_model("llama-3-8b"), fmt("q4_k"), "prefill", True, 2048.0, "")
+    table = {"prompt": np.array([prompt]), "batch": np.array([batch]), "depth": np.array([0.0])}
+    state, times, tokens = lengths(g, table)
+    (chunk,) = state.chunks
+    step = np.asarray(chunk.new) * np.asarray(chunk.count)
+    assert step == at_once and np.asarray(times) * step == np.asarray(tokens) == prompt * batch
 
 
 def test_an_older_build_is_priced_as_it_was() -> None:

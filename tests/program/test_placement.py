@@ -69,6 +69,13 @@ def test_a_cache_elsewhere_is_read_from_there_and_written_to_it() -> None:
     assert (back.stream, waits(back), back.writes, back.dims["bytes"]) == (OUT, {"k"}, (), 8.0)
 
 
+def test_weights_alone_are_gathered() -> None:
+    away = Placement(gathered=True).with_tensors("weights", {"host": 1.0}).with_tensors("kv", {"host": 1.0})
+    found = ops(program(away))
+    assert found["qkv.weight_from_host"].options["gathered"] is True
+    assert "gathered" not in found["core.kv_from_host"].options
+
+
 def test_an_op_computed_where_its_cache_lies_sends_only_its_activations() -> None:
     found = ops(program(Placement().with_tensors("kv", {"pim": 1.0}).with_ops("attention", "pim")))
     assert found["core"].stream == "pim" and found["core"].options["on"] == "pim"

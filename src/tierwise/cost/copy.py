@@ -17,8 +17,8 @@ def price(op: Op, on: Target) -> Cost:
     Every transfer pays the latency of its way once. Ports are tiers, ``host.in`` and ``host.out``
     (see :mod:`tierwise.cost.paths`); reading a tier and writing it pay their own bandwidth. With
     ``options["mapped"]`` a disk is read through the page cache, with ``options["pageable"]`` the host's memory through
-    a driver's buffer. Results that another node waits for
-    (``options["waits"]``) also pay what an engine with kernels of its own takes to synchronize two devices.
+    a driver's buffer; with ``options["gathered"]`` it is copied once more where it arrived. Results that another node
+    waits for (``options["waits"]``) also pay what an engine with kernels of its own takes to synchronize two devices.
 
     Raises:
         TierwiseError: no path leads from one to the other.
@@ -39,4 +39,8 @@ def price(op: Op, on: Target) -> Cost:
     own = kit(on.efficiency.engine, on.device) if op.options.get("waits") else None
     if own is not None:
         waits = waits + own.values.get("sync", 0.0) * op.dims.get("transfers", 1.0)
-    return Cost(overlapped, {"latency": waits}, 0.0, moved, "datasheet", on.efficiency.interval)
+    serial: dict[str, Num] = {"latency": waits}
+    if op.options.get("gathered"):
+        serial[on.memory.name] = 2.0 * size / (on.memory.bandwidth * on.efficiency.of("memory", "copy"))
+        moved[on.memory.name] = moved.get(on.memory.name, 0.0) + 2.0 * size
+    return Cost(overlapped, serial, 0.0, moved, "datasheet", on.efficiency.interval)

@@ -146,7 +146,9 @@ def lengths(g: EdgeGroup, table: Table) -> tuple[StepState, Num, Num]:
     prompt = maximum(column("prompt", g.ubatch), 1.0)
     new = minimum(prompt, g.ubatch)
     past = depth + (prompt - new) / 2.0
-    return StepState(chunks=(Chunk(new, past, batch),)), prompt / new, batch * prompt
+    # Sequences that are read together share a micro-batch, as many as it holds.
+    together = minimum(batch, maximum(g.ubatch / new, 1.0))
+    return StepState(chunks=(Chunk(new, past, together),)), prompt / new * batch / together, batch * prompt
 
 
 @dataclass(frozen=True)

@@ -181,9 +181,16 @@ def _group(row: Mapping[str, str], at: NDArray[np.intp]) -> EdgeGroup:
         machine = with_threads(machine, int(threads))
     return EdgeGroup(at, machine, engine, model_of(row["model"], row["tierwise_model"]), weights,
                  "prefill" if row["phase"] == "prefill" else "decode", flash,
-                 float(row["ubatch"] or (NEURAL_CHUNK if neural else UBATCH)),
+                 NEURAL_CHUNK if neural and not row["ubatch"] else micro_batch(row["ubatch"], row["note"]),
                  "int8" if neural else row["kv_type"].split("/")[0],
                  row["device"].partition("(")[0] if "(" in row["device"] else "")  # fmt: skip
+
+
+def micro_batch(stated: str, note: str = "") -> float:
+    """Tokens of a micro-batch, which holds no more than the batch that a note may state (``-b 256``): llama.cpp,
+    src/llama-context.cpp, n_ubatch."""
+    batch = re.search(r"(?<![\w-])-b (\d+)", note)
+    return min(float(stated or UBATCH), float(batch[1]) if batch else np.inf)
 
 
 def neural_engine(text: str, quant: str) -> str:

@@ -233,9 +233,12 @@ def _batched(row: Mapping[str, str], at: NDArray[np.intp], table: Table) -> Arra
     low = row["engine"].lower()
     placement, schedule, weights, kv = Placement(), "", fmt("fp16"), KV()
     if tier == "cpu":
-        # Accelerate copies weights from memory as it was allocated (hooks.py); the others pin theirs.
-        placement = replace(placement, pageable="accelerate" in low).with_tensors("weights", {"host": 1.0})
-        schedule = "" if "accelerate" in low else "prefetch:ahead=1"
+        # Accelerate copies weights from memory as it was allocated (hooks.py); the others pin theirs. DeepSpeed ran
+        # without prefetching (stage3_prefetch_bucket_size 0: benchmark/hf_ds/hf_opt.py of the rows' source), and
+        # gathers what it has copied (partition_parameters.py, _dist_allgather_fn).
+        placement = replace(placement, pageable="accelerate" in low, gathered="deepspeed" in low)
+        placement = placement.with_tensors("weights", {"host": 1.0})
+        schedule = "prefetch:ahead=1" if "flexgen" in low else ""
     ours = "flexgen" in low
     if ours:
         # The policies that these rows were run with: benchmark/flexgen/bench_suite.py of their source. Weights lie in

@@ -49,6 +49,8 @@ class Placement:
             may read them ahead; as many as are not known are read in vain.
         pageable: the host's memory is not pinned, so that a driver copies what passes to the device to a buffer first;
             of one group alone where that is named.
+        gathered: weights that reach the device are copied there once more before they are used, as ZeRO's third stage
+            gathers them from all ranks, of one rank too.
     """
 
     tensors: tuple[tuple[str, tuple[tuple[str, Num], ...]], ...] = ()
@@ -59,6 +61,7 @@ class Placement:
     skew: Num = 0.0
     foreseen: Num = 1.0
     pageable: bool | str = False
+    gathered: bool = False
 
     def __post_init__(self) -> None:
         for group, places in self.tensors:
@@ -244,9 +247,10 @@ def _ops(ops: Sequence[Op], placement: Placement) -> Iterator[Op]:
 
 
 def _loose(copy: Op, operands: Sequence[Operand], placement: Placement) -> Op:
-    """The copy, through a driver's buffer where the host's memory is not pinned for them."""
-    loose = placement.pageable in (True, _GROUPS[operands[0].role])
-    return replace(copy, options={**copy.options, "pageable": True}) if loose else copy
+    """The copy: through a driver's buffer where the host's memory is not pinned for them, gathered on the device."""
+    group = _GROUPS[operands[0].role]
+    how = {"pageable": placement.pageable in (True, group), "gathered": placement.gathered and group == "weights"}
+    return replace(copy, options={**copy.options, **{k: True for k, v in how.items() if v}})
 
 
 def _local(ops: Sequence[Op], nodes: Sequence[str], at: int) -> tuple[set[str], set[str]]:
