@@ -56,6 +56,24 @@ def test_an_absent_field_is_its_class_default() -> None:
     assert from_config({k: v for k, v in given.items() if k != "head_dim"}, "x").parameters == 596049920
 
 
+def test_the_other_name_of_a_number_of_experts_counts_where_the_class_takes_it() -> None:
+    """GLM-5's class overwrites ``n_routed_experts`` by ``num_experts``: half the experts, half their weights."""
+    given = entry("glm-5.1")
+    layers = given["num_hidden_layers"] - given["first_k_dense_replace"]
+    each = layers * given["hidden_size"] * (3 * given["moe_intermediate_size"] + 1)
+    half = given["n_routed_experts"] // 2
+    lost = from_config(given, "x").parameters - from_config({**given, "num_experts": half}, "x").parameters
+    assert lost == pytest.approx(half * each, rel=1e-6)
+
+
+def test_a_pattern_of_layers_that_nobody_gives_is_asked_for_by_both_names() -> None:
+    given = entry("nemotron-3-ultra-550b-a55b")
+    with pytest.raises(BadField, match=r"hybrid_override_pattern.*layers_block_type"):
+        from_config({k: v for k, v in given.items() if k != "layers_block_type"}, "x")
+    module = {k: v for k, v in given.items() if k != "mtp_layers_block_type"}
+    assert from_config(module, "x").stack("mtp").parameters == from_config(given, "x").stack("mtp").parameters
+
+
 def test_null_is_not_absent() -> None:
     """Mistral's class has a window of 4096; a configuration that says null has none."""
     mistral = {**LLAMA, "model_type": "mistral"}
