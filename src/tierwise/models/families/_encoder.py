@@ -54,3 +54,20 @@ def side(c: Config, name: str, default: float) -> float:
     if isinstance(value, list) and value and all(v == value[0] for v in value):
         value = value[0]
     return Config({name: value}, c.where, c.path).size(name)
+
+
+def local_window(c: Config, index: int) -> float:
+    """Tokens that one of a Longformer's sees, its own among them: ``attention_window`` of its layer, half on each side."""
+    value = c.raw("attention_window", default=512)
+    if isinstance(value, list):
+        if index >= len(value):
+            raise BadField(c.where, c.path + "attention_window", value, "a number, or one for each layer")
+        value = value[index]
+    return c.but(attention_window=value).size("attention_window") + 1.0
+
+
+def block_sparse(c: Config) -> float | None:
+    """Tokens that one of BigBird's sees: three blocks around it, random ones, the first and the last; None for all."""
+    if c.text("attention_type", default="block_sparse") != "block_sparse":
+        return None
+    return (5.0 + c.size("num_random_blocks", default=3.0, least=0)) * c.size("block_size", default=64.0)
