@@ -104,7 +104,7 @@ def test_widths_that_differ_are_joined_by_a_map() -> None:
 
 
 def test_a_side_that_no_family_reads_is_refused_by_its_name() -> None:
-    with pytest.raises(BadField, match="encoder.model_type: found 'donut-swin'.*vit"):
+    with pytest.raises(BadField, match=r"encoder\.model_type: found 'donut-swin'.*vit"):
         two({"model_type": "donut-swin", "hidden_size": 1024}, TROCR)
     with pytest.raises(BadField, match="decoder: found None"):
         from_config({"model_type": "vision-encoder-decoder", "encoder": VIT}, "x")

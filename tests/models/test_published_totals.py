@@ -118,6 +118,50 @@ MULTIMODAL: dict[str, tuple[float, float, dict[str, Any]]] = {
                          "max_source_positions": 1500}}),
 }  # fmt: skip
 
+# What `transformers` 5.24 builds on the meta device of published sizes: (architecture, parameters, fields).
+EXACT: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "xlnet": ("XLNetLMHeadModel", 116750336, {"d_model": 768, "n_layer": 12, "n_head": 12, "d_head": 64,
+                                              "d_inner": 3072, "vocab_size": 32000}),
+    "xlstm": ("xLSTMForCausalLM", 6865424896, {"hidden_size": 4096, "num_hidden_layers": 32, "num_heads": 8,
+                                               "vocab_size": 50304}),
+    "zamba": ("ZambaForCausalLM", 7232490496, {"hidden_size": 3712, "num_hidden_layers": 76, "vocab_size": 32000,
+                                               "intermediate_size": 14848, "num_attention_heads": 16}),
+    "albert": ("AlbertModel", 11683584, {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+                                         "intermediate_size": 3072, "vocab_size": 30000}),
+    "longformer": ("LongformerModel", 148659456, {
+        "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+        "vocab_size": 50265, "type_vocab_size": 1, "max_position_embeddings": 4098}),
+    "nomic_bert": ("NomicBertModel", 136731648, {"n_embd": 768, "n_layer": 12, "n_head": 12, "n_inner": 3072,
+                                                 "vocab_size": 30528}),
+    "kosmos-2": ("Kosmos2ForConditionalGeneration", 1664485376, {
+        "text_config": {"layers": 24, "embed_dim": 2048, "ffn_dim": 8192, "attention_heads": 32, "vocab_size": 65037},
+        "vision_config": {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096,
+                          "num_attention_heads": 16}}),
+    "kosmos-2.5": ("Kosmos2_5ForConditionalGeneration", 1374646272, {
+        "text_config": {"layers": 24, "embed_dim": 1536, "ffn_dim": 6144, "attention_heads": 16, "vocab_size": 108481},
+        "vision_config": {"hidden_size": 1536, "num_hidden_layers": 18, "intermediate_size": 3968,
+                          "num_attention_heads": 24}}),
+    "pix2struct": ("Pix2StructForConditionalGeneration", 282285696, {
+        "text_config": {"num_layers": 12, "hidden_size": 768, "d_ff": 2048, "num_heads": 12, "vocab_size": 50244},
+        "vision_config": {"hidden_size": 768, "num_hidden_layers": 12, "d_ff": 2048, "num_attention_heads": 12}}),
+    "seamless_m4t": ("SeamlessM4TForTextToText", 1370531840, {
+        "hidden_size": 1024, "encoder_layers": 24, "decoder_layers": 24, "encoder_ffn_dim": 8192,
+        "decoder_ffn_dim": 8192, "vocab_size": 256102}),
+    "led": ("LEDForConditionalGeneration", 161844480, {
+        "d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_attention_heads": 12,
+        "decoder_attention_heads": 12, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072, "vocab_size": 50265}),
+    # 222,913,152, and the head of its own that the file speaks of and checkpoints hold; the class ties it.
+    "longt5": ("LongT5ForConditionalGeneration", 222913152 + 32128 * 768, {
+        "d_model": 768, "d_kv": 64, "d_ff": 2048, "num_heads": 12, "num_layers": 12, "vocab_size": 32128,
+        "num_decoder_layers": 12, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
+        "encoder_attention_type": "transient-global"}),
+    "pegasus_x": ("PegasusXForConditionalGeneration", 272218368, {
+        "d_model": 768, "encoder_layers": 12, "decoder_layers": 12, "encoder_attention_heads": 12,
+        "decoder_attention_heads": 12, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072, "vocab_size": 96103}),
+    "bigbird_pegasus": ("BigBirdPegasusForConditionalGeneration", 576891904, {
+        "d_model": 1024, "encoder_layers": 16, "decoder_layers": 16, "vocab_size": 96103}),
+}  # fmt: skip
+
 # Published with code of their own, which `transformers` has not: (model type, total, active, KV elements a token).
 REMOTE: dict[str, tuple[float, float, float, dict[str, Any]]] = {
     # Ling-flash-2.0's card: 103 B, 6.1 B active.
@@ -228,7 +272,26 @@ def test_layers_of_cross_attention_cache_no_text() -> None:
 
 
 def test_what_no_family_builds_says_how_far_its_reading_is() -> None:
-    """`transformers` counts 206 M for ALBERT's class defaults, whose twelve layers share one set of weights."""
-    albert = model("albert", {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-                              "intermediate_size": 3072, "vocab_size": 30000, "embedding_size": 128})  # fmt: skip
-    assert any("counts +" in note for note in albert.notes)
+    """`transformers` counts 51.7 M for SqueezeBERT's class defaults: its maps are grouped convolutions."""
+    squeezed = model("squeezebert", {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+                                     "intermediate_size": 3072, "vocab_size": 30522})  # fmt: skip
+    assert any("counts +" in note for note in squeezed.notes)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_a_type_is_read_to_the_parameter(kind: str) -> None:
+    name, count, fields = EXACT[kind]
+    model = from_config({**fields, "model_type": kind, "architectures": [name]}, kind)
+    assert (model.family, model.parameters) == (kind, count)
+    assert not [note for note in model.notes if "not understood" in note]
+
+
+def test_layers_that_are_one_run_as_often_as_they_stand() -> None:
+    """ALBERT: the work of BERT's twelve layers from the weights of one; its tables are 128 wide."""
+    sizes = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "vocab_size": 30000}
+    sizes = {**sizes, "num_hidden_layers": 12}
+    albert, bert = (from_config({**sizes, "model_type": kind}, kind) for kind in ("albert", "bert"))
+    for one in (albert.stack("encoder"), bert.stack("encoder")):
+        assert sum(n for _, n in one.runs()) == 12
+    layers = [sum(float(k.parameters * n / k.copies) for k, n in m.stack("encoder").runs()) for m in (albert, bert)]
+    assert layers[0] * 12 == layers[1]

@@ -191,8 +191,8 @@ class Attention:
         return past, where(new >= chunk, whole, minimum(part, new * reach)), past + new
 
     def _both_ways(self, length: Num) -> Num:
-        """Mean tokens that one of a sequence attends to where it also sees those behind it: half a window either way, cut
-        at the ends, or its whole aligned chunk."""
+        """Mean tokens that one of a sequence attends to where it also sees those behind it: half a window either way,
+        cut at the ends, or its whole aligned chunk."""
         if self.chunk is not None:
             return minimum(length, self.chunk)
         if self.window is None:

@@ -13,17 +13,25 @@ from tierwise.models.types import Layer
 
 
 def encoder_layer(
-    hidden: float, heads: float, inner: float, *, role: str = "attn", post_norm: bool = False, **changes: Any
+    hidden: float,
+    heads: float,
+    inner: float,
+    *,
+    role: str = "attn",
+    post_norm: bool = False,
+    gated: bool = False,
+    **changes: Any,
 ) -> Layer:
     """LayerNorm, attention, LayerNorm, MLP, all with biases; the norms last when ``post_norm``.
 
     Args:
         role: ``attn`` or ``vision``; the MLP's follows from it.
+        gated: the MLP has a gate, and no biases.
         changes: of the attention (``causal=True``, ...).
     """
     style: dict[str, Any] = {"causal": False, "qkv_bias": True, "out_bias": True, "role": role, **changes}
     attn = Attention(hidden, heads, heads, hidden / heads, **style)
-    mlp = MLP(hidden, inner, gated=False, bias=True, role="vision" if role == "vision" else "mlp")
+    mlp = MLP(hidden, inner, gated, not gated, role="vision" if role == "vision" else "mlp")
     norm = Norm(hidden, bias=True)
     blocks = (attn, norm, mlp, norm) if post_norm else (norm, attn, norm, mlp)
     return Layer("attention+mlp", blocks)
@@ -57,7 +65,7 @@ def side(c: Config, name: str, default: float) -> float:
 
 
 def local_window(c: Config, index: int) -> float:
-    """Tokens that one of a Longformer's sees, its own among them: ``attention_window`` of its layer, half on each side."""
+    """Tokens that one of a Longformer's sees, itself among them: half of its layer's window on each side."""
     value = c.raw("attention_window", default=512)
     if isinstance(value, list):
         if index >= len(value):

@@ -9,9 +9,11 @@ encoders attend to. NLLB's mixture has experts in some of its layers.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tierwise.core.errors import BadField
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Extra, Norm
 from tierwise.models.blocks.ends import Embedding, Head
@@ -49,23 +51,32 @@ _STYLES = {
     "bigbird_pegasus": _Style(0.0, False, True, bias=False),
     "pegasus_x": _Style(None, False, True, bias=False),
     "trocr": _Style(2.0, True, False),
+    "seamless_m4t": _Style(None, False, True),
+    "seamless_m4t_v2": _Style(None, False, True),
 }
+_SPOKEN = re.compile("ToSpeech|SpeechTo")
+_WRITTEN = "its speech encoder, its decoder of units and its vocoder are left out: read as what translates text"
 TYPES = tuple(_STYLES)
 # Usual fields that no count follows from here (or that others say again).
 ASIDE = ("num_hidden_layers", "scale_embedding", "classif_dropout", "use_prompt", "prompt_length", "prompt_mid_dim",
          "share_encoder_decoder_embeddings", "extra_pos_embeddings", "normalize_embedding", "normalize_before",
          "add_final_layer_norm", "add_bias_logits", "static_position_embeddings", "force_bos_token_to_be_generated",
          "save_step", "gradient_checkpointing", "classifier_dropout", "decoder_vocab_size",
-         "stagger_local_blocks")  # fmt: skip
+         "stagger_local_blocks", "resblock_dilation_sizes", "resblock_kernel_sizes")  # fmt: skip
 
 
 def build(c: Config, name: str) -> Model:
     hidden, vocab = c.size("d_model", "hidden_size"), c.size("vocab_size")
+    notes: tuple[str, ...] = ()
+    if c.text("model_type").startswith("seamless"):
+        if _SPOKEN.search(architecture(c)):
+            raise BadField(c.where, "architectures", architecture(c), "SeamlessM4TForTextToText: speech is not read")
+        notes = (_WRITTEN,) if not architecture(c).endswith("ForTextToText") else ()
     alone = c.text("model_type") == "trocr" or architecture(c).endswith("ForCausalLM")
     # A decoder by itself has weights to attend to an encoder with, and no encoder.
     stacks = (decoder_stack(c, "nothing"),) if alone else (_stack(c, "encoder"), decoder_stack(c))
     limit = c.size("max_position_embeddings", "max_encoder_position_embeddings", default=float("inf"))
-    return Model(name, c.text("model_type"), hidden, vocab, stacks, max_context=limit)
+    return Model(name, c.text("model_type"), hidden, vocab, stacks, max_context=limit, notes=notes)
 
 
 def decoder_stack(c: Config, behind: str = "its encoder") -> Stack:

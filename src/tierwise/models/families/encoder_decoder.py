@@ -63,10 +63,8 @@ def _decoder(c: Config, name: str) -> Model:
         hidden, vocab = c.size("d_model", "hidden_size"), c.size("vocab_size")
         limit = c.size("max_position_embeddings", default=float("inf"))
         return Model(name, kind, hidden, vocab, (bart.decoder_stack(c, "another"),), max_context=limit)
-    if kind in gpt2.TYPES:
-        built = gpt2.build(c, name)
-    else:  # with the head that predicts a token
-        built = bert.build(c.but(architectures=["MaskedLM"]), name)
+    # An encoder's file says nothing of the head that predicts a token.
+    built = gpt2.build(c, name) if kind in gpt2.TYPES else bert.build(c.but(architectures=["MaskedLM"]), name)
     (text,) = built.stacks
     return replace(built, stacks=(_crossed(text),))
 
