@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tierwise.models.blocks.mla import MLA
 from tierwise.models.hf import from_config
 from tierwise.models.lower import state_bytes
 from tierwise.models.step import Step
@@ -162,6 +163,17 @@ EXACT: dict[str, tuple[str, int, dict[str, Any]]] = {
         "d_model": 1024, "encoder_layers": 16, "decoder_layers": 16, "vocab_size": 96103}),
 }  # fmt: skip
 
+# The same of decoders that no family builds: fields, and what the code of the type adds to them.
+EXACT_GENERIC: dict[str, tuple[int, dict[str, Any]]] = {
+    # Gates on the output of attention, norms behind blocks and on heads; the width of experts is its class's.
+    "afmoe": (19031273408, {"hidden_size": 2048, "num_hidden_layers": 32, "num_attention_heads": 16,
+                            "num_key_value_heads": 4, "intermediate_size": 6144, "vocab_size": 200192}),
+    # LayerNorms with shifts.
+    "stablelm": (1644515328, {"hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 32,
+                              "num_key_value_heads": 32, "intermediate_size": 5632, "vocab_size": 100352,
+                              "use_qkv_bias": True}),
+}  # fmt: skip
+
 # Published with code of their own, which `transformers` has not: (model type, total, active, KV elements a token).
 REMOTE: dict[str, tuple[float, float, float, dict[str, Any]]] = {
     # Ling-flash-2.0's card: 103 B, 6.1 B active.
@@ -284,6 +296,49 @@ def test_a_type_is_read_to_the_parameter(kind: str) -> None:
     model = from_config({**fields, "model_type": kind, "architectures": [name]}, kind)
     assert (model.family, model.parameters) == (kind, count)
     assert not [note for note in model.notes if "not understood" in note]
+
+
+@pytest.mark.parametrize("kind", EXACT_GENERIC)
+def test_what_the_code_of_a_type_adds_is_counted_though_no_field_says_it(kind: str) -> None:
+    count, fields = EXACT_GENERIC[kind]
+    model = from_config({**fields, "model_type": kind}, kind)
+    assert "generic decoder" in model.family
+    assert model.parameters == count
+
+
+def test_an_output_gate_is_a_map_as_wide_as_the_queries() -> None:
+    _, fields = EXACT_GENERIC["afmoe"]
+    gated, plain = (from_config({**fields, "model_type": "afmoe", "attn_output_gate": on}, "x") for on in (True, False))
+    assert gated.parameters - plain.parameters == 32 * 2048 * 16 * 128
+
+
+def test_experts_that_a_flag_turns_off_are_not_there() -> None:
+    """Doge's class has 16,384 experts, and ``is_moe`` false."""
+    doge = {"hidden_size": 1024, "num_hidden_layers": 32, "num_attention_heads": 8, "intermediate_size": 2048,
+            "vocab_size": 32768, "model_type": "doge"}  # fmt: skip
+    assert from_config(doge, "x").parameters == pytest.approx(403055872, rel=1e-3)
+
+
+def test_layers_of_their_own_sizes_and_an_indexer_that_goes_by_an_earlier_one() -> None:
+    """Latent attention: a windowed layer has no indexer, a shared one no maps, and one layer half the heads."""
+    fields = {"model_type": "unheard_of", "hidden_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 8,
+              "intermediate_size": 4096, "vocab_size": 1000, "kv_lora_rank": 128, "q_lora_rank": 256,
+              "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64, "index_topk": 256, "index_n_heads": 4,
+              "index_head_dim": 64, "sliding_window": 512, "tie_word_embeddings": True,
+              "layer_types": ["sliding_attention", *["full_attention"] * 3],
+              "indexer_types": ["full", "full", "shared", "shared"], "per_layer_config": {"03": {"num_attention_heads": 4}}}  # fmt: skip
+    attns = [k.blocks[1] for k, n in from_config(fields, "x").stack("decoder").runs() for _ in range(int(n))]
+    found = [(a.window, a.indexer and a.indexer.full, a.heads) for a in attns if isinstance(a, MLA)]
+    assert found == [(512.0, None, 8.0), (None, True, 8.0), (None, False, 8.0), (None, False, 4.0)]
+
+
+def test_two_stacks_that_run_in_turns_store_each_layer_once() -> None:
+    """HRM: 128 layers run, of two stacks of 16 (1,447,822,848 parameters at these sizes, its start state 1,536)."""
+    hrm = {"model_type": "hrm_text", "hidden_size": 1536, "num_hidden_layers": 128, "num_attention_heads": 12,
+           "intermediate_size": 4096, "vocab_size": 151808, "num_layers_per_stack": 16}  # fmt: skip
+    model = from_config(hrm, "x")
+    assert model.parameters == 1447822848 - 1536
+    assert sum(n for _, n in model.stack("decoder").runs()) == 128
 
 
 def test_layers_that_are_one_run_as_often_as_they_stand() -> None:
