@@ -326,7 +326,8 @@ def test_layers_of_their_own_sizes_and_an_indexer_that_goes_by_an_earlier_one() 
               "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64, "index_topk": 256, "index_n_heads": 4,
               "index_head_dim": 64, "sliding_window": 512, "tie_word_embeddings": True,
               "layer_types": ["sliding_attention", *["full_attention"] * 3],
-              "indexer_types": ["full", "full", "shared", "shared"], "per_layer_config": {"03": {"num_attention_heads": 4}}}  # fmt: skip
+              "indexer_types": ["full", "full", "shared", "shared"],
+              "per_layer_config": {"03": {"num_attention_heads": 4}}}  # fmt: skip
     attns = [k.blocks[1] for k, n in from_config(fields, "x").stack("decoder").runs() for _ in range(int(n))]
     found = [(a.window, a.indexer and a.indexer.full, a.heads) for a in attns if isinstance(a, MLA)]
     assert found == [(512.0, None, 8.0), (None, True, 8.0), (None, False, 8.0), (None, False, 4.0)]

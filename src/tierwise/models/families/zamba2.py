@@ -3,20 +3,19 @@ and again.
 
 Shapes after `transformers` (models/zamba, models/zamba2): a hybrid layer is a shared block, a map of its own behind it,
 and a Mamba layer (Mamba-2 in Zamba2). The block reads the stream beside the embedding, twice the width; in Zamba2 there
-are several, and each return has adapters of its own.
+are several, and each return has adapters of its own. Zamba's heads divide the maps to Δ, B and C: as large as whole.
 """
 
 from __future__ import annotations
-
-from math import ceil
 
 from tierwise.core.errors import BadField
 from tierwise.models.blocks.attention import Attention
 from tierwise.models.blocks.common import Linear, Norm, Projection
 from tierwise.models.blocks.mlp import MLP
-from tierwise.models.blocks.ssm import Mamba, Mamba2
+from tierwise.models.blocks.ssm import Mamba2
 from tierwise.models.config import Config
 from tierwise.models.families._common import decoder, depth, pre_norm
+from tierwise.models.families.mamba import selective
 from tierwise.models.types import Block, Layer, Model
 
 TYPES = ("zamba2", "zamba")
@@ -37,7 +36,7 @@ def build(c: Config, name: str) -> Model:
         raise BadField(c.where, c.path + "layers_block_type", kinds, f"{n} names")
     hybrids = sum(k == "hybrid" for k in kinds[:n])
     shared = _shared(c, hybrids / min(c.size("num_mem_blocks", default=1.0), max(hybrids, 1)))
-    mamba = pre_norm("mamba", c.size("hidden_size"), _mamba1(c) if first else _mamba(c))
+    mamba = pre_norm("mamba", c.size("hidden_size"), selective(c) if first else _mamba(c))
     own = Layer("hybrid", (*(() if first else _adapters(c)), _behind(c), *mamba.blocks))
     layers: list[Layer] = []
     for kind in kinds[:n]:
@@ -86,15 +85,6 @@ def _adapters(c: Config) -> list[Block]:
         out.append(Projection(Linear(f"{name}_adapter.down", wide, rank, role=role)))
         out.append(Projection(Linear(f"{name}_adapter.up", rank, back, role=role)))
     return out
-
-
-def _mamba1(c: Config) -> Mamba:
-    """Heads divide the maps to Δ, B and C, each of its own channels: as many numbers as one head has."""
-    hidden, rank = c.size("hidden_size"), c.raw("mamba_dt_rank", default="auto")
-    return Mamba(hidden, hidden * c.size("mamba_expand", default=2.0), c.size("mamba_d_state", default=16.0),
-                 float(ceil(hidden / 16.0)) if rank == "auto" else c.size("mamba_dt_rank"),
-                 c.size("mamba_d_conv", default=4.0), c.flag("mamba_conv_bias", default=True),
-                 c.flag("mamba_proj_bias"))  # fmt: skip
 
 
 def _mamba(c: Config) -> Mamba2:
