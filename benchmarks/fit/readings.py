@@ -5,7 +5,7 @@
 Every model type of `transformers` without a family is built there on the meta device, with its class's own sizes, and
 read here by its fields: as a generic decoder, or, where it is an encoder, like BERT if that counts nearer. What a
 decoder's layers have that no field says (norms of queries, gates, biases) is read off the names and shapes of its
-tensors: its ``style``.
+tensors: its ``style``; what an image tower has, likewise: its ``tower``.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ def main() -> None:
         for kind, name in mapping.items():
             if kind not in known and kind not in built and (entry := _theirs(kind, name, mapping is encodes)):
                 built[kind] = (*entry[:2], mapping is encodes)
-                if entry[3] and entry[2] not in known:
-                    found.setdefault(entry[2], {"style": entry[3]})
+                for part, traits in entry[2]:
+                    if traits and part not in known:
+                        found.setdefault(part, {}).update(traits)
     _write(found)
     for kind, entry in built.items():
         if near := _nearest(kind, *entry):
@@ -68,8 +69,8 @@ def _nearest(kind: str, data: dict[str, Any], theirs: int, encodes: bool) -> dic
     return {"off": round(off[best], 4), **({"as": best} if best else {})}
 
 
-def _theirs(kind: str, name: Any, encodes: bool) -> tuple[dict[str, Any], int, str, dict[str, Any]] | None:
-    """(configuration, parameters, type of its text model, that one's style) at a class's own sizes."""
+def _theirs(kind: str, name: Any, encodes: bool) -> tuple[dict[str, Any], int, list[tuple[str, dict[str, Any]]]] | None:
+    """(configuration, parameters, what tensors say of its parts by their types) at a class's own sizes."""
     import torch
     import transformers
     from transformers import CONFIG_MAPPING
@@ -86,8 +87,28 @@ def _theirs(kind: str, name: Any, encodes: bool) -> tuple[dict[str, Any], int, s
     data = json.loads(config.to_json_string(use_diff=False))
     text = next((part for n in ("text_config", "thinker_config") if (part := getattr(config, n, None))), config)
     shapes = {n: tuple(p.shape) for n, p in model.named_parameters()}
-    return ({**data, "architectures": [name]}, sum(p.numel() for p in model.parameters()), text.model_type,
-            {} if encodes else style(shapes, text))  # fmt: skip
+    parts = [] if encodes else [(text.model_type, {"style": found} if (found := style(shapes, text)) else {})]
+    if vision := getattr(config, "vision_config", None):
+        parts.append((vision.model_type, {"tower": found} if (found := tower(shapes)) else {}))
+    return {**data, "architectures": [name]}, sum(p.numel() for p in model.parameters()), parts
+
+
+def tower(shapes: dict[str, tuple[int, ...]]) -> dict[str, bool]:
+    """Of an image tower: whether its MLPs have three maps, whether there are biases, whether positions are a table."""
+    seen = {n: s for n, s in shapes.items() if re.search("vision|visual|image_tower", n)}
+    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, shape in seen.items():
+        if found := re.match(r"(.*\b(?:layers|layer|blocks))\.\d+\.(.+)", name):
+            layers.setdefault(found[1], {})[found[2]] = shape
+    if not layers:
+        return {}
+    layer = layers[max(layers, key=lambda k: sum(n.startswith(k + ".") for n in seen))]
+    maps = [n for n, s in layer.items() if len(s) == 2 and not re.search("att|norm|conv", n)]
+    return {
+        "gated": len(maps) == 3,
+        "bias": any(n.endswith("bias") and "norm" not in n for n in layer),
+        "table": any("pos" in n and len(s) > 1 for n, s in seen.items()),
+    }
 
 
 def style(shapes: dict[str, tuple[int, ...]], text: Any) -> dict[str, Any]:
