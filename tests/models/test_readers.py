@@ -74,6 +74,29 @@ def test_a_pattern_of_layers_that_nobody_gives_is_asked_for_by_both_names() -> N
     assert from_config(module, "x").stack("mtp").parameters == from_config(given, "x").stack("mtp").parameters
 
 
+def test_an_error_names_a_field_as_the_file_spells_it() -> None:
+    gpt2 = {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257}
+    with pytest.raises(BadField, match="n_embd: found -5"):
+        from_config({**gpt2, "n_embd": -5}, "x")
+    with pytest.raises(BadField, match="hidden_size: found -5"):
+        from_config({**{k: v for k, v in gpt2.items() if k != "n_embd"}, "hidden_size": -5}, "x")
+
+
+def test_a_tower_has_the_biases_and_positions_that_its_code_has() -> None:
+    """CLIP's tower has biases and a row for each of 576 patches; Pixtral's neither, and MLPs of three maps."""
+    vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 2, "num_attention_heads": 16,
+              "patch_size": 14, "image_size": 336}  # fmt: skip
+
+    def names(kind: str) -> set[str]:
+        llava = {"model_type": "llava", "text_config": LLAMA, "vision_config": {**vision, "model_type": kind}}
+        tower = next(s for s in from_config(llava, "x").stacks if s.stream == "vision")
+        blocks = [*tower.before, *(b for k in tower.kinds for b in k.blocks)]
+        return {w.name for b in blocks for w in b.weights()}
+
+    assert {"position", "q_proj.bias"} <= names("clip_vision_model") and "gate_proj" not in names("clip_vision_model")
+    assert "gate_proj" in names("pixtral") and not {"position", "q_proj.bias"} & names("pixtral")
+
+
 def test_null_is_not_absent() -> None:
     """Mistral's class has a window of 4096; a configuration that says null has none."""
     mistral = {**LLAMA, "model_type": "mistral"}
