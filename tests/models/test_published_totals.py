@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tierwise.models.blocks.mla import MLA
 from tierwise.models.hf import from_config
 from tierwise.models.lower import state_bytes
 from tierwise.models.step import Step
@@ -118,6 +119,61 @@ MULTIMODAL: dict[str, tuple[float, float, dict[str, Any]]] = {
                          "max_source_positions": 1500}}),
 }  # fmt: skip
 
+# What `transformers` 5.24 builds on the meta device of published sizes: (architecture, parameters, fields).
+EXACT: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "xlnet": ("XLNetLMHeadModel", 116750336, {"d_model": 768, "n_layer": 12, "n_head": 12, "d_head": 64,
+                                              "d_inner": 3072, "vocab_size": 32000}),
+    "xlstm": ("xLSTMForCausalLM", 6865424896, {"hidden_size": 4096, "num_hidden_layers": 32, "num_heads": 8,
+                                               "vocab_size": 50304}),
+    "zamba": ("ZambaForCausalLM", 7232490496, {"hidden_size": 3712, "num_hidden_layers": 76, "vocab_size": 32000,
+                                               "intermediate_size": 14848, "num_attention_heads": 16}),
+    "albert": ("AlbertModel", 11683584, {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+                                         "intermediate_size": 3072, "vocab_size": 30000}),
+    "longformer": ("LongformerModel", 148659456, {
+        "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+        "vocab_size": 50265, "type_vocab_size": 1, "max_position_embeddings": 4098}),
+    "nomic_bert": ("NomicBertModel", 136731648, {"n_embd": 768, "n_layer": 12, "n_head": 12, "n_inner": 3072,
+                                                 "vocab_size": 30528}),
+    "kosmos-2": ("Kosmos2ForConditionalGeneration", 1664485376, {
+        "text_config": {"layers": 24, "embed_dim": 2048, "ffn_dim": 8192, "attention_heads": 32, "vocab_size": 65037},
+        "vision_config": {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096,
+                          "num_attention_heads": 16}}),
+    "kosmos-2.5": ("Kosmos2_5ForConditionalGeneration", 1374646272, {
+        "text_config": {"layers": 24, "embed_dim": 1536, "ffn_dim": 6144, "attention_heads": 16, "vocab_size": 108481},
+        "vision_config": {"hidden_size": 1536, "num_hidden_layers": 18, "intermediate_size": 3968,
+                          "num_attention_heads": 24}}),
+    "pix2struct": ("Pix2StructForConditionalGeneration", 282285696, {
+        "text_config": {"num_layers": 12, "hidden_size": 768, "d_ff": 2048, "num_heads": 12, "vocab_size": 50244},
+        "vision_config": {"hidden_size": 768, "num_hidden_layers": 12, "d_ff": 2048, "num_attention_heads": 12}}),
+    "seamless_m4t": ("SeamlessM4TForTextToText", 1370531840, {
+        "hidden_size": 1024, "encoder_layers": 24, "decoder_layers": 24, "encoder_ffn_dim": 8192,
+        "decoder_ffn_dim": 8192, "vocab_size": 256102}),
+    "led": ("LEDForConditionalGeneration", 161844480, {
+        "d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_attention_heads": 12,
+        "decoder_attention_heads": 12, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072, "vocab_size": 50265}),
+    # 222,913,152, and the head of its own that the file speaks of and checkpoints hold; the class ties it.
+    "longt5": ("LongT5ForConditionalGeneration", 222913152 + 32128 * 768, {
+        "d_model": 768, "d_kv": 64, "d_ff": 2048, "num_heads": 12, "num_layers": 12, "vocab_size": 32128,
+        "num_decoder_layers": 12, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
+        "encoder_attention_type": "transient-global"}),
+    "pegasus_x": ("PegasusXForConditionalGeneration", 272218368, {
+        "d_model": 768, "encoder_layers": 12, "decoder_layers": 12, "encoder_attention_heads": 12,
+        "decoder_attention_heads": 12, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072, "vocab_size": 96103}),
+    "bigbird_pegasus": ("BigBirdPegasusForConditionalGeneration", 576891904, {
+        "d_model": 1024, "encoder_layers": 16, "decoder_layers": 16, "vocab_size": 96103}),
+}  # fmt: skip
+
+# The same of decoders that no family builds: fields, and what the code of the type adds to them.
+EXACT_GENERIC: dict[str, tuple[int, dict[str, Any]]] = {
+    # Gates on the output of attention, norms behind blocks and on heads; the width of experts is its class's.
+    "afmoe": (19031273408, {"hidden_size": 2048, "num_hidden_layers": 32, "num_attention_heads": 16,
+                            "num_key_value_heads": 4, "intermediate_size": 6144, "vocab_size": 200192}),
+    # LayerNorms with shifts.
+    "stablelm": (1644515328, {"hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 32,
+                              "num_key_value_heads": 32, "intermediate_size": 5632, "vocab_size": 100352,
+                              "use_qkv_bias": True}),
+}  # fmt: skip
+
 # Published with code of their own, which `transformers` has not: (model type, total, active, KV elements a token).
 REMOTE: dict[str, tuple[float, float, float, dict[str, Any]]] = {
     # Ling-flash-2.0's card: 103 B, 6.1 B active.
@@ -228,7 +284,70 @@ def test_layers_of_cross_attention_cache_no_text() -> None:
 
 
 def test_what_no_family_builds_says_how_far_its_reading_is() -> None:
-    """`transformers` counts 206 M for ALBERT's class defaults, whose twelve layers share one set of weights."""
-    albert = model("albert", {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-                              "intermediate_size": 3072, "vocab_size": 30000, "embedding_size": 128})  # fmt: skip
-    assert any("counts +" in note for note in albert.notes)
+    """`transformers` counts 51.7 M for SqueezeBERT's class defaults: its maps are grouped convolutions."""
+    squeezed = model("squeezebert", {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+                                     "intermediate_size": 3072, "vocab_size": 30522})  # fmt: skip
+    assert any("counts +" in note for note in squeezed.notes)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_a_type_is_read_to_the_parameter(kind: str) -> None:
+    name, count, fields = EXACT[kind]
+    model = from_config({**fields, "model_type": kind, "architectures": [name]}, kind)
+    assert (model.family, model.parameters) == (kind, count)
+    assert not [note for note in model.notes if "not understood" in note]
+
+
+@pytest.mark.parametrize("kind", EXACT_GENERIC)
+def test_what_the_code_of_a_type_adds_is_counted_though_no_field_says_it(kind: str) -> None:
+    count, fields = EXACT_GENERIC[kind]
+    model = from_config({**fields, "model_type": kind}, kind)
+    assert "generic decoder" in model.family
+    assert model.parameters == count
+
+
+def test_an_output_gate_is_a_map_as_wide_as_the_queries() -> None:
+    _, fields = EXACT_GENERIC["afmoe"]
+    gated, plain = (from_config({**fields, "model_type": "afmoe", "attn_output_gate": on}, "x") for on in (True, False))
+    assert gated.parameters - plain.parameters == 32 * 2048 * 16 * 128
+
+
+def test_experts_that_a_flag_turns_off_are_not_there() -> None:
+    """Doge's class has 16,384 experts, and ``is_moe`` false."""
+    doge = {"hidden_size": 1024, "num_hidden_layers": 32, "num_attention_heads": 8, "intermediate_size": 2048,
+            "vocab_size": 32768, "model_type": "doge"}  # fmt: skip
+    assert from_config(doge, "x").parameters == pytest.approx(403055872, rel=1e-3)
+
+
+def test_layers_of_their_own_sizes_and_an_indexer_that_goes_by_an_earlier_one() -> None:
+    """Latent attention: a windowed layer has no indexer, a shared one no maps, and one layer half the heads."""
+    fields = {"model_type": "unheard_of", "hidden_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 8,
+              "intermediate_size": 4096, "vocab_size": 1000, "kv_lora_rank": 128, "q_lora_rank": 256,
+              "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64, "index_topk": 256, "index_n_heads": 4,
+              "index_head_dim": 64, "sliding_window": 512, "tie_word_embeddings": True,
+              "layer_types": ["sliding_attention", *["full_attention"] * 3],
+              "indexer_types": ["full", "full", "shared", "shared"],
+              "per_layer_config": {"03": {"num_attention_heads": 4}}}  # fmt: skip
+    attns = [k.blocks[1] for k, n in from_config(fields, "x").stack("decoder").runs() for _ in range(int(n))]
+    found = [(a.window, a.indexer and a.indexer.full, a.heads) for a in attns if isinstance(a, MLA)]
+    assert found == [(512.0, None, 8.0), (None, True, 8.0), (None, False, 8.0), (None, False, 4.0)]
+
+
+def test_two_stacks_that_run_in_turns_store_each_layer_once() -> None:
+    """HRM: 128 layers run, of two stacks of 16 (1,447,822,848 parameters at these sizes, its start state 1,536)."""
+    hrm = {"model_type": "hrm_text", "hidden_size": 1536, "num_hidden_layers": 128, "num_attention_heads": 12,
+           "intermediate_size": 4096, "vocab_size": 151808, "num_layers_per_stack": 16}  # fmt: skip
+    model = from_config(hrm, "x")
+    assert model.parameters == 1447822848 - 1536
+    assert sum(n for _, n in model.stack("decoder").runs()) == 128
+
+
+def test_layers_that_are_one_run_as_often_as_they_stand() -> None:
+    """ALBERT: the work of BERT's twelve layers from the weights of one; its tables are 128 wide."""
+    sizes = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "vocab_size": 30000}
+    sizes = {**sizes, "num_hidden_layers": 12}
+    albert, bert = (from_config({**sizes, "model_type": kind}, kind) for kind in ("albert", "bert"))
+    for one in (albert.stack("encoder"), bert.stack("encoder")):
+        assert sum(n for _, n in one.runs()) == 12
+    layers = [sum(float(k.parameters * n / k.copies) for k, n in m.stack("encoder").runs()) for m in (albert, bert)]
+    assert layers[0] * 12 == layers[1]

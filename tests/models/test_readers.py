@@ -56,6 +56,47 @@ def test_an_absent_field_is_its_class_default() -> None:
     assert from_config({k: v for k, v in given.items() if k != "head_dim"}, "x").parameters == 596049920
 
 
+def test_the_other_name_of_a_number_of_experts_counts_where_the_class_takes_it() -> None:
+    """GLM-5's class overwrites ``n_routed_experts`` by ``num_experts``: half the experts, half their weights."""
+    given = entry("glm-5.1")
+    layers = given["num_hidden_layers"] - given["first_k_dense_replace"]
+    each = layers * given["hidden_size"] * (3 * given["moe_intermediate_size"] + 1)
+    half = given["n_routed_experts"] // 2
+    lost = from_config(given, "x").parameters - from_config({**given, "num_experts": half}, "x").parameters
+    assert lost == pytest.approx(half * each, rel=1e-6)
+
+
+def test_a_pattern_of_layers_that_nobody_gives_is_asked_for_by_both_names() -> None:
+    given = entry("nemotron-3-ultra-550b-a55b")
+    with pytest.raises(BadField, match=r"hybrid_override_pattern.*layers_block_type"):
+        from_config({k: v for k, v in given.items() if k != "layers_block_type"}, "x")
+    module = {k: v for k, v in given.items() if k != "mtp_layers_block_type"}
+    assert from_config(module, "x").stack("mtp").parameters == from_config(given, "x").stack("mtp").parameters
+
+
+def test_an_error_names_a_field_as_the_file_spells_it() -> None:
+    gpt2 = {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257}
+    with pytest.raises(BadField, match="n_embd: found -5"):
+        from_config({**gpt2, "n_embd": -5}, "x")
+    with pytest.raises(BadField, match="hidden_size: found -5"):
+        from_config({**{k: v for k, v in gpt2.items() if k != "n_embd"}, "hidden_size": -5}, "x")
+
+
+def test_a_tower_has_the_biases_and_positions_that_its_code_has() -> None:
+    """CLIP's tower has biases and a row for each of 576 patches; Pixtral's neither, and MLPs of three maps."""
+    vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 2, "num_attention_heads": 16,
+              "patch_size": 14, "image_size": 336}  # fmt: skip
+
+    def names(kind: str) -> set[str]:
+        llava = {"model_type": "llava", "text_config": LLAMA, "vision_config": {**vision, "model_type": kind}}
+        tower = next(s for s in from_config(llava, "x").stacks if s.stream == "vision")
+        blocks = [*tower.before, *(b for k in tower.kinds for b in k.blocks)]
+        return {w.name for b in blocks for w in b.weights()}
+
+    assert {"position", "q_proj.bias"} <= names("clip_vision_model") and "gate_proj" not in names("clip_vision_model")
+    assert "gate_proj" in names("pixtral") and not {"position", "q_proj.bias"} & names("pixtral")
+
+
 def test_null_is_not_absent() -> None:
     """Mistral's class has a window of 4096; a configuration that says null has none."""
     mistral = {**LLAMA, "model_type": "mistral"}

@@ -83,6 +83,10 @@ class Config:
             raise BadField(self.where, self.path + names[0], None, "a value" + also)
         return default
 
+    def _named(self, names: tuple[str, ...]) -> str:
+        """Dotted name of the synonym that is given, the first otherwise."""
+        return self.path + next((n for n in names if n in self.data), names[0])
+
     def size(self, *names: str, default: Any = _MISSING, least: float = 1.0) -> float:
         """A count or width: a finite whole number of at least ``least``."""
         value = self.raw(*names, default=default)
@@ -91,7 +95,7 @@ class Config:
         good = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
         if not good or value != int(value) or value < least or value > MOST:
             allowed = f"a whole number of at least {least:.0f}"
-            raise BadField(self.where, self.path + names[0], value,
+            raise BadField(self.where, self._named(names), value,
                            f"{allowed}, at most {MOST:.0e}" if good and value > MOST else allowed)  # fmt: skip
         return float(value)
 
@@ -101,28 +105,28 @@ class Config:
         if value is default and default is not _MISSING:
             return value  # type: ignore[no-any-return]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= MOST:
-            raise BadField(self.where, self.path + names[0], value, f"a number from {-MOST:.0e} to {MOST:.0e}")
+            raise BadField(self.where, self._named(names), value, f"a number from {-MOST:.0e} to {MOST:.0e}")
         return float(value)
 
     def ratio(self, *names: str, default: Any = _MISSING) -> float:
         """A number above 0, of a size that can be squared."""
         value = self.real(*names, default=default)
         if value is not default and not value > 0.0:
-            raise BadField(self.where, self.path + names[0], value, "a number above 0")
+            raise BadField(self.where, self._named(names), value, "a number above 0")
         return value
 
     def flag(self, *names: str, default: bool = False) -> bool:
         """A boolean."""
         value = self.raw(*names, default=default)
         if not isinstance(value, bool):
-            raise BadField(self.where, self.path + names[0], value, "true or false")
+            raise BadField(self.where, self._named(names), value, "true or false")
         return value
 
     def text(self, *names: str, default: Any = _MISSING) -> str:
         """A string."""
         value = self.raw(*names, default=default)
         if not isinstance(value, str) and value is not default:
-            raise BadField(self.where, self.path + names[0], value, "text")
+            raise BadField(self.where, self._named(names), value, "text")
         return value
 
     def items(self, *names: str, default: Any = _MISSING, most: int = 100_000) -> list[Any]:
@@ -131,7 +135,7 @@ class Config:
         if value is default and default is not _MISSING:
             return list(value) if value is not None else []
         if not isinstance(value, list) or len(value) > most:
-            raise BadField(self.where, self.path + names[0], value, f"a list of at most {most}")
+            raise BadField(self.where, self._named(names), value, f"a list of at most {most}")
         return value
 
     def section(self, name: str) -> Config:

@@ -124,8 +124,9 @@ class Stack:
         pattern: index into ``kinds`` for each layer, in order of execution.
         before, after: blocks executed once around the layers (embedding; final norm and head).
         stream: what its tokens are: ``text`` (prefill then decode), ``encode`` (once per sequence, over the
-            prompt), ``vision`` or ``audio`` (once per image or clip, ``tokens`` tokens each), ``clip`` (an audio tower
-            beside a text model: stored, and run by no workload yet).
+            prompt), ``vision`` (once per image, ``tokens`` tokens each), ``audio`` (the same for a clip, or a picture,
+            that every request brings and the decoder attends to), ``clip`` (an audio tower beside a text model: stored,
+            and run by no workload yet).
         tokens: tokens per item for vision and audio streams.
         patch: pixels along one side of the patch behind a vision token; 0 when tokens do not follow from the
             image's size.

@@ -20,7 +20,7 @@ PHASES = {
     "decode": "Decode, which writes the answers token by token",
     "encode": "Encoding, which reads the inputs",
     "vision": "The vision part, which looks at the images",
-    "audio": "The audio part, which listens to the clips",
+    "audio": "The encoder, which takes in the clip or picture",
 }
 
 ROLES = {

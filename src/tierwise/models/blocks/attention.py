@@ -25,12 +25,13 @@ class Attention:
         hidden: width of the residual stream.
         heads, kv_heads, head_dim: as usual; ``v_dim`` when values are of another width.
         window: sliding window in tokens, or None; ``chunk``: attend inside aligned chunks of that size. With both, a
-            token looks back the window as far as its chunk goes.
+            token looks back the window as far as its chunk goes. Not causal, half the window lies on either side.
         causal: a token sees only those before it.
         qkv_bias, out_bias: biases.
         qk_norm: ``""``, ``head`` (one scale per channel of a head) or ``full`` (per channel of all heads).
         gate: an output gate of the queries' width is computed with them.
         source: ``self``; ``cross`` (keys and values from the encoder); ``shared`` (another layer's cache).
+        pooled: beside its window, where it is not causal, a token attends to one key for every so many of all tokens.
         k_eq_v: values are what keys are before norm and rotation: one projection, and both are cached.
         density: fraction of the causal pairs computed, stored and read (static sparsity patterns).
         budget: at most this many tokens of this layer's cache are kept after the prompt, whatever the plan keeps.
@@ -55,6 +56,7 @@ class Attention:
     qk_norm: str = ""
     gate: bool = False
     source: str = "self"
+    pooled: Num = float("inf")
     k_eq_v: bool = False
     density: Num = 1.0
     budget: Num = float("inf")
@@ -177,7 +179,7 @@ class Attention:
         if self.source == "cross":
             return step.encoder, new * step.encoder, step.encoder
         if not self.causal:
-            return 0.0, new * new * step.ranks, new * step.ranks
+            return 0.0, new * self._both_ways(new * step.ranks), new * step.ranks
         past, reach = past_read(step, self._within(step), self.budget), self._reach
         if self.chosen is not None:
             past = minimum(past, self.chosen)
@@ -187,6 +189,16 @@ class Attention:
         whole = new * (reach * (reach + 1.0) / 2.0 + (chunk - reach) * reach) / chunk
         part = new * past + new * (minimum(new, chunk) + 1.0) / 2.0
         return past, where(new >= chunk, whole, minimum(part, new * reach)), past + new
+
+    def _both_ways(self, length: Num) -> Num:
+        """Mean tokens that one of a sequence attends to where it also sees those behind it: half a window either way,
+        cut at the ends, or its whole aligned chunk."""
+        if self.chunk is not None:
+            return minimum(length, self.chunk)
+        if self.window is None:
+            return length
+        half = minimum((self.window - 1.0) / 2.0, length - 1.0)
+        return 1.0 + 2.0 * half - half * (half + 1.0) / length + length / self.pooled
 
     @property
     def _reach(self) -> Num | None:

@@ -180,8 +180,18 @@ def all_reduce(step: Step, name: str, width: Num, source: str) -> list[Op]:
     return collective(step, name, "all_reduce", step.tokens * width, step.plan.tp, source)
 
 
+class Plain:
+    """A block that keeps nothing for a sequence, and of which nobody needs to know more."""
+
+    def state(self, step: Step) -> Iterable[SequenceState]:
+        return ()
+
+    def facts(self) -> BlockFacts:
+        return BlockFacts()
+
+
 @dataclass(frozen=True)
-class Norm:
+class Norm(Plain):
     """LayerNorm or RMSNorm over ``width``, fused with the residual addition before it.
 
     Attributes:
@@ -208,15 +218,9 @@ class Norm:
         op = elementwise(step, self.name, "norm", reads, writes, per_element=NORM, kind="norm")
         yield replace(op, options={"centered": self.bias})
 
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()
-
 
 @dataclass(frozen=True)
-class Extra:
+class Extra(Plain):
     """Parameters that take memory and no noticeable time (position tables' rows, scales, class tokens)."""
 
     name: str
@@ -229,15 +233,9 @@ class Extra:
     def ops(self, step: Step) -> Iterable[Op]:
         return ()
 
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()
-
 
 @dataclass(frozen=True)
-class Projection:
+class Projection(Plain):
     """A linear map on the residual stream (adapters, poolers, patch mergers).
 
     ``tokens_ratio`` scales how many tokens it sees (1/4 after a 2×2 merge).
@@ -253,9 +251,3 @@ class Projection:
     def ops(self, step: Step) -> Iterator[Op]:
         m = step.seqs if self.once else maximum(step.tokens * self.tokens_ratio, 1.0)
         yield matmul(step, self.linear.name, self.linear.role, m, [self.linear], "h", "y")
-
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()

@@ -6,14 +6,14 @@ Every layer attends to a short window of whole tokens, and to older ones through
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tierwise.core.num import Num, minimum
 from tierwise.core.numerics import fmt
 from tierwise.models.blocks.cache import CachedTensor, copy, past_kept, past_read, reads, revised, states
-from tierwise.models.blocks.common import ROPE, Linear, act, all_reduce, elementwise, matmul, share
+from tierwise.models.blocks.common import ROPE, Linear, Plain, act, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.mla import Indexer
 from tierwise.models.facts import BlockFacts, Cache
 from tierwise.models.step import Step
@@ -218,7 +218,7 @@ class CompressedAttention:
 
 
 @dataclass(frozen=True)
-class HyperConnection:
+class HyperConnection(Plain):
     """Several residual streams, mixed by weights computed from them before and after a block (one per block).
 
     Attributes:
@@ -245,9 +245,3 @@ class HyperConnection:
         yield matmul(step, f"{self.name}.weights", "norm", step.tokens, [linear], "x", "mix")
         # The streams are read to form the block's input, and read and written when its output joins them.
         yield elementwise(step, f"{self.name}.mix", "norm", {"x": 2.0 * wide}, {"x": wide}, 2.0)
-
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()

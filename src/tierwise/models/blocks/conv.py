@@ -10,15 +10,14 @@ import numpy as np
 from tierwise.core.num import Num, is_zero, where
 from tierwise.core.numerics import Format, multiply_in
 from tierwise.models.blocks.cache import fixed_state
-from tierwise.models.blocks.common import act, elementwise
-from tierwise.models.facts import BlockFacts
+from tierwise.models.blocks.common import Plain, act, elementwise
 from tierwise.models.step import Step
 from tierwise.models.types import SequenceState, Weight
 from tierwise.program.types import Op, Operand
 
 
 @dataclass(frozen=True)
-class Conv:
+class Conv(Plain):
     """A convolution over the grid of a stack's tokens: square in 2-D, a line in 1-D.
 
     A stack counts tokens of its last grid; a layer that works on a finer one has ``scale`` > 1.
@@ -93,15 +92,9 @@ class Conv:
                      "merged": self.norm, "activated": self.activated},
         )
 
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()
-
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(Plain):
     """A reduction of ``factor`` inputs to one output per channel; ``scale`` as in a convolution.
 
     ``whole``: over the full grid, one vector an item.
@@ -122,15 +115,9 @@ class Pool:
         size = grid if self.whole else grid * self.factor
         yield elementwise(step, self.name, "conv", {"pixels": size}, {"pixels": out}, 1.0)
 
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()
-
 
 @dataclass(frozen=True)
-class Merge:
+class Merge(Plain):
     """Addition of a shortcut, and the activation after it, on a grid of ``scale``."""
 
     channels: Num
@@ -144,12 +131,6 @@ class Merge:
         size = step.tokens * self.channels * self.scale**2
         op = elementwise(step, self.name, "conv", {"pixels": size, "shortcut": size}, {"pixels": size}, 2.0)
         yield replace(op, options={**op.options, "activated": True})
-
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()
 
 
 def causal_conv(

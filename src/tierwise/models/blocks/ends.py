@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tierwise.core.num import Num
-from tierwise.models.blocks.common import INDEX, Linear, act, collective, elementwise, matmul
+from tierwise.models.blocks.common import INDEX, Linear, Plain, act, collective, elementwise, matmul
 from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
 from tierwise.models.types import SequenceState, Weight
@@ -15,7 +15,7 @@ from tierwise.program.types import Op, Operand
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(Plain):
     """A table of ``rows`` vectors of ``width``; tokens gather one row each (position tables add theirs).
 
     Attributes:
@@ -44,12 +44,6 @@ class Embedding:
             writes=(act(step, "x", size),),
             arithmetic="fp32",
         )
-
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()
 
 
 @dataclass(frozen=True)

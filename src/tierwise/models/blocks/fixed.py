@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from tierwise.core.num import Num
 from tierwise.core.numerics import Format, Names, multiply_in
-from tierwise.models.facts import BlockFacts
+from tierwise.models.blocks.common import Plain
 from tierwise.models.step import Step
-from tierwise.models.types import SequenceState, Weight
+from tierwise.models.types import Weight
 from tierwise.program.types import Op, Operand
 
 
@@ -55,7 +55,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(Plain):
     """One op. It runs whole on one device: tensor parallelism does not divide it.
 
     Attributes:
@@ -113,9 +113,3 @@ class Fixed:
         first = next((t.operand(step).format for t in self.reads if t.role == "act"), step.act)
         weight = next((t.operand(step).format for t in self.reads if t.role == "weight"), first)
         return multiply_in(weight, first)
-
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tierwise.core.num import Num
-from tierwise.models.blocks.common import INDEX, ROUTE, Linear, act, all_reduce, elementwise, matmul, share
+from tierwise.models.blocks.common import INDEX, ROUTE, Linear, Plain, act, all_reduce, elementwise, matmul, share
 from tierwise.models.blocks.moe import distinct
-from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import SequenceState, Weight
+from tierwise.models.types import Weight
 from tierwise.program.types import Op, Operand
 
 
 @dataclass(frozen=True)
-class MemoryLayer:
+class MemoryLayer(Plain):
     """``side²`` slots, addressed by a row key and a column key: the best sums of two short lists of scores.
 
     Work grows with ``side``, memory with its square, and the bytes a token reads with neither. Tensor
@@ -95,9 +94,3 @@ class MemoryLayer:
             writes=(act(step, "values", step.tokens * width),),
             arithmetic="fp32",
         )
-
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tierwise.core.num import Num
-from tierwise.models.blocks.common import ACTIVATION, Linear, all_reduce, elementwise, matmul, share
-from tierwise.models.facts import BlockFacts
+from tierwise.models.blocks.common import ACTIVATION, Linear, Plain, all_reduce, elementwise, matmul, share
 from tierwise.models.step import Step
-from tierwise.models.types import SequenceState, Weight
+from tierwise.models.types import Weight
 from tierwise.program.types import Op
 
 
 @dataclass(frozen=True)
-class MLP:
+class MLP(Plain):
     """``down(act(up x))``, or ``down(act(gate x) * up x)`` when ``gated``.
 
     Attributes:
@@ -50,9 +49,3 @@ class MLP:
                           {"a": inner}, ACTIVATION)  # fmt: skip
         yield matmul(step, f"{self.name}.down", "mlp", t, [self._down()], "a", "y")
         yield from all_reduce(step, f"{self.name}.all_reduce", self.hidden, "y")
-
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()

@@ -6,16 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tierwise.core.num import Num, is_zero
-from tierwise.models.blocks.common import ACTIVATION, Linear, elementwise, matmul
+from tierwise.models.blocks.common import ACTIVATION, Linear, Plain, elementwise, matmul
 from tierwise.models.blocks.conv import Conv
-from tierwise.models.facts import BlockFacts
 from tierwise.models.step import Step
-from tierwise.models.types import SequenceState, Weight
+from tierwise.models.types import Weight
 from tierwise.program.types import Op
 
 
 @dataclass(frozen=True)
-class PatchEmbed:
+class PatchEmbed(Plain):
     """A convolution whose stride is its kernel, a table of positions, and tokens that are no patch.
 
     Attributes:
@@ -64,15 +63,9 @@ class PatchEmbed:
             table = step.new * self.width
             yield elementwise(step, "position", "embed", {"pixels": size, "position": table}, {"x": size}, 1.0)
 
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()
-
 
 @dataclass(frozen=True)
-class Mean:
+class Mean(Plain):
     """The average of an item's tokens."""
 
     width: Num
@@ -84,15 +77,9 @@ class Mean:
     def ops(self, step: Step) -> Iterator[Op]:
         yield elementwise(step, self.name, "head", {"h": step.tokens * self.width}, {"h": step.seqs * self.width}, 1.0)
 
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()
-
 
 @dataclass(frozen=True)
-class Merger:
+class Merger(Plain):
     """Neighbouring patches concatenated, and projected to a language model's width by two linear maps.
 
     Attributes:
@@ -123,9 +110,3 @@ class Merger:
         wide = m * first.d_out
         yield elementwise(step, f"{self.name}.act", "vision", {"u": wide}, {"a": wide}, ACTIVATION)
         yield matmul(step, f"{self.name}.fc2", "vision", m, [second], "a", "y")
-
-    def state(self, step: Step) -> Iterable[SequenceState]:
-        return ()
-
-    def facts(self) -> BlockFacts:
-        return BlockFacts()

@@ -3,16 +3,19 @@
 Understood: grouped-query or latent attention, MLP or experts (shared ones, dense layers first or in between), patterns
 of layers (``layer_types`` and the like), sliding windows, Mamba-2, Gated DeltaNet and short-convolution layers,
 prediction modules, and a text model inside a multimodal configuration. What a field does not say is taken as most
-decoders have it: pre-norms, no biases, gated MLPs, a head of its own.
+decoders have it: pre-norms, no biases, gated MLPs, a head of its own. Where `transformers` has code for the type, what
+that adds (``style`` in ``_counted.json``: norms of queries, gates, biases) is read off its tensors' names and shapes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from tierwise.core.errors import BadField
 from tierwise.models.blocks.attention import Attention
+from tierwise.models.blocks.common import Linear, Norm, Projection
 from tierwise.models.blocks.delta_net import GatedDeltaNet
 from tierwise.models.blocks.mla import MLA
 from tierwise.models.blocks.mlp import MLP
@@ -20,8 +23,9 @@ from tierwise.models.blocks.moe import MoE
 from tierwise.models.blocks.short_conv import ShortConv
 from tierwise.models.blocks.ssm import Mamba2
 from tierwise.models.config import Config
+from tierwise.models.defaults import counted
 from tierwise.models.families import nemotron_h
-from tierwise.models.families._common import attention, decoder, depth, every, modules, mtp_stack, pre_norm, stack
+from tierwise.models.families._common import attention, decoder, depth, every, modules, mtp_stack, stack
 from tierwise.models.families.deepseek import indexer, latent_attention
 from tierwise.models.types import Block, Layer, Model, Stack
 
@@ -32,11 +36,10 @@ THINKER = ("thinker_config",)
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
 _TOP_K = ("num_experts_per_tok", "moe_topk", "moe_top_k", "moe_k", "top_k_experts", "num_experts_per_token",
           "experts_per_token", "num_selected_experts")  # fmt: skip
-_INNER = ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size", "expert_intermediate_size",
-          "intermediate_size", "ffn_hidden_size")  # fmt: skip
+_INNER = ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size", "expert_intermediate_size")
 _SHARED = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
 _SHARED_INNER = ("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_intermediate_size",
-                 "share_expert_dim")  # fmt: skip
+                 "share_expert_dim", "shared_experts_intermediate_size")  # fmt: skip
 _MLP = ("block_ff_dim", "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "dense_intermediate_size",
         "mlp_hidden_size", "ff_intermediate_size")
 _DENSE_FIRST = ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index", "n_dense_layers")
@@ -59,7 +62,7 @@ ASIDE = ("num_hash_layers", "full_attn_idxs", "block_mlp_init_scale", "block_nor
 
 def enough(c: Config) -> bool:
     """Whether the fields describe a decoder: its width, depth, heads, vocabulary, and what follows attention."""
-    inner = any(c.given(n) for n in (*_MLP, *_INNER))
+    inner = any(c.given(n) for n in (*_MLP, *_INNER, "intermediate_size", "ffn_hidden_size"))
     width = any(c.given(n) for n in ("hidden_size", "n_embd", "d_model"))
     layers = _one_block_layers(c) or any(c.given(n) for n in ("num_hidden_layers", "n_layer", "n_layers", "num_layers"))
     heads = any(c.given(n) for n in ("num_attention_heads", "n_head", "n_heads", "num_heads"))
@@ -70,18 +73,28 @@ def build(c: Config, name: str) -> Model:
     """The decoder its fields describe; ``c`` is the text model's configuration."""
     if _one_block_layers(c):
         return nemotron_h.build(c, name)
-    layers = [_layer(c, kind, i) for i, kind in enumerate(_kinds(c, depth(c)))]
+    layers = [_layer(_own(c, i), kind, i) for i, kind in enumerate(_kinds(c, depth(c)))]
+    if c.has("num_layers_per_stack"):  # two stacks, run in turns until all layers have run (HRM)
+        layers = [replace(one, copies=len(layers) / (2.0 * c.size("num_layers_per_stack"))) for one in layers]
     n = modules(c, *_MTP)
     hidden, vocab = c.size("hidden_size", "n_embd", "d_model"), c.size("vocab_size")
     other = [mtp_stack(hidden, vocab, [layers[-1]] * n)] if n else []
     notes = [_NO_PATTERN] if _window(c) and not any(c.has(f) for f in _PATTERNS) else []
     if seen := _image_experts(c, [b for layer in layers for b in layer.blocks if isinstance(b, MoE)]):
         other.append(seen)
+    style = _style(c)
     tied = c.flag("weight_tying", "tie_embeddings")
     if not any(c.has(f) for f in ("tie_word_embeddings", "weight_tying", "tie_embeddings")):
         notes.append(f"no field says whether embedding and head are one table: two are taken (another would be "
                      f"{hidden * vocab / 1e9:.2g} B parameters less)")  # fmt: skip
-    return decoder(c, name, layers, tied=tied, other=other, notes=notes)
+    return decoder(c, name, layers, tied=tied, other=other, notes=notes, norm_bias=style.get("norm_bias", False),
+                   norm_affine=style.get("norms") != 0, head_bias=style.get("head_bias", False))  # fmt: skip
+
+
+def _style(c: Config) -> dict[str, Any]:
+    """What the code of a type adds to what its fields say; empty for a type that `transformers` has not."""
+    found: dict[str, Any] = counted().get(c.text("model_type", default=""), {}).get("style", {})
+    return found
 
 
 def _image_experts(c: Config, routed: list[MoE]) -> Stack | None:
@@ -133,26 +146,49 @@ def _kinds(c: Config, n: int) -> list[str]:
     return ["full_attention"] * n
 
 
+def _own(c: Config, index: int) -> Config:
+    """With what ``per_layer_config`` says of one layer; its keys are numbers of layers, with zeros before them."""
+    own = c.raw("per_layer_config", default=None)
+    if not isinstance(own, Mapping):
+        return c
+    found = next((v for k, v in own.items() if str(k).isdecimal() and int(k) == index), None)
+    return c.but(**found) if isinstance(found, Mapping) else c
+
+
 def _mambas(c: Config) -> bool:
     return any(c.has(f) for f in ("mamba_num_heads", "mamba_n_heads", "mamba_d_state", "ssm_state_size"))
 
 
 def _layer(c: Config, kind: str, index: int) -> Layer:
     hidden = c.size("hidden_size", "n_embd", "d_model")
-    label, mixer = _mixer(c, kind, hidden)
+    label, mixer = _mixer(c, kind, hidden, index)
     group = int(c.size("cla_share_factor", default=1.0)) if c.flag("use_cla") else 1
     if index % group and isinstance(mixer, Attention):  # keys and values of the group's first layer
         label, mixer = label + "-shared", replace(mixer, source="shared")
-    ffn = _feed_forward(c, index)
-    return pre_norm(label + ("+moe" if isinstance(ffn, MoE) else "+mlp"), hidden, mixer, ffn)
+    ffn, style = _feed_forward(c, index), _style(c)
+    label += "+moe" if isinstance(ffn, MoE) else "+mlp"
+    gate, first = style.get("gate"), [mixer]
+    # Of each head, or of what latent attention gives out; plain attention has gates of its own.
+    if isinstance(mixer, (Attention, MLA)) and (gate == "head" or (gate and isinstance(mixer, MLA))):
+        width = mixer.heads * (1.0 if gate == "head" else c.size("v_head_dim"))
+        first.insert(0, Projection(Linear("gate_proj", hidden, width, role="attn", split="out")))
+    norm = Norm(hidden, style.get("norm_bias", False), affine=style.get("norms") != 0)
+    if style.get("norms") == 1:
+        return Layer(label, (norm, *first, ffn))
+    behind = [replace(norm, name="post_norm", residual=False)] if style.get("norms") == 4 else []
+    return Layer(label, (norm, *first, *behind, norm, ffn, *behind))
 
 
-def _mixer(c: Config, kind: str, hidden: float) -> tuple[str, Block]:
+def _mixer(c: Config, kind: str, hidden: float, index: int) -> tuple[str, Block]:
+    latent = c.has("kv_lora_rank")
     if kind in _WINDOWED:
-        return "sliding", _attention(_sliding(c), window=c.size(*_WINDOW))
+        window = c.size(*_WINDOW)
+        return "sliding", replace(_latent(c, None), window=window) if latent else _attention(_sliding(c), window=window)
     if kind == "chunked_attention":
         return "chunked", _attention(c, chunk=c.size("attention_chunk_size"))
-    if kind in _FULL or (kind.endswith("_attention") and kind != "linear_attention" and c.has("kv_lora_rank")):
+    if latent and (kind in _FULL or (kind.endswith("_attention") and kind != "linear_attention")):
+        return "attention", _latent(c, index)
+    if kind in _FULL:
         return "attention", _attention(c)
     if kind == "linear_attention" and c.has("linear_num_key_heads"):
         delta = GatedDeltaNet(hidden, c.size("linear_num_key_heads"), c.size("linear_num_value_heads"),
@@ -167,15 +203,25 @@ def _mixer(c: Config, kind: str, hidden: float) -> tuple[str, Block]:
     raise BadField(c.where, c.path + "layer_types", kind, f"for a generic decoder: {', '.join(known)}")
 
 
-def _attention(c: Config, **changes: Any) -> Attention | MLA:
-    if c.has("kv_lora_rank"):
-        return latent_attention(c, indexer(c) if c.has("index_topk") else None)
-    bias = c.flag("attention_bias", "qkv_bias", "use_qkv_bias", "add_qkv_bias", "use_bias")
-    out = c.flag("attention_out_bias", default=c.flag("attention_bias", "use_bias"))
-    norm = "head" if c.raw(*_QK_NORM, default=False) not in (False, "none") else ""
+def _latent(c: Config, index: int | None) -> MLA:
+    """Latent attention, with the indexer of a layer, which may go by an earlier one's choice (``indexer_types``)."""
+    if index is None or not c.has("index_topk"):
+        return latent_attention(c)
+    kinds = c.items("indexer_types", default=[])
+    return latent_attention(c, indexer(c, full=index >= len(kinds) or kinds[index] == "full"))
+
+
+def _attention(c: Config, **changes: Any) -> Attention:
+    own = _style(c)
+    bias = c.flag("attention_bias", "qkv_bias", "use_qkv_bias", "add_qkv_bias", "use_bias",
+                  default=own.get("qkv_bias", False))  # fmt: skip
+    out = c.flag("attention_out_bias", default=c.flag("attention_bias", "use_bias", default=own.get("out_bias", False)))
+    said = c.raw(*_QK_NORM, default=own.get("qk_norm", False))
+    norm = own.get("qk_norm", "head") if said not in (False, "none") else ""
     style: dict[str, Any] = {"qkv_bias": bias, "out_bias": out, "qk_norm": norm,
                              "v_dim": c.size("v_head_dim", default=None), **changes}  # fmt: skip
-    return attention(_usual(c), gate=c.flag("attn_output_gate", "attention_output_gate"), **style)
+    gate = c.flag("attn_output_gate", "attention_output_gate", default=own.get("gate") == "full")
+    return attention(_usual(c), gate=gate, **style)
 
 
 def _sliding(c: Config) -> Config:
@@ -208,20 +254,27 @@ def _feed_forward(c: Config, index: int) -> MLP | MoE:
     experts = c.size(*_EXPERTS, default=0.0, least=0)
     act = c.text("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act", default="silu")
     gated = c.flag("mlp_gated", default=act not in _UNGATED)
-    if experts <= 1 or not _routes(c, index):
+    if experts <= 1 or not c.flag("is_moe", default=True) or not _routes(c, index):
         inner = c.size(*(("intermediate_size_mlp",) if c.has("intermediate_size_mlp") else ()), *_MLP)
-        return MLP(hidden, _adjusted(c, inner), gated, bias=c.flag("mlp_bias", "use_mlp_bias"))
+        return MLP(hidden, _adjusted(c, inner), gated, bias=c.flag("mlp_bias", "use_mlp_bias",
+                   default=_style(c).get("mlp_bias", False)))  # fmt: skip
     widths = c.raw("moe_intermediate_size", default=None)
     if isinstance(widths, list) and widths:
         c = c.but(moe_intermediate_size=widths[0])
-    inner, shared = c.size(*_INNER), c.size(*_SHARED_INNER, default=0.0, least=0)
+    # A class's own width of experts goes before a width that the file gives of MLPs.
+    inner = c.size(*_INNER, default=None) or c.size("intermediate_size", "ffn_hidden_size")
+    shared = c.size(*_SHARED_INNER, default=0.0, least=0)
     if not shared or c.has("moe_shared_expert_intermediate_size"):
         shared = (shared or inner) * c.size(*_SHARED, default=1.0 if shared else 0.0, least=0)
     if c.flag("parallel_attn_mlp_res", "use_residual"):  # Arctic: a dense MLP as wide as the model beside the experts
         shared += hidden
-    bias = c.text("topk_method", default="") == "noaux_tc" or c.flag(*_ROUTER_BIAS)
+    style = _style(c)
+    bias = c.text("topk_method", default="") == "noaux_tc" or c.flag(*_ROUTER_BIAS,
+                                                                     default=style.get("router_bias", False))
+    named = c.has("shared_expert_intermediate_size")
     return MoE(hidden, experts, c.size(*_TOP_K), inner, gated, shared_inner=shared, router_bias=bias,
-               shared_gate=c.has("shared_expert_intermediate_size"))  # fmt: skip
+               shared_gate=style.get("shared_gate", named),
+               latent=c.size("moe_latent_size", "moe_hidden_size", default=None))  # fmt: skip
 
 
 def _adjusted(c: Config, inner: float) -> float:

@@ -17,6 +17,7 @@ from tierwise.models.blocks.ends import Embedding
 from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.patch import Merger, PatchEmbed
 from tierwise.models.config import Config
+from tierwise.models.defaults import counted
 from tierwise.models.families._common import depth
 from tierwise.models.families._encoder import patches
 from tierwise.models.families._tower import tower
@@ -28,13 +29,10 @@ _HIDDEN = ("embed_dim", "hidden_size", "width", "d_model")
 _LAYERS = ("num_hidden_layers", "depth", "encoder_layers", "num_layers", "layers")
 _HEADS = ("num_attention_heads", "num_heads", "encoder_attention_heads", "attention_heads", "heads")
 _INNER = ("intermediate_size", "mlp_dim", "encoder_ffn_dim", "ffn_dim")
-# Towers whose MLPs have three maps though their fields do not say so.
+# Towers whose wide MLP is the projector's.
 _GLM = ("glm4v", "glm46v", "glmga")
-_GATED = ("qwen2_5", "pixtral", "aimv2", "ovis2", "exaone4_5", "hyperclovax", "glm_ocr", "lfm3", *_GLM)
 # Towers whose projector squares the merged width, as Qwen's; others go to the text model's width at once.
 _SQUARE = ("qwen", "video_llama_3", "paddleocr", "exaone4_5", "ernie4_5", "hyperclovax", "cohere_compass")
-# Position tables that are computed, not stored.
-_ROTARY = ("qwen2", "pixtral", "glm4v", "exaone4_5", "ernie4_5", "hyperclovax", "molmo2", "video_llama_3", "lfm3")
 
 
 def towers(c: Config, text_hidden: float) -> tuple[list[Stack], list[str]]:
@@ -68,6 +66,16 @@ def _of(v: Config, outer: Config, group: tuple[str, ...]) -> bool:
     return kind.startswith(group)
 
 
+def _known(c: Config, v: Config) -> dict[str, bool]:
+    """What the code of the tower's type says and its fields do not: three maps of an MLP, biases, a table of positions.
+    The class around it may fix that type, whatever the section calls itself."""
+    name = v.path.rstrip(".").split(".")[-1]
+    kinds = (c.defaults.sections.get(name, ""), _kind(v), c.defaults.usual.get(name, ""),
+             c.text("model_type", default=""))  # fmt: skip
+    found: dict[str, bool] = next((t for k in kinds if (t := counted().get(k, {}).get("tower"))), {})
+    return found
+
+
 def _side(v: Config, *names: str) -> float:
     """A side in pixels; the first of two."""
     value = v.raw(*names)
@@ -76,16 +84,17 @@ def _side(v: Config, *names: str) -> float:
 
 def _image(c: Config, v: Config, text_hidden: float) -> Stack:
     hidden, patch = v.size(*_HIDDEN), _side(v, "patch_size")
-    gated = v.text("hidden_act", default="") in ("silu", "swish") or _of(v, c, _GATED)
+    own = _known(c, v)
+    gated = own.get("gated", v.text("hidden_act", default="") in ("silu", "swish"))
     inner = v.size(*_INNER, default=None) or hidden * v.ratio("mlp_ratio", default=4.0)
     if _of(v, c, _GLM):  # its wide MLP is the projector's
         inner = v.size("out_hidden_size", default=text_hidden)
     heads = v.size(*_HEADS)
     side = _side(v, "image_size") if v.has("image_size") else None
     tokens = v.size("num_position_embeddings", "num_patches", default=patches(v, side, patch) if side else 1024.0)
-    rows = 0.0 if _of(v, c, _ROTARY) else tokens
+    rows = tokens if own.get("table", True) else 0.0
     merge = _merge(c, v)
-    bias = not _of(v, c, ("pixtral", "aimv2", "ovis2", *_GLM))
+    bias = own.get("bias", True)
     frames = v.size("temporal_patch_size", default=1.0)
     return tower(
         hidden,

@@ -1,4 +1,6 @@
-"""BERT (arXiv:1810.04805), RoBERTa (arXiv:1907.11692) and what has their shape: bidirectional text encoders.
+"""BERT (arXiv:1810.04805), RoBERTa (arXiv:1907.11692) and what has their shape: bidirectional text encoders, among them
+ALBERT (arXiv:1909.11942), whose layers are one, Longformer (arXiv:2004.05150) and BigBird (arXiv:2007.14062), which
+look around, and Nomic's (arXiv:2402.01613), with gated MLPs, rotary positions and few biases.
 
 Shapes after `transformers` (models/bert, models/roberta): norms follow their block; the masked-language head
 shares the embedding; a bare model has a pooler.
@@ -6,38 +8,60 @@ shares the embedding; a bare model has a pooler.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from tierwise.models.blocks.common import Extra, Linear, Norm, Projection
 from tierwise.models.blocks.ends import Embedding, Head
 from tierwise.models.config import Config
 from tierwise.models.families._common import context, depth, stack
-from tierwise.models.families._encoder import architecture, encoder_layer, labels
-from tierwise.models.types import Block, Model
+from tierwise.models.families._encoder import architecture, block_sparse, encoder_layer, labels, local_window
+from tierwise.models.types import Block, Layer, Model
 
 TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "xlm-roberta-xl", "megatron-bert",
          "ernie", "data2vec-text", "ibert", "mra", "yoso", "electra", "distilbert", "mpnet", "deberta-v2", "esm",
-         "roformer", "big_bird", "nezha")  # fmt: skip
+         "roformer", "big_bird", "nezha", "albert", "longformer", "nomic_bert")  # fmt: skip
 # Usual fields that no count follows from here (or that others say again).
 ASIDE = ("pooler_hidden_size", "max_relative_positions", "legacy", "use_task_id", "summary_use_proj", "norm_rel_ebd",
          "share_att_key", "pos_att_type", "position_buckets", "relative_attention_num_buckets", "quant_mode",
          "force_dequant", "sinusoidal_pos_embds", "generator_size", "gradient_checkpointing", "seq_classif_dropout",
          "qa_dropout", "classifier_dropout", "pooler_dropout", "use_expectation", "use_fast_hash", "lsh_backward",
          "num_hash", "hash_code_len", "conv_window", "use_conv", "block_per_row", "approx_mode", "block_size",
-         "num_random_blocks", "use_bias", "is_folding_model", "mask_token_id", "rotary_value")  # fmt: skip
-_ROTARY = ("roformer",)
+         "num_random_blocks", "use_bias", "is_folding_model", "mask_token_id", "rotary_value", "onnx_export",
+         "sep_token_id", "classifier_dropout_prob", "head_dim", "n_positions")  # fmt: skip
+_ROTARY = ("roformer", "nomic_bert")
 
 
 def build(c: Config, name: str) -> Model:
-    hidden, vocab = c.size("hidden_size", "dim", default=768.0), c.size("vocab_size", default=30522.0)
-    heads = c.size("num_attention_heads", "n_heads", default=12.0)
-    inner = c.size("intermediate_size", "hidden_dim", default=3072.0)
+    hidden, vocab = c.size("hidden_size", "dim", "n_embd", default=768.0), c.size("vocab_size", default=30522.0)
     encoder = stack(
         "encoder",
-        [encoder_layer(hidden, heads, inner, post_norm=True)] * depth(c, "num_hidden_layers", "n_layers"),
+        _layers(c, hidden, depth(c, "num_hidden_layers", "n_layers", "n_layer")),
         before=_tables(c, hidden, vocab),
         after=_ends(c, hidden, vocab),
         stream="encode",
     )
     return Model(name, c.text("model_type"), hidden, vocab, (encoder,), max_context=context(c), task="encode")
+
+
+def _layers(c: Config, hidden: float, n: int) -> list[Layer]:
+    heads = c.size("num_attention_heads", "n_heads", "n_head", default=12.0)
+    inner = c.size("intermediate_size", "hidden_dim", "n_inner", default=3072.0)
+    kind = c.text("model_type")
+    if kind == "longformer":  # a second set of maps for the tokens that see everything
+        wide = 3.0 * (hidden**2 + hidden)
+        return [encoder_layer(hidden, heads, inner, post_norm=True, window=local_window(c, i), extra=wide)
+                for i in range(n)]  # fmt: skip
+    changes: dict[str, Any] = {}
+    if kind == "big_bird":
+        changes = {"window": block_sparse(c)}
+    elif kind == "nomic_bert":
+        changes = {"gated": True, "qkv_bias": c.flag("qkv_proj_bias"), "out_bias": c.flag("qkv_proj_bias")}
+    layer = encoder_layer(hidden, heads, inner, post_norm=True, **changes)
+    if kind == "albert":
+        each, groups = c.size("inner_group_num", default=1.0), c.size("num_hidden_groups", default=1.0)
+        return [replace(layer, copies=n / groups)] * (n * int(each))
+    return [layer] * n
 
 
 def _tables(c: Config, hidden: float, vocab: float) -> tuple[Block, ...]:
@@ -80,4 +104,4 @@ def _ends(c: Config, hidden: float, vocab: float) -> tuple[Block, ...]:
         return (Head(hidden, labels(c), bias=True, every=True),)
     if kind.endswith("QuestionAnswering"):
         return (Head(hidden, 2.0, bias=True, every=True),)
-    return (pooler,)
+    return () if c.text("model_type") == "nomic_bert" else (pooler,)

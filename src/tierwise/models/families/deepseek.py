@@ -15,6 +15,9 @@ from tierwise.models.types import Layer, Model, Stack
 TYPES = ("deepseek", "deepseek_v2", "deepseek_v3", "deepseek_v32")
 # Usual fields that no count follows from here (or that others say again).
 ASIDE = ("num_key_value_heads", "head_dim", "qk_head_dim")
+# Classes that take ``num_experts`` for ``n_routed_experts`` where a file has both.
+_RENAMED = ("deepseek_v32", "glm_moe_dsa")
+_EXPERTS = ("n_routed_experts", "num_local_experts")
 
 
 def build(c: Config, name: str) -> Model:
@@ -69,9 +72,10 @@ def feed_forward(c: Config, index: int) -> MLP | MoE:
     if dense or not c.has("n_routed_experts"):
         return mlp(c, bias=c.flag("mlp_bias"))
     inner = c.size("moe_intermediate_size")
+    renamed = c.text("model_type", default="") in _RENAMED
     return MoE(
         c.size("hidden_size"),
-        c.size("n_routed_experts", "num_local_experts"),
+        c.size(*(("num_experts",) if renamed else ()), *_EXPERTS),
         c.size("num_experts_per_tok"),
         inner,
         shared_inner=inner * c.size("n_shared_experts", default=0.0, least=0),

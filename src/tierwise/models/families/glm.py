@@ -17,7 +17,7 @@ from tierwise.models.types import Layer, Model
 TYPES = ("glm", "glm4", "glm4_moe", "glm_moe_dsa", "chatglm")
 # Usual fields that no count follows from here (or that others say again).
 ASIDE = ("num_key_value_heads", "head_dim", "qk_head_dim", "index_skip_topk_offset", "index_topk_freq",
-         "layer_types", "num_experts")  # fmt: skip
+         "layer_types")  # fmt: skip
 
 
 def build(c: Config, name: str) -> Model:

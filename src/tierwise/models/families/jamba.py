@@ -5,13 +5,11 @@ Shapes after `transformers` (models/jamba): Δ, B and C are normed; all layers h
 
 from __future__ import annotations
 
-import math
-
 from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.moe import MoE
-from tierwise.models.blocks.ssm import Mamba
 from tierwise.models.config import Config
 from tierwise.models.families._common import attention, decoder, depth, pre_norm
+from tierwise.models.families.mamba import selective
 from tierwise.models.types import Model
 
 TYPES = ("jamba",)
@@ -32,22 +30,8 @@ def build(c: Config, name: str) -> Model:
     for i in range(depth(c)):
         mixes = i % attn_every != attn_at
         routes = experts > 1 and i % moe_every == moe_at
-        mixer = _mamba(c, hidden) if mixes else attention(c)
+        mixer = selective(c, inner_norm=True) if mixes else attention(c)
         ffn = MoE(hidden, experts, top_k, inner) if routes else MLP(hidden, inner)
         label = ("mamba+" if mixes else "attention+") + ("moe" if routes else "mlp")
         layers.append(pre_norm(label, hidden, mixer, ffn))
     return decoder(c, name, layers)
-
-
-def _mamba(c: Config, hidden: float) -> Mamba:
-    rank = c.raw("mamba_dt_rank", default="auto")
-    return Mamba(
-        hidden,
-        hidden * c.size("mamba_expand", default=2.0),
-        c.size("mamba_d_state", default=16.0),
-        float(math.ceil(hidden / 16)) if rank == "auto" else c.size("mamba_dt_rank"),
-        c.size("mamba_d_conv", default=4.0),
-        conv_bias=c.flag("mamba_conv_bias", default=True),
-        bias=c.flag("mamba_proj_bias"),
-        inner_norm=True,
-    )

@@ -6,6 +6,7 @@ Shapes after `transformers` (models/mamba, falcon_mamba, mamba2): one norm and o
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from tierwise.models.blocks.ssm import Mamba, Mamba2
 from tierwise.models.config import Config
@@ -17,23 +18,23 @@ TYPES = ("mamba", "falcon_mamba", "mamba2")
 
 def build(c: Config, name: str) -> Model:
     second = c.text("model_type") == "mamba2"
-    block = _mamba2(c) if second else _mamba(c)
+    falcon = c.text("model_type") == "falcon_mamba"
+    block = _mamba2(c) if second else selective(c, inner_norm=falcon, inner_affine=False)
     return decoder(c, name, [pre_norm("mamba", c.size("hidden_size"), block)] * depth(c), tied=not second)
 
 
-def _mamba(c: Config) -> Mamba:
-    hidden = c.size("hidden_size")
-    rank = c.raw("time_step_rank", default="auto")
+def selective(c: Config, **style: Any) -> Mamba:
+    """A Mamba block by its fields' names here or in hybrid models (``mamba_...``); ``style``: of its norms."""
+    hidden, ranks = c.size("hidden_size"), ("time_step_rank", "mamba_dt_rank")
     return Mamba(
         hidden,
-        hidden * c.size("expand", default=2.0),
-        c.size("state_size", default=16.0),
-        float(math.ceil(hidden / 16)) if rank == "auto" else c.size("time_step_rank"),
-        c.size("conv_kernel", default=4.0),
-        conv_bias=c.flag("use_conv_bias", default=True),
-        bias=c.flag("use_bias"),
-        inner_norm=c.text("model_type") == "falcon_mamba",
-        inner_affine=False,
+        hidden * c.size("expand", "mamba_expand", default=2.0),
+        c.size("state_size", "mamba_d_state", default=16.0),
+        float(math.ceil(hidden / 16)) if c.raw(*ranks, default="auto") == "auto" else c.size(*ranks),
+        c.size("conv_kernel", "mamba_d_conv", default=4.0),
+        conv_bias=c.flag("use_conv_bias", "mamba_conv_bias", default=True),
+        bias=c.flag("use_bias", "mamba_proj_bias"),
+        **style,
     )
 
 

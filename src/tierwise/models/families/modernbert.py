@@ -31,7 +31,8 @@ def build(c: Config, name: str) -> Model:
 
 
 def _layer(c: Config, kind: str, first: bool) -> Layer:
-    window = c.size("local_attention", default=128.0) if kind == "sliding_attention" else None
+    # So many tokens on both sides together, and its own.
+    window = c.size("local_attention", default=128.0) + 1.0 if kind == "sliding_attention" else None
     bias = c.flag("attention_bias")
     attn = attention(c, window=window, causal=False, qkv_bias=bias, out_bias=bias)
     norm = Norm(attn.hidden, c.flag("norm_bias"))

@@ -45,9 +45,10 @@ def _kinds(c: Config, pattern: str, names: str) -> list[str]:
         if not all(isinstance(k, str) and k in _NAMES for k in found):
             raise BadField(c.where, c.path + names, found, ", ".join(_NAMES))
         return [_NAMES[k] for k in found]
-    letters = c.text(pattern)
-    if not letters or len(letters) > 10_000 or any(k not in _LETTERS for k in letters):
-        raise BadField(c.where, c.path + pattern, letters, "letters M, *, - and E, one a layer")
+    letters = c.raw(pattern, default=None)
+    if not isinstance(letters, str) or not letters or len(letters) > 10_000 or any(k not in _LETTERS for k in letters):
+        raise BadField(c.where, c.path + pattern, letters,
+                       f"letters M, *, - and E, one a layer (or {names}: a list of names)")  # fmt: skip
     return [_LETTERS[k] for k in letters]
 
 
@@ -89,6 +90,7 @@ def _mtp(c: Config) -> list[Stack]:
     n = modules(c, "num_nextn_predict_layers")
     if not n:
         return []
-    kinds = _kinds(c, "mtp_hybrid_override_pattern", "mtp_layers_block_type")
+    given = c.has("mtp_hybrid_override_pattern") or c.has("mtp_layers_block_type")
+    kinds = _kinds(c, "mtp_hybrid_override_pattern", "mtp_layers_block_type") if given else ["attention", "moe"]
     blocks = tuple(b for kind in kinds for b in _layer(c, kind).blocks)
     return [mtp_stack(c.size("hidden_size"), c.size("vocab_size"), [Layer("+".join(kinds), blocks)] * n)]

@@ -7,10 +7,8 @@ normed heads; the multimodal releases add an image tower whose 2×2 patches are 
 from __future__ import annotations
 
 from tierwise.core.numerics import fmt
-from tierwise.models.blocks.common import Norm
 from tierwise.models.blocks.delta_net import GatedDeltaNet
 from tierwise.models.blocks.moe import MoE
-from tierwise.models.blocks.patch import Merger, PatchEmbed
 from tierwise.models.config import Config
 from tierwise.models.families._common import (
     attention,
@@ -21,10 +19,9 @@ from tierwise.models.families._common import (
     modules,
     mtp_stack,
     pre_norm,
-    stack,
 )
-from tierwise.models.families._encoder import encoder_layer
 from tierwise.models.families.qwen import feed_forward
+from tierwise.models.families.qwen3_vl import qwen_tower
 from tierwise.models.types import Layer, Model, Stack
 
 TYPES = ("qwen3_next", "qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text")
@@ -35,7 +32,7 @@ ASIDE = ("intermediate_size", "attn_output_gate")
 def build(c: Config, name: str) -> Model:
     text = c.section("text_config") if c.has("text_config") else c
     layers = _layers(text)
-    others = [_tower(c.section("vision_config"))] if c.has("vision_config") else []
+    others = [qwen_tower(c.section("vision_config"))] if c.has("vision_config") else []
     return decoder(text, name, layers, other=(*others, *_mtp(text)), top=c)
 
 
@@ -71,26 +68,3 @@ def _mtp(c: Config) -> list[Stack]:
     if not n:
         return []
     return [mtp_stack(c.size("hidden_size"), c.size("vocab_size"), [_layer(c, "full_attention", depth(c) - 1)] * n)]
-
-
-def _tower(v: Config) -> Stack:
-    """The image tower; without a traffic's image size, an image fills the table of positions."""
-    hidden, patch = v.size("hidden_size"), v.size("patch_size")
-    merge, positions = v.size("spatial_merge_size"), v.size("num_position_embeddings")
-    patches = PatchEmbed(
-        v.size("in_channels", default=3.0),
-        patch,
-        hidden,
-        positions,
-        frames=v.size("temporal_patch_size", default=2.0),
-    )
-    layer = encoder_layer(hidden, v.size("num_heads"), v.size("intermediate_size"), role="vision")
-    return stack(
-        "vision",
-        [layer] * depth(v, "depth"),
-        before=(patches,),
-        after=(Norm(hidden, bias=True, name="final_norm"), Merger(hidden, merge, v.size("out_hidden_size"))),
-        stream="vision",
-        tokens=positions,
-        patch=patch,
-    )

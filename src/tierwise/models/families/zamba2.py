@@ -1,7 +1,9 @@
-"""Zamba2 (arXiv:2411.15242): Mamba-2 layers, and a few transformer blocks that come back again and again.
+"""Zamba (arXiv:2405.16712) and Zamba2 (arXiv:2411.15242): Mamba layers, and transformer blocks that come back again
+and again.
 
-Shapes after `transformers` (models/zamba2): a hybrid layer is a shared block, a map of its own behind it, and a Mamba-2
-layer. The block reads the stream beside the embedding, twice the width; each return has adapters of its own.
+Shapes after `transformers` (models/zamba, models/zamba2): a hybrid layer is a shared block, a map of its own behind it,
+and a Mamba layer (Mamba-2 in Zamba2). The block reads the stream beside the embedding, twice the width; in Zamba2 there
+are several, and each return has adapters of its own. Zamba's heads divide the maps to Δ, B and C: as large as whole.
 """
 
 from __future__ import annotations
@@ -13,30 +15,40 @@ from tierwise.models.blocks.mlp import MLP
 from tierwise.models.blocks.ssm import Mamba2
 from tierwise.models.config import Config
 from tierwise.models.families._common import decoder, depth, pre_norm
+from tierwise.models.families.mamba import selective
 from tierwise.models.types import Block, Layer, Model
 
-TYPES = ("zamba2",)
+TYPES = ("zamba2", "zamba")
 # Follow from other fields, as its configuration class computes them.
 ASIDE = ("attention_head_dim", "attention_hidden_size", "hybrid_layer_ids", "kv_channels", "mamba_headdim",
-         "num_query_groups", "layers_block_type", "layer_types", "num_key_value_heads")  # fmt: skip
+         "num_query_groups", "layers_block_type", "layer_types", "num_key_value_heads", "head_dim",
+         "attn_layer_period", "attn_layer_offset")  # fmt: skip
 
-# transformers' class default: 7 periods of 5 Mamba layers and a hybrid one, then thinning out.
+# `transformers`' class default of Zamba2: 7 periods of 5 Mamba layers and a hybrid one, then thinning out.
 _USUAL = [kind for before in (6, 5, 5, 5, 5, 5, 5, 4, 3) for kind in (*["mamba"] * before, "hybrid")] + ["mamba"] * 2
 
 
 def build(c: Config, name: str) -> Model:
     n = depth(c)
-    kinds = c.items("layers_block_type", "layer_types", default=None) or _USUAL
+    first = c.text("model_type") == "zamba"
+    kinds = c.items("layers_block_type", "layer_types", default=None) or (_period(c, n) if first else _USUAL)
     if len(kinds) < n or not all(isinstance(k, str) for k in kinds):
         raise BadField(c.where, c.path + "layers_block_type", kinds, f"{n} names")
     hybrids = sum(k == "hybrid" for k in kinds[:n])
     shared = _shared(c, hybrids / min(c.size("num_mem_blocks", default=1.0), max(hybrids, 1)))
-    mamba = pre_norm("mamba", c.size("hidden_size"), _mamba(c))
-    own = Layer("hybrid", (*_own(c), *mamba.blocks))
+    mamba = pre_norm("mamba", c.size("hidden_size"), selective(c) if first else _mamba(c))
+    own = Layer("hybrid", (*(() if first else _adapters(c)), _behind(c), *mamba.blocks))
     layers: list[Layer] = []
     for kind in kinds[:n]:
         layers += [shared, own] if kind == "hybrid" else [mamba]
     return decoder(c, name, layers, tied=True)
+
+
+def _period(c: Config, n: int) -> list[str]:
+    """Zamba's: the third layer, then one at an offset of every period."""
+    period = int(c.size("attn_layer_period", default=6.0))
+    at = c.size("attn_layer_offset", default=4.0, least=0)
+    return ["mamba", "mamba", "hybrid", *("hybrid" if i % period == at else "mamba" for i in range(n - 3))]
 
 
 def _shared(c: Config, copies: float) -> Layer:
@@ -55,8 +67,13 @@ def _shared(c: Config, copies: float) -> Layer:
     return Layer("shared", tuple(blocks), copies)
 
 
-def _own(c: Config) -> list[Block]:
-    """What a hybrid layer does not share: its adapters, and the map between the block and the Mamba-2 layer."""
+def _behind(c: Config) -> Block:
+    """The map between the shared block and the Mamba layer."""
+    return Projection(Linear("linear", c.size("hidden_size"), c.size("hidden_size"), role="mlp"))
+
+
+def _adapters(c: Config) -> list[Block]:
+    """What a hybrid layer of Zamba2 has of its own beside the shared block."""
     hidden, rank = c.size("hidden_size"), c.size("adapter_rank", default=128.0)
     inner = c.size("intermediate_size", default=4.0 * hidden)
     ends = [("mlp", hidden, 2.0 * inner)]
@@ -67,7 +84,7 @@ def _own(c: Config) -> list[Block]:
         role = "mlp" if name == "mlp" else "attn"
         out.append(Projection(Linear(f"{name}_adapter.down", wide, rank, role=role)))
         out.append(Projection(Linear(f"{name}_adapter.up", rank, back, role=role)))
-    return [*out, Projection(Linear("linear", hidden, hidden, role="mlp"))]
+    return out
 
 
 def _mamba(c: Config) -> Mamba2:
