@@ -17,6 +17,7 @@ from tierwise.core.units import parse
 PROMPT, OUTPUT = 2048.0, 256.0
 # The largest of whole numbers: doubles hold all up to it, and none beyond is meant.
 MOST = 1 << 53
+MOST_SIDE = 100_000  # pixels of an image's side: three times those of the largest sensors
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ _ROWS = (
           "as lognormal:mean=1000,cv=1.", PROMPT),
     Field("output", "traffic", "length", "Tokens generated for a request, likewise.", OUTPUT),
     Field("images", "traffic", "count", "Images of a request, for models that see.", 0.0),
-    Field("image_size", "traffic", "count", "Side of an image in pixels (default: the model's own)."),
+    Field("image_size", "traffic", "count", "Side of an image in pixels (default: the model's own).",
+          least=1, most=MOST_SIDE),
     Field("workload", "traffic", "text", "What is done with them, a file of workloads/ (default: what the model is "
           "made for)."),
     # ------------------------------------------------------------ requests over time

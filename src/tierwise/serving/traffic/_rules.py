@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -66,11 +67,16 @@ def _own(path: str) -> ModuleType:
 
 
 def value(text: str) -> float | str:
-    """A number, a number of thousands (1k), a time (30s) or a rate (40/s) in SI units; else the text itself."""
-    try:
-        return float(text)
-    except ValueError:
-        pass
+    """A number, a number of thousands (1k), a time (30s) or a rate (40/s) in SI units; else the text itself.
+
+    Raises:
+        TierwiseError: a number beyond what anybody counts.
+    """
+    with contextlib.suppress(ValueError):
+        number, (least, most) = float(text), units.RANGE["count"]
+        if number and not least <= abs(number) <= most:
+            raise TierwiseError(f"found {text[:40]!r}; allowed: 0, or a number from {least:g} to {most:g}")
+        return number
     for kind in ("count", "time", "rate"):
         try:
             return units.parse(text, kind)
