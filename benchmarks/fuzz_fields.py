@@ -57,9 +57,8 @@ LINES = (
     SIMULATE + " --host-cache 8GB --disk-cache 8GB --draft 3 --accept 0.7 --adapters 4 --lora-rank 16",
     SIMULATE + " --turns 2 --think 3 --fail 1:0:2", SIMULATE + " --prefill-share 0.5 --tp 1 --dp 1",
     SIMULATE + " --prefill-replicas 1 --decode-replicas 1 --prefill-plan tp=1,pp=1",
-    SIMULATE + " --autoscaler queue_length --startup 60s", "simulate qwen3-30b-a3b --on 4xh100-sxm --requests 8 --rate 2/s "
-    "--prompt 64 --output 4 --ep 2 --dp 2", "simulate llama-3.2-1b --on l4 --requests 6 --rate 4/s --output 4 "
-    "--search width=4,keep=2,depth=3,step=64",
+    SIMULATE + " --autoscaler queue_length --startup 60s", SIMULATE + " --search width=4,keep=2,depth=3,step=64",
+    "simulate qwen3-30b-a3b --on 4xh100-sxm --requests 8 --rate 2/s --prompt 64 --output 4 --ep 2 --dp 2",
     "simulate llama-3.2-1b --on l4 --trace t.csv --rate-scale 2 --limit 10",
     "goodput llama-3.2-1b --on l4 --rate 2/s --requests 10 --output 4 --ttft 1s --tpot 50ms --attainment 0.9",
     "plan serve llama-3.2-1b --on l4 --rate 1/s --prompt 64 --output 8 --ttft 1s --tpot 50ms --budget 4/h "
@@ -70,7 +69,8 @@ LINES = (
     *(f"traffic --requests 20 --output 8 --arrivals {a}" for a in (
         "poisson:rate=3", "gamma:cv=2,rate=3", "bursty:rate=3", "diurnal:rate=3", "uniform:rate=3")),
     *(f"traffic --requests 20 --arrivals poisson:rate=3 --output 4 --turns 2 --think 3 --prompt {p}" for p in (
-        "lognormal:mean=1000,cv=1", "uniform:low=1,high=9", "exponential:mean=9", "zipf:low=1,high=99", "fixed:value=9")),
+        "lognormal:mean=1000,cv=1", "uniform:low=1,high=9", "exponential:mean=9", "zipf:low=1,high=99",
+        "fixed:value=9")),
     *(f"explain llama-3.2-1b --on h100-sxm --technique {t}" for t in (
         "concatenate_cache:times=2", "evict_kv:keep=0.5,budget=128", "low_rank_kv:rank=0.5,window=16",
         "mix_kv_bits:important=0.2,high=4,low=2", "offload_kv:fraction=0.5", "offload_weights:fraction=0.5",
@@ -82,7 +82,8 @@ LINES = (
         "sparse_code_kv:nonzeros=8,coefficient_bits=8,index_bits=16,atoms=1024", "sparsify_attention:density=0.5",
         "sparsify_weights:sparsity=0.5")),
     *(f"explain qwen3-30b-a3b --on rtx4090~+~64GB~ddr5~+~nvme-gen4 --engine llama.cpp --technique {t}" for t in (
-        "partial_offload:layers=2,experts=4,missed=0.1,skew=0.5", "read_from_disk:share=0.5,experts=true,skew=1,foreseen=1")),
+        "partial_offload:layers=2,experts=4,missed=0.1,skew=0.5",
+        "read_from_disk:share=0.5,experts=true,skew=1,foreseen=1")),
     "explain qwen3-30b-a3b --on 2xh100-sxm --technique dictionary_experts:zeros=0.5,codewords=65536,longest=28",
     "compare llama-3.2-1b~--on~l4~--batch~2 ...~--kv~int4-g64",
     "observe --url http://127.0.0.1:1 --requests 2 --rate 5/s --timeout 1s",
@@ -215,7 +216,7 @@ def _lines() -> Iterator[bytes]:
     for line in LINES:
         words = [word.replace("~", " ") for word in line.split()]
         for at, word in enumerate(words):
-            if at == 1 or word.startswith("--"):
+            if (at == 1 and words[0] != "compare") or word.startswith("--"):
                 continue
             for match in NUMBER.finditer(word):
                 for text in TEXTS:
@@ -233,6 +234,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     kinds: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "t.csv").write_text("arrival,prompt,output\n0,32,2\n1,64,2\n")
         for target in given.targets:
             began, count = time.process_time(), 0
             for data in islice(each(target, given.every), given.first, None):
@@ -243,8 +245,7 @@ def main() -> None:
                 kind = f"{target}: {fault.kind}"
                 kinds[kind] = kinds.get(kind, 0) + 1
                 if kinds[kind] == 1:
-                    print(kind, fault.trace.strip().splitlines()[-1][:200], data[-300:] if target != "command" else data,
-                          flush=True)  # fmt: skip
+                    print(kind, fault.trace.strip().splitlines()[-1][:200], data[-500:], flush=True)
                     if given.out is not None:
                         given.out.mkdir(parents=True, exist_ok=True)
                         name = re.sub(r"[/ :]", "-", kind)[:100]

@@ -173,7 +173,8 @@ def _graph(path: str, sizes: str, image_size: float | None) -> Model:
     for part in filter(None, sizes.split(",")):
         name, _, value = part.partition("=")
         if not whole(value, LARGEST_DIM):
-            raise TierwiseError(f"{path}:{sizes}: found {part!r}; allowed: NAME=SIZE,… with sizes from 1 to {LARGEST_DIM:,}")
+            allowed = f"NAME=SIZE,… with sizes from 1 to {LARGEST_DIM:,}"
+            raise TierwiseError(f"{path}:{sizes}: found {part!r}; allowed: {allowed}")
         found[name.strip()] = whole(value, LARGEST_DIM)
     return onnx.read(str(Path(path).expanduser()), found)
 

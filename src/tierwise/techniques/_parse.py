@@ -188,7 +188,7 @@ def _one(name: str, p: inspect.Parameter, text: str, kinds: frozenset[str]) -> A
             number = read(text) if kind in kinds else None
         except ValueError:
             continue
-        if number is not None and number == number:  # nan is none
+        if number is not None and not (isinstance(number, float) and math.isnan(number)):
             limit = number == math.inf and p.default in (None, math.inf)
             if not (limit or abs(number) <= MOST):
                 raise BadField(name, p.name, text, f"a number of at most {MOST:g}")
