@@ -189,7 +189,7 @@ def _one(name: str, p: inspect.Parameter, text: str, kinds: frozenset[str]) -> A
         except ValueError:
             continue
         if number is not None and not (isinstance(number, float) and math.isnan(number)):
-            limit = number == math.inf and p.default in (None, math.inf)
+            limit = text.lower() in ("inf", "infinity") and p.default in (None, math.inf)
             if not (limit or abs(number) <= MOST):
                 raise BadField(name, p.name, text, f"a number of at most {MOST:g}")
             return number
