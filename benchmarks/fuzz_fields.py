@@ -12,21 +12,23 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import random
 import re
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import fuzz
-from fuzz_inputs import YAML, _dumped, packed, seeds
+from fuzz_inputs import CATALOG, YAML, _dumped, packed, seeds
 
+__all__ = ["CATALOG", "LINES", "NUMBER", "TEXTS", "VALUES", "each"]
 # Of every kind that was a fault once, or could be one.
 VALUES: tuple[Any, ...] = (0, -1, 0.5, 1e-308, 1e30, 1e308, 10**400, 2**63, float("nan"), float("inf"), float("-inf"),
                            None, "", [], {}, True, "x")  # fmt: skip
@@ -112,12 +114,37 @@ def _each(target: str) -> Iterator[bytes]:
     else:
         for data in _distinct(target):
             yield from _texts(data, target in YAML)
+        if target in ("saved", "played"):
+            yield from _settings()
+
+
+def _settings() -> Iterator[bytes]:
+    """Saved scenarios with every field that such a file may hold, those of a plan's parts included."""
+    from dataclasses import fields, is_dataclass
+
+    from tierwise.scenario.fields import FIELDS
+    from tierwise.scenario.types import KV, Batch, Plan
+
+    base = {"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "8xl4"}
+    traffic = {"prompt": 64, "output": 4, "requests": 4, "concurrency": 2}
+    places = [(row.section, row.name) for row in FIELDS.values() if row.section in ("serving", "targets", "training")]
+    names = [*(f.name for f in fields(Batch)), "rate", "limit", "rate_scale", "shared"]
+    places += [("traffic", name) for name in names]
+    places += [("plan", f.name) for f in fields(Plan) if not is_dataclass(f.default)]
+    rng = random.Random(0)
+    for (section, name), value in product([*places, *(("kv", f.name) for f in fields(KV))], VALUES):
+        form: dict[str, Any] = base | {"traffic": dict(traffic)}
+        if section == "kv":
+            form["plan"] = {"kv": {name: value}}
+        else:
+            form[section] = form.get(section, {}) | {name: value}
+        if section == "training":
+            form["training"] |= {"train": True, "seq": 64, "global_batch": 8} | {name: value}
+        yield _dumped(form, rng, plain=True)
 
 
 def _texts(data: bytes, is_yaml: bool) -> Iterator[bytes]:
     """Of a text that is a tree, or of the lines of one."""
-    import random
-
     rng = random.Random(0)
     try:
         if is_yaml:

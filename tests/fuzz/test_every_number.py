@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import math
 import sys
 from pathlib import Path
@@ -83,10 +84,22 @@ def test_whole_numbers_up_to_the_most_are_read() -> None:
     assert (whole("1"), whole("007"), whole("64", 64), whole("65", 64)) == (1, 7, 64, 0)
 
 
+@pytest.mark.parametrize("items", [[[]], [{}], ["x"], [None], [1e-308], [1e308], [10**400], [math.nan], [-1], [True]])
+@pytest.mark.parametrize("field", ["compress_ratios", "layer_types", "compress_rates"])
+def test_lists_of_numbers_in_a_configuration_hold_sizes(tmp_path: Path, field: str, items: list[Any]) -> None:
+    config = json.loads((fields.CATALOG / "models" / "catalog" / "deepseek-v4-flash.json").read_text())["config"]
+    if field != "compress_ratios":
+        config |= {"compress_ratios": None, "layer_types": ["a"] * 99, "compress_rates": {"a": 4}}
+    config[field] = {"a": items[0]} if field == "compress_rates" else items * 99
+    found = fuzz.judged("explain", json.dumps(config).encode(), tmp_path)
+    assert found is None, found.trace
+
+
 # How many of the inputs of a target are left out for each that is read: about a hundred remain of each.
 STEPS = {"config": 211, "machine": 101, "scenario": 7, "saved": 29, "trace": 41, "run": 41, "meta": 2, "recording": 5,
          "corrections": 5, "safetensors": 5, "index": 1, "gguf": 2, "table-buffers": 1, "table-edge": 3,
-         "table-pixels": 3, "table-training": 13, "table-ops": 11, "command": 97, "explain": 977, "chip": 503}  # fmt: skip
+         "table-pixels": 3, "table-training": 13, "table-ops": 11, "command": 97, "explain": 977,
+         "chip": 503}  # fmt: skip
 
 
 @pytest.mark.parametrize("target", STEPS)
