@@ -105,6 +105,12 @@ def parse(value: Any, kind: str, where: str = "value", field: str = "") -> float
     return number
 
 
+def numeric(text: str, kind: str = "count") -> bool:
+    """Whether a text is a number with a unit of a kind, whatever its size and sign."""
+    match = _NUMBER.match(text)
+    return match is not None and match[2] in _table(kind)
+
+
 def whole(text: str, most: int = 1_000_000_000) -> int:
     """The whole number from 1 to ``most`` that a text spells in digits; 0 for whatever is none."""
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(most))):
