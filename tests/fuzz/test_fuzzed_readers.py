@@ -108,6 +108,9 @@ ONCE = [
                 + b"0" * 400 + b'"]'),
     ("command", b'["explain", "llama-3.2-1b", "--on", "8xh100-sxm", "--train", "--islands", "2", "--averaging", '
                 b'"gossip:1' + b"0" * 400 + b'"]'),
+    *(("command", b'["simulate", "llama-3.2-1b", "--on", "l4", "--rate", "2/s", "--requests", "9", "--search", "'
+                  + t + b'"]') for t in (b"width=1e30,keep=2,depth=3,step=64", b"width=1e15,keep=3,depth=3,step=64",
+                                         b"width=4,keep=2,depth=1e9,step=64")),
     *(("command", b'["explain", "llama-3.2-1b", "--on", "l4", "--technique", "' + t + b'"]') for t in (
         b"share_layers:copies=0", b"slide_window:window=0", b"rebuild_keys:rank=160,chunk=8,budget=128,hit=1e15",
         b"quantize_with_outliers:bits=-1,outliers=0.01", b"concatenate_cache:times=1" + b"0" * 400)),

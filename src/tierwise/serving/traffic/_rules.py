@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -54,9 +53,14 @@ def rule(package: ModuleType, written: str, **given: object) -> tuple[ModuleType
     lacks = [k for k, p in takes.items() if p.default is p.empty and k not in how]
     if lacks:
         raise TierwiseError(f"{kind} {name}: needs {', '.join(lacks)}, as in {name}:{lacks[0]}=...")
+    least, most = units.RANGE["count"]
     for key, found in how.items():
-        if takes[key].annotation in (float, "float") and not (isinstance(found, int | float) and found >= 0):
+        if takes[key].annotation not in (float, "float"):
+            continue
+        if not (isinstance(found, int | float) and found >= 0):
             raise TierwiseError(f"{kind} {name}: {key}: found {found!r}; allowed: a number of 0 or more")
+        if found and not least <= found <= most:
+            raise TierwiseError(f"{kind} {name}: {key}: found {found:g}; allowed: 0, or {least:g} to {most:g}")
     return module, how
 
 
@@ -67,16 +71,11 @@ def _own(path: str) -> ModuleType:
 
 
 def value(text: str) -> float | str:
-    """A number, a number of thousands (1k), a time (30s) or a rate (40/s) in SI units; else the text itself.
-
-    Raises:
-        TierwiseError: a number beyond what anybody counts.
-    """
-    with contextlib.suppress(ValueError):
-        number, (least, most) = float(text), units.RANGE["count"]
-        if number and not least <= abs(number) <= most:
-            raise TierwiseError(f"found {text[:40]!r}; allowed: 0, or a number from {least:g} to {most:g}")
-        return number
+    """A number, a number of thousands (1k), a time (30s) or a rate (40/s) in SI units; else the text itself."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
     for kind in ("count", "time", "rate"):
         try:
             return units.parse(text, kind)
