@@ -166,11 +166,11 @@ def _parsed(text: str) -> Search:
 def _check(questions: Trace, how: Search) -> None:
     for key in ("width", "keep", "depth"):
         if not 1 <= getattr(how, key) <= WIDEST:
-            raise TierwiseError(f"search: {key}: found {getattr(how, key)}; allowed: a whole number of at least 1, at most "
-                                f"{WIDEST:,}")  # fmt: skip
+            raise TierwiseError(f"search: {key}: found {getattr(how, key)}; allowed: a whole number of at least 1, and "
+                                f"at most {WIDEST:,}")  # fmt: skip
     if (nodes := len(questions) * how.width * how.depth) > MOST:
-        raise TierwiseError(f"search: {len(questions):,} questions of {how.width:,} times {how.depth:,} nodes are {nodes:,} "
-                            f"requests; allowed: at most {MOST:,}")  # fmt: skip
+        raise TierwiseError(f"search: {len(questions):,} questions of {how.width:,} times {how.depth:,} nodes are "
+                            f"{nodes:,} requests; allowed: at most {MOST:,}")  # fmt: skip
     if how.width % how.keep:
         allowed = ", ".join(str(k) for k in range(1, how.width + 1) if how.width % k == 0)
         raise TierwiseError(f"search: keep: found {how.keep}; allowed: a divisor of width, {how.width}: {allowed}")
