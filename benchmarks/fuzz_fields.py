@@ -47,7 +47,9 @@ LINES = (
     "explain whisper-large-v3 --on l4 --batch 2 --prompt 4 --output 4",
     TRAIN + " --tp 2 --pp 2 --micro-batch 1 --interleave 2 --schedule interleaved:2",
     TRAIN + " --cp 2 --zero 1 --shard 2 --first-layers 8 --last-layers 8 --pp 2",
-    TRAIN + " --pp 2 --stage-layers 9,7", "explain qwen3-30b-a3b --on 8xh100-sxm --train --ep 8 --global-batch 16 "
+    TRAIN + " --pp 2 --stage-layers 9,7", TRAIN + " --offload optimizer --offload-share 0.5 --device-update 0.25",
+    "explain llama-3.2-1b --on rtx4090~+~64GB~ddr5~+~nvme-gen4 --train --global-batch 8 --seq 512 --offload optimizer "
+    "--offload-disk --offload-share 0.5", "explain qwen3-30b-a3b --on 8xh100-sxm --train --ep 8 --global-batch 16 "
     "--seq 1024 --imbalance 1.5 --capacity 2", "explain deepseek-v3 --on 256xh100-sxm --train --mtp-num-layers 1",
     TRAIN + " --lengths lognormal:mean=600,cv=1.2 --straggler 0.02 --islands 2 --local-steps 10 --averaging gossip:2",
     TRAIN + " --zero 0 --compress topk:0.01 --mtbf 50000h --restart 600s --storage 500GB --spares 2 --repair 3600s "
