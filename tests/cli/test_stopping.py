@@ -124,7 +124,8 @@ def test_lines_are_said_of_what_lasts_and_of_nothing_else(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--prompt", "1e99"), "prompt: found 1e+99; allowed: numbers from 1 to 1,000,000,000"),
+        (("--prompt", "1e99"), "--prompt: found 1e+99; allowed: a whole number, or a rule such as "
+         "lognormal:mean=1000,cv=1, at most 1e+18"),
         (("--images", "3"), "--images: found 3.0; allowed: 0: llama-3.2-1b has no part that looks at images"),
         (("--chunk", "0"), "--chunk: found 0; allowed: a whole number of at least 1"),
         (("--kv", "int4-g" + "9" * 300), "unknown number format"),

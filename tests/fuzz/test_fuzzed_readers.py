@@ -98,6 +98,25 @@ ONCE = [
     ("config", b'{"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, '
                b'"intermediate_size": 64, "vocab_size": 99, "quantization_config": {"quant_method": "fp8", '
                b'"ignored_layers": ["model.layers.' + b"1" * 5002 + b'.mlp"]}}'),
+    ("command", b'["explain", "llama-3.2-1b", "--on", "l4", "--schedule", "prefetch:ahead=-1"]'),
+    ("command", b'["explain", "llama-3.2-1b", "--on", "l4", "--schedule", "prefetch:ahead=1' + b"0" * 400 + b'"]'),
+    ("command", b'["explain", "llama-3.2-11b-vision", "--on", "h100-sxm", "--images", "1", "--image-size", "0"]'),
+    ("command", b'["explain", "vit-base-patch16-224", "--on", "l4", "--image-size", "0"]'),
+    ("command", b'["explain", "llama-3.2-1b", "--on", "8xh100-sxm", "--train", "--mtbf", "50000h", '
+                b'"--spares", "1e15"]'),
+    ("command", b'["explain", "llama-3.2-1b", "--on", "8xh100-sxm", "--train", "--zero", "0", "--compress", "powersgd:1'
+                + b"0" * 400 + b'"]'),
+    ("command", b'["explain", "llama-3.2-1b", "--on", "8xh100-sxm", "--train", "--islands", "2", "--averaging", '
+                b'"gossip:1' + b"0" * 400 + b'"]'),
+    *(("command", b'["simulate", "llama-3.2-1b", "--on", "l4", "--rate", "2/s", "--requests", "9", "--search", "'
+                  + t + b'"]') for t in (b"width=1e30,keep=2,depth=3,step=64", b"width=1e15,keep=3,depth=3,step=64",
+                                         b"width=4,keep=2,depth=1e9,step=64")),
+    *(("command", b'["explain", "llama-3.2-1b", "--on", "l4", "--technique", "' + t + b'"]') for t in (
+        b"share_layers:copies=0", b"slide_window:window=0", b"rebuild_keys:rank=160,chunk=8,budget=128,hit=1e15",
+        b"quantize_with_outliers:bits=-1,outliers=0.01", b"concatenate_cache:times=1" + b"0" * 400)),
+    *(("saved", b"schema: tierwise.scenario/1\nmodel: llama-3.2-1b\nmachine: l4\n" + t) for t in (
+        b"plan: {sparsity: .nan}", b"plan: {adapters: -1}", b"training: {train: true, seq: []}",
+        b"training: {train: true, recompute: []}", b"training: {train: true, optimizer: []}")),
 ]
 
 

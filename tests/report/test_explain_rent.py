@@ -11,7 +11,8 @@ from tierwise.cli import main
 
 @pytest.mark.parametrize(
     ("machine", "said"),
-    [("gcp-a4-highgpu-8g", "not known"), ("azure:nd96isr-h200-v5", "not known"), ("raspberry-pi-5", ""),
+    [("gcp-a4-highgpu-8g", "not known"), ("azure:nd96isr-h200-v5", "$10.60 a device and hour"),
+     ("azure:nd96isr-mi300x-v5", "$6.00 a device and hour"), ("raspberry-pi-5", ""),
      ("h100-sxm", "a device and hour"), ("gcp-a4-highgpu-8g:rent=80/h", "$10.00 a device and hour")],
 )  # fmt: skip
 def test_an_instance_without_a_rent_says_so(capsys: pytest.CaptureFixture[str], machine: str, said: str) -> None:

@@ -31,6 +31,20 @@ def test_what_scripts_call_is_defined_once(name: str) -> None:
     assert drawn <= set(functions) | set(values)
 
 
+DRAWN = PAGES | {name: ("base.js", f"{name}.js") for name in ("packing", "training")}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_charts_are_drawn_anew_at_another_width_and_in_print(name: str) -> None:
+    code = "\n".join(asset(script) for script in DRAWN[name])
+    charts = re.findall(r"^ .*\bcanvas\(", "\n".join(asset(s) for s in DRAWN[name] if s != "base.js"), re.M)
+    for event in ("resize", "beforeprint", "afterprint"):
+        heard = re.findall(rf'^(?:  )?addEventListener\("{event}", (.+)\);', code, re.M)
+        assert bool(heard) >= bool(charts), event
+    if charts:  # what was drawn before goes
+        assert "replaceChildren()" in code
+
+
 def test_the_page_of_an_explanation_has_the_data_its_scripts_read(tmp_path) -> None:  # type: ignore[no-untyped-def]
     page = tmp_path / "page.html"
     with pytest.raises(SystemExit) as end:

@@ -250,7 +250,8 @@ def _shown(row: Field, usual: Any) -> str:
 
 def _values(row: Field, value: Any, where: str = "", many: bool = False) -> Any:
     if isinstance(value, (list, tuple)):
-        if not (many or row.many or where):
-            raise bad(row.option, value, "one value")
+        # Of a file's settings some commands compare several; of a training run, which is one, and of nothing, none.
+        if not (many or row.many or (where and value and row.section != "training")):
+            raise bad(where or row.option, value, "one value")
         return [read(row, v, where) for v in value]
     return read(row, value, where)

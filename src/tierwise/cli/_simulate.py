@@ -12,7 +12,7 @@ import numpy as np
 
 from tierwise.cli._flags import DEGREES, Flags, refuse
 from tierwise.core.errors import BadField, TierwiseError
-from tierwise.core.units import parse
+from tierwise.core.units import parse, whole
 from tierwise.scenario.fields import FIELDS, bad, known
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _prefill_plan(asked: Flags, plan: Plan) -> Plan:
     given: dict[str, Any] = {"tp": 1.0, "pp": 1.0, "dp": 1.0, "ep": 1.0}
     for part in asked.prefill_plan.split(","):
         name, _, value = part.partition("=")
-        if name.strip() not in given or not value.strip().isdecimal() or int(value) < 1:
+        if name.strip() not in given or not whole(value.strip()):
             raise BadField("--prefill-plan", "degrees", asked.prefill_plan, "such as tp=2 or tp=2,pp=1,dp=4,ep=8")
         given[name.strip()] = float(value)
     return replace(plan, **given)

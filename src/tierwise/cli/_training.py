@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tierwise.cli._flags import Flags, refuse
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.units import whole
 from tierwise.scenario.fields import FIELDS
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _averaging(text: str) -> dict[str, float]:
     name, _, peers = text.partition(":")
     if name not in AVERAGING:
         raise UnknownName("way to average", name, AVERAGING)
-    if peers and (name != "gossip" or not peers.isdecimal() or int(peers) < 1):
+    if peers and (name != "gossip" or not whole(peers)):
         raise BadField("--averaging", name, peers, "how many each tells, at least 1: gossip:2" if name == "gossip"
                        else "nothing after it")  # fmt: skip
     return {"averaging": float(AVERAGING.index(name)), **({"peers": float(peers)} if peers else {})}
@@ -185,7 +186,7 @@ def _schedule(text: str) -> dict[str, float]:
 
     name, _, parts = text.replace("-", "_").partition(":")
     if name in ("interleaved", "1f1b_interleaved"):
-        if not parts.isdecimal() or int(parts) < 1:
+        if not whole(parts):
             raise BadField("--schedule", "interleaved", parts, "its parts a stage: interleaved:2")
         return {"schedule": 0.0, "interleave": float(parts)}
     found = "one_f_one_b" if name == "1f1b" else name

@@ -21,6 +21,22 @@ _TIME = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0} | {
 }
 
 
+# Of every kind, from below what anybody measures to beyond what the world holds; between them a product or a ratio of
+# a few such numbers is a number. Zero is a value of its own.
+RANGE = {
+    "bytes": (1e-3, 1e24),
+    "bandwidth": (1e-3, 1e24),
+    "flops": (1e-3, 1e30),
+    "time": (1e-15, 1e12),
+    "power": (1e-9, 1e12),
+    "energy": (1e-24, 1e12),
+    "frequency": (1e-3, 1e15),
+    "count": (1e-12, 1e18),
+    "money": (1e-12, 1e15),
+    "rate": (1e-12, 1e12),
+}
+
+
 def _table(kind: str) -> dict[str, float]:
     """Every accepted suffix of a kind, with its factor to SI."""
     scaled = _DECIMAL | _BINARY
@@ -68,7 +84,7 @@ def parse(value: Any, kind: str, where: str = "value", field: str = "") -> float
         The value in SI units.
 
     Raises:
-        BadField: not a number, an unknown unit, negative, or not finite.
+        BadField: not a number, an unknown unit, negative, not finite, or beyond the kind's :data:`RANGE`.
     """
     field = field or kind
     table = _table(kind)
@@ -83,7 +99,23 @@ def parse(value: Any, kind: str, where: str = "value", field: str = "") -> float
         number = as_float(value)
     if not math.isfinite(number) or number < 0:
         raise BadField(where, field, value, f"a finite {kind} of zero or more")
+    least, most = RANGE[kind]
+    if number != 0 and not least <= number <= most:
+        raise BadField(where, field, value, f"a {kind} from {least:.0e} to {most:.0e} in SI units, or zero")
     return number
+
+
+def numeric(text: str, kind: str = "count") -> bool:
+    """Whether a text is a number with a unit of a kind, whatever its size and sign."""
+    match = _NUMBER.match(text)
+    return match is not None and match[2] in _table(kind)
+
+
+def whole(text: str, most: int = 1_000_000_000) -> int:
+    """The whole number from 1 to ``most`` that a text spells in digits; 0 for whatever is none."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most))):
+        return 0
+    return int(text) if int(text) <= most else 0
 
 
 _EXAMPLES = {

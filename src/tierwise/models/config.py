@@ -138,6 +138,11 @@ class Config:
             raise BadField(self.where, self._named(names), value, f"a list of at most {most}")
         return value
 
+    def sizes(self, *names: str, least: float = 1.0) -> list[float]:
+        """A list of counts or widths, each as :meth:`size` reads one."""
+        each = [Config({names[0]: v}, self.where, self.path) for v in self.items(*names)]
+        return [one.size(names[0], least=least) for one in each]
+
     def section(self, name: str) -> Config:
         """A nested mapping; empty when absent, with the defaults of its own class."""
         value = self.data.get(name)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
+from tierwise.core.units import whole
 from tierwise.models.jsonfile import LARGEST, parse_json, read_json
 from tierwise.models.names import applied, read_name
 from tierwise.models.types import Model
@@ -21,6 +22,7 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 _HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 _SPOKEN = re.compile(r"^([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.:-]*$")
 _AS = re.compile(r"^(?P<model>.*)#as=(?P<kind>[\w.-]+)$", re.DOTALL)
+LARGEST_DIM = (1 << 32) - 1  # of a graph's tensors
 _TIMEOUT = 20.0  # seconds
 _HINT = "Also accepted: a path to config.json, *.gguf, *.safetensors, *.onnx, or hf:org/name."
 
@@ -170,9 +172,10 @@ def _graph(path: str, sizes: str, image_size: float | None) -> Model:
     found = {} if image_size is None else {"image": int(image_size)}
     for part in filter(None, sizes.split(",")):
         name, _, value = part.partition("=")
-        if not value.isdigit() or not 0 < int(value) < 1 << 32:
-            raise TierwiseError(f"{path}:{sizes}: found {part!r}; allowed: NAME=SIZE,… with sizes of at least 1")
-        found[name.strip()] = int(value)
+        if not whole(value, LARGEST_DIM):
+            allowed = f"NAME=SIZE,… with sizes from 1 to {LARGEST_DIM:,}"
+            raise TierwiseError(f"{path}:{sizes}: found {part!r}; allowed: {allowed}")
+        found[name.strip()] = whole(value, LARGEST_DIM)
     return onnx.read(str(Path(path).expanduser()), found)
 
 

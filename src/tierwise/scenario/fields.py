@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tierwise.core.errors import TierwiseError, nearest
-from tierwise.core.units import parse
+from tierwise.core.units import RANGE, numeric, parse
 
 # Tokens of a request where nobody says, whoever asks.
 PROMPT, OUTPUT = 2048.0, 256.0
 # The largest of whole numbers: doubles hold all up to it, and none beyond is meant.
 MOST = 1 << 53
+MOST_SIDE = 100_000  # pixels of an image's side: three times those of the largest sensors
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ _ROWS = (
           "as lognormal:mean=1000,cv=1.", PROMPT),
     Field("output", "traffic", "length", "Tokens generated for a request, likewise.", OUTPUT),
     Field("images", "traffic", "count", "Images of a request, for models that see.", 0.0),
-    Field("image_size", "traffic", "count", "Side of an image in pixels (default: the model's own)."),
+    Field("image_size", "traffic", "count", "Side of an image in pixels (default: the model's own).",
+          least=1, most=MOST_SIDE),
     Field("workload", "traffic", "text", "What is done with them, a file of workloads/ (default: what the model is "
           "made for)."),
     # ------------------------------------------------------------ requests over time
@@ -283,9 +285,9 @@ def read(row: Field, value: Any, where: str = "") -> Any:
         return str(value)
     if row.kind == "batch" and isinstance(value, str) and value.strip().lower() == "max":
         return "max"
-    if row.kind == "length" and isinstance(value, str) and not _numeric(value):
+    if row.kind == "length" and isinstance(value, str) and not numeric(value):
         return value
-    if row.kind == "time" and isinstance(value, str) and _numeric(value) and value.strip().strip("0.") != "":
+    if row.kind == "time" and isinstance(value, str) and numeric(value) and value.strip().strip("0.") != "":
         bare = value.strip()
         raise TierwiseError(f"{where}: found {value!r}, a time without its unit: {bare}s or {bare}ms?")
     found = _number(row, value, where)
@@ -327,7 +329,9 @@ def _number(row: Field, value: Any, where: str) -> float:
         try:
             return parse(value, kind, where)
         except TierwiseError:
-            raise bad(where, _shown(value), _allowed(row)) from None
+            shown, most = _shown(value), RANGE[kind][1]
+            beyond = f", at most {most:g}" if isinstance(shown, (int, float)) and shown > most else ""
+            raise bad(where, shown, _allowed(row) + beyond) from None
     return parse(value, kind, where, "value")
 
 
@@ -344,18 +348,10 @@ def _allowed(row: Field) -> str:
     return kind + (f" of at least {row.least:,}" if row.least is not None else " of zero or more")
 
 
-def _numeric(value: str) -> bool:
-    try:
-        parse(value.strip().lstrip("+-"), "count")
-    except TierwiseError:
-        return False
-    return True
-
-
 def _shown(value: Any) -> Any:
     """Text that is a plain number, as the number."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         return value
-    return int(number) if math.isfinite(number) and number == int(number) else number
+    return int(number) if abs(number) < MOST and number == int(number) else number

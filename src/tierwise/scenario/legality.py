@@ -177,15 +177,22 @@ def check_plan(plan: Plan, model: Model, machine: System) -> None:
             raise BadField("plan", name, np.asarray(value).tolist(), one)
     for broken in legal(plan, model, machine).refusals:
         raise BadField("plan", broken.field, broken.found, broken.allowed)
-    sparsity = np.asarray(plan.sparsity)
-    if np.any(sparsity < 0) or np.any(sparsity >= 1):
-        raise BadField("plan", "sparsity", plan.sparsity, "a fraction from 0 up to 1")
-    if not np.all(np.asarray(plan.chunk, dtype=float) >= 1):
-        raise BadField("plan", "chunk", plan.chunk, "at least 1 token")
-    if not np.all((imbalance := np.asarray(plan.imbalance, dtype=float)) > 0) or np.any(np.isinf(imbalance)):
-        raise BadField("plan", "imbalance", plan.imbalance, "a finite number above 0")
-    if not np.all((reserve := np.asarray(plan.reserve, dtype=float)) >= 0) or np.any(reserve >= 1):
-        raise BadField("plan", "reserve", plan.reserve, "a fraction from 0 up to 1")
+    for name, least, most, allowed in _BOUNDS:
+        found = np.asarray(getattr(plan, name), dtype=float)
+        if not np.all((found >= least) & (found <= most)):
+            raise BadField("plan", name, getattr(plan, name), allowed)
+
+
+_BELOW_ONE = float(np.nextafter(1.0, 0.0))
+# (field of a plan, least, most, in words); what is no number is between none.
+_BOUNDS = (
+    ("sparsity", 0.0, _BELOW_ONE, "a fraction from 0 up to 1"),
+    ("chunk", 1.0, np.inf, "at least 1 token"),
+    ("imbalance", 1e-6, 1e6, "a number from 1e-6 to 1e6"),
+    ("reserve", 0.0, _BELOW_ONE, "a fraction from 0 up to 1"),
+    ("adapters", 0.0, 1e6, "a number from 0 to 1e6"),
+    ("lora_rank", 1.0, 1e6, "a rank from 1 to 1e6"),
+)
 
 
 def _divisors(heads: Any, count: Any) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tierwise.core.errors import BadField
 from tierwise.core.num import where
 from tierwise.models.facts import depth, experts, heads
+from tierwise.scenario.fields import MOST_SIDE
 from tierwise.scenario.legality import check_plan, cuts
 from tierwise.scenario.types import Batch, Plan, Resolved, Scenario
 
@@ -34,6 +35,7 @@ def resolve(scenario: Scenario) -> Resolved:
     from tierwise.models.load import load_model
     from tierwise.models.mixtures import stored_as
 
+    _check("image_size", scenario.traffic.image_size, 1, MOST_SIDE)
     model = load_model(scenario.model, _side(scenario)) if isinstance(scenario.model, str) else scenario.model
     machine = system(scenario.machine) if isinstance(scenario.machine, str) else scenario.machine
     check_machine(machine)
@@ -167,9 +169,13 @@ def check_traffic(traffic: Batch, model: Model) -> None:
             if name != "batch" or value != "max":
                 raise BadField("traffic", name, value, "a number" + (' or "max"' if name == "batch" else ""))
             continue
-        values = np.asarray(value, dtype=float)
-        if not np.all(np.isfinite(values)) or np.any(values < least) or np.any(values > MOST):
-            raise BadField("traffic", name, value, f"numbers from {least} to {MOST:,.0f}")
+        _check(name, value, least, MOST)
+
+
+def _check(name: str, value: Any, least: float, most: float) -> None:
+    values = np.asarray(least if value is None else value, dtype=float)
+    if not np.all((values >= least) & (values <= most)):
+        raise BadField("traffic", name, value, f"numbers from {least} to {most:,.0f}")
 
 
 def describe(plan: Plan) -> str:

@@ -24,7 +24,7 @@ from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.jsontext import number
 from tierwise.core.num import Num, num
 from tierwise.core.numerics import Format, fmt
-from tierwise.core.units import parse
+from tierwise.core.units import parse, whole
 from tierwise.scenario import fields as table
 from tierwise.scenario.content import decode, encode, format_name, unknown_field
 from tierwise.scenario.types import Applied, Batch, Plan, Scenario
@@ -168,9 +168,9 @@ def migrate(data: Mapping[str, Any], where: str = "scenario", steps: Sequence[St
     if not isinstance(data, Mapping):
         raise BadField(where, "scenario", data, "a mapping of fields to values")
     name, _, number = str(data.get("schema", version(steps))).partition("/")
-    if name != NAME or not number.isdecimal() or int(number) < 1:
+    if name != NAME or not whole(number):
         raise BadField(where, "schema", data.get("schema"), f"{NAME}/1 to {NAME}/{newest}")
-    if int(number) > newest:
+    if whole(number) > newest:
         allowed = f"{NAME}/1 to {NAME}/{newest}; a later version of Tierwise wrote this"
         raise BadField(where, "schema", data["schema"], allowed)
     out = dict(data)

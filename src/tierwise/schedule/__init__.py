@@ -13,7 +13,10 @@ from collections.abc import Callable
 from functools import cache
 
 from tierwise.core.errors import TierwiseError, UnknownName
+from tierwise.core.units import whole
 from tierwise.schedule.types import Order
+
+MOST = 10_000  # of any option: more turns, stages or buffers than a program has layers to fill them
 
 
 @cache
@@ -48,15 +51,27 @@ def parse(text: str) -> tuple[str, dict[str, object]]:
         UnknownName, TierwiseError: no such schedule; an option without a value, or one that it does not have.
     """
     name, _, rest = text.partition(":")
-    known = [p for p in inspect.signature(schedule(name)).parameters if p != "program"]
+    known = {n: p for n, p in inspect.signature(schedule(name)).parameters.items() if n != "program"}
     options: dict[str, object] = {}
     for part in filter(None, rest.split(",")):
         key, equals, value = part.partition("=")
         if key not in known or not equals:
             raise TierwiseError(f"schedule {name!r}: {part!r} is no option=value of it; it has: "
                                 f"{', '.join(known) or 'none'}")  # fmt: skip
-        options[key] = int(value) if value.isdecimal() else tuple(value.split("+"))
+        options[key] = _option(known[key], value, f"schedule {name!r}: {key}")
     return name, options
+
+
+def _option(parameter: inspect.Parameter, text: str, where: str) -> object:
+    """An option's value as its annotation has it: a whole number, a word, or words joined by ``+``."""
+    if parameter.annotation in (str, "str"):
+        return text
+    if parameter.annotation in (int, "int"):
+        found = whole(text, MOST)
+        if not found and text != "0":
+            raise TierwiseError(f"{where}: found {text[:40]!r}; allowed: a whole number from 0 to {MOST:,}")
+        return found
+    return tuple(text.split("+"))
 
 
 def parts(text: str) -> int:

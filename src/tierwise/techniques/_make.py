@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tierwise.core.errors import TierwiseError
+from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.num import Num
 from tierwise.models.facts import POLICIES, BlockFacts, blocks, facts_of
 from tierwise.models.step import Step, formatted
@@ -25,6 +25,9 @@ _CACHES = {"keys": "caches of keys and values", "latent": "latent caches", "entr
            "cross": "caches of an encoder"}  # fmt: skip
 
 
+MANY = 1e9  # of tokens, and of whatever else is counted: a thousand times what anything has
+
+
 class NothingMatched(TierwiseError):
     """A technique found nothing it could change.
 
@@ -36,6 +39,18 @@ class NothingMatched(TierwiseError):
 
     def __init__(self, name: str, where: str, why: str) -> None:
         super().__init__(f"{name}: nothing to change in {where}: {why}")
+
+
+def within(technique: str, least: float, most: float, **values: Num) -> None:
+    """Refuse an argument, or an element of one, that does not lie between two bounds.
+
+    Raises:
+        BadField: names the technique and the argument.
+    """
+    for name, value in values.items():
+        found = np.asarray(value, dtype=float)
+        if not np.all((found >= least) & (found <= most)):
+            raise BadField(technique, name, value, f"{least:g} to {most:,g}")
 
 
 def on_plan(name: str, change: Callable[[Plan], Plan], touches: Callable[[Resolved], Matched] | None = None,

@@ -19,10 +19,13 @@ import numpy as np
 
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.core.numerics import Format
+from tierwise.core.units import RANGE
 from tierwise.core.userfile import executed
 from tierwise.techniques._make import Technique
 
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+# Of a number; inf only where it is the default (no limit). Products of a few such numbers are numbers.
+MOST = RANGE["count"][1]
 _SPEC = re.compile(r"^(?P<file>[^:]+\.py)(?::(?P<rest>.*))?$", re.DOTALL)
 
 
@@ -185,7 +188,10 @@ def _one(name: str, p: inspect.Parameter, text: str, kinds: frozenset[str]) -> A
             number = read(text) if kind in kinds else None
         except ValueError:
             continue
-        if number is not None and not math.isnan(number):
+        if number is not None and not (isinstance(number, float) and math.isnan(number)):
+            limit = text.lower() in ("inf", "infinity") and p.default in (None, math.inf)
+            if not (limit or abs(number) <= MOST):
+                raise BadField(name, p.name, text, f"a number of at most {MOST:g}")
             return number
     if "text" in kinds:
         return text

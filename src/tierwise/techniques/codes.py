@@ -16,6 +16,7 @@ from tierwise.models.facts import blocks, facts_of
 from tierwise.models.types import Block, Layer, Model
 from tierwise.scenario.types import Scenario
 from tierwise.techniques._make import (
+    MANY,
     NothingMatched,
     Technique,
     changed,
@@ -25,6 +26,7 @@ from tierwise.techniques._make import (
     on_plan,
     running,
     weights_of,
+    within,
 )
 
 
@@ -60,6 +62,9 @@ def quantize_with_outliers(bits: float, outliers: Num, group: int = 16, second: 
 
     Example: ``quantize_with_outliers:bits=3,outliers=0.01``
     """
+    within("quantize_with_outliers", 0, 64, bits=bits, scale_bits=scale_bits, zero_bits=zero_bits)
+    within("quantize_with_outliers", 0, 1, outliers=outliers)
+    within("quantize_with_outliers", 1, MANY, group=group, second=second)
     meta = (scale_bits + zero_bits) / group + 4.0 * 16.0 / (group * second) + 32.0 * outliers
     form = Format(f"{bits:g}-bit with outliers", float(bits), meta, "")
     return on_plan(f"weights {form}", lambda plan: replace(plan, weights=form), lambda r: weights_of(r.model),
@@ -77,7 +82,10 @@ def dictionary_experts(zeros: float, codewords: int = 2**16, longest: int = 28, 
 
     Example: ``dictionary_experts:zeros=0.885``
     """
-
+    within("dictionary_experts", 0, 0.9999, zeros=zeros)
+    within("dictionary_experts", 2, 2.0**32, codewords=codewords)
+    within("dictionary_experts", 2, 100, longest=longest)
+    within("dictionary_experts", 0, MANY, row_bits=row_bits)
     name = f"experts ternary, {zeros:.1%} zeros, dictionary-coded"
 
     def change(m: Model) -> Model:
@@ -144,6 +152,9 @@ def sparse_code_kv(nonzeros: float, coefficient_bits: float = 16.0, index_bits: 
 
     Example: ``sparse_code_kv:nonzeros=8,atoms=1024``
     """
+
+    within("sparse_code_kv", 0, MANY, nonzeros=nonzeros, atoms=atoms)
+    within("sparse_code_kv", 0, 64, coefficient_bits=coefficient_bits, index_bits=index_bits)
 
     def technique(s: Scenario) -> Scenario:
         r = s.resolved()

@@ -8,7 +8,17 @@ from tierwise.core.num import Num, num
 from tierwise.models.facts import blocks, facts_of
 from tierwise.models.types import Model
 from tierwise.scenario.types import Scenario
-from tierwise.techniques._make import NothingMatched, Technique, applied, following, on_kv, prompts_are_encoded, running
+from tierwise.techniques._make import (
+    MANY,
+    NothingMatched,
+    Technique,
+    applied,
+    following,
+    on_kv,
+    prompts_are_encoded,
+    running,
+    within,
+)
 
 
 def evict_kv(keep: Num = 1.0, budget: Num = float("inf")) -> Technique:
@@ -17,6 +27,8 @@ def evict_kv(keep: Num = 1.0, budget: Num = float("inf")) -> Technique:
 
     Example: ``evict_kv:keep=0.5,budget=4096``
     """
+    within("evict_kv", 0, 1, keep=keep)
+    within("evict_kv", 0, float("inf"), budget=budget)
     return on_kv("KV eviction", "evict", lambda kv: kv.and_evicted(num(keep), num(budget)))
 
 
@@ -29,6 +41,9 @@ def sparse_attention(read: Num = 1.0, budget: Num = float("inf"), selector_bits:
 
     Example: ``sparse_attention:budget=1024,selector_bits=4``
     """
+    within("sparse_attention", 0, 1, read=read)
+    within("sparse_attention", 0, float("inf"), budget=budget)
+    within("sparse_attention", 0, 64, selector_bits=selector_bits)
     return on_kv("sparse attention", "read", lambda kv: kv.and_sparse(num(read), num(budget), num(selector_bits)))
 
 
@@ -38,6 +53,8 @@ def low_rank_kv(rank: Num, window: Num = 0.0) -> Technique:
 
     Example: ``low_rank_kv:rank=0.25,window=32``
     """
+    within("low_rank_kv", 0, 1, rank=rank)
+    within("low_rank_kv", 0, MANY, window=window)
     return on_kv("low-rank KV", "rank", lambda kv: kv.and_low_rank(num(rank), num(window)))
 
 
@@ -54,6 +71,7 @@ def share_prefix(tokens: Num, relay: bool = False) -> Technique:
 
     Example: ``share_prefix:tokens=1024,relay=true``
     """
+    within("share_prefix", 0, MANY, tokens=tokens)
     name = "shared prefix" + (", relayed" if relay else "")
 
     def technique(s: Scenario) -> Scenario:

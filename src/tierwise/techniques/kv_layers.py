@@ -11,7 +11,7 @@ from tierwise.models.facts import facts_of
 from tierwise.models.types import Block, Layer, Stack
 from tierwise.models.wrapper import adapt
 from tierwise.scenario.types import Scenario
-from tierwise.techniques._make import Technique, changed, following, on_caches
+from tierwise.techniques._make import Technique, changed, following, on_caches, within
 
 
 def budget_kv_layers(budgets: Sequence[Num], stack: str = "decoder") -> Technique:
@@ -20,6 +20,8 @@ def budget_kv_layers(budgets: Sequence[Num], stack: str = "decoder") -> Techniqu
 
     Example: ``budget_kv_layers:[64,64,32,32]``
     """
+
+    within("budget_kv_layers", 0, float("inf"), budgets=budgets)  # type: ignore[arg-type]
 
     def change(s: Stack) -> Stack:
         if len(budgets) != s.depth:
@@ -48,6 +50,7 @@ def concatenate_cache(times: int = 1) -> Technique:
     """Grow the cache by writing it anew each step, as eager frameworks do that concatenate the new token's keys
     and values (the default cache of `transformers`): on top of attention's read, one more read and one write.
     Twice (``times``) where code around the model also cuts an entry out and concatenates what is left."""
+    within("concatenate_cache", 0, 100, times=times)
     return on_caches("concatenated KV cache", "copied", times)
 
 

@@ -16,7 +16,7 @@ from tierwise.models.step import Step
 from tierwise.program.placement import Placement
 from tierwise.program.types import Op
 from tierwise.scenario.types import Resolved, Scenario
-from tierwise.techniques._make import Technique, applied
+from tierwise.techniques._make import Technique, applied, within
 
 # A step of each kind, of one sequence with something in its cache.
 _PHASES = ("decode", "encode", "vision", "audio")
@@ -71,6 +71,8 @@ def compute_in(node: str, ops: str = "attention") -> Technique:
 
 
 def _placed(name: str, group: str, fraction: Num, to: str, mapped: bool = False) -> Technique:
+    within(f"offload_{group}", 0, 1, fraction=fraction)
+
     def technique(s: Scenario) -> Scenario:
         r = s.resolved()
         path(_target(r), to, "")  # refuses a node that no way leads to

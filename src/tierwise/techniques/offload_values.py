@@ -6,7 +6,7 @@ from tierwise.core.num import Num, num
 from tierwise.models.blocks.rebuilt import rebuilt
 from tierwise.models.wrapper import inside
 from tierwise.scenario.types import Scenario
-from tierwise.techniques._make import Technique, changed, following, shown
+from tierwise.techniques._make import MANY, Technique, changed, following, shown, within
 
 
 def rebuild_keys(rank: Num, chunk: Num, budget: Num, kept: Num = 0.0, hit: Num = 0.0) -> Technique:
@@ -20,6 +20,9 @@ def rebuild_keys(rank: Num, chunk: Num, budget: Num, kept: Num = 0.0, hit: Num =
 
     Example: ``rebuild_keys:rank=160,chunk=8,budget=1024``
     """
+    within("rebuild_keys", 1, MANY, rank=rank, chunk=chunk)
+    within("rebuild_keys", 0, MANY, budget=budget, kept=kept)
+    within("rebuild_keys", 0, 1, hit=hit)
     name = f"keys of rank {shown(rank)}, values on the host"
     sizes = (num(rank), num(chunk), num(budget), num(kept), num(hit))
 

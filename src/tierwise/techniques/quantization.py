@@ -12,7 +12,7 @@ from tierwise.core.num import Num, is_zero, num
 from tierwise.core.numerics import Format, fmt
 from tierwise.models.step import LINEAR_ROLES, formatted
 from tierwise.scenario.types import Plan
-from tierwise.techniques._make import Technique, on_kv, on_plan, ops_of, shown, weights_of
+from tierwise.techniques._make import MANY, Technique, on_kv, on_plan, ops_of, shown, weights_of, within
 
 _NO_LINEAR = "it has no weights of linear layers but such as keep a format of their own"
 
@@ -58,6 +58,8 @@ def quantize_kv(
     """
     if (bits is None) == (format is None):
         raise BadField("quantize_kv", "bits", bits, "either bits (with group) or a format, not both")
+    within("quantize_kv", 0, MANY, residual=residual)
+    within("quantize_kv", 0, 64, zero_bits=zero_bits)
     key = fmt(_integers(bits, group) if format is None else format, zero_bits=zero_bits)
     value = key if value_format is None else fmt(value_format, zero_bits=zero_bits)
     return on_kv(f"KV cache {key}", "format", lambda kv: kv.and_formats(key, value, num(residual)))
@@ -69,6 +71,8 @@ def mix_kv_bits(important: Num, high: Num = 4.0, low: Num = 2.0) -> Technique:
 
     Example: ``mix_kv_bits:important=0.3,high=4,low=2``
     """
+    within("mix_kv_bits", 0, 1, important=important)
+    within("mix_kv_bits", 0, 64, high=high, low=low)
     share = num(important)
     form = Format(f"{shown(high)}/{shown(low)}-bit", share * high + (1.0 - share) * low, 0.0, "")
     return on_kv(f"KV cache {form}", "format", lambda kv: kv.and_formats(form, form))
@@ -81,6 +85,8 @@ def sparsify_weights(sparsity: Num, structured: bool = False) -> Technique:
 
     Example: ``sparsify_weights:sparsity=0.5,structured=true``
     """
+
+    within("sparsify_weights", 0, 1, sparsity=sparsity)
 
     def change(plan: Plan) -> Plan:
         if not is_zero(plan.sparsity):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num, num
 from tierwise.models.types import Block, Layer, Model, Stack
-from tierwise.techniques._make import Technique, on_caches, on_model, shown
+from tierwise.techniques._make import MANY, Technique, on_caches, on_model, shown, within
 
 
 def prune_layers(count: int | None = None, layers: Collection[int] | None = None, stack: str = "decoder") -> Technique:
@@ -36,6 +36,8 @@ def share_layers(copies: Num, stack: str = "decoder") -> Technique:
     Example: ``share_layers:copies=2``
     """
 
+    within("share_layers", 1, MANY, copies=copies)
+
     def change(s: Stack) -> Stack:
         return replace(s, kinds=tuple(replace(k, copies=k.copies * num(copies)) for k in s.kinds))
 
@@ -50,6 +52,7 @@ def slide_window(window: Num, where: Callable[[Layer], bool] | None = None) -> T
     Example: ``slide_window:1024``
     """
 
+    within("slide_window", 1, MANY, window=window)
     picks = None if where is None else (lambda s, i: where(s.kinds[i]))
     return on_caches(f"window of {shown(window)} tokens", "window", num(window), picks)
 
@@ -59,6 +62,7 @@ def sparsify_attention(density: Num) -> Technique:
 
     Example: ``sparsify_attention:density=0.25``
     """
+    within("sparsify_attention", 0, 1, density=density)
     return on_caches("static sparse attention", "density", num(density))
 
 

@@ -22,7 +22,7 @@ from tierwise.models.marks import decoder, experts_of, marked, spread
 from tierwise.models.types import Stack
 from tierwise.program.placement import ANY, Placement
 from tierwise.scenario.types import Resolved, Scenario
-from tierwise.techniques._make import NothingMatched, Technique, applied, changed
+from tierwise.techniques._make import MANY, NothingMatched, Technique, applied, changed, within
 
 # Marks of layers by what of them the host holds and computes.
 MOST_SKEW = 4.0  # the first of a hundred experts then takes nine tenths of all tokens
@@ -51,6 +51,11 @@ def partial_offload(
 
     Example: ``partial_offload:layers=8``
     """
+    within("partial_offload", 0, MANY, layers=layers, experts=experts, caches=caches, feed_forward=feed_forward)
+    within("partial_offload", 0, 1, missed=missed)
+    within("partial_offload", 0, MOST_SKEW, skew=skew)
+    if upload is not None:
+        within("partial_offload", 0, float("inf"), upload=upload)
     name = _name(layers, experts, caches, feed_forward, missed, disk)
 
     def technique(s: Scenario) -> Scenario:
@@ -92,9 +97,8 @@ def read_from_disk(
     """
     if not experts and not (is_zero(skew) and np.all(np.asarray(foreseen) >= 1.0)):
         raise TierwiseError("read_from_disk: skew and foreseen are of experts; say experts=true")
-    for field, value, most in (("skew", skew, MOST_SKEW), ("foreseen", foreseen, 1.0)):
-        if not np.all((np.asarray(value) >= 0.0) & (np.asarray(value) <= most)):
-            raise BadField("read_from_disk", field, value, f"0 to {most:g}")
+    within("read_from_disk", 0, MOST_SKEW, skew=skew)
+    within("read_from_disk", 0, 1, share=share, foreseen=foreseen)
     name = f"{float(np.max(share)):.0%} of the {'experts' if experts else 'weights'} read from {disk} each step"
     if not is_zero(skew):
         name += f" but popular ones, which memory holds (Zipf, {float(np.max(skew)):g})"

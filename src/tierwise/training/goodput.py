@@ -118,7 +118,7 @@ def _waits(what: Reliability, between: float) -> float:
         return 0.5 * math.erfc(z / math.sqrt(2.0))
     term = math.exp(-mean)
     below = 0.0
-    for k in range(int(what.spares)):
+    for k in range(int(min(what.spares, 2000))):  # of 700 on average, never more
         below += term
         term *= mean / (k + 1)
     return max(1.0 - below, 0.0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tierwise.core.errors import BadField, UnknownName
 from tierwise.core.num import Num, maximum, minimum
+from tierwise.core.units import whole
 from tierwise.models.types import Weight
 
 # Bytes of state a parameter, the master copy of the weights apart.
@@ -99,7 +100,7 @@ def asked_for(text: str) -> tuple[str, float]:
         if key != "density" or not 0 <= share <= 1:
             raise BadField("--optimizer", name, rest or None, f"the share with states: {name}:density=0.25")
         return name, share
-    if key not in ("r", "rank") or not value.isdigit() or int(value) < 1:
+    if key not in ("r", "rank") or not whole(value):
         raise BadField("--optimizer", name, rest or None, "r=RANK, a whole number of at least 1, as in galore:r=128")
     return name, float(value)
 

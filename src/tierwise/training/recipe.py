@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 
 from tierwise.core.errors import BadField, UnknownName
 from tierwise.core.num import Num
+from tierwise.core.units import whole
 from tierwise.training.optimizers import OPTIMIZERS
 
 FOLDER = Path(__file__).with_name("frameworks")
@@ -185,7 +187,7 @@ def method(text: str, base: Recipe) -> Recipe:
         return replace(base, slices=_slices(rest))
     given, _, maps = (rest or "r=16").partition(",on=")
     key, _, value = given.partition("=")
-    if key not in ("r", "rank") or not value.isdigit() or int(value) < 1 or ("," in rest and not maps):
+    if key not in ("r", "rank") or not whole(value) or ("," in rest and not maps):
         raise BadField("--method", name, rest, "r=RANK, a whole number of at least 1; maps behind it: "
                        "r=16,on=qkv_proj+o_proj")  # fmt: skip
     # NF4: 4 bits, an 8-bit scale for 64 weights, and an fp32 scale for 256 of those.
@@ -248,7 +250,7 @@ def compression(text: str) -> Compression:
         value = float(rest)
     except ValueError:
         value = 0.0
-    if not value > 0 or (kind == "topk" and value > 1) or (kind == "powersgd" and value != int(value)):
+    if not 0 < value < math.inf or (kind == "topk" and value > 1) or (kind == "powersgd" and not whole(rest)):
         allowed = "the share that is sent, topk:0.01" if kind == "topk" else "a whole rank, powersgd:4"
         raise BadField("--compress", kind, rest or None, allowed)
     return Compression(kind, value)

@@ -76,9 +76,9 @@ def _tables(c: Config, hidden: float, vocab: float) -> tuple[Block, ...]:
     if absolute and c.flag("position_biased_input", default=True) and kind not in _ROTARY:
         out.append(Embedding(c.size("max_position_embeddings", default=512.0), width, name="position"))
     if c.flag("relative_attention"):  # DeBERTa: a table for distances either way
-        bucket, most = (c.raw(n, default=-1) for n in ("position_buckets", "max_relative_positions"))
+        bucket, most = (c.real(n, default=-1.0) for n in ("position_buckets", "max_relative_positions"))
         rows = c.size("max_position_embeddings", default=512.0)
-        reach = next((float(v) for v in (bucket, most) if v and v > 0), rows)
+        reach = next((v for v in (bucket, most) if v > 0), rows)
         out.append(Extra("relative_positions", 2.0 * reach * hidden, "embed"))
     if types:
         out.append(Extra("token_types", types * width, "embed"))

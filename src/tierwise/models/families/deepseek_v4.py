@@ -44,15 +44,16 @@ def _shared(c: Config) -> list[str]:
 
 def _ratios(c: Config, n: int) -> list[float]:
     if c.has("compress_ratios"):
-        ratios = c.items("compress_ratios")
+        ratios = c.sizes("compress_ratios", least=0)
     elif not c.has("layer_types"):
         raise BadField(c.where, c.path + "compress_ratios", None, f"{n} ratios of 0 or more, or layer_types")
     else:
-        rates = {**_RATIOS, **{k: float(v) for k, v in c.section("compress_rates").data.items()}}
-        ratios = [rates.get(k, -1.0) for k in c.items("layer_types")]
-    if len(ratios) < n or any(not isinstance(r, (int, float)) or r < 0 for r in ratios):
+        own = c.section("compress_rates")
+        rates = {**_RATIOS, **{k: own.size(k, least=0) for k in own.data}}
+        ratios = [rates.get(str(k), -1.0) for k in c.items("layer_types")]
+    if len(ratios) < n or min(ratios[:n]) < 0:
         raise BadField(c.where, "compress_ratios", ratios, f"{n} ratios of 0 or more")
-    return [float(r) for r in ratios[:n]]
+    return ratios[:n]
 
 
 def _layer(c: Config, ratio: float) -> Layer:

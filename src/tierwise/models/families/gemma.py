@@ -6,6 +6,7 @@ configurations leave out. Gemma 3n's image and audio towers are left out.
 
 from __future__ import annotations
 
+from tierwise.core.errors import BadField
 from tierwise.models.blocks.common import Extra, Linear, Norm, Projection
 from tierwise.models.blocks.ends import Embedding
 from tierwise.models.blocks.patch import PatchEmbed
@@ -105,7 +106,9 @@ def _nano(c: Config, name: str, top: Config) -> Model:
     window = c.size("sliding_window", default=512.0)
     first_shared = n - int(c.size("num_kv_shared_layers", default=0.0, least=0))
     widths = c.raw("intermediate_size")
-    inner = [float(w) for w in widths] if isinstance(widths, list) else [c.size("intermediate_size")] * n
+    inner = c.sizes("intermediate_size") if isinstance(widths, list) else [c.size("intermediate_size")] * n
+    if len(inner) < n:
+        raise BadField(c.where, c.path + "intermediate_size", widths, f"a width, or {n} of them")
     # Mixing coefficients, their router and its norm; the mixing itself is elementwise over the streams.
     mix = Extra("altup", 2.0 * hidden + streams**2 + streams**3 + streams * hidden)
     laurel: list[Block] = [

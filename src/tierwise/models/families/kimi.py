@@ -42,10 +42,10 @@ def _tower(v: Config, width: float) -> Stack:
     """Patches with a learned position grid; squares of them merged and projected."""
     hidden, patch = v.size("vt_hidden_size", "hidden_size"), v.size("patch_size")
     positions = v.size("init_pos_emb_height", "pos_emb_height") * v.size("init_pos_emb_width", "pos_emb_width")
-    kernel = v.items("merge_kernel_size", default=[2, 2])
-    if len(kernel) != 2 or kernel[0] != kernel[1] or not isinstance(kernel[0], int) or kernel[0] < 1:
+    kernel = v.sizes("merge_kernel_size") if v.has("merge_kernel_size") else [2.0, 2.0]
+    if len(kernel) != 2 or kernel[0] != kernel[1]:
         raise BadField(v.where, v.path + "merge_kernel_size", kernel, "two equal whole numbers")
-    merge = float(kernel[0])
+    merge = kernel[0]
     return tower(
         hidden,
         v.size("vt_num_attention_heads", "num_attention_heads"),

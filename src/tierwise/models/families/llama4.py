@@ -32,7 +32,7 @@ def _layers(c: Config) -> list[Layer]:
     rotary = c.items("no_rope_layers", default=None) or [(i + 1) % interval != 0 for i in range(n)]
     kinds = layer_types(c, n, ["chunked_attention" if r else "full_attention" for r in rotary])
     step = int(c.size("interleave_moe_layer_step", default=1.0))
-    routed = set(c.items("moe_layers")) if c.has("moe_layers") else set(range(step - 1, n, step))
+    routed = set(c.sizes("moe_layers", least=0)) if c.has("moe_layers") else set(range(step - 1, n, step))
     inner = c.size("intermediate_size")
     experts = MoE(
         hidden, c.size("num_local_experts"), c.size("num_experts_per_tok"), inner, shared_inner=inner

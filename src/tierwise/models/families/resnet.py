@@ -21,8 +21,7 @@ _REDUCTION = 4.0  # a bottleneck's inner width is a quarter of its outer
 
 
 def build(c: Config, name: str) -> Model:
-    widths = [Config({"n": w}, c.where, f"hidden_sizes[{i}].").size("n") for i, w in enumerate(c.items("hidden_sizes"))]
-    depths = [int(Config({"n": d}, c.where, f"depths[{i}].").size("n")) for i, d in enumerate(c.items("depths"))]
+    widths, depths = c.sizes("hidden_sizes"), [int(d) for d in c.sizes("depths")]
     if not widths or len(widths) != len(depths) or sum(depths) > 10_000:
         raise BadField(c.where, "depths", depths, f"one number for each of {len(widths)} hidden_sizes")
     first = 2.0 if c.flag("downsample_in_first_stage") else 1.0

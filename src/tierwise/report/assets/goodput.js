@@ -1,10 +1,10 @@
 // Share within the targets over the rate of arrivals: a line a machine.
 const curves = DATA.curves.filter((c) => c.points.length);
 const COLOURS = ["attn", "mlp", "conv", "head", "ssm", "embed", "moe", "vision"].map((k) => `var(--c-${k})`);
-if (!curves.length) {
-  document.getElementById("within").hidden = true;
-} else {
+function draw() {
+  if (!curves.length) { document.getElementById("within").hidden = true; return; }
   const holder = document.getElementById("share");
+  holder.replaceChildren();
   const height = 320, left = 52, bottom = 44, top = 14, right = 16;
   const [node, width] = canvas(holder, height, "Share of requests within both targets, by rate");
   const most = Math.max(...curves.flatMap((c) => c.points.map((p) => p.rate_per_s))) * 1.05;
@@ -37,3 +37,7 @@ if (!curves.length) {
     legend(holder, curves.map((c, i) => [COLOURS[i % COLOURS.length], c.machine, c.capacity_per_s ? three(c.capacity_per_s) + "/s" : ""]));
   }
 }
+draw();
+addEventListener("resize", draw);
+addEventListener("beforeprint", draw);
+addEventListener("afterprint", draw);

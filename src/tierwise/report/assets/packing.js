@@ -1,10 +1,10 @@
 // Buffers as rectangles over time (to the right) and addresses (up).
 const placed = DATA.placed || [];
-if (!placed.length) {
-  document.getElementById("packing").hidden = true;
-} else {
-  const height = 420, left = 74, bottom = 30;
-  const [node, width] = canvas(document.getElementById("arena"), height, "Buffers over time and addresses");
+function draw() {
+  if (!placed.length) { document.getElementById("packing").hidden = true; return; }
+  const holder = document.getElementById("arena"), height = 420, left = 74, bottom = 30;
+  holder.replaceChildren();
+  const [node, width] = canvas(holder, height, "Buffers over time and addresses");
   // Moments at which buffers come or go are drawn at equal distances: some lives are a millionth of others.
   const moments = [...new Set(placed.flatMap((b) => [b.lower, b.upper]))].sort((a, b) => a - b);
   const at = new Map(moments.map((m, i) => [m, i]));
@@ -23,3 +23,7 @@ if (!placed.length) {
   for (const a of [0, top / 2, top]) node.append(text(left - 6, y(a) + 4, bytes(a), { "text-anchor": "end" }));
   node.append(text(left, height - 8, `${whole(moments[0])} to ${whole(moments[moments.length - 1])}, ${moments.length} moments`));
 }
+draw();
+addEventListener("resize", draw);
+addEventListener("beforeprint", draw);
+addEventListener("afterprint", draw);

@@ -53,9 +53,14 @@ def rule(package: ModuleType, written: str, **given: object) -> tuple[ModuleType
     lacks = [k for k, p in takes.items() if p.default is p.empty and k not in how]
     if lacks:
         raise TierwiseError(f"{kind} {name}: needs {', '.join(lacks)}, as in {name}:{lacks[0]}=...")
+    least, most = units.RANGE["count"]
     for key, found in how.items():
-        if takes[key].annotation in (float, "float") and not (isinstance(found, int | float) and found >= 0):
+        if takes[key].annotation not in (float, "float"):
+            continue
+        if not (isinstance(found, int | float) and found >= 0):
             raise TierwiseError(f"{kind} {name}: {key}: found {found!r}; allowed: a number of 0 or more")
+        if found and not least <= found <= most:
+            raise TierwiseError(f"{kind} {name}: {key}: found {found:g}; allowed: 0, or {least:g} to {most:g}")
     return module, how
 
 

@@ -12,6 +12,9 @@ from tierwise.serving.traffic.blocks import BLOCK
 from tierwise.serving.traffic.synthetic import draw, generator
 from tierwise.serving.traffic.trace import Ints, Trace, trace
 
+# Nodes of a level, or levels; requests in all, whose arrays take gigabytes.
+WIDEST, MOST = 10_000, 10_000_000
+
 
 @dataclass(frozen=True)
 class Search:
@@ -162,8 +165,12 @@ def _parsed(text: str) -> Search:
 
 def _check(questions: Trace, how: Search) -> None:
     for key in ("width", "keep", "depth"):
-        if getattr(how, key) < 1:
-            raise TierwiseError(f"search: {key}: found {getattr(how, key)}; allowed: a whole number of at least 1")
+        if not 1 <= getattr(how, key) <= WIDEST:
+            raise TierwiseError(f"search: {key}: found {getattr(how, key)}; allowed: a whole number of at least 1, and "
+                                f"at most {WIDEST:,}")  # fmt: skip
+    if (nodes := len(questions) * how.width * how.depth) > MOST:
+        raise TierwiseError(f"search: {len(questions):,} questions of {how.width:,} times {how.depth:,} nodes are "
+                            f"{nodes:,} requests; allowed: at most {MOST:,}")  # fmt: skip
     if how.width % how.keep:
         allowed = ", ".join(str(k) for k in range(1, how.width + 1) if how.width % k == 0)
         raise TierwiseError(f"search: keep: found {how.keep}; allowed: a divisor of width, {how.width}: {allowed}")
