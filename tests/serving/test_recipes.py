@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tierwise.serving.predict import priced
-from tierwise.serving.recipes import CacheFormat, ExpertLayout, conditions, key_of, usual
+from tierwise.serving.recipes import CacheFormat, ExpertKernels, ExpertLayout, conditions, key_of, usual
 from tierwise.serving.rows import EngineGroup, ServingRow
 
 INFERENCEX = "source_file=2026-03-25.csv; measured={}T00:00:00.000Z"
@@ -91,3 +91,17 @@ def test_scripts_of_engines_that_do_both_say_nothing_of_those_that_prefill_apart
     assert how.client.budget.tolist() == [32768.0, 8192.0, 16384.0]
     p, _ = priced([r, apart])
     assert p.times.room[0] < 1.0 < p.times.room[1]
+
+
+def test_experts_run_the_kernels_that_a_script_names() -> None:
+    """TensorRT-LLM's backend TRTLLM for DeepSeek in 8 bits on a B200 since its script said so, not on other devices."""
+    days = "2026-01-15", "2026-02-10"
+    then, now = (row(system="b200_sxm", version="1.2.0rc6.post2", source=INFERENCEX.format(d)) for d in days)
+    elsewhere, own = replace(now, system="h200_sxm"), row(system="b200_sxm")
+    found = conditions([then, now, elsewhere, own]).experts.tolist()
+    assert found == [ExpertKernels.OWN, ExpertKernels.GENERATED, ExpertKernels.OWN, ExpertKernels.OWN]
+    # They serve few tokens faster than DeepGEMM's grouped products, whose tiles are taller.
+    p, refused = priced([then, now])
+    assert not refused
+    moe = p.times.decode[1, 0]
+    assert moe[1] < 0.8 * moe[0] and (p.times.decode[0, 0, 0] == p.times.decode[0, 0, 1])

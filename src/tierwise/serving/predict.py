@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tierwise import engines
 from tierwise.core.errors import TierwiseError, UnknownName
+from tierwise.cost import efficiency
 from tierwise.machines import system
 from tierwise.machines.types import System
 from tierwise.memory.rules import rules
@@ -20,7 +21,7 @@ from tierwise.models.types import Model
 from tierwise.scenario.types import Plan
 from tierwise.serving.closed_loop import closed_loop
 from tierwise.serving.coefficients import Calibration, EngineKey, Flags, calibration, features, unquantized
-from tierwise.serving.recipes import CacheFormat, Conditions, ExpertLayout, conditions, key_of
+from tierwise.serving.recipes import CacheFormat, Conditions, ExpertKernels, ExpertLayout, conditions, key_of
 from tierwise.serving.rows import EngineGroup, RefusedLine, ServingRow
 from tierwise.serving.steady import Coefficients, Steady
 from tierwise.serving.step_times import (
@@ -160,9 +161,10 @@ def _priced(rows: list[ServingRow], models: list[Model]) -> Priced:
     )  # fmt: skip
     servers = column(lambda r: r.prefill.workers * r.prefill.dp / r.decode.workers if r.prefill else 0.0)
     out = _empty(n)
-    groups: dict[tuple[str, str, str, str, str, bool, float], list[int]] = {}
+    groups: dict[tuple[str, str, str, str, str, bool, float, float], list[int]] = {}
     for i, row in enumerate(rows):
-        key = (models[i].name, row.system, row.engine, row.dense, row.experts, bool(row.prefill), float(how.cache[i]))
+        key = (models[i].name, row.system, row.engine, row.dense, row.experts, bool(row.prefill), float(how.cache[i]),
+               float(how.experts[i]))  # fmt: skip
         groups.setdefault(key, []).append(i)
     for members in groups.values():
         _fill(out, rows, models, point, how, np.asarray(members))
@@ -186,6 +188,9 @@ def _fill(
         machine = find_system(first.system, max(g.devices for g in groups))
         plan = Plan(tp=point.tp, dp=point.dp, ep=point.ep, kv=cache)
         on = engine_on(model, plan, machine, first.engine, Corrections(), alone=True)
+        if kernel := ExpertKernels(int(how.experts[index[0]])).kernel:
+            told = efficiency(machine.device, f"{first.engine}:{kernel}")
+            on = replace(on, target=replace(on.target, efficiency=told))
         layout = rules(engines.load(first.engine), plan, share=how.memory[index], budget=how.client.budget[index],
                        max_seqs=point.flight / point.dp)  # fmt: skip
         held = room(model, machine, plan, layout, point.isl + how.held[index] * point.osl)

@@ -40,6 +40,18 @@ class CacheFormat(IntEnum):
     BF16 = 2
 
 
+class ExpertKernels(IntEnum):
+    """Whose kernels an engine was told to run experts with."""
+
+    OWN = 0  # those it takes unless told
+    GENERATED = 1  # those that TensorRT-LLM generates, its backend TRTLLM
+
+    @property
+    def kernel(self) -> str:
+        """As recordings name them; ``""`` for an engine's own."""
+        return "moe_torch_flow_min_latency" if self == ExpertKernels.GENERATED else ""
+
+
 @dataclass(frozen=True)
 class Conditions:
     """How each row was run, shape (n,).
@@ -49,7 +61,8 @@ class Conditions:
         shorten: mean tokens over nominal ones; ``memory``: share of the device the engine takes; ``slots``: sequences
             an engine runs at once at most; ``draft``: draft tokens a step; ``draft_unknown``: 1 where it may as well
             have been none.
-        expert_layout: of :class:`ExpertLayout`; ``cache``: of :class:`CacheFormat`.
+        expert_layout: of :class:`ExpertLayout`; ``cache``: of :class:`CacheFormat`; ``experts``: of
+            :class:`ExpertKernels`.
         held: share of its answer's tokens that a request has a place for in the cache, in the mean over its life.
     """
 
@@ -61,6 +74,7 @@ class Conditions:
     draft_unknown: Array
     expert_layout: Array
     cache: Array
+    experts: Array
     held: Array
 
 
@@ -75,9 +89,9 @@ def conditions(rows: Sequence[ServingRow]) -> Conditions:
     stated = [r.draft is not None for r in rows]
     draft = np.where(stated, [r.draft or 0.0 for r in rows], column("draft"))
     unknown = np.where(stated, 0.0, column("draft_unknown"))
-    names = ("shorten", "memory", "slots", "expert_layout", "cache", "held")
-    shorten, memory, slots, layout, cache, held = (column(name) for name in names)
-    return Conditions(_client(column, isl), shorten, memory, slots, draft, unknown, layout, cache, held)
+    names = ("shorten", "memory", "slots", "expert_layout", "cache", "experts", "held")
+    shorten, memory, slots, layout, cache, experts, held = (column(name) for name in names)
+    return Conditions(_client(column, isl), shorten, memory, slots, draft, unknown, layout, cache, experts, held)
 
 
 def usual(key: EngineKey, model: str) -> ClosedLoopClients:
@@ -129,7 +143,7 @@ def _number(value: Any) -> float:
     if not isinstance(value, str):
         return float(value)
     name = value.upper()
-    return float(ExpertLayout[name] if name in ExpertLayout.__members__ else CacheFormat[name])
+    return float(next(names[name] for names in (ExpertLayout, CacheFormat, ExpertKernels) if name in names.__members__))
 
 
 def _date(row: ServingRow) -> str:

@@ -216,7 +216,9 @@ class StepCurve:
 def step_curve(point: ClosedLoopPoint, times: StepTimes, coef: Coefficients) -> StepCurve:
     """Decode steps of every deployment, by the sequences in them."""
     ops = coef["ops"] * times.decode.sum(axis=0)
-    fixed = gap_seconds(times, coef) + point.draft * coef["draft"] * ops[-1] / times.layers
+    fixed = gap_seconds(times, coef)
+    # A module of one layer drafts, a token after the other, for the sequences of the step.
+    ops = ops * (1.0 + point.draft * coef["draft"] / times.layers)
     launch, power = (x if x.any() else None for x in (times.launch, times.decode_power))
     each = coef["gap_sequence"] * (1.0 + point.draft)
     return StepCurve(ops, launch, power, fixed, each, point.flight / point.dp)
