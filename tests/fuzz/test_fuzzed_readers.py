@@ -48,6 +48,10 @@ ONCE = [
     ("table-ops", b"system,latency,allreduce_dtype,num_gpus,message_size\nh100_sxm,0.1,bfloat16,x,256\n"),
     ("table-ops", b"\xff\xfesystem,latency\n1,2\n"),
     ("table-ops", b"system,latency,op_name,num_gpus,message_size,nccl_dtype\nh100_sxm,1,all_gather,2,256,x\n"),
+    ("table-edge", b"device,backend,engine,model,quant,phase,value,prompt,batch,ubatch\n"
+                   b"Apple M1 Max,Metal,llama.cpp,Llama 3.1 8B,Q4_K_M,prefill,500,512,1,0\n"),
+    ("table-edge", b"device,backend,engine,model,quant,phase,value,prompt,note\n"
+                   b"Apple M1 Max,Metal,llama.cpp,Llama 3.1 8B,Q4_K_M,prefill,500,512,-b 0\n"),
     ("table-edge", b"device,backend,engine,model,quant,phase,value\nRTX 4090,CUDA,llama.cpp,x,q4_0,decode,['a']\n"),
     ("table-pixels", b"model,machine,framework,compiler,precision,layout,phase,batch,img_h,img_w,throughput_per_s,"
                      b"latency_ms\nresnet-50,l4,pytorch,,fp16,,infer,8,224,224,x,1\n"),

@@ -30,7 +30,7 @@ from tierwise.scenario.types import Plan
 COLUMNS = ("device", "backend", "engine", "model", "quant", "phase", "value")
 
 BOUNDS = {"value": MEASURED, "ndev": (1.0, 4096.0), "bpw": (0.0, 1000.0), "prompt": COUNT, "gen": COUNT, "depth": COUNT,
-          "batch": COUNT, "ubatch": COUNT, "power_w": MEASURED}  # fmt: skip
+          "batch": COUNT, "ubatch": (1.0, COUNT[1]), "power_w": MEASURED}  # fmt: skip
 
 # Micro-batch of a prompt where nobody says: llama.cpp's own (`-ub`, common/common.h).
 UBATCH = 512.0
@@ -190,7 +190,7 @@ def micro_batch(stated: str, note: str = "") -> float:
     """Tokens of a micro-batch, which holds no more than the batch that a note may state (``-b 256``): llama.cpp,
     src/llama-context.cpp, n_ubatch."""
     batch = re.search(r"(?<![\w-])-b (\d+)", note)
-    return min(float(stated or UBATCH), float(batch[1]) if batch else np.inf)
+    return min(float(stated or UBATCH), max(float(batch[1]), 1.0) if batch else np.inf)
 
 
 def neural_engine(text: str, quant: str) -> str:
