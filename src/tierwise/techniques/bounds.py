@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tierwise.core.num import is_zero
+from tierwise.engines import KERNELS
 from tierwise.scenario.types import Scenario
 from tierwise.techniques._make import Technique, applied
 
 
 def roofline() -> Technique:
     """One engine and one memory at datasheet rates, as the roofline model has it (Williams, Waterman and
-    Patterson, 2009): no caches, tiles, launches, latencies, or memory kept by the runtime."""
+    Patterson, 2009): no caches, tiles, launches, latencies, or memory kept by the runtime; kernels alone, whatever
+    engine is asked for, with nothing between steps."""
 
     def technique(s: Scenario) -> Scenario:
         machine = s.resolved().machine
@@ -32,6 +34,7 @@ def roofline() -> Technique:
             dispatch=replace(device.dispatch, eager=0.0, graph=0.0),
             reserve=0.0,
         )
-        return applied(replace(s, machine=ideal), "roofline", matched, machine.name, "it is already ideal")
+        alone = replace(s, machine=ideal, engine=KERNELS)
+        return applied(alone, "roofline", matched, machine.name, "it is already ideal")
 
     return technique
