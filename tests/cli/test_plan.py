@@ -73,6 +73,27 @@ def test_nobody_meets_the_targets(capsys: pytest.CaptureFixture[str]) -> None:
     assert "No TTFT below" in said and "No TPOT below" in said
 
 
+def test_who_meets_the_targets_as_expected_and_not_surely_is_not_said_to_miss_them(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "plan.json"
+    asked = ["llama-3.1-70b", "--on", "16xh100-sxm", "--prompt", "4000", "--output", "300", "--rate", "4", "--ttft", "1s",
+             "--tpot", "40ms", "--mode", "disaggregated"]  # fmt: skip
+    assert plan("serve", *asked, "--json", str(out)) == 0
+    run = json.loads(out.read_text())["answer"]["simulated"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert run["meets"] and run["keeps_up"] and not run["surely"]
+    assert "is shown to serve" in said and "with 80 % confidence: the nearest" in said
+    assert "which meets the targets as expected, not surely" in said and "which falls behind" not in said
+    assert plan("serve", *asked, "--confidence", "50") == 0
+    assert capsys.readouterr().out.split()[0] == "Serve"
+
+
+def test_a_zero_character_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert plan("train", "llama-3.1-8b", "--on", "8xh100-sxm", "--global-batch", "64", "--out", "a\0b") == 2
+    assert "an argument has no zero character" in capsys.readouterr().err
+
+
 def test_a_model_that_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan("serve", "llama-3.1-405b", "--on", "2xl4", "--prompt", "100", "--output", "10") == 0
     said = " ".join(capsys.readouterr().out.split())

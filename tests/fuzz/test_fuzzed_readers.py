@@ -65,6 +65,7 @@ ONCE = [
                b'"vocab_size": 99, "max_position_embeddings": 99, "do_layer_.x": 3}'),
     ("chip", b"like: a10\ntitle: mine\n"),
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--chunk", "0"]'),
+    ("command", b'["plan", "train", "llama-3.2-1b", "--on", "h100-sxm", "--out", "a\\u0000b"]'),
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--prompt", "1e99"]'),
     ("command", b'["explain", "llama-3.2-1b", "--on", "h100-sxm", "--kv", "int4-g' + b"9" * 300 + b'"]'),
     ("command", b'["simulate", "llama-3.2-1b", "--on", "2xl4", "--concurrency", "1e99", "--requests", "10", '

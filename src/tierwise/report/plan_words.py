@@ -36,8 +36,9 @@ def headline(d: Json) -> str:
         return f"{q['model']} cannot run on {machines(d)}: {what_is_missing(d)}"
     if not d["met"]:
         wanted = " ".join(x for x in (q["model"], demanded(d), conditions(d)) if x)
+        serves = "is shown to serve" if _unsure(a) else "serves"
         return (
-            f"Nothing within {machines(d)} serves {wanted}: "
+            f"Nothing within {machines(d)} {serves} {wanted}{f' {surely(d)}' if _unsure(a) else ''}: "
             f"the nearest is {layout(a)} on {hardware(a)}, which {shortfall(d, a)}."
         )
     best = superlative(d, a)
@@ -54,6 +55,12 @@ def _engine_and_formats(d: Json, a: Json) -> str:
     """Whose engines, and formats that change the model, where the question left them open."""
     parts = [f"of {a['engine']}"] if len(d["question"]["engines"]) > 1 else []
     return "".join(f" {x}" for x in parts) + ("" if a["own_formats"] else f" with {_changed_formats(a)}")
+
+
+def _unsure(a: Json) -> bool:
+    """Whether the simulator has a deployment meet the targets as expected, and that is not sure enough."""
+    run = a.get("simulated")
+    return bool(run and run["meets"] and run["keeps_up"] and not run["surely"])
 
 
 def surely(d: Json) -> str:
@@ -110,6 +117,8 @@ def next_device(d: Json) -> str:
 
 def shortfall(d: Json, a: Json) -> str:
     """What the nearest deployment misses."""
+    if _unsure(a):
+        return "meets the targets as expected, not surely"
     q, run = d["question"], a.get("simulated")
     parts, times = [], []
     for name in ("ttft", "tpot"):
@@ -190,9 +199,9 @@ def fastest(d: Json) -> list[str]:
             out.append(f"No {name.upper()} below {seconds(least['value'])} is within reach, that of {whose}.")
     most = limits["rate"]
     if most is not None and d["question"]["requests_per_s"] is not None and layout(most) != layout(d["answer"]):
-        a = most
+        a, sure = most, f" {surely(d)}" if d["question"]["confidence"] > 50 else ""
         out.append(f"Within the other targets {layout(a)} on {hardware(a)} would sustain "
-                   f"{rate(a['requests_per_s'])} requests/s.")  # fmt: skip
+                   f"{rate(a['requests_per_s'])} requests/s{sure}.")  # fmt: skip
     return out
 
 
