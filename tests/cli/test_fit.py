@@ -55,6 +55,17 @@ def test_each_row_is_what_explain_says(tmp_path: Path, capsys: pytest.CaptureFix
     assert rows[3]["tokens_per_s"] > rows[2]["tokens_per_s"]
 
 
+def test_several_are_given_by_commas_or_again(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = {"--context": ("8k", "32k"), "--quant": ("Q4_K_M", "AWQ"), "--on": ("rtx4090", "m4max")}
+    again = [word for flag, values in asked.items() for value in values for word in (flag, value)]
+    commas = [word for flag, values in asked.items() for word in (flag, ", ".join(values))]
+    found = []
+    for words in (again, commas):
+        assert run("fit", "llama-3.1-8b", *words, "--json", "-") == 0
+        found.append(json.loads(capsys.readouterr().out)["rows"])
+    assert len(found[0]) == 8 and found[0] == found[1]
+
+
 def test_machines_by_how_much_memory_they_have(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fit", "llama-3.2-1b", "--vram", "12GB", "--quant", "Q8_0") == 0
     said = capsys.readouterr().out

@@ -77,8 +77,8 @@ def test_who_meets_the_targets_as_expected_and_not_surely_is_not_said_to_miss_th
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "plan.json"
-    asked = ["llama-3.1-70b", "--on", "16xh100-sxm", "--prompt", "4000", "--output", "300", "--rate", "4", "--ttft", "1s",
-             "--tpot", "40ms", "--mode", "disaggregated"]  # fmt: skip
+    asked = ["llama-3.1-70b", "--on", "16xh100-sxm", "--prompt", "4000", "--output", "300", "--rate", "4",
+             "--ttft", "1s", "--tpot", "40ms", "--mode", "disaggregated"]  # fmt: skip
     assert plan("serve", *asked, "--json", str(out)) == 0
     run = json.loads(out.read_text())["answer"]["simulated"]
     said = " ".join(capsys.readouterr().out.split())

@@ -14,16 +14,17 @@ _AS = FIELDS["read_as"]
 def command(
     model: str = typer.Argument(..., metavar="MODEL", help="Catalog name, one that people use, or a config.json."),
     machine: list[str] = typer.Option(
-        [], "--on", metavar="MACHINE", help="Machine; repeat for more (default: eight ordinary ones)."
+        [], "--on", metavar="MACHINE", help="Machine; more by commas or again (default: eight ordinary ones)."
     ),
     vram: str | None = typer.Option(
         None, "--vram", metavar="SIZE", help="Every GPU of the catalog with so much memory: 12GB."
     ),
     quant: list[str] = typer.Option(
-        [], "--quant", metavar="FORMAT", help="Format of the weights; repeat for more (default: bf16, Q8_0, Q4_K_M)."
+        [], "--quant", metavar="FORMAT",
+        help="Format of the weights; more by commas or again (default: bf16, Q8_0, Q4_K_M).",
     ),
     context: list[str] = typer.Option(
-        [], "--context", metavar="TOKENS", help="Tokens of a conversation; repeat for more (default: 8k)."
+        [], "--context", metavar="TOKENS", help="Tokens of a conversation; more by commas or again (default: 8k)."
     ),
     read_as: str | None = typer.Option(None, _AS.option, help=_AS.help, metavar=_AS.metavar),
     html: str | None = typer.Option(None, metavar="FILE", help=FIELDS["html"].help),
@@ -42,6 +43,7 @@ def command(
     from tierwise.report.made import made_by
     from tierwise.report.tables import ENDINGS, write_table
 
+    machine, quant, context = _apart(machine), _apart(quant), _apart(context)
     for target in (html, json):
         if target is not None:
             check_writable(target)
@@ -87,6 +89,11 @@ def command(
                 print(f"{what} written to {place}")
     if stopped:
         raise Stopped
+
+
+def _apart(values: list[str]) -> list[str]:
+    """What was given again and again, or between commas."""
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
 
 
 def _scenario(model: str, machine: str, quant: str, context: float) -> object:
