@@ -88,8 +88,9 @@ def _run(args: list[str]) -> int:
     from tierwise.core.errors import TierwiseError
 
     stream = sys.stdout
-    if any("\0" in arg for arg in args):  # no shell passes one on, but who calls main may
-        return _fail(f"{next(arg for arg in args if chr(0) in arg)!r}: an argument has no zero character")
+    for arg in args:
+        if "\0" in arg:  # no shell passes one on, but who calls main may
+            return _fail(f"{arg!r}: an argument has no zero character")
     try:
         with beginning(args) as begun:
             app = _app(args, begun)

@@ -185,7 +185,7 @@ def carry(data: Mapping[str, Any], clock: Num, unit_share: Num, peak: Num = nan)
     slower = float(at.get("clock", nan)) / clock
     if not np.all(np.isfinite(slower)):
         return {}
-    out = {**dict.fromkeys(data.get("cycles", ()), slower)}
+    out: dict[str, Num] = dict.fromkeys(data.get("cycles", ()), slower)
     if "draws" in data:
         out |= dict.fromkeys(data["draws"], float(at["unit_share"]) / unit_share / slower)
     if "unit_rate" in at:

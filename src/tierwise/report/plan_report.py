@@ -39,7 +39,7 @@ def described(d: Json) -> Report:
     sections: dict[str, ReportSection] = {}
     if d["finalists"]:
         remark = "predicted → simulated, means"
-        if any(_state(e) == "unsure" for e in d["finalists"]):
+        if any(words.state(e) == "unsure" for e in d["finalists"]):
             remark += f"; unsure: met as expected, not {words.surely(d)}"
         sections["finalists"] = ReportSection("Finalists", Table(*_finalists(d)), remark, element="finalists")
     if d["front"]:
@@ -122,7 +122,7 @@ def short(e: Json) -> str:
 
 def _finalists(d: Json) -> tuple[tuple[Column, ...], list[list[str]]]:
     """What was simulated, those that hold first."""
-    ranked = sorted(d["finalists"], key=lambda e: (_STATES.index(_state(e)), words.price_paid(d, e)))
+    ranked = sorted(d["finalists"], key=lambda e: (words.STATES.index(words.state(e)), words.price_paid(d, e)))
     names = ["dev", "flight", "budget", *_money(d), "tok/s/dev", "TTFT", "TPOT", "targets"]
     return _columns(names), [_finalist(d, e) for e in ranked[: choices.PLAN_ROWS]]
 
@@ -180,16 +180,7 @@ def _finalist(d: Json, e: Json) -> list[str]:
     per_device = run["requests_per_s"] * d["question"]["output"] / e["devices"]
     times = [_change(e[n], run[n]["mean"]) for n in ("ttft_s", "tpot_s")]
     load = [f"{e['in_flight']:,.0f}", f"{e['max_num_batched_tokens']:,}"]
-    return [_named(d, e), str(e["devices"]), *load, *_prices(d, e, paid), rate(per_device), *times, _state(e)]
-
-
-_STATES = ("met", "unsure", "missed", "behind")
-
-
-def _state(e: Json) -> str:
-    """How a finalist stands to the targets."""
-    run = e["simulated"]
-    return "met" if run["surely"] else "unsure" if run["meets"] else "missed" if run["keeps_up"] else "behind"
+    return [_named(d, e), str(e["devices"]), *load, *_prices(d, e, paid), rate(per_device), *times, words.state(e)]
 
 
 def _change(before: float, after: float | None) -> str:

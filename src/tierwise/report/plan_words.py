@@ -36,9 +36,9 @@ def headline(d: Json) -> str:
         return f"{q['model']} cannot run on {machines(d)}: {what_is_missing(d)}"
     if not d["met"]:
         wanted = " ".join(x for x in (q["model"], demanded(d), conditions(d)) if x)
-        serves = "is shown to serve" if _unsure(a) else "serves"
+        serves, sure = ("is shown to serve", f" {surely(d)}") if state(a) == "unsure" else ("serves", "")
         return (
-            f"Nothing within {machines(d)} {serves} {wanted}{f' {surely(d)}' if _unsure(a) else ''}: "
+            f"Nothing within {machines(d)} {serves} {wanted}{sure}: "
             f"the nearest is {layout(a)} on {hardware(a)}, which {shortfall(d, a)}."
         )
     best = superlative(d, a)
@@ -57,10 +57,16 @@ def _engine_and_formats(d: Json, a: Json) -> str:
     return "".join(f" {x}" for x in parts) + ("" if a["own_formats"] else f" with {_changed_formats(a)}")
 
 
-def _unsure(a: Json) -> bool:
-    """Whether the simulator has a deployment meet the targets as expected, and that is not sure enough."""
+# How what was simulated stands to the targets, the best first.
+STATES = ("met", "unsure", "missed", "behind")
+
+
+def state(a: Json) -> str:
+    """Which of :data:`STATES` a deployment is in; ``""`` where it was not simulated."""
     run = a.get("simulated")
-    return bool(run and run["meets"] and run["keeps_up"] and not run["surely"])
+    if not run:
+        return ""
+    return "met" if run["surely"] else "unsure" if run["meets"] else "missed" if run["keeps_up"] else "behind"
 
 
 def surely(d: Json) -> str:
@@ -117,7 +123,7 @@ def next_device(d: Json) -> str:
 
 def shortfall(d: Json, a: Json) -> str:
     """What the nearest deployment misses."""
-    if _unsure(a):
+    if state(a) == "unsure":
         return "meets the targets as expected, not surely"
     q, run = d["question"], a.get("simulated")
     parts, times = [], []

@@ -182,11 +182,7 @@ def _disks(on: Target, size: Num, inward: bool) -> Num:
     names = disks(on.system)
     if not names:
         raise BadField(on.system.name, "disks", "none", "a machine with disks: 1xrtx4090 + epyc-7742 + 2x nvme-gen4")
-    each = [_copy(on, size / len(names), inward, name, "host") for name in names]
-    longest = each[0]
-    for other in each[1:]:
-        longest = maximum(longest, other)
-    return longest
+    return maximum(0.0, *(_copy(on, size / len(names), inward, name, "host") for name in names))
 
 
 def disks(system: System) -> tuple[str, ...]:

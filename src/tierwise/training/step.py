@@ -194,7 +194,7 @@ def _handed(on: Target, model: Model, x: Layout, stages: Stages, how: TrainingFr
     """
     size = x.micro_batch * x.seq / x.cp * model.hidden * 2.0
     whole = where(np.asarray(x.sequence_parallel) > 0, x.tp, 1.0)
-    send = passed(on, size, x, how, x.tp * x.replicas)
+    send = to_next_stage(on, size, x, how, x.tp * x.replicas)
     count = x.micro_batches * stages.passes.parts
     # Passes before the first backward one (arXiv:2104.04473, section 2.2), of the mean stage.
     filling = minimum(stages.passes.parts * x.pp - 1.0, count)
@@ -208,7 +208,7 @@ def _handed(on: Target, model: Model, x: Layout, stages: Stages, how: TrainingFr
     return where(np.asarray(x.pp) <= 1, 0.0, both + wire)
 
 
-def passed(on: Target, size: Num, x: Layout, how: TrainingFramework, stride: Num) -> Num:
+def to_next_stage(on: Target, size: Num, x: Layout, how: TrainingFramework, stride: Num) -> Num:
     """Seconds in which a stage gives a micro-batch's stream to the next one. Devices of a tensor-parallel group hold
     the same, or a part each where the sequence is divided; where the framework cuts it for the way as well, the group
     gathers it there (arXiv:2104.04473, section 4.1)."""

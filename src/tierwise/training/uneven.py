@@ -26,7 +26,7 @@ from tierwise.training.layout import Layout, chosen, pipelines
 from tierwise.training.memory import Portion, TrainMemory, account, parameters, shared, trained
 from tierwise.training.pipeline import Played, in_flight, passes_of
 from tierwise.training.recipe import TrainingFramework
-from tierwise.training.step import composed, exchange, passed, updated, useful
+from tierwise.training.step import composed, exchange, to_next_stage, updated, useful
 from tierwise.training.work import INPUT, OUTPUT, ModelWork, decoder, plan_of, work_of
 
 
@@ -231,7 +231,7 @@ class _Kind:
             return 0.0
         size = x.micro_batch * x.seq / x.cp * self.model.hidden * 2.0
         stride = max(float(np.asarray(x.tp * x.replicas)), float(self.system.per_node) if far else 1.0)
-        return float(np.asarray(passed(self.on, size, x, self.how, stride)))
+        return float(np.asarray(to_next_stage(self.on, size, x, self.how, stride)))
 
 
 def _check(model: Model, machines: Sequence[System], x: Layout, layers: Sequence[int] | None) -> None:

@@ -40,7 +40,6 @@ _CLASS = {"matmul": "matmul", "moe": "matmul", "attention": "attention", "collec
 INPUT, OUTPUT = "input", "output"
 
 
-
 @dataclass(frozen=True)
 class BodyRun:
     """One execution of a body for one micro-batch.
