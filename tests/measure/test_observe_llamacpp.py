@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("llama_cpp", reason="llama.cpp is not installed")
 pytest.importorskip("fastapi", reason="llama.cpp's server is not installed (llama-cpp-python[server])")
@@ -42,9 +44,11 @@ HOW = ("max_num_seqs=1", "max_num_batched_tokens=512", "max_model_len=2048", "en
        "async_scheduling=false")  # fmt: skip
 FIRST = ("--concurrency", "1", "--requests", "30", "--prompt", "uniform:low=50,high=350", "--output",
          "uniform:low=10,high=60")  # fmt: skip
+# Its requests take about twice as long as the first load's, so the server works half of the time on any machine: near
+# full it would be the queue that is compared, which makes much of a machine's little slips.
+RATE = 0.2  # arrivals in the time of one request of the first load
 OTHERS = {
-    "open": ("--rate", "1.2/s", "--requests", "30", "--prompt", "uniform:low=100,high=800", "--output",
-             "uniform:low=20,high=80"),
+    "open": ("--requests", "30", "--prompt", "uniform:low=100,high=800", "--output", "uniform:low=20,high=80"),
     "closed": ("--concurrency", "3", "--requests", "20", "--prompt", "300", "--output", "100"),
 }  # fmt: skip
 
@@ -91,15 +95,16 @@ def test_other_loads_are_predicted_from_one(tmp_path: Path) -> None:
         if worst < WITHIN:
             return
         tried.append((worst, noise))
-    told = ", ".join(f"errors up to {worst:.0%} with one load repeated {noise:.0%} off" for worst, noise in tried)
+    told = ", ".join(f"errors up to {worst:.0%} with one load repeated up to {noise:.0%} off" for worst, noise in tried)
     if any(noise > REPEATS for _, noise in tried):
         pytest.skip(f"this machine is too busy to measure on: {told}")
     raise AssertionError(told)
 
 
 def attempt(folder: Path) -> tuple[float, float]:
-    """(the largest error of the mean, median and p90 of any quantity of the other loads, how far the first load was
-    from itself when repeated). The rarer statistics of a few dozen requests are chance: printed, not judged."""
+    """(the largest error of the mean, median and p90 of any quantity of the other loads, how far any of these was from
+    itself when the first load was repeated). The rarer statistics of a few dozen requests are chance: printed, not
+    judged."""
     folder.mkdir()
     machine, model = folder / "machine.yaml", folder / "model.gguf"
     write_gguf(model, shapes.llama(512, 1376, 8, 8, 2, 4000), "q8_0", vocabulary())
@@ -108,9 +113,11 @@ def attempt(folder: Path) -> tuple[float, float]:
     arguments = [x for a in HOW for x in ("--engine-arg", a)]
     with serving(model) as url:
         for seed, (name, load) in enumerate({"first": FIRST, **OTHERS, "again": FIRST}.items()):
-            run("observe", "--url", url, *load, "--seed", str(0 if name == "again" else seed), "--engine", "llama.cpp",
-                "--on", str(machine), *arguments, "--out", str(folder / name))  # fmt: skip
-    first, again = (statistics(read_run(folder / n).times["latency"])[1] for n in ("first", "again"))
+            rate = ("--rate", f"{RATE / measured(folder / 'first')['latency'][0]:.3g}/s") if name == "open" else ()
+            run("observe", "--url", url, *rate, *load, "--seed", str(0 if name == "again" else seed), "--engine",
+                "llama.cpp", "--on", str(machine), *arguments, "--out", str(folder / name))  # fmt: skip
+    first, again = measured(folder / "first"), measured(folder / "again")
+    noise = max(float(abs(again[q][:3] / first[q][:3] - 1.0).max()) for q in first)
     found, worst = fit(read_run(folder / "first")), 0.0
     for name in OTHERS:
         c = compare(read_run(folder / name), adjust=found.adjustment)
@@ -120,4 +127,9 @@ def attempt(folder: Path) -> tuple[float, float]:
                   *(f"{e:+.1%}" for e in c.error(quantity)), "uncalibrated:",
                   *(f"{e:+.1%}" for e in before.error(quantity)))  # fmt: skip
             worst = max(worst, float(abs(c.error(quantity)[:3]).max()))
-    return worst, float(abs(again / first - 1.0))
+    return worst, noise
+
+
+def measured(run: Path) -> dict[str, NDArray[np.float64]]:
+    """Mean, median and percentiles of what a recording tells of its requests, in seconds."""
+    return {quantity: statistics(x) for quantity, x in read_run(run).times.items()}

@@ -138,3 +138,16 @@ def test_each_element_is_the_scalar_answer(kind: str, axis: str) -> None:
 @settings(max_examples=25, deadline=None)
 def test_axes_vary_together(kind: str, axes: list[str], data: st.DataObject) -> None:
     compare(kind, {a: [data.draw(st.sampled_from(AXES[a][1])) for _ in range(3)] for a in axes})
+
+
+FOUND: list[tuple[str, dict[str, list[Any]]]] = [
+    # Launches of several chunks' mean move with the device wherever an interval is made.
+    ("experts", {"chunk": [512.0, 512.0, 512.0], "overlap": [True, True, False]}),
+    # Coefficients of several formats that follow rates which are arrays themselves.
+    ("latent", {"weights": ["bf16", "bf16", "fp8"], "rates": [0.2, 0.2, 4.0]}),
+]
+
+
+@pytest.mark.parametrize(("kind", "values"), FOUND)
+def test_axes_that_went_wrong_together(kind: str, values: dict[str, list[Any]]) -> None:
+    compare(kind, values)

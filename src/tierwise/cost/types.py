@@ -161,7 +161,12 @@ class Efficiency:
             return None
 
         def pick(values: list[Num]) -> Num:
-            return values[0] if len(values) == 1 else np.asarray(values, dtype=float)[index]
+            if len(values) == 1:
+                return values[0]
+            if not any(map(is_array, values)):
+                return np.asarray(values, dtype=float)[index]
+            # Coefficients that follow a device's rates are arrays where these are.
+            return sum((where(index == i, x, 0.0) for i, x in enumerate(values)), 0.0)
 
         return Fit(
             op,

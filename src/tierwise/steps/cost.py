@@ -251,7 +251,8 @@ class StepCost:
         mine = [p for p in self.on_device if group(p.op, self.target) == name]
         if not mine:
             return self.time
-        if is_zero(self.overlap) and not self.schedule and self.power is None:
+        waits = self.last is not None and not is_zero(self.launch)
+        if is_zero(self.overlap) and not self.schedule and self.power is None and not waits:
             more = self.parts * sum((p.time * (p.cost.interval[end] - 1.0) for p in mine), 0.0)
             return step_time(self.device + more, self.launch, self.host, self.ahead)
         if np.size(self.time) == 1:
@@ -262,10 +263,9 @@ class StepCost:
     def _at_ends(self) -> dict[tuple[str, int], Num]:
         """What :meth:`moved` says of every group of one configuration: both ends of each in one play of them all."""
         ends = [(name, end) for name in self.groups if name != ENGINE for end in (0, 1)]
-        of = {id(p.op): group(p.op, self.target) for p in self.on_device}
 
         def factors(p: PricedOp) -> Num:
-            mine = of[id(p.op)]
+            mine = group(p.op, self.target)
             return np.asarray([float(p.cost.interval[end]) if name == mine else 1.0 for name, end in ends])
 
         seconds = np.broadcast_to(self._with(factors), len(ends))
@@ -273,10 +273,13 @@ class StepCost:
 
     def _with(self, factor: Callable[[PricedOp], Num]) -> Num:
         """Seconds of the step when ops take so many times as long on the device."""
-        changed = replace(self)
+        return self._scaled(factor).time
+
+    def _scaled(self, factor: Callable[[PricedOp], Num]) -> StepCost:
+        changed = replace(self, last=self.last and self.last._scaled(factor))
         changed.__dict__["costs"] = self.costs
         changed.__dict__["on_device"] = tuple(replace(p, cost=scaled(p.cost, factor(p))) for p in self.on_device)
-        return changed.time
+        return changed
 
     def by_segment(self) -> Iterator[tuple[Segment, list[PricedOp]]]:
         for segment in self.program.segments:
