@@ -23,11 +23,12 @@ VALUES = {"gap": 3e-6, "step": 2e-4, "acts": 0.5, "experts": 1.2, "grouped": 1.2
           "kv_work_flash": 2.0, "kv_work_plain": 2.0, "attn_flash": 0.3, "attn_plain": 0.2, "scan": 0.1,
           "sync": 3e-5, "link": 0.25, "stages": 0.75, "acts_work": 5.0, "kv_tile": 64.0,
           "flight": 3.2e3, "scores": 0.5, "wide": 1.0, "library": 0.0, "fill": 0.5, "unpack": 0.0, "apart": 0.0,
-          "alone": 0.0}  # fmt: skip
+          "alone": 0.0, "again": 0.0, "streamed": 0.0, "serial": 0.0}  # fmt: skip
 # Not fitted: copies between cards without peer access pass the host's memory, so two of them share the link, each at
 # half of its rate.
 # Nor kernels of each product of an expert that is multiplied by itself: on GPUs now one kernel multiplies all.
-FIXED = ("link", "apart", "alone")
+# How tiles are walked is read off the kernels, too.
+FIXED = ("link", "apart", "alone", "again", "streamed", "serial")
 MOST = {"memory": 0.97, "rate": 0.95, "kv_flash": 0.95, "kv_plain": 0.95, "attn_flash": 0.9, "attn_plain": 0.9,
         "library": 0.95}
 
@@ -132,17 +133,20 @@ BACKENDS = {
         lambda w: _engine(w) == "llama.cpp" and _vendor(w) == "NVIDIA",
         INT8,
         classes={"f16": {"rate": 0.4}, "bf16": {"rate": 0.4}},
-        values={"fill": 0.0},
+        # Integer products (ggml-cuda/mmq.cuh) load a tile, wait for all threads, multiply and wait, with room for one
+        # block on a unit; each walks along the tiles of its own columns (stream-k), until the depth they share is done.
+        values={"fill": 0.0, "again": 1.0, "streamed": 1.0, "serial": 1.0},
         still=("fill",),
         # Norms with what scales and adds to them became one kernel from July to September 2025 (pull requests 14800,
         # 15631, 15715), choosing experts, gates and biases with products by the end of October (16130, 16715).
         changes=(HOPPER, Change(before=6860, fitted=("values/gap",)), Change(before=6341, fitted=("values/gap",)),
-                 *ONE_BY_ONE,
+                 # With the depth cut, a kernel more sums the parts of tiles (ggml-cuda/mmq.cuh, stream_k_fixup).
+                 *ONE_BY_ONE, Change(before=5230, values={"apart": 6.0}),
                  # Until products of quantized weights had kernels for int8 tensor cores (pull requests 7676 and 7860)
                  # and these were the default (8075, of 23 June 2024), those of more rows than 32 were expanded to fp16
                  # for cuBLAS on Volta and later (3776).
                  # Tiles are cut along the depth to fill the last wave since then too (stream-k: 8018).
-                 Change(before=3210, values={"fill": 0.5}, fitted=("values/fill",)),
+                 Change(before=3210, values={"fill": 0.5, "streamed": 0.0, "apart": 5.0}, fitted=("values/fill",)),
                  Change(before=3210, families=TENSOR, values={"library": 0.3}, fitted=("values/library",)),
                  # Expanding read and wrote every weight twice, of one thread each, until January 2024 (4809; 4938).
                  Change(before=2000, values={"unpack": 200.0}, fitted=(*OLDER, "values/unpack"))),
@@ -165,7 +169,7 @@ BACKENDS = {
         # Flash attention of heads wider than 128 is left to the vector units (pull requests 24562 and 26419).
         # Tiles are not cut along the depth to fill the last wave (stream-k), and steps are not replayed as graphs
         # (GGML_HIP_GRAPHS is off by default), as they are on NVIDIA's, whose flash attention is another one.
-        values={"wide": 0.5, "fill": 0.5, "gap": VALUES["gap"], "attn_flash": VALUES["attn_flash"]},
+        values={"streamed": 0.0, "wide": 0.5, "fill": 0.5, "gap": VALUES["gap"], "attn_flash": VALUES["attn_flash"]},
         changes=(
             *ONE_BY_ONE,
             Change(families=("rdna4",), fitted=("shared/work", *RATES)),
@@ -207,7 +211,10 @@ BACKENDS = {
         # By matrices of fp16 on vector units: 921 tokens a second of 8B on an RX 6800 XT (pull request 12135).
         classes={"bf16": {"rate": 0.7}},
         # Commands are recorded anew for every step; flash attention is a shader of its own.
-        values={"gap": VALUES["gap"], "attn_flash": VALUES["attn_flash"], "fill": VALUES["fill"]},
+        # Its tiles are smaller, so that several groups on a unit hide each other's reading (ggml-vulkan.cpp), and all
+        # columns come first.
+        values={"gap": VALUES["gap"], "attn_flash": VALUES["attn_flash"], "fill": VALUES["fill"], "streamed": 0.0,
+                "serial": 0.0},
         like="cuda",
         still=("flight",),
     ),

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.cost import ondevice
+from tierwise.cost import Target, ondevice
 from tierwise.cost.kits import Kit
 from tierwise.measure.edge import GroupWork
-from tierwise.measure.edge_cards import by_rows, exchange, pipelined
+from tierwise.measure.edge_cards import by_rows, exchange, part, pipelined
 
 Array = NDArray[np.float64]
 CLASSES = ("f16", "bf16", "q8", "q5", "q4", "k", "iq")
@@ -127,7 +127,15 @@ def _cut(w: GroupWork, op: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         "elements": values["elements"] / cards,
         "weights": values["weights"] / cards,
         "spare": values["spare"] * cards,
+        **_tiles(part(op, cards), w.on, CLASSES[int(values["class"])]),
     }
+
+
+def _tiles(op: Any, on: Target, name: str) -> dict[str, Any]:
+    """What tiles read again of a product, in either order; nothing of formats that a library multiplies."""
+    (along, _), (across, _) = (ondevice.own_tiles(op, on, {"again": 1.0, "serial": 0.0, "streamed": x}, name)
+                               for x in (1.0, 0.0))  # fmt: skip
+    return {"along": along, "across": across}
 
 
 def base(device: str) -> str:
@@ -159,7 +167,7 @@ def _op(w: GroupWork, op: Any, counts: Mapping[str, float], peaks: Mapping[str, 
             "touched": d["touched"] if op.kind == "moe" else 0.0,
             "experts": float(op.kind == "moe"), "near": near, "size": size,
             "memory": memory, "requests": requests, "issue": issue, "converted": op.bytes_of("act") * 2.0,
-            "peak": ondevice.peak(on, peaks[name]), "spare": ondevice.tiled(op, on),
+            "peak": ondevice.peak(on, peaks[name]), "spare": ondevice.tiled(op, on), **_tiles(op, on, name),
         }  # fmt: skip
     if op.kind == "attention":
         fused = bool(op.options.get("flash", True))
@@ -213,6 +221,8 @@ def rates(f: Flat, like: Kit, coefficients: Array, place: NDArray[np.intp]) -> A
             own, reach, p["issue"], p["peak"], p["rows"], p["elements"], p["weights"], fed,
             np.where(kind < 2, 0.0, value["library"][row]), p["converted"], value["fill"][row] * p["spare"],
             value["unpack"][row],
+            value["again"][row] * (value["streamed"][row] * p["along"] + (1.0 - value["streamed"][row]) * p["across"]),
+            np.where(kind < 2, 0.0, value["serial"][row]),
         )
         alone = ondevice.by_a_library(p["rows"], np.where(kind < 2, 0.0, value["library"][row]))
         many = np.where(alone, 1.0, value["grouped"][row])

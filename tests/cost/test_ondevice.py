@@ -12,8 +12,9 @@ from tierwise import Batch, Scenario, evaluate
 from tierwise.core.numerics import Format, fmt
 from tierwise.cost import Target, efficiency
 from tierwise.cost.kits import kit
-from tierwise.cost.ondevice import class_of, peak, price, reading, reading_at, started, tiled, with_kit
+from tierwise.cost.ondevice import class_of, peak, price, reading, reading_at, started, with_kit
 from tierwise.cost.ondevice import product as by_rows
+from tierwise.cost.ondevice_tiles import read_again, tiled
 from tierwise.machines import system
 from tierwise.models.load import load_model
 from tierwise.program.types import Op, Operand
@@ -179,6 +180,49 @@ def test_idle_units_cost_a_share_of_a_tile() -> None:
 
     assert seconds_of(512.0, 0.5) == pytest.approx(seconds_of(512.0, 0.0) * (512.0 + 64.0) / 512.0)
     assert seconds_of(32.0, 0.5) == pytest.approx(seconds_of(32.0, 0.0) * 1.5)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_what_no_cache_holds_is_read_by_every_tile_of_rows(streamed: bool) -> None:
+    """2,048 rows are 16 tiles of 128; a matrix of 72 MB and its 148 columns of tiles are more than 24 MiB of cache and
+    48 units hold."""
+    target = on("dgx-spark")
+    once = product(128.0, "q8_0", n=18944.0, k=3584.0)
+    often = product(2048.0, "q8_0", n=18944.0, k=3584.0)
+    assert read_again(once, target, streamed) == 0.0
+    assert read_again(often, target, streamed) == pytest.approx(15.0 * 18944.0 * 3584.0 * fmt("q8_0").bytes)
+    # A matrix of 1 MB stays; and so do the parts that units walk along, where the format has half of the bits.
+    assert read_again(product(2048.0, "q8_0", n=1024.0, k=1024.0), target, streamed) == 0.0
+    assert read_again(product(2048.0, "q4_0", n=18944.0, k=3584.0), target, True) == 0.0
+
+
+def test_units_that_share_columns_of_tiles_read_them_together() -> None:
+    """28 columns of tiles on 48 units: each goes through 28 / 48 of the rows."""
+    target = on("dgx-spark")
+    op = product(2048.0, "q8_0", n=3584.0, k=18944.0)
+    times = 16.0 * 28.0 / 48.0 - 1.0
+    assert read_again(op, target, True) == pytest.approx(times * op.bytes_of("weight"))
+    assert read_again(op, target, True) < read_again(op, target, False)
+
+
+def test_many_rows_of_wide_weights_cost_what_they_read_again() -> None:
+    """On little bandwidth, eight bits cost more than four by at least what tiles read again of them, though both
+    multiply alike."""
+    target = on("dgx-spark")
+    wide, narrow = (seconds(product(2048.0, f, n=18944.0, k=3584.0), target) for f in ("q8_0", "q4_0"))
+    again = read_again(product(2048.0, "q8_0", n=18944.0, k=3584.0), target, True) / target.memory.bandwidth
+    assert wide > again and wide - narrow > 0.5 * again
+
+
+def test_reading_and_multiplying_take_turns_where_a_unit_waits_for_both() -> None:
+    c = {"memory": 1.0, "work": 1.0, "mac": 1.0, "rate": 1.0, "pad": 0.0}
+    read, multiply = 1.0, 2.0 * 512.0 * 1e6 / 1e9
+    times = [sum(by_rows(c, 1e6, 1e12, 1e9, 512.0, 1e6, 1e6, again=again, serial=serial))
+             for again, serial in ((0.0, 0.0), (0.0, 1.0), (1e6, 1.0), (5e6, 0.0))]  # fmt: skip
+    assert times == pytest.approx([multiply, read + multiply, 2.0 * read + multiply, 6.0 * read])
+    # A library's own kernels wait for nothing.
+    assert sum(by_rows(c, 1e6, 1e12, 1e9, 512.0, 1e6, 1e6, library=1.0, again=1e6, serial=1.0)) == pytest.approx(
+        sum(by_rows(c, 1e6, 1e12, 1e9, 512.0, 1e6, 1e6, library=1.0)))  # fmt: skip
 
 
 def test_a_library_s_inputs_and_results_are_converted() -> None:

@@ -11,8 +11,11 @@ flight [flight] over its latency (Little's law), which binds on cards with fast 
 Many rows (a prompt, cut into micro-batches) are a matrix product on the fastest unit the backend uses, whose last tile
 is padded, and whose last wave of tiles leaves units idle, half of them on average::
 
-    matrix(rows) = max(bytes / (bandwidth × memory), 2 (rows + pad + idle) columns × depth / (rate × peak))
+    matrix(rows) = max((bytes + again) / (bandwidth × memory), 2 (rows + pad + idle) columns × depth / (rate × peak))
     idle = fill × units × min(rows, tile) × tile / columns
+
+where tiles read weights [again] that the cache has lost (:mod:`tierwise.cost.ondevice_tiles`); both are added [serial]
+where a unit reads a tile, waits, multiplies and waits, as llama.cpp's integer products do (ggml-cuda/mmq.cuh).
 
 A product takes the lesser of both, where kernels for few rows exist, or goes to a library of 16-bit products after its
 weights were expanded [library]. Experts are such products, each touched one with its own rows, by the kernel that the
@@ -33,6 +36,7 @@ from tierwise.core.numerics import Format
 from tierwise.cost.constants import constant
 from tierwise.cost.kits import Kit, kit
 from tierwise.cost.limits import within_peaks
+from tierwise.cost.ondevice_tiles import TILE, expert_work, near, read_again, tiled
 from tierwise.cost.types import Cost, Target
 from tierwise.program.types import Op
 
@@ -54,8 +58,6 @@ _EXPANDED = 4.0
 _CONVERTED = 2.0
 # Rows of a library's part-filled tile.
 _PADDED = 16.0
-# Rows and columns of a tile of a product's results.
-_TILE = constant("ondevice.tile")
 # Products of an expert; kernels for each that a library multiplies: three products, each after expanding its weights.
 _PRODUCTS = 3.0
 CALLS = 2.0 * _PRODUCTS
@@ -126,6 +128,7 @@ def class_of(format: Format) -> str:
 def product(
     c: Mapping[str, Num], memory: Num, issue: Num, peak: Num, rows: Num, elements: Num, weights: Num,
     fed: Num | None = None, library: Num = 0.0, converted: Num = 0.0, spare: Num = 0.0, unpack: Num = 0.0,
+    again: Num = 0.0, serial: Num = 0.0,
 ) -> tuple[Num, Num]:  # fmt: skip
     """(seconds of reading and expanding weights, seconds of multiplying; the one that does not bind is 0) of products.
 
@@ -140,11 +143,13 @@ def product(
             takes and gives in fp16.
         spare: tiles of a wave that are left empty, over those that a column of tiles has (:func:`tiled`).
         unpack: vector FLOP by which a weight is expanded for a library.
+        again: bytes of weights that tiles read again. ``serial``: 1 where reading and multiplying take turns, 0 where
+            they overlap.
     """
     fed = rows if fed is None else fed
     # Experts that are multiplied one after the other are so by the kernel that their own rows ask for.
     fed = where(by_a_library(fed, library), rows, fed)
-    idle = spare * minimum(rows, _TILE)
+    idle = spare * minimum(rows, TILE)
     read = weights / (memory * c["memory"])
     expand = elements * (c["work"] + maximum(rows, 1.0) * c["mac"]) / issue
     one = (read**_SHARP + expand**_SHARP) ** (1.0 / _SHARP)
@@ -155,22 +160,13 @@ def product(
     expanded = expanded + 2.0 * (rows + _PADDED + idle) * elements / (peak * maximum(library, 1e-9))
     by_library = by_a_library(rows, library)
     multiply = where(by_library, expanded, multiply)
-    many = maximum(read, multiply)
+    tiles = where(by_library, read, read + again / (memory * c["memory"]))
+    turns = (np.asarray(serial) > 0.0) & ~by_library
+    many = where(turns, tiles + multiply, maximum(tiles, multiply))
     few = np.asarray(fed) <= FEW
-    reads = (few & (np.asarray(one) <= np.asarray(many))) | (np.asarray(read) >= np.asarray(multiply))
+    reads = (few & (np.asarray(one) <= np.asarray(many))) | (np.asarray(tiles) >= np.asarray(multiply))
     least = where(few, minimum(one, many), many)
     return where(reads, least, 0.0 * least), where(reads, 0.0 * least, least)
-
-
-def tiled(op: Op, on: Target) -> Num:
-    """Tiles that all units work on at once, over the columns of tiles that one kernel of a product has: several
-    products of one input, and the matrices of an expert, are kernels of their own; all experts share one."""
-    d, units = op.dims, on.rate("fp32", "vector")[1].units
-    if op.kind == "moe":
-        columns = d["touched"] * (d["up"] * d["inner"] + d["hidden"]) / (d["up"] + 1.0)
-    else:
-        columns = d["n"] * d.get("batch", 1.0) / float(str(op.options.get("parts", 1)))
-    return units * _TILE / maximum(columns, 1.0)
 
 
 def started(tokens: Num, rows: Num, library: Num, apart: Num, alone: Num) -> Num:
@@ -206,6 +202,15 @@ def reading(
     return both + where(fused, 0.0, scores) / (memory * v["scores"])
 
 
+def own_tiles(op: Op, on: Target, v: Mapping[str, Num], name: str) -> tuple[Num, Num]:
+    """(bytes that tiles read again, whether reading and multiplying take turns) by kernels for a class of formats;
+    plain ones are a library's."""
+    if name in _PLAIN:
+        return 0.0, 0.0
+    along, across = read_again(op, on, True), read_again(op, on, False)
+    return v["again"] * (v["streamed"] * along + (1.0 - v["streamed"]) * across), v["serial"]
+
+
 def _product(
     op: Op, on: Target, k: Kit, rows: Num, elements: Num, weights: Num, fed: Num | None = None
 ) -> dict[str, Num]:
@@ -216,7 +221,8 @@ def _product(
         peak_rate = peak(on, k.peaks[name])
         library = 0.0 if name in _PLAIN else k.values["library"]
         read, multiply = product(k.classes[name], memory, issue, peak_rate, rows, elements, weights, fed, library,
-                                 op.bytes_of("act") * _FP32, spare, k.values["unpack"])  # fmt: skip
+                                 op.bytes_of("act") * _FP32, spare, k.values["unpack"],
+                               *own_tiles(op, on, k.values, name))  # fmt: skip
         return {on.memory.name: read, "compute": multiply}
 
     return _by_class(op, k, of)
@@ -288,11 +294,8 @@ def moving(v: Mapping[str, Num], near: Num, size: Num, issue: Num) -> Num:
 
 
 def activations(op: Op, on: Target) -> Num:
-    """Seconds to move activations at best: through the last cache what fits there."""
-    size = op.bytes_of("act") * _FP32
-    cache = on.device.cache
-    near = on.memory.bandwidth if cache is None else maximum(cache.bandwidth, on.memory.bandwidth)
-    return where(np.asarray(size) <= on.cache_capacity, size / near, size / on.memory.bandwidth)
+    """Seconds to move activations at best."""
+    return near(op.bytes_of("act") * _FP32, on)
 
 
 def _matmul(op: Op, on: Target, k: Kit) -> Parts:
@@ -317,13 +320,6 @@ def _moe(op: Op, on: Target, k: Kit) -> Parts:
     parts["activations"] = _activations(op, on, k)
     calls = op.dims["touched"] * started(tokens, rows, *(k.values[name] for name in ("library", "apart", "alone")))
     return parts, k.kernels["moe"] + calls, op.bytes
-
-
-def expert_work(op: Op) -> tuple[Num, Num]:
-    """(rows of a touched expert, weights of all touched ones)."""
-    d = op.dims
-    touched = maximum(d["touched"], 1e-9)
-    return d["tokens"] / touched, (d["up"] + 1.0) * d["inner"] * d["hidden"] * touched
 
 
 def attention_work(op: Op) -> tuple[Num, Num]:
@@ -372,4 +368,4 @@ _BY_KIND: Mapping[str, Callable[[Op, Target, Kit], Parts]] = {
 }  # fmt: skip
 
 __all__ = ["FEW", "by_a_library", "class_of", "decoding", "peak", "price", "product", "reading", "reading_at",
-           "started", "tiled", "with_kit"]  # fmt: skip
+           "started", "with_kit"]  # fmt: skip
