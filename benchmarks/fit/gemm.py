@@ -1,7 +1,7 @@
 """Fit the GEMM coefficients: ``python -m benchmarks.fit.gemm`` rewrites ``calibration/*/matmul.yaml``.
 
-Of systems given as arguments only their own classes; ``--again DTYPE`` (``fp8``) fits the classes of one format anew and
-leaves all else as it is on file.
+Of systems given as arguments only their own classes; ``--again DTYPE`` (``fp8``) fits the classes of one format anew
+and leaves all else as it is on file.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def classes(
 
 
 def pooled(found: Sequence[Block], own: Mapping[str, Values] | None = None) -> list[dict[str, object]]:
-    """Classes over several devices, for one that was not measured; ``own``: what belongs to each, where that is known."""
+    """Classes over several devices, for one that was not measured; ``own``: what belongs to each, if that is known."""
     if own is None:
         own = {name: device_values([b for b in found if b.system == name]) for name in {b.system for b in found}}
     fixed = {n: float(np.exp(np.mean([np.log(own[s][n]) for s in sorted(own)]))) for n in DEVICE}
