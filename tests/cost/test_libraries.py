@@ -68,3 +68,22 @@ def test_where_eight_bits_were_not_recorded_a_kernel_is_as_in_sixteen() -> None:
     assert stands.values == {**wide.values, "by_tokens": 3.0} and stands.dtype == "fp8"
     older = stand_ins("vllm", "0.14.0", "vllm_fused_moe", found.fits)["moe", "fp8", "vllm:vllm_fused_moe"]
     assert older.values["by_tokens"] == 2.0
+
+
+def test_what_an_engine_tunes_is_priced_tuned_and_its_recording_as_recorded() -> None:
+    """TensorRT-LLM tries its NVFP4 kernels when it starts; recorded was the first. The same as others' stays."""
+    for name, changed in (("b200-sxm", True), ("rtx-pro-6000-server", False)):
+        device = system(name).device
+        runs, held = (efficiency(device, e).fit("matmul", "fp4") for e in ("trtllm", "trtllm:torch_flow"))
+        vllm = efficiency(device, "vllm").fit("matmul", "fp4")
+        assert runs is not None and held is not None and vllm is not None
+        assert (runs.values != held.values) == changed and (runs.values == vllm.values) == changed
+
+
+def test_launches_by_the_host_say_nothing_of_kernels_in_graphs() -> None:
+    """vLLM's block-scaled products on an H100 were timed one by one, 60 to 180 us each; SGLang runs DeepGEMM's too."""
+    device = system("h100-sxm").device
+    vllm, sglang = (efficiency(device, e).fit("matmul", "fp8-block") for e in ("vllm", "sglang"))
+    assert vllm is not None and sglang is not None and float(vllm.values["host"]) > 50e-6
+    begins = [float(f.values["launch"]) + float(f.values["quantize"]) for f in (vllm, sglang)]
+    assert begins[0] < 1.5 * begins[1]

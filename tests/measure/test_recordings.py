@@ -10,7 +10,7 @@ from tierwise.cost import Target, efficiency, flash
 from tierwise.cost.types import Fit
 from tierwise.machines import system
 from tierwise.measure.recordings import recorded
-from tierwise.measure.rows import attention, mla
+from tierwise.measure.rows import attention, gemm, mla
 from tierwise.program.types import Op
 
 
@@ -81,3 +81,27 @@ def test_plain_kernels_reach_what_their_threads_have_on_the_way_or_the_memory() 
         bytes_a_token = 36.0 * (mla.Q_RANK + mla.RANK) + 24.0 * mla.ROPE * 129.0
         plain = 1e6 * bytes_a_token / machine.device.memory.bandwidth
         assert least <= (long - short) / plain <= most, name
+
+
+def test_products_of_tensorrt_hold_the_search_for_a_scale_and_engines_do_not() -> None:
+    """By seconds that the same collectors measured of it alone: a few microseconds, or a pass over the inputs."""
+    on = Target(system("b200-sxm"), efficiency(system("b200-sxm").device, "trtllm"))
+
+    def row(m: float, dtype: str, version: str) -> dict[str, np.ndarray]:
+        cells = {"m": m, "n": 1024.0, "k": 8192.0, "gemm_dtype": dtype, "engine": "trtllm", "version": version,
+                 "system": "b200_sxm"}  # fmt: skip
+        return {k: np.asarray([v]) for k, v in cells.items()}
+
+    def more(m: float, dtype: str = "fp8") -> float:
+        with_it, without = (float(np.ravel(gemm.cost(row(m, dtype, v), on).time)[0]) for v in ("1.3.0rc20", "0"))
+        return with_it - without
+
+    # AIConfigurator's computescale_perf of the B200: 8.2 us at 8 by 8192, 174 us at 16384 by 16384, twice as many.
+    assert 7e-6 < more(8.0) < 10e-6
+    assert 70e-6 < more(16384.0) < 105e-6
+    assert more(8.0, "fp8_block") == 0.0 and more(8.0, "bfloat16") == 0.0
+    # Three engines multiply eight rows in 8 bits by the same devices' units: none takes twice as long as another.
+    seconds = [float(np.ravel(gemm.cost({**row(8.0, "fp8", "0"), "engine": np.asarray([e])},
+                                        replace(on, efficiency=efficiency(on.device, e))).time)[0])
+               for e in ("trtllm", "vllm", "sglang")]  # fmt: skip
+    assert max(seconds) < 1.5 * min(seconds)

@@ -123,12 +123,15 @@ def test_what_one_run_gives_holds_for_another_model(tmp_path: Path) -> None:
     served = deployment(read_run(folder))
     known = corrections_of(served)
     truth = replace(known, arithmetic=0.8, bandwidth=0.85, gap=known.gap + 1e-3)
-    # So many requests that no quantile hangs on the one step that a request just misses.
     found = fit(read_run(played(folder, truth, n=120)))
     other = read_run(played(tmp_path / "vllm-rtxpro6000-b", truth, "qwen3-8b", n=120))
     before, after = compare(other), compare(other, adjust=found.adjustment)
     for quantity in ("TTFT", "TPOT", "latency"):
-        assert np.all(np.abs(after.error(quantity)) < 0.05)
+        # A request that just misses a step waits for the next, and one of two tokens has but one between them: on these
+        # a high quantile of 120 requests may hang.
+        step = np.asarray([0.0, 0.0, 1.0, 1.0, 1.0]) * (other.times["TPOT"].mean() if quantity != "latency" else 0.0)
+        off = np.abs(after.predicted[quantity] - after.measured[quantity])
+        assert np.all(off < np.maximum(0.05 * after.measured[quantity], step))
     assert abs(before.error("TPOT")[0]) > 0.1
     path = tmp_path / "run.yaml"
     path.write_text(to_yaml(found))
@@ -210,12 +213,12 @@ WORKSTATION = str(Path(__file__).parents[2] / "benchmarks/accuracy/machines/rtxp
 @recorded_runs
 @pytest.mark.parametrize("name", ["vllm-rtxpro6000-llama-3.1-8b", "vllm-rtxpro6000-qwen3-32b"])
 def test_recorded_runs_without_data_about_the_card(name: str) -> None:
-    """Mean and p99 of each quantity within 24 %. Wanted are 12 %, which was met by corrections made for these two runs;
-    without them both cards are 6 to 22 % too fast (docs/accuracy.md, Recorded runs)."""
+    """Mean and p99 of each quantity within 12 %, as wanted, of one card. Missed by two cards, whose links carry less
+    than is published of such machines (docs/accuracy.md, Recorded runs): up to 17.5 % too fast."""
     c = compare(read_run(RUNS / name), WORKSTATION)
-    for quantity in ("TTFT", "TPOT", "latency"):
-        error = np.abs(c.error(quantity))
-        assert error[0] < 0.17 and error[-1] < 0.17
+    worst = max(float(np.abs(c.error(q)[[0, -1]]).max()) for q in ("TTFT", "TPOT", "latency"))
+    # A miss that is no longer one is taken out here.
+    assert 0.12 < worst < 0.18 if "qwen3-32b" in name else worst < 0.12
     running = c.series["running"]
     assert np.mean(np.abs(running[1] - running[0])) < 0.2 * running[0].mean()
     assert data(c)["basis"] == "transferred"
@@ -228,12 +231,12 @@ def test_recorded_runs_without_data_about_the_card(name: str) -> None:
      ("vllm-rtxpro6000-qwen3-32b", "vllm-rtxpro6000-llama-3.1-8b")],
 )  # fmt: skip
 def test_recorded_runs_calibrated_on_the_other(on: str, tested: str) -> None:
-    """Mean and p99 of each quantity; wanted are 4 %, met before by corrections made for these runs."""
-    most = {"TTFT": 0.17, "TPOT": 0.13, "latency": 0.15}
+    """Mean and p99 of each quantity; wanted are 4 %. Missed by one card calibrated on two, which takes for its own what
+    their links lack (8.9 %), and by two calibrated on one, which says nothing of links (18.0 %)."""
     c = compare(read_run(RUNS / tested), WORKSTATION, fit(read_run(RUNS / on), WORKSTATION).adjustment)
-    for quantity in ("TTFT", "TPOT", "latency"):
-        error = np.abs(c.error(quantity))
-        assert error[0] < most[quantity] and error[-1] < most[quantity]
+    worst = max(float(np.abs(c.error(q)[[0, -1]]).max()) for q in ("TTFT", "TPOT", "latency"))
+    # A miss that is no longer one is taken out here.
+    assert 0.04 < worst < (0.185 if "qwen3-32b" in tested else 0.095)
 
 
 def test_a_request_that_lost_its_place_finds_blocks_again_where_they_are_cached(tmp_path: Path) -> None:

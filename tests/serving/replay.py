@@ -52,7 +52,8 @@ def seconds(p: StepPrices, step: Step, yields: int) -> float:
         device += bilinear(p.decode_seqs, p.decode_context, table, d, context)
     device += sum(bilinear(p.prefill_new, p.prefill_context, p.prefill, q, c) for _, q, c in step.chunks)
     host = p.host[0] + p.host[1] * (d + len(step.chunks)) + p.host[2] * len(step.chunks) + p.host[3] * new
-    launched = device if replayed else max(device, p.launch)
+    launched = device if replayed else float(np.hypot(device, p.launch if p.joined else 0.0))
+    launched = launched if replayed or p.joined else max(launched, p.launch)
     return float(max(launched, host) if p.ahead else launched + host)
 
 

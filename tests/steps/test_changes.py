@@ -38,8 +38,10 @@ def looked_up(p: StepPrices, seqs: float, context: float) -> float:
     padded, replayed = (p.graph_sizes[at], True) if at < len(p.graph_sizes) else (seqs, False)
     row, column = np.flatnonzero(p.decode_seqs == seqs)[0], np.flatnonzero(p.decode_context == context)[0]
     device = p.tokens[int(padded), 0] + p.heads[int(seqs), 0] + p.decode[row, column, 0] + p.gap_sequence * seqs
-    return float(np.asarray(step_time(device, 0.0 if replayed else p.launch, p.host[0] + p.host[1] * seqs,
-                                      bool(p.ahead))))  # fmt: skip
+    launch = 0.0 if replayed else p.launch
+    if not p.joined:
+        device, launch = max(device, launch), 0.0
+    return float(np.asarray(step_time(device, launch, p.host[0] + p.host[1] * seqs, bool(p.ahead))))
 
 
 @cache

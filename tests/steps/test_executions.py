@@ -100,8 +100,9 @@ def test_bounds_add_up_to_the_step(plan: str, model: str) -> None:
 
 def test_hidden_collectives_bind_less_than_those_in_line() -> None:
     hidden, plain = (result(x).phase("prefill") for x in ("overlapped", "in line"))
-    saved = float(plain.pass_time) - float(hidden.pass_time)
-    assert saved > 0
+    # Of the device; of the step a little less, since launches show more beside what is left.
+    saved = float(plain.cost.device) - float(hidden.cost.device)
+    assert 0 < float(plain.pass_time) - float(hidden.pass_time) <= saved
     assert plain.bounds["link"] - hidden.bounds["link"] == pytest.approx(saved, rel=1e-6)
 
 

@@ -25,7 +25,8 @@ def picks(engine: str, version: str, family: str, fits: Mapping[Key, Fit]) -> di
 
     Args:
         engine, version: by name (``""``: a typical engine alone), and the version asked for, ``""``: the newest.
-        family: of the device. ``fits``: all its classes. Picks of kernels that it has no class of are left out.
+        family: of the device. ``fits``: all its classes. Picks of kernels that it has no class of are left out. A class
+            that another replaces stays that of the kernel a rule calls ``recorded``.
     """
     out = {}
     every = [("*", rule) for rule in _rules("typical")] + [(engine, rule) for rule in _rules(engine)]
@@ -37,6 +38,8 @@ def picks(engine: str, version: str, family: str, fits: Mapping[Key, Fit]) -> di
         if fit is not None:
             key = (str(rule["op"]), str(rule["format"]), name)
             out[key] = replace(fit, dtype=key[1], engine=name)
+            if "recorded" in rule and key in fits:
+                out[*key[:2], f"{name}:{rule['recorded']}"] = fits[key]
     return out
 
 

@@ -18,9 +18,9 @@ def recorded(rows: Mapping[str, NDArray[Any]], kind: str, what: str) -> NDArray[
 
     Args:
         rows: columns; without ``engine`` and ``version`` no row was.
-        kind: of rows (``attention``, ``mla``).
+        kind: of rows (``attention``, ``gemm``, ``mla``).
         what: ``unwritten``, without the write of the cache; ``unfused``, with norms and rotary embeddings as chains of
-            plain kernels.
+            plain kernels; ``scaled``, with the scale of 8-bit inputs found at every call.
     """
     count = len(next(iter(rows.values())))
     out = np.zeros(count, dtype=bool)
@@ -35,10 +35,11 @@ def recorded(rows: Mapping[str, NDArray[Any]], kind: str, what: str) -> NDArray[
     return out
 
 
-def typical(coefficient: str, dtype: str = "*") -> float:
-    """A coefficient of what only some rows hold, for classes that were recorded otherwise; ``dtype``: of the class."""
+def typical(coefficient: str, of: str = "*") -> float:
+    """A coefficient of what only some rows hold, for classes that were recorded otherwise; ``of``: a class's dtype, or
+    the system of the rows."""
     by: dict[str, float] = _said()["typical"][coefficient]
-    return float(by.get(dtype, by["*"]))
+    return float(by.get(of, by["*"]))
 
 
 @cache

@@ -162,7 +162,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
         power_left=_power_left(system) * devices / float(plan.pp), rent=devices * system.device.price.rent,
         interval=fixes.interval, basis=fixes.basis, stages=int(plan.pp), pace=_pace(on, s.budget),
         follow=int(on.chunks_follow), decode_mixed=mixed, verifying=verifying,
-        ahead=int(facts is not None and facts.schedules_ahead and plan.pp == 1),
+        joined=int(facts is not None), ahead=int(facts is not None and facts.schedules_ahead and plan.pp == 1),
         reordered=reordered, experts=None if experts is None else _dense(experts, tokens_at),
     )  # fmt: skip
 

@@ -189,7 +189,7 @@ class StepCurve:
     """Seconds of a decode step by its sequences: what does not change while a fixed point is sought.
 
     Attributes:
-        ops: of the device, at ``SHARES`` of the requests (points, n); ``launch``: the least that launching takes
+        ops: of the device, at ``SHARES`` of the requests (points, n); ``launch``: what launching takes
             (points, n), None where it takes nothing anywhere.
         fixed: beside the ops, whatever the sequences; ``each``: beside them, of one sequence of a rank (n,).
         power: the least that it takes at the watts that a device may draw (points, n), None where that is nothing.
@@ -207,9 +207,9 @@ class StepCurve:
         """Of one step of ``active`` sequences a rank, its drafting included (n,)."""
         share = active / self.ranks
         step = _at(self.ops, share)
-        if self.launch is not None:
-            step = np.maximum(step, _at(self.launch, share))
         step = step + self.fixed + self.each * active
+        if self.launch is not None:
+            step = np.hypot(step, _at(self.launch, share))
         return np.asarray(step if self.power is None else np.maximum(step, _at(self.power, share)))
 
 

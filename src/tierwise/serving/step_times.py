@@ -59,7 +59,7 @@ class StepTimes:
 
     Attributes:
         decode: of a decode step with ``SHARES`` of the requests, by ``KINDS`` (kinds, points, n); ``launch``: seconds
-            the host needs to launch it where it is not replayed, less the engine's gap (points, n); ``seqs``: how many
+            the host needs to launch it where it is not replayed (points, n); ``seqs``: how many
             sequences that is per rank (points, n).
         prefill: of a pass over ``PROMPTS`` whole prompts on each rank (points, n).
         decode_power, prefill_power: seconds that either takes at the least because the device draws no more than it
@@ -159,9 +159,8 @@ def step_times(on: EngineOn, point: ClosedLoopPoint) -> StepTimes:
     prompts = np.asarray(PROMPTS)[:, None] + 0.0 * ranks
     passes = price_step(on, StepState(chunks=(Chunk(point.isl, 0.0, prompts),)))
     shape = ranks.shape
-    launch = np.maximum(step.launch - step.gap, 0.0)
     return StepTimes(
-        _by_kind(step, seqs.shape), np.broadcast_to(launch, seqs.shape).astype(float), seqs,
+        _by_kind(step, seqs.shape), np.broadcast_to(step.launch, seqs.shape).astype(float), seqs,
         np.broadcast_to(passes.device - passes.gap, prompts.shape).astype(float),
         np.broadcast_to(step.least_time, seqs.shape).astype(float),
         np.broadcast_to(passes.least_time, prompts.shape).astype(float),

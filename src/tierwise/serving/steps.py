@@ -23,12 +23,12 @@ class StepPrices:
 
     A step of ``d`` decoding sequences with mean context ``c`` and prefill chunks ``(q_i, c_i)`` takes
 
-        ``max(device, launch if not replayed) + host``, where
+        ``hypot(device, launch if not replayed) + host``, where
         ``device = tokens[d + sum q_i] + heads[sequences that yield a token] + decode(d, c) + sum prefill(q_i, c_i)``
 
     with ``d`` padded to the next of ``graph_sizes`` for steps without prefill that are replayed. Where steps are
-    scheduled ``ahead`` of the one in flight, the host works beside the device: ``max(device, launch, host)``. What
-    would draw more than ``power_left`` takes longer, at the same joules.
+    scheduled ``ahead`` of the one in flight, the host works beside the device: ``max(hypot(device, launch), host)``.
+    What would draw more than ``power_left`` takes longer, at the same joules.
 
     Attributes:
         tokens: (budget + 1, 5), by tokens in the step: all but attention over the context and what follows.
@@ -45,7 +45,8 @@ class StepPrices:
         prefill_new, prefill_context, prefill: the same for one chunk of new tokens after cached ones (0 is a point).
         host: seconds per step, per sequence in it, per prefill chunk in it, per scheduled prompt token.
         gap_sequence: seconds that the device waits for each token that is sampled.
-        launch: seconds the host needs to launch a step's kernels one by one.
+        launch: seconds the host needs to launch a step's kernels one by one. ``joined``: it shows beside what the
+            device does, as :func:`tierwise.steps.priced.step_time` says it; 0: the slower alone does.
         graph_sizes: batch sizes replayed from recorded graphs, ascending; empty for none. ``mixed_graphs``: steps
             with prefill of at most so many tokens are replayed too.
         request: seconds a request spends outside the engine before its first token is seen (client, tokenizer).
@@ -99,6 +100,7 @@ class StepPrices:
     reordered: Reordered | None = None
     power_left: float = float("inf")
     experts: Floats | None = None
+    joined: int = 1
 
 
 def plain_prices(

@@ -1,8 +1,8 @@
 """The price of one step: ops priced one by one, scheduled, and what the engine and its host add to them.
 
-A step of an engine takes ``max(device, launch if not replayed) + host``, or ``max(device, launch, host)`` where the
-engine puts the next step together while one runs. ``device`` is the time of the ops on the device, corrected by what
-was measured of the engine, and the gap it leaves between steps.
+A step of an engine takes ``hypot(device, launch if not replayed) + host``, or ``max(hypot(device, launch), host)``
+where the engine puts the next step together while one runs. ``device`` is the time of the ops on the device, corrected
+by what was measured of the engine, and the gap it leaves between steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.core.errors import TierwiseError
-from tierwise.core.num import Num, is_zero, maximum, minimum, num, summed, where
+from tierwise.core.num import Num, is_zero, maximum, minimum, num, scalar, summed, where
 from tierwise.core.numerics import Names
 from tierwise.cost import Cost, Target, price
 from tierwise.cost.energy import Actions, stretch
@@ -57,7 +57,8 @@ class StepCost:
         parts: equal parts of the step's work, of which the program is one.
         replayed: the kernels come from a recorded graph (may be an array); ``ahead``: the host puts the next step
             together while this one runs.
-        kernels: kernels of a step, collectives aside.
+        kernels: kernels of a step, collectives aside. ``joined``: an engine steps, whose launches show beside what the
+            device does; else the slower of both does, which sets the pace of each op.
         power: what actions cost, where the machine could be asked for more than it may draw; None elsewhere. ``cap``:
             watts that it may draw.
         several: steps that this one is the mean of, ``last`` the longest of them, where they differ in equal parts.
@@ -76,6 +77,7 @@ class StepCost:
     replayed: Num = 1.0
     ahead: bool | NDArray[np.bool_] = False
     kernels: Num = 0.0
+    joined: bool = False
     several: Num = 1.0
     last: StepCost | None = None
     shared: Num = 0.0
@@ -199,14 +201,19 @@ class StepCost:
         return maximum(num(engine), num(self.parts * each))
 
     def _waited(self, launch: Num, last: Num) -> Num:
-        """Launching that makes the mean of several steps take what they take on average, of which it may pace the
-        first and the device the others; ``last``: seconds of the device in the longest."""
+        """Launching that makes the mean of several steps, each longer than the one before by as much, take what they
+        take on average; ``last``: seconds of the device in the longest. Sums of hypotenuses by Euler and Maclaurin."""
         n, last = self.several, minimum(last, 2.0 * self.device)
         first = 2.0 * self.device - last
-        more = maximum((last - first) / maximum(n - 1.0, 1e-9), 1e-30)
-        waiting = np.clip(np.ceil((launch - first) / more), 0.0, n)
-        rest = (n - waiting) * (first + more * waiting + last) / 2.0
-        return where((np.asarray(n) > 1.0) & (np.asarray(launch) > 0.0), (waiting * launch + rest) / n, launch)
+        more, by = (last - first) / maximum(n - 1.0, 1e-9), maximum(num(launch), 1e-30)
+        ends = [(x, np.hypot(x, by)) for x in (first, last)]
+        area = [(x * y + by * by * np.arcsinh(x / by)) / 2.0 for x, y in ends]
+        (a, low), (b, high) = ends
+        inner = (area[1] - area[0]) / maximum(more, 1e-30)
+        mean = (inner + (low + high) / 2.0 + more * (b / high - a / low) / 12.0) / n
+        less = np.sqrt(maximum(mean * mean - num(self.device) ** 2, num(launch) ** 2))
+        unlike = (np.asarray(n) > 1.0) & (np.asarray(launch) > 0.0) & (np.asarray(more) > 1e-6 * np.asarray(last))
+        return where(unlike, scalar(less), launch)
 
     @cached_property
     def host(self) -> Num:
@@ -218,7 +225,13 @@ class StepCost:
     @cached_property
     def time(self) -> Num:
         """Seconds of the step; longer where it would draw more than the machine may."""
-        return maximum(num(step_time(self.device, self.launch, self.host, self.ahead)), num(self.least_time))
+        return maximum(num(self._joined(self.device)), num(self.least_time))
+
+    def _joined(self, device: Num) -> Num:
+        """Seconds of the step from those of the device."""
+        if self.joined:
+            return step_time(device, self.launch, self.host, self.ahead)
+        return step_time(maximum(num(device), num(self.launch)), 0.0, self.host, self.ahead)
 
     @cached_property
     def least_time(self) -> Num:
@@ -254,7 +267,7 @@ class StepCost:
         waits = self.last is not None and not is_zero(self.launch)
         if is_zero(self.overlap) and not self.schedule and self.power is None and not waits:
             more = self.parts * sum((p.time * (p.cost.interval[end] - 1.0) for p in mine), 0.0)
-            return step_time(self.device + more, self.launch, self.host, self.ahead)
+            return self._joined(self.device + more)
         if np.size(self.time) == 1:
             return self._at_ends[name, end]
         return self._with(lambda p: p.cost.interval[end] if group(p.op, self.target) == name else 1.0)

@@ -182,7 +182,7 @@ def price_program(
     return StepCost(
         program, target, on.fixes, state, ranks=on.plan.dp, overlap=overlap, schedule=on.plan.schedule,
         parts=float(on.parts), replayed=replayed, ahead=ahead if np.ndim(ahead) else bool(ahead),
-        kernels=on.kernels * on.parts, shared=shared, power=on.power, cap=on.cap,
+        kernels=on.kernels * on.parts, joined=on.facts is not None, shared=shared, power=on.power, cap=on.cap,
     )  # fmt: skip
 
 

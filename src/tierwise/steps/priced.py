@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tierwise.core.num import Num, maximum, num, where
+from tierwise.core.num import Num, maximum, num, scalar, where
 from tierwise.cost import Cost
 from tierwise.cost.types import name_of_largest
 from tierwise.program.program import Body, Program, Repeat
@@ -86,8 +86,12 @@ def mixtures(program: Program) -> Num:
 
 
 def step_time(device: Num, launch: Num, host: Num, ahead: bool | NDArray[np.bool_]) -> Num:
-    """Seconds of a step from its parts (the loop of the simulator does the same, compiled)."""
-    slower = maximum(num(device), num(launch))
+    """Seconds of a step from its parts (the loop of the simulator does the same, compiled).
+
+    Launching runs ahead of the device: the slower of both shows, with little of the other where they are close. So has
+    it the closed loop, by which the seconds of a launch were fitted (``serving/steady.py``).
+    """
+    slower = scalar(np.hypot(device, launch))
     if isinstance(ahead, np.ndarray):
         return where(ahead, maximum(slower, num(host)), slower + host)
     return maximum(slower, num(host)) if ahead else slower + host

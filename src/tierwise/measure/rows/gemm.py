@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from tierwise.core.errors import UnknownName
+from tierwise.core.num import where
 from tierwise.core.numerics import fmt
 from tierwise.cost import Cost, Target, price
 from tierwise.cost.matmul import fitted, kernel_class
 from tierwise.measure.columns import SIZE
+from tierwise.measure.recordings import recorded, typical
 from tierwise.program.types import Op, Operand
 
 COLUMNS = frozenset({"m", "n", "k", "gemm_dtype"})
@@ -54,4 +56,15 @@ def cost(rows: Mapping[str, np.ndarray], on: Target) -> Cost:
     eager = fit is not None and fit.dtype == kernel_class(one) and bool(np.any(np.asarray(fit["host"]) > 0))
     engine = str(rows["engine"][0]) if "engine" in rows else ""
     weights, inputs = CYCLED.get(engine, CYCLED["vllm"])
-    return price(one, replace(on, weight_copies=weights, input_copies=inputs, graphs=not eager))
+    found = price(one, replace(on, weight_copies=weights, input_copies=inputs, graphs=not eager))
+    scaled = recorded(rows, "gemm", "scaled") & (str(rows[DTYPE][0]) == "fp8")
+    if not scaled.any():
+        return found
+    return replace(found, serial={**found.serial, "scale": where(scaled, scale_seconds(rows, on), 0.0)})
+
+
+def scale_seconds(rows: Mapping[str, np.ndarray], on: Target) -> np.ndarray:
+    """Seconds that finding the scale of the inputs takes, which engines with static scales do not: a pass over them."""
+    name = str(rows["system"][0]) if "system" in rows else "*"
+    read = 2.0 * np.asarray(rows["m"], dtype=float) * np.asarray(rows["k"], dtype=float) / on.memory.bandwidth
+    return np.asarray(np.maximum(typical("scale", name), typical("scale_reads", name) * read))

@@ -205,7 +205,7 @@ GROUP = np.dtype(
         ("graphs", "i8"), ("graphs_n", "i8"),
         ("mixed", "i8"),
         ("ahead", "i8"),
-        ("launch", "f8"),
+        ("launch", "f8"), ("joined", "i8"),  # see StepPrices
         ("gap_sequence", "f8"),
         ("host_step", "f8"), ("host_sequence", "f8"), ("host_chunk", "f8"), ("host_token", "f8"),
         ("request", "f8"),

@@ -87,10 +87,13 @@ def _rows(group, graphs, tokens, prompt):  # type: ignore[no-untyped-def]
 
 @jit
 def _finish(group, engine, replayed):  # type: ignore[no-untyped-def]
-    """Of what the device does: at least what launches take, with the host's work, and within the power it may draw."""
+    """Of what the device does: beside launches, with the host's work, and within the power it may draw."""
     d, prompt = engine.decoding, engine.prompt_tokens
-    if not replayed and engine.dt < group.launch:
-        engine.dt = group.launch
+    if not replayed and group.launch > 0.0:
+        if group.joined > 0:
+            engine.dt = (engine.dt * engine.dt + group.launch * group.launch) ** 0.5
+        elif engine.dt < group.launch:
+            engine.dt = group.launch
     host = (group.host_step + group.host_sequence * (d + engine.prompts)
             + group.host_chunk * engine.prompts + group.host_token * prompt)  # fmt: skip
     # The host of steps put together ahead works beside the device.

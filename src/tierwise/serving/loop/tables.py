@@ -52,8 +52,8 @@ def tables(deployment: Deployment, prices: Sequence[StepPrices]) -> tuple[Any, A
             at += flat.size
         g["host_step"], g["host_sequence"], g["host_chunk"], g["host_token"] = p.host
         for name, value in (
-            ("mixed", p.mixed_graphs), ("ahead", p.ahead), ("launch", p.launch), ("request", p.request),
-            ("gap_sequence", p.gap_sequence),
+            ("mixed", p.mixed_graphs), ("ahead", p.ahead), ("launch", p.launch), ("joined", p.joined),
+            ("request", p.request), ("gap_sequence", p.gap_sequence),
             ("kv_token", p.kv_token), ("kv_fixed", p.kv_fixed), ("swap", p.swap), ("transfer", p.transfer),
             ("latency", p.transfer_latency), ("disk", p.disk), ("power", p.power_left),
             ("adapter", _adapter(deployment.model, group)),
