@@ -50,6 +50,7 @@ def _holds(rule: Mapping[str, Any], row: Mapping[str, Any], name: str) -> bool:
         and ("until" not in rule or () < release <= _release(rule["until"]))
         and all(row.get(k) == rule[k] for k in ("pp", "vp") if k in rule)
         and rule.get("flags", "") in str(row.get("flags") or "")
+        and rule.get("file", "") in str(row.get("source_file") or "")
         and ("zero" not in rule or (float(row.get("zero_stage") or 0.0) >= 3.0) == (rule["zero"] >= 3))
     )
 
