@@ -64,6 +64,10 @@ def test_the_same_wire_takes_less_of_a_device_where_few_ports_lead_outside() -> 
     size = 1e9
     of = [taken(on, "all_gather", 0.1, size, 16.0, 1.0) for on in (fast, slow)]
     assert float(of[1].work) < 0.5 * float(of[0].work) and of[0].wire == of[1].wire
+    # A TPU's few units send nothing themselves: its memory alone is shared.
+    chip = engine_on(MODEL, plan_of(SHARDED), system("8xtpu-v4"), KERNELS).target
+    alone = taken(chip, "all_gather", 0.1, size, 8.0, 1.0)
+    assert float(alone.work) == pytest.approx(2.0 * size / float(chip.memory.bandwidth))
     # A group of one sends nothing.
     assert float(taken(fast, "all_gather", 0.0, size, 1.0, 1.0).work) == 0.0
 

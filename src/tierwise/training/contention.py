@@ -43,7 +43,8 @@ def taken(on: Target, kind: str, seconds: Num, size: Num, group: Num, stride: Nu
         size: bytes of the buffer a device. ``group``, ``stride``: devices of it, and how far they stand apart.
     """
     units = float(on.rate("bf16")[1].units)
-    held = minimum(channels(on, group, stride) / units, 1.0) * seconds
+    # Chips of a few large units send by engines of their own.
+    held = channels(on, group, stride) / units * seconds if units > MOST else 0.0
     moved = PASSES[kind] * size / on.memory.bandwidth
     return Taken(seconds, where(np.asarray(group) > 1, held + moved, 0.0))
 
