@@ -42,9 +42,9 @@ from scipy.optimize import minimize_scalar
 from tierwise.measure.training import TrainingGroup, TrainingRows, measured, table
 from tierwise.training.recipe import FAMILIES, sustained
 
-MATMUL, SHARE = (0.8, 1.5), (0.0, 1.0)
+MATMUL, SHARE = (0.8, 1.5), {"contended": (0.0, 4.0), "exposed": (0.0, 1.0)}
 LOW = {"low": (0.9, 1.5)}
-FREE = {"contended": (0.4, 3.0), "exposed": (0.3, 3.3)}
+FREE = {"contended": (1.3, 3.0), "exposed": (0.3, 3.3)}
 # Rows of a family and framework from which its factor of products is told, and from which a framework is fitted.
 FEW, ENOUGH = 8, 20
 
@@ -125,7 +125,7 @@ def shared(name: str, among: Sequence[Recorded], families: Mapping[str, Mapping[
         free = {k: v for k, v in FREE.items() if k != name}
         return [r.loss(r.held({"matmul": families[r.family]["matmul"]}) | {name: x}, free) for r in among]
 
-    return least(losses, SHARE)
+    return least(losses, SHARE[name])
 
 
 def products(some: Sequence[Recorded]) -> dict[str, float]:

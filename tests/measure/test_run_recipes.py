@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tierwise.measure.recipes import stated
@@ -52,3 +53,42 @@ def test_parameters_say_whether_feed_forward_layers_are_gated(billions: float | 
            "params_b": billions}  # fmt: skip
     block: Any = next(iter(table([row]).groups[0].model.stacks[0].runs()))[0].blocks[3]
     assert block.gated == (matrices == 3)
+
+
+BLOOM: dict[str, Any] = {
+    "framework": "Megatron-DeepSpeed 2022-02", "model": "bloom", "family": "bloom", "gpu": "a100_sxm_80",
+    "hidden": 14336.0, "layers": 70.0, "heads": 112.0, "vocab": 250880.0, "tied": 1.0, "seq": 2048.0, "mbs": 2.0,
+    "gbs": 2048.0, "tp": 4.0, "pp": 12.0, "dp": 8.0, "gpus_per_node": 8.0, "zero_stage": 1.0, "recompute": "full",
+}  # fmt: skip
+ENDS = "JeanZay 4x100Gb OPA per node; pp-partition transformer|embedding"
+
+
+@pytest.mark.parametrize(
+    ("layers", "stages", "flags", "first", "last"),
+    [
+        (70.0, 12.0, ENDS, 5.0, 5.0),  # BLOOM: 72 in twelfths, of which embedding and head are one each
+        (78.0, 12.0, "", 7.0, 1.0),  # sevens until one is left
+        (106.0, 12.0, "", 9.0, 7.0),
+        (72.0, 12.0, "", None, None),
+    ],
+)
+def test_deepspeed_fills_stages_one_after_the_other(
+    layers: float, stages: float, flags: str, first: float | None, last: float | None
+) -> None:
+    found = stated({**BLOOM, "layers": layers, "pp": stages, "flags": flags})
+    assert (found.get("first"), found.get("last")) == (first, last)
+    assert "first" not in stated({**BLOOM, "layers": layers, "pp": stages, "flags": flags, "framework": "NeMo 24.07"})
+
+
+def test_a_head_beside_fewer_layers_holds_nobody_up() -> None:
+    """Of stages that are dealt with their ends none is much longer than the others."""
+    alike = {"first": 6.0, "last": 6.0}
+    dealt, even = (table([{**BLOOM, "flags": ENDS, **own}]).groups[0].step() for own in ({}, alike))
+    assert float(np.asarray(dealt.time)[0]) < 0.97 * float(np.asarray(even.time)[0])
+    assert float(np.asarray(dealt.parts["ends"])[0]) < float(np.asarray(even.parts["ends"])[0])
+
+
+def test_ports_that_a_row_states_are_its_machines() -> None:
+    named, silent = (table([{**BLOOM, "flags": flags}]).groups[0].system.scale_out for flags in (ENDS, ""))
+    assert named is not None and named.bandwidth == 4 * 100e9 / 8.0 / 8.0
+    assert silent is not None and silent.bandwidth == 25e9

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from tierwise.memory.caching import MIB, CachingPool, reserved
+from collections.abc import Iterable
+
+from tierwise.memory.caching import MIB, CachingPool, played
 from tierwise.memory.caching import TensorEvent as Came
+
+
+def reserved(events: Iterable[Came]) -> int:
+    return played(events).reserved
 
 
 def test_segments_have_the_sizes_that_are_documented() -> None:
@@ -45,3 +51,9 @@ def test_a_large_block_is_split_where_more_than_a_mebibyte_is_left() -> None:
 
 def test_streams_share_nothing() -> None:
     assert reserved([Came("a", 40 * MIB, "one"), Came("a"), Came("b", 40 * MIB, "two")]) == 80 * MIB
+
+
+def test_blocks_in_use_are_counted_and_the_most_there_ever_were() -> None:
+    pool = played([Came("a", 3 * MIB), Came("b", 30 * MIB), Came("a"), Came("c", 5 * MIB)])
+    assert pool.held == 35 * MIB and pool.most == 35 * MIB
+    assert played([Came("a", 30 * MIB), Came("a"), Came("b", 10 * MIB)]).most == 30 * MIB

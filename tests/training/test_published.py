@@ -8,7 +8,7 @@ from benchmarks.accuracy.published_training import beside, columns, kept, publis
 
 DATA = published()
 # Largest error of each source's rows as documented; what the formulas of a paper say of memory is close.
-BOUNDS = {"korthikanti": 0.09, "llama3": 0.12, "deepseek": 0.06, "mtnlg": 0.06, "palm": 0.03, "fsdp": 0.15}
+BOUNDS = {"korthikanti": 0.09, "llama3": 0.12, "deepseek": 0.06, "mtnlg": 0.06, "palm": 0.03, "fsdp": 0.10}
 # Rows beyond what is wanted of their source, and by how much they are off: docs/accuracy.md says so.
 MISSED = {"Llama 3 405B, 8,192 GPUs": 0.15}
 

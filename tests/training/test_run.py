@@ -113,14 +113,14 @@ def test_compressed_gradients_take_less_of_the_wire() -> None:
 
 
 def test_shared_parameters_and_gradients_go_over_slow_wires_in_eight_bits() -> None:
-    """Half of 16 bits on the wire of fully sharded layers, a quarter of fp32 for gradients; packing takes time, so that
-    nothing is gained where the wire hides behind work anyway."""
+    """Half of 16 bits on the wire for parameters of fully sharded layers, which are gathered twice, and a quarter of
+    fp32 for gradients; packing takes time, so that nothing is gained where the wire hides behind work anyway."""
     wide, packed = PLAIN, replace(PLAIN, compress=Compression("int8"))
     assert reduced(packed, zero=1.0) < reduced(wide, zero=1.0)
     slow = system("64xa100-sxm-80gb:link_share=0.02")
     x = Layout(dp=64.0, global_batch=64.0, seq=256.0, zero=3.0)
     before, after = (train_step(MODEL, slow, x, how) for how in (wide, packed))
-    assert 1.5 < float(before.time) / float(after.time) < 2.0
+    assert 2.0 < float(before.time) / float(after.time) < (2.0 + 2.0 + 4.0) / 3.0
     near = replace(x, micro_batch=8.0, global_batch=512.0, seq=2048.0)
     before, after = (train_step(MODEL, a100s(64), near, how) for how in (wide, packed))
     assert float(before.time) <= float(after.time) < 1.1 * float(before.time)

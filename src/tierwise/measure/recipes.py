@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tierwise.machines.load import system
+from tierwise.machines.types import System
 from tierwise.models.load import load_model, model_names
 from tierwise.models.names import letters
 from tierwise.training.work import decoder
@@ -27,6 +31,8 @@ def stated(row: Mapping[str, Any]) -> dict[str, Any]:
     for rule in _rules():
         if name.startswith(rule.get("framework", "")) and _holds(rule, row, name):
             found |= {k: v for k, v in rule.items() if k in _SET}
+    if name.startswith(("megatron-deepspeed", "megatron/deepspeed")):
+        found |= dealt(row)
     return {**row, **{k: v for k, v in found.items() if row.get(k) in (None, "")}}
 
 
@@ -50,6 +56,7 @@ def _holds(rule: Mapping[str, Any], row: Mapping[str, Any], name: str) -> bool:
         and ("until" not in rule or () < release <= _release(rule["until"]))
         and all(row.get(k) == rule[k] for k in ("pp", "vp") if k in rule)
         and rule.get("flags", "") in str(row.get("flags") or "")
+        and rule.get("file", "") in str(row.get("source_file") or "")
         and ("zero" not in rule or (float(row.get("zero_stage") or 0.0) >= 3.0) == (rule["zero"] >= 3))
     )
 
@@ -83,6 +90,41 @@ def known(name: str, hidden: float, layers: float) -> str:
             if (float(np.asarray(found.hidden)), float(decoder(found).depth)) == (hidden, layers):
                 return entry
     return ""
+
+
+def dealt(r: Mapping[str, Any]) -> dict[str, float]:
+    """Layers of the first and the last stage where DeepSpeed does not deal all stages as many: it fills one after the
+    other with as few as all must take at most, so that the last has what is left (runtime/utils.py of 2022,
+    ``partition_balanced``). Embedding and head count as layers where that is asked for (``--pp-partition-method
+    'type:transformer|embedding'``)."""
+    layers, stages = float(r.get("layers") or 0.0), float(r.get("pp") or 1.0)
+    ends = float("pp-partition transformer|embedding" in str(r.get("flags") or ""))
+    most = math.ceil((layers + 2.0 * ends) / stages)
+    first, last = most - ends, layers + ends - most * (stages - 1.0)
+    return {"first": first, "last": last} if stages > 1 and last >= 1 and (first != last or ends) else {}
+
+
+def network(flags: str) -> float:
+    """Bytes a second that lead out of a node, where a row's flags say its ports ("4x100Gb OPA per node"); else 0."""
+    ports = re.search(r"(\d+)x(\d+)Gb \w+ per node", flags)
+    return float(ports[1]) * float(ports[2]) * 1e9 / 8.0 if ports else 0.0
+
+
+def machine(gpu: str, per_node: float, network: float) -> System:
+    """A machine of such nodes; where links reach beyond a node, of as many devices as they reach.
+
+    Args:
+        network: bytes a second that lead out of a node; 0 for the devices' own.
+    """
+    # A recording's name of a GPU with its memory written out.
+    short = ("a100_sxm_80", "a100_sxm_40", "v100_sxm_32", "v100_sxm_16")
+    device = gpu.replace("_", "-") + "gb" if gpu in short else gpu
+    link = system(device).device.link("scale-up")
+    reach = 0.0 if link is None else float(np.asarray(link.domain))
+    found = system(f"{max(per_node, reach if reach > 8 else 0.0):.0f}x{device}")
+    if network <= 0 or found.scale_out is None:
+        return found
+    return replace(found, scale_out=replace(found.scale_out, bandwidth=network / per_node))
 
 
 def fused(flags: str) -> bool:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from tierwise.core.errors import BadField, TierwiseError
 from tierwise.core.numerics import fmt
-from tierwise.machines.load import system
 from tierwise.machines.types import System
 from tierwise.measure import columns, recipes
 from tierwise.models.blocks.attention import Attention
@@ -244,7 +243,8 @@ def _kind(r: Mapping[str, Any]) -> tuple[Any, ...]:
         raise TierwiseError(f"graphs {r['graphs']}: one of {', '.join(GRAPHS)}")
     own = tuple((k, r[k]) for k in recipes.FIELDS if r.get(k) not in (None, ""))
     own += recipes.deepspeed(flags) if how == "megatron-deepspeed" else ()
-    return how, str(r["gpu"]), per_node, known, moe, gated, bool(r.get("tied")), flash, form, adapters, own
+    node = per_node, recipes.network(flags)
+    return how, str(r["gpu"]), node, known, moe, gated, bool(r.get("tied")), flash, form, adapters, own
 
 
 def _adapters(r: Mapping[str, Any]) -> tuple[float, float]:
@@ -272,7 +272,7 @@ def _precision(text: str) -> str:
 
 
 def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> TrainingGroup:
-    how, gpu, per_node, known, moe, gated, tied, flash, form, (adapters, frozen), own = kind
+    how, gpu, node, known, moe, gated, tied, flash, form, (adapters, frozen), own = kind
     mine = [rows[i] for i in members]
 
     def column(name: str, default: float | str = 1.0) -> NDArray[np.float64]:
@@ -306,7 +306,7 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
         first=column("first", 0.0),
         last=column("last", 0.0),
     )
-    machine = _machine(_device(gpu), per_node)
+    machine = recipes.machine(gpu, *node)
     found, at = framework(how), np.asarray(members)
     found = replace(found, recipe=replace(found.recipe, precision=form, **dict(own)))
     if known:
@@ -340,21 +340,6 @@ def _group(kind: tuple[Any, ...], members: Sequence[int], rows: Sequence[Mapping
     )
     model = Model("recorded", "recorded", hidden, vocab, (stack,), {"*": fmt("bf16")})
     return TrainingGroup(at, model, machine, layout, column("layers"), found, flash)
-
-
-def _machine(device: str, per_node: float) -> System:
-    """A machine of such nodes; where links reach beyond a node, of as many devices as they reach."""
-    link = system(device).device.link("scale-up")
-    reach = 0.0 if link is None else float(np.asarray(link.domain))
-    return system(f"{max(per_node, reach if reach > 8 else 0.0):.0f}x{device}")
-
-
-def _device(name: str) -> str:
-    """A recording's name of a GPU with its memory written out."""
-    for short in ("a100_sxm_80", "a100_sxm_40", "v100_sxm_32", "v100_sxm_16"):
-        if name == short:
-            return name.replace("_", "-") + "gb"
-    return name
 
 
 def _level(text: str) -> float:

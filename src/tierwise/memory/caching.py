@@ -45,9 +45,11 @@ class _Block:
 
 @dataclass
 class CachingPool:
-    """Segments of a device. ``reserved``: their bytes."""
+    """Segments of a device. ``reserved``: their bytes. ``held``, ``most``: bytes of blocks in use, now and at most."""
 
     reserved: int = 0
+    held: int = 0
+    most: int = 0
     _pools: dict[tuple[str, bool], list[_Block]] = field(default_factory=dict)
     _held: dict[str, _Block] = field(default_factory=dict)
 
@@ -71,6 +73,8 @@ class CachingPool:
             block.size, block.behind = bytes_, rest
             pool.append(rest)
         self._held[name] = block
+        self.held += block.size
+        self.most = max(self.most, self.held)
 
     def drop(self, name: str) -> None:
         """A tensor goes.
@@ -79,6 +83,7 @@ class CachingPool:
             KeyError: it is not there.
         """
         block = self._held.pop(name)
+        self.held -= block.size
         for first, second in ((block, block.behind), (block.before, block)):
             if first is None or second is None or not (first.free or second.free):
                 continue
@@ -97,12 +102,12 @@ def _segment(size: int) -> int:
     return MIDDLE_SEGMENT if size < MIDDLE else -(-size // LARGE_UNIT) * LARGE_UNIT
 
 
-def reserved(events: Iterable[TensorEvent]) -> int:
-    """Bytes of the segments once all of that has happened."""
+def played(events: Iterable[TensorEvent]) -> CachingPool:
+    """The segments once all of that has happened."""
     pool = CachingPool()
     for e in events:
         if e.size is None:
             pool.drop(e.name)
         else:
             pool.take(e.name, e.size, e.stream)
-    return pool.reserved
+    return pool

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tierwise.core.errors import TierwiseError
 from tierwise.machines.types import System
 from tierwise.models.types import Model
 from tierwise.report.made import made_by
@@ -18,12 +19,15 @@ from tierwise.training.layout import RECOMPUTE, Layout, pipelines
 from tierwise.training.offload import OFFLOAD
 from tierwise.training.pipeline import Played, played, span
 from tierwise.training.recipe import TrainingFramework
+from tierwise.training.reserved import fragmented
 from tierwise.training.step import TrainStep
 
 Json = dict[str, Any]
 
 # Executions that a page holds for the picture of a pipeline (some 30 bytes each), and pixels can still tell apart.
 MOST_EVENTS = 60_000
+# Vendors of devices whose memory PyTorch's caching allocator holds.
+_ALLOCATED = ("NVIDIA", "AMD")
 
 
 def to_dict(
@@ -45,6 +49,7 @@ def to_dict(
     """
     ratio, run = confirmed(step, events or (picture and tells_apart(step)))
     one = _one(step, ratio)
+    one["memory"]["reserved"] = _reserved(step, model, system)
     return {**one, **_about(model, system, step, one, tokens, fails), "pipeline": pipeline(run)}, run
 
 
@@ -59,6 +64,8 @@ def planned(
 ) -> tuple[Json, Played | None]:
     """A plan: the layouts by time, and how many there were; and the pipeline of the fastest."""
     rows = [_one(c.step, c.played) for c in answer.candidates]
+    if rows:
+        rows[0]["memory"]["reserved"] = _reserved(answer.candidates[0].step, model, system)
     some = answer.candidates[0].step if answer.candidates else answer.tightest
     assert some is not None
     run = None
@@ -161,6 +168,17 @@ def _one(step: TrainStep, ratio: float) -> Json:
         },
         "played_over_summed": ratio,
     }
+
+
+def _reserved(step: TrainStep, model: Model, system: System) -> float | None:
+    """Bytes that PyTorch's allocator takes from the driver, fragments included; None where nothing is known of it."""
+    if system.device.vendor not in _ALLOCATED:
+        return None
+    unfused = any(np.any(np.asarray(piece.scores) > 0) for piece, _ in step.work.layers)
+    try:
+        return _number(step.memory.peak) + fragmented(model, step.layout, step.how, not unfused)
+    except TierwiseError:
+        return None
 
 
 def layout_dict(x: Layout) -> Json:

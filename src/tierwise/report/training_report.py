@@ -211,7 +211,17 @@ def _too_large(d: Json) -> str:
 def _why(d: Json) -> list[str]:
     parts = sorted(((v, k) for k, v in d["parts"].items() if v > 0), reverse=True)
     named = [f"{CAUSES[k]} {percent(v / d['seconds'])}" for v, k in parts[:4]]
-    return ["Of a step: " + ", ".join(named) + ".", *([] if d["memory"]["fits"] else [_ways(d)])]
+    return ["Of a step: " + ", ".join(named) + ".", *(_fragments(d) if d["memory"]["fits"] else [_ways(d)])]
+
+
+def _fragments(d: Json) -> list[str]:
+    """That a step fits by its tensors and not by what the allocator holds for them."""
+    m = d["memory"]
+    if (m.get("reserved") or 0.0) <= m["capacity"]:
+        return []
+    return [f"Its tensors fit; what PyTorch's allocator holds for them would be {gb(m['reserved'])} of "
+            f"{gb(m['capacity'])}: without segments that grow (PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True) it "
+            "gives some back and asks again, which takes time, or runs out."]  # fmt: skip
 
 
 def _ways(d: Json) -> str:
@@ -259,6 +269,9 @@ def _numbers(d: Json) -> list[tuple[str, str, str]]:
             f"of {x['micro_batch']:.0f} × {count(x['seq'])} tokens a pipeline",
         ),
     ]
+    if m.get("reserved"):
+        said = "that PyTorch's allocator takes, with what lies between tensors"
+        out.insert(4, ("Reserved", gb(m["reserved"]), said))
     if m["host"] > 0:
         out.append(("Host memory", gb(m["host"]), "that a device's share takes"))
     if m["disk"] > 0:

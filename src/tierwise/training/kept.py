@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,16 +19,38 @@ _FEED_FORWARD = ("mlp", "moe")
 _LINEAR = ("rope", "merge", "permute", "positions", "experts.bias")
 
 
-def kept_by_module(
+@dataclass(frozen=True)
+class Kept:
+    """A tensor that the backward pass needs.
+
+    Attributes:
+        operand: what ops call it. ``size``: bytes. ``module``: what would make it again (:func:`by_module`).
+        since: number of the first op that keeps it, whose gradients are the last to need it.
+    """
+
+    operand: str
+    size: Num
+    module: str
+    since: int
+
+
+def by_module(tensors: Iterable[Kept]) -> dict[str, Num]:
+    """Bytes by what would make them again: ``norm``: what norms wrote, ``act``: what activation functions did, ``mlp``:
+    what else is inside of feed-forward layers, ``up``: queries, keys and values made of latents; ``""``: the rest."""
+    total: dict[str, Num] = {"": 0.0, **dict.fromkeys(MODULES, 0.0)}
+    for tensor in tensors:
+        total[tensor.module] = total[tensor.module] + tensor.size
+    return total
+
+
+def kept_tensors(
     ops: Iterable[tuple[Op, Num]],
     divided: Num = 1.0,
     compact: Num = 1.0,
     trains: Callable[[Op], float] = lambda op: 1.0,
     inputs: float = 0.0,
-) -> tuple[dict[str, Num], Num]:
-    """Bytes of tensors that gradients need, each tensor once, by what would make them again, and those of attention
-    scores: ``norm``: what norms wrote, ``act``: what activation functions did, ``mlp``: what else is inside of
-    feed-forward layers, ``up``: queries, keys and values made of latents; ``""``: the rest.
+) -> list[Kept]:
+    """Tensors that gradients need, attention scores left out.
 
     A matrix product needs its input, attention its queries, keys, values, output and the logarithm of each row's sum
     (or, unfused, its scores, their softmax and what dropout left of it), a norm the stream it normalised, an activation
@@ -42,48 +65,45 @@ def kept_by_module(
         inputs: as in the recipe.
     """
     version: dict[str, int] = {}
-    kept: dict[tuple[str, int], Num] = {}
-    made: dict[tuple[str, int], str] = {}
-    scores: Num = 0.0
+    kept: dict[tuple[str, int], Kept] = {}
 
-    def keep(name: str, size: Num, fresh: bool = False, module: str = "") -> None:
+    def keep(key: tuple[str, int], operand: str, size: Num, at: int, module: str = "") -> None:
+        before = kept.get(key)
+        kept[key] = Kept(operand, size, module, at if before is None else before.since)
+
+    def shared(name: str, size: Num, at: int, module: str = "") -> None:
+        """One tensor, whoever else keeps it."""
         key = (name, version.get(name, 0))
-        kept[key] = maximum(kept.get(key, 0.0), size / divided if fresh else size)
-        made[key] = module
+        keep(key, name, maximum(kept[key].size if key in kept else 0.0, size), at, module)
 
     ops = list(ops)
     latent = "up" if any(OF["up"](op) for op, _ in ops) else ""
-    for op, n in ops:
+    for at, (op, n) in enumerate(ops):
         acts = [o for o in op.reads if o.role == "act"]
         if op.kind == "matmul":
             thin = float(str(op.options.get("parts", 1))) * compact if op.role in PROJECTED else 1.0
             size = n * acts[0].bytes * where(np.asarray(compact) < 1.0, thin, 1.0) * trains(op)
             inside = ("mlp" if acts[0].name == "permuted" else "act") if op.role in _FEED_FORWARD else ""
-            keep(acts[0].name, size, acts[0].name == "h", "norm" if acts[0].name == "h" else inside)
+            fresh = acts[0].name == "h"
+            shared(acts[0].name, size / divided if fresh else size, at, "norm" if fresh else inside)
             if inputs > 0 and trains(op) <= 0 and op.role in PROJECTED:
-                keep(acts[0].name + " of a frozen map", n * acts[0].bytes)
+                shared(acts[0].name + " of a frozen map", n * acts[0].bytes, at)
         elif op.kind == "attention":
             for o in acts:
-                keep(op.name + o.name, o.bytes, module=latent)
-            scores = scores + _scores(op)
+                keep((op.name + o.name, version.get(op.name + o.name, 0)), o.name, o.bytes, at, latent)
         for o in op.writes:
             version[o.name] = version.get(o.name, 0) + 1
         if op.kind == "attention":
             out = op.writes[0]
-            keep(out.name, out.bytes)
-            keep("sums", op.dims["batch"] * op.dims["heads"] * op.dims["q"] * 4.0)
+            shared(out.name, out.bytes, at)
+            shared("sums", op.dims["batch"] * op.dims["heads"] * op.dims["q"] * 4.0, at)
         elif op.kind == "norm":
             x = next((o for o in op.writes if o.name == "x"), op.reads[0])
-            keep("x", x.bytes, fresh=True)
+            shared("x", x.bytes / divided, at)
         elif op.kind == "elementwise" and not any(word in op.name for word in _LINEAR) and op.name != "loss":
             for o in acts:
-                key = (op.name + o.name, 0)
-                kept[key] = n * o.bytes
-                made[key] = "mlp" if op.role in _FEED_FORWARD else ""
-    total: dict[str, Num] = {"": 0.0, **dict.fromkeys(MODULES, 0.0)}
-    for key, size in kept.items():
-        total[made[key]] = total[made[key]] + size
-    return total, scores
+                keep((op.name + o.name, 0), o.name, n * o.bytes, at, "mlp" if op.role in _FEED_FORWARD else "")
+    return list(kept.values())
 
 
 # What runs again for each module.
@@ -95,14 +115,14 @@ OF: Mapping[str, Callable[[Op], bool]] = {
 }
 
 
-def until_attention(ops: Sequence[tuple[Op, Num]]) -> Sequence[tuple[Op, Num]]:
-    """A body's ops up to its last attention; all of one that has none."""
-    last = max((i for i, (op, _) in enumerate(ops) if op.kind == "attention"), default=len(ops) - 1)
-    return ops[: last + 1]
+def behind_attention(ops: Sequence[tuple[Op, Num]], tensors: Iterable[Kept]) -> Num:
+    """Bytes that only ops behind a body's last attention need; none where it has no attention."""
+    last = max((i for i, (op, _) in enumerate(ops) if op.kind == "attention"), default=len(ops))
+    return sum((t.size for t in tensors if t.since > last), 0.0)
 
 
-def _scores(op: Op) -> Num:
-    """Of unfused attention: scores, their softmax (16 bits each) and a mask of a byte."""
+def kept_scores(op: Op) -> Num:
+    """Bytes that unfused attention keeps of its scores: these, their softmax (16 bits each) and a mask of a byte."""
     if bool(np.all(np.asarray(op.options.get("flash", True), dtype=bool))):
         return 0.0
     d = op.dims

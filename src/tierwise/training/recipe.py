@@ -267,8 +267,8 @@ class TrainingFramework:
             products over what the device family sustains.
         low: as ``matmul``, of products in fewer bits. ``routed``: of kernels around experts, over `memory`.
         exposed: share of the traffic that averages a step's gradients which compute does not hide, of all frameworks.
-        contended: of the time of collectives that run beside every layer's work (ZeRO-3's), the share by which that
-            work takes longer, having fewer multiprocessors: the library's, of all frameworks.
+        contended: how many times what collectives beside every layer's work (ZeRO-3's) take of the device that work
+            takes longer (:mod:`tierwise.training.contention`): the library's, of all frameworks.
         far: power of the number of nodes by which data-parallel traffic over them is slower than on its own fabric.
         launch: host seconds an op; a pass is never faster than its launches.
         overhead: bytes of buffers and fragmentation on every device; ``saves``: activations kept over those that the

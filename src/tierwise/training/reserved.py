@@ -1,9 +1,8 @@
-"""What PyTorch's allocator takes from the driver for steps of zeroth-order training.
+"""What PyTorch's allocator takes from the driver for steps of training, by the rules of :mod:`tierwise.memory.caching`.
 
-Tensors come and go in the order that the framework runs a step in: each weight is changed with random numbers beside it
-and temporaries, each op's results come and what nothing reads any more goes, layers that lie on the host come in behind
-the one that is worked on, which goes out before the next is. The rules are those of :mod:`tierwise.memory.caching`.
-Where a backward pass frees what has no rule here, so steps with one are refused.
+Of steps with a backward pass :mod:`tierwise.training.comings` says when tensors come and go. In zeroth-order ones each
+weight is changed with random numbers beside it and temporaries, each op's results come and what nothing reads any more
+goes, layers that lie on the host come in behind the one that is worked on, which goes out before the next is.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ from itertools import count
 from tierwise.core.errors import TierwiseError
 from tierwise.core.num import greatest
 from tierwise.memory.activations import score_bytes
-from tierwise.memory.caching import TensorEvent, reserved
+from tierwise.memory.caching import CachingPool, TensorEvent, played
 from tierwise.memory.weights import local_elements
 from tierwise.models.lower import lower
 from tierwise.models.types import Block, Model
 from tierwise.program.types import Op
+from tierwise.training.comings import comings
 from tierwise.training.layout import Layout
 from tierwise.training.recipe import Recipe, TrainingFramework
 from tierwise.training.work import decoder, plan_of, training_step
@@ -31,16 +31,31 @@ HALF = 2.0  # bytes of a score or logit in 16 bits
 
 
 def reserved_of(model: Model, layout: Layout, how: TrainingFramework, flash: bool = True) -> float:
-    """Bytes of segments after steps of one micro-batch, the driver's own left out.
+    """Bytes of segments after steps, the driver's own left out.
 
     Raises:
-        TierwiseError: the step has a backward pass, or the layout more than one device.
+        TierwiseError: a layout that nothing is known of (:func:`tierwise.training.comings.comings`; zeroth-order steps
+            on more than one device).
     """
+    return float(_played(model, layout, how, flash).reserved)
+
+
+def fragmented(model: Model, layout: Layout, how: TrainingFramework, flash: bool = True) -> float:
+    """Bytes of segments beyond all that lies there at once: what a step reserves over its peak (:class:`TrainMemory`).
+
+    Raises:
+        TierwiseError: as :func:`reserved_of`.
+    """
+    pool = _played(model, layout, how, flash)
+    return float(pool.reserved - pool.most)
+
+
+def _played(model: Model, layout: Layout, how: TrainingFramework, flash: bool) -> CachingPool:
     if how.recipe.forwards <= 0:
-        raise TierwiseError("what the allocator reserves is known of zeroth-order steps alone: --method zeroth")
+        return played(comings(model, layout, how, flash))
     if greatest(layout.devices) > 1:
-        raise TierwiseError("what the allocator reserves is known of one device")
-    return float(reserved(_Steps(model, layout, how.recipe, flash).events()))
+        raise TierwiseError("what the allocator reserves for zeroth-order steps is known of one device")
+    return played(_Steps(model, layout, how.recipe, flash).events())
 
 
 class _Steps:

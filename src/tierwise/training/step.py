@@ -18,6 +18,7 @@ from tierwise.program.types import Op, Operand
 from tierwise.schedule.closed import largest
 from tierwise.steps.price import KERNELS, engine_on
 from tierwise.training.averaging import averaged, packing, thinned, wired
+from tierwise.training.contention import Taken, taken, waits
 from tierwise.training.kept import MODULES
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.memory import TrainMemory, memory_of, parameters, share, shared, trained
@@ -97,9 +98,13 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     group = np.minimum(np.asarray(x.replicas), np.asarray(x.shard))
     scattered, gathered = wired(how)
     wire = partial(exchange, on, far=how.far)
-    gather = wire("all_gather", layer["layer"] * gathered, group, x.tp)
     small = how.compress.kind == "int8"
-    scatter = wire("reduce_scatter", layer["layer"] * (scattered if small else how.recipe.parameters), group, x.tp)
+
+    def beside_work(kind: str, size: Num) -> Taken:
+        return taken(on, kind, wire(kind, size, group, x.tp), size, group, x.tp)
+
+    gather = beside_work("all_gather", layer["layer"] * gathered)
+    scatter = beside_work("reduce_scatter", layer["layer"] * scattered)
     packs = where(shards, packing(on, how, layer["layer"]), 0.0) if small else 0.0
 
     left = _left(on, x, how)
@@ -115,8 +120,8 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
         rows.append((forward, {k: behind[k] + again[k] for k in behind}, later))
     kinds = kinds_on_stages(x, work.pattern, [n for _, n in work.layers])
     mean_f, mean_b, later = _mixed(rows, [kind.each for kind in kinds])
-    wait_f = where(shards, _waits(gather, _total(mean_f), how), 0.0)
-    wait_b = where(shards, _waits(gather + scatter, _total(mean_b), how), 0.0)
+    wait_f = where(shards, waits(gather, _total(mean_f), how), 0.0)
+    wait_b = where(shards, waits(gather + scatter, _total(mean_b), how), 0.0)
     one = _total(mean_f) + wait_f, _total(mean_b) + wait_b + packs - later, later
     before = _beyond(_end(work, INPUT, x, how), _mixed(rows, [kind.first for kind in kinds]))
     after = _beyond(_end(work, OUTPUT, x, how), _mixed(rows, [kind.last for kind in kinds]))
@@ -202,8 +207,10 @@ def _handed(on: Target, model: Model, x: Layout, stages: Stages, how: TrainingFr
     steady = where((np.asarray(x.interleave) > 1) & (how.recipe.passing > 0), longer, send)
     wire: Num = 0.0
     if np.any(np.asarray(x.vocabulary) > 0):
-        told = 2.0 * exchange(on, "all_reduce", size / whole, x.pp, x.tp * x.replicas)
-        wire = where(np.asarray(x.vocabulary) > 0, x.micro_batches * _waits(told, stages.passes.slowest, how), 0.0)
+        part, apart = size / whole, x.tp * x.replicas
+        once = taken(on, "all_reduce", exchange(on, "all_reduce", part, x.pp, apart), part, x.pp, apart)
+        waited = waits(once + once, stages.passes.slowest, how)
+        wire = where(np.asarray(x.vocabulary) > 0, x.micro_batches * waited, 0.0)
     both = 2.0 * (steady * (count - filling) + send * (filling + x.pp - 1.0))
     return where(np.asarray(x.pp) <= 1, 0.0, both + wire)
 
@@ -269,12 +276,6 @@ def _times(
         for k in CLASSES:
             again[k] = again[k] + x.again(module) * factors[k] * piece.redone[f"{module} {k}"]
     return forward, behind, again, later
-
-
-def _waits(wire: Num, work: Num, how: TrainingFramework) -> Num:
-    """Seconds that collectives beside a layer's work add to it: its kernels run on the multiprocessors that are left
-    while there is anything on the wire, or are done first."""
-    return maximum(how.contended * wire, wire - work)
 
 
 def _left(on: Target, x: Layout, how: TrainingFramework) -> Num:

@@ -24,7 +24,7 @@ from tierwise.steps.cost import StepCost
 from tierwise.steps.price import KERNELS, engine_on, price_program
 from tierwise.steps.state import StepState
 from tierwise.training.casts import cast, lowered
-from tierwise.training.kept import MODULES, OF, kept_by_module, until_attention
+from tierwise.training.kept import MODULES, OF, behind_attention, by_module, kept_scores, kept_tensors
 from tierwise.training.kernels import as_trained, kernels
 from tierwise.training.launches import launches, looped
 from tierwise.training.layout import Layout
@@ -258,9 +258,9 @@ def _piece(
         return out
 
     ops = [(op, s.repeat / count) for s in forward.segments if s.name == name for op in s.ops]
-    by_module, scores = kept_by_module(ops, divided, recipe.compact, trains, recipe.inputs)
-    kept = sum(by_module.values(), 0.0) + scores
-    whole = {m: by_module[m] + (by_module["act"] if m == "mlp" else 0.0) for m in MODULES}
+    tensors = kept_tensors(ops, divided, recipe.compact, trains, recipe.inputs)
+    of, scores = by_module(tensors), sum((kept_scores(op) for op, _ in ops if op.kind == "attention"), 0.0)
+    whole = {m: of[m] + (of["act"] if m == "mlp" else 0.0) for m in MODULES}
     own = [(op, n) for op, n in ops if not op.options.get(ADAPTER)]
     thin = [op for op, _ in ops if op.kind == "matmul" and op.options.get(ADAPTER)]
     return BodyRun(
@@ -283,7 +283,7 @@ def _piece(
                  0.0),
         sent=sum((s.repeat / count * sent(op) for p in (forward, behind) for s in p.segments if s.name == name
                   for op in s.ops if op.kind == "collective"), 0.0),
-        saved=kept,
+        saved=sum(of.values(), 0.0) + scores,
         scores=scores,
         dropped=whole,
         redone={f"{m} {k}": v for m in MODULES for k, v in seconds(costs[0], low[0], of=OF[m]).items()},
@@ -294,8 +294,7 @@ def _piece(
             0.0, *(n * sum((o.bytes for o in (*op.reads, *op.writes) if o.role == "act"), 0.0) for op, n in ops)
         ),
         attending=_attending(op for op, _ in ops),
-        freed=kept - scores - sum(kept_by_module(until_attention(ops), divided, recipe.compact, trains,
-                                                 recipe.inputs)[0].values(), 0.0),
+        freed=behind_attention(ops, tensors),
     )
 
 

@@ -39,12 +39,13 @@ def model(run: str) -> Model:
 
 def on_host(run: str) -> float:
     """Seconds of an iteration whose backward pass waits for gradients to reach the host, which updates all states."""
-    return float(trained(model(run), RUNS[run][4], ALONE, "megatron-deepspeed", flash=False, waits=1.0).time)
+    return float(trained(model(run), RUNS[run][4], ALONE, "megatron-deepspeed", flash=False, reduced=2.0,
+                         waits=1.0).time)
 
 
 def on_both(run: str) -> float:
     """Seconds with copies beside the pass, and with every second group of states updated on the device."""
-    return float(trained(model(run), RUNS[run][4], SHARED, "megatron-deepspeed", flash=False).time)
+    return float(trained(model(run), RUNS[run][4], SHARED, "megatron-deepspeed", flash=False, reduced=2.0).time)
 
 
 def gain(run: str) -> float:
