@@ -22,7 +22,7 @@ from tierwise.training.kept import MODULES
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.memory import TrainMemory, memory_of, parameters, share, shared, trained
 from tierwise.training.offload import asked, offloaded
-from tierwise.training.passed import around
+from tierwise.training.passed import around_attention
 from tierwise.training.pipeline import Stages, Three, beside, span, stages_of
 from tierwise.training.positions import kinds_on_stages
 from tierwise.training.recipe import TrainingFramework
@@ -106,7 +106,7 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     rows: list[_Layer] = []
     for piece, _ in work.layers:
         forward, behind, again, later = _times(piece, x, how, left)
-        _pass_keys(on, x, how, piece, forward, behind)
+        around_attention(partial(exchange, on), x, how, piece, forward, behind)
         if how.recipe.adds:  # Autograd's own gradients, in 16 bits, are added to those that are kept.
             each = (2.0 + 2.0 * how.recipe.gradients) * (layer["layer"] + layer["experts"])
             behind["memory"] = behind["memory"] + how.memory * each / on.memory.bandwidth
@@ -300,18 +300,6 @@ def _alone(
     """The times of forward passes without a backward pass."""
     nothing = {k: 0.0 * v for k, v in behind.items()}
     return {k: how.recipe.forwards * v for k, v in forward.items()}, nothing, nothing, 0.0 * _total(nothing)
-
-
-def _pass_keys(
-    on: Target, x: Layout, how: TrainingFramework, piece: BodyRun, forward: dict[str, Num], behind: dict[str, Num]
-) -> None:
-    """Context parallelism: what goes round the ranks does so while attention works on what is already there."""
-    there, back = around(piece, how.recipe)
-    if np.all(np.asarray(x.cp) <= 1) or np.all(np.asarray(there) <= 0):
-        return
-    ring = how.link * exchange(on, "all_gather", there * x.cp, x.cp, x.tp)
-    forward["link"] = forward["link"] + maximum(ring - forward["attention"], 0.0)
-    behind["link"] = behind["link"] + maximum(back / maximum(there, 1.0) * ring - behind["attention"], 0.0)
 
 
 def _end(work: ModelWork, name: str, x: Layout, how: TrainingFramework) -> Three:
