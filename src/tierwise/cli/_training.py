@@ -249,6 +249,8 @@ def layout_of(asked: Flags, model: Model, system: System) -> Layout:
     from tierwise.training.work import decoder
 
     given = {"zero": 1.0, **fixed(asked)}
+    if given.get("cp", 1.0) <= 1:
+        refuse(asked, ["ulysses"], "nothing without --cp: no ranks divide a sequence")
     used = 1.0
     for name in ("tp", "pp", "cp"):
         used *= given.get(name, 1.0)

@@ -35,9 +35,10 @@ from tierwise.training.tuned import TunedMemory, Tuning, tuned, whole
 from tierwise.training.uneven import UnevenStep, uneven_step
 
 __all__ = [
-    "IMAGE", "KERNELS", "Grouped", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "UnevenStep", "Unit", "contrast",
-    "driver", "exchanged", "grouped", "in_patches", "in_turn", "joined", "mixed", "needed", "passed_on", "redistributed", "same", "scenario",
-    "schedule", "segments", "stored", "trained", "training_rate", "tuned", "whole", "work_in_patches",
+    "IMAGE", "KERNELS", "Grouped", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "UnevenStep", "Unit",
+    "contrast", "driver", "exchanged", "grouped", "in_patches", "in_turn", "joined", "mixed", "needed", "passed_on",
+    "redistributed", "same", "scenario", "schedule", "segments", "stored", "trained", "training_rate", "tuned", "whole",
+    "work_in_patches",
 ]  # fmt: skip
 
 T = TypeVar("T")

@@ -81,8 +81,8 @@ class Grouped:
     def steps(self, degrees: Vector, tokens: Vector, attended: Vector) -> TrainStep:
         """One micro-batch a group, each on as many groups as there is room for."""
         beside = self.devices / degrees
-        shape = {"micro_batch": 1.0, "global_batch": beside, "seq": tokens, "attended": attended}
-        return train_step(self.model, self.system, replace(self.base, cp=degrees, dp=beside, **shape), self.how, self.flash)
+        x = replace(self.base, cp=degrees, dp=beside, micro_batch=1.0, global_batch=beside)
+        return train_step(self.model, self.system, replace(x, seq=tokens, attended=attended), self.how, self.flash)
 
     def room(self, degree: float) -> float:
         """Tokens that a group can hold; 0 where none fits."""
