@@ -53,10 +53,12 @@ def taken(way: str, most: int) -> float:
         steps = mixed(ours, batches(), DEGREES)
         return sum(s.time for s in steps) / len(steps)
     if way == BATCHED:
-        longest = [max(b) for b in batches()]
-        fits = [[same(ours, [b], d)[0].time for d in DEGREES if ours.room(d) >= x]
-                for b, x in zip(batches(), longest, strict=True)]  # fmt: skip
-        return sum(map(min, fits)) / len(fits)
+        best = [float("inf")] * len(batches())
+        for d in DEGREES:
+            fits = [i for i, b in enumerate(batches()) if max(b) <= ours.room(d)]
+            for i, step in zip(fits, same(ours, [batches()[i] for i in fits], d) if fits else [], strict=True):
+                best[i] = min(best[i], step.time)
+        return sum(best) / len(best)
     tried = [ours] if way == "DeepSpeed" else [groups(tp, most, "megatron-2024") for tp in (1.0, 2.0, 4.0, 8.0, 16.0)]
     whole = [(on, d) for on in tried for d in DEGREES if d <= on.devices and on.room(d) >= 1000.0 * most]
     return min(sum(s.time for s in same(on, batches(), d)) for on, d in whole) / len(batches())
