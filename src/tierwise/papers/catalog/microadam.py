@@ -9,7 +9,8 @@ from tierwise.papers.types import Claim, Paper
 
 GiB = 2.0**30
 # Of section 3.2, for Llama-2-7B: optimizer and what its states take.
-STATES = (("adamw-bf16", "AdamW, bf16", 25.10), ("adamw-8bit", "AdamW, 8 bits", 12.55), ("microadam", "MicroAdam", 5.65))
+STATES = (("adamw-bf16", "AdamW, bf16", 25.10), ("adamw-8bit", "AdamW, 8 bits", 12.55),
+          ("microadam", "MicroAdam", 5.65))  # fmt: skip
 
 
 @cache
@@ -34,11 +35,11 @@ PAPER = Paper(
         for name, label, published in STATES
     ),
     assumptions=(
-        "Ten gradients, a hundredth of each, as the authors set (MicroAdam's m and k), each value in 16 bits and so its "
-        "place; what is left out in four bits.",
+        "Ten gradients, a hundredth of each, as the authors set (MicroAdam's m and k), each value and its place in 16 "
+        "bits; what is left out in four bits.",
         "G are GiB: 6.74 billion parameters of 4 bytes are 26.95e9 bytes.",
-        "The paper's numbers were written down from memory before running, its text not at hand, and compared later with "
-        "those that a second paper takes over from it, with formats and counts. It has none of moments in fp32 (50.21 "
-        "were remembered, twice those in 16 bits) and none of GaLore's: both are left out.",
+        "The paper's numbers were written down from memory before running, its text not at hand, and compared later "
+        "with those that a second paper takes over from it, with formats and counts. It has none of moments in fp32 "
+        "(50.21 were remembered, twice those in 16 bits) and none of GaLore's: both are left out.",
     ),
 )  # fmt: skip
