@@ -7,10 +7,14 @@ import pytest
 
 from tests.training.shapes import a100s, gpt
 from tierwise.core.errors import TierwiseError
+from tierwise.papers.base import joined
+from tierwise.steps.price import KERNELS, engine_on
 from tierwise.training import Layout, TrainingFramework, framework, train_step
 from tierwise.training.groups import Dealt, Grouped, cut, mixed, packed, same
 from tierwise.training.passed import passed
 from tierwise.training.recipe import Recipe
+from tierwise.training.step import exchange
+from tierwise.training.work import plan_of
 
 HIDDEN, HEADS, SEQ = 1024.0, 16.0, 8192.0
 DEGREES = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -115,3 +119,14 @@ def test_a_sequence_that_no_group_holds_is_refused() -> None:
         mixed(on, [[2.0 * on.room(16.0)]], DEGREES)
     with pytest.raises(TierwiseError, match="is longer than the"):
         same(on, [[2.0 * on.room(4.0)]], 4.0)
+
+
+@pytest.mark.parametrize(("ranks", "published"), [(16.0, 10.33), (32.0, 5.94), (64.0, 4.87)])
+def test_exchanges_over_several_nodes_take_what_they_were_measured_to(ranks: float, published: float) -> None:
+    """MiB a millisecond of a rank's own part, on nodes of eight A100 with 400 Gb/s each: PKU-DAIR/Hetu-Galvatron,
+    branch flexsp (b466689), galvatron/flexsp_solver/solver.py, alltoall_bandwidth_dict_gbs."""
+    machine = joined("64xa100-sxm-40gb", 400e9 / 8.0 / 8.0 / 25e9)
+    on = engine_on(gpt(2, 4096.0, 64.0), plan_of(Layout()), machine, KERNELS).target
+    size = 2.0 * 4096.0 * 4096.0
+    rate = size / 2.0**20 / (1e3 * float(exchange(on, "all_to_all", size, ranks, 1.0)))
+    assert rate == pytest.approx(published, rel=0.15)
