@@ -92,6 +92,7 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     """A step from the work of a micro-batch."""
     x, on = layout, engine_on(model, plan_of(layout), system, KERNELS).target
     layer, ends = parameters(model, x)
+    less = thinned(model, x, how) if how.recipe.forwards <= 0 else None
     shards = np.asarray(x.zero) >= 3
     # Fully sharded: a layer's parameters are gathered twice, and its gradients scattered, beside its own work.
     group = np.minimum(np.asarray(x.replicas), np.asarray(x.shard))
@@ -99,7 +100,8 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     wire = partial(exchange, on, far=how.far)
     gather = wire("all_gather", layer["layer"] * gathered, group, x.tp)
     small = how.compress.kind == "int8"
-    scatter = wire("reduce_scatter", layer["layer"] * (scattered if small else how.recipe.parameters), group, x.tp)
+    made = layer["layer"] if less is None else less[0]["layer"]
+    scatter = wire("reduce_scatter", made * (scattered if small else how.recipe.parameters), group, x.tp)
     packs = where(shards, packing(on, how, layer["layer"]), 0.0) if small else 0.0
 
     left = _left(on, x, how)
@@ -133,7 +135,6 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     moved = trained(x, how, work, *_held(stages.layers, layer, ends, x, partial(shared, model, x)))
     # Zeroth-order replicas tell each other how much a loss changed: one number.
     told = tuple(0.0 * n for n in moved) if how.recipe.forwards > 0 else moved
-    less = thinned(model, x, how) if how.recipe.forwards <= 0 else None
     thin = (told[0], told[1]) if less is None else _held(stages.layers, *less, x)
     parts["gradients on the wire"] = averaged(on, wire, x, how, (told[0], told[1]), thin, slowest)
     memory = memory_of(model, system, x, how, work)
