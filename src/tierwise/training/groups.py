@@ -58,11 +58,12 @@ class Dealt:
 
 @dataclass(frozen=True)
 class Grouped:
-    """What groups of a layout can hold, and what they take.
+    """What groups of a layout can hold (tokens), and what they take (seconds).
 
     Attributes:
         model, system, how, flash: as of :func:`~tierwise.training.step.train_step`.
         base: the layout but for its degrees ``cp`` and ``dp``, its batch and its lengths.
+        rooms, rates: :meth:`room` and :meth:`prices` of the degrees that were asked for before.
     """
 
     model: Model
