@@ -334,7 +334,7 @@ TRAINED_BY = {
     "clock": "0.7", "link_share": "0.2", "global_batch": "128", "micro_batch": "2", "seq": "2048", "cp": "2",
     "interleave": "2", "first_layers": "14", "last_layers": "14", "stage_layers": "14,18", "recompute": "full",
     "zero": "0", "shard": "2", "sequence_parallel": False, "vocabulary_parallel": None, "tp_overlap": None,
-    "grad_overlap": False, "offload_activations": None, "imbalance": "2",
+    "grad_overlap": False, "ulysses": "--cp 2", "offload_activations": None, "imbalance": "2",
     "lengths": "lognormal:mean=600,cv=1.2", "straggler": "0.05", "islands": "2", "compress": "int8", "mtbf": "5000h",
     "optimizer": "lion", "precision": "fp8", "trainer": "fsdp", "method": "lora:r=16", "train_tokens": "15T",
     "padded": "--lengths lognormal:mean=600,cv=1.2", "late": "--islands 2", "averaging": "--islands 2",

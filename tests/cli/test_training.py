@@ -189,3 +189,13 @@ def test_flags_of_requests_are_refused_where_nobody_asks(
     assert run(*ONE, flag, value) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1 and flag in said.err and instead in said.err
+
+
+def test_heads_are_exchanged_where_asked_and_divide(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("explain", "llama-3.1-8b", "--on", "8xh100-sxm", "--train", "--seq", "65536", "--global-batch", "4")
+    assert run(*flags, "--cp", "4", "--ulysses") == 0
+    assert "heads exchanged for tokens" in capsys.readouterr().out
+    assert run(*flags, "--ulysses") == 2
+    assert "nothing without --cp" in capsys.readouterr().err
+    assert run(*flags[:3], "96xh100-sxm", *flags[4:], "--cp", "48", "--ulysses") == 2
+    assert "divisor of the 32 attention heads" in capsys.readouterr().err

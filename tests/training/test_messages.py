@@ -68,9 +68,29 @@ def test_tables_and_heads_are_thin_too_and_the_step_pays_for_them() -> None:
     assert parts["powersgd:4"] < parts["powersgd:256"] and parts["powersgd:4"] < parts["none"]
 
 
-def test_other_ways_follow_the_number_of_parameters_alone() -> None:
+def test_other_ways_follow_the_number_of_elements_alone() -> None:
     count = 1e6
-    assert message(how("none"), count, 7.0) == PLAIN.recipe.reduced * count
-    assert message(how("topk:0.01"), count, 7.0) == pytest.approx(0.01 * 8.0 * count)
-    assert message(how("int8"), count, 7.0) == pytest.approx(count * (1 + 4 / 256))
-    assert message(how("powersgd:2"), count, 7.0) == 28.0
+    assert message(how("none"), count) == PLAIN.recipe.reduced * count
+    assert message(how("topk:0.01"), count) == pytest.approx(0.01 * 8.0 * count)
+    assert message(how("int8"), count) == pytest.approx(count * (1 + 4 / 256))
+    assert message(how("powersgd:2"), 7.0) == 28.0
+
+
+def test_gradients_that_are_never_made_are_not_sent_and_those_projected_later_are() -> None:
+    """Of a matrix as many rows as the rank (arXiv:2406.17660); GaLore projects what was averaged whole."""
+    rank, plain = 64.0, float(sent(MODEL, Layout(), PLAIN))
+
+    def with_(optimizer: str) -> TrainingFramework:
+        return replace(PLAIN, recipe=replace(PLAIN.recipe, optimizer=optimizer, projection=rank))
+
+    rows, moments = (float(sent(MODEL, Layout(), with_(o))) for o in ("grass", "galore"))
+    assert moments == plain
+    # Four maps of attention and two of the feed-forward layer, whose shorter side is the width.
+    left = LAYERS * (4 * WIDTH + 2 * 4 * WIDTH) * (WIDTH - rank)
+    assert plain - rows == pytest.approx(PLAIN.recipe.reduced * left)
+    # And less of the wire is waited for, divided or not.
+    shape = Layout(dp=8.0, global_batch=8.0, seq=256.0, overlap=0.0)
+    for zero, part in ((0.0, "gradients on the wire"), (1.0, "gradients on the wire"), (3.0, "parameters on the wire")):
+        few, all_ = (float(train_step(MODEL, a100s(8), replace(shape, zero=zero), with_(o)).parts[part])
+                     for o in ("grass", "galore"))  # fmt: skip
+        assert few < all_

@@ -27,7 +27,7 @@ BATCH = ("batch", "prompt", "output", "images", "image_size", "workload")
 DEGREES = ("tp", "pp", "dp", "ep")
 FORMATS = ("weights", "activations", "kv")
 KERNELS = ("chunk", "eager", "unfused", "framework", "schedule")
-TRAINING = ("train", "global_batch", "micro_batch", "seq", "cp", "interleave", "first_layers", "last_layers",
+TRAINING = ("train", "global_batch", "micro_batch", "seq", "cp", "ulysses", "interleave", "first_layers", "last_layers",
             "stage_layers", "recompute", "zero", "shard", "sequence_parallel", "vocabulary_parallel", "tp_overlap",
             "grad_overlap", "offload", "offload_activations", "offload_disk", "offload_share", "early_update",
             "device_update", "imbalance", "capacity", "moe_token_dispatcher_type",

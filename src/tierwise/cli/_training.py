@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DEGREES = {
     **{name: name for name in ("tp", "pp", "dp", "cp", "ep", "interleave", "micro_batch", "zero", "sequence_parallel")},
     "first_layers": "first", "last_layers": "last", "vocabulary_parallel": "vocabulary", "tp_overlap": "asynchronous",
-    "grad_overlap": "overlap",
+    "grad_overlap": "overlap", "ulysses": "heads",
     **{name: name for name in ("offload_activations", "offload_disk", "offload_share", "early_update", "device_update",
                                "imbalance", "capacity", "straggler", "islands", "local_steps", "late", "shard")},
 }  # fmt: skip
@@ -218,7 +218,7 @@ def form(asked: Flags, x: Layout) -> dict[str, Any]:
 
     settled: dict[str, Any] = {flag: float(getattr(x, to)) for flag, to in DEGREES.items()}
     settled |= {flag: bool(settled[flag]) for flag in ("sequence_parallel", "vocabulary_parallel", "tp_overlap",
-                                                       "grad_overlap", "offload_activations", "offload_disk",
+                                                       "ulysses", "grad_overlap", "offload_activations", "offload_disk",
                                                        "early_update", "late")}  # fmt: skip
     settled = {k: v for k, v in settled.items() if k not in ("first_layers", "last_layers") or v}
     for name in ("capacity", "shard"):  # as said: without a limit unless there is one
@@ -249,6 +249,8 @@ def layout_of(asked: Flags, model: Model, system: System) -> Layout:
     from tierwise.training.work import decoder
 
     given = {"zero": 1.0, **fixed(asked)}
+    if given.get("cp", 1.0) <= 1:
+        refuse(asked, ["ulysses"], "nothing without --cp: no ranks divide a sequence")
     used = 1.0
     for name in ("tp", "pp", "cp"):
         used *= given.get(name, 1.0)

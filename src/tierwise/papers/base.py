@@ -25,6 +25,7 @@ from tierwise.models.types import Model
 from tierwise.scenario.types import Batch, Plan, Scenario
 from tierwise.training import Layout, TrainingFramework, TrainStep, framework, train_step
 from tierwise.training.averaging import sent
+from tierwise.training.groups import Grouped, mixed, same
 from tierwise.training.layout import pipelines
 from tierwise.training.needed import needed
 from tierwise.training.passed import passed
@@ -34,9 +35,10 @@ from tierwise.training.tuned import TunedMemory, Tuning, tuned, whole
 from tierwise.training.uneven import UnevenStep, uneven_step
 
 __all__ = [
-    "IMAGE", "KERNELS", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "UnevenStep", "Unit", "contrast",
-    "driver", "exchanged", "in_patches", "in_turn", "joined", "needed", "passed_on", "redistributed", "scenario",
-    "schedule", "segments", "stored", "trained", "training_rate", "tuned", "whole", "work_in_patches",
+    "IMAGE", "KERNELS", "Grouped", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "UnevenStep", "Unit",
+    "contrast", "driver", "exchanged", "grouped", "in_patches", "in_turn", "joined", "mixed", "needed", "passed_on",
+    "redistributed", "same", "scenario", "schedule", "segments", "stored", "trained", "training_rate", "tuned", "whole",
+    "work_in_patches",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -95,6 +97,12 @@ def joined(machine: str, share: float) -> System:
     found = system(machine)
     way = found.scale_out
     return found if way is None else replace(found, scale_out=replace(way, bandwidth=way.bandwidth * share))
+
+
+def grouped(model: Model, machine: System, layout: Layout, how: str, **recipe: Any) -> Grouped:
+    """Groups of devices that divide sequences of many lengths, for :func:`same` and :func:`mixed`. See
+    :func:`trained`."""
+    return Grouped(model, machine, layout, _keeping(how, recipe))
 
 
 def segments(

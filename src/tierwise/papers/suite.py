@@ -108,7 +108,7 @@ def _waiting() -> Mapping[str, Paper]:
     import yaml
 
     out: dict[str, Paper] = {}
-    for path in sorted(_HERE.glob("*.yaml")):
+    for path in sorted(_HERE.glob("[!_]*.yaml")):
         for i, entry in enumerate(yaml.safe_load(path.read_text("utf-8"))):
             paper = _entry(f"{path.name}, entry {i + 1}", entry)
             out[paper.slug] = paper

@@ -163,6 +163,8 @@ def _layout(x: Json) -> str:
         out += ", " + " and ".join(ends)
     if x["vocabulary"]:
         out += ", divided vocabulary"
+    if x["heads"] and x["cp"] > 1:
+        out += ", heads exchanged for tokens"
     if x["asynchronous"]:
         out += ", TP collectives beside products"
     if x["offload"] != "none":

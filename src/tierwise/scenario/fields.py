@@ -127,6 +127,8 @@ _ROWS = (
           "plan tries them).", least=1),
     Field("seq", "training", "count", "Tokens of a sequence.", 4096.0, 1, 1e9),
     Field("cp", "training", "whole", "Context-parallel degree.", least=1),
+    Field("ulysses", "training", "switch", "Ranks of --cp exchange their part of a sequence for heads around "
+          "attention, in place of a ring."),
     Field("interleave", "training", "whole", "Parts of the model on each pipeline stage.", least=1),
     Field("recompute", "training", "text", "What the backward pass computes again: none, selective (attention) or "
           "full; or modules: attention,norm,act,mlp,up."),

@@ -18,6 +18,7 @@ from tierwise.cost import Target
 from tierwise.models.types import Model, Weight
 from tierwise.training.layout import AVERAGING, Layout, of_schedule
 from tierwise.training.memory import parameters
+from tierwise.training.optimizers import SHAPED, spared
 from tierwise.training.recipe import TrainingFramework
 
 # (kind, bytes a device, group, stride) -> seconds
@@ -53,7 +54,7 @@ def averaged(
         """Seconds of gradients, and of new parameters where devices share the update."""
         size, gathered = wired(how)
         near = minimum(among, x.shard)
-        parted = exchange("reduce_scatter", count * size, near, stride)
+        parted = exchange("reduce_scatter", less * size, near, stride)
         # A broadcast goes round the ring like the pieces of a gathering, of which each device waits for the last.
         turns = where(how.recipe.turns > 0, near, 1.0)
         back = turns * exchange("all_gather", count * gathered / turns, near, stride)
@@ -61,7 +62,7 @@ def averaged(
             parted = parted + where(np.asarray(near) > 1, packing(on, how, count), 0.0)
             plain = _compressed(on, exchange, how, count, less, among, stride)
         else:
-            plain = exchange("all_reduce", count * size, among, stride)
+            plain = exchange("all_reduce", less * size, among, stride)
         return where(zero >= 1, parted, plain), where(zero >= 1, back, 0.0)
 
     total, back = (where(zero >= 3, 0.0, seconds) for seconds in wire(dense, thin[0], group, stride))
@@ -96,42 +97,47 @@ def wired(how: TrainingFramework) -> tuple[float, float]:
     return min(small, how.recipe.reduced), min(small, how.recipe.parameters)
 
 
-def message(how: TrainingFramework, count: Num, thin: Num) -> Num:
+def message(how: TrainingFramework, thin: Num) -> Num:
     """Bytes of gradients that a device gives into their averaging.
 
     Args:
-        count: of its parameters. ``thin``: elements that go in their place (:func:`thinned`).
+        thin: elements that go in place of its parameters (:func:`thinned`).
     """
     kind, value = how.compress.kind, how.compress.value
     if kind == "powersgd":
         return thin * 4.0
     each = {"none": how.recipe.reduced, "int8": 1.0 + 4.0 / _SHARED, "topk": value * 8.0}
-    return count * each[kind]
+    return thin * each[kind]
 
 
 def thinned(model: Model, x: Layout, how: TrainingFramework) -> tuple[dict[str, Num], dict[str, Num]] | None:
     """Elements that go over the wire in place of the parameters of one layer on a device, and of those before and
     after the layers: of each matrix two thin ones, and whatever is no matrix whole (arXiv:1905.13727, section 3; its
-    authors' RankKReducer). None where parameters go themselves, and for adapters, which are thin already."""
-    if how.compress.kind != "powersgd" or how.recipe.frozen:
+    authors' RankKReducer); of gradients that are made as some rows alone, these (arXiv:2406.17660). None where
+    parameters go themselves, and for adapters, which are thin already."""
+    recipe, packed = how.recipe, how.compress.kind == "powersgd"
+    if recipe.frozen or not (packed or (recipe.optimizer in SHAPED and SHAPED[recipe.optimizer].early)):
         return None
 
     def count(w: Weight, local: Num) -> Num:
+        if not packed:
+            return local - spared(w, local, recipe.optimizer, recipe.projection)
         if w.matrix is None:
             return local
         rows, columns = w.matrix
         rank = minimum(how.compress.value, minimum(rows, columns))
         return local / (rows * columns) * rank * (rows + columns)
 
-    return parameters(model, x, count)
+    layer, ends = parameters(model, x, count)
+    # Embedding and head are made whole.
+    return layer, ends if packed else parameters(model, x, lambda w, local: local)[1]
 
 
 def sent(model: Model, x: Layout, how: TrainingFramework) -> Num:
     """Bytes of gradients that a device of an undivided model gives into their averaging in a step."""
-    plain, small = parameters(model, x, lambda w, local: local), thinned(model, x, how)
+    layer, ends = thinned(model, x, how) or parameters(model, x, lambda w, local: local)
     depth = sum((s.depth for s in model.stacks if s.active and s.stream == "text"), 0.0)
-    totals = [depth * sum(layer.values()) + sum(ends.values()) for layer, ends in (plain, small or plain)]
-    return message(how, totals[0], totals[1])
+    return message(how, depth * sum(layer.values()) + sum(ends.values()))
 
 
 def packing(on: Target, how: TrainingFramework, count: Num) -> Num:
@@ -164,7 +170,7 @@ def _compressed(
 ) -> Num:
     """Seconds on the wire, and of the passes over gradients that packing and unpacking take."""
     kind, value, full = how.compress.kind, how.compress.value, how.recipe.reduced
-    small = message(how, count, thin)
+    small = message(how, thin)
     if kind == "int8":
         # Shards are unpacked, added and packed again between the two halves of an all-reduce.
         wire = exchange("reduce_scatter", small, among, stride) + exchange("all_gather", small, among, stride)

@@ -26,6 +26,8 @@ class Layout:
 
     Attributes:
         tp, pp, dp, cp: tensor, pipeline, data and context parallel degrees; their product is the devices used.
+        heads: 1 where context-parallel ranks exchange their part of a sequence for heads around attention
+            (arXiv:2309.14509), 0 where keys and values go round a ring (arXiv:2310.01889).
         ep: expert parallel degree, over ``dp * cp`` (and ``tp`` where it is larger).
         interleave: parts of the model on each pipeline stage.
         micro_batch: sequences of a micro-batch; ``global_batch``: sequences of a step; ``seq``: tokens of a sequence.
@@ -66,6 +68,7 @@ class Layout:
     pp: Num = 1.0
     dp: Num = 1.0
     cp: Num = 1.0
+    heads: Num = 0.0
     ep: Num = 1.0
     interleave: Num = 1.0
     micro_batch: Num = 1.0
@@ -173,7 +176,7 @@ def legal(layout: Layout, depth: float, heads: Num, per_node: float) -> NDArray[
     # Embedding or head may stand in the place of one layer of a part.
     each = x.interleave * maximum(parts, 1.0)
     whole = [
-        _divides(x.tp, heads),
+        _divides(x.tp * where(np.asarray(x.heads) > 0, x.cp, 1.0), heads),
         (given == 0) | ((pp >= 2) & (rest >= middle)),
         _divides(maximum(middle, 1.0) * each, where(middle > 0, rest, 0.0)),
         (middle > 0) | (rest == 0),
@@ -204,6 +207,8 @@ def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
     """
     x = layout
     _need("tp", x.tp, heads, f"a divisor of the {heads:.0f} attention heads")
+    if x.heads:
+        _need("cp", x.tp * x.cp, heads, f"with tp a divisor of the {heads:.0f} attention heads that are exchanged")
     _stages(x, depth)
     if float(np.asarray(x.devices)) != devices:
         rest = x.tp * x.pp * x.cp

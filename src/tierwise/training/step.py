@@ -23,7 +23,7 @@ from tierwise.training.kept import MODULES
 from tierwise.training.layout import Layout, of_schedule
 from tierwise.training.memory import TrainMemory, memory_of, parameters, share, shared, trained
 from tierwise.training.offload import asked, offloaded
-from tierwise.training.passed import around
+from tierwise.training.passed import around_attention
 from tierwise.training.pipeline import Stages, Three, beside, span, stages_of
 from tierwise.training.positions import kinds_on_stages
 from tierwise.training.recipe import TrainingFramework
@@ -93,6 +93,7 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     """A step from the work of a micro-batch."""
     x, on = layout, engine_on(model, plan_of(layout), system, KERNELS).target
     layer, ends = parameters(model, x)
+    less = thinned(model, x, how) if how.recipe.forwards <= 0 else None
     shards = np.asarray(x.zero) >= 3
     # Fully sharded: a layer's parameters are gathered twice, and its gradients scattered, beside its own work.
     group = np.minimum(np.asarray(x.replicas), np.asarray(x.shard))
@@ -103,15 +104,16 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     def beside_work(kind: str, size: Num) -> Taken:
         return taken(on, kind, wire(kind, size, group, x.tp), size, group, x.tp)
 
+    made = layer["layer"] if less is None else less[0]["layer"]
     gather = beside_work("all_gather", layer["layer"] * gathered)
-    scatter = beside_work("reduce_scatter", layer["layer"] * scattered)
+    scatter = beside_work("reduce_scatter", made * scattered)
     packs = where(shards, packing(on, how, layer["layer"]), 0.0) if small else 0.0
 
     left = _left(on, x, how)
     rows: list[_Layer] = []
     for piece, _ in work.layers:
         forward, behind, again, later = _times(piece, x, how, left)
-        _pass_keys(on, x, how, piece, forward, behind)
+        around_attention(partial(exchange, on), x, how, piece, forward, behind)
         if how.recipe.adds:  # Autograd's own gradients, in 16 bits, are added to those that are kept.
             each = (2.0 + 2.0 * how.recipe.gradients) * (layer["layer"] + layer["experts"])
             behind["memory"] = behind["memory"] + how.memory * each / on.memory.bandwidth
@@ -138,7 +140,6 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
     moved = trained(x, how, work, *_held(stages.layers, layer, ends, x, partial(shared, model, x)))
     # Zeroth-order replicas tell each other how much a loss changed: one number.
     told = tuple(0.0 * n for n in moved) if how.recipe.forwards > 0 else moved
-    less = thinned(model, x, how) if how.recipe.forwards <= 0 else None
     thin = (told[0], told[1]) if less is None else _held(stages.layers, *less, x)
     parts["gradients on the wire"] = averaged(on, wire, x, how, (told[0], told[1]), thin, slowest)
     memory = memory_of(model, system, x, how, work)
@@ -301,18 +302,6 @@ def _alone(
     """The times of forward passes without a backward pass."""
     nothing = {k: 0.0 * v for k, v in behind.items()}
     return {k: how.recipe.forwards * v for k, v in forward.items()}, nothing, nothing, 0.0 * _total(nothing)
-
-
-def _pass_keys(
-    on: Target, x: Layout, how: TrainingFramework, piece: BodyRun, forward: dict[str, Num], behind: dict[str, Num]
-) -> None:
-    """Context parallelism: what goes round the ranks does so while attention works on what is already there."""
-    there, back = around(piece, how.recipe)
-    if np.all(np.asarray(x.cp) <= 1) or np.all(np.asarray(there) <= 0):
-        return
-    ring = how.link * exchange(on, "all_gather", there * x.cp, x.cp, x.tp)
-    forward["link"] = forward["link"] + maximum(ring - forward["attention"], 0.0)
-    behind["link"] = behind["link"] + maximum(back / maximum(there, 1.0) * ring - behind["attention"], 0.0)
 
 
 def _end(work: ModelWork, name: str, x: Layout, how: TrainingFramework) -> Three:

@@ -35,7 +35,9 @@ PAPER = Paper(
               "table of memory, LLaMA-1B: 62.75 and 58.47", lambda: below_adam("cosmos"), extra=True),
         Claim("memory of training a Llama of 1.3 billion below SOAP's, COSMOS", 72.58 - 58.47, "GiB", "memory",
               "table of memory, LLaMA-1B: 72.58 and 58.47", missing=NEEDS_SETUP, extra=True,
-              why="which sides of a matrix SOAP preconditions here, and in which format, is not in what we could read"),
+              why="which sides of a matrix SOAP preconditions here, and in which format, is not in what we could read. "
+              "The paper counts 66 d² numbers a layer of 12 d² parameters, one matrix for each side of each weight "
+              "beside two moments: on this model's shapes 16.4 GiB"),
     ),
     assumptions=(
         "The model as GaLore's repository arranges it (configs/llama_1b.json: 24 layers, width 2048, inner 5461, "

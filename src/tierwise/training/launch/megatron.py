@@ -35,6 +35,8 @@ def files(step: TrainStep, shape: DecoderShape, name: str) -> dict[str, str]:
     ]
     if x.overlap:
         rows.append(("overlap-grad-reduce", None))
+    if x.heads and x.cp > 1:
+        rows.append(("cp-comm-type", "a2a"))
     if x.asynchronous:
         rows.append(("tp-comm-overlap", None))
     first, middle, last = held(x, float(shape.layers))

@@ -14,7 +14,10 @@ def files(step: TrainStep, shape: DecoderShape, name: str) -> dict[str, str]:
     """``train.toml``; nothing for what it cannot run: adapters, uneven stages, other schedules, offloading."""
     x, recipe = step.layout, step.how.recipe
     schedule = _SCHEDULES.get(pipelines()[int(x.schedule)])
-    if recipe.frozen or schedule is None or x.first or x.last or x.vocabulary or x.offload or x.offload_activations:
+    passed = x.heads and x.cp > 1  # it has a ring alone
+    if passed or recipe.frozen or schedule is None or x.first or x.last or x.vocabulary or x.offload:
+        return {}
+    if x.offload_activations:
         return {}
     sharded = int(x.zero) >= 1
     if x.interleave > 1:
