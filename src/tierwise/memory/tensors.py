@@ -109,7 +109,7 @@ class GraphBuilder:
         self.tasks.append(Task(self.names[out], tuple(dict.fromkeys(reads)), (out,)))
         return out
 
-    def graph(self) -> OperatorGraph:
+    def listed(self) -> OperatorGraph:
         return OperatorGraph(tuple(self.tasks), tuple(self.names), tuple(self.size))
 
 

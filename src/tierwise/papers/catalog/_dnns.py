@@ -63,8 +63,8 @@ class Network:
     def resize(self, x: Map, side: float) -> Map:
         return self.put("resize", [x], replace(x, side=side))
 
-    def graph(self) -> OperatorGraph:
-        return self.built.graph()
+    def listed(self) -> OperatorGraph:
+        return self.built.listed()
 
 
 def _residual(n: Network, dilated: bool = False, widened: float = 1.0) -> Map:
@@ -82,14 +82,14 @@ def _residual(n: Network, dilated: bool = False, widened: float = 1.0) -> Map:
 def resnet50() -> OperatorGraph:
     n = Network()
     n.conv(n.mean(_residual(n)), 1000)
-    return n.graph()
+    return n.listed()
 
 
 def resnext50() -> OperatorGraph:
     """32 groups of 4 channels (arXiv:1611.05431): twice the width."""
     n = Network()
     n.conv(n.mean(_residual(n, widened=2.0)), 1000)
-    return n.graph()
+    return n.listed()
 
 
 def fcn() -> OperatorGraph:
@@ -97,7 +97,7 @@ def fcn() -> OperatorGraph:
     n = Network()
     x = _residual(n, dilated=True)
     n.resize(n.conv(n.conv(x, 512), 21), 224)
-    return n.graph()
+    return n.listed()
 
 
 def deeplab() -> OperatorGraph:
@@ -107,7 +107,7 @@ def deeplab() -> OperatorGraph:
     ways = [n.conv(x, 256) for _ in range(4)]
     ways.append(n.resize(n.conv(n.mean(x), 256), x.side))
     n.resize(n.conv(n.conv(n.conv(n.join(ways), 256), 256), 21), 224)
-    return n.graph()
+    return n.listed()
 
 
 # MobileNetV3-Large (arXiv:1905.02244, table 1): widened to, channels, with a gate, stride.
@@ -134,7 +134,7 @@ def lraspp() -> OperatorGraph:
     x = n.conv(x, 960)
     x = n.resize(n.scale(n.conv(x, 128), n.conv(n.mean(x), 128)), fine.side)
     n.resize(n.add(n.conv(fine, 21), n.conv(x, 21)), 224)
-    return n.graph()
+    return n.listed()
 
 
 def densenet121() -> OperatorGraph:
@@ -149,7 +149,7 @@ def densenet121() -> OperatorGraph:
         if block < 3:
             x = n.pool(n.conv(x, x.channels / 2), 2)
     n.conv(n.mean(x), 1000)
-    return n.graph()
+    return n.listed()
 
 
 def r2plus1d() -> OperatorGraph:
@@ -165,7 +165,7 @@ def r2plus1d() -> OperatorGraph:
             y = n.conv(n.conv(y, between), out)
             x = n.add(y, n.conv(x, out, stride, stride) if stride == 2 else x)
     n.conv(n.mean(x), 400)
-    return n.graph()
+    return n.listed()
 
 
 # S3D (arXiv:1712.04851, as GoogLeNet's): of each block the channels of its ways, two with one before; None: a pool.
@@ -191,7 +191,7 @@ def s3d() -> OperatorGraph:
         a, b, c, d, e, f = ways
         x = n.join([n.conv(x, a), apart(n.conv(x, b), c), apart(n.conv(x, d), e), n.conv(n.pool(x), f)])
     n.mean(n.conv(n.pool(x), 400))
-    return n.graph()
+    return n.listed()
 
 
 class Tokens:
@@ -235,7 +235,7 @@ def transformer(tokens: float = 128.0) -> OperatorGraph:
         x = n.behind(x, n.attention(x, tokens, source), tokens)
         x = n.behind(x, n.feed_forward(x, tokens), tokens)
     n.rows("norm", [x], tokens)
-    return n.built.graph()
+    return n.built.listed()
 
 
 def vit() -> OperatorGraph:
@@ -247,7 +247,7 @@ def vit() -> OperatorGraph:
         x = n.rows("add", [x, n.attention(n.rows("norm", [x], tokens), tokens)], tokens)
         x = n.rows("add", [x, n.feed_forward(n.rows("norm", [x], tokens), tokens)], tokens)
     n.rows("linear", [n.rows("norm", [x], tokens)], 1.0, 1000.0)
-    return n.built.graph()
+    return n.built.listed()
 
 
 TEN: dict[str, Callable[[], OperatorGraph]] = {
