@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +127,26 @@ def test_hard_instances_are_packed(name: str) -> None:
     print(f"{name}: {found.status} in {found.seconds:.1f} s, {found.nodes:,} placements")
     assert found.offsets is not None and verified(b, found.offsets, 1048576)
     assert pack(b, live(b) - 1, 5.0).status == "impossible"
+
+
+def test_a_try_that_never_began_does_not_keep_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker, two tries: the first is stopped when the time is up, the second is cancelled while it waits."""
+    pytest.importorskip("numba")
+    from tierwise.memory import packing_search as ps
+
+    monkeypatch.setattr(ps, "ThreadPoolExecutor", lambda _: ThreadPoolExecutor(1))
+    running: list[ps._Run] = []
+
+    def run(way: int, limit: int) -> ps._Run:
+        one = ps._Run(ps._state(1, 1))
+        running.append(one)
+        while one.state[3][0] < ps.STOP:
+            time.sleep(0.001)
+        return one
+
+    found: list[tuple[str, object, int]] = []
+    until = time.perf_counter() + 0.05
+    search = threading.Thread(target=lambda: found.append(ps._raced(run, 2, until, running, None)), daemon=True)
+    search.start()
+    search.join(10.0)
+    assert found and found[0][0] == "unknown"

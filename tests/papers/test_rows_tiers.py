@@ -7,7 +7,7 @@ import pytest
 import tierwise as tw
 from tierwise import techniques
 from tierwise.models.load import load_model
-from tierwise.papers.catalog import endor, llm_in_a_flash, sirius_contextual_sparsity, tpi_llm
+from tierwise.papers.catalog import _dnns, cosma, endor, llm_in_a_flash, sirius_contextual_sparsity, tpi_llm
 
 
 def copied(s: tw.Scenario) -> float:
@@ -64,3 +64,24 @@ def test_streamed_layers_take_as_long_as_the_disk_and_little_more() -> None:
         read = copied(away) / 3.5e9
         assert read <= tpi_llm.streamed(row) * (1 + 1e-9) <= float(tw.evaluate(away).tpot) * (1 + 1e-9)
         assert tpi_llm.streamed(row) <= 1.2 * read
+
+
+def test_networks_need_the_scratchpad_that_others_count() -> None:
+    """Largest operands of one operator, in KiB, as an independent reproduction has them of TensorFlow Lite's graphs in
+    8 bits, or in 32 bits over four; sums of 256 maps of 56 x 56 (twice read, once written) set that of ResNets."""
+    found = {name: max(_dnns.TEN[name]().working) / 1024.0 for name in ("ResNet-50", "ResNeXt-50", "FCN")}
+    assert found == {"ResNet-50": 2352.0, "ResNeXt-50": 9408.0 / 4.0, "FCN": 18816.0 / 4.0}
+    assert found["ResNet-50"] == 3.0 * 256.0 * 56.0**2 / 1024.0
+
+
+def test_no_order_moves_more_than_the_usual_one() -> None:
+    for name in ("L-RASPP", "R(2+1)D-18", "ViT"):
+        usual, least = cosma.both(name)
+        assert 0.0 <= least < usual
+
+
+def test_a_dense_block_spills_in_any_order() -> None:
+    """Each of its layers reads all before it: what is joined does not fit beside what it is made of. The usual bytes
+    are those that an independent reproduction found for the same network (2,609,152)."""
+    usual, least = cosma.both("DenseNet-121")
+    assert 0.0 < least < usual == 2_609_152.0

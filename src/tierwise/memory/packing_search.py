@@ -122,7 +122,8 @@ def _raced(
             while jobs:
                 for one in running:
                     one.state[3][0] = STOP
-                jobs = wait(jobs, 0.02).not_done
+                # One cancelled before it began never counts as done.
+                jobs = {job for job in wait(jobs, 0.02).not_done if not job.cancelled()}
     return "unknown", None, nodes
 
 

@@ -91,6 +91,28 @@ class OperatorGraph:
         return tuple(sum(self.size[t] for t in {*task.reads, *task.writes}) for task in self.tasks)
 
 
+class GraphBuilder:
+    """A graph as its operators are listed, in an order they can run in; each has one result."""
+
+    def __init__(self) -> None:
+        self.tasks, self.names, self.size = list[Task](), list[str](), list[int]()
+
+    def source(self, name: str, bytes_: float) -> int:
+        """A tensor from outside; its number."""
+        self.names.append(name)
+        self.size.append(int(-(-bytes_ // 1)))
+        return len(self.names) - 1
+
+    def operator(self, name: str, reads: Sequence[int], bytes_: float) -> int:
+        """An operator that reads tensors and writes one of so many bytes; that tensor's number."""
+        out = self.source(f"{name} {len(self.tasks)}", bytes_)
+        self.tasks.append(Task(self.names[out], tuple(dict.fromkeys(reads)), (out,)))
+        return out
+
+    def listed(self) -> OperatorGraph:
+        return OperatorGraph(tuple(self.tasks), tuple(self.names), tuple(self.size))
+
+
 def rewritten(g: OperatorGraph, change: Callable[[int, Task, NewTensor], Iterable[Task]]) -> OperatorGraph:
     """The graph with each task (told with its number) replaced by others, over its tensors and those that ``change``
     makes by calling its last argument with a name and bytes, which answers the tensor's number."""

@@ -18,7 +18,8 @@ from tierwise.engines import KERNELS
 from tierwise.machines.load import system
 from tierwise.machines.types import System
 from tierwise.memory.patches import Patched, in_place, least_room, patched, shapes
-from tierwise.memory.tensors import graph
+from tierwise.memory.spilling import scheduled
+from tierwise.memory.tensors import GraphBuilder, OperatorGraph, graph
 from tierwise.memory.units import IMAGE, Unit, operators
 from tierwise.models.load import load_model
 from tierwise.models.types import Model
@@ -35,10 +36,10 @@ from tierwise.training.tuned import TunedMemory, Tuning, tuned, whole
 from tierwise.training.uneven import UnevenStep, uneven_step
 
 __all__ = [
-    "IMAGE", "KERNELS", "Grouped", "Layout", "Patched", "TrainStep", "TunedMemory", "Tuning", "UnevenStep", "Unit",
-    "contrast", "driver", "exchanged", "grouped", "in_patches", "in_turn", "joined", "mixed", "needed", "passed_on",
-    "redistributed", "same", "scenario", "schedule", "segments", "stored", "trained", "training_rate", "tuned", "whole",
-    "work_in_patches",
+    "IMAGE", "KERNELS", "GraphBuilder", "Grouped", "Layout", "OperatorGraph", "Patched", "TrainStep", "TunedMemory",
+    "Tuning", "UnevenStep", "Unit", "contrast", "driver", "exchanged", "grouped", "in_patches", "in_turn", "joined",
+    "mixed", "needed", "passed_on", "redistributed", "same", "scenario", "schedule", "segments", "spilled", "stored",
+    "trained", "training_rate", "tuned", "whole", "work_in_patches",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -190,6 +191,13 @@ def work_in_patches(units: Sequence[Unit], tokens: float, form: Format, stage: i
     more = dict(zip((task.name for task in g.tasks), in_patches(units, tokens, form, stage, grid).again, strict=False))
     work = [float(op.flops) / 2.0 * more.get(op.name, 1.0) for op in ops]
     return sum(work[:stage]), sum(work)
+
+
+def spilled(g: OperatorGraph) -> tuple[float, float]:
+    """Bytes beyond the compulsory ones that a graph moves in the least scratchpad that all its operators run in: (in
+    the order given, first-fit, what is needed last leaving; in the best order and placement)."""
+    plan = scheduled(g, max(g.working))
+    return float(plan.first_fit), float(plan.best.traffic)
 
 
 def contrast(baseline: T, changed: T) -> T:

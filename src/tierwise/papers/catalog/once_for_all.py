@@ -57,8 +57,9 @@ def multiply_adds() -> float:
 
 
 _DEVICES = (
-    "Device and network of the point are not in the abstract; the networks tuned for phones are in files that the "
-    "repository only links to."
+    "On the Pixel 1 with TensorFlow Lite, a network of 143 ms and 642 million multiply-adds against EfficientNet-B2's "
+    "1,000 (section 4.2), and six phones against MobileNetV3 (figure 10). The networks tuned for phones are in files "
+    "that the repository only links to, and no convolution was measured on these phones' processors."
 )
 
 PAPER = Paper(
