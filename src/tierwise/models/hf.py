@@ -14,8 +14,9 @@ from typing import Any
 
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.models import families
+from tierwise.models.classes import as_class
 from tierwise.models.config import Config
-from tierwise.models.defaults import NOTHING, Defaults, counted, defaults_of
+from tierwise.models.defaults import NOTHING, Defaults, counted, defaults_of, predicts_masked, writes_text
 from tierwise.models.families import _generic
 from tierwise.models.families._towers import AUDIO, IMAGES, towers
 from tierwise.models.hf_quant import numerics
@@ -67,6 +68,7 @@ def from_config(
     if text is not c:
         sensed, said = towers(_around(c), float(built.hidden))
         built, label = replace(built, stacks=(*sensed, *built.stacks)), (*label, *said)
+    built, more = as_class(built, c)
     formats, kv, act, notes = numerics(c, quant, built)
     notes += unread(c, (*getattr(family, "ASIDE", ()), *(TOWERS if text is not c else ())), family is not _generic)
     return replace(
@@ -76,7 +78,7 @@ def from_config(
         kv_format=kv,
         activations=act,
         source=source or where,
-        notes=(*label, *built.notes, *notes),
+        notes=(*label, *more, *built.notes, *notes),
     )
 
 
@@ -100,6 +102,8 @@ def _family(c: Config, kind: str, asked: bool) -> tuple[ModuleType, Config, tupl
     said = f"; of that type's default sizes this counts {off:+.1%} parameters" if abs(off) >= _TELL else ""
     if like := checked.get("as"):
         return _family_of(like), c, (f"no family for {kind!r}: read as a text encoder like {like}{said}",)
+    if not writes_text(kind) and not predicts_masked(kind):
+        raise _unknown(c, kind)
     if inner and (family := find_family(inner)) is not None:
         return family, text, (f"no family for {kind!r}: its {part} is read as {inner}{said}",)
     if not _generic.enough(text):
@@ -182,6 +186,8 @@ def _unknown(c: Config, kind: str) -> TierwiseError:
     text = f"{c.where}: model_type: no family for {kind!r}"
     text += f"; nearest supported: {', '.join(near)}" if near else ""
     text += f". Understood fields: {', '.join(seen)}" if seen else ". None of the usual size fields is there"
-    lacks = " They do not suffice for a generic decoder (width, depth, heads, vocabulary, an MLP's or experts' width): "
+    lacks = (" They do not suffice for a generic decoder (width, depth, heads, vocabulary, an MLP's or experts' width): "
+             if writes_text(kind) else " No class of this type writes text, so it is no generic decoder: export it to "
+             "ONNX (see docs/importing-models.md), ")
     return TierwiseError(text + lacks + "read it --as another type, or add a module to tierwise/models/families "
                          "(see docs/adding-a-model.md).")  # fmt: skip
