@@ -4,7 +4,8 @@
 
 A type has one line: beside its fields, the class that has its layers without a head (``bare``), and the one that is the
 text model alone where another class has towers or an encoder (``text``). ``other`` are types none of whose classes
-writes text, by whether one predicts masked tokens. Left out: what neither a shape nor a count follows from (token ids, dropout, scales, generation).
+writes text, by whether one predicts masked tokens. Left out: what neither a shape nor a count follows from (token ids,
+dropout, scales, generation).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def main() -> None:
         if of in CONFIG_MAPPING:
             _add(types, kind, CONFIG_MAPPING[of])
     for kind, entry in types.items():
-        entry |= _classes(SAME_CODE.get(kind, kind))
+        entry.update(_classes(SAME_CODE.get(kind, kind)))
     source = f"class defaults of transformers {transformers.__version__} (src/transformers/models/*/configuration_*.py)"
     lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(types[k], sort_keys=True)}" for k in sorted(types))
     masked = set(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)

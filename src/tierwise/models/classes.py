@@ -20,7 +20,7 @@ from tierwise.models.families._encoder import architecture, labels
 from tierwise.models.types import Block, Layer, Model, Stack
 
 _TOWERS = ("vision", "audio", "clip")
-_NO_HEAD = "has no head that writes text: read as one pass over a text; name another class in `architectures` where it does"
+_NO_HEAD = "has no head that writes text: read as one pass over a text (if it does, name another in `architectures`)"
 _NO_TEXT = "no class of its type writes text: read as one pass over a text"
 
 
@@ -37,7 +37,9 @@ def as_class(built: Model, c: Config) -> tuple[Model, tuple[str, ...]]:
     if name and name == c.defaults.text:
         return _alone(built, name)
     encoder = next((s for s in built.stacks if s.stream in ("encode", "audio")), None)
-    if encoder is not None and encoder.stream == "encode" and name.endswith(("EncoderModel", "ForTokenClassification")):
+    # T5Gemma's class has its decoder classify tokens, T5's its encoder.
+    by_encoder = name.endswith("EncoderModel") or (name.endswith("ForTokenClassification") and "Gemma" not in name)
+    if encoder is not None and encoder.stream == "encode" and by_encoder:
         ends = () if name.endswith("Model") else (Head(built.hidden, labels(c), bias=True, every=True),)
         return replace(built, stacks=(replace(encoder, after=(*encoder.after, *ends)),), task="encode"), ()
     head = next((b for b in text.after if isinstance(b, Head) and facts_of(b).last_only), None)

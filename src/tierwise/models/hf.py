@@ -26,6 +26,7 @@ from tierwise.models.unread import unread
 GENERIC = "generic"  # reads any decoder by its fields
 TOWERS = (*IMAGES, *AUDIO)
 _TELL = 0.003  # a difference in the count that is worth a word
+_FAR = 0.1  # one that says that the type is built otherwise than its fields read
 _USUAL = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
     "intermediate_size", "vocab_size", "n_embd", "n_layer", "n_head", "d_model", "num_experts",
@@ -100,6 +101,8 @@ def _family(c: Config, kind: str, asked: bool) -> tuple[ModuleType, Config, tupl
     checked = counted().get(kind, {})
     off = float(checked.get("off", 0.0))
     said = f"; of that type's default sizes this counts {off:+.1%} parameters" if abs(off) >= _TELL else ""
+    if abs(off) > _FAR and not part:
+        raise _unknown(c, kind, f" Of that type's default sizes they count {off:+.0%} parameters, too far to go by: ")
     if like := checked.get("as"):
         return _family_of(like), c, (f"no family for {kind!r}: read as a text encoder like {like}{said}",)
     if not writes_text(kind) and not predicts_masked(kind):
@@ -179,15 +182,15 @@ def _likeness(name: str, kind: str) -> int:
     return 1000 if name == kind else sum(1 for _ in takewhile(lambda ab: ab[0] == ab[1], zip(name, kind, strict=False)))
 
 
-def _unknown(c: Config, kind: str) -> TierwiseError:
+def _unknown(c: Config, kind: str, why: str = "") -> TierwiseError:
     seen = [f"{f}={c.data[f]}" for f in _USUAL if c.given(f) and not isinstance(c.data[f], (dict, list))]
     seen += [f for f in _USUAL if isinstance(c.data.get(f), dict)]
     near = _akin(kind)
     text = f"{c.where}: model_type: no family for {kind!r}"
     text += f"; nearest supported: {', '.join(near)}" if near else ""
-    text += f". Understood fields: {', '.join(seen)}" if seen else ". None of the usual size fields is there"
-    lacks = (" They do not suffice for a generic decoder (width, depth, heads, vocabulary, an MLP's or experts' width): "
-             if writes_text(kind) else " No class of this type writes text, so it is no generic decoder: export it to "
-             "ONNX (see docs/importing-models.md), ")
-    return TierwiseError(text + lacks + "read it --as another type, or add a module to tierwise/models/families "
-                         "(see docs/adding-a-model.md).")  # fmt: skip
+    text += f". Understood fields: {', '.join(seen)}." if seen else ". None of the usual size fields is there."
+    lacks = (" They do not suffice for a generic decoder (width, depth, heads, vocabulary, an MLP's or experts' "
+             "width): " if writes_text(kind) else " No class of this type writes text, so it is no generic decoder: "
+             "export it to ONNX (see docs/importing-models.md), ")  # fmt: skip
+    return TierwiseError(text + (why or lacks) + "read it --as another type, or add a module to "
+                         "tierwise/models/families (see docs/adding-a-model.md).")  # fmt: skip

@@ -27,15 +27,16 @@ def build(c: Config, name: str) -> Model:
     shared = c.size("projection_dim", default=512.0) if pairs == "clip" else None
     v, t = (c.section(s) if c.given(s) or kind in ("clip", "siglip", "siglip2") else c
             for s in ("vision_config", "text_config"))  # fmt: skip
-    if kind.endswith("_vision_model") or cls.endswith(("VisionModel", "VisionModelWithProjection", "ImageClassification")):
+    sorts, parts = cls.endswith("ImageClassification"), ("VisionModel", "VisionModelWithProjection")
+    if sorts or kind.endswith("_vision_model") or cls.endswith(parts):
         ends: tuple[Block, ...] = ()
         hidden = v.size("hidden_size", default=768.0)
-        if cls.endswith("ImageClassification"):
+        if sorts:
             ends = (Head(hidden, labels(c), bias=True, pooled=True),)
         elif cls.endswith("WithProjection"):
             ends = _joined("visual_projection", hidden, shared, "vision")
         seen = _vision(v, pairs, ends)
-        return Model(name, kind, hidden, 0.0, (seen,), task="classify" if cls.endswith("ImageClassification") else "encode")
+        return Model(name, kind, hidden, 0.0, (seen,), task="classify" if sorts else "encode")
     hidden, vocab = t.size("hidden_size", default=512.0), t.size("vocab_size", default=49408.0)
     if kind.endswith("_text_model") or cls.endswith(("TextModel", "TextModelWithProjection")):
         ends = _joined("text_projection", hidden, shared, "mlp") if cls.endswith("WithProjection") else ()
@@ -83,8 +84,8 @@ def _pool(hidden: float, inner: float) -> tuple[Block, ...]:
 
 def _text(t: Config, pairs: str, ends: tuple[Block, ...]) -> Stack:
     hidden, vocab, clip = t.size("hidden_size", default=512.0), t.size("vocab_size", default=49408.0), pairs == "clip"
-    layer = encoder_layer(hidden, t.size("num_attention_heads", default=8.0), t.size("intermediate_size", default=2048.0),
-                          causal=clip)  # fmt: skip
+    inner = t.size("intermediate_size", default=2048.0)
+    layer = encoder_layer(hidden, t.size("num_attention_heads", default=8.0), inner, causal=clip)
     rows = t.size("max_position_embeddings", default=77.0)
     wide = t.size("projection_size", default=hidden)
     pooled = () if clip else (Projection(Linear("head", hidden, wide, True, "mlp"), once=True),)

@@ -49,6 +49,8 @@ def _ends(c: Config, hidden: float, vocab: float) -> tuple[Block, ...]:
         return *shaped, Head(hidden, vocab, tied=True, bias=c.flag("decoder_bias", default=True), every=True)
     if kind.endswith("SequenceClassification"):
         return *shaped, Head(hidden, labels(c), bias=True, pooled=True)
-    if kind.endswith("TokenClassification"):
-        return *shaped, Head(hidden, labels(c), bias=True, every=True)
+    if kind.endswith(("TokenClassification", "QuestionAnswering")):
+        return *shaped, Head(hidden, 2.0 if "Question" in kind else labels(c), bias=True, every=True)
+    if kind.endswith("MultipleChoice"):
+        return *shaped, Head(hidden, 1.0, bias=True, pooled=True)
     return (final,)
