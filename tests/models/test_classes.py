@@ -69,7 +69,7 @@ def test_a_classifier_of_texts_runs_once_and_classifies_once() -> None:
 
 
 def test_a_model_that_writes_with_published_code_keeps_its_head() -> None:
-    """``ChatGLMModel`` is how GLM-4's own code calls what writes text: only `transformers`' names are known to be bare."""
+    """GLM-4's own code calls what writes text ``ChatGLMModel``: only names of `transformers` are known to be bare."""
     other = named(LLAMA, "MyLlamaModel")
     assert other.task == "generate" and float(other.parameters) == float(named(LLAMA, "LlamaForCausalLM").parameters)
 
@@ -135,3 +135,13 @@ def test_an_encoder_of_usual_fields_sees_both_ways() -> None:
     assert work["attn.core"] == 4 * 2.0 * 2 * 100 * 100 * 1024 and work["head"] == 100 * 2.0 * 1024 * 32000
     causal = flops(named(LLAMA, "LlamaModel"), "encode")["attn.core"]
     assert causal == pytest.approx(work["attn.core"] * 101 / 200)
+
+
+def test_a_reward_model_of_gpt_s_fields_has_plain_mlps_and_one_output() -> None:
+    """OpenAssistant's oasst-rm-2.1-pythia-1.4b: its published index counts 5,246,377,988 bytes in fp32."""
+    fields = {"model_type": "gpt_neox_reward_model", "hidden_act": "gelu", "hidden_size": 2048,
+              "intermediate_size": 8192, "layer_norm_eps": 1e-05, "num_attention_heads": 16, "num_hidden_layers": 24, "vocab_size": 50288,
+              "attention_bias": True, "torch_dtype": "float32", "tie_word_embeddings": False}  # fmt: skip
+    model = named(fields, "GPTNeoXRewardModel")
+    assert 4.0 * float(model.parameters) == pytest.approx(5246377988, rel=1e-3)
+    assert model.task == "encode"

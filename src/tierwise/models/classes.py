@@ -63,7 +63,7 @@ def _ends(name: str, c: Config, head: Head, behind: bool) -> tuple[Block, ...] |
     if name.endswith(("ForTokenClassification", "ForQuestionAnswering")):
         rows = 2.0 if name.endswith("ForQuestionAnswering") else labels(c)
         return (Head(hidden, rows, bias=True, every=True),)
-    if name.endswith(("ForRewardModel", "ForProcessRewardModel")):
+    if name.endswith("RewardModel"):
         step = "Process" in name
         return (Head(hidden, c.size("num_labels", default=2.0 if step else 1.0), every=step, pooled=not step),)
     if name.endswith("ForMaskedLM"):

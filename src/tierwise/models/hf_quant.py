@@ -249,7 +249,7 @@ def _eight(q: Config) -> Format:
     """FP8 with a scale a tensor, or one a block: of 32 bits, or of 8 (Microscaling's) in blocks of 32."""
     if not q.has("weight_block_size"):
         return fmt("fp8")
-    rows, columns = (q.sizes("weight_block_size") + [1.0, 1.0])[:2]
+    rows, columns = [*q.sizes("weight_block_size"), 1.0, 1.0][:2]
     if rows * columns == 32.0:
         return fmt("mxfp8")
     usual = fmt("fp8-block")
@@ -257,7 +257,7 @@ def _eight(q: Config) -> Format:
 
 
 def _blocks(q: Config, scheme: _Scheme) -> _Scheme:
-    """With what the section says of experts (FP4, a power-of-two scale per 32) and of tables that it converts as well."""
+    """With what the section says of experts (FP4, a power-of-two scale per 32) and of tables that it converts."""
     if q.text("expert_dtype", default="fp8") == "fp4":
         experts = [f"model.layers.*.mlp.experts.{part}" for part in ("gate_proj", "up_proj", "down_proj")]
         scheme.chosen.append((Selection(experts), fmt("mxfp4")))

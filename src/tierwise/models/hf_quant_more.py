@@ -193,7 +193,8 @@ def _gemma(q: Config) -> QuantizationRules:
 
     chosen: list[tuple[list[str], Format | None]] = []
     for name, how in q.section("module_quant_configs").data.items():
-        own = Config(how if isinstance(how, Mapping) else {}, q.where, f"{q.path}module_quant_configs.{name}.", seen=q.seen)
+        at = f"{q.path}module_quant_configs.{name}."
+        own = Config(how if isinstance(how, Mapping) else {}, q.where, at, seen=q.seen)
         chosen.append(([f"re:.*(?:{name})"], form(own)))
     kept = q.items("modules_to_not_convert", default=["lm_head"])
     ends = q.flag("quantize_embeddings")
@@ -222,7 +223,8 @@ _READERS: dict[str, Callable[[Config], QuantizationRules]] = {
     "quark": _quark, "torchao": _torchao, "hqq": _hqq, "mlx": _mlx, "aqlm": _aqlm, "exl2": _exl, "exl3": _exl,
     "eetq": _narrow("int8"), "bitnet": _narrow("2bit"), "quanto": _quanto, "higgs": _higgs,
     "nvfp4": _narrow("nvfp4"), "mxfp8": _narrow("mxfp8"), "fp_quant": _four("forward_dtype", "store_master_weights"),
-    "fouroversix": _four("dtype", "keep_master_weights"), "metal": _metal, "sinq": _sinq, "gemma": _gemma, "vptq": _vptq,
+    "fouroversix": _four("dtype", "keep_master_weights"), "metal": _metal, "sinq": _sinq, "gemma": _gemma,
+    "vptq": _vptq,
 }  # fmt: skip
 METHODS = tuple(_READERS)
 # Keys that no size follows from.
@@ -242,9 +244,9 @@ ASIDE = {
     "nvfp4": set(),
     "mxfp8": {"weight_block_size"},
     "fp_quant": {"forward_method", "backward_dtype", "hadamard_group_size", "transform_init", "transform_dtype"},
-    "fouroversix": {"activation_dtype", "activation_scale_rule", "gradient_dtype", "gradient_scale_rule", "matmul_backend",
-                    "output_dtype", "quantize_backend", "scale_rule", "weight_dtype", "weight_scale_2d",
-                    "weight_scale_rule"},
+    "fouroversix": {"activation_dtype", "activation_scale_rule", "gradient_dtype", "gradient_scale_rule",
+                    "matmul_backend", "output_dtype", "quantize_backend", "scale_rule", "weight_dtype",
+                    "weight_scale_2d", "weight_scale_rule"},
     "metal": set(),
     "sinq": {"tiling_mode", "method"},
     "gemma": {"module_quant_configs"},
