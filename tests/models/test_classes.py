@@ -140,8 +140,31 @@ def test_an_encoder_of_usual_fields_sees_both_ways() -> None:
 def test_a_reward_model_of_gpt_s_fields_has_plain_mlps_and_one_output() -> None:
     """OpenAssistant's oasst-rm-2.1-pythia-1.4b: its published index counts 5,246,377,988 bytes in fp32."""
     fields = {"model_type": "gpt_neox_reward_model", "hidden_act": "gelu", "hidden_size": 2048,
-              "intermediate_size": 8192, "layer_norm_eps": 1e-05, "num_attention_heads": 16, "num_hidden_layers": 24, "vocab_size": 50288,
+              "intermediate_size": 8192, "layer_norm_eps": 1e-05, "num_attention_heads": 16, "num_hidden_layers": 24,
+              "vocab_size": 50288,
               "attention_bias": True, "torch_dtype": "float32", "tie_word_embeddings": False}  # fmt: skip
     model = named(fields, "GPTNeoXRewardModel")
     assert 4.0 * float(model.parameters) == pytest.approx(5246377988, rel=1e-3)
     assert model.task == "encode"
+
+
+def test_fields_of_a_text_model_beside_its_tower_are_those_of_a_section() -> None:
+    """Qwen2-VL's files are flat, and leave its tower to its class: 8,291,375,616 parameters (a published index of its
+    7B in fp32 counts 33,165,502,464 bytes)."""
+    flat = {"model_type": "qwen2_vl", "hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28,
+            "num_hidden_layers": 28, "num_key_value_heads": 4, "vocab_size": 152064, "tie_word_embeddings": False,
+            "vision_config": {"in_chans": 3, "model_type": "qwen2_vl", "spatial_patch_size": 14}}  # fmt: skip
+    model = from_config(flat, "x")
+    assert float(model.parameters) == pytest.approx(8291375616, rel=1e-6)
+    assert [s.stream for s in model.stacks] == ["vision", "text"]
+    nested = {"model_type": "qwen2_vl", "vision_config": flat["vision_config"], "tie_word_embeddings": False,
+              "text_config": {k: v for k, v in flat.items() if k not in ("vision_config", "model_type")}}  # fmt: skip
+    assert float(from_config(nested, "x").parameters) == float(model.parameters)
+
+
+def test_latent_attention_that_a_file_turns_off_is_none() -> None:
+    """DeepSeek-OCR writes widths of 0 for it."""
+    off = {**LLAMA, "model_type": "unheard_of", "use_mla": False, "kv_lora_rank": None, "qk_nope_head_dim": 0,
+           "qk_rope_head_dim": 0, "v_head_dim": 0}  # fmt: skip
+    plain = {**LLAMA, "model_type": "unheard_of"}
+    assert float(from_config(off, "x").parameters) == float(from_config(plain, "x").parameters)

@@ -138,9 +138,21 @@ def _text_of(c: Config) -> tuple[Config, str]:
     for name in _generic.TEXT:
         if isinstance(c.data.get(name), Mapping):
             text, outer = c.section(name), c.raw("tie_word_embeddings", default=None)
+            if not text.given("model_type") and (own := _part(c, name)):
+                text = text.but(model_type=own)
             inner, _ = _text_of(text)
             return inner if outer is None else inner.but(tie_word_embeddings=outer), name
+    # Published flat: fields of the text model stand beside its towers (Qwen2-VL).
+    kind = _part(c, "text_config")
+    if kind and any(c.given(n) for n in ("hidden_size", "n_embd", "d_model")):
+        own = c.defaults.section("text_config", "")
+        return Config({**c.data, "model_type": kind}, c.where, c.path, own, c.seen), "text_config"
     return c, ""
+
+
+def _part(c: Config, name: str) -> str:
+    """The type of a section that does not say, as the class around it has it; nothing where that is not known."""
+    return c.defaults.sections.get(name) or c.defaults.usual.get(name, "")
 
 
 def _around(c: Config) -> Config:

@@ -304,6 +304,9 @@ def _integers(q: Config) -> Format:
 def _compressed(q: Config, kept: Selection) -> _Scheme:
     """Groups of modules; a target that is a layer class means every linear layer."""
     scheme = _Scheme(None, (*_LINEAR, "vision"), kept)
+    sparse = q.section("sparsity_config")
+    if sparse.text("format", default="dense") == "dense":
+        sparse.seen.update(sparse.path + name for name in sparse.data)
     groups = q.section("config_groups")
     for name in groups.data:
         group = groups.section(name)

@@ -221,7 +221,7 @@ def _attention(c: Config, **changes: Any) -> Attention:
     said = c.raw(*_QK_NORM, default=own.get("qk_norm", False))
     norm = own.get("qk_norm", "head") if said not in (False, "none") else ""
     style: dict[str, Any] = {"qkv_bias": bias, "out_bias": out, "qk_norm": norm,
-                             "v_dim": c.size("v_head_dim", default=None), **changes}  # fmt: skip
+                             "v_dim": c.size("v_head_dim", default=None, least=0) or None, **changes}  # fmt: skip
     gate = c.flag("attn_output_gate", "attention_output_gate", default=own.get("gate") == "full")
     return attention(_usual(c), gate=gate, **style)
 
@@ -280,9 +280,9 @@ def _feed_forward(c: Config, index: int) -> MLP | MoE:
 
 
 def _classic(c: Config, act: str) -> bool:
-    """Whether the fields of a type that `transformers` has not are those of a GPT: LayerNorm, GELU and MLPs of four times
-    the width. So are 24 decoders of transformers 5.24 with two maps to an MLP, and none with three (RMS norms, SiLU or
-    another width)."""
+    """Whether fields of a type that `transformers` has not are those of a GPT: LayerNorm, GELU and MLPs of four times
+    the width. So are 24 decoders of transformers 5.24 with two maps to an MLP, and none with three (RMS norms, SiLU
+    or another width)."""
     if c.defaults.fields:
         return False
     layer_norm = any(c.given(f) for f in _LAYER_NORM) and not any(c.given(f) for f in _RMS_NORM)
