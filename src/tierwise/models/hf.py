@@ -145,8 +145,8 @@ def _text_of(c: Config) -> tuple[Config, str]:
     # Published flat: fields of the text model stand beside its towers (Qwen2-VL).
     kind = _part(c, "text_config")
     if kind and any(c.given(n) for n in ("hidden_size", "n_embd", "d_model")):
-        own = c.defaults.section("text_config", "")
-        return Config({**c.data, "model_type": kind}, c.where, c.path, own, c.seen), "text_config"
+        inside = c.defaults.section("text_config", "")
+        return Config({**c.data, "model_type": kind}, c.where, c.path, inside, c.seen), "text_config"
     return c, ""
 
 
