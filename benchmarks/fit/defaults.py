@@ -2,7 +2,10 @@
 
     python -m benchmarks.fit.defaults
 
-A type has one line. Left out: what neither a shape nor a count follows from (token ids, dropout, scales, generation).
+A type has one line: beside its fields, the class that has its layers without a head (``bare``), and the one that is the
+text model alone where another class has towers or an encoder (``text``). ``other`` are types none of whose classes
+writes text, by whether one predicts masked tokens. Left out: what neither a shape nor a count follows from (token ids,
+dropout, scales, generation).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tierwise.models.families._generic import TEXT
 from tierwise.models.hf import supported_types
 
 TABLE = Path(__file__).parents[2] / "src/tierwise/models/families/_defaults.json"
@@ -40,10 +44,45 @@ def main() -> None:
         of = SAME_CODE.get(kind, kind)
         if of in CONFIG_MAPPING:
             _add(types, kind, CONFIG_MAPPING[of])
+    for kind, entry in types.items():
+        entry.update(_classes(SAME_CODE.get(kind, kind)))
     source = f"class defaults of transformers {transformers.__version__} (src/transformers/models/*/configuration_*.py)"
     lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(types[k], sort_keys=True)}" for k in sorted(types))
-    TABLE.write_text(f'{{"source": {json.dumps(source)},\n"types": {{\n{lines}\n}}}}\n', encoding="utf-8")
+    masked = set(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+    writes = {k for names in _writing() for k in names}
+    writes |= {text for k in writes & types.keys() for text in _texts(types[k])}
+    other = {k: k in masked for k in sorted(CONFIG_MAPPING) if k not in writes}
+    TABLE.write_text(f'{{"source": {json.dumps(source)},\n"other": {json.dumps(other)},\n"types": {{\n{lines}\n}}}}\n',
+                     encoding="utf-8")
     print(f"{len(types)} types, {TABLE.stat().st_size / 1e3:.0f} kB")
+
+
+def _writing() -> list[dict[str, Any]]:
+    """Classes that write text, by type: those of text alone first."""
+    from transformers.models.auto import modeling_auto as auto
+
+    return [auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+            auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
+            auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES]  # fmt: skip
+
+
+def _texts(entry: dict[str, Any]) -> list[str]:
+    """Types of the sections that are the text models of a type."""
+    parts = {**entry.get("usual", {}), **entry.get("sections", {})}
+    return [kind for name, kind in parts.items() if name in (*TEXT, "decoder")]
+
+
+def _classes(kind: str) -> dict[str, str]:
+    from transformers.models.auto import modeling_auto as auto
+
+    alone, *others = (names.get(kind) for names in _writing())
+    bare = auto.MODEL_MAPPING_NAMES.get(kind)
+    found = {}
+    if isinstance(bare, str) and bare not in (alone, *others):
+        found["bare"] = bare
+    if isinstance(alone, str) and any(name and name != alone for name in others):
+        found["text"] = alone
+    return found
 
 
 def _add(types: dict[str, Any], kind: str, cls: Any) -> None:

@@ -36,7 +36,7 @@ def main() -> None:
             if kind not in known and kind not in built and (entry := _theirs(kind, name, mapping is encodes)):
                 built[kind] = (*entry[:2], mapping is encodes)
                 for part, traits in entry[2]:
-                    if traits and part not in known:
+                    if traits and (part not in known or "tower" in traits):  # towers are also parts of others
                         found.setdefault(part, {}).update(traits)
     _write(found)
     for kind, entry in built.items():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tierwise.core.errors import TierwiseError
 from tierwise.models.blocks.mla import MLA
 from tierwise.models.hf import from_config
 from tierwise.models.lower import state_bytes
@@ -284,10 +285,14 @@ def test_layers_of_cross_attention_cache_no_text() -> None:
 
 
 def test_what_no_family_builds_says_how_far_its_reading_is() -> None:
-    """`transformers` counts 51.7 M for SqueezeBERT's class defaults: its maps are grouped convolutions."""
-    squeezed = model("squeezebert", {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-                                     "intermediate_size": 3072, "vocab_size": 30522})  # fmt: skip
-    assert any("counts +" in note for note in squeezed.notes)
+    """`transformers` counts 51.7 M for SqueezeBERT's class defaults: its maps are grouped convolutions. ConvBERT's
+    106 M have fewer heads and narrower maps than BERT's fields say."""
+    sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+             "vocab_size": 30522}  # fmt: skip
+    with pytest.raises(TierwiseError, match=r"squeezebert.*count \+\d+% parameters, too far to go by.*--as"):
+        model("squeezebert", sizes)
+    assert float(from_config({**sizes, "model_type": "squeezebert"}, "x", read_as="bert").parameters) > 1e8
+    assert any("counts +" in note for note in model("convbert", sizes).notes)
 
 
 @pytest.mark.parametrize("kind", EXACT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,16 @@ class Defaults:
         sections: ``model_type`` of each nested section whose class is fixed, whatever the section says it is.
         usual: ``model_type`` of the others, where they do not say.
         same: other spellings of a field, either way.
+        bare: the class that has its layers and no head; ``text``: its text model alone, where another has towers or an
+            encoder as well. Empty for none.
     """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     sections: Mapping[str, str] = field(default_factory=dict)
     usual: Mapping[str, str] = field(default_factory=dict)
     same: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    bare: str = ""
+    text: str = ""
 
     def spellings(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Names with the other spellings their class accepts."""
@@ -56,8 +60,17 @@ def defaults_of(kind: str) -> Defaults:
     found = _of(kind)
     if found is None:
         return NOTHING
-    return Defaults({k: v for k, v in found.fields.items() if k not in _SAID}, found.sections, found.usual,
-                    found.same)  # fmt: skip
+    return replace(found, fields={k: v for k, v in found.fields.items() if k not in _SAID})
+
+
+def writes_text(kind: str) -> bool:
+    """Whether a type has a class that writes text; so has one that `transformers` does not know."""
+    return kind not in _table()["other"]
+
+
+def predicts_masked(kind: str) -> bool:
+    """Whether a type that writes no text has a class that fills in masked tokens."""
+    return bool(_table()["other"].get(kind))
 
 
 @lru_cache(maxsize=1)
@@ -79,7 +92,7 @@ def _of(kind: str) -> Defaults | None:
         same.setdefault(name, []).append(other)
         same.setdefault(other, []).append(name)
     return Defaults(entry.get("fields", {}), entry.get("sections", {}), entry.get("usual", {}),
-                    {k: tuple(v) for k, v in same.items()})  # fmt: skip
+                    {k: tuple(v) for k, v in same.items()}, entry.get("bare", ""), entry.get("text", ""))  # fmt: skip
 
 
 @lru_cache(maxsize=1)

@@ -14,8 +14,9 @@ from typing import Any
 
 from tierwise.core.errors import BadField, TierwiseError, UnknownName
 from tierwise.models import families
+from tierwise.models.classes import as_class
 from tierwise.models.config import Config
-from tierwise.models.defaults import NOTHING, Defaults, counted, defaults_of
+from tierwise.models.defaults import NOTHING, Defaults, counted, defaults_of, predicts_masked, writes_text
 from tierwise.models.families import _generic
 from tierwise.models.families._towers import AUDIO, IMAGES, towers
 from tierwise.models.hf_quant import numerics
@@ -25,6 +26,7 @@ from tierwise.models.unread import unread
 GENERIC = "generic"  # reads any decoder by its fields
 TOWERS = (*IMAGES, *AUDIO)
 _TELL = 0.003  # a difference in the count that is worth a word
+_FAR = 0.1  # one that says that the type is built otherwise than its fields read
 _USUAL = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
     "intermediate_size", "vocab_size", "n_embd", "n_layer", "n_head", "d_model", "num_experts",
@@ -67,6 +69,7 @@ def from_config(
     if text is not c:
         sensed, said = towers(_around(c), float(built.hidden))
         built, label = replace(built, stacks=(*sensed, *built.stacks)), (*label, *said)
+    built, more = as_class(built, c)
     formats, kv, act, notes = numerics(c, quant, built)
     notes += unread(c, (*getattr(family, "ASIDE", ()), *(TOWERS if text is not c else ())), family is not _generic)
     return replace(
@@ -76,7 +79,7 @@ def from_config(
         kv_format=kv,
         activations=act,
         source=source or where,
-        notes=(*label, *built.notes, *notes),
+        notes=(*label, *more, *built.notes, *notes),
     )
 
 
@@ -98,8 +101,12 @@ def _family(c: Config, kind: str, asked: bool) -> tuple[ModuleType, Config, tupl
     checked = counted().get(kind, {})
     off = float(checked.get("off", 0.0))
     said = f"; of that type's default sizes this counts {off:+.1%} parameters" if abs(off) >= _TELL else ""
+    if abs(off) > _FAR and not part:
+        raise _unknown(c, kind, f" Of that type's default sizes they count {off:+.0%} parameters, too far to go by: ")
     if like := checked.get("as"):
         return _family_of(like), c, (f"no family for {kind!r}: read as a text encoder like {like}{said}",)
+    if not writes_text(kind) and not predicts_masked(kind):
+        raise _unknown(c, kind)
     if inner and (family := find_family(inner)) is not None:
         return family, text, (f"no family for {kind!r}: its {part} is read as {inner}{said}",)
     if not _generic.enough(text):
@@ -131,9 +138,21 @@ def _text_of(c: Config) -> tuple[Config, str]:
     for name in _generic.TEXT:
         if isinstance(c.data.get(name), Mapping):
             text, outer = c.section(name), c.raw("tie_word_embeddings", default=None)
+            if not text.given("model_type") and (own := _part(c, name)):
+                text = text.but(model_type=own)
             inner, _ = _text_of(text)
             return inner if outer is None else inner.but(tie_word_embeddings=outer), name
+    # Published flat: fields of the text model stand beside its towers (Qwen2-VL).
+    kind = _part(c, "text_config")
+    if kind and any(c.given(n) for n in ("hidden_size", "n_embd", "d_model")):
+        inside = c.defaults.section("text_config", "")
+        return Config({**c.data, "model_type": kind}, c.where, c.path, inside, c.seen), "text_config"
     return c, ""
+
+
+def _part(c: Config, name: str) -> str:
+    """The type of a section that does not say, as the class around it has it; nothing where that is not known."""
+    return c.defaults.sections.get(name) or c.defaults.usual.get(name, "")
 
 
 def _around(c: Config) -> Config:
@@ -175,13 +194,15 @@ def _likeness(name: str, kind: str) -> int:
     return 1000 if name == kind else sum(1 for _ in takewhile(lambda ab: ab[0] == ab[1], zip(name, kind, strict=False)))
 
 
-def _unknown(c: Config, kind: str) -> TierwiseError:
+def _unknown(c: Config, kind: str, why: str = "") -> TierwiseError:
     seen = [f"{f}={c.data[f]}" for f in _USUAL if c.given(f) and not isinstance(c.data[f], (dict, list))]
     seen += [f for f in _USUAL if isinstance(c.data.get(f), dict)]
     near = _akin(kind)
     text = f"{c.where}: model_type: no family for {kind!r}"
     text += f"; nearest supported: {', '.join(near)}" if near else ""
-    text += f". Understood fields: {', '.join(seen)}" if seen else ". None of the usual size fields is there"
-    lacks = " They do not suffice for a generic decoder (width, depth, heads, vocabulary, an MLP's or experts' width): "
-    return TierwiseError(text + lacks + "read it --as another type, or add a module to tierwise/models/families "
-                         "(see docs/adding-a-model.md).")  # fmt: skip
+    text += f". Understood fields: {', '.join(seen)}." if seen else ". None of the usual size fields is there."
+    lacks = (" They do not suffice for a generic decoder (width, depth, heads, vocabulary, an MLP's or experts' "
+             "width): " if writes_text(kind) else " No class of this type writes text, so it is no generic decoder: "
+             "export it to ONNX (see docs/importing-models.md), ")  # fmt: skip
+    return TierwiseError(text + (why or lacks) + "read it --as another type, or add a module to "
+                         "tierwise/models/families (see docs/adding-a-model.md).")  # fmt: skip

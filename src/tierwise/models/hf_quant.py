@@ -221,7 +221,7 @@ def _method(q: Config, method: str) -> _Scheme:
     everywhere = (*_LINEAR, "vision")
     kept = Selection(q.items(*_KEPT, default=[]))
     if method in ("fp8", "fbgemm_fp8"):
-        return _Scheme(fmt("fp8-block" if q.has("weight_block_size") else "fp8"), everywhere, kept)
+        return _blocks(q, _Scheme(_eight(q), everywhere, kept))
     if method in ("gptq", "awq", "gptqmodel", "auto-round"):
         return _grouped(q, everywhere)
     if method == "bitsandbytes":
@@ -243,6 +243,27 @@ def _method(q: Config, method: str) -> _Scheme:
     allowed = ", ".join(("fp8, fbgemm_fp8, gptq, awq, auto-round, bitsandbytes, mxfp4, compressed-tensors, modelopt",
                          *METHODS)) + "; or a copy of the file without the section, and --weights FORMAT"  # fmt: skip
     raise BadField(q.where, q.path + "quant_method", method, allowed)
+
+
+def _eight(q: Config) -> Format:
+    """FP8 with a scale a tensor, or one a block: of 32 bits, or of 8 (Microscaling's) in blocks of 32."""
+    if not q.has("weight_block_size"):
+        return fmt("fp8")
+    rows, columns = [*q.sizes("weight_block_size"), 1.0, 1.0][:2]
+    if rows * columns == 32.0:
+        return fmt("mxfp8")
+    usual = fmt("fp8-block")
+    return Format(usual.name, usual.bits, 32.0 / (rows * columns), usual.arithmetic)
+
+
+def _blocks(q: Config, scheme: _Scheme) -> _Scheme:
+    """With what the section says of experts (FP4, a power-of-two scale per 32) and of tables that it converts."""
+    if q.text("expert_dtype", default="fp8") == "fp4":
+        experts = [f"model.layers.*.mlp.experts.{part}" for part in ("gate_proj", "up_proj", "down_proj")]
+        scheme.chosen.append((Selection(experts), fmt("mxfp4")))
+    if tables := q.items("modules_to_convert", default=[]):
+        scheme.chosen.append((Selection(tables), scheme.default))
+    return scheme
 
 
 def _grouped(q: Config, everywhere: tuple[str, ...]) -> _Scheme:
@@ -283,6 +304,9 @@ def _integers(q: Config) -> Format:
 def _compressed(q: Config, kept: Selection) -> _Scheme:
     """Groups of modules; a target that is a layer class means every linear layer."""
     scheme = _Scheme(None, (*_LINEAR, "vision"), kept)
+    sparse = q.section("sparsity_config")
+    if sparse.text("format", default="dense") == "dense":
+        sparse.seen.update(sparse.path + name for name in sparse.data)
     groups = q.section("config_groups")
     for name in groups.data:
         group = groups.section(name)

@@ -1,4 +1,5 @@
-"""Quantization sections of more producers: Quark, torchao, HQQ, MLX, AQLM, EXL2, EXL3, EETQ, BitNet, HIGGS, Quanto.
+"""Quantization sections of more producers: Quark, torchao, HQQ, MLX and Metal, AQLM, VPTQ, EXL2, EXL3, EETQ, BitNet,
+HIGGS, Quanto, FP-Quant, Four Over Six, SINQ, Gemma's own.
 
 Each reader turns a section into :class:`QuantizationRules`; which fields there are is from the configuration classes of
 `transformers` (utils/quantization_config.py), AMD Quark's exports, torchao's and mlx-lm's. Widths count what is stored
@@ -7,6 +8,7 @@ beside a group: a 16-bit scale, and a 16-bit zero point where the producer has o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,9 +160,71 @@ def _higgs(q: Config) -> QuantizationRules:
     return QuantizationRules(form, q.items("modules_to_not_convert", default=["lm_head"]))
 
 
+def _four(field_name: str, kept: str = "") -> Callable[[Config], QuantizationRules]:
+    """NVFP4 or MXFP4, as a field says; ``kept``: one that says that the checkpoint's weights stay beside them."""
+    def read(q: Config) -> QuantizationRules:
+        kind = q.text(field_name, default="nvfp4")
+        if kind not in ("nvfp4", "mxfp4"):
+            raise BadField(q.where, q.path + field_name, kind, "nvfp4, mxfp4")
+        form, skipped = fmt(kind), q.items("modules_to_not_convert", default=["lm_head"])
+        if q.flag("pseudoquantization"):  # stored as they were, and rounded
+            return QuantizationRules(None, skipped)
+        if kept and q.flag(kept):
+            form = Format(f"{kind}+16bit", float(form.bits) + 16.0, form.meta, form.arithmetic)
+        return QuantizationRules(form, skipped)
+
+    return read
+
+
+def _metal(q: Config) -> QuantizationRules:
+    return QuantizationRules(_affine(q), q.items("modules_to_not_convert", default=["lm_head"]))
+
+
+def _sinq(q: Config) -> QuantizationRules:
+    """A scale and a zero of 16 bits a group; the scales of the other axis, one a column, are few."""
+    form = Format("sinq", q.size("nbits", default=4.0), 32.0 / q.size("group_size", default=64.0), "")
+    return QuantizationRules(form, q.items("modules_to_not_convert", default=["lm_head"]))
+
+
+def _gemma(q: Config) -> QuantizationRules:
+    """One scale a row; modules of other widths by expressions that may match anywhere in a name."""
+    def form(of: Config) -> Format:
+        return fmt(f"{of.size('num_bits', default=q.size('num_bits', default=4.0)):.0f}bit")
+
+    chosen: list[tuple[list[str], Format | None]] = []
+    for name, how in q.section("module_quant_configs").data.items():
+        at = f"{q.path}module_quant_configs.{name}."
+        own = Config(how if isinstance(how, Mapping) else {}, q.where, at, seen=q.seen)
+        chosen.append(([f"re:.*(?:{name})"], form(own)))
+    kept = q.items("modules_to_not_convert", default=["lm_head"])
+    ends = q.flag("quantize_embeddings")
+    return QuantizationRules(form(q), kept, chosen, ends=ends)
+
+
+def _vptq(q: Config) -> QuantizationRules:
+    """Of each module: an index of log2(centroids) bits for every vector, twice where a residual has its own, and the
+    tables of centroids in 16 bits (arXiv:2409.17066, section 3)."""
+    chosen: list[tuple[list[str], Format | None]] = []
+    layers = q.section("config_for_layers")
+    for name in layers.data:
+        one, bits, tables = layers.section(name), 0.0, 0.0
+        lengths = one.sizes("vector_lens", least=-1.0)
+        for field_name in ("num_centroids", "num_res_centroids"):
+            for rows, length in zip(one.sizes(field_name, least=-1.0), lengths, strict=False):
+                if rows > 1.0 and length > 0.0:
+                    bits += math.log2(rows) / length
+                    tables += 16.0 * rows * length * one.size("group_num", default=1.0)
+        elements = one.size("in_features") * one.size("out_features")
+        chosen.append(([name], Format("vptq", bits, tables / elements, "")))
+    return QuantizationRules(None, q.items("modules_to_not_convert", default=[]), chosen)
+
+
 _READERS: dict[str, Callable[[Config], QuantizationRules]] = {
     "quark": _quark, "torchao": _torchao, "hqq": _hqq, "mlx": _mlx, "aqlm": _aqlm, "exl2": _exl, "exl3": _exl,
     "eetq": _narrow("int8"), "bitnet": _narrow("2bit"), "quanto": _quanto, "higgs": _higgs,
+    "nvfp4": _narrow("nvfp4"), "mxfp8": _narrow("mxfp8"), "fp_quant": _four("forward_dtype", "store_master_weights"),
+    "fouroversix": _four("dtype", "keep_master_weights"), "metal": _metal, "sinq": _sinq, "gemma": _gemma,
+    "vptq": _vptq,
 }  # fmt: skip
 METHODS = tuple(_READERS)
 # Keys that no size follows from.
@@ -177,6 +241,16 @@ ASIDE = {
     "eetq": {"weights"},
     "bitnet": {"linear_class", "quantization_mode", "use_rms_norm", "rms_norm_eps"},
     "quanto": {"activations"},
+    "nvfp4": set(),
+    "mxfp8": {"weight_block_size"},
+    "fp_quant": {"forward_method", "backward_dtype", "hadamard_group_size", "transform_init", "transform_dtype"},
+    "fouroversix": {"activation_dtype", "activation_scale_rule", "gradient_dtype", "gradient_scale_rule",
+                    "matmul_backend", "output_dtype", "quantize_backend", "scale_rule", "weight_dtype",
+                    "weight_scale_2d", "weight_scale_rule"},
+    "metal": set(),
+    "sinq": {"tiling_mode", "method"},
+    "gemma": {"module_quant_configs"},
+    "vptq": {"enable_proxy_error", "shared_layer_config", "config_for_layers"},
     "higgs": {"p", "hadamard_size", "tune_metadata"},
 }  # fmt: skip
 ASIDE["exl3"] = ASIDE["exl2"] | {"out_scales", "codebook", "tensor_storage"}

@@ -36,7 +36,7 @@ def unread(c: Config, aside: Iterable[str] = (), usual: bool = True) -> tuple[st
         aside: further names the family has no use for.
         usual: a class's own defaults say nothing new: the reader knows the class.
     """
-    skip = {"quantization_config", "quantization", *aside}
+    skip = {"quantization_config", "quantization", "id2label", "label2id", *aside}
     names = [n for n in c.unread() if skip.isdisjoint(n.split(".")) and _matters(c, n, usual)]
     if not names:
         return ()

@@ -78,7 +78,9 @@ def encoder(r: Resolved, rank: Num) -> list[Pass]:
         return []
     prompt = num(r.traffic.prompt)
     seqs = maximum(rank / maximum(ceil_div(rank * prompt, r.plan.chunk), 1.0), 1.0)
-    return [Pass("encode", Step(r.model, r.plan, seqs, prompt, 0.0, "encode"), rank / seqs)]
+    # A decoder that classifies runs over the same text, behind its encoder.
+    step = Step(r.model, r.plan, seqs, prompt, 0.0, "encode", encoder=prompt, fresh_encoder=True)
+    return [Pass("encode", step, rank / seqs)]
 
 
 def encoder_tokens(r: Resolved) -> Num:

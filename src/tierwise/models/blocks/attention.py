@@ -90,6 +90,12 @@ class Attention:
         widths = [("k_proj", self.head_dim)] + ([] if self.k_eq_v else [("v_proj", self.value_dim)])
         return [Linear(n, d_in, self.kv_heads * d, self.qkv_bias, self.role, "out", d) for n, d in widths]
 
+    def _inputs(self) -> list[tuple[str, list[Linear]]]:
+        """Products that make queries, keys and values of the stream: one, where all read the same width."""
+        if self.kv_hidden is None or self.source == "shared":
+            return [("qkv_proj", [self._q(), *self._kv()])]
+        return [("q_proj", [self._q()]), ("kv_proj", self._kv())]
+
     def _o(self) -> Linear:
         width = self.heads * self.value_dim
         return Linear("o_proj", width, self.hidden, self.out_bias, self.role, "in", self.value_dim)
@@ -117,7 +123,8 @@ class Attention:
                 m = step.seqs * step.encoder
                 yield matmul(step, f"{self.name}.kv_proj", "attn", m, self._kv(), "enc", "ckv")
         else:
-            yield matmul(step, f"{self.name}.qkv_proj", "attn", t, [self._q(), *self._kv()], "h", "qkv")
+            for name, maps in self._inputs():
+                yield matmul(step, f"{self.name}.{name}", "attn", t, maps, "h", "qkv")
             fresh = 0.0 if self.source == "shared" else g * (self.head_dim + (0.0 if self.k_eq_v else self.value_dim))
             cached = tuple(Operand(p.name, "kv", t * p.width, p.format) for p in self._parts(step, g))
             yield elementwise(step, f"{self.name}.rope_cache", "attn", {"qkv": t * (q_width + fresh)},

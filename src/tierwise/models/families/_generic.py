@@ -46,6 +46,8 @@ _DENSE_FIRST = ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_in
 _ROUTER_BIAS = ("use_expert_bias", "use_routing_bias", "moe_router_enable_expert_bias", "use_moe_router_bias")
 _QK_NORM = ("use_qk_norm", "qk_norm", "qk_layernorm", "use_qk_layernorm")
 _UNGATED = {"relu", "relu2", "gelu_new", "gelu_fast", "squared_relu", "xielu"}
+_LAYER_NORM = ("layer_norm_eps", "layer_norm_epsilon", "layernorm_epsilon", "norm_epsilon")
+_RMS_NORM = ("rms_norm_eps", "rms_norm", "layer_norm_type")
 _WINDOWED = {"sliding_attention", "sliding_window", "sliding", "local", "local_attention", "swa"}
 _FULL = {"full_attention", "attention", "global", "global_attention", "full"}
 _WINDOW = ("sliding_window", "sliding_window_size", "window_size")
@@ -219,7 +221,7 @@ def _attention(c: Config, **changes: Any) -> Attention:
     said = c.raw(*_QK_NORM, default=own.get("qk_norm", False))
     norm = own.get("qk_norm", "head") if said not in (False, "none") else ""
     style: dict[str, Any] = {"qkv_bias": bias, "out_bias": out, "qk_norm": norm,
-                             "v_dim": c.size("v_head_dim", default=None), **changes}  # fmt: skip
+                             "v_dim": c.size("v_head_dim", default=None, least=0) or None, **changes}  # fmt: skip
     gate = c.flag("attn_output_gate", "attention_output_gate", default=own.get("gate") == "full")
     return attention(_usual(c), gate=gate, **style)
 
@@ -253,7 +255,7 @@ def _feed_forward(c: Config, index: int) -> MLP | MoE:
     hidden = c.size("hidden_size", "n_embd", "d_model")
     experts = c.size(*_EXPERTS, default=0.0, least=0)
     act = c.text("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act", default="silu")
-    gated = c.flag("mlp_gated", default=act not in _UNGATED)
+    gated = c.flag("mlp_gated", default=act not in _UNGATED and not _classic(c, act))
     if experts <= 1 or not c.flag("is_moe", default=True) or not _routes(c, index):
         inner = c.size(*(("intermediate_size_mlp",) if c.has("intermediate_size_mlp") else ()), *_MLP)
         return MLP(hidden, _adjusted(c, inner), gated, bias=c.flag("mlp_bias", "use_mlp_bias",
@@ -275,6 +277,17 @@ def _feed_forward(c: Config, index: int) -> MLP | MoE:
     return MoE(hidden, experts, c.size(*_TOP_K), inner, gated, shared_inner=shared, router_bias=bias,
                shared_gate=style.get("shared_gate", named),
                latent=c.size("moe_latent_size", "moe_hidden_size", default=None))  # fmt: skip
+
+
+def _classic(c: Config, act: str) -> bool:
+    """Whether fields of a type that `transformers` has not are those of a GPT: LayerNorm, GELU and MLPs of four times
+    the width. So are 24 decoders of transformers 5.24 with two maps to an MLP, and none with three (RMS norms, SiLU
+    or another width)."""
+    if c.defaults.fields:
+        return False
+    layer_norm = any(c.given(f) for f in _LAYER_NORM) and not any(c.given(f) for f in _RMS_NORM)
+    inner = c.size(*_MLP, default=0.0, least=0)
+    return layer_norm and act.startswith("gelu") and inner == 4.0 * c.size("hidden_size", "n_embd", "d_model")
 
 
 def _adjusted(c: Config, inner: float) -> float:

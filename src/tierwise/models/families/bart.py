@@ -83,7 +83,9 @@ def decoder_stack(c: Config, behind: str = "its encoder") -> Stack:
     """The decoder with its head, behind ``its encoder``, whose table of tokens it shares, ``another`` or ``nothing``:
     then nothing is attended to but text."""
     found = _stack(c, "decoder", behind)
-    return replace(found, after=(*found.after, Head(c.size("d_model", "hidden_size"), c.size("vocab_size"), tied=True)))
+    # BigBird-Pegasus' decoder by itself is the one whose class does not share the table.
+    tied = not (behind == "nothing" and c.text("model_type") == "bigbird_pegasus")
+    return replace(found, after=(*found.after, Head(c.size("d_model", "hidden_size"), c.size("vocab_size"), tied=tied)))
 
 
 def _stack(c: Config, side: str, behind: str = "its encoder") -> Stack:

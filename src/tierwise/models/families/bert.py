@@ -13,6 +13,7 @@ from typing import Any
 
 from tierwise.models.blocks.common import Extra, Linear, Norm, Projection
 from tierwise.models.blocks.ends import Embedding, Head
+from tierwise.models.blocks.mlp import MLP
 from tierwise.models.config import Config
 from tierwise.models.families._common import context, depth, stack
 from tierwise.models.families._encoder import architecture, block_sparse, encoder_layer, labels, local_window
@@ -29,6 +30,9 @@ ASIDE = ("pooler_hidden_size", "max_relative_positions", "legacy", "use_task_id"
          "num_hash", "hash_code_len", "conv_window", "use_conv", "block_per_row", "approx_mode", "block_size",
          "num_random_blocks", "use_bias", "is_folding_model", "mask_token_id", "rotary_value", "onnx_export",
          "sep_token_id", "classifier_dropout_prob", "head_dim", "n_positions")  # fmt: skip
+# Types whose bare models leave tokens as they are.
+_NO_POOLER = ("nomic_bert", "distilbert", "electra", "deberta", "deberta-v2", "mra", "yoso", "nystromformer",
+              "roformer")
 _ROTARY = ("roformer", "nomic_bert")
 
 
@@ -90,18 +94,27 @@ def _tables(c: Config, hidden: float, vocab: float) -> tuple[Block, ...]:
 
 def _ends(c: Config, hidden: float, vocab: float) -> tuple[Block, ...]:
     """What follows the layers, by architecture: token logits, a classifier, or a pooler."""
-    kind = architecture(c)
+    name, kind = architecture(c), c.text("model_type")
     width = c.size("embedding_size", "input_embedding_size", default=hidden)
     dense = Projection(Linear("transform", hidden, width, True, "mlp"))
+    norm = Norm(width, bias=True, name="transform_norm", residual=False)
+    words = (dense, norm, Head(width, vocab, tied=True, bias=True, every=True))
     pooler = Projection(Linear("pooler", hidden, hidden, True, "mlp"), once=True)
-    if kind.endswith("MaskedLM"):
-        norm = Norm(width, bias=True, name="transform_norm", residual=False)
-        kept = [Extra("pooler", hidden**2 + hidden, "mlp")] if c.text("model_type") == "big_bird" else []
-        return dense, norm, Head(width, vocab, tied=True, bias=True, every=True), *kept
-    if kind.endswith("SequenceClassification"):
-        return pooler, Head(hidden, labels(c), bias=True, pooled=True)
-    if kind.endswith("TokenClassification"):
-        return (Head(hidden, labels(c), bias=True, every=True),)
-    if kind.endswith("QuestionAnswering"):
-        return (Head(hidden, 2.0, bias=True, every=True),)
-    return () if c.text("model_type") == "nomic_bert" else (pooler,)
+    # BigBird's classes have a pooler that nothing runs.
+    idle = (Extra("pooler", hidden**2 + hidden, "mlp"),) if kind == "big_bird" else ()
+    if name.endswith(("MaskedLM", "CausalLM", "LMHeadModel")):
+        return *words, *idle
+    if name.endswith("ForPreTraining"):
+        if kind == "electra":  # whether each token is the text's own
+            return Projection(Linear("dense", hidden, hidden, True, "mlp")), Head(hidden, 1.0, bias=True, every=True)
+        return *words, pooler, Head(hidden, 2.0, bias=True, pooled=True, name="next_sentence")
+    if name.endswith("MultipleChoice"):
+        return (*(() if kind == "roformer" else (pooler,)), Head(hidden, 1.0, bias=True, pooled=True))
+    if name.endswith("SequenceClassification"):
+        return pooler, Head(hidden, labels(c), bias=True, pooled=True), *idle
+    if name.endswith("TokenClassification"):
+        return Head(hidden, labels(c), bias=True, every=True), *idle
+    if name.endswith("QuestionAnswering"):
+        own = (MLP(hidden, c.size("intermediate_size"), False, True), Norm(hidden, True)) if idle else ()
+        return *own, Head(hidden, 2.0, bias=True, every=True)
+    return () if kind in _NO_POOLER else (pooler,)

@@ -43,12 +43,13 @@ def _layer(c: Config, kind: str, first: bool) -> Layer:
 def _ends(c: Config, hidden: float, vocab: float) -> tuple[Block, ...]:
     kind, bias = architecture(c), c.flag("norm_bias")
     final = Norm(hidden, bias, "final_norm")
-    dense = Projection(Linear("transform", hidden, hidden, c.flag("classifier_bias"), "mlp"))
+    pooled = kind.endswith(("SequenceClassification", "MultipleChoice"))  # before the head's map
+    dense = Projection(Linear("transform", hidden, hidden, c.flag("classifier_bias"), "mlp"), once=pooled)
     shaped = (final, dense, Norm(hidden, bias, "transform_norm", residual=False))
     if kind.endswith("MaskedLM"):
         return *shaped, Head(hidden, vocab, tied=True, bias=c.flag("decoder_bias", default=True), every=True)
-    if kind.endswith("SequenceClassification"):
-        return *shaped, Head(hidden, labels(c), bias=True, pooled=True)
-    if kind.endswith("TokenClassification"):
-        return *shaped, Head(hidden, labels(c), bias=True, every=True)
+    if pooled:
+        return *shaped, Head(hidden, labels(c) if "Sequence" in kind else 1.0, bias=True, pooled=True)
+    if kind.endswith(("TokenClassification", "QuestionAnswering")):
+        return *shaped, Head(hidden, 2.0 if "Question" in kind else labels(c), bias=True, every=True)
     return (final,)
