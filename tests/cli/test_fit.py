@@ -133,3 +133,13 @@ def test_a_size_without_its_unit_is_asked_about(capsys: pytest.CaptureFixture[st
 def test_a_rented_machine_costs_its_whole_rent(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fit", "llama-3.2-1b", "--on", "aws:g6.12xlarge", "--quant", "fp8", "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["rows"][0]["usd_per_hour"] == pytest.approx(4.6016)
+
+
+def test_a_model_that_writes_nothing_is_told_in_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "fit.json"
+    assert run("fit", "bert-base", "--on", "rtx-4090", "--context", "512", "--quant", "bf16", "--json", str(out)) == 0
+    row = json.loads(out.read_text())["rows"][0]
+    assert run("explain", "bert-base", "--on", "rtx-4090", "--prompt", "512", "--json", str(out)) == 0
+    assert row["inputs_per_s"] == pytest.approx(1.0 / json.loads(out.read_text())["summary"]["time_s"])
+    text = capsys.readouterr().out
+    assert row["tokens_per_s"] is None and "inputs/s" in text and "nan" not in text

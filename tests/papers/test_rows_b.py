@@ -70,7 +70,8 @@ def test_a_concatenated_cache_moves_three_times_the_bytes() -> None:
     new = plain / 8193
     assert copied - new == pytest.approx(3.0 * (plain - new))
     ratio = tw.compare(base, base.apply(concatenate_cache()))
-    assert ratio.tpot.value > 1.5 and ratio.ttft.value == pytest.approx(1.0)
+    # Copying nothing is still a launch for each layer.
+    assert ratio.tpot.value > 1.5 and ratio.ttft.value == pytest.approx(1.0, rel=1e-3)
 
 
 def test_thinner_spans_help_most_where_the_cache_is_copied() -> None:

@@ -46,19 +46,23 @@ def row(scenario: Any, machine: str, quant: str, context: float) -> Json:
     """What one format on one machine comes to; ``problem`` where it cannot be asked."""
     out: Json = {"machine": machine, "format": quant, "context": context}
     try:
+        if scenario.resolved().model.task != "generate":  # An input as long as the context, and no answer.
+            scenario = scenario.with_traffic(prompt=context)
         r = evaluate(scenario)
         asked = scenario.resolved()
         most, longest = float(np.asarray(largest_batch(asked))), float(np.asarray(longest_context(asked)))
     except TierwiseError as error:
         return {**out, "problem": str(error)}
-    fits, made_for = bool(r.fits), float(np.asarray(asked.model.max_context))
+    fits, made_for, tpot = bool(r.fits), float(np.asarray(asked.model.max_context)), float(np.asarray(r.tpot))
     return {
         **out,
         "fits": fits,
         "needs": float(np.asarray(r.memory.peak)),
         "has": float(np.asarray(r.memory.capacity)),
         "kept": float(np.asarray(r.memory.reserve)),
-        "tokens_per_s": 1.0 / float(np.asarray(r.tpot)) if fits else None,
+        "tokens_per_s": 1.0 / tpot if fits and np.isfinite(tpot) else None,
+        # Of a model that writes nothing: inputs as long as the context.
+        "inputs_per_s": 1.0 / float(np.asarray(r.time)) if fits and not np.isfinite(tpot) else None,
         "first_token_s": float(np.asarray(r.ttft)) if fits else None,
         "requests": most,
         "longest": min(longest, made_for),
@@ -104,7 +108,7 @@ def described(d: Json) -> Report:
         Column("format", left=True),
         Column("context"),
         Column("memory"),
-        Column("tokens/s"),
+        Column("inputs/s" if any(r.get("inputs_per_s") for r in rows) else "tokens/s"),
         Column("instead", left=True, less=1),
         Column("first token", less=5),
         Column("requests", less=3),
@@ -150,11 +154,15 @@ def _headline(rows: list[Json], good: list[Json]) -> str:
             f"None of these fits: nearest is {near['format']} on {near['machine']}, which needs {gb(near['needs'])} "
             f"and has {gb(near['has'])}; a narrower format, a shorter context or more devices would help."
         )
-    fast = max(good, key=lambda r: r["tokens_per_s"])
+    fast = max(good, key=_rate)
+    each = "tokens" if fast["tokens_per_s"] else "inputs"
     return (
-        f"{len(good)} of {len(rows)} fit; fastest is {fast['format']} on {fast['machine']}, "
-        f"{fast['tokens_per_s']:.3g} tokens/s."
+        f"{len(good)} of {len(rows)} fit; fastest is {fast['format']} on {fast['machine']}, {_rate(fast):.3g} {each}/s."
     )
+
+
+def _rate(r: Json) -> float:
+    return float(r["tokens_per_s"] or r["inputs_per_s"])
 
 
 def _cells(r: Json) -> list[Cell | str]:
@@ -166,5 +174,5 @@ def _cells(r: Json) -> list[Cell | str]:
     memory = Cell(f"{gb(r['needs'] - r['kept'])} of {gb(r['has'] - r['kept'])}", tone="" if r["fits"] else "bad")
     if not r["fits"]:
         return [*head, memory, Cell("does not fit", tone="bad"), r["change"], "", "", longest, rent, ""]
-    speed, first = f"{r['tokens_per_s']:.3g}", seconds(r["first_token_s"])
+    speed, first = f"{_rate(r):.3g}", seconds(r["first_token_s"])
     return [*head, memory, speed, r["change"], first, count(r["requests"]), longest, rent, r["basis"]]
