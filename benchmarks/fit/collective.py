@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import yaml
 from benchmarks.fit import classes
 from benchmarks.fit.classes import Free, Part, Spec, extend, run
-from benchmarks.fit.common import Array
+from benchmarks.fit.common import CALIBRATION, Array, write
 
 from tierwise.cost import Efficiency, Target, efficiency, price
 from tierwise.cost.collective import fabric
@@ -35,6 +38,8 @@ NCCL = {
     "local": Free(0.3, 0.01, 8.0),
     "narrow": Free(0.03, 0.001, 0.3),
 }
+# Rows that a published bandwidth counts as, so that its machine counts like a recorded one.
+SAME = 30
 # Through the host, by the fastest of three protocols as a library.
 HOST = {n: f for n, f in NCCL.items() if n != "narrow"} | {
     "start": Free(4e-6, 5e-7, 2e-4),
@@ -120,10 +125,26 @@ def _named(table: Table) -> np.ndarray:
     return np.asarray([collective.NAMES[str(o)] + f for o, f in zip(table["op_name"], _over(table), strict=True)])
 
 
+def _published() -> list[Part]:
+    """Machines whose owners published bus bandwidths, each with as many rows as a recorded one has about. A ring's
+    all-reduce is a reduce-scatter and an all-gather of the same bandwidth."""
+    lines = [x for x in (Path(__file__).with_name("host_published.csv")).read_text().splitlines() if x[0] != "#"]
+    out = []
+    for machine, device, n, size, rate, _ in csv.reader(lines):
+        target = Target(system(device), replace(efficiency(system(device).device), fits={}))
+        for op, passes in (("all_reduce", 2.0), ("all_gather", 1.0), ("reduce_scatter", 1.0)):
+            sent = passes * (float(n) - 1.0) / float(n) * float(size)
+            row = {"op_name": op, "nccl_dtype": "half", "num_gpus": float(n), "message_size": float(size) / 2.0,
+                   "latency": sent / (float(rate) * 1e9) * 1e3, "version": ""}  # fmt: skip
+            table = {c: np.repeat(np.asarray([v]), SAME) for c, v in row.items()}
+            out.append(Part(machine, "nccl", "NCCL", f"{op}-host", table, target))
+    return out
+
+
 LIBRARY = Spec(
     "collective", "collective.parquet", _named,
     lambda t, on: _prepared(collective.op(t), on, ""), _seconds, NCCL, ({},), ("num_gpus", "message_size"),
-    even=True,
+    even=True, also=_published,
 )  # fmt: skip
 
 
@@ -140,7 +161,17 @@ ENGINES = Spec(
 
 def leave_out(name: str) -> Efficiency:
     """The calibration of a device from measurements of the others only."""
-    return classes.leave_out([LIBRARY, ENGINES], name)
+    found = classes.leave_out([LIBRARY, ENGINES], name)
+    return replace(found, fits={k: f for k, f in found.fits.items() if not (k[0] == ENGINES.op and "-host" in k[1])})
+
+
+def _to_library() -> None:
+    """Engines leave all-reduces through the host to the library (vLLM and SGLang beyond two devices, TensorRT-LLM all):
+    a machine that nobody recorded has the library's."""
+    path = CALIBRATION / f"nvidia-gpu/{ENGINES.op}.yaml"
+    data = yaml.safe_load(path.read_text())
+    rows = [r for r in data["classes"] if not r["dtype"].endswith("-host")]
+    write("nvidia-gpu", ENGINES.op, {**data, "classes": rows})
 
 
 if __name__ == "__main__":
@@ -150,3 +181,4 @@ if __name__ == "__main__":
             extend(spec, asked)
         else:
             run(spec, "pool" in sys.argv)
+            _to_library()
