@@ -58,7 +58,8 @@ def by_library(table: Table, op: str) -> Array:
         given = stand_ins(engine, version, kernel, found.fits)
         near = {k: replace(f, interval=f.plain) for k, f in given.items() if k[0] == op}
         if near:
-            p = predict({c: v[rows] for c, v in table.items()}, kind, {name: replace(found, fits=near)})
+            beside = {k: f for k, f in found.fits.items() if k[0] != op}
+            p = predict({c: v[rows] for c, v in table.items()}, kind, {name: replace(found, fits={**beside, **near})})
             out.append(excess(p)[p.basis == "transferred"])
     return np.concatenate(out)
 

@@ -66,6 +66,7 @@ class Spec:
         even: systems count the same in a pool, however many rows there are of each.
         donors: classes of other devices to start from instead of trying every structure, see :func:`near`.
         of: the spec as it is for one class's rows, where classes have coefficients of their own.
+        also: parts of machines that count in a pool alone.
     """
 
     op: str
@@ -86,6 +87,7 @@ class Spec:
     even: bool = False
     donors: Sequence[tuple[str, Mapping[str, float]]] = ()
     of: Callable[[Spec, Sequence[Part]], Spec] = lambda spec, parts: spec
+    also: Callable[[], list[Part]] = list
 
 
 @dataclass(frozen=True)
@@ -363,14 +365,15 @@ def run(spec: Spec, only_pool: bool = False) -> None:
         write(home(device, spec.op), spec.op, {**head, "classes": rows + _any(rows)})
     common = reference(every[0].target.device)
     few = replace(spec, choices=spec.general or spec.choices, at=common)
-    strange = _left_out(few, every, systems)
+    pool = every + spec.also()
+    strange = _left_out(few, pool, sorted({p.system for p in pool}))
     for folder in sorted({home(p.target.device, spec.op) for p in every}):
         data = yaml.safe_load((CALIBRATION / folder / f"{spec.op}.yaml").read_text())
         for r in data["classes"]:
             if r["dtype"] in strange:
                 r["transferred"] = _between(r["interval"], strange[r["dtype"]]["interval"])  # type: ignore[arg-type]
         write(folder, spec.op, data)
-    rows = classes(few, every, quick=True)
+    rows = classes(few, pool, quick=True)
     rows = [{**r, **strange.get(str(r["dtype"]), {})} for r in rows + _any(rows)]
     said = source(spec) + "; errors and intervals on devices left out"
     head = {"source": said, "devices": [], **stated(spec, common)}
@@ -382,7 +385,7 @@ def leave_out(specs: Sequence[Spec], name: str) -> Efficiency:
     fits: dict[tuple[str, str, str], Fit] = {}
     target = None
     for spec in specs:
-        every = parts_of(spec)
+        every = parts_of(spec) + spec.also()
         there = next((p.target for p in every if p.system == name), None)
         if there is None:
             continue

@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
+import csv
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import yaml
 from benchmarks.fit import classes
-from benchmarks.fit.classes import Free, Spec, extend, run
-from benchmarks.fit.common import Array
+from benchmarks.fit.classes import Free, Part, Spec, extend, run
+from benchmarks.fit.common import CALIBRATION, Array, write
 
-from tierwise.cost import Efficiency, Target, price
+from tierwise.cost import Efficiency, Target, efficiency, price
 from tierwise.cost.collective import fabric
+from tierwise.cost.messages import GROUPS, WAYS, limits
 from tierwise.cost.types import Fit
 from tierwise.machines import system
-from tierwise.measure.ops import Table
+from tierwise.measure.ops import Table, groups
 from tierwise.measure.rows import collective, custom_allreduce
 from tierwise.program.types import Op
 
@@ -34,12 +38,29 @@ NCCL = {
     "local": Free(0.3, 0.01, 8.0),
     "narrow": Free(0.03, 0.001, 0.3),
 }
-CUSTOM = {n: f for n, f in NCCL.items() if n != "narrow"} | {
+# Rows that a published bandwidth counts as, so that its machine counts like a recorded one.
+SAME = 30
+# Through the host, by the fastest of three protocols as a library.
+HOST = {n: f for n, f in NCCL.items() if n != "narrow"} | {
     "start": Free(4e-6, 5e-7, 2e-4),
     "low": Free(0.5, 0.01, 1.0),
     "middle": Free(0.5, 0.01, 1.0),
     "bulk_extra": Free(2e-5, 1e-8, 5e-4),
 }
+# Among peers, by the engine's own kernels up to its own limits; what is larger is the library's, no row of this fit.
+PEERS = {
+    "start": Free(5e-6, 5e-7, 2e-4),
+    "step": Free(2e-7, 1e-9, 2e-5),
+    "low": Free(0.6, 0.05, 1.0),
+    "each": Free(0.5, 0.05, 5.0),
+    "middle_extra": Free(3e-6, 1e-8, 1e-4),
+    "middle_step": Free(1e-6, 1e-9, 2e-5),
+    "middle": Free(0.6, 0.05, 1.0),
+    "cast_extra": Free(8e-6, 1e-8, 1e-4),
+    "cast": Free(0.6, 0.05, 1.0),
+}
+# Launched one by one: what the host takes, and kernels that copy into buffers the peers know.
+EAGER = {**PEERS, "start": Free(1e-5, 5e-7, 5e-5), "host": Free(2e-5, 1e-6, 1e-3)}
 
 
 def _prepared(op: Op, target: Target, engine: str) -> tuple[Op, Target]:
@@ -49,10 +70,49 @@ def _prepared(op: Op, target: Target, engine: str) -> tuple[Op, Target]:
 
 def _seconds(ready: object, values: Mapping[str, float]) -> Array:
     op, target = ready  # type: ignore[misc]
-    name = "custom_allreduce" if target.efficiency.engine else "collective"
-    fit = Fit(name, "*", "*", values, "calibrated", (1.0, 1.0), "")
-    eff = replace(target.efficiency, fits={(name, "*", "*"): fit})
-    return np.asarray(price(op, replace(target, efficiency=eff)).time)
+    return np.asarray(price(op, _with(target, Fit("collective", "*", "*", values, "calibrated", (1.0, 1.0), ""))).time)
+
+
+def _with(target: Target, fit: Fit) -> Target:
+    eff = target.efficiency
+    return replace(target, efficiency=replace(eff, fits={**eff.fits, (fit.op, "*", "*"): fit}))
+
+
+def _own(table: Table, target: Target) -> tuple[Table, Target, Mapping[str, float]]:
+    """Rows of an engine's own all-reduce, with the library's classes and the engine's limits beside them."""
+    on = collective.node(target)
+    lib = {k: f for k, f in efficiency(on.device).fits.items() if k[0] == "collective"}
+    on = replace(on, efficiency=replace(on.efficiency, engine="*", fits=lib))
+    return table, on, {} if fabric(on.system) else _limits(table, 0)
+
+
+def _own_seconds(ready: object, values: Mapping[str, float]) -> Array:
+    table, on, most = ready  # type: ignore[misc]
+    fit = Fit("custom_allreduce", "*", "*", {**values, **most}, "calibrated", (1.0, 1.0), "")
+    return np.asarray(custom_allreduce.cost(table, _with(on, fit)).time)
+
+
+def _limits(table: Table, row: int) -> Mapping[str, float]:
+    device = system(str(table["system"][row])).device
+    return limits(str(table["engine"][row]), str(table["version"][row]), device.family, device.name)
+
+
+def _smaller(table: Table) -> np.ndarray:
+    """Rows that the engines' own kernels took."""
+    keep = np.ones(len(table["system"]), dtype=bool)
+    for _, rows in groups(table, ("system", "engine", "version")).items():
+        most = _limits(table, rows[0])
+        if most and not fabric(system(f"8x{system(str(table['system'][rows[0]])).device.name}")):
+            dims = custom_allreduce.op({c: v[rows] for c, v in table.items()}).dims
+            top = {n: max(most[f"{way}_{n}"] for way in WAYS) for n in GROUPS}
+            keep[rows] = dims["bytes"] <= np.asarray([top.get(int(n), 0.0) for n in dims["group"]])
+    return keep
+
+
+def _of(spec: Spec, parts: Sequence[Part]) -> Spec:
+    """The coefficients of a class: by what connects its devices, and by who launches it."""
+    kind = parts[0].dtype
+    return replace(spec, free=HOST if kind.endswith("-host") else EAGER if kind == "eager" else PEERS)
 
 
 def _over(table: Table) -> list[str]:
@@ -65,10 +125,26 @@ def _named(table: Table) -> np.ndarray:
     return np.asarray([collective.NAMES[str(o)] + f for o, f in zip(table["op_name"], _over(table), strict=True)])
 
 
+def _published() -> list[Part]:
+    """Machines whose owners published bus bandwidths, each with as many rows as a recorded one has about. A ring's
+    all-reduce is a reduce-scatter and an all-gather of the same bandwidth."""
+    lines = [x for x in (Path(__file__).with_name("host_published.csv")).read_text().splitlines() if x[0] != "#"]
+    out = []
+    for machine, device, n, size, rate, _ in csv.reader(lines):
+        target = Target(system(device), replace(efficiency(system(device).device), fits={}))
+        for op, passes in (("all_reduce", 2.0), ("all_gather", 1.0), ("reduce_scatter", 1.0)):
+            sent = passes * (float(n) - 1.0) / float(n) * float(size)
+            row = {"op_name": op, "nccl_dtype": "half", "num_gpus": float(n), "message_size": float(size) / 2.0,
+                   "latency": sent / (float(rate) * 1e9) * 1e3, "version": ""}  # fmt: skip
+            table = {c: np.repeat(np.asarray([v]), SAME) for c, v in row.items()}
+            out.append(Part(machine, "nccl", "NCCL", f"{op}-host", table, target))
+    return out
+
+
 LIBRARY = Spec(
     "collective", "collective.parquet", _named,
     lambda t, on: _prepared(collective.op(t), on, ""), _seconds, NCCL, ({},), ("num_gpus", "message_size"),
-    even=True,
+    even=True, also=_published,
 )  # fmt: skip
 
 
@@ -78,15 +154,24 @@ def _launched(table: Table) -> np.ndarray:
 
 
 ENGINES = Spec(
-    "custom_allreduce", "custom_allreduce.parquet", _launched,
-    lambda t, on: _prepared(custom_allreduce.op(t), on, "*"), _seconds, CUSTOM, ({},), ("num_gpus", "message_size"),
-    even=True,
+    "custom_allreduce", "custom_allreduce.parquet", _launched, _own, _own_seconds, PEERS, ({},),
+    ("num_gpus", "message_size"), keep=_smaller, even=True, of=_of,
 )  # fmt: skip
 
 
 def leave_out(name: str) -> Efficiency:
     """The calibration of a device from measurements of the others only."""
-    return classes.leave_out([LIBRARY, ENGINES], name)
+    found = classes.leave_out([LIBRARY, ENGINES], name)
+    return replace(found, fits={k: f for k, f in found.fits.items() if not (k[0] == ENGINES.op and "-host" in k[1])})
+
+
+def _to_library() -> None:
+    """Engines leave all-reduces through the host to the library (vLLM and SGLang beyond two devices, TensorRT-LLM all):
+    a machine that nobody recorded has the library's."""
+    path = CALIBRATION / f"nvidia-gpu/{ENGINES.op}.yaml"
+    data = yaml.safe_load(path.read_text())
+    rows = [r for r in data["classes"] if not r["dtype"].endswith("-host")]
+    write("nvidia-gpu", ENGINES.op, {**data, "classes": rows})
 
 
 if __name__ == "__main__":
@@ -96,3 +181,4 @@ if __name__ == "__main__":
             extend(spec, asked)
         else:
             run(spec, "pool" in sys.argv)
+            _to_library()

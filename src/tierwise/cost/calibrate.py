@@ -27,6 +27,7 @@ from tierwise.core.num import Num, is_array, is_zero, maximum, minimum, num, whe
 from tierwise.core.yamltext import parsed
 from tierwise.cost.constants import constant
 from tierwise.cost.libraries import stand_ins
+from tierwise.cost.messages import with_limits
 from tierwise.cost.picks import picks
 from tierwise.cost.types import Efficiency, Fit
 from tierwise.cost.versions import release, same_release
@@ -105,6 +106,7 @@ def _load(
             low, high = data.pop("interval")
             fits |= picks(who, asked, names[1], fits)
             fits |= _wider(stand_ins(who, asked, kernel, fits), names[2])
+            fits |= with_limits(fits, who, asked, names[1], device)
             return Efficiency(name=path.stem, interval=(float(low), float(high)), fits=fits,
                               engine=f"{who}:{kernel}" if kernel else who, **data)  # fmt: skip
     raise FileNotFoundError(f"no calibration file in {_HERE}")

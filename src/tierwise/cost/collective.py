@@ -70,8 +70,14 @@ def _measured(op: Op, on: Target, fit: Fit, own: bool, inside: Num, outside: Num
     size, name = op.dims["bytes"], str(op.options["collective"])
     link = _link(on, "scale-up")
     memory, members = on.memory.bandwidth, maximum(inside, 1.0 + 1e-9)
-    if own:
+    launch: dict[str, Num] = {}
+    if own and fabric(on.system):
         time = protocols.custom(fit.values, size, members, link.bandwidth, memory)
+    elif own:
+        rest = _library(on, size, members)
+        time, beyond = protocols.peers(fit.values, size, members, link.bandwidth, rest.busy)
+        low, high = (where(np.asarray(beyond) > 0, b, a) for a, b in zip(fit.interval, rest.interval, strict=True))
+        fit, launch = replace(fit, interval=(low, high)), on.launches(fit.values.get("host", 0.0))
     else:
         adds = op.dims.get("narrow", 0.0)
         time = protocols.nccl(fit.values, size, members, link.bandwidth, memory, name == "all_reduce", adds)
@@ -82,9 +88,16 @@ def _measured(op: Op, on: Target, fit: Fit, own: bool, inside: Num, outside: Num
         # An all-to-all works on both levels at once, the others on one after the other.
         time = maximum(time / outside, both) if name == "all_to_all" else time + maximum(both - within, 0.0)
     alone = np.asarray(op.dims["group"]) <= 1
-    time = where(alone, 0.0 * time, time)
+    time, launch = where(alone, 0.0 * time, time), {k: where(alone, 0.0, v) for k, v in launch.items()}
     moved = {"link": where(alone, 0.0 * near, near), "network": where(alone, 0.0 * far, far)}
-    return Cost({"link": time}, {}, 0.0, moved, fit.basis, fit.interval)
+    return Cost({"link": time, **launch}, {}, 0.0, moved, fit.basis, fit.interval)
+
+
+def _library(on: Target, size: Num, members: Num) -> Cost:
+    """The library's all-reduce of as many bytes inside a domain, where an engine's own ends."""
+    dims = {"bytes": size, "group": members}
+    return price(Op("collective", "all_reduce", "comm", dims, 0.0, (), (), "bf16",
+                    options={"collective": "all_reduce", "library": True}), on)  # fmt: skip
 
 
 def levels(on: Target, group: Num, stride: Num) -> tuple[Num, Num]:

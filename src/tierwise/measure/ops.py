@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tierwise.core.errors import BadField, UnknownName
 from tierwise.cost import Efficiency, Target, efficiency
+from tierwise.cost.messages import with_limits
 from tierwise.machines import system
 from tierwise.machines.types import Device
 from tierwise.measure import rows as kinds
@@ -124,6 +125,10 @@ def predict(
         who = f"{engine}@{version}" if version else engine
         less = without(machine.device, who) if without is not None else frozenset()
         found = efficiency(machine.device, f"{who}:{kernel}", less) if given is None else given
+        if given is not None:  # which kernel takes which message is known of the engine, whatever was measured
+            device = machine.device
+            known = with_limits(given.fits, engine, version, device.family, device.name)
+            found = replace(given, fits={**given.fits, **known})
         found = replace(found, engine=f"{engine}:{kernel}")
         part = {c: v[rows] for c, v in table.items()}
         try:

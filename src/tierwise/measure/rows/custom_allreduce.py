@@ -1,6 +1,7 @@
 """All-reduces of serving engines inside one node, launched one by one (``eager``) or replayed (``graph``).
 
-``message_size`` counts elements of two bytes, as in NCCL's rows.
+``message_size`` counts elements of two bytes, as in NCCL's rows. What is launched one by one was timed with a copy of
+its input before each (AIConfigurator, collector/network/collect_all_reduce.py: ``input_tensor.clone()``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from tierwise.cost import Cost, Target, price
+from tierwise.cost.collective import fabric
+from tierwise.cost.flash import smooth_maximum
 from tierwise.measure.columns import SIZE
 from tierwise.measure.rows.collective import node
 from tierwise.program.types import Op
@@ -37,4 +40,11 @@ def eager(rows: Rows) -> bool:
 
 def cost(rows: Rows, on: Target) -> Cost:
     """The price of the rows."""
-    return price(op(rows), node(replace(on, graphs=not eager(rows))))
+    on = node(replace(on, graphs=not eager(rows)))
+    found = price(op(rows), on)
+    if on.graphs or fabric(on.system):  # of devices that only the host connects, classes hold copy and launch
+        return found
+    # In a loop now the host waits and now the device.
+    copied = 2.0 * op(rows).dims["bytes"] / on.memory.bandwidth
+    taken = smooth_maximum(found.overlapped["link"] + copied, found.overlapped.get("launch", 0.0))
+    return replace(found, overlapped={"link": taken})
