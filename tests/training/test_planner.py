@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from tests.training.shapes import a100s, gpt
@@ -89,6 +91,42 @@ def test_what_cannot_be_is_refused_with_what_can(changes: dict[str, float], word
     given: dict[str, float] = {"dp": 8.0, "global_batch": 64.0, "seq": 1024.0, **changes}
     with pytest.raises(BadField, match=word):
         check(Layout(**given), 16.0, 16.0, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"cp": 8.0, "dp": 1.0, "seq": 100.0}, "half a divisor"),
+        ({"sequence_parallel": 1.0}, "tensor parallelism"),
+        ({"tp": 8.0, "dp": 1.0, "sequence_parallel": 1.0, "seq": 100.0}, "multiple of tp"),
+        ({"tp": 8.0, "dp": 1.0, "asynchronous": 1.0}, "sequence parallelism"),
+        ({"vocabulary": 1.0}, "stages"),
+        ({"shard": 64.0, "zero": 1.0}, "divisor of the 8 replicas"),
+        ({"shard": 4.0}, "zero"),
+    ],
+)
+def test_a_choice_that_would_change_nothing_is_refused(changes: dict[str, float], word: str) -> None:
+    given: dict[str, float] = {"dp": 8.0, "global_batch": 64.0, "seq": 1024.0, **changes}
+    with pytest.raises(BadField, match=word):
+        check(Layout(**given), 16.0, 16.0, 8.0)
+
+
+def test_what_a_plan_may_choose_is_what_may_be_asked_for() -> None:
+    """The planner's rule over arrays and the one that refuses a single layout, on everything small."""
+    values = {"tp": (1.0, 2.0, 3.0), "pp": (1.0, 2.0), "cp": (1.0, 2.0), "seq": (1000.0, 1002.0),
+              "sequence_parallel": (0.0, 1.0), "asynchronous": (0.0, 1.0), "vocabulary": (0.0, 1.0)}  # fmt: skip
+    told = set()
+    for chosen in product(*values.values()):
+        x = Layout(dp=2.0, global_batch=16.0, **dict(zip(values, chosen, strict=True)))
+        able = bool(legal(x, 16.0, 16.0, 8.0))
+        try:
+            check(x, 16.0, 16.0, float(x.devices))
+            refused = False
+        except BadField:
+            refused = True
+        assert refused is not able, chosen
+        told.add(able)
+    assert told == {True, False}
 
 
 def test_launch_files_say_the_layout() -> None:

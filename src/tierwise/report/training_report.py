@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tierwise.core.units import dollars, gb, in_words, seconds, si
@@ -182,6 +183,7 @@ def _layout(x: Json) -> str:
         out += ", gradients averaged at the end"
     if x["zero"]:
         out += f", ZeRO-{x['zero']:.0f}"
+        out += f" over {x['shard']:.0f} each" if x.get("shard", math.inf) < x["dp"] * x["cp"] else ""
     if x["recompute"] != "none":
         out += f", {x['recompute']} recomputation"
     again = [name for key, name in _MODULES.items() if x[key]]
