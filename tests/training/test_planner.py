@@ -129,6 +129,22 @@ def test_what_a_plan_may_choose_is_what_may_be_asked_for() -> None:
     assert told == {True, False}
 
 
+def test_the_plan_of_least_memory_holds_no_more_than_any_layout() -> None:
+    model, machine = gpt(16, 2048.0, 16.0), a100s(8)
+    space = Space({"micro_batch": 1.0, "cp": 1.0})
+    plans = {o: plan_training(model, machine, HOW, 8.0, 64.0, 1024.0, space, objective=o) for o in ("time", "memory")}
+    least, fastest = plans["memory"].candidates[0], plans["time"].candidates[0]
+    assert plans["memory"].fitting == plans["time"].fitting
+    assert least.peak < fastest.peak and least.seconds > fastest.seconds
+    peaks = [c.peak for c in plans["memory"].candidates]
+    assert peaks == sorted(peaks)
+    for tp, pp in ((1.0, 1.0), (1.0, 8.0), (2.0, 4.0), (4.0, 2.0), (8.0, 1.0)):
+        dp = 8.0 / (tp * pp)
+        x = Layout(tp=tp, pp=pp, dp=dp, micro_batch=1.0, global_batch=64.0, seq=1024.0, recompute=2.0,
+                   zero=float(dp > 1), sequence_parallel=float(tp > 1))  # fmt: skip
+        assert least.peak <= float(train_step(model, machine, x, HOW).memory.peak)
+
+
 def test_launch_files_say_the_layout() -> None:
     model = load_model("llama-3.1-70b")
     x = Layout(

@@ -89,9 +89,9 @@ def of_plan(d: Json) -> Report:
         )
     best = {**d, **rows[0]}
     sections = {
-        "layouts": ReportSection(
-            "Layouts", _table(rows), "the fastest of each combination of degrees", element="layouts"
-        ),
+        **_counts(d),
+        "layouts": ReportSection("Layouts", _table(rows), f"the {_BEST.get(str(d.get('objective')), 'fastest')} of each "
+                                 "combination of degrees", element="layouts"),
         "time": _time(best),
         "memory": _memory(best),
         **_goodput(best),
@@ -111,6 +111,22 @@ def of_plan(d: Json) -> Report:
         numbers=_numbers(best),
         sections=sections,
     )
+
+
+# What layouts are ranked by, where not by time alone.
+_BEST = {"memory": "least in memory"}
+
+
+def _counts(d: Json) -> dict[str, ReportSection]:
+    """What a step takes on fewer devices, where the cheapest number was looked for."""
+    rows = d.get("counts")
+    if not rows:
+        return {}
+    least = min(r["cost"] for r in rows)
+    cells = [(count(r["devices"]), seconds(r["seconds"]), seconds(r["device_seconds"]),
+              f"{r['cost'] / least:.2f}×") for r in rows]  # fmt: skip
+    columns = (Column("devices"), Column("step"), Column("device time a step"), Column("cost"))
+    return {"counts": ReportSection("Devices", Table(columns, cells), "what a step costs on so many", element="counts")}
 
 
 def _bound(d: Json, best: Json) -> list[str]:

@@ -180,10 +180,10 @@ def check_plan(plan: Plan, model: Model, machine: System) -> None:
     for broken in legal(plan, model, machine).refusals:
         raise BadField("plan", broken.field, broken.found, broken.allowed)
     for name, least, most, allowed in _BOUNDS:
-        value: Any = attrgetter(name)(plan)
-        found = np.asarray(value, dtype=float)
+        number: Any = attrgetter(name)(plan)
+        found = np.asarray(number, dtype=float)
         if not np.all((found >= least) & (found <= most)):
-            raise BadField("plan", name, value, allowed)
+            raise BadField("plan", name, number, allowed)
 
 
 _MOST = RANGE["count"][1]
