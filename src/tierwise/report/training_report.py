@@ -90,7 +90,7 @@ def of_plan(d: Json) -> Report:
     best = {**d, **rows[0]}
     sections = {
         **_counts(d),
-        "layouts": ReportSection("Layouts", _table(rows), f"the {_BEST.get(str(d.get('objective')), 'fastest')} of each "
+        "layouts": ReportSection("Layouts", _table(rows), f"the {'least in memory' if _lean(d) else 'fastest'} of each "
                                  "combination of degrees", element="layouts"),
         "time": _time(best),
         "memory": _memory(best),
@@ -113,8 +113,9 @@ def of_plan(d: Json) -> Report:
     )
 
 
-# What layouts are ranked by, where not by time alone.
-_BEST = {"memory": "least in memory"}
+def _lean(d: Json) -> bool:
+    """Whether layouts are ranked by what their fullest device holds."""
+    return d.get("objective") == "memory"
 
 
 def _counts(d: Json) -> dict[str, ReportSection]:
