@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -181,14 +181,25 @@ def from_text(text: str, base: str | None = None, common: Mapping[str, Any] | No
 
     Args:
         common: settings that hold where the text says nothing.
+
+    Raises:
+        TierwiseError: a flag or value that cannot be, or a training step.
     """
+    found = flags_of(text, base, TAKEN, common)
+    if found.train:
+        raise TierwiseError(f"{text}: a training step; `tierwise diff` sets two of them side by side")
+    return asked_for(found)
+
+
+def flags_of(text: str, base: str | None, taken: Sequence[str], common: Mapping[str, Any] | None = None) -> Flags:
+    """What a scenario written as text asks, with the settings that it may name; otherwise as :func:`from_text`."""
     words = _split(text)
     if words and words[0] in ("…", "..."):
         if base is None:
             raise TierwiseError("the first scenario cannot start with '…': there is nothing before it to continue")
         words = [*_split(base), *words[1:]]
-    model, said = parsed(words, TAKEN)
-    return asked_for(asked(model, {**(common or {}), **said}))
+    model, said = parsed(words, taken)
+    return asked(model, {**(common or {}), **said})
 
 
 def _split(text: str) -> list[str]:

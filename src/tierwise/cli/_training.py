@@ -276,22 +276,35 @@ def explain(asked: Flags) -> None:
     from tierwise.cli._files import check as writable
     from tierwise.report.tables import ENDINGS
     from tierwise.report.training_report import described
-    from tierwise.training import train_step
 
     writable(asked, "html", "trace_out", "json", "save", table=ENDINGS)
     model, system, how = things(asked)
-    asked = usual_length(asked, model)
     if uneven(asked):
-        return _explain_uneven(asked, model, how)
+        return _explain_uneven(usual_length(asked, model), model, how)
+    asked, layout, found, run = answered(asked, (model, system, how))
+    told_of(asked, found, described(found), run, layout)
+
+
+def answered(
+    asked: Flags, of: tuple[Model, System, TrainingFramework]
+) -> tuple[Flags, Layout, dict[str, Any], Played]:  # fmt: skip
+    """(the flags with what was chosen for them, the layout, the answer as data, its pipeline).
+
+    Raises:
+        BadField: a layout that cannot be.
+    """
+    from tierwise.report.training_data import to_dict
+    from tierwise.training import train_step
+
+    model, system, how = of
+    asked = usual_length(asked, model)
     if asked.micro_batch == "max":
         largest = _largest(asked, model, system, how)
         asked = replace(asked, said={**asked.said, "micro_batch": largest})
     layout = layout_of(asked, model, system)
     step = train_step(model, system, layout, how)
-    from tierwise.report.training_data import to_dict
-
     found, run = to_dict(step, model, system, asked.train_tokens, fails=reliability(asked), **pictured(asked))
-    told_of(asked, found, described(found), run, layout)
+    return asked, layout, found, run
 
 
 def _largest(asked: Flags, model: Model, system: System, how: TrainingFramework) -> float:
