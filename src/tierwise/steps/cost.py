@@ -29,7 +29,7 @@ from tierwise.schedule.host import LAUNCH, launched, paced
 from tierwise.schedule.play import play
 from tierwise.schedule.types import Demand, Order, Timeline
 from tierwise.steps.corrections import Corrections
-from tierwise.steps.energy import joules
+from tierwise.steps.energy import PROCESSORS, joules, works
 from tierwise.steps.kinds import Names as Ops
 from tierwise.steps.priced import PricedOp, corrected, in_whole_turns, mixtures, scaled, split, step_time
 from tierwise.steps.state import StepState
@@ -237,19 +237,24 @@ class StepCost:
     def least_time(self) -> Num:
         """Seconds that the step takes at the least at the watts that its device may draw; 0 where it could not ask for
         more."""
-        return 0.0 if self.power is None else stretch(self.spent(self.power), 0.0, self.cap, self.power.idle)
+        if self.power is None:
+            return 0.0
+        own = {k: v for k, v in self._spent(self.power).items() if k != PROCESSORS}
+        return stretch(own, 0.0, self.cap, self.power.idle)
 
     def joules(self, of: Actions, seconds: Num) -> dict[str, Num]:
         """Joules of one device by component, over so many seconds."""
         priced = ((self.parts * p.segment.repeat, p.op, p.cost) for p in self.on_device)
-        return joules(priced, seconds, minimum(num(self.busy), num(seconds)), of)
+        return joules(priced, seconds, minimum(num(self.busy), num(seconds)), of, self.target)
 
     def spent(self, of: Actions, names: Ops | None = None) -> Num:
         """Joules of one device beside what it draws all the time: of the whole step, or of some ops of it alone."""
+        return sum((v for k, v in self._spent(of, names).items() if k != "idle"), 0.0)
+
+    def _spent(self, of: Actions, names: Ops | None = None) -> dict[str, Num]:
         mine = [p for p in self.on_device if names is None or (p.segment.name, p.op.name) in names]
         busy = self.busy if names is None else self._working(mine)
-        parts = joules(((self.parts * p.segment.repeat, p.op, p.cost) for p in mine), 0.0, busy, of)
-        return sum((v for k, v in parts.items() if k != "idle"), 0.0)
+        return joules(((self.parts * p.segment.repeat, p.op, p.cost) for p in mine), 0.0, busy, of, self.target)
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
@@ -370,5 +375,5 @@ class StepCost:
         return minimum(num(self._working(self.on_device)), num(self.device))
 
     def _working(self, priced: Sequence[PricedOp]) -> Num:
-        """Seconds that the binding resource of each op works; copies leave the device idle."""
-        return self.parts * sum((p.segment.repeat * p.cost.busy for p in priced if p.op.kind != "copy"), 0.0)
+        """Seconds that the binding resource of each op works; copies and the host's work leave the device idle."""
+        return self.parts * sum((p.segment.repeat * p.cost.busy for p in priced if works(p.op)), 0.0)
