@@ -46,7 +46,21 @@ def made(given: Flags, form: Json, found: Mapping[str, Any] | None = None) -> tu
     chosen = to_dict(replace(base, model="", machine=""))
     full = chosen | form | {"plan": chosen["plan"], "traffic": form.get("traffic", {}) | chosen["traffic"]}
     order = ("schema", "model", "machine", "engine", "traffic", "plan", "techniques", "applied", *SECTIONS)
-    return apply(base, techniques), {k: full[k] for k in order if full.get(k)}
+    scenario = apply(base, techniques)
+    _check_copies(given, scenario)
+    return scenario, {k: full[k] for k in order if full.get(k)}
+
+
+def _check_copies(given: Flags, scenario: Scenario) -> None:
+    """Refuse a schedule of copies where all lies on the device and nothing is copied."""
+    from tierwise.schedule import moves_only
+
+    plan = scenario.plan
+    if "schedule" not in given.said or plan is None or plan.placement.tensors or plan.placement.parts:
+        return
+    if moves_only(plan.schedule):
+        raise bad(FIELDS["schedule"].option, plan.schedule, "a schedule that orders more than copies: all lies on "
+                  "the device; put something elsewhere, as with --technique offload_weights")  # fmt: skip
 
 
 def _check_images(given: Flags, form: Json, model: Any) -> None:

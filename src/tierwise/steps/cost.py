@@ -22,7 +22,7 @@ from tierwise.cost.energy import Actions, stretch
 from tierwise.cost.types import name_of_largest
 from tierwise.program.program import Program
 from tierwise.program.types import Op, Segment
-from tierwise.schedule import order, parse, parts
+from tierwise.schedule import order_of, parse, parts
 from tierwise.schedule.compiled import executions, lanes_of
 from tierwise.schedule.demand import from_cost, group, share
 from tierwise.schedule.host import LAUNCH, launched, paced
@@ -132,7 +132,7 @@ class StepCost:
             priced: every op with its cost; what the device spends on it unless given.
         """
         name, options = parse(schedule)
-        made = order(name, self._whole[0], **options)
+        made = order_of(name, self._whole[0], **options)
         known, shares = {id(p.op): p.cost for p in priced or self.on_device}, self._shares
         if any(op is None for op in made.work):
             raise TierwiseError(f"schedule {name!r} is one of pipelines: it orders stages, not the ops of a step")
