@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -101,6 +102,7 @@ def test_what_cannot_be_is_refused_with_what_can(changes: dict[str, float], word
         ({"tp": 8.0, "dp": 1.0, "sequence_parallel": 1.0, "seq": 100.0}, "multiple of tp"),
         ({"tp": 8.0, "dp": 1.0, "asynchronous": 1.0}, "sequence parallelism"),
         ({"vocabulary": 1.0}, "stages"),
+        ({"ep": 2.0}, "0 experts"),
         ({"shard": 64.0, "zero": 1.0}, "divisor of the 8 replicas"),
         ({"shard": 4.0}, "zero"),
     ],
@@ -109,6 +111,18 @@ def test_a_choice_that_would_change_nothing_is_refused(changes: dict[str, float]
     given: dict[str, float] = {"dp": 8.0, "global_batch": 64.0, "seq": 1024.0, **changes}
     with pytest.raises(BadField, match=word):
         check(Layout(**given), 16.0, 16.0, 8.0)
+
+
+def test_experts_are_shared_by_devices_that_there_are() -> None:
+    x = Layout(dp=8.0, global_batch=64.0, seq=1024.0)
+    check(replace(x, ep=4.0), 16.0, 16.0, 8.0, 12.0)
+    for ep, word in ((8.0, "12 experts"), (12.0, "8 devices"), (3.0, "8 devices")):
+        with pytest.raises(BadField, match=word):
+            check(replace(x, ep=ep), 16.0, 16.0, 8.0, 12.0)
+    found = plan_training(load_model("mixtral-8x7b"), system("24xh100-sxm"), HOW, 24.0, 48.0, 2048.0,
+                          Space({"cp": 1.0, "recompute": 2.0, "micro_batch": 1.0}))  # fmt: skip
+    for layout in (c.step.layout for c in found.candidates):
+        assert 8.0 % layout.ep == 0 and layout.tp * layout.dp % layout.ep == 0
 
 
 def test_what_a_plan_may_choose_is_what_may_be_asked_for() -> None:

@@ -298,8 +298,9 @@ def _degrees(
                 if dp < 1 or dp != int(dp) or given not in (0.0, dp):
                     continue
                 ranks = dp * cp * tp
-                for ep in choices("ep", [1.0] if not experts else [e for e in _divisors(experts) if e <= ranks]):
-                    yield tp, pp, cp, dp, ep
+                for ep in choices("ep", [1.0] if not experts else _divisors(experts)):
+                    if ranks % ep == 0 and (ep == 1.0 or (experts and experts % ep == 0)):
+                        yield tp, pp, cp, dp, ep
 
 
 def _uneven(depth: int, pp: float, fixed: Mapping[str, float]) -> list[tuple[float, float]]:

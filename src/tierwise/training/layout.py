@@ -199,8 +199,11 @@ def legal(layout: Layout, depth: float, heads: Num, per_node: float) -> NDArray[
     return np.asarray(np.logical_and.reduce(rows), dtype=bool)
 
 
-def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
+def check(layout: Layout, depth: float, heads: float, devices: float, experts: float = 0.0) -> None:
     """Refuse one layout that cannot be, with the values that can.
+
+    Args:
+        experts: routed experts of a layer.
 
     Raises:
         BadField: with the nearest legal values.
@@ -232,6 +235,10 @@ def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
     _need("islands", x.islands, x.dp, f"a divisor of the {float(np.asarray(x.dp)):.0f} replicas")
     _away(x)
     _tokens(x)
+    if x.ep > 1:
+        ranks = float(np.asarray(x.tp * x.dp * x.cp))
+        _need("ep", x.ep, max(experts, 1.0), f"a divisor of the {experts:.0f} experts")
+        _need("ep", x.ep, ranks, f"a divisor of the {ranks:.0f} devices of tp x dp x cp")
     if x.vocabulary and x.pp < 2:
         raise BadField("layout", "vocabulary", x.vocabulary, "nothing without pipeline stages to divide it over")
     if x.interleave != 1 and x.pp == 1:
