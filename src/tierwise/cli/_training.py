@@ -286,9 +286,7 @@ def explain(asked: Flags) -> None:
     told_of(asked, found, described(found), run, layout)
 
 
-def answered(
-    asked: Flags, of: tuple[Model, System, TrainingFramework]
-) -> tuple[Flags, Layout, dict[str, Any], Played]:  # fmt: skip
+def answered(asked: Flags, of: tuple[Model, System, TrainingFramework]) -> tuple[Flags, Layout, dict[str, Any], Played]:
     """(the flags with what was chosen for them, the layout, the answer as data, its pipeline)."""
     from tierwise.report.training_data import to_dict
     from tierwise.training import train_step
