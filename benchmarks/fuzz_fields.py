@@ -41,7 +41,8 @@ TRAIN = EXPLAIN + " --train --global-batch 16 --seq 1024"
 LINES = (
     "explain llama-3.2-1b --on h100-sxm --clock 0.9 --power-cap 500W --link-share 0.5 --rent 2.50/h --batch 4 "
     "--prompt 512 --output 16 --chunk 512 --kv int4-g64 --weights int4-g128",
-    EXPLAIN + " --tp 2 --pp 2 --dp 2 --schedule prefetch:ahead=2", "explain qwen3-30b-a3b --on 4xh100-sxm --ep 4",
+    EXPLAIN + " --tp 2 --pp 2 --dp 2 --technique offload_weights --schedule prefetch:ahead=2",
+    "explain qwen3-30b-a3b --on 4xh100-sxm --ep 4",
     "explain llama-3.2-11b-vision --on h100-sxm --images 1 --image-size 560",
     "explain vit-base-patch16-224 --on l4 --batch 2 --image-size 224",
     "explain whisper-large-v3 --on l4 --batch 2 --prompt 4 --output 4",

@@ -228,7 +228,7 @@ class Result:
         and what is drawn between them. Over all phases, with ``system``, they add up to :attr:`energy`."""
         c, seconds = phase.cost, phase.pass_time
         priced = [(c.parts * p.segment.repeat, p.op, p.cost) for p in c.on_device]
-        each, left = by_op(priced, seconds, minimum(num(c.busy), num(seconds)), self._actions)
+        each, left = by_op(priced, seconds, minimum(num(c.busy), num(seconds)), self._actions, c.target)
         whole = self.devices * phase.passes
 
         def done(parts: dict[str, Num]) -> dict[str, Num]:

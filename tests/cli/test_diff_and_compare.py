@@ -140,3 +140,48 @@ def test_every_table_can_be_a_file(
     least = {"machines": 100, "models": 100, "fit": 1, "model": 1, "rates": 2}.get(name, 3)
     assert len(rows) >= least and all(len(row) == len(rows[0]) for row in rows)
     assert list(tmp_path.iterdir()) == [target]
+
+
+STEP = "llama-3.1-8b --on 8xh100-sxm --train --global-batch 64 --seq 2048"
+
+
+def test_two_training_steps_and_why_one_takes_longer(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What causes moved adds up to what the step did, whether an answer is asked for anew, read, or continued."""
+    saved, answer = tmp_path / "s.yaml", tmp_path / "s.json"
+    assert run(capsys, "explain", *STEP.split(), "--save", str(saved), "--json", str(answer))[0] == 0
+    for before, base in ((str(answer), f"{saved} --recompute full"), (str(saved), "… --recompute full"),
+                         (STEP, "… --recompute full")):  # fmt: skip
+        code, out, _ = run(capsys, "diff", before, base, "--json", "-")
+        found = json.loads(out)
+        assert code == 0 and found["kind"] == "tierwise.training"
+        assert [x["field"] for x in found["inputs"]] == ["layout.recompute"]
+        numbers = {x["field"]: x for x in found["numbers"]}
+        step = numbers["time_s"]
+        moved = sum(x["moved"] for x in found["time"])
+        assert moved == pytest.approx(step["after"] - step["before"], rel=1e-6) and moved > 0
+        assert step["interval"][0] < step["ratio"] < step["interval"][1]
+        peak = numbers["peak_bytes"]
+        assert sum(x["moved"] for x in found["memory"]) == pytest.approx(peak["after"] - peak["before"])
+        assert numbers["tokens_per_s"]["ratio"] == pytest.approx(1.0 / step["ratio"])
+    code, out, _ = run(capsys, "diff", str(saved), str(answer))
+    assert code == 0 and "Nothing changed" in out
+    assert "A step takes" in run(capsys, "diff", str(answer), f"{saved} --recompute full")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("diff", f"{STEP} --batch 3", "…"), "--micro-batch"), (("diff", "llama-3.1-8b --on l4 --zero 3", "…"), "--train"),
+     (("diff", A, STEP), "tierwise.training"), (("diff", f"{STEP} --stage-layers 16,16 --pp 2", "…"), "alike")],
+)  # fmt: skip
+def test_what_is_no_training_step_is_refused(
+    words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, *words)
+    assert code == 2 and said in err and len(err.strip().splitlines()) == 1
+
+
+def test_a_saved_training_step_is_compared_by_diff(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    saved = tmp_path / "s.yaml"
+    assert run(capsys, "explain", *STEP.split(), "--save", str(saved))[0] == 0
+    code, _, err = run(capsys, "compare", str(saved), "…")
+    assert code == 2 and "diff" in err

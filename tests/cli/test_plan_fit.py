@@ -51,7 +51,11 @@ def test_throughput_of_a_batch(capsys: pytest.CaptureFixture[str]) -> None:
     on = "t4 + xeon-6248 208GB ddr4-2666"
     asked = ("--batch", "max", "--weights", "fp16", "--context", "544", "--output", "32")
     assert run("plan", "fit", "opt-1.3b", "--on", on, *asked) == 0
-    assert "sequences at once" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "sequences at once" in said
+    # Whoever asks for throughput and names no batch asks the same.
+    assert run("plan", "fit", "opt-1.3b", "--on", on, "--goal", "throughput", *asked[2:]) == 0
+    assert " ".join(capsys.readouterr().out.split()) == said
 
 
 @pytest.mark.parametrize(

@@ -199,3 +199,21 @@ def test_heads_are_exchanged_where_asked_and_divide(capsys: pytest.CaptureFixtur
     assert "nothing without --cp" in capsys.readouterr().err
     assert run(*flags[:3], "96xh100-sxm", *flags[4:], "--cp", "48", "--ulysses") == 2
     assert "divisor of the 32 attention heads" in capsys.readouterr().err
+
+
+def test_the_cheapest_number_of_devices_costs_no_more_than_any_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one H100's memory an 8B model needs more, so one device is no choice; and what is saved is what was chosen."""
+    line = ["plan", "train", "llama-3.1-8b", "--on", "8xh100-sxm", "--global-batch", "64", "--seq", "2048",
+            "--objective", "cost", "--json", "-", "--save", str(tmp_path / "s.yaml")]  # fmt: skip
+    assert run(*line) == 0
+    found = json.loads(capsys.readouterr().out)
+    counts = {row["devices"]: row["device_seconds"] for row in found["counts"]}
+    chosen = found["machine"]["devices"]
+    assert set(counts) <= {1, 2, 4, 8} and 8 in counts
+    assert counts[chosen] == min(counts.values())
+    assert found["candidates"][0]["seconds"] * chosen == pytest.approx(counts[chosen])
+    assert f"machine: {chosen:.0f}xh100-sxm" in (tmp_path / "s.yaml").read_text()
+    assert run(*line[:9], "--objective", "costs") == 2
+    assert "did you mean 'cost'" in capsys.readouterr().err

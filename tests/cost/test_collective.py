@@ -72,8 +72,6 @@ def test_devices_without_a_link_say_so() -> None:
         run("all_reduce", 1e6, 2.0, "stm32f746")
 
 
-
-
 def test_small_library_all_reduces_take_what_nccl_models_says() -> None:
     """LL ring over eight devices: 6.6 us and fourteen hops of 0.6 us (NCCL, src/graph/tuning.cc)."""
     s = system("8xh100-sxm")

@@ -37,6 +37,8 @@ ONCE = [
     ("saved", b'{"schema": "tierwise.scenario/1", "model": null, "machine": "l4"}'),
     ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", "plan": {"kv": ["a"]}}'),
     ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", "plan": [1]}'),
+    *(("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", "plan": {"kv": {"'
+                + name + b'": .nan}}}') for name in (b"residual", b"rank", b"selector", b"shared_prefix")),
     ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", '
               b'"plan": {"weights": ["fp8", "fp8"]}}'),
     ("saved", b'{"schema": "tierwise.scenario/1", "model": "llama-3.2-1b", "machine": "l4", '

@@ -104,3 +104,12 @@ def test_what_decides_what_runs_has_one_value_in_a_sweep(name: str, values: list
     plan = tw.Plan(kv=tw.KV(remat=many)) if name == "kv.remat" else tw.Plan(**{name: many})  # type: ignore[arg-type]
     with pytest.raises(BadField, match=rf"{name}.*one value"):
         tw.evaluate(tw.Scenario("llama-3.1-8b", MACHINE, plan=plan))
+
+
+@pytest.mark.parametrize("name", ["keep", "rank", "read", "residual", "budget", "window", "read_budget", "selector",
+                                  "shared_prefix"])  # fmt: skip
+@pytest.mark.parametrize("value", [float("nan"), -1.0])
+def test_a_cache_keeps_no_fewer_than_none(name: str, value: float) -> None:
+    plan = tw.Plan(kv=tw.KV(**{name: value}))
+    with pytest.raises(BadField, match=rf"kv\.{name}"):
+        tw.evaluate(tw.Scenario("llama-3.1-8b", MACHINE, plan=plan))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import tierwise as tw
 from tests.schedule.programs import layers, op, time, timed
 from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.cost import Target, efficiency, price
@@ -14,7 +16,8 @@ from tierwise.cost.mapping import Loop, Mapping, moved
 from tierwise.machines.types import System
 from tierwise.program.program import Body, Program, Repeat
 from tierwise.program.residency import cyclic_lru
-from tierwise.schedule import order, schedules
+from tierwise.scenario.hash import scenario_hash
+from tierwise.schedule import order, parse, schedules
 from tierwise.schedule.copies import in_flight
 from tierwise.schedule.play import play
 from tierwise.schedule.rows import rows
@@ -209,3 +212,32 @@ def test_every_event_of_a_timeline_is_a_row() -> None:
                     ("device", "layer.a", 1, 3.0, 2.0), ("device", "output.head", 0, 5.0, 1.0),
                     ("link", "layer.sum", 1, 5.0, 1.0)]  # fmt: skip
     assert len(got) == 6
+
+
+def test_where_all_lies_on_the_device_a_schedule_of_copies_copies_nothing() -> None:
+    """What no placement puts elsewhere is not streamed: the step takes as long as in line, in the same memory."""
+    scenario = tw.Scenario("llama-3.1-8b", "h100-sxm", tw.Batch(512.0, 32.0, 2.0))
+    plain, ahead, both = (tw.evaluate(scenario.with_plan(schedule=s)) for s in ("", "prefetch:ahead=2", "offload"))
+    assert ahead.time == pytest.approx(plain.time, rel=1e-9) and both.time == pytest.approx(plain.time, rel=1e-9)
+    assert ahead.memory.peak == plain.memory.peak
+    some = [tw.evaluate(scenario.apply(tw.techniques.offload_weights(f)).with_plan(schedule="prefetch:ahead=1")).time
+            for f in (0.01, 0.1, 1.0)]  # fmt: skip
+    assert plain.time <= some[0] < some[1] < some[2]
+
+
+def test_a_schedule_of_ones_own_goes_by_its_path(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("from tierwise.schedule.overlap_collectives import order as usual\n\n"
+                    "def order(program, times: int = 1):\n    return usual(program)\n")  # fmt: skip
+    scenario = tw.Scenario("llama-3.1-8b", "4xh100-sxm", tw.Batch(512.0, 32.0, 2.0)).with_plan(tp=4.0)
+    own, known = (scenario.with_plan(schedule=s) for s in (f"{mine}:times=2", "overlap_collectives"))
+    assert tw.evaluate(own).time == pytest.approx(tw.evaluate(known).time, rel=1e-9)
+    before = scenario_hash(own)
+    mine.write_text(mine.read_text() + "\n# Another.\n")
+    assert scenario_hash(own) != before
+    for text, said in ((f"{mine}:depth=2", "option"), (str(tmp_path / "none.py"), "no such file")):
+        with pytest.raises(TierwiseError, match=said):
+            parse(text)
+    mine.write_text("x = 1\n")
+    with pytest.raises(TierwiseError, match="order"):
+        parse(str(mine))

@@ -97,3 +97,20 @@ def test_what_cannot_be_asked_is_refused_in_one_line(words, said, capsys):
         main(["goodput", "llama-3.1-8b", "--on", "1xh100-sxm", *words])
     assert end.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_what_was_asked_is_kept_and_asked_again(tmp_path, capsys):
+    """The saved scenario gives the same curve, and is one that can be simulated."""
+    saved, first, second = (tmp_path / n for n in ("g.yaml", "a.json", "b.json"))
+    asked = ["goodput", "llama-3.2-1b", "--on", "l4", "--rate", "2/s", "--requests", "20", "--output", "8", "--ttft",
+             "1s", "--save", str(saved), "--json", str(first)]  # fmt: skip
+    for words in (asked, ["goodput", str(saved), "--json", str(second)], ["simulate", str(saved)]):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert not stop.value.code
+    one, two = (json.loads(p.read_text())["curves"] for p in (first, second))
+    assert one == two
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(["goodput", "llama-3.2-1b", "--on", "l4", "--on", "l40s", "--ttft", "1s", "--save", str(saved)])
+    assert stop.value.code == 2 and "one machine" in capsys.readouterr().err

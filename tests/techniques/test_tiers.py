@@ -9,6 +9,7 @@ import pytest
 
 from tierwise import Batch, Scenario, evaluate
 from tierwise.core.errors import TierwiseError
+from tierwise.cost.energy import actions
 from tierwise.program.placement import Placement
 from tierwise.techniques.tiers import partial_offload, read_from_disk
 
@@ -139,3 +140,29 @@ def test_bad_counts_and_machines_are_refused() -> None:
 def test_it_comes_back_from_its_canonical_form() -> None:
     s = scenario().apply(partial_offload(layers=3.0))
     assert Scenario.from_dict(s.to_dict()) == s
+
+
+def test_what_the_host_computes_draws_its_power_and_not_the_cards() -> None:
+    """The card idles meanwhile, so that its cap binds nothing; the processors draw no more than they are rated for, and
+    their memory, which is no part of them, what its bytes take."""
+    plain, away = (evaluate(scenario().apply(partial_offload(layers=n))) for n in (0.0, 32.0))
+    # Of the whole model on the card, the host looks up embeddings.
+    assert plain.energy_parts["processors"] < 0.01 * away.energy_parts["processors"]
+    machine = away.scenario.machine
+    host = machine.host.cpu  # type: ignore[union-attr]
+    cpu, byte = host.power, actions(host).bytes[host.memory.name]
+    working = sum(float(np.asarray(x.time * n)) for p in away.phases for x, n in
+                  ((o, p.passes) for o in p.ops if o.op.options.get("on") == "host"))  # fmt: skip
+    # All layers lie on the host, and a pass reads each once.
+    read = sum(float(np.asarray(p.passes)) for p in away.phases) * float(away.memory.elsewhere["host"])
+    assert 0.0 < away.energy_parts["processors"] <= (cpu.rated - cpu.idle) * working + read * byte
+    busy = float(away.time) - working
+    active = away.energy_parts["active"]
+    assert active <= (machine.power.rated - machine.power.idle) * busy
+    each = [away.energy_by_op(p) for p in away.phases]
+    for name in ("processors", "active"):
+        whole = sum(float(np.asarray(part.get(name, 0.0))) for rows, left in each for part in (*rows, left))
+        assert whole == pytest.approx(float(np.asarray(away.energy_parts[name])))
+    low = replace(machine, power_cap=machine.power.rated / 2.0)
+    capped = evaluate(replace(scenario(), machine=low).apply(partial_offload(layers=32.0)))
+    assert capped.tpot == pytest.approx(away.tpot)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
+
 import pytest
 
 from tests.training.shapes import a100s, gpt
@@ -89,6 +92,71 @@ def test_what_cannot_be_is_refused_with_what_can(changes: dict[str, float], word
     given: dict[str, float] = {"dp": 8.0, "global_batch": 64.0, "seq": 1024.0, **changes}
     with pytest.raises(BadField, match=word):
         check(Layout(**given), 16.0, 16.0, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"cp": 8.0, "dp": 1.0, "seq": 100.0}, "half a divisor"),
+        ({"sequence_parallel": 1.0}, "tensor parallelism"),
+        ({"tp": 8.0, "dp": 1.0, "sequence_parallel": 1.0, "seq": 100.0}, "multiple of tp"),
+        ({"tp": 8.0, "dp": 1.0, "asynchronous": 1.0}, "sequence parallelism"),
+        ({"vocabulary": 1.0}, "stages"),
+        ({"ep": 2.0}, "0 experts"),
+        ({"shard": 64.0, "zero": 1.0}, "divisor of the 8 replicas"),
+        ({"shard": 4.0}, "zero"),
+    ],
+)
+def test_a_choice_that_would_change_nothing_is_refused(changes: dict[str, float], word: str) -> None:
+    given: dict[str, float] = {"dp": 8.0, "global_batch": 64.0, "seq": 1024.0, **changes}
+    with pytest.raises(BadField, match=word):
+        check(Layout(**given), 16.0, 16.0, 8.0)
+
+
+def test_experts_are_shared_by_devices_that_there_are() -> None:
+    x = Layout(dp=8.0, global_batch=64.0, seq=1024.0)
+    check(replace(x, ep=4.0), 16.0, 16.0, 8.0, 12.0)
+    for ep, word in ((8.0, "12 experts"), (12.0, "8 devices"), (3.0, "8 devices")):
+        with pytest.raises(BadField, match=word):
+            check(replace(x, ep=ep), 16.0, 16.0, 8.0, 12.0)
+    found = plan_training(load_model("mixtral-8x7b"), system("24xh100-sxm"), HOW, 24.0, 48.0, 2048.0,
+                          Space({"cp": 1.0, "recompute": 2.0, "micro_batch": 1.0}))  # fmt: skip
+    for layout in (c.step.layout for c in found.candidates):
+        assert 8.0 % layout.ep == 0 and layout.tp * layout.dp % layout.ep == 0
+
+
+def test_what_a_plan_may_choose_is_what_may_be_asked_for() -> None:
+    """The planner's rule over arrays and the one that refuses a single layout, on everything small."""
+    values = {"tp": (1.0, 2.0, 3.0), "pp": (1.0, 2.0), "cp": (1.0, 2.0), "seq": (1000.0, 1002.0),
+              "sequence_parallel": (0.0, 1.0), "asynchronous": (0.0, 1.0), "vocabulary": (0.0, 1.0)}  # fmt: skip
+    told = set()
+    for chosen in product(*values.values()):
+        x = Layout(dp=2.0, global_batch=16.0, **dict(zip(values, chosen, strict=True)))
+        able = bool(legal(x, 16.0, 16.0, 8.0))
+        try:
+            check(x, 16.0, 16.0, float(x.devices))
+            refused = False
+        except BadField:
+            refused = True
+        assert refused is not able, chosen
+        told.add(able)
+    assert told == {True, False}
+
+
+def test_the_plan_of_least_memory_holds_no_more_than_any_layout() -> None:
+    model, machine = gpt(16, 2048.0, 16.0), a100s(8)
+    space = Space({"micro_batch": 1.0, "cp": 1.0})
+    plans = {o: plan_training(model, machine, HOW, 8.0, 64.0, 1024.0, space, objective=o) for o in ("time", "memory")}
+    least, fastest = plans["memory"].candidates[0], plans["time"].candidates[0]
+    assert plans["memory"].fitting == plans["time"].fitting
+    assert least.peak < fastest.peak and least.seconds > fastest.seconds
+    peaks = [c.peak for c in plans["memory"].candidates]
+    assert peaks == sorted(peaks)
+    for tp, pp in ((1.0, 1.0), (1.0, 8.0), (2.0, 4.0), (4.0, 2.0), (8.0, 1.0)):
+        dp = 8.0 / (tp * pp)
+        x = Layout(tp=tp, pp=pp, dp=dp, micro_batch=1.0, global_batch=64.0, seq=1024.0, recompute=2.0,
+                   zero=float(dp > 1), sequence_parallel=float(tp > 1))  # fmt: skip
+        assert least.peak <= float(train_step(model, machine, x, HOW).memory.peak)
 
 
 def test_launch_files_say_the_layout() -> None:

@@ -134,7 +134,6 @@ def test_a_gradient_that_is_added_to_is_read_too(added: float) -> None:
     assert sum(float(o.bytes) for o in found.writes) == 16.0 * 4.0 * (1.0 + added)
 
 
-
 def test_gradients_that_autograd_leaves_are_added_by_a_kernel() -> None:
     model, machine, x = gpt(8, 2048.0, 16.0), a100s(1), Layout(global_batch=8.0, seq=1024.0)
     fused, apart = (made(model, machine, x, apart=a) for a in (0.0, 1.0))

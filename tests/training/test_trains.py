@@ -80,3 +80,44 @@ def test_frozen_maps_of_four_bits_keep_inputs_of_their_own() -> None:
     # What queries, keys and values, the output, up and down read: six times the stream of a GPT, in 16 bits.
     assert kept[1] - kept[0] == pytest.approx(LAYERS * PLAIN.saves * 2.0 * 2048.0 * 7.0 * WIDTH, rel=0.2)
     assert small.memory.peak < plain.memory.peak  # And yet a quarter of the bytes of the weights is worth more.
+
+
+def way(text: str) -> TrainStep:
+    return train_step(MODEL, a100s(1), Layout(micro_batch=2.0, global_batch=2.0, seq=1024.0),
+                      replace(PLAIN, recipe=method(text, PLAIN.recipe)))  # fmt: skip
+
+
+def test_weights_in_four_bits_are_unpacked_for_both_passes() -> None:
+    """Read in half a byte and written in two, twice: no less than the memory's bandwidth lets through."""
+    elements = LAYERS * 12.0 * WIDTH**2
+    least = 2.0 * elements * 2.5 / a100s(1).device.memory.bandwidth
+    more = time(way("qlora:r=16")) - time(way("lora:r=16"))
+    assert least < more < 4.0 * least
+
+
+def test_lengths_of_columns_are_trained_beside_adapters() -> None:
+    plain, lengths = way("lora:r=16"), way("dora:r=16")
+    # Queries, keys, values, output, up, down: a length for each of what they give.
+    columns = LAYERS * (3.0 + 1.0 + 4.0 + 1.0) * WIDTH
+    assert states(lengths) - states(plain) == pytest.approx(PLAIN.recipe.states * columns, rel=1e-9)
+    assert checkpoint(lengths, MODEL) - checkpoint(plain, MODEL) == pytest.approx(PLAIN.recipe.states * columns)
+    # The weight and what is added to it are gone over six times to measure columns, in one pass of the two.
+    least = 6.0 * 2.0 * LAYERS * 12.0 * WIDTH**2 / a100s(1).device.memory.bandwidth
+    assert time(lengths) > time(plain) + least
+    # What is scaled by trained lengths is kept for their gradients: what each map and its adapter gave.
+    kept = float(np.asarray(lengths.memory.kept)) - float(np.asarray(plain.memory.kept))
+    assert kept == pytest.approx(PLAIN.saves * 2.0 * 2.0 * 2048.0 * columns, rel=0.05)
+
+
+def test_a_prefix_is_keys_and_values_of_every_layer_and_nothing_else() -> None:
+    few, many, frozen = way("prefix:n=16"), way("prefix:n=1024"), step(slices=(("down", 1e-9),))
+    assert states(few) == pytest.approx(PLAIN.recipe.states * LAYERS * 2.0 * 16.0 * WIDTH, rel=1e-9)
+    assert checkpoint(many, MODEL) == pytest.approx(64.0 * checkpoint(few, MODEL), rel=1e-9)
+    # Tokens attend to it, and nothing else is computed: what a frozen model takes, and the attention.
+    assert time(frozen) < time(few) < time(way("lora:r=16"))
+    attention = [float(np.asarray(s.parts["attention"])) for s in (frozen, few, many)]
+    assert attention[0] < attention[1] < attention[2]
+    # As many again in front of all tokens as there are: causal attention to half becomes attention to three halves.
+    assert 1.5 < attention[2] / attention[0] < 3.2
+    with pytest.raises(BadField):
+        method("prefix:n=0", Recipe())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from tierwise.serving.goodput import GoodputCurve
 
 
-def curves(asked: Flags) -> tuple[list[str], list[GoodputCurve]]:
-    """(names of the machines, their curves); fewer where the user stopped.
+def curves(asked: Flags) -> tuple[list[str], list[GoodputCurve], dict[str, Any]]:
+    """(names of the machines, their curves, the canonical form of what was asked of the first); fewer where the user
+    stopped.
 
     Raises:
         TierwiseError: whatever ``simulate`` would refuse; a rate that is not above zero.
@@ -35,8 +36,10 @@ def curves(asked: Flags) -> tuple[list[str], list[GoodputCurve]]:
     names = [str(m) for m in asked.several("machine")] or [""]
     each = [_of(asked, name) for name in names]
     plans = []
+    forms = []
     for one in each:
-        scenario, _ = engine_scenario(one, ("rate",))
+        scenario, form = engine_scenario(one, ("rate",))
+        forms.append(form)
         plans.append(deployment(one, scenario, one.scheduler, one.router, one.kv_manager))
     # At any rate: each curve plays them at its own.
     made = {} if asked.asks("trace") else {"rate": 1.0}
@@ -55,7 +58,7 @@ def curves(asked: Flags) -> tuple[list[str], list[GoodputCurve]]:
                                  rates=rates, seed=asked.seed, tell=going))  # fmt: skip
             if found[-1].interrupted:
                 break
-    return names[: len(found)], found
+    return names[: len(found)], found, forms[0]
 
 
 def _of(asked: Flags, machine: str) -> Flags:

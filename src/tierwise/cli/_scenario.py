@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -46,7 +46,21 @@ def made(given: Flags, form: Json, found: Mapping[str, Any] | None = None) -> tu
     chosen = to_dict(replace(base, model="", machine=""))
     full = chosen | form | {"plan": chosen["plan"], "traffic": form.get("traffic", {}) | chosen["traffic"]}
     order = ("schema", "model", "machine", "engine", "traffic", "plan", "techniques", "applied", *SECTIONS)
-    return apply(base, techniques), {k: full[k] for k in order if full.get(k)}
+    scenario = apply(base, techniques)
+    _check_copies(given, scenario)
+    return scenario, {k: full[k] for k in order if full.get(k)}
+
+
+def _check_copies(given: Flags, scenario: Scenario) -> None:
+    """Refuse a schedule of copies where all lies on the device and nothing is copied."""
+    from tierwise.schedule import moves_only
+
+    plan = scenario.plan
+    if "schedule" not in given.said or plan is None or plan.placement.tensors or plan.placement.parts:
+        return
+    if moves_only(plan.schedule):
+        raise bad(FIELDS["schedule"].option, plan.schedule, "a schedule that orders more than copies: all lies on "
+                  "the device; put something elsewhere, as with --technique offload_weights")  # fmt: skip
 
 
 def _check_images(given: Flags, form: Json, model: Any) -> None:
@@ -181,14 +195,25 @@ def from_text(text: str, base: str | None = None, common: Mapping[str, Any] | No
 
     Args:
         common: settings that hold where the text says nothing.
+
+    Raises:
+        TierwiseError: a flag or value that cannot be, or a training step.
     """
+    found = flags_of(text, base, TAKEN, common)
+    if found.train:
+        raise TierwiseError(f"{text}: a training step; `tierwise diff` sets two of them side by side")
+    return asked_for(found)
+
+
+def flags_of(text: str, base: str | None, taken: Sequence[str], common: Mapping[str, Any] | None = None) -> Flags:
+    """What a scenario written as text asks, with the settings that it may name; otherwise as :func:`from_text`."""
     words = _split(text)
     if words and words[0] in ("…", "..."):
         if base is None:
             raise TierwiseError("the first scenario cannot start with '…': there is nothing before it to continue")
         words = [*_split(base), *words[1:]]
-    model, said = parsed(words, TAKEN)
-    return asked_for(asked(model, {**(common or {}), **said}))
+    model, said = parsed(words, taken)
+    return asked(model, {**(common or {}), **said})
 
 
 def _split(text: str) -> list[str]:

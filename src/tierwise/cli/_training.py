@@ -52,7 +52,8 @@ def things(asked: Flags) -> tuple[Model, System, TrainingFramework]:
     model = load_model(asked.model)
     decoder(model)
     if experts(model) is None:
-        refuse(asked, ["imbalance", "capacity", *_EXPERTS], f"nothing: {model.name} has no routed experts")
+        refuse(asked, ["imbalance", "capacity", *_EXPERTS, *(["ep"] if (asked.ep or 1) > 1 else [])],
+               f"nothing: {model.name} has no routed experts")  # fmt: skip
     if asked.imbalance is None:
         refuse(asked, ["capacity"], "nothing without --imbalance: no rank has more than the others")
     how = framework(asked.trainer)
@@ -244,6 +245,9 @@ def layout_of(asked: Flags, model: Model, system: System) -> Layout:
     Raises:
         BadField: a layout that cannot be.
     """
+    import numpy as np
+
+    from tierwise.models.facts import experts
     from tierwise.training import Layout
     from tierwise.training.layout import check, nearest
     from tierwise.training.work import decoder
@@ -256,18 +260,15 @@ def layout_of(asked: Flags, model: Model, system: System) -> Layout:
         used *= given.get(name, 1.0)
     if "dp" not in given:
         if system.count % used:
-            raise BadField(
-                "layout",
-                "tp x pp x cp",
-                round(used),
-                f"a divisor of the {system.count:.0f} devices; {nearest(used, system.count)}",
-            )
+            raise BadField("layout", "tp x pp x cp", round(used), f"a divisor of the {system.count:.0f} devices; "
+                           f"{nearest(used, system.count)}")  # fmt: skip
         given["dp"] = system.count / used
     given.setdefault("sequence_parallel", float(given.get("tp", 1.0) > 1))
     x = Layout(global_batch=asked.global_batch, seq=asked.seq, **given)
     text = decoder(model)
     heads = [float(b.facts().heads) for k in text.kinds for b in k.blocks if b.facts().heads is not None]  # type: ignore[arg-type]
-    check(x, float(text.depth) + (asked.mtp_num_layers or 0), min(heads, default=1.0), float(system.count))
+    check(x, float(text.depth) + (asked.mtp_num_layers or 0), min(heads, default=1.0), float(system.count),
+          float(np.max(experts(model) or 0.0)))  # fmt: skip
     return x
 
 
@@ -276,22 +277,29 @@ def explain(asked: Flags) -> None:
     from tierwise.cli._files import check as writable
     from tierwise.report.tables import ENDINGS
     from tierwise.report.training_report import described
-    from tierwise.training import train_step
 
     writable(asked, "html", "trace_out", "json", "save", table=ENDINGS)
     model, system, how = things(asked)
-    asked = usual_length(asked, model)
     if uneven(asked):
-        return _explain_uneven(asked, model, how)
+        return _explain_uneven(usual_length(asked, model), model, how)
+    asked, layout, found, run = answered(asked, (model, system, how))
+    told_of(asked, found, described(found), run, layout)
+
+
+def answered(asked: Flags, of: tuple[Model, System, TrainingFramework]) -> tuple[Flags, Layout, dict[str, Any], Played]:
+    """(the flags with what was chosen for them, the layout, the answer as data, its pipeline)."""
+    from tierwise.report.training_data import to_dict
+    from tierwise.training import train_step
+
+    model, system, how = of
+    asked = usual_length(asked, model)
     if asked.micro_batch == "max":
         largest = _largest(asked, model, system, how)
         asked = replace(asked, said={**asked.said, "micro_batch": largest})
     layout = layout_of(asked, model, system)
     step = train_step(model, system, layout, how)
-    from tierwise.report.training_data import to_dict
-
     found, run = to_dict(step, model, system, asked.train_tokens, fails=reliability(asked), **pictured(asked))
-    told_of(asked, found, described(found), run, layout)
+    return asked, layout, found, run
 
 
 def _largest(asked: Flags, model: Model, system: System, how: TrainingFramework) -> float:

@@ -21,7 +21,8 @@ def command(
     table: str | None = typer.Option(None, metavar="FILE", help=FIELDS["table"].help),
     json: str | None = typer.Option(None, metavar="FILE", help='Write the difference as JSON; "-" prints it.'),
 ) -> None:  # fmt: skip
-    """Say what changed between two answers: of two scenarios, or of one under two versions or calibrations."""
+    """Say what changed between two answers: of two scenarios (or two training steps), or of one under two versions
+    or calibrations."""
     from tierwise.cli._files import write_json
     from tierwise.core.files import check_writable, write
     from tierwise.report.difference import difference
@@ -64,7 +65,19 @@ def _answer(text: str, base: str | None) -> Any:
         raise TierwiseError(f"{text}: no such file")
     if text.lower().endswith(".json") and not is_scenario(text):
         return read_json(Path(text))
-    from tierwise.cli._scenario import from_text
+    from tierwise.cli._flags import TRAINING, refuse
+    from tierwise.cli._scenario import TAKEN, asked_for, flags_of
     from tierwise.evaluation import evaluate
 
-    return evaluate(from_text(text, base)[0]).to_dict()
+    asked = flags_of(text, base, (*TAKEN, *TRAINING))
+    if not asked.train:
+        refuse(asked, TRAINING[1:], "nothing without --train")
+        return evaluate(asked_for(asked)[0]).to_dict()
+    from tierwise.cli._training import answered, things, uneven
+    from tierwise.cli.explain import refuse_requests
+
+    refuse_requests(asked)
+    of = things(asked)
+    if uneven(asked):
+        raise TierwiseError(f"{text}: stages that differ; diff takes layouts whose stages are alike")
+    return answered(asked, of)[2]

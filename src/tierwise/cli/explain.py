@@ -23,8 +23,7 @@ def command(asked: Flags, ops: int = typer.Option(12, help="Rows of the op table
     if asked.train:
         from tierwise.cli._training import explain
 
-        for name in _SERVED:
-            refuse(asked, [name], f"nothing with --train{_INSTEAD.get(name, '')}")
+        refuse_requests(asked)
         return explain(asked)
     refuse(asked, TRAINING[1:], "nothing without --train")
     from tierwise.cli._files import check, told, write_json
@@ -79,3 +78,13 @@ def command(asked: Flags, ops: int = typer.Option(12, help="Rows of the op table
 
         show(result, console(), ops=ops, data=data)
         told(asked, "html", "trace_out", "table", "json", "save")
+
+
+def refuse_requests(asked: Flags) -> None:
+    """Refuse what a run of requests has where a training step is asked for.
+
+    Raises:
+        TierwiseError: such a flag is given; says what to give in its place.
+    """
+    for name in _SERVED:
+        refuse(asked, [name], f"nothing with --train{_INSTEAD.get(name, '')}")

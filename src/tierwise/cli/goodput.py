@@ -11,7 +11,7 @@ _TRAFFIC = tuple(name for name in STREAM if name not in ("rate_scale", "concurre
 
 
 @flags("machine", *DEGREES, *FORMATS, "eager", "technique", "engine", *_TRAFFIC, *names("serving"), "ttft", "tpot",
-       "attainment", "html", "table", "json", many=("machine", "rate"))  # fmt: skip
+       "attainment", "html", "table", "json", "save", many=("machine", "rate"))  # fmt: skip
 def command(asked: Flags) -> None:
     """How many requests a second hold the targets: goodput over the rate of arrivals, and where it ends."""
     from tierwise.cli._files import check, told, write_json
@@ -21,20 +21,30 @@ def command(asked: Flags) -> None:
     from tierwise.report.goodput_report import page, show, table_rows, to_dict
     from tierwise.report.tables import ENDINGS, write_table
 
-    check(asked, "html", "json", table=ENDINGS)
+    check(asked, "html", "json", "save", table=ENDINGS)
+    if asked.save is not None and len(asked.several("machine")) > 1:
+        raise TierwiseError("--save: a scenario has one machine; several are compared here")
     if asked.ttft is None and asked.tpot is None:
         raise TierwiseError("goodput within what? Give --ttft 500ms, --tpot 30ms, or both")
-    found = to_dict(*curves(asked), asked.ttft, asked.tpot, asked.attainment)
+    machines, each, form = curves(asked)
+    found = to_dict(machines, each, asked.ttft, asked.tpot, asked.attainment)
+    if asked.save is not None:
+        from tierwise.scenario.files import write_form
+
+        rates = form["traffic"].get("rate")
+        if isinstance(rates, (list, tuple)) and len(rates) == 1:  # which one simulation plays, too
+            form["traffic"]["rate"] = rates[0]
+        write_form(form, asked.save)
     if asked.html is not None:
         write(asked.html, page(found))
     if asked.table is not None:
         write_table(asked.table, table_rows(found))
     if asked.json is not None:
         write_json(asked.json, found)
-    if asked.json != "-":
+    if "-" not in (asked.json, asked.save):
         from tierwise.report.console import console
 
         show(found, console())
-        told(asked, "html", "table", "json")
+        told(asked, "html", "table", "json", "save")
     if found["interrupted"]:
         raise Stopped

@@ -30,6 +30,9 @@ UNFUSED = 7.0 / 4.0
 # What the names of ops end with that compute gradients of weights: only the update waits for them, so that a schedule
 # may put them off (arXiv:2401.10241). All other ops of a backward pass compute gradients of inputs.
 WEIGHTS = ".wgrad"
+# Options of ops that no gradient goes through: with ``DETACHED`` an op has nothing in the backward pass, with ``AGAIN``
+# it runs once more there (a weight unpacked from fewer bits, which is not kept).
+DETACHED, AGAIN = "detached", "again"
 _CONJUGATE = {"all_gather": "reduce_scatter", "reduce_scatter": "all_gather"}
 
 
@@ -78,7 +81,11 @@ def _body(body: Body, kept: _Kept, share: Share) -> Body:
 
 def _gradients(op: Op, body: str, kept: _Kept, share: float) -> Iterator[Op | Repeat]:
     """What computes the gradients of one op."""
-    if op.kind == "matmul":
+    if op.options.get(DETACHED):
+        return
+    if op.options.get(AGAIN):
+        yield replace(op, name=op.name + ".grad")
+    elif op.kind == "matmul":
         yield from _matmul(op, kept, share)
     elif op.kind == "moe":
         yield replace(op, name=op.name + ".dgrad")

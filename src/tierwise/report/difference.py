@@ -16,12 +16,14 @@ Json = dict[str, Any]
 
 # Of each kind of answer, what was asked and what came out.
 _ASKED = {"tierwise.result": ("scenario",), "tierwise.plan": ("question",),
-          "tierwise.simulation": ("deployment", "traffic", "targets")}  # fmt: skip
+          "tierwise.simulation": ("deployment", "traffic", "targets"),
+          "tierwise.training": ("model", "machine", "framework", "layout")}  # fmt: skip
 _FOUND = {"tierwise.result": ("summary",), "tierwise.plan": ("answer",),
-          "tierwise.simulation": ("metrics", "times", "load")}  # fmt: skip
+          "tierwise.simulation": ("metrics", "times", "load"), "tierwise.training": ("summary",)}  # fmt: skip
 # Numbers of a result that its time decides, with the way they go, and those that have errors of their own.
-_TIMES = {"time_s": 1, "ttft_s": 1, "tpot_s": 1, "throughput": -1, "decode_throughput": -1, "energy_j": 1,
-          "cost_usd": 1, "usd_per_million": 1, "mfu": -1, "mbu": -1}  # fmt: skip
+_TIMES = {"time_s": 1, "run_s": 1, "tokens_per_s": -1, "ttft_s": 1, "tpot_s": 1, "throughput": -1,
+          "decode_throughput": -1, "energy_j": 1, "cost_usd": 1, "usd_per_million": 1, "mfu": -1,
+          "mbu": -1}  # fmt: skip
 _OWN = {"ttft_s": "ttft_s", "tpot_s": "tpot_s", "decode_throughput": "tpot_s", "mbu": "tpot_s"}
 _SKIPPED = ("text", "wall_s", "cdf", "differs", "interval_s", "ttft_interval", "tpot_interval")
 LEAST = 1e-9  # relative: less is rounding
@@ -36,8 +38,8 @@ def kind(d: Any, where: str) -> str:
     schema = d.get("schema") if isinstance(d, Mapping) else None
     name = str(schema).partition("/")[0]
     if name not in _ASKED or not all(isinstance(d.get(part), Mapping) for part in _ASKED[name]):
-        raise BadField(where, "schema", schema, f"{', '.join(_ASKED)}: what explain, plan serve and simulate write "
-                       "with --json")  # fmt: skip
+        raise BadField(where, "schema", schema, f"{', '.join(_ASKED)}: what explain, plan serve, plan train and "
+                       "simulate write with --json")  # fmt: skip
     return name
 
 
@@ -51,7 +53,7 @@ def difference(a: Json, b: Json, names: tuple[str, str]) -> Json:
         BadField: answers of different kinds, or none, or one that somebody changed.
     """
     try:
-        return _difference(a, b, names)
+        return _difference(_viewed(a, names[0]), _viewed(b, names[1]), names)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise BadField(" and ".join(names), "contents", f"{type(error).__name__}: {error}",
                        "answers as --json writes them") from None  # fmt: skip
@@ -63,7 +65,7 @@ def _difference(a: Json, b: Json, names: tuple[str, str]) -> Json:
         raise BadField(names[1], "schema", b["schema"], f"{what}, as {names[0]} is")
     moved = [_changed(a, b, part, False) for part in _FOUND[what]]
     numbers = [x for part in moved for x in part if x["ratio"] is not None]
-    whole = what == "tierwise.result"
+    whole = what in ("tierwise.result", "tierwise.training")
     return {
         "schema": "tierwise.difference/1",
         "kind": what,
@@ -79,6 +81,23 @@ def _difference(a: Json, b: Json, names: tuple[str, str]) -> Json:
         "memory": _causes(_parts(a, "memory"), _parts(b, "memory")) if whole else [],
         "energy": _causes(_parts(a, "energy"), _parts(b, "energy")) if a.get("energy") and b.get("energy") else [],
     }
+
+
+def _viewed(d: Any, name: str) -> Any:
+    """A training step (of a plan, its best layout) with its numbers where other answers have theirs."""
+    if not isinstance(d, Mapping) or str(d.get("schema")).partition("/")[0] != "tierwise.training":
+        return d
+    best = (d.get("candidates") or [d.get("tightest") or {}])[0]
+    one = {**d, **best}
+    seconds, run = one["seconds"], one.get("run") or {}
+    numbers = {"time_s": seconds, "tokens_per_s": one["tokens_per_s"], "mfu": one["mfu"],
+               "peak_bytes": one["memory"]["peak"], "run_s": run.get("seconds"),
+               "cost_usd": run.get("usd")}  # fmt: skip
+    step = {"name": "a step", "passes": 1.0, "pipeline_stretch": 1.0, "time_s": seconds, "seconds_by_bound": {},
+            "ops": [{"kind": cause, "time_s": x} for cause, x in one["parts"].items()]}  # fmt: skip
+    # How far one layout is off says little of another.
+    errors = {"time_s": {"step": [math.log(x / seconds) for x in one["interval"]]}, "shared_by": name}
+    return {**one, "summary": numbers, "errors": errors, "phases": [step]}
 
 
 def _changed(a: Json, b: Json, part: str, asked: bool) -> list[Json]:

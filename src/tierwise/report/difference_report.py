@@ -11,6 +11,7 @@ from tierwise.report.explain_words import resource
 from tierwise.report.layout import Cell, Column, Report, ReportSection, Sentences, Table
 from tierwise.report.made import text as made_text
 from tierwise.report.numbers import UNKNOWN, percent
+from tierwise.report.training_report import CAUSES
 
 Json = dict[str, Any]
 
@@ -26,15 +27,18 @@ def described(d: Json) -> Report:
     if d["chosen"]:
         sections["chosen"] = ReportSection("What was chosen", _fields(d["chosen"]), "what differs", element="chosen")
     if d["numbers"]:
-        sections["numbers"] = _numbers(d["numbers"])
+        step = {"time_s": "step_s"} if _trains(d) else {}
+        sections["numbers"] = _numbers([{**x, "field": step.get(x["field"], x["field"])} for x in d["numbers"]])
     for name, title, remark, unit in (
-        ("time", "What moved the time", "seconds of the batch by phase and class of op", seconds),
+        ("time", "What moved the time", "seconds of a step by cause" if _trains(d) else
+         "seconds of the batch by phase and class of op", seconds),
         ("resources", "By what binds", "seconds of the batch by phase and resource", seconds),
         ("memory", "Memory", "bytes of the fullest device", gb),
         ("energy", "Energy", "joules of the batch", joules),
     ):
         if d[name]:
             rows = [_worded(x) for x in d[name]] if name == "resources" else d[name]
+            rows = [{**x, "cause": [CAUSES[x["cause"][1]]]} for x in rows] if name == "time" and _trains(d) else rows
             sections[name] = _causes(title, remark, rows, unit)
     before, after = (_called(d[side]) for side in ("before", "after"))
     time = next((x for x in d["numbers"] if x["field"] == "time_s"), None)
@@ -48,13 +52,19 @@ def described(d: Json) -> Report:
         alarm=False,
         why=(),
         numbers=() if time is None else [(
-            "Time of the batch", factor(time["ratio"]), f"{seconds(time['before'])} → {seconds(time['after'])}")],
+            f"Time of {'a step' if _trains(d) else 'the batch'}", factor(time["ratio"]),
+            f"{seconds(time['before'])} → {seconds(time['after'])}")],
         numbers_in_terminal=False,
         sections=sections,
     )
 
 
-_KINDS = {"tierwise.result": "answers of explain", "tierwise.plan": "plans", "tierwise.simulation": "simulations"}
+_KINDS = {"tierwise.result": "answers of explain", "tierwise.plan": "plans", "tierwise.simulation": "simulations",
+          "tierwise.training": "training steps"}  # fmt: skip
+
+
+def _trains(d: Json) -> bool:
+    return bool(d["kind"] == "tierwise.training")
 
 
 def _called(name: str) -> str:
@@ -73,11 +83,13 @@ def _headline(d: Json) -> str:
         return f"{asked}; {len(d['numbers'])} numbers moved."
     sure = {True: "beyond its interval", False: "within its interval", None: "of unknown interval"}[time["beyond"]]
     span = "" if time["interval"] is None else f", {factor(time['interval'][0])} to {factor(time['interval'][1])}"
-    said = (f"The batch takes {factor(time['ratio'])} the time ({seconds(time['before'])} to {seconds(time['after'])}"
+    what = "A step" if _trains(d) else "The batch"
+    said = (f"{what} takes {factor(time['ratio'])} the time ({seconds(time['before'])} to {seconds(time['after'])}"
             f"{span}): {sure}.")  # fmt: skip
     if d["time"]:
-        top = d["time"][0]
-        said += f" What moved most is {top['cause'][1]} in {top['cause'][0]}, by {_signed(top['moved'], seconds)}."
+        phase, cause = d["time"][0]["cause"]
+        where = "" if _trains(d) else f" in {phase}"
+        said += f" What moved most is {CAUSES.get(cause, cause)}{where}, by {_signed(d['time'][0]['moved'], seconds)}."
     return said
 
 

@@ -12,6 +12,7 @@ from tierwise.report.numbers import percent
 Json = dict[str, Any]
 
 _WORDS = {
+    "processors": "the host's, for what they compute",
     "active": "clocks, instructions, leakage at work",
     "idle": "drawn all the time",
     "system": "processors, network cards, fans around",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tierwise.core.units import dollars, gb, in_words, seconds, si
@@ -88,9 +89,9 @@ def of_plan(d: Json) -> Report:
         )
     best = {**d, **rows[0]}
     sections = {
-        "layouts": ReportSection(
-            "Layouts", _table(rows), "the fastest of each combination of degrees", element="layouts"
-        ),
+        **_counts(d),
+        "layouts": ReportSection("Layouts", _table(rows), f"the {'least in memory' if _lean(d) else 'fastest'} of each "
+                                 "combination of degrees", element="layouts"),
         "time": _time(best),
         "memory": _memory(best),
         **_goodput(best),
@@ -110,6 +111,23 @@ def of_plan(d: Json) -> Report:
         numbers=_numbers(best),
         sections=sections,
     )
+
+
+def _lean(d: Json) -> bool:
+    """Whether layouts are ranked by what their fullest device holds."""
+    return d.get("objective") == "memory"
+
+
+def _counts(d: Json) -> dict[str, ReportSection]:
+    """What a step takes on fewer devices, where the cheapest number was looked for."""
+    rows = d.get("counts")
+    if not rows:
+        return {}
+    least = min(r["cost"] for r in rows)
+    cells = [(count(r["devices"]), seconds(r["seconds"]), seconds(r["device_seconds"]),
+              f"{r['cost'] / least:.2f}×") for r in rows]  # fmt: skip
+    columns = (Column("devices"), Column("step"), Column("device time a step"), Column("cost"))
+    return {"counts": ReportSection("Devices", Table(columns, cells), "what a step costs on so many", element="counts")}
 
 
 def _bound(d: Json, best: Json) -> list[str]:
@@ -182,6 +200,7 @@ def _layout(x: Json) -> str:
         out += ", gradients averaged at the end"
     if x["zero"]:
         out += f", ZeRO-{x['zero']:.0f}"
+        out += f" over {x['shard']:.0f} each" if x.get("shard", math.inf) < x["dp"] * x["cp"] else ""
     if x["recompute"] != "none":
         out += f", {x['recompute']} recomputation"
     again = [name for key, name in _MODULES.items() if x[key]]

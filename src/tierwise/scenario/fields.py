@@ -191,8 +191,10 @@ _ROWS = (
     Field("optimizer", "training", "text", "adamw, adamw-8bit, adamw-bf16, adafactor, lion, muon, microadam, "
           "cosmos:r=RANK, galore:r=RANK, grass:r=RANK, frugal:density=SHARE, spam:density=SHARE, sgd or sgd-momentum."),
     Field("precision", "training", "text", "Format of matrix products: bf16, fp8.", "bf16"),
-    Field("trainer", "training", "text", "Framework that trains: megatron, fsdp, nanotron, deepspeed.", "megatron"),
-    Field("method", "training", "text", "How a model is fine-tuned: full, lora:r=16, qlora:r=16, zeroth.", "full"),
+    Field("trainer", "training", "text", "Framework that trains: megatron, megatron-deepspeed, fsdp, nanotron.",
+          "megatron"),
+    Field("method", "training", "text", "How a model is fine-tuned: full, lora:r=16, qlora:r=16, dora:r=16, "
+          "prefix:n=20, zeroth, sliced:o_proj=0.05.", "full"),
     Field("train_tokens", "training", "count", "Tokens of the whole run: 15T.", flag="--train-tokens"),
     # ------------------------------------------------------------ a deployment
     Field("replicas", "serving", "whole", "Engines (default: as many as the machine holds).", least=1),

@@ -25,6 +25,9 @@ def scenario_hash(scenario: Scenario | Resolved) -> str:
     """
     resolved = scenario if isinstance(scenario, Resolved) else scenario.resolved()
     parts: dict[str, Any] = {f.name: encode_any(getattr(resolved, f.name)) for f in fields(resolved) if f.compare}
+    own = Path(resolved.plan.schedule.partition(":")[0])
+    if own.suffix == ".py" and own.is_file():
+        parts["schedule"] = sha256(own.read_bytes()).hexdigest()
     return sha256(text(parts | {"versions": versions()}).encode()).hexdigest()
 
 

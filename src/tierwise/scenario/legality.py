@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from tierwise.core.errors import BadField
 from tierwise.core.num import Num
 from tierwise.core.numerics import blocks
+from tierwise.core.units import RANGE
 from tierwise.models.facts import depth, experts, facts_of, heads
 
 if TYPE_CHECKING:
@@ -178,11 +180,13 @@ def check_plan(plan: Plan, model: Model, machine: System) -> None:
     for broken in legal(plan, model, machine).refusals:
         raise BadField("plan", broken.field, broken.found, broken.allowed)
     for name, least, most, allowed in _BOUNDS:
-        found = np.asarray(getattr(plan, name), dtype=float)
+        number: Any = attrgetter(name)(plan)
+        found = np.asarray(number, dtype=float)
         if not np.all((found >= least) & (found <= most)):
-            raise BadField("plan", name, getattr(plan, name), allowed)
+            raise BadField("plan", name, number, allowed)
 
 
+_MOST = RANGE["count"][1]
 _BELOW_ONE = float(np.nextafter(1.0, 0.0))
 # (field of a plan, least, most, in words); what is no number is between none.
 _BOUNDS = (
@@ -192,6 +196,10 @@ _BOUNDS = (
     ("reserve", 0.0, _BELOW_ONE, "a fraction from 0 up to 1"),
     ("adapters", 0.0, 1e6, "a number from 0 to 1e6"),
     ("lora_rank", 1.0, 1e6, "a rank from 1 to 1e6"),
+    *((f"kv.{name}", 0.0, 1.0, "a fraction from 0 to 1") for name in ("keep", "rank", "read")),
+    *((f"kv.{name}", 0.0, np.inf, "tokens, 0 or more") for name in ("residual", "budget", "window", "read_budget")),
+    ("kv.shared_prefix", 0.0, _MOST, f"tokens from 0 to {_MOST:,.0f}"),
+    ("kv.selector", 0.0, 64.0, "bits from 0 to 64"),
 )
 
 

@@ -1,7 +1,7 @@
 """When things happen: which lane issues what in which order, and the timeline that follows.
 
-A schedule is a file in this folder with a function ``order(program, **options) -> Order``, found by its name; there is
-no list. ``order`` needs no prices; :func:`tierwise.schedule.play.play` adds them.
+A schedule is a file in this folder with a function ``order(program, **options) -> Order``, found by its name (there is
+no list), or a user's, by its path. ``order`` needs no prices; :func:`tierwise.schedule.play.play` adds them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 from tierwise.core.errors import TierwiseError, UnknownName
 from tierwise.core.units import whole
+from tierwise.core.userfile import executed
+from tierwise.program.program import Program
 from tierwise.schedule.types import Order
 
 MOST = 10_000  # of any option: more turns, stages or buffers than a program has layers to fill them
@@ -32,15 +37,30 @@ def schedules() -> dict[str, Callable[..., Order]]:
 
 
 def schedule(name: str) -> Callable[..., Order]:
-    """A schedule's ``order`` function.
+    """A schedule's ``order`` function, by name or by the path of a user's file, which is run.
 
     Raises:
-        UnknownName: no file of that name holds one.
+        UnknownName: no file of that name holds one. TierwiseError: a path to nothing, or to a file without one.
     """
     found = schedules().get(name)
-    if found is None:
-        raise UnknownName("schedule", name, schedules(), "A schedule is a file in tierwise/schedule with a function "
-                          "order(program, **options).")  # fmt: skip
+    if found is not None:
+        return found
+    path = Path(name)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise TierwiseError(f"{name}: no such file")
+        return _read(str(path.resolve()), path.stat().st_mtime_ns)
+    raise UnknownName("schedule", name, schedules(), "A schedule is a file in tierwise/schedule, or one of your own by "
+                      "its path (./mine.py), with a function order(program, **options).")  # fmt: skip
+
+
+@cache
+def _read(path: str, changed: int) -> Callable[..., Order]:
+    del changed  # part of the key: an edited file is read again
+    module = executed(path, f"tierwise_schedule_{sha256(path.encode()).hexdigest()[:12]}")
+    found = getattr(module, "order", None)
+    if not inspect.isfunction(found):
+        raise TierwiseError(f"{path}: needs a function 'order' (see docs/adding-a-schedule.md)")
     return found
 
 
@@ -79,7 +99,34 @@ def parts(text: str) -> int:
     if not text:
         return 1
     name, _ = parse(text)
-    return int(getattr(importlib.import_module(f"{__name__}.{name}"), "PARTS", 1))
+    return int(_constant(name, "PARTS", 1))
+
+
+def _constant(name: str, constant: str, usual: Any) -> Any:
+    """What the file of a schedule says of it."""
+    return schedule(name).__globals__.get(constant, usual)
+
+
+def moves_only(text: str) -> bool:
+    """Whether a schedule, by name and options, changes nothing but when copies run."""
+    if not text:
+        return False
+    name, _ = parse(text)
+    return bool(_constant(name, "COPIES", False))
+
+
+def order_of(name: str, program: Program, **options: object) -> Order:
+    """The order that a schedule gives a step, whose program says where its tensors lie: with all of them on the device
+    there is nothing to copy, and a schedule of copies leaves ops in line.
+
+    Raises:
+        UnknownName, TierwiseError: as :func:`order`.
+    """
+    from tierwise.schedule._placed import has_copies
+
+    if moves_only(name) and not has_copies(program):
+        return order("in_order", program)
+    return order(name, program, **options)
 
 
 def order(name: str, program: object = None, **options: object) -> Order:

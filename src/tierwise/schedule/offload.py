@@ -12,6 +12,9 @@ from tierwise.schedule._order_builder import OrderBuilder, copy, dependencies
 from tierwise.schedule._placed import copied, has_copies
 from tierwise.schedule.types import Buffer, Order, OrderEdge
 
+# What it orders beside the device's work are copies, of what a placement puts elsewhere.
+COPIES = True
+
 
 def order(
     program: Program,

@@ -11,6 +11,9 @@ from tierwise.schedule._order_builder import OrderBuilder, copy, dependencies
 from tierwise.schedule._placed import copied, has_copies
 from tierwise.schedule.types import Buffer, Order, OrderEdge
 
+# What it orders beside the device's work are copies, of what a placement puts elsewhere.
+COPIES = True
+
 
 def order(program: Program, ahead: int = 1, roles: Sequence[str] = ("weight",), tier: str = "host") -> Order:
     """One copy a turn of every repeat (such as a layer), in a lane of its own.

@@ -66,13 +66,18 @@ class Candidate:
         """Of a step, with the pipeline as played."""
         return float(np.asarray(self.step.time + (self.played - 1.0) * span(self.step.layout, self.step.stages)))
 
+    @property
+    def peak(self) -> float:
+        """Bytes on the fullest device."""
+        return float(np.asarray(self.step.memory.peak))
+
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """Layouts by time, the fastest first.
+    """Layouts, the best first: the fastest, or those that need least memory.
 
     Attributes:
-        candidates: the fastest that fit, of different degrees.
+        candidates: the best that fit, of different degrees.
         legal, fitting: how many layouts were legal, and how many of them fit.
         unlimited: the fastest legal layout, whether it fits or not.
         tricks: what one change of the fastest layout would give, the largest gain first.
@@ -99,10 +104,12 @@ def plan_training(
     seq: float,
     space: Space,
     confirm: bool = True,
+    objective: str = "time",
 ) -> TrainPlan:
-    """The fastest layouts that fit.
+    """The best layouts that fit.
 
     Args:
+        objective: ``time``, the fastest; ``memory``, those whose fullest device holds least, the faster of equals.
         confirm: play the fastest ones; without, there are no candidates, and what is told is how many layouts fit.
 
     Raises:
@@ -116,7 +123,7 @@ def plan_training(
     experts = max((float(np.asarray(b.facts().experts or 0.0)) for k in text.kinds for b in k.blocks), default=0.0)
     found = 0
     fitting = 0
-    best: list[tuple[float, Layout]] = []
+    best: list[tuple[tuple[float, float], Layout]] = []
     tight: tuple[float, Layout] | None = None
     free: tuple[float, Layout] | None = None
     works = _Works(model, system, how)
@@ -138,9 +145,8 @@ def plan_training(
         if free is None or times[quickest] < free[0]:
             free = float(times[quickest]), x.at(quickest)
         if fits.any():
-            seconds = np.where(fits, times, np.inf)
-            some_best = _first(seconds, x)
-            best += [(float(seconds[i]), x.at(int(i))) for i in some_best if np.isfinite(seconds[i])]
+            keys = (times, peak) if objective == "time" else (peak, times)
+            best += [((float(keys[0][i]), float(keys[1][i])), x.at(int(i))) for i in _first(keys, fits, x)]
     if tight is None:
         raise BadField(
             "layout",
@@ -152,7 +158,8 @@ def plan_training(
     ranked = time.perf_counter() - began
     steps = [train_step(model, system, x, how) for x in _different(best) if confirm]
     runs: dict[tuple[float, ...], Played] = {}
-    candidates = tuple(sorted((_played_once(s, runs) for s in steps), key=lambda c: c.seconds))
+    known = (_played_once(s, runs) for s in steps)
+    candidates = tuple(sorted(known, key=lambda c: (c.peak, c.seconds) if objective == "memory" else (c.seconds,)))
     least_step = None if fitting else train_step(model, system, tight[1], how)
     unlimited = train_step(model, system, free[1], how) if free is not None and confirm else None
     more = tricks(model, system, candidates[0].step, candidates[0].seconds) if candidates else ()
@@ -291,8 +298,9 @@ def _degrees(
                 if dp < 1 or dp != int(dp) or given not in (0.0, dp):
                     continue
                 ranks = dp * cp * tp
-                for ep in choices("ep", [1.0] if not experts else [e for e in _divisors(experts) if e <= ranks]):
-                    yield tp, pp, cp, dp, ep
+                for ep in choices("ep", [1.0] if not experts else _divisors(experts)):
+                    if ranks % ep == 0 and (ep == 1.0 or (experts and experts % ep == 0)):
+                        yield tp, pp, cp, dp, ep
 
 
 def _uneven(depth: int, pp: float, fixed: Mapping[str, float]) -> list[tuple[float, float]]:
@@ -317,16 +325,18 @@ def _divisors(n: float) -> list[float]:
 _TOLD = ("tp", "pp", "cp", "ep", "zero")
 
 
-def _first(seconds: Array, x: Layout) -> Whole:
-    """The fastest of each combination of degrees, of those combinations that are fastest."""
-    order_ = np.argsort(seconds, kind="stable")[: 1 << 10]
-    keys = np.stack([np.broadcast_to(getattr(x, name), seconds.shape)[order_] for name in _TOLD])
-    _, first = np.unique(keys, axis=1, return_index=True)
+def _first(keys: tuple[Array, Array], fits: NDArray[np.bool_], x: Layout) -> Whole:
+    """The best of each combination of degrees, of those combinations that are best: by the first key, then by the
+    second."""
+    able = np.flatnonzero(fits)
+    order_ = able[np.lexsort([key[able] for key in keys[::-1]])][: 1 << 10]
+    told = np.stack([np.broadcast_to(getattr(x, name), fits.shape)[order_] for name in _TOLD])
+    _, first = np.unique(told, axis=1, return_index=True)
     return np.asarray(order_[np.sort(first)[:FINALISTS]])
 
 
-def _different(found: list[tuple[float, Layout]]) -> list[Layout]:
-    """The fastest of each combination of degrees."""
+def _different(found: list[tuple[tuple[float, float], Layout]]) -> list[Layout]:
+    """The best of each combination of degrees."""
     out: dict[tuple[float, ...], Layout] = {}
     for _, x in sorted(found, key=lambda pair: pair[0]):
         out.setdefault(tuple(float(np.asarray(getattr(x, name))) for name in _TOLD), x)

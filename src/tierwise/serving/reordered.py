@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tierwise.steps.cost import StepCost
+from tierwise.steps.energy import works
 from tierwise.steps.kinds import Names
 from tierwise.steps.price import EngineOn, price_step
 from tierwise.steps.priced import PricedOp, scaled
@@ -75,7 +76,7 @@ def work(on: EngineOn, rows: Floats, joules: Floats) -> Floats:
     """
     step = price_step(replace(on, graphs=0), StepState(rows))
     spent = np.asarray(step.spent(on.actions, on.kinds.tokens)) + 0.0 * rows
-    mine = (p for p in step.on_device if (p.segment.name, p.op.name) in on.kinds.tokens and p.op.kind != "copy")
+    mine = (p for p in step.on_device if (p.segment.name, p.op.name) in on.kinds.tokens and works(p.op))
     working = step.parts * sum((p.segment.repeat * p.cost.busy for p in mine), 0.0 * rows)
     return np.stack([joules - spent, np.asarray(working)], axis=-1)
 

@@ -22,14 +22,14 @@ from tierwise.cost.energy import Actions, stretch
 from tierwise.cost.types import name_of_largest
 from tierwise.program.program import Program
 from tierwise.program.types import Op, Segment
-from tierwise.schedule import order, parse, parts
+from tierwise.schedule import order_of, parse, parts
 from tierwise.schedule.compiled import executions, lanes_of
 from tierwise.schedule.demand import from_cost, group, share
 from tierwise.schedule.host import LAUNCH, launched, paced
 from tierwise.schedule.play import play
 from tierwise.schedule.types import Demand, Order, Timeline
 from tierwise.steps.corrections import Corrections
-from tierwise.steps.energy import joules
+from tierwise.steps.energy import PROCESSORS, joules, works
 from tierwise.steps.kinds import Names as Ops
 from tierwise.steps.priced import PricedOp, corrected, in_whole_turns, mixtures, scaled, split, step_time
 from tierwise.steps.state import StepState
@@ -132,7 +132,7 @@ class StepCost:
             priced: every op with its cost; what the device spends on it unless given.
         """
         name, options = parse(schedule)
-        made = order(name, self._whole[0], **options)
+        made = order_of(name, self._whole[0], **options)
         known, shares = {id(p.op): p.cost for p in priced or self.on_device}, self._shares
         if any(op is None for op in made.work):
             raise TierwiseError(f"schedule {name!r} is one of pipelines: it orders stages, not the ops of a step")
@@ -237,19 +237,24 @@ class StepCost:
     def least_time(self) -> Num:
         """Seconds that the step takes at the least at the watts that its device may draw; 0 where it could not ask for
         more."""
-        return 0.0 if self.power is None else stretch(self.spent(self.power), 0.0, self.cap, self.power.idle)
+        if self.power is None:
+            return 0.0
+        own = {k: v for k, v in self._spent(self.power).items() if k != PROCESSORS}
+        return stretch(own, 0.0, self.cap, self.power.idle)
 
     def joules(self, of: Actions, seconds: Num) -> dict[str, Num]:
         """Joules of one device by component, over so many seconds."""
         priced = ((self.parts * p.segment.repeat, p.op, p.cost) for p in self.on_device)
-        return joules(priced, seconds, minimum(num(self.busy), num(seconds)), of)
+        return joules(priced, seconds, minimum(num(self.busy), num(seconds)), of, self.target)
 
     def spent(self, of: Actions, names: Ops | None = None) -> Num:
         """Joules of one device beside what it draws all the time: of the whole step, or of some ops of it alone."""
+        return sum((v for k, v in self._spent(of, names).items() if k != "idle"), 0.0)
+
+    def _spent(self, of: Actions, names: Ops | None = None) -> dict[str, Num]:
         mine = [p for p in self.on_device if names is None or (p.segment.name, p.op.name) in names]
         busy = self.busy if names is None else self._working(mine)
-        parts = joules(((self.parts * p.segment.repeat, p.op, p.cost) for p in mine), 0.0, busy, of)
-        return sum((v for k, v in parts.items() if k != "idle"), 0.0)
+        return joules(((self.parts * p.segment.repeat, p.op, p.cost) for p in mine), 0.0, busy, of, self.target)
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
@@ -370,5 +375,5 @@ class StepCost:
         return minimum(num(self._working(self.on_device)), num(self.device))
 
     def _working(self, priced: Sequence[PricedOp]) -> Num:
-        """Seconds that the binding resource of each op works; copies leave the device idle."""
-        return self.parts * sum((p.segment.repeat * p.cost.busy for p in priced if p.op.kind != "copy"), 0.0)
+        """Seconds that the binding resource of each op works; copies and the host's work leave the device idle."""
+        return self.parts * sum((p.segment.repeat * p.cost.busy for p in priced if works(p.op)), 0.0)

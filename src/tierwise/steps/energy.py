@@ -8,22 +8,52 @@ import numpy as np
 
 from tierwise.core.num import Num, maximum, minimum, num
 from tierwise.core.numerics import Names
-from tierwise.cost.energy import Actions, by_dtype, energy
-from tierwise.cost.types import Cost
+from tierwise.cost.energy import Actions, actions, by_dtype, energy
+from tierwise.cost.types import Cost, Target
 from tierwise.machines.types import System
 from tierwise.program.types import Op
 
+# What the host's processors draw for ops that they compute, in place of a device.
+PROCESSORS = "processors"
+
 
 def joules(
-    priced: Iterable[tuple[Num, Op, Cost]], seconds: Num, busy: Num, of: Actions
+    priced: Iterable[tuple[Num, Op, Cost]], seconds: Num, busy: Num, of: Actions, target: Target
 ) -> dict[str, Num]:  # fmt: skip
-    """Joules of one device by component.
+    """Joules of one device by component, and of what its part of the host's processors computes for it.
 
     Args:
         priced: executions, op and cost of every op. ``seconds``: how long the device is on for them, ``busy`` of which
             it works.
         of: what each action costs; what no source gives an energy of counts nothing.
+        target: what ops are priced on.
     """
+    every = list(priced)
+    flops, moved = _counted((x for x in every if not _on_host(x[1])), of)
+    out = energy(flops, moved, seconds, of, busy)
+    away = [x for x in every if _on_host(x[1])]
+    host = target.system.host
+    if away and host is not None and host.cpu is not None:
+        on = actions(host.cpu)
+        # Devices that work at once have a part of the processors each, and draw a part of what these do.
+        at_once = maximum(target.system.per_node / target.taking_turns, 1.0)
+        working = sum((n * cost.busy for n, _, cost in away), 0.0) / at_once
+        own = energy(*_counted(away, on), 0.0, on, working)
+        out[PROCESSORS] = sum((x for name, x in own.items() if name != "idle"), 0.0)
+    return out
+
+
+def works(op: Op) -> bool:
+    """Whether a device works while an op runs: not while something is copied, or computed by the host."""
+    return op.kind != "copy" and not _on_host(op)
+
+
+def _on_host(op: Op) -> bool:
+    return bool(op.options.get("on") == "host" and op.kind != "copy")
+
+
+def _counted(priced: Iterable[tuple[Num, Op, Cost]], of: Actions) -> tuple[dict[str, Num], dict[str, Num]]:
+    """(FLOP by dtype, bytes by tier and link)."""
     flops: dict[str, Num] = {}
     moved: dict[str, Num] = {}
     for times, op, cost in priced:
@@ -34,11 +64,11 @@ def joules(
             known = name if name in of.bytes else name.split(".", maxsplit=1)[0]
             if known in of.bytes:
                 moved[known] = moved.get(known, 0.0) + times * size
-    return energy(flops, moved, seconds, of, busy)
+    return flops, moved
 
 
 def by_op(
-    priced: Sequence[tuple[Num, Op, Cost]], seconds: Num, busy: Num, of: Actions
+    priced: Sequence[tuple[Num, Op, Cost]], seconds: Num, busy: Num, of: Actions, target: Target
 ) -> tuple[list[dict[str, Num]], dict[str, Num]]:
     """(joules of one device by component for each op, what is drawn between them): together those of :func:`joules`.
 
@@ -46,14 +76,14 @@ def by_op(
     the time that they take together.
 
     Args:
-        priced, seconds, busy, of: as of :func:`joules`.
+        priced, seconds, busy, of, target: as of :func:`joules`.
     """
     times = [n * cost.time for n, _, cost in priced]
-    works = [0.0 if op.kind == "copy" else n * cost.busy for n, op, cost in priced]
+    working = [n * cost.busy if works(op) else 0.0 for n, op, cost in priced]
     at, on = (minimum(num(whole) / maximum(sum(each, 0.0), 1e-300), 1.0)
-              for whole, each in ((seconds, times), (busy, works)))  # fmt: skip
-    rows = [joules([x], at * t, on * w, of) for x, t, w in zip(priced, times, works, strict=True)]
-    left = {"active": of.active * (busy - on * sum(works, 0.0)), "idle": of.idle * (seconds - at * sum(times, 0.0))}
+              for whole, each in ((seconds, times), (busy, working)))  # fmt: skip
+    rows = [joules([x], at * t, on * w, of, target) for x, t, w in zip(priced, times, working, strict=True)]
+    left = {"active": of.active * (busy - on * sum(working, 0.0)), "idle": of.idle * (seconds - at * sum(times, 0.0))}
     return rows, left
 
 

@@ -14,7 +14,7 @@ from tierwise.models.step import Step
 from tierwise.models.types import Block, Model
 from tierwise.models.wrapper import adapt
 from tierwise.scenario.types import Resolved
-from tierwise.schedule import order, parse
+from tierwise.schedule import order_of, parse
 from tierwise.techniques._make import (
     Matched,
     NothingMatched,
@@ -104,7 +104,7 @@ def _beside(r: Resolved, text: str) -> Matched:
     for phase in ("decode", "encode", "vision", "audio"):
         program = lower(Step(r.model, r.plan, 2.0, 1.0, 1.0, phase))
         if program.segments:
-            made = order(name, program, **options)
+            made = order_of(name, program, **options)
             first, *_ = made.lanes
             several += sum(len(x) for s in made.sections for lane, x in s.lanes.items() if lane != first)
     return (("ops beside the device's", float(several)),)

@@ -24,7 +24,7 @@ def checkpoint(step: TrainStep, model: Model) -> float:
     if recipe.rank > 0:
         thin = sum((n * p.adapters for p, n in step.work.layers), 0.0) * x.tp
         return float(np.asarray(recipe.rank * thin)) * each
-    if recipe.slices:
+    if recipe.slices or recipe.prefix > 0:
         return each * float(np.asarray(sum((n * p.sliced for p, n in step.work.layers), 0.0) * x.tp))
     whole = Layout()
     sized = sum(shaped_states(model, whole, recipe), 0.0) * step.work.depth

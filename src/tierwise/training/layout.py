@@ -199,8 +199,11 @@ def legal(layout: Layout, depth: float, heads: Num, per_node: float) -> NDArray[
     return np.asarray(np.logical_and.reduce(rows), dtype=bool)
 
 
-def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
+def check(layout: Layout, depth: float, heads: float, devices: float, experts: float = 0.0) -> None:
     """Refuse one layout that cannot be, with the values that can.
+
+    Args:
+        experts: routed experts of a layer.
 
     Raises:
         BadField: with the nearest legal values.
@@ -225,14 +228,39 @@ def check(layout: Layout, depth: float, heads: float, devices: float) -> None:
         f"a multiple of dp x micro-batch = {float(np.asarray(x.dp * x.micro_batch)):.0f}",
         x.global_batch,
     )
-    if x.shard < x.replicas:
+    if np.isfinite(x.shard):
+        if not x.zero:
+            raise BadField("layout", "shard", x.shard, "nothing without zero, which divides what replicas hold")
         _need("shard", x.shard, x.replicas, f"a divisor of the {float(np.asarray(x.replicas)):.0f} replicas")
     _need("islands", x.islands, x.dp, f"a divisor of the {float(np.asarray(x.dp)):.0f} replicas")
     _away(x)
+    _tokens(x)
+    if x.ep > 1:
+        ranks = float(np.asarray(x.tp * x.dp * x.cp))
+        _need("ep", x.ep, max(experts, 1.0), f"a divisor of the {experts:.0f} experts")
+        _need("ep", x.ep, ranks, f"a divisor of the {ranks:.0f} devices of tp x dp x cp")
+    if x.vocabulary and x.pp < 2:
+        raise BadField("layout", "vocabulary", x.vocabulary, "nothing without pipeline stages to divide it over")
     if x.interleave != 1 and x.pp == 1:
         raise BadField("layout", "interleave", x.interleave, "1 without pipeline stages")
     if x.interleave != 1 and x.micro_batches % x.pp:
         raise BadField("layout", "micro_batches", x.micro_batches, f"a multiple of pp = {x.pp:.0f} when interleaved")
+
+
+def _tokens(x: Layout) -> None:
+    """How the tokens of a sequence are divided."""
+    if x.cp > 1 and x.seq % (2.0 * x.cp):
+        raise BadField("layout", "cp", x.cp, f"half a divisor of the {x.seq:.0f} tokens: each rank has an early and a "
+                       f"late part, as long as the others'")  # fmt: skip
+    if x.sequence_parallel and x.tp < 2:
+        raise BadField("layout", "sequence_parallel", 1.0, "nothing without tensor parallelism, which divides it")
+    if x.sequence_parallel and x.seq % x.tp:
+        raise BadField("layout", "seq", x.seq, f"a multiple of tp = {x.tp:.0f}, or no sequence parallelism")
+    if x.asynchronous and not x.sequence_parallel:
+        raise BadField("layout", "tp_overlap", 1.0, "nothing without sequence parallelism, whose collectives it runs")
+    if x.asynchronous and x.ep > 1:
+        raise BadField("layout", "tp_overlap", 1.0, "nothing with expert parallelism, whose exchanges do not go in "
+                       "parts")  # fmt: skip
 
 
 def _away(x: Layout) -> None:

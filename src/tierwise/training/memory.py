@@ -225,9 +225,9 @@ def account(
     after = own.after - shared(model, x, before, own.after)
     copies = of_schedule(x, lambda c: c.shape.copies)
     dense, experts = copies * held * layer["layer"] + before + after, copies * held * layer["experts"]
-    # Adapters are trained instead of the weights, and kept in 16 bits beside them.
+    # Adapters (or a prefix) are trained instead of the weights, and kept in 16 bits beside them.
     mine, routed = trained(x, how, work, dense, experts)
-    adapters = 2.0 * mine if recipe.rank > 0 else 0.0
+    adapters = 2.0 * mine if recipe.rank > 0 or recipe.prefix > 0 else 0.0
     shards = minimum(x.replicas * copies, x.shard)
     # Each expert is on fewer devices, which share its states.
     fewer = copies * maximum(x.replicas * minimum(x.tp, x.ep) / x.ep, 1.0) if np.any(np.asarray(experts) > 0) else 1.0
@@ -334,7 +334,7 @@ def trained(x: Layout, how: TrainingFramework, work: ModelWork, dense: Num, expe
     """Dense and expert parameters of a device that have gradients."""
     if not how.recipe.frozen:
         return dense, experts
-    if how.recipe.slices:
+    if how.recipe.slices or how.recipe.prefix > 0:
         return ceil_div(work.depth, x.pp) * sum((n / work.depth * p.sliced for p, n in work.layers), 0.0), 0.0 * experts
     return how.recipe.rank * held_adapters(x, work), 0.0 * experts
 

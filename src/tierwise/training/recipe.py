@@ -11,6 +11,7 @@ from typing import Any
 
 from tierwise.core.errors import BadField, UnknownName
 from tierwise.core.num import Num
+from tierwise.core.numerics import fmt
 from tierwise.core.units import whole
 from tierwise.training.optimizers import OPTIMIZERS
 
@@ -45,6 +46,9 @@ class Recipe:
         rank: of low-rank adapters, which alone are trained (LoRA, arXiv:2106.09685); 0 trains all. ``adapted``: maps of
             a layer that have them, by the last part of their name, and how many of the parts that are fused into one
             map; without, every linear map.
+        magnitudes: 1 where each map's columns have trained lengths beside adapters (DoRA, arXiv:2402.09353).
+            ``prefix``: trained keys and values in front of every sequence, of each layer, and nothing else that is
+            trained (prefix tuning, arXiv:2101.00190).
         inputs: 1 where products of frozen weights keep inputs of their own for a backward pass that needs none (of
             four-bit weights: bitsandbytes' MatMul4Bit).
         mixed: 1 where adapters lie in one sharded unit with the frozen weights of their layer.
@@ -103,6 +107,8 @@ class Recipe:
     precision: str = "bf16"
     rank: float = 0.0
     adapted: tuple[tuple[str, float], ...] = ()
+    magnitudes: float = 0.0
+    prefix: float = 0.0
     inputs: float = 0.0
     mixed: float = 0.0
     slices: tuple[tuple[str, float], ...] = ()
@@ -135,7 +141,7 @@ class Recipe:
     @property
     def frozen(self) -> bool:
         """Whether most weights have no gradients."""
-        return self.rank > 0 or bool(self.slices)
+        return self.rank > 0 or bool(self.slices) or self.prefix > 0
 
     @property
     def adds(self) -> bool:
@@ -166,8 +172,8 @@ GRAPHS = ("none", "router", "layers", "step")
 
 
 def method(text: str, base: Recipe) -> Recipe:
-    """The recipe of a way to fine-tune: ``full``, ``lora:r=16``, ``qlora:r=16``, ``zeroth`` (MeZO, arXiv:2305.17333),
-    ``sliced:o_proj=0.05,down=0.02`` (S2FT, arXiv:2412.06289).
+    """The recipe of a way to fine-tune: ``full``, ``lora:r=16``, ``qlora:r=16``, ``dora:r=16``, ``prefix:n=20``,
+    ``zeroth`` (MeZO, arXiv:2305.17333), ``sliced:o_proj=0.05,down=0.02`` (S2FT, arXiv:2412.06289).
 
     Frozen weights of ``qlora`` are in NF4 (arXiv:2305.14314).
 
@@ -176,7 +182,7 @@ def method(text: str, base: Recipe) -> Recipe:
     """
     name, _, rest = text.partition(":")
     if name not in METHODS:
-        raise UnknownName("method", name, METHODS)
+        raise UnknownName("method", name, METHODS, f"(there are {', '.join(METHODS)})")
     if name in ("full", "zeroth"):
         if rest:
             raise BadField("--method", name, rest, "nothing after it")
@@ -185,18 +191,24 @@ def method(text: str, base: Recipe) -> Recipe:
         return base if name == "full" else replace(base, **alone)  # type: ignore[arg-type]
     if name == "sliced":
         return replace(base, slices=_slices(rest))
+    if name == "prefix":
+        key, _, value = (rest or "n=20").partition("=")
+        if key != "n" or not whole(value, MOST_PREFIX):
+            raise BadField("--method", name, rest, f"n=TOKENS, a whole number from 1 to {MOST_PREFIX:,}")
+        return replace(base, prefix=float(value))
     given, _, maps = (rest or "r=16").partition(",on=")
     key, _, value = given.partition("=")
     if key not in ("r", "rank") or not whole(value) or ("," in rest and not maps):
         raise BadField("--method", name, rest, "r=RANK, a whole number of at least 1; maps behind it: "
                        "r=16,on=qkv_proj+o_proj")  # fmt: skip
-    # NF4: 4 bits, an 8-bit scale for 64 weights, and an fp32 scale for 256 of those.
-    held = base.parameters if name == "lora" else (4.0 + 8.0 / 64.0 + 32.0 / (64.0 * 256.0)) / 8.0
+    held = fmt("nf4").bytes if name == "qlora" else base.parameters
     on = tuple((part, float("inf")) for part in maps.split("+") if part)
-    return replace(base, parameters=held, rank=float(value), adapted=on, inputs=float(name == "qlora"))
+    return replace(base, parameters=float(held), rank=float(value), adapted=on, inputs=float(name == "qlora"),
+                   magnitudes=float(name == "dora"))  # fmt: skip
 
 
-METHODS = ("full", "lora", "qlora", "sliced", "zeroth")
+METHODS = ("full", "lora", "qlora", "dora", "prefix", "sliced", "zeroth")
+MOST_PREFIX = 1_000_000
 
 
 def _slices(text: str) -> tuple[tuple[str, float], ...]:

@@ -30,7 +30,7 @@ from tierwise.training.launches import launches, looped
 from tierwise.training.layout import Layout
 from tierwise.training.positions import pattern_of
 from tierwise.training.recipe import Recipe, SustainedRates, TrainingFramework, sustained
-from tierwise.training.trains import ADAPTED, ADAPTER, adapted, share
+from tierwise.training.trains import ADAPTED, ADAPTER, adapted, rank_one, share
 
 # ``sent``: tokens on their way to experts and back; ``link``: all other collectives inside layers.
 CLASSES = ("matmul", "routed", "attention", "memory", "link", "sent")
@@ -52,7 +52,8 @@ class BodyRun:
         launches: ops of the forward pass, and of the backward pass, that the host launches; ``looped``: seconds that
             kernels of single experts take it beside them.
         flops: of the forward pass.
-        adapters: parameters that a rank of one adds to all linear maps. ``sliced``: those in slices that are trained.
+        adapters: parameters that a rank of one adds to all linear maps. ``sliced``: those that are trained in slices,
+            or in a prefix.
         keys: bytes of the keys and values that attention computes anew; ``queries``: of its queries, and ``sums``: of
             two numbers in fp32 for each row of scores. ``sent``: bytes that a device sends in the collectives of both
             passes.
@@ -141,14 +142,14 @@ def work_of(
     decoder(model)
     ahead = how.recipe.ahead > 0
     plain = plan_of(layout, flash=flash, ahead=ahead)
-    step = training_step(model, plain, layout)
+    step = training_step(model, plain, layout, how.recipe.prefix)
     trains, form = share(how.recipe), fmt("bf16" if how.recipe.adds or how.recipe.gradients <= 2 else "fp32")
     # What is scattered after every micro-batch is added up where it arrives.
     added = where(np.asarray(layout.zero) >= 3, 0.0, float(not how.recipe.adds))
 
     def passes(plan: Plan) -> tuple[tuple[Program, Program], tuple[StepCost, StepCost]]:
         """The forward and the backward pass, and what both cost with their casts."""
-        forward = adapted(as_trained(lower(training_step(model, plan, layout)), how), how.recipe)
+        forward = adapted(as_trained(lower(training_step(model, plan, layout, how.recipe.prefix)), how), how.recipe)
         both = forward, backward(forward, form, trains, added)
         first, second = (_priced(model, system, plan, cast(p, how.recipe, OUTPUT)) for p in both)
         return both, (first, second)
@@ -184,11 +185,11 @@ def decoder(model: Model) -> Stack:
     raise TierwiseError(f"{model.name}: training is told of models with a decoder; this one has none")
 
 
-def training_step(model: Model, plan: Plan, layout: Layout) -> Step:
-    """The pass of one micro-batch on one device."""
+def training_step(model: Model, plan: Plan, layout: Layout, prefix: float = 0.0) -> Step:
+    """The pass of one micro-batch on one device, with so many keys and values in front of each sequence."""
     new = layout.seq / layout.cp
     # Context-parallel ranks hold early and late parts of a sequence, so that each attends to half of it.
-    past = (layout.seq - new) / 2.0
+    past = (layout.seq - new) / 2.0 + prefix
     return Step(model, plan, layout.micro_batch, new, past, "prefill", new, ranks=layout.cp)
 
 
@@ -262,7 +263,7 @@ def _piece(
     of, scores = by_module(tensors), sum((kept_scores(op) for op, _ in ops if op.kind == "attention"), 0.0)
     whole = {m: of[m] + (of["act"] if m == "mlp" else 0.0) for m in MODULES}
     own = [(op, n) for op, n in ops if not op.options.get(ADAPTER)]
-    thin = [op for op, _ in ops if op.kind == "matmul" and op.options.get(ADAPTER)]
+    thin = [op for op, _ in ops if op.options.get(ADAPTER)]
     return BodyRun(
         forward=seconds(costs[0], low[0]),
         backward=seconds(costs[1], low[1]),
@@ -272,11 +273,13 @@ def _piece(
         looped=(eager * looped(forward, name, count, recipe), eager * looped(behind, name, count, recipe)),
         # What the busiest rank does more than the mean is of no use.
         flops=sum((n * op.flops / (imbalance if op.options.get("routed") else 1.0) for op, n in own), 0.0),
-        adapters=sum((op.dims["k"] * op.dims["n"] / recipe.rank for op in thin), 0.0)
+        adapters=rank_one(thin, recipe)
         if thin
         else sum((float(str(op.options.get("parts", 1))) * op.dims["k"] + op.dims["n"]
                   for op, _ in own if op.kind == "matmul" and op.role in ADAPTED), 0.0),
-        sliced=sum((trains(op) * op.dims["k"] * op.dims["n"] for op, _ in own if op.kind == "matmul"), 0.0),
+        sliced=sum((trains(op) * op.dims["k"] * op.dims["n"] for op, _ in own if op.kind == "matmul"), 0.0)
+        + recipe.prefix * sum((op.dims["kv_heads"] * (op.dims["head_dim"] + op.dims["v_dim"]) for op, _ in ops
+                               if op.kind == "attention"), 0.0),
         keys=sum((o.bytes for op, _ in ops if op.kind == "attention" for o in op.reads[1:] if o.role == "act"), 0.0),
         queries=sum((op.reads[0].bytes for op, _ in ops if op.kind == "attention"), 0.0),
         sums=sum((8.0 * op.dims["batch"] * op.dims["heads"] * op.dims["q"] for op, _ in ops if op.kind == "attention"),

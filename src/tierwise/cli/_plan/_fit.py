@@ -93,7 +93,9 @@ def question(
     if not asked.machine:
         raise TierwiseError('on which machine? Give --on "rtx4090 + 64GB ddr5 + nvme-gen4", m3-max-64gb or a YAML file')
     on = asked.machine if isinstance(asked.machine, str) else asked.machine[0]
-    batch = None if asked.batch == "max" else float(asked.batch)
+    # Throughput is that of as many sequences as are best, unless somebody says how many.
+    most = asked.batch == "max" or (goal == "throughput" and "batch" not in asked.said)
+    batch = None if most else float(asked.batch)
     aim = known("--goal", goal or ("throughput" if batch is None else "latency"), GOALS)
     if batch is None and aim == "latency":
         raise BadField("--batch", "value", "max", "a number, with --goal latency; max goes with --goal throughput")

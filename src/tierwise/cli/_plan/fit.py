@@ -17,7 +17,8 @@ def command(
                                       "(default: an eighth)."),
     min_bits: float = typer.Option(4.0, "--min-bits", metavar="BITS", help="Least bits of a weight (default: 4)."),
     goal: str | None = typer.Option(None, "--goal", metavar="GOAL", help="What is best: latency (of one conversation) "
-                                    "or throughput (of many; with --batch max the default)."),
+                                    "or throughput (of as many as are best, or of --batch; with --batch max the "
+                                    "default)."),
     expert_skew: str | None = typer.Option(None, "--expert-skew", metavar="NUMBER|FILE", help="How unlike often "
                                            "experts are chosen: Zipf's exponent, or a trace of routing (CSV: layer, "
                                            "expert; default: alike often)."),

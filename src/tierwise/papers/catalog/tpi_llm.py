@@ -53,7 +53,6 @@ _FIRST = (
 _DISK = "The laptop's disk is taken for one of PCIe 3.0, whose 3.5 GB/s set the pace."
 
 
-
 def _row(row: Row) -> Claim:
     return Claim(f"{row.model} streamed on one laptop", row.seconds, "s/token", "absolute",
                  "README of the repository; table 3", lambda: streamed(row), extra=True, why=_DISK)  # fmt: skip

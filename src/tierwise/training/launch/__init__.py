@@ -79,13 +79,13 @@ def targets() -> tuple[str, ...]:
 
 def files(step: TrainStep, model: Model, name: str) -> dict[str, str]:
     """Every file, by its path inside the folder; none where no framework here has the way to train (zeroth-order, an
-    optimizer that projects gradients, slices or some maps alone, modules computed again one by one, replicas that
-    average otherwise than all together), or names what it launches as graphs anew with every release."""
+    optimizer that projects gradients, slices, a prefix or some maps alone, modules computed again one by one,
+    replicas that average otherwise than all together), or names what it launches as graphs anew with every release."""
     recipe, x = step.how.recipe, step.layout
     apart = x.again_norm or x.again_act or x.again_mlp or x.again_up or x.averaging or x.late
     own = recipe.projection > 0 or recipe.optimizer in ("microadam", "frugal")
     own = own or recipe.grouped > 0 or recipe.graphs != "none"
-    if recipe.forwards > 0 or own or recipe.slices or recipe.adapted or apart:
+    if recipe.forwards > 0 or own or recipe.slices or recipe.adapted or recipe.prefix or apart:
         return {}
     shape = shape_of(model)
     out: dict[str, str] = {}

@@ -17,6 +17,7 @@ def files(step: TrainStep, shape: DecoderShape, name: str) -> dict[str, str]:
         kind = "qlora" if recipe.parameters < 1 else "lora"
         adapter = f"adapter: {kind}\nlora_r: {int(recipe.rank)}\nlora_alpha: {2 * int(recipe.rank)}\n"
         adapter += "lora_target_linear: true\n" + ("load_in_4bit: true\n" if kind == "qlora" else "")
+        adapter += "peft_use_dora: true\n" if recipe.magnitudes else ""
     optimizer = "adamw_bnb_8bit" if recipe.optimizer == "adamw-8bit" else "adamw_torch_fused"
     return {
         "axolotl.yaml": f"""\
