@@ -213,12 +213,11 @@ WORKSTATION = str(Path(__file__).parents[2] / "benchmarks/accuracy/machines/rtxp
 @recorded_runs
 @pytest.mark.parametrize("name", ["vllm-rtxpro6000-llama-3.1-8b", "vllm-rtxpro6000-qwen3-32b"])
 def test_recorded_runs_without_data_about_the_card(name: str) -> None:
-    """Mean and p99 of each quantity within 12 %, as wanted, of one card. Missed by two cards, whose links carry less
-    than is published of such machines (docs/accuracy.md, Recorded runs): up to 17.5 % too fast."""
+    """Mean and p99 of each quantity within 12 %."""
     c = compare(read_run(RUNS / name), WORKSTATION)
-    worst = max(float(np.abs(c.error(q)[[0, -1]]).max()) for q in ("TTFT", "TPOT", "latency"))
-    # A miss that is no longer one is taken out here.
-    assert 0.12 < worst < 0.18 if "qwen3-32b" in name else worst < 0.12
+    for quantity in ("TTFT", "TPOT", "latency"):
+        error = np.abs(c.error(quantity))
+        assert error[0] < 0.12 and error[-1] < 0.12
     running = c.series["running"]
     assert np.mean(np.abs(running[1] - running[0])) < 0.2 * running[0].mean()
     assert data(c)["basis"] == "transferred"
@@ -232,11 +231,11 @@ def test_recorded_runs_without_data_about_the_card(name: str) -> None:
 )  # fmt: skip
 def test_recorded_runs_calibrated_on_the_other(on: str, tested: str) -> None:
     """Mean and p99 of each quantity; wanted are 4 %. Missed by one card calibrated on two, which takes for its own what
-    their links lack (8.9 %), and by two calibrated on one, which says nothing of links (18.0 %)."""
+    their links lack (4.9 %), and by two calibrated on one, which says nothing of links (12.1 %)."""
     c = compare(read_run(RUNS / tested), WORKSTATION, fit(read_run(RUNS / on), WORKSTATION).adjustment)
     worst = max(float(np.abs(c.error(q)[[0, -1]]).max()) for q in ("TTFT", "TPOT", "latency"))
     # A miss that is no longer one is taken out here.
-    assert 0.04 < worst < (0.185 if "qwen3-32b" in tested else 0.095)
+    assert 0.04 < worst < (0.125 if "qwen3-32b" in tested else 0.05)
 
 
 def test_a_request_that_lost_its_place_finds_blocks_again_where_they_are_cached(tmp_path: Path) -> None:

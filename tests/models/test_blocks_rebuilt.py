@@ -49,7 +49,9 @@ def test_time_follows_the_link_and_falls_with_hits() -> None:
 
 def test_prompts_run_as_before() -> None:
     plain, changed = (tw.evaluate(s).phase("prefill") for s in (BASE, BASE.apply(rebuild_keys(160, 8, 1024))))
-    assert changed.pass_time == plain.pass_time
+    # A step's launches are counted as those of one that decodes.
+    assert changed.pass_time == pytest.approx(plain.pass_time, rel=1e-3)
+    assert changed.cost.device == plain.cost.device
 
 
 def test_short_contexts_are_read_whole() -> None:
