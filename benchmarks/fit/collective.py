@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 from benchmarks.fit import classes
-from benchmarks.fit.classes import Free, Part, Spec, extend, run
+from benchmarks.fit.classes import extend, run
 from benchmarks.fit.common import CALIBRATION, Array, write
+from benchmarks.fit.spec import Free, Part, Spec
 
 from tierwise.cost import Efficiency, Target, efficiency, price
 from tierwise.cost.collective import fabric
