@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 from benchmarks.fit import attention, mla, moe
-from benchmarks.fit.classes import Part, Spec, _typical, parts_of, row
+from benchmarks.fit.classes import _typical, row
 from benchmarks.fit.common import CALIBRATION, home, write
+from benchmarks.fit.spec import Part, Spec, parts_of
 
 
 def main() -> None:

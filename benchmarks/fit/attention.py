@@ -9,8 +9,9 @@ from itertools import product
 
 import numpy as np
 from benchmarks.fit import classes
-from benchmarks.fit.classes import Free, Part, Spec, extend, run
+from benchmarks.fit.classes import extend, run
 from benchmarks.fit.common import Array
+from benchmarks.fit.spec import Free, Part, Spec
 
 from tierwise.cost import Efficiency, Target, price
 from tierwise.cost.attention import formats

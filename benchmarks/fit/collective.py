@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 from benchmarks.fit import classes
-from benchmarks.fit.classes import Free, Part, Spec, extend, run
+from benchmarks.fit.classes import extend, run
 from benchmarks.fit.common import CALIBRATION, Array, write
+from benchmarks.fit.spec import Free, Part, Spec
 
 from tierwise.cost import Efficiency, Target, efficiency, price
 from tierwise.cost.collective import fabric
-from tierwise.cost.messages import GROUPS, WAYS, limits
+from tierwise.cost.messages import GROUPS, OF_WAY, WAYS, limits
 from tierwise.cost.types import Fit
 from tierwise.machines import system
 from tierwise.measure.ops import Table, groups
@@ -88,7 +89,8 @@ def _own(table: Table, target: Target) -> tuple[Table, Target, Mapping[str, floa
 
 def _own_seconds(ready: object, values: Mapping[str, float]) -> Array:
     table, on, most = ready  # type: ignore[misc]
-    fit = Fit("custom_allreduce", "*", "*", {**values, **most}, "calibrated", (1.0, 1.0), "")
+    usual = {} if fabric(on.system) else {n: PEERS[n].start for names in OF_WAY.values() for n in names}
+    fit = Fit("custom_allreduce", "*", "*", {**usual, **values, **most}, "calibrated", (1.0, 1.0), "")
     return np.asarray(custom_allreduce.cost(table, _with(on, fit)).time)
 
 
@@ -110,9 +112,22 @@ def _smaller(table: Table) -> np.ndarray:
 
 
 def _of(spec: Spec, parts: Sequence[Part]) -> Spec:
-    """The coefficients of a class: by what connects its devices, and by who launches it."""
+    """The coefficients of a class: by what connects its devices, by who launches it, and of the ways its rows went."""
     kind = parts[0].dtype
-    return replace(spec, free=HOST if kind.endswith("-host") else EAGER if kind == "eager" else PEERS)
+    if kind.endswith("-host"):
+        return replace(spec, free=HOST)
+    gone = {way for p in parts for way in _ways(p.table)}
+    less = {name for way, names in OF_WAY.items() if way not in gone for name in names}
+    return replace(spec, free={n: f for n, f in (EAGER if kind == "eager" else PEERS).items() if n not in less})
+
+
+def _ways(table: Table) -> set[str]:
+    """Which ways any of the rows went."""
+    dims, found = custom_allreduce.op(table).dims, set()
+    for i, (size, n) in enumerate(zip(dims["bytes"], dims["group"], strict=True)):
+        most = _limits(table, i)
+        found.add(next((w for w in WAYS if size <= most.get(f"{w}_{int(n)}", 0.0)), "") if most else "twice")
+    return found
 
 
 def _over(table: Table) -> list[str]:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import yaml
-from benchmarks.fit.classes import reference
 from benchmarks.fit.common import CALIBRATION, DATE, SHARED, Free, errors, folds, home, interval, sample, solve, write
+from benchmarks.fit.spec import reference
 from numpy.typing import NDArray
 
 from tierwise.cost import Efficiency, Target, efficiency

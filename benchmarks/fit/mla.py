@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 from benchmarks.fit import classes
 from benchmarks.fit.attention import DECODE, PREFILL
-from benchmarks.fit.classes import Free, Spec, extend, run
+from benchmarks.fit.classes import extend, run
 from benchmarks.fit.common import Array
+from benchmarks.fit.spec import Free, Spec
 
 from tierwise.cost import Efficiency, Target
 from tierwise.measure.ops import Table

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 from benchmarks.fit import classes
-from benchmarks.fit.classes import Free, Spec, extend, run
+from benchmarks.fit.classes import extend, run
 from benchmarks.fit.common import Array
+from benchmarks.fit.spec import Free, Spec
 
 from tierwise.cost import Efficiency, Target, price
 from tierwise.cost.moe import formats

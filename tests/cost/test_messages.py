@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tierwise.cost import Target, efficiency, price
-from tierwise.cost.messages import limits
+from tierwise.cost.messages import OF_WAY, limits
 from tierwise.machines import system
 from tierwise.program.types import Op
 
@@ -47,6 +47,19 @@ def test_limits_follow_version_and_compute_capability() -> None:
     assert limits("sglang", "0.5.10", "hopper", "h100-sxm")["twice_8"] == 8 * MIB
     assert limits("sglang", "", "hopper", "h100-sxm")["twice_8"] == 16 * MIB
     assert limits("llama.cpp", "", "hopper", "h100-sxm") == {}
+
+
+@pytest.mark.parametrize("engine", ["trtllm@1.3.0rc20", "sglang@0.5.14"])
+def test_a_way_that_was_not_recorded_of_a_kernel_goes_as_others_on_the_device_do(engine: str) -> None:
+    """On the A100 TensorRT-LLM 1.0 adds in one pass or leaves it to NCCL; its later versions also add in two, and so
+    does the SGLang that has its kernel."""
+    device = system("a100-sxm-80gb").device
+    asked, old, typical = (efficiency(device, e).fit("custom_allreduce", "graph") for e in (engine, "trtllm@1.0.0", ""))
+    assert asked is not None and old is not None and typical is not None
+    assert asked["start"] == old["start"] != typical["start"] and old["twice_8"] == 0.0 < asked["twice_8"]
+    assert [asked[n] for n in OF_WAY["twice"]] == [typical[n] for n in OF_WAY["twice"]]
+    two, library = (seconds(4 * MIB, 8.0, "8xa100-sxm-80gb", engine, library=x) for x in (False, True))
+    assert two < library
 
 
 def test_groups_between_those_of_the_table_go_as_the_next_larger() -> None:

@@ -145,6 +145,8 @@ FOUND: list[tuple[str, dict[str, list[Any]]]] = [
     ("experts", {"chunk": [512.0, 512.0, 512.0], "overlap": [True, True, False]}),
     # Coefficients of several formats that follow rates which are arrays themselves.
     ("latent", {"weights": ["bf16", "bf16", "fp8"], "rates": [0.2, 0.2, 4.0]}),
+    # Intervals of an all-reduce's kernels are arrays of one where a sweep is of one.
+    ("latent", {"batch": [12.0]}),
 ]
 
 

@@ -36,7 +36,7 @@ from tierwise.core.numerics import Format
 from tierwise.cost.constants import constant
 from tierwise.cost.kits import Kit, kit
 from tierwise.cost.limits import within_peaks
-from tierwise.cost.ondevice_tiles import TILE, expert_work, near, read_again, tiled
+from tierwise.cost.ondevice_tiles import TILE, expert_work, read_again, tiled
 from tierwise.cost.types import Cost, Target
 from tierwise.program.types import Op
 
@@ -222,7 +222,7 @@ def _product(
         library = 0.0 if name in _PLAIN else k.values["library"]
         read, multiply = product(k.classes[name], memory, issue, peak_rate, rows, elements, weights, fed, library,
                                  op.bytes_of("act") * _FP32, spare, k.values["unpack"],
-                               *own_tiles(op, on, k.values, name))  # fmt: skip
+                                 *own_tiles(op, on, k.values, name))  # fmt: skip
         return {on.memory.name: read, "compute": multiply}
 
     return _by_class(op, k, of)
@@ -294,8 +294,11 @@ def moving(v: Mapping[str, Num], near: Num, size: Num, issue: Num) -> Num:
 
 
 def activations(op: Op, on: Target) -> Num:
-    """Seconds to move activations at best."""
-    return near(op.bytes_of("act") * _FP32, on)
+    """Seconds to move activations at best: through the last cache what fits there."""
+    size = op.bytes_of("act") * _FP32
+    cache = on.device.cache
+    near = on.memory.bandwidth if cache is None else maximum(cache.bandwidth, on.memory.bandwidth)
+    return where(np.asarray(size) <= np.asarray(on.cache_capacity), size / near, size / on.memory.bandwidth)
 
 
 def _matmul(op: Op, on: Target, k: Kit) -> Parts:

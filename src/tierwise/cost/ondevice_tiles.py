@@ -68,11 +68,4 @@ def read_again(op: Op, on: Target, streamed: bool) -> Num:
     return where(np.asarray(between) <= np.asarray(on.cache_capacity), 0.0 * weights, weights * (tiles - 1.0))
 
 
-def near(size: Num, on: Target) -> Num:
-    """Seconds to move so many bytes at best: through the last cache what fits there."""
-    cache = on.device.cache
-    fast = on.memory.bandwidth if cache is None else maximum(cache.bandwidth, on.memory.bandwidth)
-    return where(np.asarray(size) <= np.asarray(on.cache_capacity), size / fast, size / on.memory.bandwidth)
-
-
-__all__ = ["TILE", "expert_work", "near", "read_again", "shapes", "tiled"]
+__all__ = ["TILE", "expert_work", "read_again", "shapes", "tiled"]

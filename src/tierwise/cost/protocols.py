@@ -56,15 +56,19 @@ def peers(k: Mapping[str, Num], size: Num, n: Num, link: Num, library: Num) -> t
     engine's own table (``once_2`` to ``cast_8``, :mod:`tierwise.cost.messages`); where it is not known, the fastest.
     Coefficients: ``start`` (seconds), ``step`` (seconds a peer), ``low`` and ``each`` (fractions of the link: of all
     peers' bytes, and of one's, which a thread has on the way at a time), ``middle_extra``, ``middle_step`` and
-    ``middle`` of two passes, ``cast_extra`` and ``cast`` of symmetric memory.
+    ``middle`` of two passes, ``cast_extra`` and ``cast`` of symmetric memory. A way that has none is never taken.
     """
     once = k["start"] + (n - 1.0) * k["step"] + (n - 1.0) * size / (link * k["low"]) + size / (link * k["each"])
     both = 2.0 * (n - 1.0) / n * size
-    twice = k["start"] + k["middle_extra"] + (n - 1.0) * k["middle_step"] + both / (link * k["middle"])
+    twice: Num = np.inf
+    cast: Num = np.inf
+    if "middle" in k:
+        twice = k["start"] + k["middle_extra"] + (n - 1.0) * k["middle_step"] + both / (link * k["middle"])
     if "once_2" not in k:
         return _fastest(once, twice, library), 0.0
     up = where(np.asarray(n) > 4.0, (1.0 + 1.0 / n) * size, both)
-    cast = k["start"] + k["cast_extra"] + (n - 1.0) * k["step"] + up / (link * k["cast"])
+    if "cast" in k:
+        cast = k["start"] + k["cast_extra"] + (n - 1.0) * k["step"] + up / (link * k["cast"])
     most = [_of_group(k, way, n) for way in ("once", "twice", "cast")]
     own = where(size <= most[0], once, where(size <= most[1], twice, cast))
     beyond = np.asarray(size) > maximum(*most)

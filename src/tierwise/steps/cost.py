@@ -284,7 +284,7 @@ class StepCost:
 
         def factors(p: PricedOp) -> Num:
             mine = group(p.op, self.target)
-            return np.asarray([float(p.cost.interval[end]) if name == mine else 1.0 for name, end in ends])
+            return np.asarray([np.asarray(p.cost.interval[end]).item() if name == mine else 1.0 for name, end in ends])
 
         seconds = np.broadcast_to(self._with(factors), len(ends))
         return dict(zip(ends, map(float, seconds), strict=True))
