@@ -41,6 +41,10 @@ def test_work_beside_a_gathering_is_longer_by_what_the_library_takes_of_the_devi
     found = [float(np.asarray(made(SHARDED, c).parts["parameters on the wire"])) for c in (0.0, 0.5, 1.0, 2.0)]
     assert found[0] == 0.0
     assert found[1:] == pytest.approx([0.5 * whole, whole, 2.0 * whole], rel=0.01)
+    # Frozen weights are gathered and have no gradients, unless a unit has some that are trained.
+    gathers = 24.0 / 108.0 * 2.0 * wire("all_gather", 2.0 * layer, SHARDED) + 2.0 * 2.0 * 2.0 * layer / 2039e9
+    alone, mixed = (made(SHARDED, 1.0, rank=1e-9, mixed=m).parts["parameters on the wire"] for m in (0.0, 1.0))
+    assert (float(alone), float(mixed)) == pytest.approx((8 * 2 * gathers, whole), rel=0.01)
     # What is not divided over devices gathers nothing.
     assert float(np.asarray(made(replace(SHARDED, zero=1.0), 0.5).parts["parameters on the wire"])) == 0.0
 

@@ -94,3 +94,8 @@ def test_gradients_that_are_never_made_are_not_sent_and_those_projected_later_ar
         few, all_ = (float(train_step(MODEL, a100s(8), replace(shape, zero=zero), with_(o)).parts[part])
                      for o in ("grass", "galore"))  # fmt: skip
         assert few < all_
+    # Groups that each hold everything average what was made, too.
+    whole = replace(shape, zero=1.0, shard=1.0)
+    few, all_ = (float(train_step(MODEL, a100s(8), whole, with_(o)).parts["gradients on the wire"])
+                 for o in ("grass", "galore"))  # fmt: skip
+    assert few < all_

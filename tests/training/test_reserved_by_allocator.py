@@ -16,6 +16,7 @@ from tierwise.report.training_report import described
 from tierwise.training import Layout, framework, train_step
 from tierwise.training.comings import comings
 from tierwise.training.memory import parameters
+from tierwise.training.recipe import method
 from tierwise.training.reserved import fragmented, reserved_of
 
 SIZES = ("opt-1.3b", "opt-6.7b", "opt-66b")
@@ -76,6 +77,20 @@ def test_tensors_that_come_and_go_are_those_of_the_account(what: str) -> None:
     assert pool.held == pytest.approx(states - gathered - ends, rel=0.01)
     assert pool.most <= pool.reserved <= 1.25 * pool.most
     assert fragmented(model, layout, how, flash) == pool.reserved - pool.most
+
+
+WAYS = ("lora:r=16", "dora:r=16", "qlora:r=16", "prefix:n=200", "sliced:o_proj=0.05,down=0.02")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_trained_beside_frozen_weights_lies_there_as_in_the_account(way: str) -> None:
+    """Weights that are made for a product alone (unpacked ones, products of adapters) are nothing that stays."""
+    model, layout, how = load_model("llama-3.2-1b"), Layout(global_batch=2.0, seq=2048.0), framework("fsdp")
+    how = replace(how, recipe=method(way, how.recipe))
+    memory, pool = train_step(model, system("1xh100-sxm"), layout, how).memory, played(comings(model, layout, how))
+    states = sum(float(memory.parts[k]) for k in ("parameters", "gradients", "optimizer states"))
+    assert pool.held == pytest.approx(states, rel=0.005)
+    assert pool.most == pytest.approx(float(memory.peak) - how.overhead, rel=0.12)
 
 
 # Readings of one process: MiB allocated and reserved at most, the layout, and what its arguments set.

@@ -74,7 +74,7 @@ def averaged(
     if np.any(np.asarray(x.shard) < np.asarray(group)):
         # Hybrid sharding: groups that each hold everything once average their shards over each other.
         own = minimum(x.shard, group)
-        between = exchange("all_reduce", (dense + experts) / own * how.recipe.reduced, group / own, stride * own)
+        between = exchange("all_reduce", (thin[0] + thin[1]) / own * how.recipe.reduced, group / own, stride * own)
         total = total + where((zero >= 1) & (np.asarray(own) < np.asarray(group)), between, 0.0)
     # Hidden, at most, behind the backward pass of the last micro-batch and the forward pass of the next step's first.
     hidden = where(np.asarray(x.overlap) > 0, 1.0 - how.exposed, 0.0)

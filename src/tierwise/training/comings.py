@@ -29,7 +29,7 @@ from tierwise.training.kernels import as_trained
 from tierwise.training.layout import Layout, held, of_schedule
 from tierwise.training.pipeline import in_flight
 from tierwise.training.recipe import TrainingFramework
-from tierwise.training.trains import ADAPTER, adapted, share
+from tierwise.training.trains import adapted, adapter_elements, prefix_elements, share, slice_elements
 from tierwise.training.work import INPUT, OUTPUT, decoder, plan_of, training_step
 
 WORKS, GATHERS = "works", "gathers"
@@ -62,9 +62,9 @@ def comings(model: Model, layout: Layout, how: TrainingFramework, flash: bool = 
             states that lie elsewhere.
     """
     x = layout
-    apart = [x.interleave - 1.0, x.ep - 1.0, x.vocabulary, x.offload, x.offload_activations,
-             of_schedule(x, lambda c: c.shape.copies) - 1.0]  # fmt: skip
-    if any(greatest(a) > 0 for a in apart):
+    unknown = [x.interleave - 1.0, x.ep - 1.0, x.vocabulary, x.offload, x.offload_activations,
+               of_schedule(x, lambda c: c.shape.copies) - 1.0]  # fmt: skip
+    if any(greatest(a) > 0 for a in unknown):
         raise TierwiseError("what the allocator reserves is known of stages in one piece, with experts and states on "
                             "the device")  # fmt: skip
     return _Steps(model, layout, how, flash).events()
@@ -74,23 +74,26 @@ class _Steps:
     def __init__(self, model: Model, layout: Layout, how: TrainingFramework, flash: bool) -> None:
         self.x, self.recipe, self.how = layout, how.recipe, how
         plan, stack = plan_of(layout, flash=flash, ahead=how.recipe.ahead > 0), decoder(model)
-        forward = adapted(as_trained(lower(training_step(model, plan, layout)), how), self.recipe)
+        forward = adapted(as_trained(lower(training_step(model, plan, layout, self.recipe.prefix)), how), self.recipe)
         trains = share(self.recipe)
         form = fmt("bf16" if self.recipe.adds or self.recipe.gradients <= 2 else "fp32")
         behind = backward(forward, form, trains)
         divided = greatest(layout.tp) if greatest(layout.sequence_parallel) > 0 else 1.0
         first = greatest(layout.pp) <= 1
 
-        def weights(blocks: Iterable[Block], ops: list[tuple[Op, float]]) -> list[tuple[float, float]]:
+        def weights(blocks: Iterable[Block], ops: list[tuple[Op, float]], each: float) -> list[tuple[float, float]]:
             plain = [greatest(local_elements(plan, w)) for b in blocks for w in b.weights()]
-            found = [(n * self.recipe.parameters, 0.0 if self.recipe.frozen else n) for n in plain]
-            thin = (o for op, _ in ops if op.options.get(ADAPTER) for o in op.reads if o.role == "weight")
-            return found + [(2.0 * greatest(o.elements), greatest(o.elements)) for o in thin]
+            if not self.recipe.frozen:
+                return [(n * each, n) for n in plain]
+            own = [op for op, _ in ops]
+            beside = adapter_elements(own) + prefix_elements(own, self.recipe)
+            found = [(n * each, 0.0) for n in plain] + [(2.0 * greatest(n), greatest(n)) for n in beside]
+            return found + [(0.0, greatest(n)) for n in slice_elements(own, self.recipe)]
 
-        def body(name: str, blocks: Iterable[Block]) -> _Body:
+        def body(name: str, blocks: Iterable[Block], least: float = 0.0) -> _Body:
             ops = _ops(forward, name)
             kept = kept_tensors(ops, divided, self.recipe.compact, trains, self.recipe.inputs)
-            return _Body(ops, _ops(behind, name), kept, weights(blocks, ops))
+            return _Body(ops, _ops(behind, name), kept, weights(blocks, ops, max(self.recipe.parameters, least)))
 
         outside = (INPUT, OUTPUT, "pipeline")
         names = list(dict.fromkeys(s.name for s in forward.segments if not s.name.endswith(outside)))
@@ -98,7 +101,9 @@ class _Steps:
         layers = [b for b, c in kinds for _ in range(c)]
         mine = layers[: int(np.ceil(greatest(held(layout, float(len(layers)))[0])))]
         ends = [s.name for s in forward.segments]
-        self.bodies = [body(ends[0], stack.before), *mine, *([body(ends[-1], stack.after)] if first else [])]
+        # Of four-bit weights embedding and head are in 16 bits.
+        self.bodies = [body(ends[0], stack.before, 2.0), *mine]
+        self.bodies += [body(ends[-1], stack.after, 2.0)] if first else []
         self.flying = max(int(greatest(in_flight(layout, 0.0))), 1)
         self.shards = float(min(greatest(layout.replicas), greatest(layout.shard)))
         self.numbers, self.sizes = count(), dict[str, float]()

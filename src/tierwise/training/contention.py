@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierwise.core.num import Num, maximum, minimum, where
+from tierwise.core.num import Num, maximum, minimum, num, where
 from tierwise.cost import Target
 from tierwise.training.recipe import TrainingFramework
 
@@ -42,9 +42,9 @@ def taken(on: Target, kind: str, seconds: Num, size: Num, group: Num, stride: Nu
     Args:
         size: bytes of the buffer a device. ``group``, ``stride``: devices of it, and how far they stand apart.
     """
-    units = float(on.rate("bf16")[1].units)
+    units = num(on.rate("bf16")[1].units)
     # Chips of a few large units send by engines of their own.
-    held = channels(on, group, stride) / units * seconds if units > MOST else 0.0
+    held = where(units > MOST, channels(on, group, stride) / units * seconds, 0.0)
     moved = PASSES[kind] * size / on.memory.bandwidth
     return Taken(seconds, where(np.asarray(group) > 1, held + moved, 0.0))
 

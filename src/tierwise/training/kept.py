@@ -90,7 +90,7 @@ def kept_tensors(
                 shared(acts[0].name + " of a frozen map", n * acts[0].bytes, at)
         elif op.kind == "attention":
             for o in acts:
-                keep((op.name + o.name, version.get(op.name + o.name, 0)), o.name, o.bytes, at, latent)
+                keep((op.name + o.name, 0), o.name, o.bytes, at, latent)
         for o in op.writes:
             version[o.name] = version.get(o.name, 0) + 1
         if op.kind == "attention":

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from tierwise.core.num import Num, maximum, minimum, num, where
+from tierwise.core.num import Num, ceil_div, maximum, minimum, num, where
 from tierwise.core.numerics import fmt
 from tierwise.cost import Target, price
 from tierwise.cost.exchange import UNITS
@@ -105,6 +105,8 @@ def composed(model: Model, system: System, layout: Layout, how: TrainingFramewor
         return taken(on, kind, wire(kind, size, group, x.tp), size, group, x.tp)
 
     made = layer["layer"] if less is None else less[0]["layer"]
+    if how.recipe.frozen and how.recipe.mixed <= 0:  # Units of frozen weights have nothing to scatter.
+        made = trained(x, how, work, made, made)[0] / ceil_div(work.depth, x.pp)
     gather = beside_work("all_gather", layer["layer"] * gathered)
     scatter = beside_work("reduce_scatter", made * scattered)
     packs = where(shards, packing(on, how, layer["layer"]), 0.0) if small else 0.0

@@ -84,8 +84,8 @@ def _adapter(op: Op, recipe: Recipe) -> list[Op | Body | Repeat]:
         return [*added_by, total]
     eye = replace(given, name=f"{op.name}.eye", elements=k * k)
     inner, outer = (replace(given, name=f"{op.name}.eye.{x}", elements=k * y) for x, y in (("thin", wide), ("w", n)))
-    apart = [product("eye.a", k, wide, k, eye, inner), product("eye.b", k, n, rank, inner, outer)]
-    return [*(replace(p, options={**p.options, DETACHED: True}) for p in apart), *_lengths(op, n * k, form), *added_by,
+    both = [product("eye.a", k, wide, k, eye, inner), product("eye.b", k, n, rank, inner, outer)]
+    return [*(replace(p, options={**p.options, DETACHED: True}) for p in both), *_lengths(op, n * k, form), *added_by,
             _scaled(op, op.writes[0], "base", n), _scaled(op, added, "added", n), total]  # fmt: skip
 
 
@@ -115,9 +115,21 @@ def _unpacked(op: Op) -> list[Op]:
                (weight,), "fp32", options={ADAPTER: True, AGAIN: True})]  # fmt: skip
 
 
-def rank_one(ops: Iterable[Op], recipe: Recipe) -> Num:
-    """Parameters that adapters of rank one add to a body; with lengths of columns, as many as these add to each."""
+def adapter_elements(ops: Iterable[Op]) -> list[Num]:
+    """Elements of each tensor that adapters train beside a body's weights: thin matrices and lengths of columns."""
     own = [op for op in ops if op.options.get(ADAPTER) and not op.options.get(DETACHED)]
-    thin = sum((op.dims["k"] * op.dims["n"] for op in own if op.kind == "matmul"), 0.0)
-    lengths = sum((op.dims[COLUMNS] for op in own if op.name.endswith(".added")), 0.0)
-    return (thin + lengths) / recipe.rank
+    thin = [op.dims["k"] * op.dims["n"] for op in own if op.kind == "matmul"]
+    return thin + [op.dims[COLUMNS] for op in own if op.name.endswith(".added")]
+
+
+def slice_elements(ops: Iterable[Op], recipe: Recipe) -> list[Num]:
+    """Elements of each of a body's matrices that are trained themselves."""
+    trains = share(recipe)
+    own = (op for op in ops if op.kind == "matmul" and not op.options.get(ADAPTER))
+    return [trains(op) * op.dims["k"] * op.dims["n"] for op in own]
+
+
+def prefix_elements(ops: Iterable[Op], recipe: Recipe) -> list[Num]:
+    """Elements of the trained keys and values in front of each attention of a body."""
+    return [recipe.prefix * op.dims["kv_heads"] * (op.dims["head_dim"] + op.dims["v_dim"]) for op in ops
+            if op.kind == "attention"]  # fmt: skip

@@ -30,7 +30,7 @@ from tierwise.training.launches import launches, looped
 from tierwise.training.layout import Layout
 from tierwise.training.positions import pattern_of
 from tierwise.training.recipe import Recipe, SustainedRates, TrainingFramework, sustained
-from tierwise.training.trains import ADAPTED, ADAPTER, adapted, rank_one, share
+from tierwise.training.trains import ADAPTED, ADAPTER, adapted, adapter_elements, prefix_elements, share, slice_elements
 
 # ``sent``: tokens on their way to experts and back; ``link``: all other collectives inside layers.
 CLASSES = ("matmul", "routed", "attention", "memory", "link", "sent")
@@ -263,7 +263,8 @@ def _piece(
     of, scores = by_module(tensors), sum((kept_scores(op) for op, _ in ops if op.kind == "attention"), 0.0)
     whole = {m: of[m] + (of["act"] if m == "mlp" else 0.0) for m in MODULES}
     own = [(op, n) for op, n in ops if not op.options.get(ADAPTER)]
-    thin = [op for op, _ in ops if op.options.get(ADAPTER)]
+    bare = [op for op, _ in ops]
+    thin = [op for op in bare if op.options.get(ADAPTER)]
     return BodyRun(
         forward=seconds(costs[0], low[0]),
         backward=seconds(costs[1], low[1]),
@@ -273,13 +274,11 @@ def _piece(
         looped=(eager * looped(forward, name, count, recipe), eager * looped(behind, name, count, recipe)),
         # What the busiest rank does more than the mean is of no use.
         flops=sum((n * op.flops / (imbalance if op.options.get("routed") else 1.0) for op, n in own), 0.0),
-        adapters=rank_one(thin, recipe)
+        adapters=sum(adapter_elements(thin), 0.0) / recipe.rank
         if thin
         else sum((float(str(op.options.get("parts", 1))) * op.dims["k"] + op.dims["n"]
                   for op, _ in own if op.kind == "matmul" and op.role in ADAPTED), 0.0),
-        sliced=sum((trains(op) * op.dims["k"] * op.dims["n"] for op, _ in own if op.kind == "matmul"), 0.0)
-        + recipe.prefix * sum((op.dims["kv_heads"] * (op.dims["head_dim"] + op.dims["v_dim"]) for op, _ in ops
-                               if op.kind == "attention"), 0.0),
+        sliced=sum(slice_elements(bare, recipe) + prefix_elements(bare, recipe), 0.0),
         keys=sum((o.bytes for op, _ in ops if op.kind == "attention" for o in op.reads[1:] if o.role == "act"), 0.0),
         queries=sum((op.reads[0].bytes for op, _ in ops if op.kind == "attention"), 0.0),
         sums=sum((8.0 * op.dims["batch"] * op.dims["heads"] * op.dims["q"] for op, _ in ops if op.kind == "attention"),

@@ -179,17 +179,17 @@ INCEPTION: tuple[tuple[float, ...] | None, ...] = (
 def s3d() -> OperatorGraph:
     n = Network()
 
-    def apart(x: Map, channels: float, stride: float = 1.0) -> Map:
+    def separable(x: Map, channels: float, stride: float = 1.0) -> Map:
         return n.conv(n.conv(x, channels, stride), channels, 1, stride)
 
-    x = n.pool(apart(n.image(frames=16.0), 64, 2), 2)
-    x = n.pool(apart(n.conv(x, 64), 192), 2)
+    x = n.pool(separable(n.image(frames=16.0), 64, 2), 2)
+    x = n.pool(separable(n.conv(x, 64), 192), 2)
     for ways in INCEPTION:
         if ways is None:
             x = n.pool(x, 2, 2)
             continue
         a, b, c, d, e, f = ways
-        x = n.join([n.conv(x, a), apart(n.conv(x, b), c), apart(n.conv(x, d), e), n.conv(n.pool(x), f)])
+        x = n.join([n.conv(x, a), separable(n.conv(x, b), c), separable(n.conv(x, d), e), n.conv(n.pool(x), f)])
     n.mean(n.conv(n.pool(x), 400))
     return n.listed()
 
