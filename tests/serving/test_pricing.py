@@ -78,9 +78,9 @@ def test_nothing_costs_nothing() -> None:
 @pytest.mark.parametrize(("model", "machine", "plan"), LAYOUTS)
 def test_tables_are_whole(model: str, machine: str, plan: Plan) -> None:
     p, ranks = bare(model, machine, plan), int(plan.dp)
-    assert p.tokens.shape == (4096 * ranks + 1, 5) and p.heads.shape == (300 * ranks + 1, 5)
-    assert p.decode.shape == (len(p.decode_seqs), len(p.decode_context), 5)
-    assert p.prefill.shape == (len(p.prefill_new), len(p.prefill_context), 5)
+    assert p.tokens.shape == (4096 * ranks + 1, 6) and p.heads.shape == (300 * ranks + 1, 6)
+    assert p.decode.shape == (len(p.decode_seqs), len(p.decode_context), 6)
+    assert p.prefill.shape == (len(p.prefill_new), len(p.prefill_context), 6)
     for table in (p.tokens, p.heads, p.decode, p.prefill):
         assert np.all(np.isfinite(table)) and np.all(table >= 0.0)
     # Pieces of a cut context are dealt to units in whole waves, so a little more may take a little less; not twice.

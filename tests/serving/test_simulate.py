@@ -154,7 +154,7 @@ def test_the_same_seed_gives_the_same_run(seed: int) -> None:
 @pytest.mark.parametrize("rate", [2, 8, 30])
 def test_a_plain_replay_in_python_gives_the_same_times(ahead: int, rate: int) -> None:
     host = np.array([1e-3, 1e-5, 2e-5, 1e-7])
-    heads = np.tile(np.arange(65.0)[:, None] * 1e-5, (1, 5))
+    heads = np.tile(np.arange(65.0)[:, None] * 1e-5, (1, 6))
     prices = replace(plain_prices(max_seqs=64), ahead=ahead, host=host, heads=heads, launch=9e-3, mixed_graphs=20,
                      gap_sequence=3e-6, graph_sizes=np.array([1, 2, 4, 8, 16, 32]))  # fmt: skip
     prices = replace(prices, decode_mixed=1.7 * prices.decode)

@@ -28,6 +28,7 @@ from tierwise.serving.traffic.trace import trace
 from tierwise.steps.price import EngineOn, price_step, recorded
 from tierwise.steps.priced import step_time
 from tierwise.steps.state import Chunk, StepState
+from tierwise.techniques.tiers import partial_offload
 
 # Each kind of model and layout: (model, machine, plan) by random draws from these.
 KINDS = {
@@ -102,14 +103,14 @@ def looked_up(p: StepPrices, on: EngineOn, decodes: float, context: float, chunk
     other, yields = p.reordered, int(decodes + len(chunks))
     apart = other is not None and prompt and (decodes or len(chunks) > 1)
     heads = other.heads[yields] if apart else p.heads[yields]
-    found = p.tokens[int(tokens)] + heads + np.array([p.gap_sequence * yields, 0.0, 0.0, 0.0, 0.0])
+    found = p.tokens[int(tokens)] + heads + np.array([p.gap_sequence * yields, 0.0, 0.0, 0.0, 0.0, 0.0])
     if decodes:
         table = p.decode_mixed if prompt and p.decode_mixed is not None else p.decode
         found = found + between(table, p.decode_seqs, p.decode_context, decodes, context)
     if other is not None and len(chunks) == 1 and not decodes:
         found = found + between(other.alone, p.prefill_new, p.prefill_context, *chunks[0])
     else:
-        more = sum((between(p.prefill, p.prefill_new, p.prefill_context, q, c) for q, c in chunks), np.zeros(5))
+        more = sum((between(p.prefill, p.prefill_new, p.prefill_context, q, c) for q, c in chunks), np.zeros(6))
         found = found + more
         if apart:
             draw = more[:3] + other.once * len(chunks)
@@ -127,12 +128,12 @@ def looked_up(p: StepPrices, on: EngineOn, decodes: float, context: float, chunk
             device = found[0] - off - covered(row, other.draws, *chunk, own + draw[0])
             joules, working = other.work[min(int(tokens), len(other.work) - 1)]
             joules -= other.active * min(device - working - heads[0] - busy, 0.0)
-            found = found - np.array([found[0] - device, 0.0, 0.0, 0.0, joules])
+            found = found - np.array([found[0] - device, 0.0, 0.0, 0.0, joules, 0.0])
     host = p.host[0] + p.host[1] * (decodes + len(chunks)) + p.host[2] * len(chunks) + p.host[3] * prompt
     time = float(np.asarray(step_time(found[0], 0.0 if replayed else p.launch, host, bool(p.ahead))))
-    time = max(time, found[-1] / p.power_left)
+    time = max(time, found[-2] / p.power_left)  # of what the devices spend, not the host
     # With stages there are as many steps at once, which share what the engine draws all the time.
-    return Step(time, found[-1] + p.power_idle / p.stages * time)
+    return Step(time, found[-2] + found[-1] + p.power_idle / p.stages * time)
 
 
 def covered(row: np.ndarray, draws: int, x: float, y: float, seconds: float) -> float:
@@ -350,3 +351,23 @@ def test_a_request_takes_the_joules_in_the_simulator_that_explain_says(plan: dic
 def test_calibrations_are_read_from_file_once() -> None:
     assert calibration() is calibration()
     assert recorded(lightly("dense", 0)[0], StepState(3.0, 300.0))[0].padding >= 0.0
+
+
+def test_a_cap_counts_what_the_device_draws_and_not_the_host_that_computes_for_it() -> None:
+    pytest.importorskip("numba")
+    from tierwise.serving.simulate import simulate
+
+    base = tw.Scenario("llama-3.1-8b", "rtx4090 + 64GB ddr5", tw.Batch(512.0, 16.0, 1.0)).apply(
+        partial_offload(layers=16.0)
+    )
+    times = []
+    for cap in (450.0, 60.0):
+        scenario = replace(base, machine=replace(base.resolved().machine, power_cap=cap))
+        s, said = scenario.resolved(), tw.evaluate(scenario)
+        group = Replicas(s.machine, s.plan, settings=Settings(engine=s.engine, max_len=1024))
+        run = simulate(trace([0.0], [512], [16]), Deployment(s.model, (group,)))
+        tpot = float(run.requests.last[0] - run.requests.first[0]) / 15.0
+        assert tpot == pytest.approx(float(np.asarray(said.tpot)), rel=5e-3)
+        times.append(tpot)
+    # A host that computes half of the layers draws more than this card may; the card does not wait for that.
+    assert 1.0 < times[1] / times[0] < 1.5

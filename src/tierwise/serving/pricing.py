@@ -37,7 +37,7 @@ from tierwise.steps.state import Chunk, StepState
 
 Floats = NDArray[np.float64]
 
-ENERGY = QUANTITIES.index("energy")
+ENERGY, ON_HOST = QUANTITIES.index("energy"), QUANTITIES.index("on host")
 # The longest context tables reach where neither the settings nor the model bound it.
 _LONGEST = 2.0**20
 
@@ -104,7 +104,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     # One launch of the sequence ops is in every step, however many sequences and chunks it serves. Joules are those of
     # the work, which is not shared.
     once = np.minimum(decode[0, 0], prefill[0, 0])
-    once[ENERGY] = 0.0
+    once[ENERGY:] = 0.0
     launch = float(np.max(num(price_program(on, by_tokens, StepState(), 0.0).launch)))
     tokens[:, 0] += once[0] + fixes.gap + fixes.gap_expert * num(mixtures(by_tokens))
     tokens[:, 1:] += once[1:]
@@ -133,7 +133,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
             part = lower(Step(model, plan, np.maximum(seqs_at, 1.0) / ranks / on.parts, 1.0, 1.0, "decode"))
             yielding = _total(on, part, of.heads, seqs_at.shape, in_order=False)
         for table in (alone, yielding):
-            table[0], table[..., ENERGY] = 0.0, table[..., ENERGY] * devices / float(plan.pp)
+            table[0], table[..., ENERGY:] = 0.0, table[..., ENERGY:] * devices / float(plan.pp)
         # Steps of another order than one beside the next are played event by event: at fewer numbers of rows.
         rows = np.searchsorted(tokens_at, _ladder(float(tokens_at[-1]), 4.0) if plan.schedule else tokens_at)
         tokens_of = np.maximum(tokens_at, 1.0) / ranks
@@ -146,7 +146,7 @@ def step_prices(model: Model, replicas: Replicas, fixes: Corrections | None = No
     for table in (tokens, heads, decode, mixed, prefill, *([] if experts is None else [experts]), *verifying):
         table[0] = 0.0
         # Those of a whole engine, or of the stage that a step is in.
-        table[..., ENERGY] *= devices / float(plan.pp)
+        table[..., ENERGY:] *= devices / float(plan.pp)
     pool = pool_of(model, replicas, longest)
     ways = kv_paths(replicas)
     return StepPrices(
@@ -211,7 +211,7 @@ def _power_left(system: System) -> float:
 def _total(
     on: EngineOn, program: Program, names: Names, shape: tuple[int, ...], in_order: bool = True
 ) -> Floats:  # fmt: skip
-    """Seconds of some ops of a program, of them those of each resource, and joules of one device: (*shape, 5).
+    """Seconds of some ops of a program, of them those of each resource, and joules of one device: (*shape, 6).
 
     Args:
         in_order: the program is a whole step, one op after the other; else one of the parts of the plan's schedule, and
@@ -229,12 +229,13 @@ def _total(
         out[..., 0] += times * cost.time
         for i, seconds in enumerate(busy, start=1):
             out[..., i] += times * np.minimum(seconds, cost.time)
-    out[..., ENERGY] = step.spent(on.actions, names)
+    out[..., ON_HOST] = step.on_host(on.actions, names)
+    out[..., ENERGY] = step.spent(on.actions, names) - out[..., ON_HOST]
     return out
 
 
 def _verifying(on: EngineOn, drafts: Speculation, seqs: Floats, context: Floats, names: Names) -> Floats:
-    """Attention of decoding sequences that each bring 1, 2, ... ``drafts.length`` drafts: (length, *shape, 5)."""
+    """Attention of decoding sequences that each bring 1, 2, ... ``drafts.length`` drafts: (length, *shape, 6)."""
     out = np.zeros((drafts.length, *seqs.shape, len(QUANTITIES)))
     for i in range(drafts.length):
         rows = 1.0 + max(drafts.tree, drafts.length) * (i + 1) // drafts.length
@@ -243,7 +244,7 @@ def _verifying(on: EngineOn, drafts: Speculation, seqs: Floats, context: Floats,
 
 
 def _beside_chunks(on: EngineOn, seqs: Floats, context: Floats) -> Floats:
-    """What decoding sequences take longer beside chunks, in all parts of a step (*shape, 5)."""
+    """What decoding sequences take longer beside chunks, in all parts of a step (*shape, 6)."""
     out = np.zeros((*seqs.shape, len(QUANTITIES)))
     if on.facts is not None and on.device.family in on.facts.shared_attention_families:
         rows, chunks = (lower(Step(on.model, on.plan, seqs / on.parts, 1.0, context, x)) for x in ("decode", "prefill"))
@@ -252,7 +253,7 @@ def _beside_chunks(on: EngineOn, seqs: Floats, context: Floats) -> Floats:
 
 
 def _saved(on: EngineOn, state: StepState) -> tuple[Floats, Floats]:
-    """What the plan's order takes off steps whose ops run one after the other, (..., 5), and the rows of these with
+    """What the plan's order takes off steps whose ops run one after the other, (..., 6), and the rows of these with
     their padding."""
     step = price_step(on, state)
     in_line = replace(on, plan=replace(on.plan, schedule="", overlap=False), graphs=0)
@@ -260,12 +261,13 @@ def _saved(on: EngineOn, state: StepState) -> tuple[Floats, Floats]:
     rows = np.asarray(plain.state.tokens + plain.state.padding, dtype=float)
     out = np.zeros((*rows.shape, len(QUANTITIES)))
     out[..., 0] = plain.device - step.device
-    out[..., ENERGY] = plain.spent(on.actions) - step.spent(on.actions)
+    out[..., ON_HOST] = plain.on_host(on.actions) - step.on_host(on.actions)
+    out[..., ENERGY] = plain.spent(on.actions) - step.spent(on.actions) - out[..., ON_HOST]
     return out, rows
 
 
 def _between(table: Floats, at: Floats, x: Floats) -> Floats:
-    """A table by one axis (n, 5), linearly between its nodes: (..., 5)."""
+    """A table by one axis (n, 6), linearly between its nodes: (..., 6)."""
     return np.stack([np.interp(x, at, table[:, i]) for i in range(table.shape[1])], axis=-1)
 
 
@@ -304,5 +306,5 @@ def _chunks(most: float) -> Floats:
 
 
 def _dense(table: Floats, at: Floats) -> Floats:
-    """A table by whole numbers from its values at some of them, linearly between: (last + 1, 5)."""
+    """A table by whole numbers from its values at some of them, linearly between: (last + 1, 6)."""
     return _between(table, at, np.arange(at[-1] + 1.0))

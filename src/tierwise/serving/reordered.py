@@ -47,8 +47,8 @@ class Reordered:
     Attributes:
         decode: of decoding sequences one op after the other, of the axes of the table of decode steps (a, b, 3):
             seconds, and of them those in which they keep the engines and the memory busy.
-        heads: as of the tables of steps, of the parts that a step is divided into (max_seqs + 1, 5).
-        alone: of a step that is one chunk and nothing else, of the axes of the table of chunks (a, b, 5).
+        heads: as of the tables of steps, of the parts that a step is divided into (max_seqs + 1, 6).
+        alone: of a step that is one chunk and nothing else, of the axes of the table of chunks (a, b, 6).
         work: by tokens in the step (budget + 1, 2): joules to be taken off; seconds in which its rows work.
         rows: tokens in the step (n,) that ``covering`` is by. ``covering``: (n, 1 + draws² x levels): the scale of the
             seconds of its sequences, then seconds to be taken off by draw on the engines, on the memory, and level.

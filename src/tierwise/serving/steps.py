@@ -13,13 +13,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 # What the last axis of a table holds: seconds, of them those that compute, memory and link are busy, and the joules of
-# the devices that the step runs on, beside what they draw all the time.
-QUANTITIES = ("time", "compute", "memory", "link", "energy")
+# the devices that the step runs on, beside what they draw all the time, and of the host's processors that compute for
+# them.
+QUANTITIES = ("time", "compute", "memory", "link", "energy", "on host")
 
 
 @dataclass(frozen=True)
 class StepPrices:
-    """Costs of the steps of one kind of replica. Seconds, bytes, watts; tables end in ``QUANTITIES`` (5).
+    """Costs of the steps of one kind of replica. Seconds, bytes, watts; tables end in ``QUANTITIES`` (6).
 
     A step of ``d`` decoding sequences with mean context ``c`` and prefill chunks ``(q_i, c_i)`` takes
 
@@ -31,14 +32,14 @@ class StepPrices:
     What would draw more than ``power_left`` takes longer, at the same joules.
 
     Attributes:
-        tokens: (budget + 1, 5), by tokens in the step: all but attention over the context and what follows.
-        experts: (budget + 1, 5), what of ``tokens`` follows from the tokens of all data-parallel ranks, not from those
+        tokens: (budget + 1, 6), by tokens in the step: all but attention over the context and what follows.
+        experts: (budget + 1, 6), what of ``tokens`` follows from the tokens of all data-parallel ranks, not from those
             of the busiest, which sets the step's pace; None where nothing does.
-        heads: (max_seqs + 1, 5), by sequences that yield a token: last projection and sampling.
-        decode_seqs, decode_context, decode: axes (a,), (b,) and table (a, b, 5) of attention of decode steps,
+        heads: (max_seqs + 1, 6), by sequences that yield a token: last projection and sampling.
+        decode_seqs, decode_context, decode: axes (a,), (b,) and table (a, b, 6) of attention of decode steps,
             bilinear between grid points; context is the mean over the sequences.
         decode_mixed: the table for steps with prefill, where one kernel serves both kinds of rows; None: ``decode``.
-        verifying: (k, a, b, 5), what attention takes more in steps in which each decoding sequence brings 1, 2, ... k
+        verifying: (k, a, b, 6), what attention takes more in steps in which each decoding sequence brings 1, 2, ... k
             drafts to verify; None: it is never asked.
         reordered: where collectives run beside compute, or ops in another order: steps that are more than one kind of
             sequence. ``decode_mixed`` and ``prefill`` are then those of ops one after the other.
@@ -113,7 +114,7 @@ def plain_prices(
 
     def table(seconds: Floats) -> Floats:
         none = 0.0 * seconds
-        return np.stack([seconds, none, seconds, none, 600.0 * seconds], axis=-1)
+        return np.stack([seconds, none, seconds, none, 600.0 * seconds, none], axis=-1)
 
     t = np.arange(budget + 1.0)
     seqs, context = np.array([0.0, max_seqs]), np.array([0.0, 2.0**20])

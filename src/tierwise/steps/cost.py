@@ -248,8 +248,13 @@ class StepCost:
         return joules(priced, seconds, minimum(num(self.busy), num(seconds)), of, self.target)
 
     def spent(self, of: Actions, names: Ops | None = None) -> Num:
-        """Joules of one device beside what it draws all the time: of the whole step, or of some ops of it alone."""
+        """Joules of one device beside what it draws all the time, and of its part of the host's processors: of the
+        whole step, or of some ops of it alone."""
         return sum((v for k, v in self._spent(of, names).items() if k != "idle"), 0.0)
+
+    def on_host(self, of: Actions, names: Ops | None = None) -> Num:
+        """Joules of these that the host's processors spend, which no limit of the device's power counts."""
+        return self._spent(of, names).get(PROCESSORS, 0.0)
 
     def _spent(self, of: Actions, names: Ops | None = None) -> dict[str, Num]:
         mine = [p for p in self.on_device if names is None or (p.segment.name, p.op.name) in names]

@@ -18,7 +18,7 @@ BOTH, PREFILL, DECODE = 0, 1, 2
 # Kinds of events kept in the heap.
 ARRIVAL, LANDED, DOWN, UP, SCALE = 0, 1, 2, 3, 4
 
-WIDTH = 5  # numbers in a cell of a table of prices: those of serving.steps.QUANTITIES
+WIDTH = 6  # numbers in a cell of a table of prices: those of serving.steps.QUANTITIES
 BINS = 512  # of a series; never fewer than half of them are used, since the width doubles
 ITL_BINS, ITL_LOW, ITL_DECADES = 256, 1e-5, 7.0  # of times between tokens: 10 us to 100 s
 
@@ -142,7 +142,8 @@ ENGINE = np.dtype(
         ("compute", "f8"),
         ("memory", "f8"),
         ("link", "f8"),
-        ("joules", "f8"),  # beside what its devices draw all the time
+        ("joules", "f8"),  # beside what its devices draw all the time; with those of the host once it is priced
+        ("host_joules", "f8"),  # joules of the host's processors
         ("blocked", "i8"),  # those that wait cannot come in while nothing ends
         # Steps in which nothing changes.
         ("steady", "i8"),
@@ -176,7 +177,7 @@ ENGINE = np.dtype(
 RANK = np.dtype(
     [("left", "i8"), ("decoding", "i8"), ("context", "i8"), ("prompts", "i8"), ("prompt_tokens", "i8"),
      ("yields", "i8"), ("past", "i8"), ("width", "i8"), ("dt", "f8"), ("compute", "f8"), ("memory", "f8"),
-     ("link", "f8"), ("joules", "f8")]
+     ("link", "f8"), ("joules", "f8"), ("host_joules", "f8")]
 )  # fmt: skip
 
 # A step in flight beside others.

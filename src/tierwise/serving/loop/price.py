@@ -24,8 +24,8 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     if engine.drafts > 0 and d > 0:
         drafted = d * (engine.tree * engine.drafts // engine.speculate)
         # Drafting takes a share of a plain decode step for each token, one after the other.
-        chunks = (engine.dt, engine.compute, engine.memory, engine.link, engine.joules)
-        engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
+        chunks = (engine.dt, engine.compute, engine.memory, engine.link, engine.joules, engine.host_joules)
+        _nothing(engine)
         plain = _padded(graphs, group.graphs, group.graphs_n, d)
         _add(tables, group.tokens, group.tokens_n, max(plain, d), engine)
         _add(tables, group.heads, group.heads_n, d, engine)
@@ -33,7 +33,7 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
         share = engine.cost * engine.drafts
         engine.dt, engine.compute = chunks[0] + share * engine.dt, chunks[1] + share * engine.compute
         engine.memory, engine.link = chunks[2] + share * engine.memory, chunks[3] + share * engine.link
-        engine.joules = chunks[4] + share * engine.joules
+        engine.joules, engine.host_joules = chunks[4] + share * engine.joules, chunks[5] + share * engine.host_joules
     tokens, replayed = d + drafted + prompt, engine.rows < 0
     if engine.rows == 0:
         tokens, replayed = _rows(group, graphs, tokens, prompt)
@@ -60,19 +60,19 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
 def steady_base(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     """What is the same in all steps in which the same sequences decode and nothing else is done, for
     :func:`steady_price`."""
-    engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
+    _nothing(engine)
     tokens, replayed = _rows(group, graphs, engine.decoding, 0)
     _add(tables, group.tokens, group.tokens_n, tokens, engine)
     _add(tables, group.heads, group.heads_n, engine.yields, engine)
     engine.dt += group.gap_sequence * engine.yields
     a, u = _place(tables, group.seqs, group.seqs_n, engine.decoding)
-    return replayed, a, u, engine.dt, engine.compute, engine.memory, engine.link, engine.joules
+    return replayed, a, u, engine.dt, engine.compute, engine.memory, engine.link, engine.joules, engine.host_joules
 
 
 @jit
 def steady_price(group, tables, engine, base):  # type: ignore[no-untyped-def]
     """Seconds of such a step at the context of ``engine``: to the last bit those of :func:`step_price`."""
-    replayed, a, u, engine.dt, engine.compute, engine.memory, engine.link, engine.joules = base
+    replayed, a, u, engine.dt, engine.compute, engine.memory, engine.link, engine.joules, engine.host_joules = base
     b, v = _place(tables, group.contexts, group.contexts_n, engine.context / engine.decoding)
     _between(tables, group.decode, group.contexts_n, a, u, b, v, engine)
     _finish(group, engine, replayed)
@@ -98,9 +98,10 @@ def _finish(group, engine, replayed):  # type: ignore[no-untyped-def]
             + group.host_chunk * engine.prompts + group.host_token * prompt)  # fmt: skip
     # The host of steps put together ahead works beside the device.
     engine.dt = max(engine.dt, host) if group.ahead > 0 else engine.dt + host
-    # What would draw more than it may takes longer.
+    # What would draw more than it may takes longer; the host's processors have their own power.
     if engine.joules > group.power * engine.dt:
         engine.dt = engine.joules / group.power
+    engine.joules += engine.host_joules
 
 
 @jit
@@ -121,7 +122,7 @@ def _reordered(tables, group, engine, tokens, yields):  # type: ignore[no-untype
     loading, own, busy = engine.memory + group.once_memory * n, 0.0, 0.0
     alone = engine.decoding == 0 and n == 1
     if alone:
-        engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
+        _nothing(engine)
         a, u = _place(tables, group.news, group.news_n, engine.prompt_tokens)
         b, v = _place(tables, group.cacheds, group.cacheds_n, engine.past)
         _between(tables, group.alone, group.cacheds_n, a, u, b, v, engine)
@@ -214,6 +215,8 @@ def _between(tables, start, columns, a, u, b, v, engine):  # type: ignore[no-unt
                     + w10 * tables[row + down + 3] + w11 * tables[row + across + 3])  # fmt: skip
     engine.joules += (w00 * tables[row + 4] + w01 * tables[row + right + 4]
                       + w10 * tables[row + down + 4] + w11 * tables[row + across + 4])  # fmt: skip
+    engine.host_joules += (w00 * tables[row + 5] + w01 * tables[row + right + 5]
+                       + w10 * tables[row + down + 5] + w11 * tables[row + across + 5])  # fmt: skip
 
 
 @jit
@@ -231,6 +234,7 @@ def _add(tables, start, n, at, engine):  # type: ignore[no-untyped-def]
         engine.memory += tables[row + 2]
         engine.link += tables[row + 3]
         engine.joules += tables[row + 4]
+        engine.host_joules += tables[row + 5]
     else:
         after = row + WIDTH
         engine.dt += tables[row] + f * (tables[after] - tables[row])
@@ -238,18 +242,27 @@ def _add(tables, start, n, at, engine):  # type: ignore[no-untyped-def]
         engine.memory += tables[row + 2] + f * (tables[after + 2] - tables[row + 2])
         engine.link += tables[row + 3] + f * (tables[after + 3] - tables[row + 3])
         engine.joules += tables[row + 4] + f * (tables[after + 4] - tables[row + 4])
+        engine.host_joules += tables[row + 5] + f * (tables[after + 5] - tables[row + 5])
 
 
 @jit
 def _swap(tables, start, n, out, to, engine):  # type: ignore[no-untyped-def]
     """A table's price at ``to`` in place of that at ``out``."""
-    dt, compute, memory, link, joules = engine.dt, engine.compute, engine.memory, engine.link, engine.joules
-    engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
+    dt, compute, memory, link = engine.dt, engine.compute, engine.memory, engine.link
+    joules, host_joules = engine.joules, engine.host_joules
+    _nothing(engine)
     _add(tables, start, n, out, engine)
-    dt, compute, memory = dt - engine.dt, compute - engine.compute, memory - engine.memory
-    link, joules = link - engine.link, joules - engine.joules
-    engine.dt, engine.compute, engine.memory, engine.link, engine.joules = dt, compute, memory, link, joules
+    engine.dt, engine.compute, engine.memory = dt - engine.dt, compute - engine.compute, memory - engine.memory
+    engine.link, engine.joules = link - engine.link, joules - engine.joules
+    engine.host_joules = host_joules - engine.host_joules
     _add(tables, start, n, to, engine)
+
+
+@jit
+def _nothing(engine):  # type: ignore[no-untyped-def]
+    """A step of an engine in which nothing is done yet."""
+    engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
+    engine.host_joules = 0.0
 
 
 @jit

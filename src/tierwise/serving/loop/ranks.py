@@ -17,7 +17,8 @@ def empty(s, r):  # type: ignore[no-untyped-def]
     for k in range(e.ranks):
         rank = of.ranks(s)[r, k]
         rank.left, rank.decoding, rank.context, rank.prompts, rank.prompt_tokens = e.budget // e.ranks, 0, 0, 0, 0
-        rank.yields, rank.dt, rank.compute, rank.memory, rank.link, rank.joules = 0, 0.0, 0.0, 0.0, 0.0, 0.0
+        rank.yields, rank.dt, rank.compute, rank.memory, rank.link = 0, 0.0, 0.0, 0.0, 0.0
+        rank.joules, rank.host_joules = 0.0, 0.0
 
 
 @jit
@@ -117,7 +118,7 @@ def step_seconds(s, r):  # type: ignore[no-untyped-def]
         e.prompts, e.prompt_tokens, e.past = n * rank.prompts, n * rank.prompt_tokens, rank.past
         e.yields = n * (1 if idle else rank.yields)
         e.dt, e.compute, e.memory, e.link = n * rank.dt, n * rank.compute, n * rank.memory, n * rank.link
-        e.joules = n * rank.joules
+        e.joules, e.host_joules = n * rank.joules, n * rank.host_joules
         step_price(group, of.tables(s), of.graphs(s), e)
         dt, compute, memory = max(dt, e.dt), compute + e.compute / n, memory + e.memory / n
         link, joules = link + e.link / n, joules + e.joules / n

@@ -22,7 +22,8 @@ def begin(s, r, tokens, order, blocks):  # type: ignore[no-untyped-def]
     e = of.engines(s)[r]
     lane = e.lane
     e.left, e.decoding, e.prompts, e.prompt_tokens, e.yields, e.context = e.budget, 0, 0, 0, 0, 0
-    e.dt, e.compute, e.memory, e.link, e.joules, e.copied, e.drafts = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    e.dt, e.compute, e.memory, e.link, e.joules, e.host_joules = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    e.copied, e.drafts = 0.0, 0
     e.steady, e.blocked, e.dirty = 0, 0, 0
     # Put together when the step before it began, unless there was nothing to put together then: what came
     # since, and what the last step gave back, counts from the next one on.
