@@ -210,6 +210,7 @@ def test_the_cheapest_number_of_devices_costs_no_more_than_any_other(
     assert run(*line) == 0
     found = json.loads(capsys.readouterr().out)
     counts = {row["devices"]: row["device_seconds"] for row in found["counts"]}
+    assert all(row["usd"] is None or row["usd"] > 0.0 for row in found["counts"])
     chosen = found["machine"]["devices"]
     assert set(counts) <= {1, 2, 4, 8} and 8 in counts
     assert counts[chosen] == min(counts.values())

@@ -123,9 +123,9 @@ def _counts(d: Json) -> dict[str, ReportSection]:
     rows = d.get("counts")
     if not rows:
         return {}
-    least = min(r["cost"] for r in rows)
+    costs = [r["device_seconds"] if r["usd"] is None else r["usd"] for r in rows]
     cells = [(count(r["devices"]), seconds(r["seconds"]), seconds(r["device_seconds"]),
-              f"{r['cost'] / least:.2f}×") for r in rows]  # fmt: skip
+              f"{cost / min(costs):.2f}×") for r, cost in zip(rows, costs, strict=True)]  # fmt: skip
     columns = (Column("devices"), Column("step"), Column("device time a step"), Column("cost"))
     return {"counts": ReportSection("Devices", Table(columns, cells), "what a step costs on so many", element="counts")}
 

@@ -111,7 +111,8 @@ def _cheapest(system: System, plan: Callable[[System], TrainPlan]) -> tuple[Trai
         rent = float(system.rent(count))
         paid = seconds * (rent if math.isfinite(rent) else count)
         if answer.candidates:
-            rows.append({"devices": count, "seconds": seconds, "device_seconds": count * seconds, "cost": paid})
+            usd = paid if math.isfinite(rent) else None
+            rows.append({"devices": count, "seconds": seconds, "device_seconds": count * seconds, "usd": usd})
         if best is None or paid < best[0] or (count == system.count and not rows):
             best = paid, answer, on
     assert best is not None
