@@ -143,7 +143,9 @@ def test_a_server_that_goes_away_ends_the_recording() -> None:
 def interrupted(live: Live, streamed: int, *args: str) -> tuple[int, str]:
     """Exit code and output of a process of its own that gets Ctrl-C once so many answers are under way: a signal that
     came late would end whatever runs the tests."""
-    code = "from tierwise.cli import main; main()"
+    # What runs in the background ignores the signal, and so do its children: the default is given back.
+    code = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from tierwise.cli import main; main()")  # fmt: skip
     process = subprocess.Popen([sys.executable, "-c", code, "observe", "--url", live.url, *args], text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
     try:
