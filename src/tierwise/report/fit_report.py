@@ -11,7 +11,7 @@ from tierwise import machines
 from tierwise.core.errors import TierwiseError
 from tierwise.core.units import dollars, gb, seconds
 from tierwise.core.yamltext import parsed
-from tierwise.evaluation import evaluate, largest_batch, longest_context
+from tierwise.evaluation import evaluate_resolved, largest_batch, longest_context
 from tierwise.machines.load import device, device_names
 from tierwise.machines.types import System
 from tierwise.report.layout import Cell, Column, Report, ReportSection, Sentences, Table
@@ -46,10 +46,10 @@ def row(scenario: Any, machine: str, quant: str, context: float) -> Json:
     """What one format on one machine comes to; ``problem`` where it cannot be asked."""
     out: Json = {"machine": machine, "format": quant, "context": context}
     try:
-        if scenario.resolved().model.task != "generate":  # An input as long as the context, and no answer.
-            scenario = scenario.with_traffic(prompt=context)
-        r = evaluate(scenario)
         asked = scenario.resolved()
+        if asked.model.task != "generate":  # An input as long as the context, and no answer.
+            asked = scenario.with_traffic(prompt=context).resolved()
+        r = evaluate_resolved(asked)
         most, longest = float(np.asarray(largest_batch(asked))), float(np.asarray(longest_context(asked)))
     except TierwiseError as error:
         return {**out, "problem": str(error)}

@@ -229,8 +229,7 @@ def _total(
         out[..., 0] += times * cost.time
         for i, seconds in enumerate(busy, start=1):
             out[..., i] += times * np.minimum(seconds, cost.time)
-    out[..., ON_HOST] = step.on_host(on.actions, names)
-    out[..., ENERGY] = step.spent(on.actions, names) - out[..., ON_HOST]
+    out[..., ENERGY], out[..., ON_HOST] = step.spent_apart(on.actions, names)
     return out
 
 
@@ -261,8 +260,8 @@ def _saved(on: EngineOn, state: StepState) -> tuple[Floats, Floats]:
     rows = np.asarray(plain.state.tokens + plain.state.padding, dtype=float)
     out = np.zeros((*rows.shape, len(QUANTITIES)))
     out[..., 0] = plain.device - step.device
-    out[..., ON_HOST] = plain.on_host(on.actions) - step.on_host(on.actions)
-    out[..., ENERGY] = plain.spent(on.actions) - step.spent(on.actions) - out[..., ON_HOST]
+    (own, host), (less, host_less) = plain.spent_apart(on.actions), step.spent_apart(on.actions)
+    out[..., ENERGY], out[..., ON_HOST] = own - less, host - host_less
     return out, rows
 
 

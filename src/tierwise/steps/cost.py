@@ -239,8 +239,7 @@ class StepCost:
         more."""
         if self.power is None:
             return 0.0
-        own = {k: v for k, v in self._spent(self.power).items() if k != PROCESSORS}
-        return stretch(own, 0.0, self.cap, self.power.idle)
+        return stretch(self.spent_apart(self.power)[0], 0.0, self.cap, self.power.idle)
 
     def joules(self, of: Actions, seconds: Num) -> dict[str, Num]:
         """Joules of one device by component, over so many seconds."""
@@ -250,16 +249,15 @@ class StepCost:
     def spent(self, of: Actions, names: Ops | None = None) -> Num:
         """Joules of one device beside what it draws all the time, and of its part of the host's processors: of the
         whole step, or of some ops of it alone."""
-        return sum((v for k, v in self._spent(of, names).items() if k != "idle"), 0.0)
+        device, host = self.spent_apart(of, names)
+        return device + host
 
-    def on_host(self, of: Actions, names: Ops | None = None) -> Num:
-        """Joules of these that the host's processors spend, which no limit of the device's power counts."""
-        return self._spent(of, names).get(PROCESSORS, 0.0)
-
-    def _spent(self, of: Actions, names: Ops | None = None) -> dict[str, Num]:
+    def spent_apart(self, of: Actions, names: Ops | None = None) -> tuple[Num, Num]:
+        """(the device's joules, those of the host's processors, which no limit of the device's power counts)."""
         mine = [p for p in self.on_device if names is None or (p.segment.name, p.op.name) in names]
         busy = self.busy if names is None else self._working(mine)
-        return joules(((self.parts * p.segment.repeat, p.op, p.cost) for p in mine), 0.0, busy, of, self.target)
+        each = joules(((self.parts * p.segment.repeat, p.op, p.cost) for p in mine), 0.0, busy, of, self.target)
+        return sum((v for k, v in each.items() if k not in ("idle", PROCESSORS)), 0.0), each.get(PROCESSORS, 0.0)
 
     @cached_property
     def groups(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
         drafted = d * (engine.tree * engine.drafts // engine.speculate)
         # Drafting takes a share of a plain decode step for each token, one after the other.
         chunks = (engine.dt, engine.compute, engine.memory, engine.link, engine.joules, engine.host_joules)
-        _nothing(engine)
+        nothing(engine)
         plain = _padded(graphs, group.graphs, group.graphs_n, d)
         _add(tables, group.tokens, group.tokens_n, max(plain, d), engine)
         _add(tables, group.heads, group.heads_n, d, engine)
@@ -60,7 +60,7 @@ def step_price(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
 def steady_base(group, tables, graphs, engine):  # type: ignore[no-untyped-def]
     """What is the same in all steps in which the same sequences decode and nothing else is done, for
     :func:`steady_price`."""
-    _nothing(engine)
+    nothing(engine)
     tokens, replayed = _rows(group, graphs, engine.decoding, 0)
     _add(tables, group.tokens, group.tokens_n, tokens, engine)
     _add(tables, group.heads, group.heads_n, engine.yields, engine)
@@ -122,7 +122,7 @@ def _reordered(tables, group, engine, tokens, yields):  # type: ignore[no-untype
     loading, own, busy = engine.memory + group.once_memory * n, 0.0, 0.0
     alone = engine.decoding == 0 and n == 1
     if alone:
-        _nothing(engine)
+        nothing(engine)
         a, u = _place(tables, group.news, group.news_n, engine.prompt_tokens)
         b, v = _place(tables, group.cacheds, group.cacheds_n, engine.past)
         _between(tables, group.alone, group.cacheds_n, a, u, b, v, engine)
@@ -250,7 +250,7 @@ def _swap(tables, start, n, out, to, engine):  # type: ignore[no-untyped-def]
     """A table's price at ``to`` in place of that at ``out``."""
     dt, compute, memory, link = engine.dt, engine.compute, engine.memory, engine.link
     joules, host_joules = engine.joules, engine.host_joules
-    _nothing(engine)
+    nothing(engine)
     _add(tables, start, n, out, engine)
     engine.dt, engine.compute, engine.memory = dt - engine.dt, compute - engine.compute, memory - engine.memory
     engine.link, engine.joules = link - engine.link, joules - engine.joules
@@ -259,8 +259,8 @@ def _swap(tables, start, n, out, to, engine):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _nothing(engine):  # type: ignore[no-untyped-def]
-    """A step of an engine in which nothing is done yet."""
+def nothing(engine):  # type: ignore[no-untyped-def]
+    """The step that an engine, or a rank of it, puts together has nothing in it yet."""
     engine.dt, engine.compute, engine.memory, engine.link, engine.joules = 0.0, 0.0, 0.0, 0.0, 0.0
     engine.host_joules = 0.0
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
-from tierwise.serving.loop.price import chunk_price, replayable, step_price
+from tierwise.serving.loop.price import chunk_price, nothing, replayable, step_price
 
 
 @jit
@@ -17,8 +17,8 @@ def empty(s, r):  # type: ignore[no-untyped-def]
     for k in range(e.ranks):
         rank = of.ranks(s)[r, k]
         rank.left, rank.decoding, rank.context, rank.prompts, rank.prompt_tokens = e.budget // e.ranks, 0, 0, 0, 0
-        rank.yields, rank.dt, rank.compute, rank.memory, rank.link = 0, 0.0, 0.0, 0.0, 0.0
-        rank.joules, rank.host_joules = 0.0, 0.0
+        rank.yields = 0
+        nothing(rank)
 
 
 @jit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tierwise.serving.jit import jit
 from tierwise.serving.loop import arrays as of
-from tierwise.serving.loop.price import step_price
+from tierwise.serving.loop.price import nothing, step_price
 from tierwise.serving.policies.draw import uniform
 
 
@@ -22,13 +22,14 @@ def drafts(s, r):  # type: ignore[no-untyped-def]
             right *= e.accept
             expected += right
         e.decoding, e.yields, e.context = e.width, e.width, e.tokens
-        e.dt, e.compute, e.memory, e.link, e.joules, e.host_joules, e.drafts = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, k
+        nothing(e)
+        e.drafts = k
         step_price(of.groups(s)[e.group], of.tables(s), of.graphs(s), e)
         rate = expected / e.dt if e.dt > 0.0 else 0.0
         if rate > most:
             best, most = k, rate
     e.decoding, e.yields, e.context = 0, 0, 0
-    e.dt, e.compute, e.memory, e.link, e.joules, e.host_joules = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    nothing(e)
     return best
 
 

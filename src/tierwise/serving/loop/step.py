@@ -7,7 +7,7 @@ from tierwise.serving.loop import arrays as of
 from tierwise.serving.loop import layout
 from tierwise.serving.loop.admit import admit
 from tierwise.serving.loop.kv import publish, release, take_blocks
-from tierwise.serving.loop.price import chunk_price
+from tierwise.serving.loop.price import chunk_price, nothing
 from tierwise.serving.loop.queue import join_queue
 from tierwise.serving.loop.ranks import decode_on, empty, given, left_for, prefill_on, step_seconds
 from tierwise.serving.loop.settle import give_back
@@ -22,7 +22,7 @@ def begin(s, r, tokens, order, blocks):  # type: ignore[no-untyped-def]
     e = of.engines(s)[r]
     lane = e.lane
     e.left, e.decoding, e.prompts, e.prompt_tokens, e.yields, e.context = e.budget, 0, 0, 0, 0, 0
-    e.dt, e.compute, e.memory, e.link, e.joules, e.host_joules = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    nothing(e)
     e.copied, e.drafts = 0.0, 0
     e.steady, e.blocked, e.dirty = 0, 0, 0
     # Put together when the step before it began, unless there was nothing to put together then: what came
